@@ -1,0 +1,153 @@
+//! Two causes of failure that are not the kernel's: the peer broke the RFC, or our caller erred.
+//!
+//! Neither is ever turned into the other. Failures of the kernel are `io::Error` in the runtime.
+
+use crate::close::CloseCode;
+use thiserror::Error;
+
+/// The peer broke RFC 6455, or passed a limit of ours.
+///
+/// The text is what the peer is told as close reason, so it fits into a control frame.
+///
+/// ```
+/// use picows_uring_proto::{CloseCode, PeerMisbehaved};
+///
+/// assert_eq!(PeerMisbehaved::UnmaskedFrame.close_code(), CloseCode::PROTOCOL_ERROR);
+/// assert_eq!(PeerMisbehaved::FrameTooLarge.close_code(), CloseCode::MESSAGE_TOO_BIG);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum PeerMisbehaved {
+    /// A client sent a frame without a mask (RFC 6455 §5.1).
+    #[error("received un-masked frame from client")]
+    UnmaskedFrame,
+    /// A server sent a frame with a mask (RFC 6455 §5.1).
+    #[error("received masked frame from server")]
+    MaskedFrame,
+    /// An opcode that RFC 6455 §5.2 reserves.
+    #[error("received frame with invalid opcode {0}")]
+    UnknownOpcode(u8),
+    /// An RSV bit that no extension gave a meaning to (RFC 6455 §5.2).
+    #[error("received frame with unexpected RSV bits")]
+    UnexpectedRsv,
+    /// A control frame without FIN (RFC 6455 §5.5).
+    #[error("received fragmented control frame")]
+    FragmentedControlFrame,
+    /// A control frame with more than 125 bytes (RFC 6455 §5.5).
+    #[error("received control frame with payload size > 125 bytes")]
+    ControlFrameTooLong,
+    /// A 16-bit length that fits into 7 bits (RFC 6455 §5.2).
+    #[error("received frame with invalid 16-bit payload length: not the shortest form")]
+    NonMinimalLength16,
+    /// A 64-bit length that fits into 16 bits (RFC 6455 §5.2).
+    #[error("received frame with invalid 64-bit payload length: not the shortest form")]
+    NonMinimalLength64,
+    /// A 64-bit length with the most significant bit set (RFC 6455 §5.2).
+    #[error("received frame with invalid 64-bit payload length: most significant bit set")]
+    LengthOverflow,
+    /// A CONTINUATION with no message begun (RFC 6455 §5.4).
+    #[error("received CONTINUATION without a message to continue")]
+    UnexpectedContinuation,
+    /// A new message inside a fragmented one (RFC 6455 §5.4).
+    #[error("received a new message before the fragmented one was finished")]
+    UnfinishedMessage,
+    /// A CLOSE with one byte of payload (RFC 6455 §5.5.1).
+    #[error("received CLOSE with a payload of one byte")]
+    TruncatedCloseCode,
+    /// A close code that may not appear on the wire (RFC 6455 §7.4).
+    #[error("received CLOSE with invalid close code {0}")]
+    InvalidCloseCode(u16),
+    /// A close reason that is not UTF-8 (RFC 6455 §5.5.1).
+    #[error("received CLOSE with invalid UTF-8 reason")]
+    InvalidCloseReason,
+    /// Text that is not UTF-8 (RFC 6455 §8.1).
+    #[error("received text that is not valid UTF-8")]
+    InvalidUtf8,
+    /// A frame beyond the configured size.
+    #[error("received frame with payload size exceeding max allowed size")]
+    FrameTooLarge,
+    /// A message beyond the configured size, all fragments together.
+    #[error("received message with total size exceeding max allowed size")]
+    MessageTooLarge,
+}
+
+impl PeerMisbehaved {
+    /// The close code that we owe the peer (RFC 6455 §7.4.1).
+    // No `_` arm: a new variant has to choose one.
+    #[must_use]
+    pub const fn close_code(self) -> CloseCode {
+        match self {
+            Self::UnmaskedFrame
+            | Self::MaskedFrame
+            | Self::UnknownOpcode(_)
+            | Self::UnexpectedRsv
+            | Self::FragmentedControlFrame
+            | Self::ControlFrameTooLong
+            | Self::NonMinimalLength16
+            | Self::NonMinimalLength64
+            | Self::LengthOverflow
+            | Self::UnexpectedContinuation
+            | Self::UnfinishedMessage
+            | Self::TruncatedCloseCode
+            | Self::InvalidCloseCode(_) => CloseCode::PROTOCOL_ERROR,
+            Self::InvalidCloseReason | Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::FrameTooLarge | Self::MessageTooLarge => CloseCode::MESSAGE_TOO_BIG,
+        }
+    }
+}
+
+/// Our caller asked for something that would break RFC 6455; nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum ApiMisuse {
+    /// A ping, pong or close payload of more than 125 bytes (RFC 6455 §5.5).
+    #[error("control frame payload of {0} bytes: RFC 6455 allows at most 125")]
+    ControlPayloadTooLong(usize),
+    /// A close reason of more than 123 bytes (RFC 6455 §5.5.1).
+    #[error("close reason of {0} bytes: RFC 6455 allows at most 123")]
+    CloseReasonTooLong(usize),
+    /// A control frame with `fin` off (RFC 6455 §5.5).
+    #[error("control frames cannot be fragmented: send them with fin on")]
+    FragmentedControlFrame,
+    /// A close code that may not be sent (RFC 6455 §7.4).
+    #[error("close code {0} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")]
+    InvalidCloseCode(u16),
+    /// CLOSE through a general send; it has a method of its own that records the handshake.
+    #[error("CLOSE is sent with send_close, which takes a code and a reason")]
+    CloseThroughSend,
+    /// RSV bits outside 0..=7.
+    #[error("RSV bits {0:#x}: only the bits 4 (RSV1), 2 (RSV2) and 1 (RSV3) exist")]
+    InvalidRsv(u8),
+    /// A buffer without room for the frame header in front of the payload.
+    #[error("payload starts at offset {0}: the header needs 14 bytes of room in front of it")]
+    HeadroomTooSmall(usize),
+    /// A payload offset past the end of its buffer.
+    #[error("payload starts at offset {start}, past the end of the buffer of {len} bytes")]
+    HeadroomPastEnd {
+        /// Where the payload was said to start.
+        start: usize,
+        /// How long the buffer is.
+        len: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::CLOSE_REASON_BYTES_MAX;
+
+    #[test]
+    fn every_reason_fits_into_a_close_frame() {
+        let longest = [
+            PeerMisbehaved::UnknownOpcode(u8::MAX),
+            PeerMisbehaved::NonMinimalLength64,
+            PeerMisbehaved::LengthOverflow,
+            PeerMisbehaved::InvalidCloseCode(u16::MAX),
+            PeerMisbehaved::UnfinishedMessage,
+            PeerMisbehaved::FrameTooLarge,
+        ];
+        for error in longest {
+            assert!(error.to_string().len() <= CLOSE_REASON_BYTES_MAX, "{error}");
+        }
+    }
+}
