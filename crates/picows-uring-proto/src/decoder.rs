@@ -1,0 +1,337 @@
+//! Bytes in, frames out: the receiving half of a connection.
+//!
+//! Owns no buffer and does no I/O. The caller lends the bytes that arrived and a stash; a frame
+//! that lies whole in the bytes is unmasked and lent from there, and only a frame that is cut by
+//! their end moves to the stash, unmasked on the way.
+
+use crate::close::CloseCode;
+use crate::error::PeerMisbehaved;
+use crate::frame::{Frame, MsgType, Role};
+use crate::header::Header;
+use crate::limits::{FRAME_HEADER_BYTES_MAX, FrameRules};
+use crate::mask;
+use crate::utf8::Utf8Stream;
+
+/// Turns the bytes of one peer into frames, and checks what RFC 6455 demands of them.
+///
+/// Drive it so: for every run of bytes that arrives, call [`next_frame`](Self::next_frame) with
+/// what it has not consumed yet, until it returns no frame. The stash must be the same one from
+/// call to call while [`wants_stash`](Self::wants_stash) says so, and may be any empty one
+/// otherwise, so that a connection between two frames owns no memory.
+///
+/// ```
+/// use picows_uring_proto::{Decoder, FrameRules, Role};
+///
+/// let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
+/// let mut stash = Vec::new();
+/// let mut input = *b"\x81\x05Hello\x82\x00";
+/// let mut consumed = 0;
+/// let mut frames = Vec::new();
+/// loop {
+///     let decoded = decoder.next_frame(&rules, &mut stash, &mut input[consumed..])?;
+///     consumed += decoded.consumed;
+///     let Some(frame) = decoded.frame else { break };
+///     frames.push((frame.payload().to_vec(), frame.last_in_buffer()));
+/// }
+/// assert_eq!(frames, [(b"Hello".to_vec(), false), (vec![], true)]);
+/// # Ok::<(), picows_uring_proto::PeerMisbehaved>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    /// Header of the frame whose payload comes next. Its own bytes are consumed.
+    pending: Option<Header>,
+    /// A violation seen while looking ahead; reported once the frame before it is delivered.
+    failed: Option<PeerMisbehaved>,
+    /// The text of the current message, as far as it came.
+    text: Utf8Stream,
+    /// Type of the fragmented message that is under way.
+    message: Option<MsgType>,
+    role: Role,
+    /// The peer has sent CLOSE: whatever follows is ignored (RFC 6455 §5.5.1).
+    closed: bool,
+    /// The stash holds a frame that has been delivered, and is cleared at the next call.
+    stash_delivered: bool,
+    /// Start of a header that the end of the input cut.
+    head: [u8; FRAME_HEADER_BYTES_MAX],
+    /// How many bytes of `head` are in use.
+    head_len: u8,
+}
+
+/// What [`Decoder::next_frame`] made of its input.
+#[derive(Debug)]
+pub struct Decoded<'a> {
+    /// How many bytes at the start of the input are done with. They may reach past the frame,
+    /// into the header of the next.
+    pub consumed: usize,
+    /// The next frame, or `None` until more bytes arrive; the whole input is consumed then.
+    pub frame: Option<Frame<'a>>,
+}
+
+impl Decoder {
+    /// A decoder before its first frame. `role` is ours: a server expects masked frames.
+    #[must_use]
+    pub const fn new(role: Role) -> Self {
+        Self {
+            pending: None,
+            failed: None,
+            text: Utf8Stream::new(),
+            message: None,
+            role,
+            closed: false,
+            stash_delivered: false,
+            head: [0; FRAME_HEADER_BYTES_MAX],
+            head_len: 0,
+        }
+    }
+
+    /// Whether the stash holds part of a frame (or the frame just lent) and has to be the same
+    /// one at the next call.
+    #[must_use]
+    pub const fn wants_stash(&self) -> bool {
+        self.pending.is_some() || self.stash_delivered
+    }
+
+    /// Whether the peer has sent CLOSE, so that nothing more will come out.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Returns the next frame, unmasked, or `None` until more bytes arrive.
+    ///
+    /// The frame borrows `input` or `stash`, not the decoder.
+    ///
+    /// # Errors
+    ///
+    /// When the peer breaks RFC 6455 or passes a limit. A frame that was complete before the
+    /// violation is returned first. Every later call returns the same error.
+    #[inline]
+    pub fn next_frame<'a>(
+        &mut self,
+        rules: &FrameRules,
+        stash: &'a mut Vec<u8>,
+        input: &'a mut [u8],
+    ) -> Result<Decoded<'a>, PeerMisbehaved> {
+        if self.stash_delivered {
+            stash.clear();
+            self.stash_delivered = false;
+        }
+        if self.closed {
+            return Ok(Decoded { consumed: input.len(), frame: None });
+        }
+        let (header, start) = match self.pending {
+            Some(header) => (header, 0),
+            None => match self.take_header(rules, input)? {
+                Some(found) => found,
+                None => return Ok(Decoded { consumed: input.len(), frame: None }),
+            },
+        };
+        let missing = header.payload_len - stash.len() as u64;
+        if ((input.len() - start) as u64) < missing {
+            self.pending = Some(header);
+            self.stash_part(rules, &header, stash, &input[start..])?;
+            return Ok(Decoded { consumed: input.len(), frame: None });
+        }
+        self.pending = None;
+        let end = start + missing as usize;
+        let (body, tail) = input.split_at_mut(end);
+        let body = &mut body[start..];
+        let payload: &'a [u8] = if stash.is_empty() {
+            if let Some(key) = header.mask {
+                mask::apply(body, key);
+            }
+            self.check_text(rules, &header, body)?;
+            body
+        } else {
+            self.stash_part(rules, &header, stash, body)?;
+            self.stash_delivered = true;
+            stash
+        };
+        self.finish(rules, &header, payload)?;
+        let (ahead, last_in_buffer) = self.look_ahead(rules, tail);
+        let frame = Frame {
+            payload,
+            msg_type: header.msg_type,
+            fin: header.fin,
+            rsv: header.rsv,
+            last_in_buffer,
+            tail_size: tail.len(),
+        };
+        Ok(Decoded { consumed: end + ahead, frame: Some(frame) })
+    }
+
+    /// Takes the next header off `input` and tells where the payload starts, or keeps what there
+    /// is of it.
+    fn take_header(
+        &mut self,
+        rules: &FrameRules,
+        input: &[u8],
+    ) -> Result<Option<(Header, usize)>, PeerMisbehaved> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let kept = usize::from(self.head_len);
+        let decoded = if kept == 0 {
+            Header::decode(input, self.role, rules)
+        } else {
+            let more = input.len().min(FRAME_HEADER_BYTES_MAX - kept);
+            self.head[kept..kept + more].copy_from_slice(&input[..more]);
+            Header::decode(&self.head[..kept + more], self.role, rules)
+        };
+        let found = decoded.and_then(|found| match found {
+            Some((header, _)) => self.check_order(&header).map(|()| found),
+            None => Ok(None),
+        });
+        match found {
+            Ok(Some((header, header_len))) => {
+                self.head_len = 0;
+                Ok(Some((header, header_len - kept)))
+            }
+            Ok(None) => {
+                // Shorter than the longest header, or it would have been decoded.
+                self.head[kept..kept + input.len()].copy_from_slice(input);
+                self.head_len += input.len() as u8;
+                Ok(None)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Decodes the header after a frame: how many bytes it took, and whether the frame before it
+    /// was the last complete one.
+    ///
+    /// The header is kept, so that looking ahead costs nothing.
+    #[inline]
+    fn look_ahead(&mut self, rules: &FrameRules, tail: &[u8]) -> (usize, bool) {
+        if self.closed || tail.is_empty() {
+            return (0, true);
+        }
+        let decoded = Header::decode(tail, self.role, rules).and_then(|found| match found {
+            Some((header, _)) => self.check_order(&header).map(|()| found),
+            None => Ok(None),
+        });
+        match decoded {
+            Ok(Some((header, header_len))) => {
+                self.pending = Some(header);
+                let is_complete = (tail.len() - header_len) as u64 >= header.payload_len;
+                (header_len, !is_complete)
+            }
+            Ok(None) => (0, true),
+            Err(error) => {
+                self.fail(error);
+                (0, true)
+            }
+        }
+    }
+
+    /// Checks a header against the message that is under way (RFC 6455 §5.4).
+    fn check_order(&self, header: &Header) -> Result<(), PeerMisbehaved> {
+        match (header.msg_type, self.message) {
+            (MsgType::Continuation, None) => Err(PeerMisbehaved::UnexpectedContinuation),
+            (MsgType::Text | MsgType::Binary, Some(_)) => Err(PeerMisbehaved::UnfinishedMessage),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves the next part of a cut frame to the stash, unmasking it on the way.
+    fn stash_part(
+        &mut self,
+        rules: &FrameRules,
+        header: &Header,
+        stash: &mut Vec<u8>,
+        part: &[u8],
+    ) -> Result<(), PeerMisbehaved> {
+        let position = stash.len();
+        match header.mask {
+            Some(key) => mask::copy_at(stash, part, key, position),
+            None => stash.extend_from_slice(part),
+        }
+        let checked = self.check_text(rules, header, &stash[position..]);
+        if checked.is_err() {
+            // The stash is not wanted any more, and may go to another connection.
+            stash.clear();
+        }
+        checked
+    }
+
+    /// Checks the next part of a text, as soon as it is here (RFC 6455 §8.1).
+    #[inline]
+    fn check_text(
+        &mut self,
+        rules: &FrameRules,
+        header: &Header,
+        part: &[u8],
+    ) -> Result<(), PeerMisbehaved> {
+        if rules.validate_text && self.is_text(header) && self.text.feed(part).is_err() {
+            return Err(self.fail(PeerMisbehaved::InvalidUtf8));
+        }
+        Ok(())
+    }
+
+    fn is_text(&self, header: &Header) -> bool {
+        match header.msg_type {
+            MsgType::Text => true,
+            MsgType::Continuation => self.message == Some(MsgType::Text),
+            _ => false,
+        }
+    }
+
+    /// Checks what only a complete frame shows, and takes it into account.
+    #[inline]
+    fn finish(
+        &mut self,
+        rules: &FrameRules,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<(), PeerMisbehaved> {
+        match header.msg_type {
+            MsgType::Close => {
+                if let Err(error) = check_close(payload) {
+                    return Err(self.fail(error));
+                }
+                self.closed = true;
+            }
+            MsgType::Ping | MsgType::Pong => {}
+            MsgType::Text | MsgType::Binary | MsgType::Continuation => {
+                if header.fin {
+                    if rules.validate_text && self.is_text(header) && !self.text.is_complete() {
+                        return Err(self.fail(PeerMisbehaved::InvalidUtf8));
+                    }
+                    self.message = None;
+                } else if header.msg_type != MsgType::Continuation {
+                    self.message = Some(header.msg_type);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the violation, so that every later call reports it again.
+    #[cold]
+    fn fail(&mut self, error: PeerMisbehaved) -> PeerMisbehaved {
+        self.failed = Some(error);
+        self.pending = None;
+        error
+    }
+}
+
+/// Checks the payload of a CLOSE frame (RFC 6455 §5.5.1, §7.4).
+fn check_close(payload: &[u8]) -> Result<(), PeerMisbehaved> {
+    match payload {
+        [] => Ok(()),
+        [_] => Err(PeerMisbehaved::TruncatedCloseCode),
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            if CloseCode::new(code).is_none() {
+                Err(PeerMisbehaved::InvalidCloseCode(code))
+            } else if simdutf8::basic::from_utf8(reason).is_err() {
+                Err(PeerMisbehaved::InvalidCloseReason)
+            } else {
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

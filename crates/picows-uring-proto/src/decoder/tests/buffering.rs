@@ -1,0 +1,209 @@
+//! What a frame knows of the bytes behind it, and which memory it lies in.
+
+use super::*;
+
+fn rules() -> FrameRules {
+    FrameRules::default()
+}
+
+#[test]
+fn last_in_buffer_and_tail_size_are_exact_wherever_the_next_frame_is_cut() {
+    for role in ROLES {
+        for payload_len in [0, 1, 5, 125, 126, 200] {
+            let front = frame(role, TEXT, b"first");
+            let back = frame(role, BINARY, &vec![1; payload_len]);
+            for cut in 0..=back.len() {
+                let mut reader = Reader::new(role, &rules());
+                reader.feed(&[&front[..], &back[..cut]].concat());
+                let is_whole = cut == back.len();
+                assert_eq!(reader.tails[0], (!is_whole, cut), "{role:?}, cut={cut}");
+                reader.feed(&back[cut..]);
+                assert_eq!(reader.tails[1..], [(true, 0)], "{role:?}, cut={cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_ends_in_a_later_input_knows_what_is_behind_it_there() {
+    for role in ROLES {
+        let front = frame(role, BINARY, &[7; 40]);
+        let back = stream(role, &[(TEXT, b"second"), (PING, b"")]);
+        let half = &frame(role, TEXT, b"half")[..3];
+        let all = [&front[..], &back, half].concat();
+        let tails = [
+            (false, back.len() + half.len()),
+            (false, frame(role, PING, b"").len() + half.len()),
+            (true, half.len()),
+        ];
+        for cut in 0..front.len() {
+            let mut reader = Reader::new(role, &rules());
+            reader.feed(&all[..cut]);
+            reader.feed(&all[cut..]);
+            assert_eq!(reader.tails, tails, "{role:?}, cut={cut}");
+        }
+    }
+}
+
+#[test]
+fn exactly_the_last_frame_of_each_input_says_so() {
+    for role in ROLES {
+        let bytes = stream(role, &[(TEXT, b"one"), (PING, b""), (BINARY, &[0; 130]), (PONG, b"4")]);
+        for cut in 0..=bytes.len() {
+            let mut reader = Reader::new(role, &rules());
+            for piece in [&bytes[..cut], &bytes[cut..]] {
+                let before = reader.tails.len();
+                reader.feed(piece);
+                let (last, others) = match reader.tails[before..].split_last() {
+                    Some((last, others)) => (*last, others),
+                    None => continue,
+                };
+                assert!(last.0 && others.iter().all(|tail| !tail.0), "{role:?}, cut={cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_violation_behind_is_no_complete_frame() {
+    for role in ROLES {
+        let other = if role == Role::Server { Role::Client } else { Role::Server };
+        for broken in [frame(role, 0x83, b"x"), frame(other, TEXT, b"x"), frame(role, ENDS, b"")] {
+            let mut reader = Reader::new(role, &rules());
+            reader.feed(&[&frame(role, TEXT, b"good")[..], &broken].concat());
+            assert_eq!(reader.tails, [(true, broken.len())]);
+            assert!(reader.error.is_some());
+        }
+        // A frame is looked into only when it is its turn: this one is complete.
+        let broken = frame(role, CLOSE, b"\x03\xee");
+        let mut reader = Reader::new(role, &rules());
+        reader.feed(&[&frame(role, TEXT, b"good")[..], &broken].concat());
+        assert_eq!(reader.tails, [(false, broken.len())]);
+        assert_eq!(reader.error, Some(PeerMisbehaved::InvalidCloseCode(1006)));
+    }
+}
+
+#[test]
+fn close_is_the_last_frame_whatever_is_behind_it() {
+    for role in ROLES {
+        let behind = stream(role, &[(TEXT, b"late"), (TEXT, b"later")]);
+        let mut reader = Reader::new(role, &rules());
+        reader.feed(&[&frame(role, CLOSE, b"")[..], &behind].concat());
+        assert_eq!(reader.tails, [(true, behind.len())]);
+    }
+}
+
+#[test]
+fn whole_frames_are_lent_from_the_input() {
+    for role in ROLES {
+        let mut arrived = stream(role, &[(TEXT, b"one"), (BINARY, &[1; 3000]), (PING, b"three")]);
+        let range = arrived.as_ptr_range();
+        let (mut decoder, mut stash, mut consumed) = (Decoder::new(role), Vec::new(), 0);
+        for _ in 0..3 {
+            let rest = &mut arrived[consumed..];
+            let decoded = decoder.next_frame(&rules(), &mut stash, rest).unwrap();
+            let payload = decoded.frame.unwrap().payload().as_ptr_range();
+            assert!(range.start < payload.start && payload.end <= range.end);
+            consumed += decoded.consumed;
+        }
+        assert_eq!((consumed, stash.capacity()), (arrived.len(), 0));
+    }
+}
+
+#[test]
+fn a_frame_cut_before_its_payload_needs_no_stash() {
+    for role in ROLES {
+        let bytes = frame(role, BINARY, &[9; 500]);
+        let header_len = bytes.len() - 500;
+        for cut in 0..=header_len {
+            let mut reader = Reader::new(role, &rules());
+            reader.feed(&bytes[..cut]);
+            assert_eq!(reader.decoder.wants_stash(), cut == header_len, "cut={cut}");
+            reader.feed(&bytes[cut..]);
+            assert_eq!(reader.stash.capacity(), 0, "cut={cut}");
+            assert_eq!(reader.frames, seen(&[(BINARY, &[9; 500])]));
+        }
+    }
+}
+
+#[test]
+fn a_stash_is_wanted_from_the_first_byte_of_a_payload_to_the_call_after_its_frame() {
+    let bytes = frame(Role::Server, TEXT, b"Hello");
+    let (mut decoder, mut stash) = (Decoder::new(Role::Server), Vec::new());
+    assert!(!decoder.wants_stash(), "before the first byte");
+    let mut feed = |decoder: &mut Decoder, arrived: &[u8]| {
+        let mut arrived = arrived.to_vec();
+        let decoded = decoder.next_frame(&rules(), &mut stash, &mut arrived).unwrap();
+        decoded.frame.is_some()
+    };
+    assert!(!feed(&mut decoder, &bytes[..4]));
+    assert!(!decoder.wants_stash(), "a cut header is kept in the decoder");
+    assert!(!feed(&mut decoder, &bytes[4..8]));
+    assert!(decoder.wants_stash(), "a cut payload");
+    assert!(feed(&mut decoder, &bytes[8..]));
+    assert!(decoder.wants_stash(), "a frame that is lent from the stash");
+    assert!(!feed(&mut decoder, &[]));
+    assert!(!decoder.wants_stash() && stash.is_empty(), "the frame is done");
+}
+
+#[test]
+fn a_stash_with_an_unfit_close_is_cleared_at_the_next_call() {
+    for role in ROLES {
+        let bytes = frame(role, CLOSE, b"\x03\xee nobody may say so");
+        let mut reader = Reader::new(role, &rules());
+        reader.feed(&bytes[..10]);
+        reader.feed(&bytes[10..]);
+        assert_eq!(reader.error, Some(PeerMisbehaved::InvalidCloseCode(1006)));
+        reader.feed(&[]);
+        assert!(!reader.decoder.wants_stash() && reader.stash.is_empty());
+    }
+}
+
+#[test]
+fn memory_grows_with_what_arrived_and_not_with_what_the_header_claims() {
+    let claim = [127, 0, 0, 0, 0, 0, 0xA0, 0, 0]; // 10 MiB, just allowed.
+    for role in ROLES {
+        let bytes = frame_with_len(role, BINARY, &claim, &vec![3; 5000]);
+        let header_len = bytes.len() - 5000;
+        let mut reader = Reader::new(role, &rules());
+        reader.feed(&bytes[..header_len]);
+        assert_eq!(reader.stash.capacity(), 0, "a header alone");
+        for (index, byte) in bytes[header_len..].iter().enumerate() {
+            reader.feed(&[*byte]);
+            let arrived = index + 1;
+            assert_eq!(reader.stash.len(), arrived);
+            // Twice, as a vector grows, and its least.
+            assert!(reader.stash.capacity() <= 2 * arrived + 16, "arrived={arrived}");
+        }
+        assert_eq!(reader.error, None);
+    }
+}
+
+#[test]
+fn a_frame_above_the_limit_takes_no_memory() {
+    let claim = [127, 0, 0, 0, 0, 0, 0xA0, 0, 1]; // 10 MiB and one byte.
+    for role in ROLES {
+        let bytes = frame_with_len(role, BINARY, &claim, &vec![3; 5000]);
+        for cut in 0..20 {
+            let mut reader = Reader::new(role, &rules());
+            reader.feed(&bytes[..cut]);
+            reader.feed(&bytes[cut..]);
+            assert_eq!(reader.error, Some(PeerMisbehaved::FrameTooLarge));
+            assert_eq!(reader.stash.capacity(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_large_frame_in_pieces_is_unmasked_right() {
+    let payload: Vec<u8> = (0..1 << 20).map(|index: u32| ((index * 31) >> 3) as u8).collect();
+    for role in ROLES {
+        let bytes = stream(role, &[(BINARY, &payload), (TEXT, b"after")]);
+        // The key starts at another byte of the pieces each time.
+        for piece_len in [64 * 1024, 64 * 1024 - 1, 64 * 1024 + 3] {
+            let got = read_in_pieces(role, &rules(), bytes.chunks(piece_len));
+            let want = seen(&[(BINARY, &payload), (TEXT, b"after")]);
+            assert!(got == Outcome { frames: want, error: None }, "{role:?}, {piece_len}");
+        }
+    }
+}
