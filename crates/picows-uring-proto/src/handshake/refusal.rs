@@ -1,0 +1,226 @@
+//! Why a client did not get its WebSocket, and what the server said instead.
+//!
+//! Decides nothing: `response` and `verify` find the fault. Redirects are reported here and
+//! followed by the runtime.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use super::{MessageFault, ResponseHead};
+
+/// How much of what follows a refused answer's head is kept: enough for an error page's text.
+pub const REJECTED_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// Why a server's answer does not open a WebSocket.
+///
+/// Each variant has what the server sent, so that a caller can tell 401 from 404 and read why.
+///
+/// ```
+/// use picows_uring_proto::{ClientHandshake, HeadLimits, ResponseError};
+///
+/// let handshake = ClientHandshake::new("example.com", "/", [0; 16])?;
+/// let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nno room";
+/// let error = handshake.parse_response(answer, &HeadLimits::default()).unwrap_err();
+/// assert_eq!(error.to_string(), "the server answered 404 Not Found instead of 101");
+/// let ResponseError::InvalidStatus(response) = error else { unreachable!() };
+/// assert_eq!(response.body(), b"no room");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// It is no HTTP/1.1 response.
+    #[error("invalid HTTP response: {}", .0.fault)]
+    InvalidMessage(Box<InvalidMessage>),
+    /// The status is not 101 (RFC 6455 §4.1), nor a redirect that says where to.
+    #[error("the server answered {} instead of 101", .0.head().status())]
+    InvalidStatus(Box<RejectedResponse>),
+    /// The status is 301, 302, 303, 307 or 308.
+    #[error("the server redirects to {location:?}")]
+    Redirect {
+        /// The value of `Location`, which may be relative to the URL that was asked for.
+        location: String,
+        /// The whole answer.
+        response: Box<RejectedResponse>,
+    },
+    /// A 101 has a `Transfer-Encoding` (RFC 9112 §6.1).
+    #[error("invalid transfer-encoding header on a 101: {}", .0.shown("transfer-encoding"))]
+    TransferEncoding(Box<RejectedResponse>),
+    /// A 101 has a `Content-Length` that is not one plain zero (RFC 9110 §8.6).
+    #[error("invalid content-length header on a 101: {}", .0.shown("content-length"))]
+    ContentLength(Box<RejectedResponse>),
+    /// `Upgrade` is not `websocket` (RFC 6455 §4.1, item 2 of the checks).
+    #[error("invalid upgrade header: {}", .0.shown("upgrade"))]
+    InvalidUpgrade(Box<RejectedResponse>),
+    /// `Connection` does not list `Upgrade` (RFC 6455 §4.1, item 3 of the checks).
+    #[error("invalid connection header: {}", .0.shown("connection"))]
+    InvalidConnection(Box<RejectedResponse>),
+    /// `Sec-WebSocket-Accept` does not answer our key (RFC 6455 §4.1, item 4 of the checks).
+    #[error("invalid sec-websocket-accept header: {}", .0.shown("sec-websocket-accept"))]
+    InvalidAccept(Box<RejectedResponse>),
+    /// An extension was not offered (RFC 6455 §4.1, item 5 of the checks).
+    #[error("invalid sec-websocket-extensions header: {}", .0.shown("sec-websocket-extensions"))]
+    InvalidExtensions(Box<RejectedResponse>),
+    /// The subprotocol was not offered (RFC 6455 §4.1, item 6 of the checks).
+    #[error("invalid sec-websocket-protocol header: {}", .0.shown("sec-websocket-protocol"))]
+    InvalidSubprotocol(Box<RejectedResponse>),
+}
+
+impl ResponseError {
+    /// The answer; `None` when it was not even HTTP.
+    #[must_use]
+    pub fn response(&self) -> Option<&RejectedResponse> {
+        match self {
+            Self::InvalidMessage(_) => None,
+            Self::InvalidStatus(response)
+            | Self::Redirect { response, .. }
+            | Self::TransferEncoding(response)
+            | Self::ContentLength(response)
+            | Self::InvalidUpgrade(response)
+            | Self::InvalidConnection(response)
+            | Self::InvalidAccept(response)
+            | Self::InvalidExtensions(response)
+            | Self::InvalidSubprotocol(response) => Some(response),
+        }
+    }
+
+    /// The same, to add what arrives of its body.
+    pub fn response_mut(&mut self) -> Option<&mut RejectedResponse> {
+        match self {
+            Self::InvalidMessage(_) => None,
+            Self::InvalidStatus(response)
+            | Self::Redirect { response, .. }
+            | Self::TransferEncoding(response)
+            | Self::ContentLength(response)
+            | Self::InvalidUpgrade(response)
+            | Self::InvalidConnection(response)
+            | Self::InvalidAccept(response)
+            | Self::InvalidExtensions(response)
+            | Self::InvalidSubprotocol(response) => Some(response),
+        }
+    }
+}
+
+/// An answer that is HTTP but opens no WebSocket.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RejectedResponse {
+    head: ResponseHead,
+    /// At most `REJECTED_BODY_BYTES_MAX`.
+    body: Vec<u8>,
+}
+
+impl RejectedResponse {
+    pub(super) fn new(head: ResponseHead, body: &[u8]) -> Self {
+        Self { head, body: capped(body).to_vec() }
+    }
+
+    /// Status and headers.
+    #[must_use]
+    pub const fn head(&self) -> &ResponseHead {
+        &self.head
+    }
+
+    /// The first part of the body, as far as it has arrived, still in its transfer encoding.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// How many more bytes of the body there may be and are worth waiting for.
+    ///
+    /// ```
+    /// # use picows_uring_proto::{ClientHandshake, HeadLimits};
+    /// # let handshake = ClientHandshake::new("example.com", "/", [0; 16])?;
+    /// let answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 9\r\n\r\ntry ";
+    /// let mut error = handshake.parse_response(answer, &HeadLimits::default()).unwrap_err();
+    /// let response = error.response_mut().unwrap();
+    /// assert_eq!(response.body_missing(), 5);
+    /// response.extend_body(b"later");
+    /// assert_eq!(response.body(), b"try later");
+    /// # Ok::<(), picows_uring_proto::HandshakeMisuse>(())
+    /// ```
+    #[must_use]
+    pub fn body_missing(&self) -> usize {
+        let status = self.head.status();
+        let has_body = !status.is_informational()
+            && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let announced = self.head.header_str("content-length").and_then(|text| text.parse().ok());
+        // Without a length the body lasts until the connection ends (RFC 9112 §6.3).
+        let length: usize = if has_body { announced.unwrap_or(usize::MAX) } else { 0 };
+        length.min(REJECTED_BODY_BYTES_MAX).saturating_sub(self.body.len())
+    }
+
+    /// Adds bytes of the body that have arrived since; those beyond
+    /// [`REJECTED_BODY_BYTES_MAX`] in all are dropped.
+    pub fn extend_body(&mut self, more: &[u8]) {
+        let wanted = self.body_missing().min(more.len());
+        self.body.extend_from_slice(&more[..wanted]);
+    }
+
+    /// The values of a header for an error text.
+    fn shown(&self, name: &str) -> String {
+        let values: Vec<_> = self.head.header_values(name).collect();
+        if values.is_empty() {
+            return "missing".to_owned();
+        }
+        excerpt(&values.join(&b", "[..]))
+    }
+}
+
+impl fmt::Debug for RejectedResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RejectedResponse")
+            .field("head", &self.head)
+            .field("body", &format_args!("{}", excerpt(&self.body)))
+            .finish()
+    }
+}
+
+/// An answer that is no HTTP/1.1 response.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InvalidMessage {
+    /// What is wrong with it.
+    pub fault: MessageFault,
+    /// The status, when the first line was good and only a header was not.
+    pub status: Option<StatusCode>,
+    /// The head as received; all there is of it when it does not end.
+    pub head: Vec<u8>,
+    /// The first part of what follows, at most [`REJECTED_BODY_BYTES_MAX`].
+    pub body: Vec<u8>,
+}
+
+impl InvalidMessage {
+    pub(super) fn new(
+        fault: MessageFault,
+        status: Option<StatusCode>,
+        head: &[u8],
+        body: &[u8],
+    ) -> Self {
+        Self { fault, status, head: head.to_vec(), body: capped(body).to_vec() }
+    }
+}
+
+impl fmt::Debug for InvalidMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvalidMessage")
+            .field("fault", &self.fault)
+            .field("status", &self.status)
+            .field("head", &format_args!("{}", excerpt(&self.head)))
+            .field("body", &format_args!("{}", excerpt(&self.body)))
+            .finish()
+    }
+}
+
+/// `bytes` in quotes, escaped and cut short.
+fn excerpt(bytes: &[u8]) -> String {
+    let (shown, more) = bytes.split_at(bytes.len().min(EXCERPT_BYTES_MAX));
+    format!("\"{}\"{}", shown.escape_ascii(), if more.is_empty() { "" } else { "..." })
+}
+
+fn capped(body: &[u8]) -> &[u8] {
+    &body[..body.len().min(REJECTED_BODY_BYTES_MAX)]
+}
+
+/// What a peer sends may be as long as the head; what we say of it should fit a log line.
+const EXCERPT_BYTES_MAX: usize = 64;
