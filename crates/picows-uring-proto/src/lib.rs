@@ -1,0 +1,44 @@
+//! The WebSocket protocol of picows-uring: everything that computes and nothing that waits.
+//!
+//! No clock, no thread, no socket: bytes and times are arguments, frames and steps are results.
+//! That makes every rule testable without a kernel, and lets any runtime drive it.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`UpgradeRequest`], [`ClientHandshake`] | HTTP, both sides (RFC 6455 §4) |
+//! | [`Decoder`] | bytes in, checked and unmasked [`Frame`]s out (RFC 6455 §5) |
+//! | [`FrameHead`], [`CloseFrame`] | frames out |
+//! | [`Conversation`] | handshake, close handshake and end of a connection (RFC 6455 §7) |
+//! | [`Wheel`] | deadlines |
+
+mod close;
+mod conversation;
+mod decoder;
+mod encode;
+mod error;
+mod frame;
+mod handshake;
+mod header;
+mod limits;
+pub mod mask;
+#[cfg(test)]
+mod pair;
+mod tick;
+mod utf8;
+mod wheel;
+
+pub use close::{CloseCode, CloseFrame, CloseHandshake, truncate_reason};
+pub use conversation::{Arrival, Conversation, ConversationRules, Phase, Step};
+pub use decoder::{Decoded, Decoder};
+pub use encode::FrameHead;
+pub use error::{ApiMisuse, PeerMisbehaved};
+pub use frame::{Frame, MsgType, Role};
+pub use handshake::*;
+pub use header::Header;
+pub use limits::{
+    CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX,
+    FRAME_PAYLOAD_BYTES_CLAIM_MAX, FRAME_PAYLOAD_BYTES_DEFAULT, FrameRules,
+};
+pub use tick::Tick;
+pub use utf8::{InvalidUtf8, Utf8Stream};
+pub use wheel::{TimerId, Wheel};
