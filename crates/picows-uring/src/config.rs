@@ -1,0 +1,65 @@
+//! What a server's connections have in common: limits, timeouts, switches.
+//!
+//! Filled by the builders, shared by all workers, read on the data path.
+
+use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits};
+
+/// Settings of every connection of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) head: HeadLimits,
+    pub(crate) frames: FrameRules,
+    pub(crate) conversation: ConversationRules,
+    /// Queued bytes of a connection above which its listener is told to pause.
+    pub(crate) high_watermark: usize,
+    /// Queued bytes at or below which a paused listener is told to resume.
+    pub(crate) low_watermark: usize,
+    /// Queued bytes of a connection that are never passed.
+    pub(crate) queue_bytes_max: usize,
+    pub(crate) queue_policy: QueuePolicy,
+    /// Whether an error of `on_frame` ends the connection.
+    pub(crate) disconnect_on_error: bool,
+    /// Open connections of the whole server, all workers together.
+    pub(crate) connections_max: Option<usize>,
+    /// Whether the request is kept for [`Transport::request`](crate::Transport::request).
+    pub(crate) keep_request: bool,
+}
+
+/// What happens to a connection whose queue of unsent bytes would pass its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueuePolicy {
+    /// CLOSE 1008 and the end: a peer that does not read is not served. The default.
+    #[default]
+    Close,
+    /// The data frame that does not fit is dropped, and the sender told so. Control frames are
+    /// never dropped.
+    DropNewest,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            frames: FrameRules::default(),
+            conversation: ConversationRules::default(),
+            high_watermark: HIGH_WATERMARK_BYTES,
+            low_watermark: LOW_WATERMARK_BYTES,
+            queue_bytes_max: QUEUE_BYTES_MAX,
+            queue_policy: QueuePolicy::default(),
+            disconnect_on_error: true,
+            connections_max: None,
+            keep_request: true,
+        }
+    }
+}
+
+/// As in picows and asyncio.
+const HIGH_WATERMARK_BYTES: usize = 64 * 1024;
+/// A quarter of the high one, so that pausing and resuming does not flutter.
+const LOW_WATERMARK_BYTES: usize = 16 * 1024;
+/// Six frames of the largest size that is accepted by default.
+const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const _: () = assert!(LOW_WATERMARK_BYTES < HIGH_WATERMARK_BYTES);
+const _: () = assert!(HIGH_WATERMARK_BYTES < QUEUE_BYTES_MAX);

@@ -1,0 +1,289 @@
+//! One connection, as its worker sees it: bytes to frames to the listener, and back to a queue.
+//!
+//! Does no I/O: the worker hands it what arrived and looks afterwards what it wants.
+
+mod handshake;
+
+use crate::listener::{Listener, ListenerError, ListenerResult};
+use crate::session::{Session, Shared};
+use crate::transport::{DisconnectCause, Transport};
+use picows_uring_proto::{
+    Arrival, Decoder, Frame, FrameHead, HeadScanner, MsgType, PeerMisbehaved, Phase, Role, Tick,
+    TimerId,
+};
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// What only the worker touches of a connection; the rest is its [`Session`].
+pub(crate) struct Connection {
+    pub(crate) transport: Transport,
+    /// `None` before the handshake is done and after `on_disconnected`.
+    listener: Option<Box<dyn Listener>>,
+    decoder: Decoder,
+    /// The part of a frame, or of the request, that has arrived; empty most of the time.
+    stash: Vec<u8>,
+    scanner: HeadScanner,
+    /// The timer for the next deadline, and when it fires.
+    pub(crate) timer: Option<(TimerId, Tick)>,
+    /// A receive is in flight.
+    pub(crate) is_receiving: bool,
+    /// A send is in flight.
+    pub(crate) is_sending: bool,
+    /// What is in flight has been cancelled.
+    pub(crate) is_cancelled: bool,
+    /// Bytes that arrived after the end.
+    discarded: usize,
+    /// It counts against the limit of connections.
+    pub(crate) is_counted: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(session: Rc<Session>) -> Self {
+        Self {
+            transport: Transport::new(session),
+            listener: None,
+            decoder: Decoder::new(Role::Server),
+            stash: Vec::new(),
+            scanner: HeadScanner::new(),
+            timer: None,
+            is_receiving: false,
+            is_sending: false,
+            is_cancelled: false,
+            discarded: 0,
+            is_counted: false,
+        }
+    }
+
+    pub(crate) fn session(&self) -> &Rc<Session> {
+        self.transport.session()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.session().conversation.borrow().phase()
+    }
+
+    /// Whether anything that could still arrive is worth receiving.
+    pub(crate) fn wants_receive(&self) -> bool {
+        self.discarded < DISCARD_BYTES_MAX && !self.session().conversation.borrow().is_peer_gone()
+    }
+
+    fn shared(&self) -> &Rc<Shared> {
+        &self.session().shared
+    }
+
+    /// Bytes arrived.
+    #[inline]
+    pub(crate) fn receive(&mut self, factory: &crate::server::Factory, bytes: &mut [u8]) {
+        self.shared().counters.bytes_received.add(bytes.len() as u64);
+        match self.phase() {
+            Phase::Open => self.receive_frames(bytes),
+            Phase::Handshake => self.receive_head(factory, bytes),
+            // What comes after the end is read only so that the peer, which may be in the middle
+            // of sending, gets to read our last words. A reset would take them away.
+            Phase::Finishing | Phase::Lingering | Phase::Ended => {
+                self.discarded = self.discarded.saturating_add(bytes.len());
+            }
+        }
+    }
+
+    fn receive_frames(&mut self, bytes: &mut [u8]) {
+        let shared = Rc::clone(self.shared());
+        let mut stash = std::mem::take(&mut self.stash);
+        if stash.capacity() == 0 {
+            stash = shared.pool.stash();
+        }
+        let mut consumed = 0;
+        loop {
+            let input = &mut bytes[consumed..];
+            match self.decoder.next_frame(&shared.config.frames, &mut stash, input) {
+                Ok(decoded) => {
+                    consumed += decoded.consumed;
+                    let Some(frame) = decoded.frame else { break };
+                    shared.counters.frames_received.increment();
+                    self.dispatch(&frame);
+                }
+                Err(error) => {
+                    self.peer_misbehaved(error);
+                    break;
+                }
+            }
+            if self.phase() != Phase::Open {
+                break;
+            }
+        }
+        if self.decoder.wants_stash() && !stash.is_empty() && self.phase() == Phase::Open {
+            self.stash = stash;
+        } else {
+            shared.pool.put_stash(stash);
+        }
+    }
+
+    fn dispatch(&mut self, frame: &Frame<'_>) {
+        let shared = Rc::clone(self.shared());
+        let rules = &shared.config.conversation;
+        tracing::trace!(peer = ?self.session().peer, ?frame, "received");
+        let arrival = self.session().conversation.borrow_mut().arrived(rules, frame);
+        match arrival {
+            Arrival::Deliver => {
+                self.call("on_frame", |listener, transport| listener.on_frame(transport, frame));
+                if frame.msg_type() == MsgType::Close {
+                    self.after_close(frame);
+                }
+            }
+            Arrival::AnswerPing => {
+                self.session().send(FrameHead::new(MsgType::Pong), frame.payload());
+            }
+            Arrival::Ignore => {}
+        }
+    }
+
+    /// The listener has seen the peer's CLOSE: answers it, if it did not.
+    fn after_close(&mut self, frame: &Frame<'_>) {
+        let session = self.session();
+        let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
+        session.set_cause(DisconnectCause::Closed);
+        let reply = session.conversation.borrow_mut().close_reply(rules, now, frame);
+        session.queue_close(reply);
+    }
+
+    fn peer_misbehaved(&mut self, error: PeerMisbehaved) {
+        let session = self.session();
+        tracing::warn!(peer = ?session.peer, %error, "protocol error: closing");
+        session.shared.counters.protocol_errors.increment();
+        session.set_cause(DisconnectCause::PeerMisbehaved(error));
+        let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
+        let close = session.conversation.borrow_mut().peer_misbehaved(rules, now, error);
+        session.queue_close(close);
+    }
+
+    /// The peer ended its side of the stream.
+    pub(crate) fn end_of_stream(&mut self) {
+        let session = self.session();
+        session.set_cause(DisconnectCause::EndOfStream);
+        let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
+        session.conversation.borrow_mut().end_of_stream(rules, now);
+        session.touch();
+    }
+
+    /// The kernel reported an error of the socket.
+    pub(crate) fn io_failed(&mut self, error: &io::Error) {
+        let session = self.session();
+        tracing::debug!(peer = ?session.peer, %error, "connection broken");
+        session.set_cause(DisconnectCause::Io(error.kind()));
+        session.conversation.borrow_mut().end();
+        session.touch();
+    }
+
+    /// Ends it if a deadline of it is due, and has its timer armed again otherwise.
+    pub(crate) fn handle_timeout(&mut self, now: Tick) {
+        let session = self.session();
+        let phase = self.phase();
+        if session.conversation.borrow_mut().handle_timeout(now) {
+            tracing::info!(peer = ?session.peer, ?phase, "timed out: dropping");
+            session.set_cause(DisconnectCause::TimedOut);
+        }
+        session.touch();
+    }
+
+    /// Tells the listener to pause or to resume, if the queue has passed a watermark.
+    pub(crate) fn check_watermarks(&mut self) {
+        let session = self.session();
+        let (config, buffered) = (&session.shared.config, session.buffered());
+        if session.is_paused.get() {
+            if buffered <= config.low_watermark {
+                session.is_paused.set(false);
+                self.call("resume_writing", |listener, transport| {
+                    listener.resume_writing(transport);
+                    Ok(())
+                });
+            }
+        } else if buffered > config.high_watermark {
+            session.is_paused.set(true);
+            self.call("pause_writing", |listener, transport| {
+                listener.pause_writing(transport);
+                Ok(())
+            });
+        }
+    }
+
+    /// Nothing more will be delivered: tells the listener, once, and lets it go.
+    pub(crate) fn disconnected(&mut self) {
+        if self.session().is_disconnected.replace(true) {
+            return;
+        }
+        let stash = std::mem::take(&mut self.stash);
+        self.shared().pool.put_stash(stash);
+        if self.listener.is_none() {
+            return;
+        }
+        tracing::info!(
+            peer = ?self.session().peer,
+            cause = ?self.session().cause.borrow(),
+            "disconnected"
+        );
+        self.call("on_disconnected", |listener, transport| {
+            listener.on_disconnected(transport);
+            Ok(())
+        });
+        let listener = self.listener.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(listener))) {
+            self.listener_failed("drop", panic_error(panic));
+        }
+    }
+
+    /// Calls the listener. An error or a panic ends this connection, and nothing else.
+    #[inline]
+    fn call(
+        &mut self,
+        callback: &'static str,
+        call: impl FnOnce(&mut dyn Listener, &Transport) -> ListenerResult,
+    ) {
+        let Some(listener) = self.listener.as_deref_mut() else { return };
+        let transport = &self.transport;
+        match catch_unwind(AssertUnwindSafe(|| call(listener, transport))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.listener_failed(callback, error),
+            Err(panic) => self.listener_failed(callback, panic_error(panic)),
+        }
+    }
+
+    #[cold]
+    fn listener_failed(&mut self, callback: &'static str, error: ListenerError) {
+        let session = self.session();
+        let shared = &session.shared;
+        tracing::error!(peer = ?session.peer, callback, %error, "listener failed");
+        shared.counters.listener_errors.increment();
+        let is_tolerated =
+            callback == "on_frame" && !shared.config.disconnect_on_error && !error.is_close();
+        if is_tolerated {
+            return;
+        }
+        session.set_cause(DisconnectCause::Listener(error.to_string()));
+        let (code, reason) = error.close_code_and_reason();
+        let (rules, now) = (&shared.config.conversation, shared.now.get());
+        let close = session.conversation.borrow_mut().fail(rules, now, code, reason);
+        session.queue_close(close);
+    }
+}
+
+/// What a panic said, as an error.
+fn panic_error(panic: Box<dyn Any + Send>) -> ListenerError {
+    let text = if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "of a type that is no text".to_owned()
+    };
+    // The value may panic once more when it is dropped, and is worth no worker.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+    format!("panic: {text}").into()
+}
+
+/// How much a peer may send after the end before we let it wait: more than is on its way in the
+/// buffers of most networks.
+const DISCARD_BYTES_MAX: usize = 8 * 1024 * 1024;

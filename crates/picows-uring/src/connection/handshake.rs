@@ -1,0 +1,129 @@
+//! The server's side of the handshake: from the first bytes to the listener's `on_connected`.
+//!
+//! What HTTP and RFC 6455 §4.2 demand is decided in the protocol crate; here it is put in order.
+
+use super::{Connection, panic_error};
+use crate::listener::{Listener, ListenerError};
+use crate::server::{Answer, Factory, Upgrade};
+use crate::session::Session;
+use http::{HeaderMap, StatusCode};
+use picows_uring_proto::{
+    AcceptKey, Phase, UpgradeRequest, UpgradeResponse, check_subprotocol,
+    encode_switching_protocols,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+impl Connection {
+    /// Bytes of the request arrived, perhaps with the first frames behind it.
+    pub(super) fn receive_head(&mut self, factory: &Factory, bytes: &mut [u8]) {
+        let limits = self.shared().config.head;
+        if self.stash.is_empty() {
+            match UpgradeRequest::parse_with(&mut self.scanner, bytes, &limits) {
+                Ok(Some((request, used))) => {
+                    self.answer(factory, request);
+                    self.receive_first_frames(&mut bytes[used..]);
+                }
+                Ok(None) => self.stash.extend_from_slice(bytes),
+                Err(error) => self.respond(&error.into()),
+            }
+            return;
+        }
+        let mut head = std::mem::take(&mut self.stash);
+        head.extend_from_slice(bytes);
+        match UpgradeRequest::parse_with(&mut self.scanner, &head, &limits) {
+            Ok(Some((request, used))) => {
+                self.answer(factory, request);
+                self.receive_first_frames(&mut head[used..]);
+            }
+            Ok(None) => self.stash = head,
+            Err(error) => self.respond(&error.into()),
+        }
+    }
+
+    fn receive_first_frames(&mut self, bytes: &mut [u8]) {
+        if !bytes.is_empty() && self.phase() == Phase::Open {
+            self.receive_frames(bytes);
+        }
+    }
+
+    /// Answers a complete request.
+    fn answer(&mut self, factory: &Factory, mut request: UpgradeRequest) {
+        if let Some(peer) = self.session().peer {
+            request.set_peer_addr(peer);
+        }
+        let made = catch_unwind(AssertUnwindSafe(|| factory(&request)))
+            .unwrap_or_else(|panic| Err(panic_error(panic)));
+        match made {
+            Ok(Upgrade { answer: Answer::Accept { listener, headers, subprotocol } }) => {
+                match request.validate_upgrade() {
+                    Ok(key) => self.accept(request, &key, listener, &headers, subprotocol),
+                    Err(error) => {
+                        tracing::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
+                        self.respond(&error.into());
+                    }
+                }
+            }
+            Ok(Upgrade { answer: Answer::Respond(response) })
+                if response.status != StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                self.respond(&response);
+            }
+            Ok(_) => self.factory_failed(&"101 is answered with Upgrade::accept".into()),
+            Err(error) => self.factory_failed(&error),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        request: UpgradeRequest,
+        key: &AcceptKey,
+        listener: Box<dyn Listener>,
+        headers: &HeaderMap,
+        subprotocol: Option<String>,
+    ) {
+        if let Some(name) = &subprotocol
+            && let Err(misuse) = check_subprotocol(&request, name)
+        {
+            return self.factory_failed(&misuse.into());
+        }
+        let session = self.session();
+        session.queue_raw(HEAD_BYTES_USUAL, |out| {
+            encode_switching_protocols(out, key, subprotocol.as_deref(), headers);
+        });
+        tracing::info!(peer = ?session.peer, path = request.path(), "connected");
+        session.conversation.borrow_mut().opened();
+        session.shared.counters.upgraded.increment();
+        if let Some(name) = subprotocol {
+            let _ = session.subprotocol.set(name.into());
+        }
+        if session.shared.config.keep_request {
+            let _ = session.request.set(Box::new(request));
+        }
+        self.listener = Some(listener);
+        self.call("on_connected", |listener, transport| listener.on_connected(transport));
+    }
+
+    /// The application failed: the peer is not told how.
+    fn factory_failed(&self, error: &ListenerError) {
+        tracing::error!(peer = ?self.session().peer, %error, "factory failed");
+        self.shared().counters.listener_errors.increment();
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        self.respond(&UpgradeResponse::text(status, "internal server error\n"));
+    }
+
+    /// Sends an HTTP response that ends the connection.
+    pub(crate) fn respond(&self, response: &UpgradeResponse) {
+        refuse(self.session(), response);
+    }
+}
+
+/// Sends an HTTP response that ends the connection.
+fn refuse(session: &Session, response: &UpgradeResponse) {
+    tracing::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
+    session.queue_raw(HEAD_BYTES_USUAL + response.body.len(), |out| response.encode(out));
+    let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
+    session.conversation.borrow_mut().finish(rules, now);
+}
+
+/// Room for the head of a response with a few headers; it grows if need be.
+const HEAD_BYTES_USUAL: usize = 512;

@@ -1,0 +1,109 @@
+//! What a worker counts, readable by any thread at any time.
+//!
+//! Each counter is written by one thread, so it costs a load and a store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Counters of one worker.
+        #[derive(Debug, Default)]
+        #[repr(align(128))] // Two cache lines: the neighbour's writes do not slow ours.
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)+
+        }
+
+        /// What a worker, or a whole server, has done so far.
+        ///
+        /// Read with [`ServerHandle::stats`](crate::ServerHandle::stats). The numbers are not
+        /// taken at one instant, but each is exact.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($name: self.$name.get(),)+ }
+            }
+        }
+
+        impl std::ops::AddAssign for Stats {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections that were accepted.
+    accepted,
+    /// Connections that were refused with 503 because there were too many.
+    refused,
+    /// Handshakes that were completed.
+    upgraded,
+    /// Connections that are open now, handshakes and those about to end included.
+    connections,
+    /// Slots of connections in use, those that wait for their last completion included.
+    slots,
+    /// Connections that have ended.
+    disconnected,
+    /// Connections that were ended because the peer broke the protocol.
+    protocol_errors,
+    /// Errors and panics of listeners.
+    listener_errors,
+    /// Frames that arrived.
+    frames_received,
+    /// Frames that were queued to be sent.
+    frames_sent,
+    /// Bytes that arrived, HTTP and frame headers included.
+    bytes_received,
+    /// Bytes that the kernel took, HTTP and frame headers included.
+    bytes_sent,
+    /// Data frames that were dropped because a queue was full.
+    frames_dropped,
+    /// Times that a receive found no buffer.
+    buffer_shortages,
+    /// Times that accepting was paused for want of descriptors or memory.
+    accept_pauses,
+    /// Turns of the worker.
+    turns,
+    /// System calls into the ring.
+    ring_enters,
+    /// Times that the worker slept.
+    sleeps,
+}
+
+/// A number that one thread writes.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. Only the owner may.
+    pub(crate) fn add(&self, count: u64) {
+        // Not `fetch_add`: there is one writer, and a locked instruction costs as much as the
+        // parsing of a small frame.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Adds one. Only the owner may.
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Takes one off. Only the owner may.
+    pub(crate) fn decrement(&self) {
+        self.add(u64::MAX);
+    }
+
+    /// Sets it. Only the owner may.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong when a server is built, started or stopped.
+//!
+//! Each text names the cause and, where there is one, the cure. What a peer does wrong is
+//! [`PeerMisbehaved`](crate::PeerMisbehaved).
+
+use std::io;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why a server could not be built, started or stopped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting makes no sense, or contradicts another.
+    #[error("{setting}: {fault}")]
+    Config {
+        /// The setting, by the name of its builder method.
+        setting: &'static str,
+        /// What is wrong with it, with the value.
+        fault: String,
+    },
+    /// An address to listen on could not be understood.
+    #[error("cannot listen on {address:?}: {fault}")]
+    Address {
+        /// The address as given.
+        address: String,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// An address to listen on could not be had.
+    #[error("cannot listen on {address}: {}", listen_cure(source))]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// io_uring could not be set up. The text names the cause and the cure.
+    #[error("{0}")]
+    Ring(String),
+    /// A thread could not be started, or not be pinned to a core.
+    #[error("worker {worker} could not be started: {source}")]
+    Thread {
+        /// The number of the worker.
+        worker: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A worker could not go on. Its connections are gone.
+    #[error("worker {worker} failed: {fault}")]
+    Worker {
+        /// The number of the worker.
+        worker: usize,
+        /// What happened.
+        fault: String,
+    },
+    /// Something took too long.
+    #[error("{what} took longer than {limit:?}")]
+    Timeout {
+        /// What it was.
+        what: &'static str,
+        /// How long it was given.
+        limit: Duration,
+    },
+}
+
+/// What the kernel said, with what helps against it.
+fn listen_cure(error: &io::Error) -> String {
+    let cure = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "something else listens there: stop it, choose another port, or port 0 for any free one"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address: use one of its own, 0.0.0.0 or [::]"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE, and a Unix socket needs a folder that can \
+             be written to"
+        }
+        io::ErrorKind::NotFound => "the folder of the Unix socket does not exist: make it first",
+        _ if error.raw_os_error() == Some(libc::EMFILE) => {
+            "no descriptor left: raise the limit of open files (ulimit -n, LimitNOFILE= in systemd)"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{error}: {cure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_errors_name_address_cause_and_cure() {
+        for (errno, cure) in [
+            (libc::EADDRINUSE, "choose another port"),
+            (libc::EADDRNOTAVAIL, "0.0.0.0"),
+            (libc::EACCES, "CAP_NET_BIND_SERVICE"),
+            (libc::ENOENT, "make it first"),
+            (libc::EMFILE, "ulimit -n"),
+        ] {
+            let source = io::Error::from_raw_os_error(errno);
+            let text = Error::Listen { address: "127.0.0.1:9001".into(), source }.to_string();
+            assert!(text.starts_with("cannot listen on 127.0.0.1:9001: "), "{text}");
+            assert!(text.contains(cure), "{text}");
+        }
+    }
+}

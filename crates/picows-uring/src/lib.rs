@@ -1,0 +1,52 @@
+//! WebSocket server runtime for Linux on io_uring, in the image of Python's picows.
+//!
+//! The data path is not async: each core runs one loop, on which a worker receives into
+//! registered buffers, parses frames where they lie, and calls your [`Listener`] with a borrowed
+//! [`Frame`]. Async is there for what is slow by nature, beside the data path and never under it.
+//!
+//! ```no_run
+//! use picows_uring::{Frame, Listener, ListenerResult, Server, Transport, Upgrade};
+//!
+//! struct Echo;
+//!
+//! impl Listener for Echo {
+//!     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+//!         transport.send_like(frame, frame.payload());
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), picows_uring::Error> {
+//!     Server::builder().listen("127.0.0.1:9001").serve(|_request| Upgrade::accept(Echo))
+//! }
+//! ```
+//!
+//! Needs Linux 6.1 or later with io_uring allowed; `docs/KERNEL.md` lists what is used.
+
+mod config;
+mod connection;
+mod counters;
+mod error;
+mod host;
+mod listener;
+mod mailbox;
+mod pool;
+mod ring;
+mod server;
+mod session;
+mod socket;
+mod transport;
+mod worker;
+
+pub use config::QueuePolicy;
+pub use counters::Stats;
+pub use error::Error;
+pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
+pub use server::{IntoUpgrade, Server, ServerBuilder, ServerHandle, Stopper, Upgrade};
+pub use socket::ListenAddress;
+pub use transport::{DisconnectCause, SendStatus, Transport};
+
+pub use picows_uring_proto::{
+    ApiMisuse, CloseCode, CloseFrame, CloseHandshake, FRAME_HEADER_BYTES_MAX, Frame, FrameHead,
+    MsgType, PeerMisbehaved, UpgradeRequest, UpgradeResponse, select_subprotocol,
+};

@@ -1,0 +1,170 @@
+//! What an application implements: callbacks for the events of one connection.
+//!
+//! Called by the worker that owns the connection, on its thread, one at a time.
+
+use crate::transport::Transport;
+use picows_uring_proto::{CloseCode, Frame, MsgType};
+use std::fmt;
+
+/// Receives the events of one connection.
+///
+/// A listener is made by the server's factory on the thread of the worker that owns the
+/// connection, and never leaves it: it need not be `Send`, and `Rc` and `RefCell` are the tools to
+/// share state between the connections of a worker. The order is `on_connected`, any number of
+/// `on_frame`, `on_disconnected`; the last is called exactly once, and only after the first.
+///
+/// Callbacks run on the data path: while one runs, no other connection of this worker is served.
+/// Slow work belongs into another thread.
+///
+/// An error that is returned, and a panic, end the connection with CLOSE 1011, or with the code
+/// and reason that the error carries ([`ListenerError::close`]). The worker and its other
+/// connections live on.
+///
+/// ```
+/// use picows_uring::{Frame, Listener, ListenerResult, MsgType, Transport};
+///
+/// struct Echo;
+///
+/// impl Listener for Echo {
+///     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+///         if matches!(frame.msg_type(), MsgType::Text | MsgType::Binary) {
+///             transport.send(frame.msg_type(), frame.payload());
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Listener {
+    /// The handshake is done. What is sent here leaves after the response.
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection.
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        let _ = transport;
+        Ok(())
+    }
+
+    /// A frame arrived. It is lent for the time of the call; copy what must outlive it.
+    ///
+    /// PING is answered before and not delivered, and CLOSE is answered after this returned if the
+    /// listener did not, unless the server was built with `auto_pong(false)`, `auto_close(false)`.
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection, unless `disconnect_on_error(false)`: then it is logged.
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult;
+
+    /// The connection is over: nothing arrives and nothing can be sent any more.
+    ///
+    /// [`Transport::close_handshake`] tells how it ended.
+    fn on_disconnected(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// More bytes are queued than the high watermark. Stop sending until `resume_writing`, which
+    /// follows once for each `pause_writing`.
+    fn pause_writing(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// The queue has drained to the low watermark.
+    fn resume_writing(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+}
+
+/// What a callback returns.
+pub type ListenerResult = Result<(), ListenerError>;
+
+/// Why a callback failed.
+///
+/// Made from any error or text with `?` or `into()`, and then CLOSE 1011 is sent without a reason:
+/// the text is logged, and the peer is not told. [`ListenerError::close`] chooses what it is told.
+pub struct ListenerError {
+    cause: Cause,
+}
+
+enum Cause {
+    Error(Box<dyn std::error::Error + Send + Sync>),
+    Close(CloseCode, String),
+}
+
+impl ListenerError {
+    /// Ends the connection with this code and reason. A reason of more than 123 bytes is cut.
+    ///
+    /// ```
+    /// use picows_uring::{CloseCode, ListenerError, ListenerResult};
+    ///
+    /// fn authorize(token: &[u8]) -> ListenerResult {
+    ///     if token != b"sesame" {
+    ///         return Err(ListenerError::close(CloseCode::POLICY_VIOLATION, "wrong token"));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// assert!(authorize(b"open").is_err());
+    /// ```
+    #[must_use]
+    pub fn close(code: CloseCode, reason: impl Into<String>) -> Self {
+        Self { cause: Cause::Close(code, reason.into()) }
+    }
+
+    /// What the peer is told: 1011 and nothing, unless the error says otherwise.
+    pub(crate) fn close_code_and_reason(&self) -> (CloseCode, &str) {
+        match &self.cause {
+            Cause::Error(_) => (CloseCode::INTERNAL_ERROR, ""),
+            Cause::Close(code, reason) => (*code, reason),
+        }
+    }
+
+    /// Whether it was made to choose the close code.
+    pub(crate) fn is_close(&self) -> bool {
+        matches!(self.cause, Cause::Close(..))
+    }
+}
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for ListenerError {
+    fn from(error: E) -> Self {
+        Self { cause: Cause::Error(error.into()) }
+    }
+}
+
+impl fmt::Display for ListenerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Error(error) => error.fmt(f),
+            Cause::Close(code, reason) => write!(f, "close {code} {reason:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for ListenerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ListenerError({self})")
+    }
+}
+
+/// Echoes every frame as it came: type, FIN, RSV bits and payload.
+///
+/// The listener of the echo benchmark server; CLOSE is left to the automatic answer.
+///
+/// ```
+/// use picows_uring::{EchoListener, Server, Upgrade};
+///
+/// let builder = Server::builder().listen("127.0.0.1:0");
+/// let handle = builder.workers(1).start(|_| Upgrade::accept(EchoListener))?;
+/// handle.stop()?;
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EchoListener;
+
+impl Listener for EchoListener {
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        // Pongs that nobody asked for are not echoed: two such endpoints would do so for ever.
+        if !matches!(frame.msg_type(), MsgType::Close | MsgType::Pong) {
+            transport.send_like(frame, frame.payload());
+        }
+        Ok(())
+    }
+}

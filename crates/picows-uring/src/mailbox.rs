@@ -1,0 +1,147 @@
+//! Words from other threads to a worker.
+//!
+//! A queue, and a wake-up that costs a system call only while the worker sleeps.
+
+use rustix::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What a worker can be told.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// End every connection with CLOSE 1001, and after `drain` without it.
+    Stop { drain: Duration },
+}
+
+/// Letters for one worker.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    letters: Mutex<Vec<Letter>>,
+    /// Whether there are letters: read by the worker in every turn, without the lock.
+    has_mail: AtomicBool,
+    /// Whether the worker sleeps, or is about to, so that it must be woken.
+    is_sleeping: AtomicBool,
+    /// What wakes it.
+    event: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(event: Arc<OwnedFd>) -> Self {
+        Self {
+            letters: Mutex::default(),
+            has_mail: AtomicBool::new(false),
+            is_sleeping: AtomicBool::new(false),
+            event,
+        }
+    }
+
+    /// Posts a letter, and wakes the worker if it sleeps.
+    pub(crate) fn post(&self, letter: Letter) {
+        self.lock().push(letter);
+        // The worker says that it sleeps and then looks for mail; we leave mail and then look
+        // whether it sleeps. In one total order, at least one of us sees the other.
+        self.has_mail.store(true, Ordering::SeqCst);
+        if self.is_sleeping.swap(false, Ordering::SeqCst) {
+            // Fails only when the counter is at its maximum, and then the worker is awake.
+            let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes all letters. Cheap when there are none.
+    pub(crate) fn take(&self) -> Vec<Letter> {
+        if !self.has_mail.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut letters = self.lock();
+        self.has_mail.store(false, Ordering::SeqCst);
+        std::mem::take(&mut letters)
+    }
+
+    /// The worker is about to sleep. `false` when there is mail, and it should not.
+    pub(crate) fn before_sleep(&self) -> bool {
+        self.is_sleeping.store(true, Ordering::SeqCst);
+        if self.has_mail.load(Ordering::SeqCst) {
+            self.after_sleep();
+            return false;
+        }
+        true
+    }
+
+    /// The worker is awake.
+    pub(crate) fn after_sleep(&self) {
+        self.is_sleeping.store(false, Ordering::SeqCst);
+    }
+
+    /// A thread that panicked while posting leaves the queue whole.
+    fn lock(&self) -> MutexGuard<'_, Vec<Letter>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    fn mailbox() -> Mailbox {
+        Mailbox::new(Arc::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap()))
+    }
+
+    fn wakes(mailbox: &Mailbox) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::read(&mailbox.event, &mut count) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(_) => 0,
+        }
+    }
+
+    fn stop() -> Letter {
+        Letter::Stop { drain: Duration::ZERO }
+    }
+
+    #[test]
+    fn only_a_sleeper_is_woken_and_once() {
+        let mailbox = mailbox();
+        mailbox.post(stop());
+        assert_eq!(wakes(&mailbox), 0, "awake: it looks by itself");
+        assert_eq!(mailbox.take().len(), 1);
+        assert!(mailbox.before_sleep());
+        mailbox.post(stop());
+        mailbox.post(stop());
+        assert_eq!(wakes(&mailbox), 1);
+        assert_eq!(mailbox.take().len(), 2);
+    }
+
+    #[test]
+    fn mail_keeps_the_worker_awake() {
+        let mailbox = mailbox();
+        mailbox.post(stop());
+        assert!(!mailbox.before_sleep());
+        mailbox.take();
+        assert!(mailbox.before_sleep());
+        mailbox.after_sleep();
+        mailbox.post(stop());
+        assert_eq!(wakes(&mailbox), 0);
+    }
+
+    #[test]
+    fn no_letter_is_lost_between_threads() {
+        const LETTERS: usize = 10_000;
+        let mailbox = mailbox();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..LETTERS).for_each(|_| mailbox.post(stop())));
+            let mut taken = 0;
+            while taken < LETTERS {
+                taken += mailbox.take().len();
+                if taken < LETTERS && mailbox.before_sleep() {
+                    let mut wait =
+                        [rustix::event::PollFd::new(&mailbox.event, rustix::event::PollFlags::IN)];
+                    rustix::event::poll(&mut wait, None).unwrap();
+                    assert!(wakes(&mailbox) > 0);
+                    mailbox.after_sleep();
+                }
+            }
+        });
+    }
+}

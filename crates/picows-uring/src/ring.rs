@@ -1,0 +1,108 @@
+//! The kernel seam: sockets, bytes and tokens in, completions out.
+//!
+//! Knows nothing of WebSocket, sessions or listeners. Workers are generic over [`Ring`]:
+//! `kernel.rs` is io_uring, `sim.rs` a seeded kernel for tests.
+
+mod batch;
+pub(crate) mod kernel;
+mod token;
+
+pub(crate) use batch::{Segment, SendBatch};
+pub(crate) use token::Token;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What a worker wants of a kernel.
+///
+/// Operations are queued and return nothing: their outcome is a [`Completion`], later. No method
+/// calls back, so a worker drains first and handles second.
+pub(crate) trait Ring {
+    /// The time since an origin that stays the same for this ring.
+    fn now(&self) -> Duration;
+
+    /// Accepts connections on `listener` until a completion says that there is no `more`.
+    fn accept(&mut self, listener: Socket, token: Token);
+
+    /// Receives from `socket` until a completion says that there is no `more`.
+    fn receive(&mut self, socket: Socket, token: Token);
+
+    /// The bytes of a received buffer.
+    fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8];
+
+    /// Gives a received buffer back to the kernel.
+    fn release(&mut self, buffer: RecvBuffer);
+
+    /// Sends what is in `batch`, which belongs to the kernel until its completion returns it. One
+    /// at a time for each socket, and never an empty one.
+    fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>);
+
+    /// Ends the receive of `token` soon; it still gets its last completion.
+    fn cancel_receive(&mut self, token: Token);
+
+    /// Ends the operations in flight on `socket` soon; each still gets its last completion.
+    fn cancel(&mut self, socket: Socket);
+
+    /// Shuts the sending side: the peer reads the end of the stream after what was sent.
+    fn shut_down(&mut self, socket: Socket);
+
+    /// Closes a socket on which nothing is in flight.
+    fn close(&mut self, socket: Socket);
+
+    /// The address of the peer, if it has one (Unix sockets do not).
+    fn peer_addr(&self, socket: Socket) -> Option<SocketAddr>;
+
+    /// Wakes the worker at `deadline` at the latest, counted as [`now`](Self::now) is, with or
+    /// without a completion. An earlier deadline set before stays in force.
+    fn set_deadline(&mut self, deadline: Duration);
+
+    /// Hands what is queued to the kernel and appends at most `max` completions to `out`.
+    ///
+    /// # Errors
+    ///
+    /// When the ring itself is lost; the worker cannot go on.
+    fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()>;
+
+    /// Whether operations are queued that the kernel has not seen, or completions wait.
+    fn has_work(&mut self) -> bool;
+}
+
+/// A socket, as the ring names it. Means nothing to anybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Socket(pub(crate) i32);
+
+/// A buffer that the kernel filled. To be given back with [`Ring::release`].
+#[derive(Debug)]
+#[must_use = "a buffer that is not released is lost to the kernel"]
+pub(crate) struct RecvBuffer {
+    id: u16,
+    offset: u32,
+    len: u32,
+}
+
+/// The outcome of an operation, or one of several.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// A connection was accepted, or not. Without `more`, accepting has ended.
+    Accepted { token: Token, result: io::Result<Socket>, more: bool },
+    /// Bytes arrived, or the receive failed. Without `more`, receiving has ended.
+    Received { token: Token, result: Received, more: bool },
+    /// Part of a batch was sent, or nothing of it.
+    Sent { token: Token, result: io::Result<usize>, batch: Box<SendBatch> },
+}
+
+/// What a receive brought.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// Bytes of the peer.
+    Data(RecvBuffer),
+    /// The peer ended its side of the stream.
+    EndOfStream,
+    /// There was no free buffer: bytes may wait in the socket.
+    NoBuffer,
+    /// We cancelled it.
+    Cancelled,
+    /// The connection is broken.
+    Failed(io::Error),
+}

@@ -1,0 +1,188 @@
+//! Bytes on their way out: what one send takes along.
+//!
+//! A queue of segments that know how much of them has left. Which bytes those are is not known
+//! here.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// A run of bytes to be sent.
+#[derive(Debug)]
+pub(crate) enum Segment {
+    /// Bytes that belong to the batch: copied here, or handed over. The first `start` are not
+    /// part of it.
+    Owned { bytes: Vec<u8>, start: usize },
+    /// Bytes that others may hold as well.
+    Shared(Bytes),
+}
+
+impl Segment {
+    /// What is left to be sent.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Owned { bytes, start } => &bytes[*start..],
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Owned { start, .. } => *start += count,
+            Self::Shared(bytes) => drop(bytes.split_to(count)),
+        }
+    }
+}
+
+/// Segments that leave together, in order.
+#[derive(Debug, Default)]
+pub(crate) struct SendBatch {
+    segments: VecDeque<Segment>,
+    /// Sum of the lengths of `segments`.
+    len: usize,
+}
+
+impl SendBatch {
+    /// Bytes that are left to be sent.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is left to be sent.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The segments that are left, none of them empty.
+    pub(crate) fn segments(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.segments.iter().map(Segment::as_slice)
+    }
+
+    /// Appends a segment. An empty one is dropped.
+    pub(crate) fn push(&mut self, segment: Segment) {
+        if segment.len() > 0 {
+            self.len += segment.len();
+            self.segments.push_back(segment);
+        }
+    }
+
+    /// Appends through `write` to the last segment if it is an owned one with room for `expected`
+    /// more bytes, else to a buffer that `fresh` makes.
+    ///
+    /// A segment is not grown: its bytes would be copied, and it would not fit the pool any more.
+    pub(crate) fn append(
+        &mut self,
+        expected: usize,
+        fresh: impl FnOnce() -> Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if let Some(Segment::Owned { bytes, .. }) = self.segments.back_mut()
+            && bytes.capacity() - bytes.len() >= expected
+        {
+            let before = bytes.len();
+            write(bytes);
+            self.len += bytes.len() - before;
+            return;
+        }
+        let mut bytes = fresh();
+        write(&mut bytes);
+        self.push(Segment::Owned { bytes, start: 0 });
+    }
+
+    /// Appends everything in `later` and leaves it empty.
+    pub(crate) fn extend(&mut self, later: &mut Self) {
+        self.len += std::mem::take(&mut later.len);
+        self.segments.append(&mut later.segments);
+    }
+
+    /// Takes off `count` bytes that were sent, and hands owned buffers that are done to
+    /// `recycle`.
+    ///
+    /// `count` is at most [`len`](Self::len): the kernel cannot send more than it was given.
+    pub(crate) fn advance(&mut self, count: usize, mut recycle: impl FnMut(Vec<u8>)) {
+        debug_assert!(count <= self.len, "sent {count} of {}", self.len);
+        let mut count = count.min(self.len);
+        self.len -= count;
+        while let Some(first) = self.segments.front_mut() {
+            let first_len = first.len();
+            if count < first_len {
+                first.advance(count);
+                return;
+            }
+            count -= first_len;
+            if let Some(Segment::Owned { bytes, .. }) = self.segments.pop_front() {
+                recycle(bytes);
+            }
+        }
+    }
+
+    /// Drops everything; owned buffers go to `recycle`.
+    pub(crate) fn clear(&mut self, recycle: impl FnMut(Vec<u8>)) {
+        self.advance(self.len, recycle);
+    }
+
+    /// Bytes of memory that the queue of segments itself holds on to.
+    pub(crate) fn segment_capacity(&self) -> usize {
+        self.segments.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch() -> SendBatch {
+        let mut batch = SendBatch::default();
+        batch.push(Segment::Owned { bytes: b"__hello".to_vec(), start: 2 });
+        batch.push(Segment::Shared(Bytes::from_static(b" wide")));
+        batch.push(Segment::Shared(Bytes::new()));
+        batch.append(6, || Vec::with_capacity(16), |bytes| bytes.extend_from_slice(b" world"));
+        batch
+    }
+
+    fn rest(batch: &SendBatch) -> Vec<u8> {
+        batch.segments().flatten().copied().collect()
+    }
+
+    #[test]
+    fn advances_over_every_number_of_bytes() {
+        let whole = b"hello wide world";
+        for first in 0..=whole.len() {
+            for second in 0..=whole.len() - first {
+                let (mut batch, mut recycled) = (batch(), 0);
+                batch.advance(first, |_| recycled += 1);
+                batch.advance(second, |_| recycled += 1);
+                let sent = first + second;
+                assert_eq!(rest(&batch), &whole[sent..]);
+                assert_eq!(batch.len(), whole.len() - sent);
+                assert!(batch.segments().all(|segment| !segment.is_empty()));
+                assert_eq!(recycled, usize::from(sent >= 5) + usize::from(sent == whole.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn appends_to_the_last_buffer_while_there_is_room() {
+        let mut batch = batch();
+        let never = || -> Vec<u8> { panic!("there is room") };
+        batch.append(10, never, |bytes| bytes.extend_from_slice(b"0123456789"));
+        assert_eq!(batch.segments().len(), 3);
+        batch.append(1, || Vec::with_capacity(1), |bytes| bytes.push(b'!'));
+        assert_eq!(batch.segments().len(), 4);
+        assert_eq!(rest(&batch), b"hello wide world0123456789!");
+    }
+
+    #[test]
+    fn extends_in_order() {
+        let (mut first, mut second) = (batch(), batch());
+        first.advance(6, drop);
+        first.extend(&mut second);
+        assert_eq!(rest(&first), b"wide worldhello wide world");
+        assert!(second.is_empty() && first.len() == 26);
+        first.clear(drop);
+        assert!(first.is_empty() && first.segments().len() == 0);
+    }
+}

@@ -1,0 +1,359 @@
+//! The data ring: [`Ring`] on io_uring.
+//!
+//! Everything that talks to the kernel through shared memory is here and in `kernel/`. See
+//! `docs/KERNEL.md` for the features used and since when they exist.
+
+mod buffers;
+mod event;
+mod sends;
+mod start;
+
+use super::{Completion, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use buffers::Buffers;
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use rustix::fd::{BorrowedFd, OwnedFd};
+use sends::Sends;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use event::RingEvent;
+pub(crate) use start::StartError;
+
+/// io_uring, set up for sockets.
+pub(crate) struct KernelRing {
+    ring: Uring,
+    buffers: Buffers,
+    sends: Sends,
+    /// Operations for which the submission queue had no room.
+    backlog: VecDeque<squeue::Entry>,
+    /// Signalled by the kernel with every completion, and by other threads that have work for us.
+    event: Arc<OwnedFd>,
+    /// What the deadline operation points to until it is submitted.
+    timespec: Box<types::Timespec>,
+    /// The deadline that the kernel knows of.
+    deadline: Option<Duration>,
+    origin: Instant,
+    /// Operations that will have a last completion, which has not come yet.
+    in_flight: usize,
+    /// How often the ring was entered.
+    enters: u64,
+}
+
+/// Kinds of operation, in the upper four bits of `user_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Op {
+    Accept = 1,
+    Receive = 2,
+    /// The lower bits are an index into [`Sends`].
+    Send = 3,
+    Deadline = 4,
+    /// Nobody waits for its outcome: cancel, change of a deadline.
+    Silent = 5,
+}
+
+const OP_SHIFT: u32 = 60;
+
+impl Op {
+    fn tag(self, bits: u64) -> u64 {
+        ((self as u64) << OP_SHIFT) | bits
+    }
+
+    fn of(user_data: u64) -> Option<Self> {
+        [Self::Accept, Self::Receive, Self::Send, Self::Deadline, Self::Silent]
+            .into_iter()
+            .find(|op| *op as u64 == user_data >> OP_SHIFT)
+    }
+}
+
+impl KernelRing {
+    /// Sets up a ring for this thread.
+    pub(crate) fn new() -> Result<Self, StartError> {
+        start::start()
+    }
+
+    /// Becomes readable when there may be completions; an edge, so it need not be read.
+    pub(crate) fn event(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.event)
+    }
+
+    /// How often the ring was entered: one system call each.
+    pub(crate) fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        self.in_flight += 1;
+        if !self.backlog.is_empty() || !self.try_push(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what the entry points to (the batch of a send, the timespec of a deadline, the
+        // buffer ring) belongs to `self` and stays where it is until the completion, and `drop`
+        // waits for all completions or leaks it.
+        #[expect(unsafe_code)]
+        unsafe {
+            self.ring.submission().push(entry).is_ok()
+        }
+    }
+
+    /// Moves the backlog to the submission queue, as far as there is room.
+    fn push_backlog(&mut self) {
+        while let Some(entry) = self.backlog.front().cloned() {
+            if !self.try_push(&entry) {
+                return;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Hands over what is queued and lets the kernel finish what it has deferred.
+    fn enter(&mut self) -> io::Result<()> {
+        self.push_backlog();
+        let mut submission = self.ring.submission();
+        let queued = submission.len();
+        let wants_enter = queued > 0 || submission.taskrun() || submission.cq_overflow();
+        submission.sync();
+        drop(submission);
+        if !wants_enter {
+            return Ok(());
+        }
+        self.enters += 1;
+        // SAFETY: no argument is passed, so there is nothing to be valid.
+        #[expect(unsafe_code)]
+        let entered =
+            unsafe { self.ring.submitter().enter::<()>(queued as u32, 0, ENTER_GETEVENTS, None) };
+        match entered {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // A signal, or more completions than the kernel can hold (EBUSY) or memory for
+                // (EAGAIN): drain, and try again next time.
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Turns one entry of the completion queue into a completion, if somebody waits for it.
+    fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let (result, flags, user_data) = (entry.result(), entry.flags(), entry.user_data());
+        let more = cqueue::more(flags);
+        if !more {
+            self.in_flight -= 1;
+        }
+        let token = Token::unpack(user_data);
+        match Op::of(user_data)? {
+            Op::Accept => {
+                let result = outcome(result).map(|fd| Socket(fd as i32));
+                Some(Completion::Accepted { token, result, more })
+            }
+            Op::Receive => {
+                let result = self.received(result, flags);
+                Some(Completion::Received { token, result, more })
+            }
+            Op::Send => {
+                let (token, batch) = self.sends.take(token.slot)?;
+                Some(Completion::Sent { token, result: outcome(result), batch })
+            }
+            Op::Deadline => {
+                self.deadline = None;
+                None
+            }
+            Op::Silent => None,
+        }
+    }
+
+    fn received(&mut self, result: i32, flags: u32) -> Received {
+        let buffer = cqueue::buffer_select(flags).map(|id| {
+            let is_last = !cqueue::buffer_more(flags);
+            self.buffers.take(id, result.max(0) as u32, is_last)
+        });
+        match (outcome(result), buffer) {
+            (Ok(len), Some(buffer)) if len > 0 => Received::Data(buffer),
+            (result, buffer) => {
+                if let Some(buffer) = buffer {
+                    self.buffers.release(buffer);
+                }
+                match result {
+                    Ok(_) => Received::EndOfStream,
+                    Err(error) => match error.raw_os_error() {
+                        Some(libc::ENOBUFS) => {
+                            self.buffers.grow();
+                            Received::NoBuffer
+                        }
+                        Some(libc::ECANCELED) => Received::Cancelled,
+                        _ => Received::Failed(error),
+                    },
+                }
+            }
+        }
+    }
+}
+
+impl Ring for KernelRing {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn accept(&mut self, listener: Socket, token: Token) {
+        let entry = opcode::AcceptMulti::new(types::Fd(listener.0))
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
+            .user_data(Op::Accept.tag(token.pack()));
+        self.push(entry);
+    }
+
+    fn receive(&mut self, socket: Socket, token: Token) {
+        let entry = opcode::RecvMulti::new(types::Fd(socket.0), Buffers::GROUP)
+            .build()
+            .user_data(Op::Receive.tag(token.pack()));
+        self.push(entry);
+    }
+
+    fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
+        self.buffers.bytes(buffer)
+    }
+
+    fn release(&mut self, buffer: RecvBuffer) {
+        self.buffers.release(buffer);
+    }
+
+    fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>) {
+        let (index, entry) = self.sends.put(socket, token, batch);
+        self.push(entry.user_data(Op::Send.tag(u64::from(index))));
+    }
+
+    fn cancel_receive(&mut self, token: Token) {
+        let receive = types::CancelBuilder::user_data(Op::Receive.tag(token.pack()));
+        self.push(opcode::AsyncCancel2::new(receive).build().user_data(Op::Silent.tag(0)));
+    }
+
+    fn cancel(&mut self, socket: Socket) {
+        let all = types::CancelBuilder::fd(types::Fd(socket.0)).all();
+        self.push(opcode::AsyncCancel2::new(all).build().user_data(Op::Silent.tag(0)));
+    }
+
+    fn shut_down(&mut self, socket: Socket) {
+        // By a call of its own: io_uring hands IORING_OP_SHUTDOWN to a kernel thread. It fails
+        // only where the peer is gone, which the receive tells as well.
+        let _ = rustix::net::shutdown(borrow(&socket), rustix::net::Shutdown::Write);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        let entry = opcode::Close::new(types::Fd(socket.0)).build();
+        self.push(entry.user_data(Op::Silent.tag(0)));
+    }
+
+    fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
+        rustix::net::getpeername(borrow(&socket)).ok().flatten()?.try_into().ok()
+    }
+
+    fn set_deadline(&mut self, deadline: Duration) {
+        if self.deadline.is_some_and(|armed| armed <= deadline) {
+            return;
+        }
+        // Relative, as the deadline counts from our own origin.
+        let wait = deadline.saturating_sub(self.origin.elapsed());
+        *self.timespec = types::Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
+        let timespec: *const types::Timespec = &raw const *self.timespec;
+        let entry = if self.deadline.is_none() {
+            opcode::Timeout::new(timespec).build().user_data(Op::Deadline.tag(0))
+        } else {
+            // If it has fired meanwhile, the change fails, and the completion wakes us anyway.
+            let update = opcode::TimeoutUpdate::new(Op::Deadline.tag(0), timespec).build();
+            update.user_data(Op::Silent.tag(0))
+        };
+        self.deadline = Some(deadline);
+        self.push(entry);
+    }
+
+    fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
+        self.enter()?;
+        for _ in 0..max {
+            let Some(entry) = self.ring.completion().next() else { break };
+            if let Some(completion) = self.complete(&entry) {
+                out.push(completion);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        let is_pending = !submission.is_empty() || submission.taskrun();
+        drop(submission);
+        is_pending || !self.backlog.is_empty() || !self.ring.completion().is_empty()
+    }
+}
+
+impl Drop for KernelRing {
+    /// Waits until the kernel has let go of every buffer.
+    fn drop(&mut self) {
+        let mut out = Vec::new();
+        for _ in 0..DROP_ROUNDS_MAX {
+            if self.in_flight == 0 {
+                return;
+            }
+            let round = types::Timespec::new().nsec(DROP_ROUND_NANOS);
+            let everything = types::CancelBuilder::any();
+            // Says that it found nothing, or ran out of time: the count decides.
+            let _ = self.ring.submitter().register_sync_cancel(Some(round), everything);
+            if self.poll(usize::MAX, &mut out).is_err() {
+                break;
+            }
+            for completion in out.drain(..) {
+                match completion {
+                    Completion::Received { result: Received::Data(buffer), .. } => {
+                        self.buffers.release(buffer);
+                    }
+                    Completion::Accepted { result: Ok(socket), .. } => {
+                        self.close(socket);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if self.in_flight > 0 {
+            tracing::error!(
+                in_flight = self.in_flight,
+                "the kernel did not give back all buffers of the ring: leaking them"
+            );
+            self.buffers.leak();
+            self.sends.leak();
+            std::mem::forget(std::mem::take(&mut self.timespec));
+        }
+    }
+}
+
+/// The address that the socket behind `fd` has on our side.
+pub(crate) fn local_addr(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    rustix::net::getsockname(fd).ok()?.try_into().ok()
+}
+
+/// The descriptor behind `socket`, for the time of a call.
+pub(crate) fn borrow(socket: &Socket) -> BorrowedFd<'_> {
+    // SAFETY: a `Socket` is made from a descriptor that the ring accepted or was given, and its
+    // owner forgets it when it hands it to `close`, on the same thread.
+    #[expect(unsafe_code)]
+    unsafe {
+        BorrowedFd::borrow_raw(socket.0)
+    }
+}
+
+/// The result of an operation, with its errno by name.
+fn outcome(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// `IORING_ENTER_GETEVENTS`: with `DEFER_TASKRUN`, completions are made in such a call only.
+const ENTER_GETEVENTS: u32 = 1;
+/// How often `drop` looks for completions, one millisecond each, before it leaks.
+const DROP_ROUNDS_MAX: usize = 1000;
+const DROP_ROUND_NANOS: u32 = 1_000_000;
+
+type Uring = IoUring<squeue::Entry, cqueue::Entry>;

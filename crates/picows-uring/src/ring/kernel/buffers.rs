@@ -1,0 +1,232 @@
+//! Receive buffers that are shared with the kernel.
+//!
+//! A buffer ring (`io_uring_register_buf_ring(3)`) of a few large buffers, so that what is received
+//! stays in cache. Where the kernel can (Linux 6.12), it fills each buffer piece by piece
+//! (`IOU_PBUF_RING_INC`), so that a short message takes only its own length; else each receive
+//! takes a whole buffer, and there are more and smaller ones. The number grows when the kernel
+//! found none.
+
+use super::{RecvBuffer, Uring};
+use io_uring::types::BufRingEntry;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// The buffers of one ring.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// The ring of descriptions that the kernel reads; `ENTRIES_MAX` of them.
+    entries: NonNull<BufRingEntry>,
+    /// Position behind the last description that we wrote.
+    tail: u16,
+    buffers: Vec<Buffer>,
+    buffer_bytes: u32,
+    /// The kernel fills a buffer piece by piece.
+    is_incremental: bool,
+}
+
+#[derive(Debug)]
+struct Buffer {
+    bytes: NonNull<u8>,
+    /// How far the kernel has filled it.
+    filled: u32,
+    /// Pieces that were received and not released.
+    lent: u32,
+    /// The kernel will put nothing more into it: it goes back when `lent` is zero.
+    is_full: bool,
+}
+
+impl Buffers {
+    /// The group that receives name.
+    pub(super) const GROUP: u16 = 0;
+
+    /// Registers the buffers of `ring`.
+    pub(super) fn register(ring: &Uring) -> io::Result<Self> {
+        let layout = entries_layout();
+        // SAFETY: the layout has a size.
+        #[expect(unsafe_code)]
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(entries) = NonNull::new(memory.cast::<BufRingEntry>()) else {
+            handle_alloc_error(layout)
+        };
+        let mut buffers = Self {
+            entries,
+            tail: 0,
+            buffers: Vec::with_capacity(ENTRIES_MAX as usize),
+            buffer_bytes: INCREMENTAL_BUFFER_BYTES,
+            is_incremental: true,
+        };
+        let register = |flags| {
+            // SAFETY: the memory is page-aligned, has room for `ENTRIES_MAX` entries, and lives as
+            // long as the ring: both belong to the same `KernelRing`, whose `drop` sees to it that
+            // nothing is in flight.
+            #[expect(unsafe_code)]
+            unsafe {
+                let address = entries.as_ptr() as u64;
+                ring.submitter().register_buf_ring_with_flags(
+                    address,
+                    ENTRIES_MAX,
+                    Self::GROUP,
+                    flags,
+                )
+            }
+        };
+        if register(IOU_PBUF_RING_INC).is_err() {
+            register(0)?;
+            buffers.is_incremental = false;
+            buffers.buffer_bytes = WHOLE_BUFFER_BYTES;
+        }
+        let at_first =
+            if buffers.is_incremental { INCREMENTAL_BUFFERS_MIN } else { WHOLE_BUFFERS_MIN };
+        for _ in 0..at_first {
+            buffers.add();
+        }
+        Ok(buffers)
+    }
+
+    /// Takes note of a piece of `len` bytes that the kernel put into buffer `id`.
+    pub(super) fn take(&mut self, id: u16, len: u32, is_last: bool) -> RecvBuffer {
+        let is_last = is_last || !self.is_incremental;
+        let buffer = &mut self.buffers[usize::from(id)];
+        let offset = buffer.filled;
+        buffer.filled += len;
+        buffer.lent += 1;
+        buffer.is_full |= is_last;
+        debug_assert!(buffer.filled <= self.buffer_bytes, "the kernel stays inside the buffer");
+        RecvBuffer { id, offset, len }
+    }
+
+    /// The bytes of a piece.
+    pub(super) fn bytes(&mut self, piece: &RecvBuffer) -> &mut [u8] {
+        let buffer = &self.buffers[usize::from(piece.id)];
+        // SAFETY: the piece was made by `take`, so it lies inside the buffer, in a part that the
+        // kernel has filled and will not touch again before it is released, and no other piece
+        // covers it. The borrow of `self` keeps it from being released meanwhile.
+        #[expect(unsafe_code)]
+        unsafe {
+            let start = buffer.bytes.as_ptr().add(piece.offset as usize);
+            std::slice::from_raw_parts_mut(start, piece.len as usize)
+        }
+    }
+
+    /// Gives a piece back; the buffer goes to the kernel with its last one.
+    pub(super) fn release(&mut self, piece: RecvBuffer) {
+        let buffer = &mut self.buffers[usize::from(piece.id)];
+        debug_assert!(buffer.lent > 0, "released once");
+        buffer.lent -= 1;
+        if buffer.is_full && buffer.lent == 0 {
+            buffer.is_full = false;
+            buffer.filled = 0;
+            self.provide(piece.id);
+        }
+    }
+
+    /// The kernel ran out of buffers: adds as many as there are, up to the limit.
+    pub(super) fn grow(&mut self) {
+        // A shortage is told once for each connection that met it. As long as there is room, one
+        // doubling answers all of those in a turn: further ones find buffers that nobody used.
+        if self.buffers.iter().any(|buffer| buffer.filled == 0) {
+            return;
+        }
+        for _ in 0..self.buffers.len() {
+            if self.buffers.len() < usize::from(ENTRIES_MAX) {
+                self.add();
+            }
+        }
+    }
+
+    /// Gives up the memory, as the kernel may still write to it.
+    pub(super) fn leak(&mut self) {
+        self.buffers.clear();
+        self.entries = NonNull::dangling();
+    }
+
+    fn add(&mut self) {
+        let layout = self.buffer_layout();
+        // SAFETY: the layout has a size.
+        #[expect(unsafe_code)]
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(bytes) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        let id = self.buffers.len() as u16;
+        self.buffers.push(Buffer { bytes, filled: 0, lent: 0, is_full: false });
+        self.provide(id);
+    }
+
+    /// Describes buffer `id` to the kernel.
+    fn provide(&mut self, id: u16) {
+        let address = self.buffers[usize::from(id)].bytes.as_ptr() as u64;
+        let slot = self.tail & (ENTRIES_MAX - 1);
+        // SAFETY: `slot` is below `ENTRIES_MAX`, for which there is room. The kernel does not read
+        // an entry at or behind the tail, and each buffer is described at most once at a time, so
+        // no entry is overwritten before it was used. The setters write the fields one by one, so
+        // the tail, which shares memory with entry 0, is left alone.
+        #[expect(unsafe_code)]
+        unsafe {
+            let entry = &mut *self.entries.as_ptr().add(usize::from(slot));
+            entry.set_addr(address);
+            entry.set_len(self.buffer_bytes);
+            entry.set_bid(id);
+        }
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the tail is the last field of entry 0, aligned and initialised; the kernel reads
+        // it while we write, so it is only ever touched as an atomic.
+        #[expect(unsafe_code)]
+        let tail = unsafe {
+            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast_mut();
+            AtomicU16::from_ptr(tail)
+        };
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    fn buffer_layout(&self) -> Layout {
+        page_aligned(self.buffer_bytes as usize)
+    }
+}
+
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        if self.entries == NonNull::dangling() {
+            return;
+        }
+        let layout = self.buffer_layout();
+        for buffer in &self.buffers {
+            // SAFETY: allocated in `add` with this layout; nothing is in flight any more, or
+            // `leak` would have been called.
+            #[expect(unsafe_code)]
+            unsafe {
+                dealloc(buffer.bytes.as_ptr(), layout);
+            }
+        }
+        // SAFETY: allocated in `register` with this layout; the ring went first or is going, and
+        // it has nothing in flight.
+        #[expect(unsafe_code)]
+        unsafe {
+            dealloc(self.entries.as_ptr().cast(), entries_layout());
+        }
+    }
+}
+
+fn entries_layout() -> Layout {
+    page_aligned(usize::from(ENTRIES_MAX) * size_of::<BufRingEntry>())
+}
+
+fn page_aligned(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, PAGE_BYTES).expect("a small multiple of the page size")
+}
+
+/// Descriptions that the kernel can be shown at a time; a power of two.
+const ENTRIES_MAX: u16 = 256;
+/// Eight buffers that are filled piece by piece are half a megabyte, about the second-level cache
+/// of a core.
+const INCREMENTAL_BUFFERS_MIN: u16 = 8;
+const INCREMENTAL_BUFFER_BYTES: u32 = 64 * 1024;
+/// Where each receive takes a whole buffer, more are needed for the same number of messages.
+const WHOLE_BUFFERS_MIN: u16 = 32;
+const WHOLE_BUFFER_BYTES: u32 = 16 * 1024;
+/// Fill buffers piece by piece (Linux 6.12, `io_uring_register_buf_ring(3)`).
+const IOU_PBUF_RING_INC: u16 = 2;
+const PAGE_BYTES: usize = 4096;
+
+const _: () = assert!(ENTRIES_MAX.is_power_of_two());
+const _: () = assert!(INCREMENTAL_BUFFERS_MIN <= ENTRIES_MAX && WHOLE_BUFFERS_MIN <= ENTRIES_MAX);

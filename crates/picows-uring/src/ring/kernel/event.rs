@@ -1,0 +1,33 @@
+//! The ring's eventfd, as a tokio loop waits for it.
+
+use super::KernelRing;
+use rustix::fd::OwnedFd;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Tells a task when its ring may have completions, or somebody else has work for it.
+#[derive(Debug)]
+pub(crate) struct RingEvent(AsyncFd<Arc<OwnedFd>>);
+
+impl RingEvent {
+    /// Watches the eventfd of `ring` in the tokio loop of this thread.
+    pub(crate) fn watch(ring: &KernelRing) -> io::Result<Self> {
+        // SAFETY: the descriptor is owned, together with the ring, by an `Arc` that is handed over
+        // here, always yields the same descriptor, and lives as long as the registration.
+        #[expect(unsafe_code)]
+        let registered =
+            unsafe { AsyncFd::register_with_interest(ring.event(), Interest::READABLE) }?;
+        Ok(Self(registered))
+    }
+
+    /// Ready once after each signal, or after several.
+    ///
+    /// Every signal is a new edge, so the eventfd is not read. Readiness is cleared before the
+    /// caller looks at its ring: what comes after that is a new edge again.
+    pub(crate) fn poll_signal(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read_ready(context).map_ok(|mut guard| guard.clear_ready())
+    }
+}

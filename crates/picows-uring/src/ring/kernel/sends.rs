@@ -1,0 +1,109 @@
+//! Batches that the kernel is sending.
+//!
+//! Each stays here, at the same place in memory, until its completion.
+
+use super::{SendBatch, Socket, Token};
+use io_uring::{opcode, squeue, types};
+
+/// Batches in flight, by index.
+#[derive(Debug, Default)]
+pub(super) struct Sends {
+    entries: Vec<Entry>,
+    /// Indices of `entries` that are free.
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    owner: Option<(Token, Box<SendBatch>)>,
+    /// Made at the first batch of several segments, kept for the next.
+    gather: Option<Box<Gather>>,
+}
+
+/// What `sendmsg` wants to know.
+struct Gather {
+    message: libc::msghdr,
+    parts: [libc::iovec; SEGMENTS_PER_SEND_MAX],
+}
+
+/// Segments that leave with one send; the rest goes with the next.
+pub(super) const SEGMENTS_PER_SEND_MAX: usize = 64;
+
+// `UIO_MAXIOV`: more would be refused by the kernel.
+const _: () = assert!(SEGMENTS_PER_SEND_MAX <= 1024);
+
+impl Sends {
+    /// Keeps `batch`, and tells its index and the operation that sends it.
+    pub(super) fn put(
+        &mut self,
+        socket: Socket,
+        token: Token,
+        batch: Box<SendBatch>,
+    ) -> (u32, squeue::Entry) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry::default());
+            (self.entries.len() - 1) as u32
+        });
+        let entry = &mut self.entries[index as usize];
+        let operation = entry.operation(socket, &batch);
+        entry.owner = Some((token, batch));
+        (index, operation)
+    }
+
+    /// Takes the batch at `index` back, after its completion.
+    pub(super) fn take(&mut self, index: u32) -> Option<(Token, Box<SendBatch>)> {
+        let owner = self.entries.get_mut(index as usize)?.owner.take()?;
+        self.free.push(index);
+        Some(owner)
+    }
+
+    /// Gives up the memory of what is in flight, as the kernel may still read it.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.entries));
+    }
+}
+
+impl Entry {
+    /// The operation that sends as much of `batch` as fits into one.
+    ///
+    /// The pointers in it lead to the heap (the buffers, `gather`), so the batch may be moved.
+    fn operation(&mut self, socket: Socket, batch: &SendBatch) -> squeue::Entry {
+        let fd = types::Fd(socket.0);
+        // MSG_WAITALL: the kernel waits for room and goes on, instead of telling us of each part.
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let mut segments = batch.segments();
+        if segments.len() == 1
+            && let Some(only) = segments.next()
+        {
+            let len = u32::try_from(only.len()).unwrap_or(u32::MAX);
+            return opcode::Send::new(fd, only.as_ptr(), len).flags(flags).build();
+        }
+        let gather = self.gather.get_or_insert_with(Gather::new);
+        let mut count = 0;
+        for (part, segment) in gather.parts.iter_mut().zip(segments) {
+            part.iov_base = segment.as_ptr().cast_mut().cast();
+            part.iov_len = segment.len();
+            count += 1;
+        }
+        gather.message.msg_iov = gather.parts.as_mut_ptr();
+        gather.message.msg_iovlen = count;
+        opcode::SendMsg::new(fd, &raw const gather.message).flags(flags as u32).build()
+    }
+}
+
+impl Gather {
+    fn new() -> Box<Self> {
+        let part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: `msghdr` is made of integers and raw pointers, for which zero is a value; it has
+        // private padding on some systems, so it cannot be written as a literal.
+        #[expect(unsafe_code)]
+        let message = unsafe { std::mem::zeroed() };
+        Box::new(Self { message, parts: [part; SEGMENTS_PER_SEND_MAX] })
+    }
+}
+
+impl std::fmt::Debug for Gather {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gather").field("parts", &self.message.msg_iovlen).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,44 @@
+//! What a completion brings back: which slot, and which owner of it.
+//!
+//! A token means nothing to the ring; it packs into 60 bits, so that the ring can add what kind of
+//! operation it was.
+
+/// Names an owner of a slot. A slot that was given to somebody else has another generation, so a
+/// late completion cannot reach its next owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Token {
+    pub(crate) slot: u32,
+    /// 28 bits, counted up with each owner.
+    pub(crate) generation: u32,
+}
+
+impl Token {
+    /// Generations are counted modulo this.
+    pub(crate) const GENERATIONS: u32 = 1 << 28;
+
+    /// The token as 60 bits.
+    pub(crate) fn pack(self) -> u64 {
+        (u64::from(self.generation % Self::GENERATIONS) << 32) | u64::from(self.slot)
+    }
+
+    /// The token of 60 bits; the rest is ignored.
+    pub(crate) fn unpack(bits: u64) -> Self {
+        Self { slot: bits as u32, generation: (bits >> 32) as u32 % Self::GENERATIONS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_into_sixty_bits_and_back() {
+        for slot in [0, 1, u32::MAX] {
+            for generation in [0, 1, Token::GENERATIONS - 1] {
+                let token = Token { slot, generation };
+                assert!(token.pack() < 1 << 60);
+                assert_eq!(Token::unpack(token.pack() | (0xF << 60)), token);
+            }
+        }
+    }
+}

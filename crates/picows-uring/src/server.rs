@@ -1,0 +1,16 @@
+//! A server: listening sockets, workers on threads, and a handle to stop them.
+//!
+//! The data path is in the worker; here is only what happens before and after it.
+
+mod builder;
+mod gauge;
+mod handle;
+mod threads;
+mod upgrade;
+
+pub use builder::{Server, ServerBuilder};
+pub use handle::{ServerHandle, Stopper};
+pub use upgrade::{IntoUpgrade, Upgrade};
+
+pub(crate) use gauge::Gauge;
+pub(crate) use upgrade::{Answer, Factory};

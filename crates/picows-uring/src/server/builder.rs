@@ -1,0 +1,309 @@
+//! Everything that can be set about a server, with its default and its reason.
+
+use super::handle::ServerHandle;
+use super::threads::{self, Plan};
+use super::upgrade::{Factory, IntoUpgrade};
+use crate::config::{Config, QueuePolicy};
+use crate::error::Error;
+use crate::socket::{ListenOn, ListenOptions};
+use picows_uring_proto::UpgradeRequest;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A WebSocket server; see [`Server::builder`].
+#[derive(Debug)]
+pub struct Server {}
+
+impl Server {
+    /// Begins to describe a server.
+    ///
+    /// ```
+    /// use picows_uring::{EchoListener, Server, Upgrade};
+    ///
+    /// let server = Server::builder()
+    ///     .listen("127.0.0.1:0") // Any free port.
+    ///     .workers(1)
+    ///     .start(|_request| Upgrade::accept(EchoListener))?;
+    /// println!("listening on {}", server.addresses()[0]);
+    /// server.stop()?;
+    /// # Ok::<(), picows_uring::Error>(())
+    /// ```
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+}
+
+/// Settings of a server. Each method takes and returns the builder; mistakes are reported by
+/// [`start`](Self::start) and [`serve`](Self::serve).
+#[derive(Debug)]
+#[must_use = "a server does nothing before `serve` or `start`"]
+pub struct ServerBuilder {
+    listen: Vec<ListenOn>,
+    workers: Option<usize>,
+    pin: bool,
+    backlog: u32,
+    share_port: bool,
+    drain_timeout: Duration,
+    config: Config,
+}
+
+impl Default for ServerBuilder {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            workers: None,
+            pin: false,
+            backlog: BACKLOG,
+            share_port: false,
+            drain_timeout: DRAIN_TIMEOUT,
+            config: Config::default(),
+        }
+    }
+}
+
+impl ServerBuilder {
+    /// Listens on `address`; may be called several times. Default: `127.0.0.1:9001`.
+    ///
+    /// `127.0.0.1:9001`, `[::1]:9001`, `localhost:9001` (every address of the name), port 0 for
+    /// any free one, or `unix:/run/picows.sock`, which is made, and removed in the end. `[::]`
+    /// means IPv6 only: give `0.0.0.0` as well for both.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen.push(ListenOn::Text(address.into()));
+        self
+    }
+
+    /// Accepts connections from a socket that listens already, as from systemd or a parent
+    /// process. All workers share it.
+    pub fn listen_socket(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.listen.push(ListenOn::Inherited(socket.into()));
+        self
+    }
+
+    /// How many workers there are, each a thread with a loop and a ring of its own. Default: one
+    /// for each core that this process may use.
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = Some(count);
+        self
+    }
+
+    /// Whether each worker is bound to one core. Default: off.
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// Connections that wait to be accepted, for each socket (`listen(2)`; the kernel caps it at
+    /// the sysctl `net.core.somaxconn`). Default: 4096.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Whether other processes of this user may listen on the same port, as when a server is
+    /// replaced without a gap (`SO_REUSEPORT`). Default: off, so that a port in use is an error.
+    pub fn share_port(mut self, share: bool) -> Self {
+        self.share_port = share;
+        self
+    }
+
+    /// Largest data frame that is accepted, in bytes; a larger one is answered with CLOSE 1009.
+    /// Default: 10 MiB.
+    pub fn max_frame_size(mut self, bytes: u64) -> Self {
+        self.config.frames.payload_bytes_max = bytes;
+        self
+    }
+
+    /// RSV bits that the application gives a meaning to: 4 is RSV1, 2 is RSV2, 1 is RSV3. Default:
+    /// none, so that any is answered with CLOSE 1002 (RFC 6455 §5.2).
+    pub fn allow_rsv(mut self, bits: u8) -> Self {
+        self.config.frames.rsv_allowed = bits;
+        self
+    }
+
+    /// Whether text has to be UTF-8, across fragments, with CLOSE 1007 at the first byte that is
+    /// not (RFC 6455 §8.1). Default: off: a listener that reads [`Frame::text`](crate::Frame::text)
+    /// is told.
+    pub fn validate_text(mut self, validate: bool) -> Self {
+        self.config.frames.validate_text = validate;
+        self
+    }
+
+    /// Largest request head, in bytes; a larger one is answered with 431. Default: 16 KiB.
+    pub fn max_header_size(mut self, bytes: usize) -> Self {
+        self.config.head.head_bytes_max = bytes;
+        self
+    }
+
+    /// Most header lines of a request; more are answered with 431. Default: 128.
+    pub fn max_headers(mut self, count: usize) -> Self {
+        self.config.head.headers_max = count;
+        self
+    }
+
+    /// How long a client may take from the connection to the end of its request; `None` for ever.
+    /// Then it is cut off. Default: 5 s.
+    pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.conversation.handshake_timeout = timeout.into();
+        self
+    }
+
+    /// How long a client may take over its part of the end of a connection: answering CLOSE,
+    /// taking the last bytes, ending the stream. Default: 5 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.config.conversation.close_timeout = timeout;
+        self
+    }
+
+    /// How long [`ServerHandle::stop`] waits for the close handshakes of all connections before it
+    /// drops them. Default: 5 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Whether PING is answered and not delivered. Default: on.
+    pub fn auto_pong(mut self, auto: bool) -> Self {
+        self.config.conversation.auto_pong = auto;
+        self
+    }
+
+    /// Whether CLOSE is answered after the listener saw it, and the connection then ended. Off
+    /// leaves both to the listener ([`send_close`](crate::Transport::send_close),
+    /// [`disconnect`](crate::Transport::disconnect)), as in picows. Default: on.
+    pub fn auto_close(mut self, auto: bool) -> Self {
+        self.config.conversation.auto_close = auto;
+        self
+    }
+
+    /// Whether an error or panic of `on_frame` ends the connection; off, it is only logged.
+    /// Default: on.
+    pub fn disconnect_on_error(mut self, disconnect: bool) -> Self {
+        self.config.disconnect_on_error = disconnect;
+        self
+    }
+
+    /// Bytes queued on a connection above which its listener is told to pause, and at or below
+    /// which it is told to resume. Default: 64 KiB and 16 KiB.
+    pub fn write_watermarks(mut self, high: usize, low: usize) -> Self {
+        self.config.high_watermark = high;
+        self.config.low_watermark = low;
+        self
+    }
+
+    /// Bytes queued on a connection that are never passed, and what happens instead. Default:
+    /// 64 MiB, [`QueuePolicy::Close`].
+    pub fn max_queue_size(mut self, bytes: usize, policy: QueuePolicy) -> Self {
+        self.config.queue_bytes_max = bytes;
+        self.config.queue_policy = policy;
+        self
+    }
+
+    /// Open connections, of all workers together; further ones are answered with 503. Default: as
+    /// many as there are descriptors.
+    pub fn max_connections(mut self, count: impl Into<Option<usize>>) -> Self {
+        self.config.connections_max = count.into();
+        self
+    }
+
+    /// Whether each connection keeps its request for
+    /// [`Transport::request`](crate::Transport::request). Off saves a few hundred bytes for each
+    /// idle connection. Default: on.
+    pub fn keep_request(mut self, keep: bool) -> Self {
+        self.config.keep_request = keep;
+        self
+    }
+
+    /// Starts the server and waits until it ends, which it does only by an error: use
+    /// [`start`](Self::start) for one that can be stopped.
+    ///
+    /// # Errors
+    ///
+    /// See [`start`](Self::start); and when a worker cannot go on.
+    pub fn serve<F, U>(self, factory: F) -> Result<(), Error>
+    where
+        F: Fn(&UpgradeRequest) -> U + Send + Sync + 'static,
+        U: IntoUpgrade,
+    {
+        self.start(factory)?.join().map(drop)
+    }
+
+    /// Starts the server on threads of its own. When this returns, it accepts connections.
+    ///
+    /// `factory` sees each request and answers it, usually with a listener. It is called on the
+    /// worker that has accepted the connection, and what it makes stays there.
+    ///
+    /// # Errors
+    ///
+    /// When a setting makes no sense, an address cannot be had, or io_uring is not there or
+    /// forbidden. The text names the cause and the cure.
+    pub fn start<F, U>(self, factory: F) -> Result<ServerHandle, Error>
+    where
+        F: Fn(&UpgradeRequest) -> U + Send + Sync + 'static,
+        U: IntoUpgrade,
+    {
+        let factory: Arc<Factory> = Arc::new(move |request: &_| factory(request).into_upgrade());
+        let workers = self.check()?;
+        let mut listen = self.listen;
+        if listen.is_empty() {
+            listen.push(ListenOn::Text(LISTEN_DEFAULT.to_owned()));
+        }
+        threads::start(Plan {
+            listen,
+            options: ListenOptions {
+                workers,
+                backlog: i32::try_from(self.backlog).unwrap_or(i32::MAX),
+                share_port: self.share_port,
+            },
+            pin: self.pin,
+            drain_timeout: self.drain_timeout,
+            config: Arc::new(self.config),
+            factory,
+        })
+    }
+
+    /// Checks the settings, and tells the number of workers.
+    fn check(&self) -> Result<usize, Error> {
+        let wrong = |setting, fault: String| Err(Error::Config { setting, fault });
+        let config = &self.config;
+        let workers = match self.workers {
+            Some(0) => return wrong("workers", "0 workers serve nobody: use 1 or more".into()),
+            Some(count) if count > WORKERS_MAX => {
+                return wrong("workers", format!("{count} are more than {WORKERS_MAX}"));
+            }
+            Some(count) => count,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        if self.backlog == 0 {
+            return wrong("backlog", "0 lets nobody in: use 1 or more".into());
+        }
+        if config.frames.rsv_allowed > 7 {
+            let bits = config.frames.rsv_allowed;
+            return wrong("allow_rsv", format!("{bits:#x}: only the bits 4, 2 and 1 exist"));
+        }
+        if config.low_watermark > config.high_watermark {
+            let (high, low) = (config.high_watermark, config.low_watermark);
+            return wrong("write_watermarks", format!("low {low} is above high {high}"));
+        }
+        if config.queue_bytes_max < config.high_watermark {
+            let (max, high) = (config.queue_bytes_max, config.high_watermark);
+            return wrong("max_queue_size", format!("{max} is below the high watermark {high}"));
+        }
+        if config.head.head_bytes_max > picows_uring_proto::HEAD_BYTES_CEILING {
+            let (bytes, max) = (config.head.head_bytes_max, picows_uring_proto::HEAD_BYTES_CEILING);
+            return wrong("max_header_size", format!("{bytes} is more than {max}"));
+        }
+        if config.conversation.handshake_timeout == Some(Duration::ZERO) {
+            return wrong("handshake_timeout", "0 lets nobody in: use None for no limit".into());
+        }
+        Ok(workers)
+    }
+}
+
+/// The port of the original WebSocket test servers, and of picows' examples.
+const LISTEN_DEFAULT: &str = "127.0.0.1:9001";
+/// As large as Linux allows by default since 5.4.
+const BACKLOG: u32 = 4096;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than any machine has cores; a larger number is a slip.
+const WORKERS_MAX: usize = 1024;

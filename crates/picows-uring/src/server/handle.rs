@@ -1,0 +1,176 @@
+//! A running server, from the outside.
+
+use crate::counters::{Counters, Stats};
+use crate::error::Error;
+use crate::mailbox::{Letter, Mailbox};
+use crate::socket::{ListenAddress, SocketPath};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A running server. Any thread may hold it.
+///
+/// Dropping it drops the server: connections are ended without a close handshake. Use
+/// [`stop`](Self::stop) to end them with one.
+#[derive(Debug)]
+#[must_use = "dropping the handle stops the server"]
+pub struct ServerHandle {
+    workers: Vec<WorkerThread>,
+    addresses: Vec<ListenAddress>,
+    drain_timeout: Duration,
+    /// Unix sockets that go with the server.
+    _paths: Vec<SocketPath>,
+}
+
+/// One thread of a server.
+#[derive(Debug)]
+pub(super) struct WorkerThread {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) thread: JoinHandle<io::Result<()>>,
+}
+
+/// Stops a server from any thread, while another one waits for its end.
+///
+/// ```
+/// use picows_uring::{EchoListener, Server, Upgrade};
+///
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+/// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+/// let stopper = server.stopper();
+/// std::thread::spawn(move || stopper.stop());
+/// server.join()?;
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    mailboxes: Vec<Arc<Mailbox>>,
+    drain_timeout: Duration,
+}
+
+impl Stopper {
+    /// Ends every connection with CLOSE 1001 and accepts no more; whoever has not answered when
+    /// the drain timeout is over is dropped. Returns at once.
+    pub fn stop(&self) {
+        self.stop_within(self.drain_timeout);
+    }
+
+    /// [`stop`](Self::stop), with another drain timeout. A shorter one may follow a longer one.
+    pub fn stop_within(&self, drain: Duration) {
+        for mailbox in &self.mailboxes {
+            mailbox.post(Letter::Stop { drain });
+        }
+    }
+}
+
+impl ServerHandle {
+    pub(super) fn new(
+        addresses: Vec<ListenAddress>,
+        paths: Vec<SocketPath>,
+        drain_timeout: Duration,
+    ) -> Self {
+        Self { workers: Vec::new(), addresses, drain_timeout, _paths: paths }
+    }
+
+    pub(super) fn add(&mut self, worker: WorkerThread) {
+        self.workers.push(worker);
+    }
+
+    /// The addresses that the server listens on, in the order in which they were given.
+    #[must_use]
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// The first TCP address, if there is one.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.addresses.iter().find_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        })
+    }
+
+    /// What the server has done so far, all workers together.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        for stats in self.worker_stats() {
+            sum += stats;
+        }
+        sum
+    }
+
+    /// What each worker has done so far.
+    pub fn worker_stats(&self) -> impl ExactSizeIterator<Item = Stats> {
+        self.workers.iter().map(|worker| worker.counters.read())
+    }
+
+    /// Something that can stop the server from another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            mailboxes: self.workers.iter().map(|worker| Arc::clone(&worker.mailbox)).collect(),
+            drain_timeout: self.drain_timeout,
+        }
+    }
+
+    /// Stops the server: accepts no more, ends every connection with CLOSE 1001, waits for the
+    /// answers up to the drain timeout, drops the rest, and returns what was done in total.
+    ///
+    /// # Errors
+    ///
+    /// When a worker had failed.
+    pub fn stop(self) -> Result<Stats, Error> {
+        self.stopper().stop();
+        self.join()
+    }
+
+    /// [`stop`](Self::stop), with another drain timeout.
+    ///
+    /// # Errors
+    ///
+    /// When a worker had failed.
+    pub fn stop_within(self, drain: Duration) -> Result<Stats, Error> {
+        self.stopper().stop_within(drain);
+        self.join()
+    }
+
+    /// Waits until the server has been stopped by a [`Stopper`], and returns what it did in total.
+    ///
+    /// # Errors
+    ///
+    /// When a worker failed.
+    pub fn join(mut self) -> Result<Stats, Error> {
+        let mut stats = Stats::default();
+        let mut failed = Ok(());
+        for (number, worker) in self.workers.drain(..).enumerate() {
+            let ended = end_of(number, worker.thread);
+            stats += worker.counters.read();
+            failed = failed.and(ended);
+        }
+        failed.map(|()| stats)
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.stopper().stop_within(Duration::ZERO);
+        for (number, worker) in self.workers.drain(..).enumerate() {
+            if let Err(error) = end_of(number, worker.thread) {
+                tracing::error!(%error, "ended badly");
+            }
+        }
+    }
+}
+
+/// Waits for the thread of a worker, and tells how it ended.
+fn end_of(worker: usize, thread: JoinHandle<io::Result<()>>) -> Result<(), Error> {
+    match thread.join() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Error::Worker { worker, fault: error.to_string() }),
+        Err(_) => Err(Error::Worker { worker, fault: "it panicked: this is a bug".into() }),
+    }
+}

@@ -1,0 +1,116 @@
+//! Starting the threads of a server, each with a worker.
+//!
+//! Either all of them run, or none: what failed is reported, and the others end.
+
+use super::gauge::Gauge;
+use super::handle::{ServerHandle, WorkerThread};
+use super::upgrade::Factory;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::error::Error;
+use crate::host;
+use crate::mailbox::Mailbox;
+use crate::ring::Socket;
+use crate::ring::kernel::KernelRing;
+use crate::session::Shared;
+use crate::socket::{self, ListenOn, ListenOptions};
+use crate::worker::Worker;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+/// A server that is to be started.
+pub(super) struct Plan {
+    pub(super) listen: Vec<ListenOn>,
+    pub(super) options: ListenOptions,
+    pub(super) pin: bool,
+    pub(super) drain_timeout: Duration,
+    pub(super) config: Arc<Config>,
+    pub(super) factory: Arc<Factory>,
+}
+
+/// What one thread needs to become a worker.
+struct Recruit {
+    number: usize,
+    core: Option<usize>,
+    sockets: Vec<OwnedFd>,
+    config: Arc<Config>,
+    factory: Arc<Factory>,
+    gauge: Arc<Gauge>,
+    counters: Arc<Counters>,
+    /// Where it says that it runs, or why it does not.
+    started: Sender<Result<Arc<Mailbox>, Error>>,
+}
+
+/// Starts all workers, and returns when all of them accept connections.
+pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
+    let listening = socket::listen(plan.listen, plan.options)?;
+    let cores = if plan.pin { cores()? } else { Vec::new() };
+    let gauge = Arc::<Gauge>::default();
+    let mut handle = ServerHandle::new(listening.addresses, listening.paths, plan.drain_timeout);
+    for (number, sockets) in listening.sockets.into_iter().enumerate() {
+        let counters = Arc::<Counters>::default();
+        let (started, starts) = mpsc::channel();
+        let recruit = Recruit {
+            number,
+            core: (!cores.is_empty()).then(|| cores[number % cores.len()]),
+            sockets,
+            config: Arc::clone(&plan.config),
+            factory: Arc::clone(&plan.factory),
+            gauge: Arc::clone(&gauge),
+            counters: Arc::clone(&counters),
+            started,
+        };
+        let thread = thread::Builder::new()
+            .name(format!("picows-{number}"))
+            .spawn(move || work(recruit))
+            .map_err(|source| Error::Thread { worker: number, source })?;
+        let ended = || Error::Worker { worker: number, fault: "it ended at once".into() };
+        // An error drops the handle, which stops the workers that run already.
+        let mailbox = starts.recv().map_err(|_| ended())??;
+        handle.add(WorkerThread { mailbox, counters, thread });
+    }
+    Ok(handle)
+}
+
+/// The life of a worker's thread.
+fn work(recruit: Recruit) -> io::Result<()> {
+    let started = recruit.started.clone();
+    match enlist(recruit) {
+        Ok(worker) => {
+            let _ = started.send(Ok(Arc::clone(&worker.shared.mailbox)));
+            drop(started);
+            host::run(worker)
+        }
+        Err(error) => {
+            let _ = started.send(Err(error));
+            Ok(())
+        }
+    }
+}
+
+fn enlist(recruit: Recruit) -> Result<Worker<KernelRing>, Error> {
+    if let Some(core) = recruit.core {
+        let mut set = CpuSet::new();
+        set.set(core);
+        sched_setaffinity(None, &set)
+            .map_err(|errno| Error::Thread { worker: recruit.number, source: errno.into() })?;
+    }
+    let ring = KernelRing::new().map_err(|error| Error::Ring(error.to_string()))?;
+    let mailbox = Arc::new(Mailbox::new(ring.event()));
+    let shared = Shared::new(recruit.config, recruit.counters, mailbox);
+    let listeners =
+        recruit.sockets.into_iter().map(|socket| Socket(socket.into_raw_fd())).collect();
+    Ok(Worker::new(ring, shared, recruit.factory, recruit.gauge, listeners))
+}
+
+/// The cores that this process may use.
+fn cores() -> Result<Vec<usize>, Error> {
+    let set = sched_getaffinity(None)
+        .map_err(|errno| Error::Thread { worker: 0, source: errno.into() })?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}

@@ -1,0 +1,282 @@
+//! The part of a connection that handles and worker share: what is queued, and where it stands.
+//!
+//! Does no I/O: it queues, and puts itself on the worker's list of connections to look at.
+
+use crate::config::{Config, QueuePolicy};
+use crate::counters::Counters;
+use crate::mailbox::Mailbox;
+use crate::pool::Pool;
+use crate::ring::{Segment, SendBatch, Socket, Token};
+use crate::transport::{DisconnectCause, SendStatus};
+use bytes::Bytes;
+use picows_uring_proto::{
+    ApiMisuse, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, FrameHead, Role, Tick,
+    UpgradeRequest,
+};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// What all connections of a worker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) pool: Pool,
+    /// The time of the current turn.
+    pub(crate) now: Cell<Tick>,
+    /// Connections that want to be looked at before the turn ends.
+    pub(crate) dirty: RefCell<Vec<Token>>,
+    /// Wakes the worker's task, for whoever queues something while it waits.
+    pub(crate) waker: RefCell<Option<Waker>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        counters: Arc<Counters>,
+        mailbox: Arc<Mailbox>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            config,
+            counters,
+            mailbox,
+            pool: Pool::default(),
+            now: Cell::new(Tick::ZERO),
+            dirty: RefCell::default(),
+            waker: RefCell::default(),
+        })
+    }
+}
+
+/// One connection, as its handles see it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) token: Token,
+    pub(crate) conversation: RefCell<Conversation>,
+    /// Bytes that wait for the end of the turn, or for the send in flight.
+    queue: RefCell<Option<Box<SendBatch>>>,
+    /// Bytes of the send in flight.
+    pub(crate) in_flight: Cell<usize>,
+    /// `None` once the socket is closed.
+    pub(crate) socket: Cell<Option<Socket>>,
+    is_dirty: Cell<bool>,
+    /// The listener was told to pause.
+    pub(crate) is_paused: Cell<bool>,
+    /// No callback will follow.
+    pub(crate) is_disconnected: Cell<bool>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) request: OnceCell<Box<UpgradeRequest>>,
+    pub(crate) subprotocol: OnceCell<Box<str>>,
+    pub(crate) cause: RefCell<Option<Box<DisconnectCause>>>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        shared: &Rc<Shared>,
+        token: Token,
+        socket: Socket,
+        peer: Option<SocketAddr>,
+    ) -> Rc<Self> {
+        let rules = &shared.config.conversation;
+        Rc::new(Self {
+            shared: Rc::clone(shared),
+            token,
+            conversation: RefCell::new(Conversation::new(Role::Server, rules, shared.now.get())),
+            queue: RefCell::new(None),
+            in_flight: Cell::new(0),
+            socket: Cell::new(Some(socket)),
+            is_dirty: Cell::new(false),
+            is_paused: Cell::new(false),
+            is_disconnected: Cell::new(false),
+            peer,
+            request: OnceCell::new(),
+            subprotocol: OnceCell::new(),
+            cause: RefCell::new(None),
+        })
+    }
+
+    /// Puts the connection on the list of those to look at before the turn ends.
+    pub(crate) fn touch(&self) {
+        if self.is_dirty.replace(true) {
+            return;
+        }
+        self.shared.dirty.borrow_mut().push(self.token);
+        if let Some(waker) = self.shared.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The connection is being looked at.
+    pub(crate) fn untouch(&self) {
+        self.is_dirty.set(false);
+    }
+
+    /// Bytes that were queued and that the kernel has not taken.
+    pub(crate) fn buffered(&self) -> usize {
+        self.in_flight.get() + self.queued()
+    }
+
+    /// Bytes that wait for the next send.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.borrow().as_ref().map_or(0, |queue| queue.len())
+    }
+
+    /// Queues a frame whose payload is copied.
+    #[inline]
+    pub(crate) fn send(&self, head: FrameHead, payload: &[u8]) -> SendStatus {
+        self.queue_frame(head, payload.len(), |queue, pool, key| {
+            let len = FRAME_HEADER_BYTES_MAX + payload.len();
+            queue.append(len, || pool.buffer(len), |out| head.append(out, payload, key));
+        })
+    }
+
+    /// Queues a frame whose payload is kept by reference, if it need not be masked.
+    pub(crate) fn send_shared(&self, head: FrameHead, payload: &Bytes) -> SendStatus {
+        if payload.len() <= COPY_BYTES_MAX {
+            return self.send(head, payload);
+        }
+        self.queue_frame(head, payload.len(), |queue, pool, key| {
+            if key.is_some() {
+                let len = FRAME_HEADER_BYTES_MAX + payload.len();
+                queue.append(len, || pool.buffer(len), |out| head.append(out, payload, key));
+                return;
+            }
+            let len = FRAME_HEADER_BYTES_MAX;
+            let append = |out: &mut Vec<u8>| head.append_header(out, payload.len(), key);
+            queue.append(len, || pool.buffer(len), append);
+            queue.push(Segment::Shared(payload.clone()));
+        })
+    }
+
+    /// Queues a frame whose header is written in front of its payload.
+    pub(crate) fn send_headroom(
+        &self,
+        head: FrameHead,
+        mut buffer: Vec<u8>,
+        payload_start: usize,
+    ) -> SendStatus {
+        let payload_len = buffer.len().saturating_sub(payload_start);
+        // Checked before anything is counted: what is refused was not sent.
+        if payload_start < FRAME_HEADER_BYTES_MAX {
+            return SendStatus::Refused(ApiMisuse::HeadroomTooSmall(payload_start));
+        }
+        if payload_start > buffer.len() {
+            let len = buffer.len();
+            return SendStatus::Refused(ApiMisuse::HeadroomPastEnd { start: payload_start, len });
+        }
+        self.queue_frame(head, payload_len, |queue, _, key| {
+            if let Ok(start) = head.prepend(&mut buffer, payload_start, key) {
+                queue.push(Segment::Owned { bytes: buffer, start });
+            }
+        })
+    }
+
+    /// Checks whether a frame may be queued, lets `append` do so, and keeps the books.
+    #[inline]
+    fn queue_frame(
+        &self,
+        head: FrameHead,
+        payload_len: usize,
+        append: impl FnOnce(&mut SendBatch, &Pool, Option<[u8; 4]>),
+    ) -> SendStatus {
+        if let Err(misuse) = head.check(payload_len) {
+            return SendStatus::Refused(misuse);
+        }
+        if !self.conversation.borrow().may_send() {
+            return SendStatus::Closed;
+        }
+        let config = &self.shared.config;
+        let buffered = self.buffered() + FRAME_HEADER_BYTES_MAX + payload_len;
+        if buffered > config.queue_bytes_max && !head.msg_type.is_control() {
+            return self.queue_full();
+        }
+        append(self.open_queue().as_mut(), &self.shared.pool, None);
+        self.shared.counters.frames_sent.increment();
+        self.touch();
+        if buffered > config.high_watermark { SendStatus::Congested } else { SendStatus::Queued }
+    }
+
+    #[cold]
+    fn queue_full(&self) -> SendStatus {
+        match self.shared.config.queue_policy {
+            QueuePolicy::DropNewest => {
+                self.shared.counters.frames_dropped.increment();
+                SendStatus::Dropped
+            }
+            QueuePolicy::Close => {
+                let limit = self.shared.config.queue_bytes_max;
+                tracing::warn!(peer = ?self.peer, limit, "send queue full: closing");
+                self.set_cause(DisconnectCause::QueueFull);
+                let (rules, now) = (&self.shared.config.conversation, self.shared.now.get());
+                let code = picows_uring_proto::CloseCode::POLICY_VIOLATION;
+                let close =
+                    self.conversation.borrow_mut().fail(rules, now, code, "send queue full");
+                self.queue_close(close);
+                SendStatus::Closed
+            }
+        }
+    }
+
+    /// Queues a CLOSE that the conversation has recorded as sent, and has the connection looked
+    /// at in any case.
+    pub(crate) fn queue_close(&self, close: Option<CloseFrame>) {
+        if let Some(close) = close {
+            let pool = &self.shared.pool;
+            let fresh = || pool.buffer(CLOSE_FRAME_BYTES_MAX);
+            let write = |out: &mut Vec<u8>| close.append(out, None);
+            self.open_queue().append(CLOSE_FRAME_BYTES_MAX, fresh, write);
+            self.shared.counters.frames_sent.increment();
+        }
+        self.touch();
+    }
+
+    /// Queues bytes that are no frame: HTTP.
+    pub(crate) fn queue_raw(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let pool = &self.shared.pool;
+        self.open_queue().append(len, || pool.buffer(len), write);
+        self.touch();
+    }
+
+    /// Takes what is queued, to be sent.
+    pub(crate) fn take_queue(&self) -> Option<Box<SendBatch>> {
+        self.queue.borrow_mut().take()
+    }
+
+    /// Puts what a send left over in front of what was queued since.
+    pub(crate) fn put_back(&self, mut rest: Box<SendBatch>) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(mut later) = queue.take() {
+            rest.extend(&mut later);
+            self.shared.pool.put_batch(later);
+        }
+        *queue = Some(rest);
+    }
+
+    /// Drops what is queued.
+    pub(crate) fn drop_queue(&self) {
+        if let Some(queue) = self.take_queue() {
+            self.shared.pool.put_batch(queue);
+        }
+    }
+
+    /// Records why the connection ends, unless something was recorded before.
+    pub(crate) fn set_cause(&self, cause: DisconnectCause) {
+        self.cause.borrow_mut().get_or_insert_with(|| Box::new(cause));
+    }
+
+    fn open_queue(&self) -> std::cell::RefMut<'_, Box<SendBatch>> {
+        std::cell::RefMut::map(self.queue.borrow_mut(), |queue| {
+            queue.get_or_insert_with(|| self.shared.pool.batch())
+        })
+    }
+}
+
+/// Up to here, copying a payload is cheaper than a segment of its own.
+const COPY_BYTES_MAX: usize = 1024;
+const CLOSE_FRAME_BYTES_MAX: usize =
+    FRAME_HEADER_BYTES_MAX + picows_uring_proto::CONTROL_PAYLOAD_BYTES_MAX;

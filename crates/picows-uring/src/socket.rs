@@ -1,0 +1,265 @@
+//! Listening sockets: addresses, options, and what is left behind.
+//!
+//! The only place that makes sockets; what happens on them is the ring's.
+
+use crate::error::Error;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What a server was told to listen on.
+#[derive(Debug)]
+pub(crate) enum ListenOn {
+    /// `host:port` or `unix:path`.
+    Text(String),
+    /// A listening socket that somebody else made.
+    Inherited(OwnedFd),
+}
+
+/// An address that a server listens on. Printed, it is the URL that a client connects to.
+///
+/// ```
+/// use picows_uring::{EchoListener, Server, Upgrade};
+///
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+/// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+/// assert!(server.addresses()[0].to_string().starts_with("ws://127.0.0.1:"));
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenAddress {
+    /// TCP, with the port that was found if port 0 was asked for.
+    Tcp(SocketAddr),
+    /// A Unix socket; empty for one without a path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "ws://{address}"),
+            Self::Unix(path) => write!(f, "ws+unix:{}", path.display()),
+        }
+    }
+}
+
+/// How to listen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListenOptions {
+    pub(crate) workers: usize,
+    pub(crate) backlog: i32,
+    /// Other processes may listen on the same port.
+    pub(crate) share_port: bool,
+}
+
+/// The listening sockets of all workers.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) addresses: Vec<ListenAddress>,
+    /// For each worker, its sockets.
+    pub(crate) sockets: Vec<Vec<OwnedFd>>,
+    /// Removed when they are dropped.
+    pub(crate) paths: Vec<SocketPath>,
+}
+
+/// Listens on everything in `wanted`, with a socket for each worker.
+///
+/// Waits a moment for an address in use: the kernel takes the rings of a process that was killed
+/// down in the background, and their sockets listen until then.
+pub(crate) fn listen(wanted: Vec<ListenOn>, options: ListenOptions) -> Result<Listening, Error> {
+    let mut listening = Listening {
+        addresses: Vec::new(),
+        sockets: (0..options.workers).map(|_| Vec::new()).collect(),
+        paths: Vec::new(),
+    };
+    for on in wanted {
+        match on {
+            ListenOn::Text(text) => match text.strip_prefix("unix:") {
+                Some(path) => {
+                    let path = Path::new(path);
+                    patiently(|| listening.add_unix(&text, path, options))?;
+                }
+                None => {
+                    for address in resolve(&text)? {
+                        patiently(|| listening.add_tcp(address, options))?;
+                    }
+                }
+            },
+            ListenOn::Inherited(socket) => listening.add_inherited(socket)?,
+        }
+    }
+    Ok(listening)
+}
+
+/// Tries again for a while, as long as the address is in use.
+fn patiently(mut listen: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    let start = Instant::now();
+    loop {
+        match listen() {
+            Err(Error::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && start.elapsed() < IN_USE_WAIT =>
+            {
+                std::thread::sleep(IN_USE_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+impl Listening {
+    /// A socket for each worker, between which the kernel spreads connections (`SO_REUSEPORT`,
+    /// socket(7)).
+    fn add_tcp(&mut self, mut address: SocketAddr, options: ListenOptions) -> Result<(), Error> {
+        let wanted = address;
+        let failed = |source| Error::Listen { address: wanted.to_string(), source };
+        let is_shared = options.workers > 1 || options.share_port;
+        if is_shared && !options.share_port && address.port() != 0 {
+            // SO_REUSEPORT would let us in beside another server of the same user, and each of
+            // the two would get half of the connections. A socket without it is told the truth.
+            tcp_socket(address, false).map_err(failed)?;
+        }
+        let mut made = Vec::new();
+        for _ in &self.sockets {
+            let socket = tcp_socket(address, is_shared).map_err(failed)?;
+            socket.listen(options.backlog).map_err(failed)?;
+            if address.port() == 0
+                && let Some(bound) = socket.local_addr().map_err(failed)?.as_socket()
+            {
+                address = bound;
+            }
+            made.push(socket);
+        }
+        for (sockets, socket) in self.sockets.iter_mut().zip(made) {
+            sockets.push(socket.into());
+        }
+        self.addresses.push(ListenAddress::Tcp(address));
+        Ok(())
+    }
+
+    fn add_unix(&mut self, text: &str, path: &Path, options: ListenOptions) -> Result<(), Error> {
+        let failed = |source| Error::Listen { address: text.to_owned(), source };
+        if path.as_os_str().is_empty() {
+            let fault = "the path is missing: write unix:/run/picows.sock".to_owned();
+            return Err(Error::Address { address: text.to_owned(), fault });
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+        let address = SockAddr::unix(path).map_err(failed)?;
+        if let Err(error) = socket.bind(&address) {
+            // A server that was killed leaves its path behind; nobody answers there.
+            let is_stale = error.kind() == io::ErrorKind::AddrInUse
+                && UnixStream::connect(path)
+                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            if !is_stale {
+                return Err(failed(error));
+            }
+            std::fs::remove_file(path).map_err(failed)?;
+            socket.bind(&address).map_err(failed)?;
+        }
+        self.paths.push(SocketPath::new(path).map_err(failed)?);
+        socket.listen(options.backlog).map_err(failed)?;
+        self.share(socket, failed)?;
+        self.addresses.push(ListenAddress::Unix(path.to_owned()));
+        Ok(())
+    }
+
+    fn add_inherited(&mut self, socket: OwnedFd) -> Result<(), Error> {
+        let failed = |source| Error::Listen { address: "an inherited socket".into(), source };
+        let socket = Socket::from(socket);
+        if !socket.is_listener().map_err(failed)? {
+            let fault = "it does not listen: call listen(2) before handing it over".to_owned();
+            return Err(Error::Address { address: "an inherited socket".into(), fault });
+        }
+        let address = socket.local_addr().map_err(failed)?;
+        self.addresses.push(match address.as_socket() {
+            Some(address) => {
+                socket.set_tcp_nodelay(true).map_err(failed)?;
+                ListenAddress::Tcp(address)
+            }
+            None => {
+                ListenAddress::Unix(address.as_pathname().map(Path::to_owned).unwrap_or_default())
+            }
+        });
+        self.share(socket, failed)
+    }
+
+    /// Gives all workers the same socket; whoever is first accepts.
+    fn share(&mut self, socket: Socket, failed: impl Fn(io::Error) -> Error) -> Result<(), Error> {
+        for sockets in &mut self.sockets {
+            sockets.push(socket.try_clone().map_err(&failed)?.into());
+        }
+        Ok(())
+    }
+}
+
+/// A bound socket, not listening yet.
+fn tcp_socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(is_shared)?;
+    if address.is_ipv6() {
+        // So that [::] and 0.0.0.0 can both be given, and neither takes the other's port.
+        socket.set_only_v6(true)?;
+    }
+    // Accepted sockets inherit it: no system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// The addresses that `text` stands for.
+fn resolve(text: &str) -> Result<Vec<SocketAddr>, Error> {
+    let bad = |fault: String| Error::Address { address: text.to_owned(), fault };
+    let mut found: Vec<_> = text
+        .to_socket_addrs()
+        .map_err(|error| {
+            bad(format!(
+                "{error}: write 127.0.0.1:9001, [::1]:9001, localhost:9001 (port 0 for any free \
+                 one) or unix:/run/picows.sock"
+            ))
+        })?
+        .collect();
+    found.dedup();
+    if found.is_empty() {
+        return Err(bad("the name has no address".into()));
+    }
+    Ok(found)
+}
+
+/// The path of a Unix socket that we bound; removed when this is dropped, unless somebody else
+/// has bound it since.
+#[derive(Debug)]
+pub(crate) struct SocketPath {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl SocketPath {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), device_and_inode: device_and_inode(path)? })
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        if device_and_inode(&self.path).is_ok_and(|found| found == self.device_and_inode) {
+            // If it cannot be removed, the next server finds it stale and does.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// How long an address may be in use before that is an error.
+const IN_USE_WAIT: Duration = Duration::from_millis(500);
+const IN_USE_PAUSE: Duration = Duration::from_millis(10);
+
+fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}

@@ -1,0 +1,322 @@
+//! The handle of a connection: what a listener sends with, and asks.
+//!
+//! Never blocks and does no I/O: what is sent is queued, and leaves when the worker's turn ends.
+
+use crate::ring::kernel;
+use crate::session::Session;
+use bytes::Bytes;
+use picows_uring_proto::{
+    ApiMisuse, CloseCode, CloseFrame, CloseHandshake, Frame, FrameHead, MsgType, PeerMisbehaved,
+    Phase, Role, UpgradeRequest,
+};
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+/// A connection, from the point of view of the application.
+///
+/// A cheap handle (cloning it counts a reference) that belongs to the thread of its worker. It
+/// stays valid after the connection has ended; sending then does nothing and says so
+/// ([`SendStatus::Closed`]). Sending on another connection from a callback is allowed.
+///
+/// Frames that are queued in a callback, on any number of connections, leave when the worker has
+/// handled what arrived: one system call for all of them.
+#[derive(Clone)]
+pub struct Transport {
+    session: Rc<Session>,
+}
+
+/// What became of a frame to be sent.
+///
+/// Nothing needs to be done about it: a frame that is not queued is not owed to anybody. It is
+/// there for senders who want to slow down, or to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendStatus {
+    /// It is queued.
+    Queued,
+    /// It is queued, and more than the high watermark is: `pause_writing` follows.
+    Congested,
+    /// It is not queued: a CLOSE was sent before, or the connection is over.
+    Closed,
+    /// It is not queued: the queue is full, and the policy is to drop the newest frame.
+    Dropped,
+    /// It is not queued: it would break RFC 6455.
+    Refused(ApiMisuse),
+}
+
+impl SendStatus {
+    /// Whether the frame will be sent.
+    #[must_use]
+    pub const fn is_queued(self) -> bool {
+        matches!(self, Self::Queued | Self::Congested)
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DisconnectCause {
+    /// A close handshake, whoever began it.
+    Closed,
+    /// The application called [`Transport::disconnect`] or [`Transport::abort`].
+    Application,
+    /// The peer ended the stream without CLOSE.
+    EndOfStream,
+    /// The peer broke RFC 6455 or passed a limit.
+    PeerMisbehaved(PeerMisbehaved),
+    /// The kernel reported an error, such as a reset.
+    Io(std::io::ErrorKind),
+    /// The peer did not do its part in time: a handshake, an answer to CLOSE, taking what was
+    /// queued.
+    TimedOut,
+    /// A callback of the listener returned an error or panicked.
+    Listener(String),
+    /// More was queued than the limit.
+    QueueFull,
+    /// The server was stopped.
+    Stopped,
+}
+
+impl Transport {
+    pub(crate) fn new(session: Rc<Session>) -> Self {
+        Self { session }
+    }
+
+    pub(crate) fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+
+    /// Sends a message of one frame: `payload` is copied once.
+    ///
+    /// Use [`send_text`](Self::send_text) where the type of the payload should see to it that text
+    /// is UTF-8: here, nobody checks.
+    ///
+    /// CLOSE is refused: [`send_close`](Self::send_close) takes its code and reason.
+    #[inline]
+    pub fn send(&self, msg_type: MsgType, payload: impl AsRef<[u8]>) -> SendStatus {
+        self.send_frame(FrameHead::new(msg_type), payload.as_ref())
+    }
+
+    /// Sends text.
+    #[inline]
+    pub fn send_text(&self, text: &str) -> SendStatus {
+        self.send_frame(FrameHead::new(MsgType::Text), text.as_bytes())
+    }
+
+    /// Sends a frame with FIN and RSV bits of the caller's choice (fragments, extensions of its
+    /// own); `payload` is copied once.
+    ///
+    /// ```
+    /// use picows_uring::{FrameHead, MsgType, Transport};
+    ///
+    /// fn send_in_two(transport: &Transport) {
+    ///     transport.send_frame(FrameHead::new(MsgType::Text).with_fin(false), b"Hel");
+    ///     transport.send_frame(FrameHead::new(MsgType::Continuation), b"lo");
+    /// }
+    /// ```
+    #[inline]
+    pub fn send_frame(&self, head: FrameHead, payload: &[u8]) -> SendStatus {
+        if head.msg_type == MsgType::Close {
+            return SendStatus::Refused(ApiMisuse::CloseThroughSend);
+        }
+        self.session.send(head, payload)
+    }
+
+    /// Sends `payload` in a frame with the type, FIN and RSV bits of `frame`.
+    #[inline]
+    pub fn send_like(&self, frame: &Frame<'_>, payload: &[u8]) -> SendStatus {
+        let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin()).with_rsv(frame.rsv());
+        self.send_frame(head, payload)
+    }
+
+    /// Sends a frame whose payload is kept by reference instead of copied, as for one message to
+    /// many connections. Short payloads are copied all the same: it is cheaper.
+    pub fn send_bytes(&self, head: FrameHead, payload: &Bytes) -> SendStatus {
+        if head.msg_type == MsgType::Close {
+            return SendStatus::Refused(ApiMisuse::CloseThroughSend);
+        }
+        self.session.send_shared(head, payload)
+    }
+
+    /// Sends a frame whose payload is `buffer[payload_start..]`, without copying it: the header is
+    /// written in front of it, into at least 14 bytes
+    /// ([`FRAME_HEADER_BYTES_MAX`](crate::FRAME_HEADER_BYTES_MAX)) of room that the caller left.
+    ///
+    /// Less room, or a start past the end, is refused.
+    ///
+    /// ```
+    /// use picows_uring::{FRAME_HEADER_BYTES_MAX, FrameHead, MsgType, Transport};
+    ///
+    /// fn send_zeros(transport: &Transport, count: usize) {
+    ///     let buffer = vec![0; FRAME_HEADER_BYTES_MAX + count];
+    ///     let head = FrameHead::new(MsgType::Binary);
+    ///     transport.send_headroom(head, buffer, FRAME_HEADER_BYTES_MAX);
+    /// }
+    /// ```
+    pub fn send_headroom(
+        &self,
+        head: FrameHead,
+        buffer: Vec<u8>,
+        payload_start: usize,
+    ) -> SendStatus {
+        if head.msg_type == MsgType::Close {
+            return SendStatus::Refused(ApiMisuse::CloseThroughSend);
+        }
+        self.session.send_headroom(head, buffer, payload_start)
+    }
+
+    /// Sends a PING of at most 125 bytes (RFC 6455 §5.5.2).
+    pub fn send_ping(&self, payload: impl AsRef<[u8]>) -> SendStatus {
+        self.send(MsgType::Ping, payload)
+    }
+
+    /// Sends a PONG of at most 125 bytes (RFC 6455 §5.5.3). PING is answered without it, unless
+    /// automatic pongs are off.
+    pub fn send_pong(&self, payload: impl AsRef<[u8]>) -> SendStatus {
+        self.send(MsgType::Pong, payload)
+    }
+
+    /// Sends CLOSE; nothing can be sent after it. Does nothing when called again.
+    ///
+    /// `code` is a [`CloseCode`], or `None` for a CLOSE without a payload. A `reason` of more than
+    /// 123 bytes is cut between characters (RFC 6455 §5.5.1), and without a code it is left out.
+    ///
+    /// The connection ends when the peer has answered, or when the close timeout is over.
+    ///
+    /// ```
+    /// use picows_uring::{CloseCode, Transport};
+    ///
+    /// fn say_goodbye(transport: &Transport) {
+    ///     transport.send_close(CloseCode::NORMAL, "bye");
+    /// }
+    /// ```
+    pub fn send_close(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> SendStatus {
+        let frame = match code.into() {
+            Some(code) => CloseFrame::new(code, reason),
+            None => CloseFrame::empty(),
+        };
+        let shared = &self.session.shared;
+        let (rules, now) = (&shared.config.conversation, shared.now.get());
+        if !self.session.conversation.borrow_mut().send_close(rules, now, frame.clone()) {
+            return SendStatus::Closed;
+        }
+        self.session.set_cause(DisconnectCause::Closed);
+        self.session.queue_close(Some(frame));
+        SendStatus::Queued
+    }
+
+    /// Ends the connection once everything queued has been sent, without a close handshake unless
+    /// [`send_close`](Self::send_close) was called before. A peer that does not read is given the
+    /// close timeout. May be called any number of times.
+    pub fn disconnect(&self) {
+        let shared = &self.session.shared;
+        let (rules, now) = (&shared.config.conversation, shared.now.get());
+        self.session.set_cause(DisconnectCause::Application);
+        self.session.conversation.borrow_mut().finish(rules, now);
+        self.session.touch();
+    }
+
+    /// Ends the connection at once; what is queued is dropped. May be called any number of times.
+    ///
+    /// `on_disconnected` follows after the current callback.
+    pub fn abort(&self) {
+        if !self.session.is_disconnected.get() {
+            self.session.set_cause(DisconnectCause::Application);
+            self.session.drop_queue();
+            self.session.conversation.borrow_mut().end();
+            self.session.touch();
+        }
+    }
+
+    /// Bytes that were queued, frame headers included, and that the kernel has not taken yet.
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.session.buffered()
+    }
+
+    /// Whether our CLOSE was sent (or queued), so that nothing can follow.
+    #[must_use]
+    pub fn is_close_frame_sent(&self) -> bool {
+        self.session.conversation.borrow().is_close_sent()
+    }
+
+    /// Whether the connection is over: `on_disconnected` was called or is about to be.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        self.session.is_disconnected.get()
+    }
+
+    /// What is known of the close handshake: which CLOSE was sent, which was received, and which
+    /// came first.
+    #[must_use]
+    pub fn close_handshake(&self) -> CloseHandshake {
+        self.session.conversation.borrow().close_handshake().cloned().unwrap_or_default()
+    }
+
+    /// Why the connection ended, or is about to; `None` while it is open.
+    #[must_use]
+    pub fn disconnect_cause(&self) -> Option<DisconnectCause> {
+        self.session.cause.borrow().as_deref().cloned()
+    }
+
+    /// The upgrade request, unless the server was built with `keep_request(false)`.
+    #[must_use]
+    pub fn request(&self) -> Option<&UpgradeRequest> {
+        self.session.request.get().map(|request| &**request)
+    }
+
+    /// The subprotocol that was agreed on.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.session.subprotocol.get().map(|name| &**name)
+    }
+
+    /// The address of the peer; `None` on a Unix socket.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.session.peer
+    }
+
+    /// Our own address on this connection; `None` on a Unix socket and after the end.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.with_socket(kernel::local_addr).flatten()
+    }
+
+    /// Whether we connected, rather than accepted.
+    #[must_use]
+    pub fn is_client_side(&self) -> bool {
+        self.session.conversation.borrow().role() == Role::Client
+    }
+
+    /// Whether the connection is encrypted by us. Not yet: put a TLS proxy in front.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        false
+    }
+
+    /// Whether the handshake is done and no end is under way.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.session.conversation.borrow().phase() == Phase::Open
+    }
+
+    /// Lends the socket for setting options; `None` when it is closed. Do not read, write or close
+    /// it.
+    pub fn with_socket<T>(&self, use_socket: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+        // The worker that closes sockets is on this thread, so this one lives until we return.
+        self.session.socket.get().map(|socket| use_socket(kernel::borrow(&socket)))
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("peer_addr", &self.peer_addr())
+            .field("phase", &self.session.conversation.borrow().phase())
+            .field("buffered_amount", &self.buffered_amount())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,357 @@
+//! A worker: the sessions of one thread, and the turn that serves them.
+//!
+//! A turn takes what has happened (drain), lets it take effect (handle), and sends what came of it
+//! (flush). Handlers queue work and never call into the ring, so nothing happens twice or in the
+//! middle of something else. How the thread waits between turns is not known here.
+
+mod accept;
+mod slots;
+mod stop;
+
+use crate::ring::{Completion, Received, Ring, SendBatch, Socket, Token};
+use crate::server::{Factory, Gauge};
+use crate::session::Shared;
+use accept::Acceptor;
+use picows_uring_proto::{Phase, Step, Tick, Wheel};
+use slots::Slots;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The sessions of one thread.
+pub(crate) struct Worker<R> {
+    pub(crate) ring: R,
+    pub(crate) shared: Rc<Shared>,
+    factory: Arc<Factory>,
+    /// Open connections of all workers.
+    gauge: Arc<Gauge>,
+    slots: Slots,
+    wheel: Wheel,
+    acceptors: Vec<Acceptor>,
+    is_stopping: bool,
+    /// Accepting waits for an alarm, or for a connection to end.
+    is_accept_waiting: bool,
+    /// Kept between turns for its memory.
+    completions: Vec<Completion>,
+    dirty: Vec<Token>,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// There may be more to do at once.
+    Busy,
+    /// Nothing happens until the kernel or somebody else has news.
+    Idle,
+    /// Stopped: no connection and no operation is left.
+    Done,
+}
+
+/// What a timer of the wheel is for, in the upper bits of its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alarm {
+    Connection(Token),
+    ResumeAccept,
+    Drain,
+}
+
+impl<R: Ring> Worker<R> {
+    /// A worker that accepts connections from `listeners`, which it closes in the end.
+    pub(crate) fn new(
+        ring: R,
+        shared: Rc<Shared>,
+        factory: Arc<Factory>,
+        gauge: Arc<Gauge>,
+        listeners: Vec<Socket>,
+    ) -> Self {
+        let wheel = Wheel::new(tick(ring.now()));
+        let mut worker = Self {
+            ring,
+            shared,
+            factory,
+            gauge,
+            slots: Slots::default(),
+            wheel,
+            acceptors: listeners.into_iter().map(Acceptor::new).collect(),
+            is_stopping: false,
+            is_accept_waiting: false,
+            completions: Vec::new(),
+            dirty: Vec::new(),
+        };
+        worker.resume_accept();
+        worker
+    }
+
+    /// Does what there is to do, up to a bound.
+    ///
+    /// # Errors
+    ///
+    /// When the ring is lost.
+    pub(crate) fn turn(&mut self) -> io::Result<Turn> {
+        self.shared.counters.turns.increment();
+        self.shared.now.set(tick(self.ring.now()));
+        self.read_mail();
+        self.ring.poll(COMPLETIONS_PER_TURN, &mut self.completions)?;
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            self.handle(completion);
+        }
+        self.completions = completions;
+        self.expire();
+        self.flush();
+        if let Some(deadline) = self.wheel.next_deadline() {
+            self.ring.set_deadline(deadline.duration_since(Tick::ZERO));
+        }
+        if self.is_stopping && self.is_empty() {
+            Ok(Turn::Done)
+        } else if self.ring.has_work() || !self.shared.dirty.borrow().is_empty() {
+            Ok(Turn::Busy)
+        } else {
+            Ok(Turn::Idle)
+        }
+    }
+
+    fn handle(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { token, result, more } => self.received(token, result, more),
+            Completion::Sent { token, result, batch } => self.sent(token, result, batch),
+            Completion::Accepted { token, result, more } => self.accepted(token, result, more),
+        }
+    }
+
+    fn received(&mut self, token: Token, result: Received, more: bool) {
+        let Some(connection) = self.slots.get_mut(token) else {
+            // A slot is freed when nothing of it is in flight, so this cannot be.
+            debug_assert!(false, "a completion for nobody: {token:?}");
+            if let Received::Data(buffer) = result {
+                self.ring.release(buffer);
+            }
+            return;
+        };
+        connection.is_receiving = more;
+        match result {
+            Received::Data(buffer) => {
+                connection.receive(&*self.factory, self.ring.bytes(&buffer));
+                self.ring.release(buffer);
+            }
+            Received::EndOfStream => connection.end_of_stream(),
+            Received::NoBuffer => self.shared.counters.buffer_shortages.increment(),
+            Received::Cancelled => {}
+            Received::Failed(error) => connection.io_failed(&error),
+        }
+        if connection.phase() == Phase::Ended {
+            // A receive that outlived its cancellation is cancelled again.
+            connection.is_cancelled &= !more;
+            connection.session().touch();
+        } else if more && !connection.wants_receive() {
+            self.ring.cancel_receive(token);
+        } else if !more && connection.wants_receive() {
+            connection.is_receiving = true;
+            if let Some(socket) = connection.session().socket.get() {
+                self.ring.receive(socket, token);
+            }
+        }
+    }
+
+    fn sent(&mut self, token: Token, result: io::Result<usize>, mut batch: Box<SendBatch>) {
+        let shared = Rc::clone(&self.shared);
+        let Some(connection) = self.slots.get_mut(token) else {
+            debug_assert!(false, "a completion for nobody: {token:?}");
+            return shared.pool.put_batch(batch);
+        };
+        connection.is_sending = false;
+        let session = Rc::clone(connection.session());
+        session.in_flight.set(0);
+        match result {
+            Ok(count) if count > 0 => {
+                shared.counters.bytes_sent.add(count as u64);
+                batch.advance(count, |buffer| shared.pool.put_buffer(buffer));
+                if batch.is_empty() || connection.phase() == Phase::Ended {
+                    shared.pool.put_batch(batch);
+                } else {
+                    session.put_back(batch);
+                }
+            }
+            failed => {
+                shared.pool.put_batch(batch);
+                if connection.phase() != Phase::Ended {
+                    let nothing = || io::Error::from(io::ErrorKind::WriteZero);
+                    connection.io_failed(&failed.err().unwrap_or_else(nothing));
+                }
+            }
+        }
+        let is_open = connection.phase() == Phase::Open;
+        if !is_open || session.queued() > 0 || session.is_paused.get() {
+            session.touch();
+        }
+    }
+
+    /// Looks at every connection that wants to be looked at.
+    fn flush(&mut self) {
+        // A callback may put further connections on the list; those wait for the next round, and
+        // what is left after the last for the next turn.
+        for _ in 0..FLUSH_ROUNDS_MAX {
+            std::mem::swap(&mut self.dirty, &mut self.shared.dirty.borrow_mut());
+            if self.dirty.is_empty() {
+                return;
+            }
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for token in dirty.drain(..) {
+                self.settle(token);
+            }
+            self.dirty = dirty;
+        }
+    }
+
+    /// Sends what a connection has queued, and takes the next step towards its end.
+    fn settle(&mut self, token: Token) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let session = Rc::clone(connection.session());
+        session.untouch();
+        connection.check_watermarks();
+        let Some(socket) = session.socket.get() else { return };
+        if !connection.is_sending
+            && connection.phase() != Phase::Ended
+            && let Some(batch) = session.take_queue()
+        {
+            if batch.is_empty() {
+                self.shared.pool.put_batch(batch);
+            } else {
+                session.in_flight.set(batch.len());
+                connection.is_sending = true;
+                self.ring.send(socket, token, batch);
+            }
+        }
+        let step = session.conversation.borrow().step(!connection.is_sending);
+        match step {
+            Step::Continue | Step::Flush | Step::Linger => {}
+            Step::ShutDown => {
+                self.ring.shut_down(socket);
+                session.conversation.borrow_mut().shut_down();
+                connection.disconnected();
+            }
+            Step::Close => return self.close(token, socket),
+        }
+        self.arm_timer(token);
+    }
+
+    /// Lets go of a connection, as soon as nothing of it is in flight.
+    fn close(&mut self, token: Token, socket: Socket) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        connection.session().conversation.borrow_mut().end();
+        connection.disconnected();
+        connection.session().drop_queue();
+        if let Some((timer, _)) = connection.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if connection.is_receiving || connection.is_sending {
+            if !connection.is_cancelled {
+                connection.is_cancelled = true;
+                self.ring.cancel(socket);
+            }
+            return;
+        }
+        connection.session().socket.set(None);
+        self.ring.close(socket);
+        self.shared.counters.connections.decrement();
+        self.shared.counters.disconnected.increment();
+        if connection.is_counted {
+            self.gauge.release();
+        }
+        self.slots.free(token);
+        self.shared.counters.slots.set(self.slots.len() as u64);
+        // There is a descriptor again.
+        self.resume_accept();
+    }
+
+    /// Sees to it that a timer fires at the next deadline of a connection, or before.
+    ///
+    /// One that fires too early is armed again then, which is cheaper than moving it each time the
+    /// deadline is put off.
+    fn arm_timer(&mut self, token: Token) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let wanted = connection.session().conversation.borrow().poll_timeout();
+        match (wanted, connection.timer) {
+            (None, None) => {}
+            (None, Some((timer, _))) => {
+                self.wheel.cancel(timer);
+                connection.timer = None;
+            }
+            (Some(wanted), Some((_, armed))) if armed <= wanted => {}
+            (Some(wanted), armed) => {
+                if let Some((timer, _)) = armed {
+                    self.wheel.cancel(timer);
+                }
+                let timer = self.wheel.insert(wanted, Alarm::Connection(token).pack());
+                connection.timer = Some((timer, wanted));
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.shared.now.get();
+        while let Some(alarm) = self.wheel.expire(now) {
+            match Alarm::unpack(alarm) {
+                Alarm::Connection(token) => {
+                    if let Some(connection) = self.slots.get_mut(token) {
+                        connection.timer = None;
+                        connection.handle_timeout(now);
+                    }
+                }
+                Alarm::ResumeAccept => {
+                    self.is_accept_waiting = false;
+                    self.resume_accept();
+                }
+                Alarm::Drain => self.drained(),
+            }
+        }
+    }
+
+    /// Whether no connection and no operation is left.
+    fn is_empty(&self) -> bool {
+        self.slots.len() == 0 && self.acceptors.iter().all(Acceptor::is_closed)
+    }
+}
+
+impl Alarm {
+    fn pack(self) -> u64 {
+        match self {
+            Self::Connection(token) => token.pack(),
+            Self::ResumeAccept => 1 << ALARM_SHIFT,
+            Self::Drain => 2 << ALARM_SHIFT,
+        }
+    }
+
+    fn unpack(bits: u64) -> Self {
+        match bits >> ALARM_SHIFT {
+            1 => Self::ResumeAccept,
+            2 => Self::Drain,
+            _ => Self::Connection(Token::unpack(bits)),
+        }
+    }
+}
+
+/// Above the 60 bits of a token.
+const ALARM_SHIFT: u32 = 60;
+
+/// The time of a ring, as the protocol crate counts it.
+fn tick(since_origin: Duration) -> Tick {
+    Tick::ZERO + since_origin
+}
+
+/// Completions that are handled before what came of them is sent: enough to send for many at
+/// once, and few enough that nobody waits long for an answer.
+const COMPLETIONS_PER_TURN: usize = 512;
+/// How often a turn looks again for connections that callbacks of others have touched.
+const FLUSH_ROUNDS_MAX: usize = 4;
+
+impl<R> Drop for Worker<R> {
+    /// Tells the listeners, if the worker ends before its time.
+    fn drop(&mut self) {
+        for connection in self.slots.iter_mut() {
+            connection.session().conversation.borrow_mut().end();
+            connection.disconnected();
+        }
+    }
+}
