@@ -1,0 +1,193 @@
+//! `picows echo`: the echo benchmark server.
+
+use crate::{note, units};
+use picows_uring::{
+    EchoListener, Server, ServerBuilder, ServerHandle, Stats, Upgrade, UpgradeRequest,
+    UpgradeResponse,
+};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::error::Error;
+use std::io::Write;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// Run an echo server: every frame comes back as it was sent
+///
+/// Prints a line `listening on ws://ADDRESS` for each address once it accepts connections. Logs go
+/// to standard error; RUST_LOG=info shows connections, RUST_LOG=trace every frame. GET /healthz
+/// answers 200. SIGINT and SIGTERM stop it: clients get CLOSE 1001, and a line says what was
+/// served. A second signal ends it at once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Address to listen on: HOST:PORT (port 0 for any free one), [IPV6]:PORT or unix:PATH; may be
+    /// given several times
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
+    listen: Vec<String>,
+
+    /// Number of workers, each a thread with a ring of its own [default: one for each available
+    /// core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+
+    /// Bind each worker to a core
+    #[arg(long)]
+    pin: bool,
+
+    /// Largest frame to accept, such as 64KiB; a larger one is answered with CLOSE 1009
+    #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "10MiB")]
+    max_frame_size: u64,
+
+    /// Most connections at a time; further ones are answered with 503 [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
+
+    /// How long a client may take to send its request
+    #[arg(long, value_name = "DURATION", value_parser = units::positive_duration,
+          default_value = "5s")]
+    handshake_timeout: Duration,
+
+    /// How long to wait for clients to answer CLOSE when stopping
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
+    drain_timeout: Duration,
+
+    /// Print counters to standard error this often, such as 1 (seconds) or 500ms
+    #[arg(long, value_name = "SECS", value_parser = units::positive_duration)]
+    stats: Option<Duration>,
+}
+
+/// Runs until a signal comes.
+pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    raise_descriptor_limit();
+    // Before the server starts, so that no signal is missed.
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let server = builder(&args).start(route)?;
+    announce(&server)?;
+
+    let (stopped, stops) = mpsc::channel();
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if stopped.send(signal).is_err() {
+                return;
+            }
+        }
+    });
+    let start = Instant::now();
+    wait(&server, &stops, args.stats)?;
+    note(format_args!("stopping: closing {} connections", server.stats().connections));
+    let stopper = server.stopper();
+    std::thread::spawn(move || {
+        if stops.recv().is_ok() {
+            stopper.stop_within(Duration::ZERO);
+        }
+    });
+    let stats = server.stop()?;
+    note(format_args!("{}", summary(&stats, start.elapsed())));
+    Ok(())
+}
+
+fn builder(args: &Args) -> ServerBuilder {
+    let mut builder = Server::builder()
+        .pin(args.pin)
+        .max_frame_size(args.max_frame_size)
+        .max_connections(args.max_connections.map(|count| count as usize))
+        .handshake_timeout(args.handshake_timeout)
+        .drain_timeout(args.drain_timeout)
+        .keep_request(false);
+    for address in &args.listen {
+        builder = builder.listen(address);
+    }
+    if let Some(count) = args.workers {
+        builder = builder.workers(usize::from(count));
+    }
+    builder
+}
+
+/// Every path echoes; a plain GET of `/healthz` says that we live.
+fn route(request: &UpgradeRequest) -> Upgrade {
+    if request.path() == "/healthz" && !request.is_upgrade() {
+        return Upgrade::respond(UpgradeResponse::ok().with_body("ok\n"));
+    }
+    Upgrade::accept(EchoListener)
+}
+
+fn announce(server: &ServerHandle) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for address in server.addresses() {
+        writeln!(out, "listening on {address}")?;
+    }
+    out.flush()
+}
+
+/// Waits for a signal, and shows the counters meanwhile.
+fn wait(
+    server: &ServerHandle,
+    stops: &mpsc::Receiver<i32>,
+    every: Option<Duration>,
+) -> Result<(), Box<dyn Error>> {
+    let Some(every) = every else {
+        stops.recv()?;
+        return Ok(());
+    };
+    let mut before = server.stats();
+    loop {
+        match stops.recv_timeout(every) {
+            Ok(_) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {
+                let stats = server.stats();
+                note(format_args!("{}", progress(&before, &stats, every)));
+                before = stats;
+            }
+            Err(error @ RecvTimeoutError::Disconnected) => return Err(error.into()),
+        }
+    }
+}
+
+/// What happened between two readings.
+fn progress(before: &Stats, now: &Stats, every: Duration) -> String {
+    let rate = |before: u64, now: u64| (now - before) as f64 / every.as_secs_f64();
+    format!(
+        "connections {} (accepted {}, refused {}), frames/s in {:.0} out {:.0}, MB/s in {:.1} out \
+         {:.1}, turns/s {:.0}, sleeps/s {:.0}, ring enters/s {:.0}, buffer shortages {}, \
+         protocol errors {}",
+        now.connections,
+        now.accepted,
+        now.refused,
+        rate(before.frames_received, now.frames_received),
+        rate(before.frames_sent, now.frames_sent),
+        rate(before.bytes_received, now.bytes_received) / 1e6,
+        rate(before.bytes_sent, now.bytes_sent) / 1e6,
+        rate(before.turns, now.turns),
+        rate(before.sleeps, now.sleeps),
+        rate(before.ring_enters, now.ring_enters),
+        now.buffer_shortages,
+        now.protocol_errors,
+    )
+}
+
+fn summary(stats: &Stats, time: Duration) -> String {
+    format!(
+        "served {} connections in {}: {} frames and {:.1} MB received, {} frames and {:.1} MB \
+         sent, {} refused, {} protocol errors",
+        stats.upgraded,
+        humantime::format_duration(Duration::from_millis(time.as_millis() as u64)),
+        stats.frames_received,
+        stats.bytes_received as f64 / 1e6,
+        stats.frames_sent,
+        stats.bytes_sent as f64 / 1e6,
+        stats.refused,
+        stats.protocol_errors,
+    )
+}
+
+/// A connection is a descriptor: takes as many as we may have.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
+}

@@ -1,0 +1,642 @@
+#!/usr/bin/env python3
+"""The dependency rules of docs/ARCHITECTURE that no compiler and no lint can check.
+
+Usage: rules.py [--root FOLDER] [--self-test] [--list]
+
+Reads the sources under FOLDER (default: this repository) and `cargo metadata`. Each finding says
+what is wrong, where, and the cure; the exit code is 1 if there is one. `--self-test` shows that
+every rule fails on a tree that breaks it, and that a clean tree passes. scripts/check runs both.
+"""
+
+import argparse
+import bisect
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+LINES_MAX = 1000
+LINES_TALK = 600
+
+# Each of these can be replaced without a breaking change, because one module knows it.
+CONFINED_CRATES = ("tokio_uring", "io_uring", "socket2")
+
+PROTO_FORBIDDEN_DIRECT = ("tokio", "tokio-uring", "io-uring", "socket2", "rustix", "libc")
+PROTO_FORBIDDEN_ANYWHERE = ("tokio", "tokio-uring", "io-uring")
+USERS_FORBIDDEN_DIRECT = ("picows-uring-proto", "tokio-uring", "io-uring", "socket2")
+
+LIBRARY = "crates/picows-uring/src"
+PROTO = "crates/picows-uring-proto/src"
+UNSAFE_ALLOWED = (f"{LIBRARY}/ring", f"{PROTO}/mask")
+
+RULES = {
+    "proto-deps": "picows-uring-proto depends on nothing that waits",
+    "users-deps": "examples and the command depend on picows-uring, not on what is under it",
+    "one-module": "tokio_uring, io_uring and socket2 are each named in one module of picows-uring",
+    "public-api": "tokio_uring, io_uring and socket2 are in no public signature",
+    "unsafe": "unsafe stays in the ring module and the mask dispatch",
+    "ring-no-proto": "the ring module knows descriptors, bytes and tokens, not frames",
+    "file-length": f"a file has at most {LINES_MAX} lines without its tests (a warning from {LINES_TALK})",
+}
+
+
+class Finding(NamedTuple):
+    rule: str
+    where: str
+    what: str
+    cure: str
+    warning: bool = False
+
+    def __str__(self):
+        kind = "warning" if self.warning else "error"
+        return f"{kind}[{self.rule}] {self.where}: {self.what}\n  cure: {self.cure}"
+
+
+# Reading Rust
+
+
+def blank(text):
+    return re.sub(r"[^\n]", " ", text)
+
+
+TOKEN = re.compile(
+    r"""(?P<line>//[^\n]*)
+      | (?P<block>/\*)
+      | (?P<raw>\b(?:b|c)?r(?P<hashes>\#*)"(?s:.*?)"(?P=hashes))
+      | (?P<string>\b[bc]?"(?:[^"\\]|\\(?s:.))*" | "(?:[^"\\]|\\(?s:.))*")
+      | (?P<char>b?'(?:[^'\\\n]|\\(?:u\{[0-9a-fA-F_]+\}|x[0-9a-fA-F]{2}|.))')
+    """,
+    re.VERBOSE,
+)
+
+
+def code_only(text):
+    """The source with comments and the insides of literals blanked, every offset kept."""
+    out, at = [], 0
+    while match := TOKEN.search(text, at):
+        out.append(text[at : match.start()])
+        end = match.end()
+        if match["block"]:
+            end = end_of_block_comment(text, match.start())
+        out.append(blank(text[match.start() : end]))
+        at = end
+    out.append(text[at:])
+    return "".join(out)
+
+
+def end_of_block_comment(text, start):
+    """Block comments nest."""
+    depth, at = 0, start
+    for edge in re.finditer(r"/\*|\*/", text[start:]):
+        depth += 1 if edge[0] == "/*" else -1
+        at = start + edge.end()
+        if depth == 0:
+            return at
+    return len(text)
+
+
+def end_of_braces(code, opening):
+    """The offset after the brace that closes the one at `opening`."""
+    depth = 0
+    for at in range(opening, len(code)):
+        if code[at] == "{":
+            depth += 1
+        elif code[at] == "}":
+            depth -= 1
+            if depth == 0:
+                return at + 1
+    return len(code)
+
+
+CFG_TEST_ITEM = re.compile(r"#\[cfg\((?:all\()?\s*test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*[^;{]*[;{]")
+
+
+def without_tests(code):
+    """`code` (comments blanked) with every `#[cfg(test)]` item blanked, and the lines they took."""
+    spans = []
+    at = 0
+    while match := CFG_TEST_ITEM.search(code, at):
+        end = match.end()
+        if code[end - 1] == "{":
+            end = end_of_braces(code, end - 1)
+        spans.append((match.start(), end))
+        at = end
+    lines = 0
+    for start, end in spans:
+        lines += code.count("\n", start, end) + 1
+        code = code[:start] + blank(code[start:end]) + code[end:]
+    return code, lines
+
+
+class Source:
+    """One Rust file: its code without comments, literals and tests."""
+
+    def __init__(self, root, path):
+        self.path = path.relative_to(root).as_posix()
+        text = path.read_text(encoding="utf-8")
+        self.code, test_lines = without_tests(code_only(text))
+        self.lines = text.count("\n") - test_lines
+        self.starts = [0] + [match.end() for match in re.finditer("\n", text)]
+
+    def at(self, offset):
+        return f"{self.path}:{bisect.bisect_right(self.starts, offset)}"
+
+    def is_test(self):
+        parts = self.path.removesuffix(".rs").split("/")
+        return any(part == "tests" or part.endswith("_tests") for part in parts)
+
+    def is_in(self, module):
+        """Whether this file is `module.rs` or below `module/`."""
+        return self.path == f"{module}.rs" or self.path.startswith(f"{module}/")
+
+    def module(self):
+        """Where the file stands in the module tree of its crate."""
+        inner = self.path.split("/src/", 1)[1].removesuffix(".rs")
+        return () if inner in ("lib", "main") else tuple(inner.split("/"))
+
+
+def sources(root, *folders):
+    found = []
+    for folder in folders:
+        for path in sorted((root / folder).rglob("*.rs")):
+            if "target" not in path.relative_to(root).parts:
+                found.append(Source(root, path))
+    return found
+
+
+# Rules on dependencies
+
+
+class Packages:
+    """The workspace as `cargo metadata` tells it."""
+
+    def __init__(self, metadata):
+        self.by_id = {package["id"]: package for package in metadata["packages"]}
+        self.nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+        self.members = {self.by_id[member]["name"]: member for member in metadata["workspace_members"]}
+
+    def direct(self, name, kinds=(None,)):
+        """The packages that `name` names in its Cargo.toml: normal dependencies, or `kinds`."""
+        package = self.by_id[self.members[name]]
+        return {entry["name"] for entry in package["dependencies"] if entry["kind"] in kinds}
+
+    def path_to(self, name, target):
+        """A chain of normal dependencies from `name` to `target`, or None."""
+        queue, seen = [[self.members[name]]], set()
+        while queue:
+            chain = queue.pop(0)
+            if chain[-1] in seen:
+                continue
+            seen.add(chain[-1])
+            if self.by_id[chain[-1]]["name"] == target:
+                return [self.by_id[step]["name"] for step in chain]
+            for dep in self.nodes[chain[-1]]["deps"]:
+                if any(kind["kind"] is None for kind in dep["dep_kinds"]):
+                    queue.append([*chain, dep["pkg"]])
+        return None
+
+
+def check_proto_deps(_root, packages):
+    name = "picows-uring-proto"
+    manifest = "crates/picows-uring-proto/Cargo.toml"
+    cure = "take bytes and a Tick as arguments; what waits belongs to picows-uring"
+    for forbidden in PROTO_FORBIDDEN_DIRECT:
+        if forbidden in packages.direct(name):
+            yield Finding("proto-deps", manifest, f"depends on {forbidden}", cure)
+    for forbidden in PROTO_FORBIDDEN_ANYWHERE:
+        chain = packages.path_to(name, forbidden)
+        if chain and len(chain) > 2:
+            yield Finding(
+                "proto-deps", manifest, f"brings in {forbidden}: {' -> '.join(chain)}", f"drop {chain[1]}, or its feature"
+            )
+
+
+def check_users_deps(_root, packages):
+    for name, manifest in (("examples", "examples/Cargo.toml"), ("picows-cli", "crates/picows-cli/Cargo.toml")):
+        if name not in packages.members:
+            continue
+        for forbidden in USERS_FORBIDDEN_DIRECT:
+            if forbidden in packages.direct(name, kinds=(None, "dev", "build")):
+                yield Finding(
+                    "users-deps",
+                    manifest,
+                    f"depends on {forbidden}",
+                    "use the public API of picows-uring; if it lacks something, its users lack it too: add it there",
+                )
+
+
+# Rules on sources
+
+
+# `::io_uring` is the crate, `ring::io_uring` and `my_io_uring` are not.
+NOT_IN_A_PATH = r"(?<!\w)(?<!\w::)"
+
+
+def named(source, crate):
+    """The offsets where `source` names the crate."""
+    return [match.start() for match in re.finditer(rf"{NOT_IN_A_PATH}{crate}\b(?!\s*:[^:])", source.code)]
+
+
+def common_module(modules):
+    """The module that holds them all: `()` where only the crate root does."""
+    shared = modules[0]
+    for module in modules[1:]:
+        length = 0
+        while length < min(len(shared), len(module)) and shared[length] == module[length]:
+            length += 1
+        shared = shared[:length]
+    return shared
+
+
+def check_one_module(root, _packages):
+    library = [source for source in sources(root, LIBRARY) if not source.is_test()]
+    for crate in CONFINED_CRATES:
+        naming = [source for source in library if named(source, crate)]
+        if len(naming) < 2 or common_module([source.module() for source in naming]):
+            continue
+        places = ", ".join(source.at(named(source, crate)[0]) for source in naming)
+        yield Finding(
+            "one-module",
+            places,
+            f"{crate} is named in {len(naming)} files that no one module holds",
+            "keep it in one `foo.rs` + `foo/`, and let the others use what that module offers",
+        )
+
+
+def imported_names(source):
+    """What `use` brings from a confined crate into this file: name -> crate."""
+    names = {}
+    for match in re.finditer(rf"\buse\s+(?:::)?({'|'.join(CONFINED_CRATES)})\b([^;]*);", source.code):
+        tree = match[2]
+        for leaf in re.finditer(r"(\w+)(?:\s+as\s+(\w+))?\s*(?=[,}]|$)", tree.strip()):
+            name = leaf[2] or leaf[1]
+            if name not in ("self", "_"):
+                names[name] = match[1]
+    return names
+
+
+def end_of_signature(code, at, stops):
+    """The offset of the first of `stops` outside brackets."""
+    depth = 0
+    while at < len(code):
+        char = code[at]
+        if depth == 0 and char in stops:
+            return at
+        if code.startswith("->", at):
+            at += 2
+            continue
+        if char in "([<{":
+            depth += 1
+        elif char in ")]>}":
+            if depth == 0:
+                return at
+            depth -= 1
+        at += 1
+    return at
+
+
+def outer_level(body):
+    """A block's text without the blocks inside it: signatures without their bodies."""
+    out, depth = [], 0
+    for char in body:
+        if char == "}":
+            depth -= 1
+        if depth <= 1 or char == "\n":
+            out.append(char)
+        if char == "{":
+            depth += 1
+    return "".join(out)
+
+
+PUBLIC = re.compile(r"\bpub\s+(?!\()(?P<rest>(?:(?:default|const|async|unsafe|extern\s*\"?\s*\"?)\s+)*(?P<word>\w+))")
+
+
+def public_signatures(source):
+    """Every public signature of the file as (offset, text)."""
+    code = source.code
+    for match in PUBLIC.finditer(code):
+        word, start = match["word"], match.start()
+        if word in ("mod", "macro"):
+            continue
+        if word in ("enum", "union", "trait"):
+            opening = code.find("{", start)
+            body = code[opening : end_of_braces(code, opening)]
+            yield start, code[start:opening] + (outer_level(body) if word == "trait" else body)
+        elif word == "fn":
+            yield start, code[start : end_of_signature(code, start, "{;")]
+        elif word == "struct":
+            yield start, code[start : end_of_signature(code, start, "{;(")]
+        elif word in ("use", "type"):
+            end = code.find(";", start)
+            yield start, code[start:end]
+        elif word in ("const", "static"):
+            yield start, code[start : end_of_signature(code, start, "=;")]
+        else:  # A field.
+            yield start, code[start : end_of_signature(code, start, ",;")]
+
+
+def public_types(library):
+    names = set()
+    for source in library:
+        for match in re.finditer(r"\bpub\s+(?:struct|enum|union)\s+(\w+)", source.code):
+            names.add(match[1])
+    return names
+
+
+def trait_impls(source, types):
+    """Headers of trait implementations for public types: what they name is public as well."""
+    for match in re.finditer(r"^\s*(?:unsafe\s+)?impl\b[^;{]*\bfor\b\s*&?\s*(?:[\w:]*::)?(\w+)[^;{]*(?=\{)", source.code, re.M):
+        if match[1] in types:
+            yield match.start() + len(match[0]) - len(match[0].lstrip()), match[0]
+
+
+def check_public_api(root, _packages):
+    library = [source for source in sources(root, LIBRARY) if not source.is_test()]
+    types = public_types(library)
+    for source in library:
+        imports = imported_names(source)
+        for offset, text in [*public_signatures(source), *trait_impls(source, types)]:
+            crate = crate_in(text, imports)
+            if crate:
+                words = " ".join(text.split())
+                yield Finding(
+                    "public-api",
+                    source.at(offset),
+                    f"a public signature names {crate}: `{words[:100]}`",
+                    "wrap it in a type of ours, or make it pub(crate)",
+                )
+
+
+def crate_in(signature, imports):
+    for crate in CONFINED_CRATES:
+        if re.search(rf"{NOT_IN_A_PATH}{crate}\b", signature):
+            return crate
+    for name, crate in imports.items():
+        # A module brought in by `use` counts where a path goes through it.
+        path = "" if name[0].isupper() else r"\s*::"
+        if re.search(rf"{NOT_IN_A_PATH}{name}\b{path}", signature):
+            return crate
+    return None
+
+
+def check_unsafe(root, _packages):
+    folders = [path.relative_to(root).as_posix() for path in sorted(root.glob("crates/*/src"))]
+    for source in sources(root, *folders, "examples"):
+        if any(source.is_in(module) for module in UNSAFE_ALLOWED):
+            continue
+        for match in re.finditer(r"\bunsafe\b", source.code):
+            yield Finding(
+                "unsafe",
+                source.at(match.start()),
+                "unsafe outside the ring module and the mask dispatch",
+                "use rustix or std, or offer a safe function in the ring module",
+            )
+
+
+def check_ring_no_proto(root, _packages):
+    for source in sources(root, LIBRARY):
+        if not source.is_in(f"{LIBRARY}/ring"):
+            continue
+        for match in re.finditer(r"\bpicows_uring_proto\b", source.code):
+            yield Finding(
+                "ring-no-proto",
+                source.at(match.start()),
+                "the ring module names picows_uring_proto",
+                "pass bytes and tokens; let the session or the worker translate",
+            )
+
+
+def check_file_length(root, _packages):
+    for source in sources(root, "crates", "examples", "benches"):
+        if source.is_test():
+            continue
+        if source.lines > LINES_TALK:
+            over = source.lines > LINES_MAX
+            limit = LINES_MAX if over else LINES_TALK
+            yield Finding(
+                "file-length",
+                source.path,
+                f"{source.lines} lines without tests, over {limit}",
+                "one noun a file: move a part into `foo/part.rs`",
+                warning=not over,
+            )
+
+
+CHECKS = (
+    check_proto_deps,
+    check_users_deps,
+    check_one_module,
+    check_public_api,
+    check_unsafe,
+    check_ring_no_proto,
+    check_file_length,
+)
+
+
+def findings(root, metadata):
+    packages = Packages(metadata)
+    return [finding for check in CHECKS for finding in check(root, packages)]
+
+
+# Self-test
+
+
+def sample_metadata(extra=(), transitive=()):
+    """A workspace in miniature. `extra`: (package, dependency, kind) on top of the clean one."""
+    direct = [
+        ("picows-uring-proto", "bytes", None),
+        ("picows-uring-proto", "tokio", "dev"),
+        ("picows-uring", "picows-uring-proto", None),
+        ("picows-uring", "tokio-uring", None),
+        ("picows-cli", "picows-uring", None),
+        ("examples", "picows-uring", None),
+        *extra,
+    ]
+    edges = [*direct, ("tokio-uring", "tokio", None), *transitive]
+    members = ["picows-uring-proto", "picows-uring", "picows-cli", "examples"]
+    names = sorted({name for edge in edges for name in edge[:2]} | set(members))
+    return {
+        "packages": [
+            {
+                "id": name,
+                "name": name,
+                "dependencies": [{"name": to, "kind": kind} for of, to, kind in direct if of == name],
+            }
+            for name in names
+        ],
+        "workspace_members": members,
+        "resolve": {
+            "nodes": [
+                {
+                    "id": name,
+                    "deps": [{"pkg": to, "dep_kinds": [{"kind": kind}]} for of, to, kind in edges if of == name],
+                }
+                for name in names
+            ]
+        },
+    }
+
+
+CLEAN_TREE = {
+    f"{LIBRARY}/lib.rs": """\
+//! Not named here: tokio_uring::start, io_uring::IoUring, socket2::Socket, unsafe.
+/* nor /* nested */ here: unsafe { io_uring::x() } */
+mod host;
+mod ring;
+pub use host::Host;
+/// See `socket2::Socket`.
+pub fn text<'a>(quote: char) -> &'a str { if quote == '"' { "io_uring::IoUring unsafe" } else { r#"a "unsafe" b"# } }
+pub(crate) fn inner(_ring: &ring::Ring) {}
+#[cfg(test)]
+mod tests {
+    use socket2::Socket;
+    fn test() { unsafe { tokio_uring::start() } }
+}
+""",
+    f"{LIBRARY}/host.rs": "pub struct Host { inner: tokio_uring::Runtime }\npub struct Pair(tokio_uring::Runtime);\n",
+    f"{LIBRARY}/ring.rs": "pub(crate) struct Ring(io_uring::IoUring);\nfn f() { unsafe { g() } }\n",
+    f"{LIBRARY}/ring/start.rs": """\
+use io_uring::{IoUring, types};
+use socket2::Socket;
+pub(crate) fn start() -> IoUring { IoUring::new(8) }
+pub fn types(types: usize) -> usize { let ring: IoUring = start(); types }
+impl From<io_uring::Entry> for Completion { fn from(_: io_uring::Entry) -> Self { Completion } }
+""",
+    f"{PROTO}/mask.rs": "#[expect(unsafe_code)]\npub fn f() { unsafe { g() } }\n",
+    f"{PROTO}/frame.rs": "fn f() {}\n" * LINES_TALK,
+    f"{PROTO}/long.rs": "fn f() {}\n" + "#[cfg(test)]\nmod tests {\n" + "    fn t() {}\n" * LINES_MAX + "}\n",
+    f"{PROTO}/long/tests.rs": "fn t() {}\n" * (LINES_MAX + 1),
+    "crates/picows-uring/tests/echo.rs": "fn f() { unsafe { socket2::f() } }\n" * (LINES_MAX + 1),
+    "examples/examples/echo.rs": "use picows_uring::Server;\nfn main() {}\n",
+}
+
+# What each broken tree adds to the clean one: the rule it breaks, files, dependencies.
+BROKEN_TREES = [
+    *(
+        ("proto-deps", f"direct {name}", {}, {"extra": [("picows-uring-proto", name, None)]})
+        for name in PROTO_FORBIDDEN_DIRECT
+    ),
+    *(
+        ("proto-deps", f"through bytes: {name}", {}, {"transitive": [("bytes", name, None)]})
+        for name in PROTO_FORBIDDEN_ANYWHERE
+    ),
+    *(
+        ("users-deps", f"{of} on {name} ({kind})", {}, {"extra": [(of, name, kind)]})
+        for of in ("examples", "picows-cli")
+        for name in USERS_FORBIDDEN_DIRECT
+        for kind in (None, "dev")
+    ),
+    ("one-module", "tokio_uring twice", {f"{LIBRARY}/worker.rs": "fn f() { tokio_uring::spawn(g()) }"}, {}),
+    ("one-module", "use io_uring", {f"{LIBRARY}/worker.rs": "use io_uring::IoUring;"}, {}),
+    ("one-module", "use {socket2}", {f"{LIBRARY}/listen.rs": "use {socket2::Socket, std::io};"}, {}),
+    ("one-module", "extern crate", {f"{LIBRARY}/worker/turn.rs": "use ::io_uring as driver;"}, {}),
+    ("public-api", "function", {f"{LIBRARY}/host.rs": "pub fn f(\n  x: &[u8; 4],\n) -> tokio_uring::Runtime { g() }"}, {}),
+    ("public-api", "async function", {f"{LIBRARY}/host.rs": "pub async fn f(x: tokio_uring::Runtime) { g() }"}, {}),
+    ("public-api", "imported type", {f"{LIBRARY}/ring.rs": "use io_uring::IoUring;\npub fn f() -> IoUring { g() }"}, {}),
+    (
+        "public-api",
+        "renamed type",
+        {f"{LIBRARY}/ring.rs": "use io_uring::{types, IoUring as Driver};\npub fn f(x: Driver) {}"},
+        {},
+    ),
+    (
+        "public-api",
+        "imported module",
+        {f"{LIBRARY}/ring.rs": "use io_uring::cqueue;\npub fn f(x: &cqueue::Entry) {}"},
+        {},
+    ),
+    ("public-api", "field", {f"{LIBRARY}/host.rs": "pub struct A { pub a: u8, pub b: tokio_uring::Runtime }"}, {}),
+    ("public-api", "tuple field", {f"{LIBRARY}/host.rs": "pub struct A(pub tokio_uring::Runtime);"}, {}),
+    ("public-api", "variant", {f"{LIBRARY}/host.rs": "pub enum A { B, C(tokio_uring::Runtime) }"}, {}),
+    ("public-api", "trait method", {f"{LIBRARY}/host.rs": "pub trait A { fn a(&self) -> tokio_uring::Runtime; }"}, {}),
+    ("public-api", "alias", {f"{LIBRARY}/host.rs": "pub type A = tokio_uring::Runtime;"}, {}),
+    ("public-api", "re-export", {f"{LIBRARY}/host.rs": "pub use tokio_uring::Runtime;"}, {}),
+    ("public-api", "constant", {f"{LIBRARY}/host.rs": "pub const A: Option<tokio_uring::Runtime> = None;"}, {}),
+    (
+        "public-api",
+        "bound",
+        {f"{LIBRARY}/host.rs": "pub fn f<T>(x: T) where T: Into<tokio_uring::Runtime> { g() }"},
+        {},
+    ),
+    (
+        "public-api",
+        "conversion",
+        {f"{LIBRARY}/ring.rs": "pub struct A;\nimpl From<io_uring::Entry> for A { }"},
+        {},
+    ),
+    ("unsafe", "in the library", {f"{LIBRARY}/worker.rs": "fn f() { unsafe { g() } }"}, {}),
+    ("unsafe", "a name that begins like ring", {f"{LIBRARY}/ringer.rs": "unsafe fn f() {}"}, {}),
+    ("unsafe", "after a string with a quote", {f"{PROTO}/x.rs": "fn f() { h(\"\\\"//\", '\"'); unsafe { g() } }"}, {}),
+    ("unsafe", "in an example", {"examples/examples/echo.rs": "fn main() { unsafe { g() } }"}, {}),
+    ("unsafe", "in the command", {"crates/picows-cli/src/main.rs": "fn main() { unsafe { g() } }"}, {}),
+    ("ring-no-proto", "ring.rs", {f"{LIBRARY}/ring.rs": "use picows_uring_proto::Frame;"}, {}),
+    ("ring-no-proto", "below ring/", {f"{LIBRARY}/ring/sim.rs": "fn f(x: picows_uring_proto::Frame) {}"}, {}),
+    ("file-length", "too long", {f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_MAX + 1)}, {}),
+]
+
+
+def findings_in_sample(changes=(), **dependencies):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name, text in {**CLEAN_TREE, **dict(changes)}.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return findings(root, sample_metadata(**dependencies))
+
+
+def self_test():
+    failures = [f"a clean tree: {finding}" for finding in findings_in_sample()]
+    for rule, name, changes, dependencies in BROKEN_TREES:
+        found = findings_in_sample(changes, **dependencies)
+        rules = {finding.rule for finding in found if not finding.warning}
+        if rules != {rule}:
+            failures.append(f"{rule}, {name}: expected that rule to fail, failed: {sorted(rules) or 'none'}")
+    warned = findings_in_sample({f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_TALK + 1)})
+    if [finding.warning for finding in warned] != [True]:
+        failures.append(f"file-length, worth a talk: expected one warning, found {warned}")
+    untested = set(RULES) - {rule for rule, *_ in BROKEN_TREES}
+    failures += [f"{rule}: no tree breaks it" for rule in sorted(untested)]
+    for failure in failures:
+        print(f"self-test: {failure}", file=sys.stderr)
+    trees = len(BROKEN_TREES) + 2
+    print(f"rules: self-test on {trees} trees, {len(failures)} failures")
+    return not failures
+
+
+def cargo_metadata(root):
+    version = subprocess.run(["rustc", "-vV"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    host = re.search(r"^host: (\S+)$", version, re.M)[1]
+    # Without the filter, cargo fetches what only other systems need.
+    command = ["cargo", "metadata", "--format-version", "1", "--all-features", "--filter-platform", host]
+    if os.environ.get("CI") == "true":
+        command.append("--locked")
+    return json.loads(subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent, metavar="FOLDER")
+    parser.add_argument("--self-test", action="store_true", help="check the rules themselves, on sample trees")
+    parser.add_argument("--list", action="store_true", help="list the rules and end")
+    options = parser.parse_args()
+    if options.list:
+        for name, text in RULES.items():
+            print(f"{name:14} {text}")
+        return 0
+    if options.self_test:
+        return 0 if self_test() else 1
+    found = findings(options.root.resolve(), cargo_metadata(options.root))
+    for finding in found:
+        print(finding, file=sys.stderr)
+    errors = sum(not finding.warning for finding in found)
+    print(f"rules: {len(RULES)} checked, {errors} errors, {len(found) - errors} warnings")
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
