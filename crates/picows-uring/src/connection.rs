@@ -127,8 +127,12 @@ impl Connection {
         let arrival = self.session().conversation.borrow_mut().arrived(rules, frame);
         match arrival {
             Arrival::Deliver => {
+                let is_close = frame.msg_type() == MsgType::Close;
+                if is_close {
+                    self.session().set_cause(DisconnectCause::Closed);
+                }
                 self.call("on_frame", |listener, transport| listener.on_frame(transport, frame));
-                if frame.msg_type() == MsgType::Close {
+                if is_close {
                     self.after_close(frame);
                 }
             }
@@ -143,7 +147,6 @@ impl Connection {
     fn after_close(&mut self, frame: &Frame<'_>) {
         let session = self.session();
         let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
-        session.set_cause(DisconnectCause::Closed);
         let reply = session.conversation.borrow_mut().close_reply(rules, now, frame);
         session.queue_close(reply);
     }

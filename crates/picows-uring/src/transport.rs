@@ -202,7 +202,6 @@ impl Transport {
         if !self.session.conversation.borrow_mut().send_close(rules, now, frame.clone()) {
             return SendStatus::Closed;
         }
-        self.session.set_cause(DisconnectCause::Closed);
         self.session.queue_close(Some(frame));
         SendStatus::Queued
     }
