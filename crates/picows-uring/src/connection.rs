@@ -3,18 +3,20 @@
 //! Does no I/O: the worker hands it what arrived and looks afterwards what it wants.
 
 mod handshake;
+mod opening;
 
+use crate::client::Opening;
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::session::{Session, Shared};
 use crate::transport::{DisconnectCause, Transport};
 use picows_uring_proto::{
-    Arrival, Decoder, Frame, FrameHead, HeadScanner, MsgType, PeerMisbehaved, Phase, Role, Tick,
-    TimerId,
+    Arrival, Decoder, Frame, FrameHead, HeadScanner, MsgType, PeerMisbehaved, Phase, Tick, TimerId,
 };
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What only the worker touches of a connection; the rest is its [`Session`].
 pub(crate) struct Connection {
@@ -25,6 +27,8 @@ pub(crate) struct Connection {
     /// The part of a frame, or of the request, that has arrived; empty most of the time.
     stash: Vec<u8>,
     scanner: HeadScanner,
+    /// The handshake that is under way, on the client's side.
+    opening: Option<Box<Opening>>,
     /// The timer for the next deadline, and when it fires.
     pub(crate) timer: Option<(TimerId, Tick)>,
     /// A receive is in flight.
@@ -41,12 +45,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(session: Rc<Session>) -> Self {
+        let role = session.conversation.borrow().role();
         Self {
             transport: Transport::new(session),
             listener: None,
-            decoder: Decoder::new(Role::Server),
+            decoder: Decoder::new(role),
             stash: Vec::new(),
             scanner: HeadScanner::new(),
+            opening: None,
             timer: None,
             is_receiving: false,
             is_sending: false,
@@ -79,6 +85,7 @@ impl Connection {
         self.shared().counters.bytes_received.add(bytes.len() as u64);
         match self.phase() {
             Phase::Open => self.receive_frames(bytes),
+            Phase::Handshake if self.opening.is_some() => self.receive_response(bytes),
             Phase::Handshake => self.receive_head(factory, bytes),
             // What comes after the end is read only so that the peer, which may be in the middle
             // of sending, gets to read our last words. A reset would take them away.
@@ -90,6 +97,7 @@ impl Connection {
 
     fn receive_frames(&mut self, bytes: &mut [u8]) {
         let shared = Rc::clone(self.shared());
+        let config = Arc::clone(&self.session().config);
         let mut stash = std::mem::take(&mut self.stash);
         if stash.capacity() == 0 {
             stash = shared.pool.stash();
@@ -97,7 +105,7 @@ impl Connection {
         let mut consumed = 0;
         loop {
             let input = &mut bytes[consumed..];
-            match self.decoder.next_frame(&shared.config.frames, &mut stash, input) {
+            match self.decoder.next_frame(&config.frames, &mut stash, input) {
                 Ok(decoded) => {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };
@@ -121,10 +129,10 @@ impl Connection {
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>) {
-        let shared = Rc::clone(self.shared());
-        let rules = &shared.config.conversation;
-        tracing::trace!(peer = ?self.session().peer, ?frame, "received");
-        let arrival = self.session().conversation.borrow_mut().arrived(rules, frame);
+        let session = self.session();
+        tracing::trace!(peer = ?session.peer, ?frame, "received");
+        let rules = &session.config.conversation;
+        let arrival = session.conversation.borrow_mut().arrived(rules, frame);
         match arrival {
             Arrival::Deliver => {
                 let is_close = frame.msg_type() == MsgType::Close;
@@ -146,7 +154,7 @@ impl Connection {
     /// The listener has seen the peer's CLOSE: answers it, if it did not.
     fn after_close(&mut self, frame: &Frame<'_>) {
         let session = self.session();
-        let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
+        let (rules, now) = (&session.config.conversation, session.shared.now.get());
         let reply = session.conversation.borrow_mut().close_reply(rules, now, frame);
         session.queue_close(reply);
     }
@@ -156,7 +164,7 @@ impl Connection {
         tracing::warn!(peer = ?session.peer, %error, "protocol error: closing");
         session.shared.counters.protocol_errors.increment();
         session.set_cause(DisconnectCause::PeerMisbehaved(error));
-        let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
+        let (rules, now) = (&session.config.conversation, session.shared.now.get());
         let close = session.conversation.borrow_mut().peer_misbehaved(rules, now, error);
         session.queue_close(close);
     }
@@ -165,7 +173,7 @@ impl Connection {
     pub(crate) fn end_of_stream(&mut self) {
         let session = self.session();
         session.set_cause(DisconnectCause::EndOfStream);
-        let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
+        let (rules, now) = (&session.config.conversation, session.shared.now.get());
         session.conversation.borrow_mut().end_of_stream(rules, now);
         session.touch();
     }
@@ -177,6 +185,7 @@ impl Connection {
         session.set_cause(DisconnectCause::Io(error.kind()));
         session.conversation.borrow_mut().end();
         session.touch();
+        self.opening_failed(Some(io::Error::new(error.kind(), error.to_string())));
     }
 
     /// Ends it if a deadline of it is due, and has its timer armed again otherwise.
@@ -193,7 +202,7 @@ impl Connection {
     /// Tells the listener to pause or to resume, if the queue has passed a watermark.
     pub(crate) fn check_watermarks(&mut self) {
         let session = self.session();
-        let (config, buffered) = (&session.shared.config, session.buffered());
+        let (config, buffered) = (&session.config, session.buffered());
         if session.is_paused.get() {
             if buffered <= config.low_watermark {
                 session.is_paused.set(false);
@@ -218,9 +227,14 @@ impl Connection {
         }
         let stash = std::mem::take(&mut self.stash);
         self.shared().pool.put_stash(stash);
-        if self.listener.is_none() {
-            return;
+        self.opening_failed(None);
+        if self.listener.is_some() {
+            self.dismiss_listener();
         }
+        self.session().ended();
+    }
+
+    fn dismiss_listener(&mut self) {
         tracing::info!(
             peer = ?self.session().peer,
             cause = ?self.session().cause.borrow(),
@@ -259,13 +273,13 @@ impl Connection {
         tracing::error!(peer = ?session.peer, callback, %error, "listener failed");
         shared.counters.listener_errors.increment();
         let is_tolerated =
-            callback == "on_frame" && !shared.config.disconnect_on_error && !error.is_close();
+            callback == "on_frame" && !session.config.disconnect_on_error && !error.is_close();
         if is_tolerated {
             return;
         }
         session.set_cause(DisconnectCause::Listener(error.to_string()));
         let (code, reason) = error.close_code_and_reason();
-        let (rules, now) = (&shared.config.conversation, shared.now.get());
+        let (rules, now) = (&session.config.conversation, shared.now.get());
         let close = session.conversation.borrow_mut().fail(rules, now, code, reason);
         session.queue_close(close);
     }

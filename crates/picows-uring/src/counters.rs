@@ -74,6 +74,8 @@ counters! {
     ring_enters,
     /// Times that the worker slept.
     sleeps,
+    /// Looks at the ring while spinning instead of sleeping.
+    spins,
 }
 
 /// A number that one thread writes.

@@ -1,26 +1,84 @@
-//! How a worker waits: hosted in a tokio-uring loop, where other tasks run beside it.
+//! How a worker waits between its turns.
 //!
-//! The only place that names tokio-uring. The worker's ring signals an eventfd, which the loop
-//! watches; what tokio-uring itself does on its own ring is not our concern.
+//! Hosted: in a tokio-uring loop, where other tasks run beside it. Dedicated: in its own ring, with
+//! nothing else on the thread. Both can spin for a while before they sleep. The only place that
+//! names tokio-uring; what that does on its own ring is not our concern.
 
+use crate::ring::Ring;
 use crate::ring::kernel::{KernelRing, RingEvent};
+use crate::session::Shared;
 use crate::worker::{Turn, Worker};
-use std::future::poll_fn;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-/// Runs `worker` on this thread until it is stopped.
+pub(crate) use tokio_uring::spawn;
+
+/// How long a worker spins on its ring after the last activity before it sleeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BusyPoll(pub(crate) Duration);
+
+thread_local! {
+    /// The worker that the loop of this thread hosts.
+    static CURRENT: RefCell<Option<Rc<Shared>>> = const { RefCell::new(None) };
+}
+
+/// The worker that the loop of this thread hosts, if it does.
+pub(crate) fn current() -> Option<Rc<Shared>> {
+    CURRENT.with_borrow(Clone::clone)
+}
+
+/// Makes the worker known to this thread for as long as it lives.
+struct Hosting;
+
+impl Hosting {
+    fn begin(shared: &Rc<Shared>) -> Self {
+        CURRENT.set(Some(Rc::clone(shared)));
+        Self
+    }
+}
+
+impl Drop for Hosting {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
+}
+
+/// A tokio-uring loop on this thread.
+pub(crate) struct Loop(tokio_uring::Runtime);
+
+impl Loop {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut builder = tokio_uring::builder();
+        builder.entries(LOOP_ENTRIES);
+        Ok(Self(tokio_uring::Runtime::new(&builder)?))
+    }
+
+    /// Runs `future` to its end.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.0.block_on(future)
+    }
+}
+
+/// Runs `worker` in a loop of its own on this thread until it is stopped.
 ///
 /// # Errors
 ///
 /// When the loop cannot be set up, or the worker's ring is lost.
-pub(crate) fn run(worker: Worker<KernelRing>) -> io::Result<()> {
-    let mut builder = tokio_uring::builder();
-    builder.entries(LOOP_ENTRIES);
-    tokio_uring::Runtime::new(&builder)?.block_on(drive(worker))
+pub(crate) fn run_hosted(worker: Worker<KernelRing>, busy_poll: BusyPoll) -> io::Result<()> {
+    Loop::new()?.block_on(drive(worker, busy_poll))
 }
 
-async fn drive(mut worker: Worker<KernelRing>) -> io::Result<()> {
+/// Drives `worker` in the loop of this thread until it is stopped.
+///
+/// # Errors
+///
+/// When the worker's ring is lost.
+pub(crate) async fn drive(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -> io::Result<()> {
+    let _hosting = Hosting::begin(&worker.shared);
     let event = RingEvent::watch(&worker.ring)?;
     let mut busy_turns = 0_u32;
     loop {
@@ -31,12 +89,89 @@ async fn drive(mut worker: Worker<KernelRing>) -> io::Result<()> {
                     tokio::task::yield_now().await;
                 }
             }
-            Turn::Idle => sleep(&worker, &event).await?,
+            Turn::Idle => {
+                let mut spin = Spin::begin(&worker, busy_poll);
+                while spin.lasts(&mut worker) {
+                    tokio::task::yield_now().await;
+                }
+                if !worker_has_news(&mut worker) {
+                    sleep(&worker, &event).await?;
+                }
+            }
             Turn::Done => return Ok(()),
         }
-        let (ring, counters) = (&worker.ring, &worker.shared.counters);
-        counters.ring_enters.set(ring.enters());
+        worker.shared.counters.ring_enters.set(worker.ring.enters());
     }
+}
+
+/// Runs `worker` on this thread, which does nothing else, until it is stopped.
+///
+/// # Errors
+///
+/// When the worker's ring is lost.
+pub(crate) fn run_dedicated(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -> io::Result<()> {
+    loop {
+        match worker.turn()? {
+            Turn::Busy => {}
+            Turn::Idle => {
+                let mut spin = Spin::begin(&worker, busy_poll);
+                while spin.lasts(&mut worker) {}
+                if !worker_has_news(&mut worker) && worker.shared.mailbox.before_sleep() {
+                    worker.shared.counters.sleeps.increment();
+                    let woken = worker.ring.wait();
+                    worker.shared.mailbox.after_sleep();
+                    woken?;
+                }
+            }
+            Turn::Done => return Ok(()),
+        }
+        worker.shared.counters.ring_enters.set(worker.ring.enters());
+    }
+}
+
+/// Looking at the ring again and again instead of sleeping.
+///
+/// The kernel raises a flag in the memory of the ring when it has something, so looking costs no
+/// system call.
+struct Spin {
+    /// When the worker last had something to do.
+    start: Duration,
+    limit: Duration,
+}
+
+impl Spin {
+    fn begin(worker: &Worker<KernelRing>, busy_poll: BusyPoll) -> Self {
+        let start = if busy_poll.0.is_zero() { Duration::ZERO } else { worker.ring.now() };
+        Self { start, limit: busy_poll.0 }
+    }
+
+    /// Spins for a moment. `false` when there is news, or the time is over.
+    fn lasts(&mut self, worker: &mut Worker<KernelRing>) -> bool {
+        if self.limit.is_zero() {
+            return false;
+        }
+        let begin = worker.ring.now();
+        loop {
+            for _ in 0..SPINS_PER_CLOCK {
+                if worker_has_news(worker) {
+                    return false;
+                }
+                std::hint::spin_loop();
+            }
+            worker.shared.counters.spins.add(u64::from(SPINS_PER_CLOCK));
+            let now = worker.ring.now();
+            if now.saturating_sub(self.start) >= self.limit {
+                return false;
+            }
+            if now.saturating_sub(begin) >= SPIN_MOMENT {
+                return true;
+            }
+        }
+    }
+}
+
+fn worker_has_news(worker: &mut Worker<KernelRing>) -> bool {
+    worker.has_work() || worker.shared.mailbox.has_mail()
 }
 
 /// Waits until the ring, another thread, or a task of this one has something for the worker.
@@ -46,21 +181,21 @@ async fn sleep(worker: &Worker<KernelRing>, event: &RingEvent) -> io::Result<()>
         return Ok(());
     }
     shared.counters.sleeps.increment();
-    let woken = poll_fn(|context| poll_woken(worker, event, context)).await;
+    let woken = poll_fn(|context| poll_woken(shared, event, context)).await;
     shared.waker.borrow_mut().take();
     shared.mailbox.after_sleep();
     woken
 }
 
 fn poll_woken(
-    worker: &Worker<KernelRing>,
+    shared: &Shared,
     event: &RingEvent,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    if !worker.shared.dirty.borrow().is_empty() {
+    if shared.has_work() {
         return Poll::Ready(Ok(()));
     }
-    *worker.shared.waker.borrow_mut() = Some(context.waker().clone());
+    *shared.waker.borrow_mut() = Some(context.waker().clone());
     event.poll_signal(context)
 }
 
@@ -68,3 +203,8 @@ fn poll_woken(
 const LOOP_ENTRIES: u32 = 64;
 /// A worker that never runs dry lets the other tasks of its loop run this often.
 const BUSY_TURNS_PER_YIELD: u32 = 16;
+/// Looks at the ring between two looks at the clock, which is the dearer of the two.
+const SPINS_PER_CLOCK: u32 = 32;
+/// How long a worker spins before it lets the other tasks of its loop run, which costs two system
+/// calls.
+const SPIN_MOMENT: Duration = Duration::from_micros(50);

@@ -23,30 +23,38 @@
 //!
 //! Needs Linux 6.1 or later with io_uring allowed; `docs/KERNEL.md` lists what is used.
 
+mod client;
 mod config;
 mod connection;
 mod counters;
 mod error;
 mod host;
+mod keys;
 mod listener;
 mod mailbox;
 mod pool;
+mod remote;
 mod ring;
+mod runtime;
 mod server;
 mod session;
 mod socket;
 mod transport;
 mod worker;
 
+pub use client::{Connect, ConnectError, ConnectFault, ConnectStage};
 pub use config::QueuePolicy;
 pub use counters::Stats;
 pub use error::Error;
 pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
+pub use remote::{RemoteError, RemoteTransport};
+pub use runtime::{Runtime, RuntimeBuilder, SpawnError, Task, TaskFailed, run, spawn};
 pub use server::{IntoUpgrade, Server, ServerBuilder, ServerHandle, Stopper, Upgrade};
 pub use socket::ListenAddress;
 pub use transport::{DisconnectCause, SendStatus, Transport};
 
 pub use picows_uring_proto::{
     ApiMisuse, CloseCode, CloseFrame, CloseHandshake, FRAME_HEADER_BYTES_MAX, Frame, FrameHead,
-    MsgType, PeerMisbehaved, UpgradeRequest, UpgradeResponse, select_subprotocol,
+    HandshakeMisuse, MsgType, PeerMisbehaved, RejectedResponse, ResponseError, ResponseHead,
+    UpgradeRequest, UpgradeResponse, select_subprotocol,
 };

@@ -4,7 +4,9 @@
 
 use crate::transport::Transport;
 use picows_uring_proto::{CloseCode, Frame, MsgType};
+use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
 
 /// Receives the events of one connection.
 ///
@@ -166,5 +168,31 @@ impl Listener for EchoListener {
             transport.send_like(frame, frame.payload());
         }
         Ok(())
+    }
+}
+
+/// A listener that the application can reach into while the connection lives: keep a clone.
+///
+/// While it is borrowed outside, its callbacks cannot be called: one that is due then fails, which
+/// ends the connection. Do not hold a borrow across an `await`.
+impl<L: Listener> Listener for Rc<RefCell<L>> {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        self.try_borrow_mut()?.on_connected(transport)
+    }
+
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        self.try_borrow_mut()?.on_frame(transport, frame)
+    }
+
+    fn on_disconnected(&mut self, transport: &Transport) {
+        self.borrow_mut().on_disconnected(transport);
+    }
+
+    fn pause_writing(&mut self, transport: &Transport) {
+        self.borrow_mut().pause_writing(transport);
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) {
+        self.borrow_mut().resume_writing(transport);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A queue, and a wake-up that costs a system call only while the worker sleeps.
 
+use crate::remote::RemoteAction;
+use crate::ring::Token;
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +14,8 @@ use std::time::Duration;
 pub(crate) enum Letter {
     /// End every connection with CLOSE 1001, and after `drain` without it.
     Stop { drain: Duration },
+    /// Do something with a connection.
+    Remote(Token, RemoteAction),
 }
 
 /// Letters for one worker.
@@ -50,12 +54,17 @@ impl Mailbox {
 
     /// Takes all letters. Cheap when there are none.
     pub(crate) fn take(&self) -> Vec<Letter> {
-        if !self.has_mail.load(Ordering::Relaxed) {
+        if !self.has_mail() {
             return Vec::new();
         }
         let mut letters = self.lock();
         self.has_mail.store(false, Ordering::SeqCst);
         std::mem::take(&mut letters)
+    }
+
+    /// Whether there are letters.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.has_mail.load(Ordering::Relaxed)
     }
 
     /// The worker is about to sleep. `false` when there is mail, and it should not.

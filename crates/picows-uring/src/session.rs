@@ -2,16 +2,19 @@
 //!
 //! Does no I/O: it queues, and puts itself on the worker's list of connections to look at.
 
+use crate::client::Recruit;
 use crate::config::{Config, QueuePolicy};
 use crate::counters::Counters;
+use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
+use crate::remote::RemoteState;
 use crate::ring::{Segment, SendBatch, Socket, Token};
 use crate::transport::{DisconnectCause, SendStatus};
 use bytes::Bytes;
 use picows_uring_proto::{
-    ApiMisuse, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, FrameHead, Role, Tick,
-    UpgradeRequest,
+    ApiMisuse, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, FrameHead, ResponseHead, Role,
+    Tick, UpgradeRequest,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -30,6 +33,10 @@ pub(crate) struct Shared {
     pub(crate) now: Cell<Tick>,
     /// Connections that want to be looked at before the turn ends.
     pub(crate) dirty: RefCell<Vec<Token>>,
+    /// Masks frames of clients, and makes the nonces of their handshakes.
+    pub(crate) keys: RefCell<KeySource>,
+    /// Sockets that were connected and wait to be taken in.
+    pub(crate) recruits: RefCell<Vec<Recruit>>,
     /// Wakes the worker's task, for whoever queues something while it waits.
     pub(crate) waker: RefCell<Option<Waker>>,
 }
@@ -47,8 +54,24 @@ impl Shared {
             pool: Pool::default(),
             now: Cell::new(Tick::ZERO),
             dirty: RefCell::default(),
+            keys: RefCell::default(),
+            recruits: RefCell::default(),
             waker: RefCell::default(),
         })
+    }
+}
+
+impl Shared {
+    /// Has the worker take its turn, if it waits.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether something is there for the worker that its ring does not know of.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.dirty.borrow().is_empty() || !self.recruits.borrow().is_empty()
     }
 }
 
@@ -56,6 +79,8 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) shared: Rc<Shared>,
+    /// Of the server, or of this client connection.
+    pub(crate) config: Arc<Config>,
     pub(crate) token: Token,
     pub(crate) conversation: RefCell<Conversation>,
     /// Bytes that wait for the end of the turn, or for the send in flight.
@@ -65,6 +90,7 @@ pub(crate) struct Session {
     /// `None` once the socket is closed.
     pub(crate) socket: Cell<Option<Socket>>,
     is_dirty: Cell<bool>,
+    pub(crate) is_client: bool,
     /// The listener was told to pause.
     pub(crate) is_paused: Cell<bool>,
     /// No callback will follow.
@@ -73,30 +99,44 @@ pub(crate) struct Session {
     pub(crate) request: OnceCell<Box<UpgradeRequest>>,
     pub(crate) subprotocol: OnceCell<Box<str>>,
     pub(crate) cause: RefCell<Option<Box<DisconnectCause>>>,
+    /// The server's answer, on the client's side.
+    pub(crate) response: OnceCell<Box<ResponseHead>>,
+    /// Tasks that wait for the end.
+    #[expect(clippy::box_collection, reason = "most sessions have none, and each byte counts")]
+    waiters: RefCell<Option<Box<Vec<Waker>>>>,
+    /// What handles in other threads know of us; made with the first of them.
+    pub(crate) remote: OnceCell<Arc<RemoteState>>,
 }
 
 impl Session {
     pub(crate) fn new(
         shared: &Rc<Shared>,
+        config: &Arc<Config>,
+        role: Role,
         token: Token,
         socket: Socket,
         peer: Option<SocketAddr>,
     ) -> Rc<Self> {
-        let rules = &shared.config.conversation;
+        let conversation = Conversation::new(role, &config.conversation, shared.now.get());
         Rc::new(Self {
             shared: Rc::clone(shared),
+            config: Arc::clone(config),
             token,
-            conversation: RefCell::new(Conversation::new(Role::Server, rules, shared.now.get())),
+            conversation: RefCell::new(conversation),
             queue: RefCell::new(None),
             in_flight: Cell::new(0),
             socket: Cell::new(Some(socket)),
             is_dirty: Cell::new(false),
+            is_client: role == Role::Client,
             is_paused: Cell::new(false),
             is_disconnected: Cell::new(false),
             peer,
             request: OnceCell::new(),
             subprotocol: OnceCell::new(),
             cause: RefCell::new(None),
+            response: OnceCell::new(),
+            waiters: RefCell::new(None),
+            remote: OnceCell::new(),
         })
     }
 
@@ -106,9 +146,7 @@ impl Session {
             return;
         }
         self.shared.dirty.borrow_mut().push(self.token);
-        if let Some(waker) = self.shared.waker.borrow_mut().take() {
-            waker.wake();
-        }
+        self.shared.wake();
     }
 
     /// The connection is being looked at.
@@ -190,12 +228,12 @@ impl Session {
         if !self.conversation.borrow().may_send() {
             return SendStatus::Closed;
         }
-        let config = &self.shared.config;
+        let config = &self.config;
         let buffered = self.buffered() + FRAME_HEADER_BYTES_MAX + payload_len;
         if buffered > config.queue_bytes_max && !head.msg_type.is_control() {
             return self.queue_full();
         }
-        append(self.open_queue().as_mut(), &self.shared.pool, None);
+        append(self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
         self.shared.counters.frames_sent.increment();
         self.touch();
         if buffered > config.high_watermark { SendStatus::Congested } else { SendStatus::Queued }
@@ -203,16 +241,16 @@ impl Session {
 
     #[cold]
     fn queue_full(&self) -> SendStatus {
-        match self.shared.config.queue_policy {
+        match self.config.queue_policy {
             QueuePolicy::DropNewest => {
                 self.shared.counters.frames_dropped.increment();
                 SendStatus::Dropped
             }
             QueuePolicy::Close => {
-                let limit = self.shared.config.queue_bytes_max;
+                let limit = self.config.queue_bytes_max;
                 tracing::warn!(peer = ?self.peer, limit, "send queue full: closing");
                 self.set_cause(DisconnectCause::QueueFull);
-                let (rules, now) = (&self.shared.config.conversation, self.shared.now.get());
+                let (rules, now) = (&self.config.conversation, self.shared.now.get());
                 let code = picows_uring_proto::CloseCode::POLICY_VIOLATION;
                 let close =
                     self.conversation.borrow_mut().fail(rules, now, code, "send queue full");
@@ -228,7 +266,8 @@ impl Session {
         if let Some(close) = close {
             let pool = &self.shared.pool;
             let fresh = || pool.buffer(CLOSE_FRAME_BYTES_MAX);
-            let write = |out: &mut Vec<u8>| close.append(out, None);
+            let key = self.mask_key();
+            let write = |out: &mut Vec<u8>| close.append(out, key);
             self.open_queue().append(CLOSE_FRAME_BYTES_MAX, fresh, write);
             self.shared.counters.frames_sent.increment();
         }
@@ -264,9 +303,33 @@ impl Session {
         }
     }
 
+    /// Wakes `waker` when the connection is over.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut waiters = self.waiters.borrow_mut();
+        let waiters = waiters.get_or_insert_default();
+        waiters.retain(|waiting| !waiting.will_wake(waker));
+        waiters.push(waker.clone());
+    }
+
+    /// Tells everybody who waits that the connection is over.
+    pub(crate) fn ended(&self) {
+        if let Some(remote) = self.remote.get() {
+            remote.end();
+        }
+        for waker in self.waiters.take().into_iter().flat_map(|waiters| waiters.into_iter()) {
+            waker.wake();
+        }
+    }
+
     /// Records why the connection ends, unless something was recorded before.
     pub(crate) fn set_cause(&self, cause: DisconnectCause) {
         self.cause.borrow_mut().get_or_insert_with(|| Box::new(cause));
+    }
+
+    /// The key of the next frame, if frames are masked (RFC 6455 §5.3).
+    #[inline]
+    fn mask_key(&self) -> Option<[u8; 4]> {
+        self.is_client.then(|| self.shared.keys.borrow_mut().next_key())
     }
 
     fn open_queue(&self) -> std::cell::RefMut<'_, Box<SendBatch>> {

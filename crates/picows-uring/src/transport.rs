@@ -2,17 +2,22 @@
 //!
 //! Never blocks and does no I/O: what is sent is queued, and leaves when the worker's turn ends.
 
+use crate::remote::{RemoteState, RemoteTransport};
 use crate::ring::kernel;
 use crate::session::Session;
 use bytes::Bytes;
 use picows_uring_proto::{
     ApiMisuse, CloseCode, CloseFrame, CloseHandshake, Frame, FrameHead, MsgType, PeerMisbehaved,
-    Phase, Role, UpgradeRequest,
+    Phase, ResponseHead, UpgradeRequest,
 };
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use thiserror::Error;
 
 /// A connection, from the point of view of the application.
 ///
@@ -55,27 +60,36 @@ impl SendStatus {
 }
 
 /// Why a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DisconnectCause {
     /// A close handshake, whoever began it.
+    #[error("the connection was closed")]
     Closed,
     /// The application called [`Transport::disconnect`] or [`Transport::abort`].
+    #[error("the application ended the connection")]
     Application,
     /// The peer ended the stream without CLOSE.
+    #[error("the peer ended the connection without a close handshake")]
     EndOfStream,
     /// The peer broke RFC 6455 or passed a limit.
-    PeerMisbehaved(PeerMisbehaved),
+    #[error("protocol error: {0}")]
+    PeerMisbehaved(#[from] PeerMisbehaved),
     /// The kernel reported an error, such as a reset.
+    #[error("the connection broke: {0}")]
     Io(std::io::ErrorKind),
     /// The peer did not do its part in time: a handshake, an answer to CLOSE, taking what was
     /// queued.
+    #[error("the peer did not do its part in time")]
     TimedOut,
     /// A callback of the listener returned an error or panicked.
+    #[error("the listener failed: {0}")]
     Listener(String),
     /// More was queued than the limit.
+    #[error("the peer did not read, and the send queue was full")]
     QueueFull,
-    /// The server was stopped.
+    /// The server, or the loop, was stopped.
+    #[error("the loop was stopped")]
     Stopped,
 }
 
@@ -197,8 +211,12 @@ impl Transport {
             Some(code) => CloseFrame::new(code, reason),
             None => CloseFrame::empty(),
         };
+        self.send_close_frame(frame)
+    }
+
+    pub(crate) fn send_close_frame(&self, frame: CloseFrame) -> SendStatus {
         let shared = &self.session.shared;
-        let (rules, now) = (&shared.config.conversation, shared.now.get());
+        let (rules, now) = (&self.session.config.conversation, shared.now.get());
         if !self.session.conversation.borrow_mut().send_close(rules, now, frame.clone()) {
             return SendStatus::Closed;
         }
@@ -211,7 +229,7 @@ impl Transport {
     /// close timeout. May be called any number of times.
     pub fn disconnect(&self) {
         let shared = &self.session.shared;
-        let (rules, now) = (&shared.config.conversation, shared.now.get());
+        let (rules, now) = (&self.session.config.conversation, shared.now.get());
         self.session.set_cause(DisconnectCause::Application);
         self.session.conversation.borrow_mut().finish(rules, now);
         self.session.touch();
@@ -227,6 +245,46 @@ impl Transport {
             self.session.conversation.borrow_mut().end();
             self.session.touch();
         }
+    }
+
+    /// Waits until the connection is over. Any number of tasks may wait; dropping the future loses
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ended because the peer broke the protocol, or a callback of the listener
+    /// failed. A peer that closes or disappears is no error; [`disconnect_cause`](Self::disconnect_cause)
+    /// tells how it was.
+    pub async fn wait_disconnected(&self) -> Result<(), DisconnectCause> {
+        poll_fn(|context| {
+            if self.is_disconnected() {
+                return Poll::Ready(());
+            }
+            self.session.wait(context.waker());
+            Poll::Pending
+        })
+        .await;
+        match self.disconnect_cause() {
+            Some(cause @ (DisconnectCause::PeerMisbehaved(_) | DisconnectCause::Listener(_))) => {
+                Err(cause)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A handle for other threads.
+    #[must_use]
+    pub fn remote(&self) -> RemoteTransport {
+        let session = &self.session;
+        let state = session.remote.get_or_init(|| {
+            let state = Arc::<RemoteState>::default();
+            if session.is_disconnected.get() {
+                state.end();
+            }
+            state
+        });
+        let mailbox = Arc::clone(&session.shared.mailbox);
+        RemoteTransport::new(mailbox, session.token, Arc::clone(state))
     }
 
     /// Bytes that were queued, frame headers included, and that the kernel has not taken yet.
@@ -266,6 +324,12 @@ impl Transport {
         self.session.request.get().map(|request| &**request)
     }
 
+    /// The server's answer to the upgrade request; `None` on the server's side.
+    #[must_use]
+    pub fn response(&self) -> Option<&ResponseHead> {
+        self.session.response.get().map(|response| &**response)
+    }
+
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
@@ -287,7 +351,7 @@ impl Transport {
     /// Whether we connected, rather than accepted.
     #[must_use]
     pub fn is_client_side(&self) -> bool {
-        self.session.conversation.borrow().role() == Role::Client
+        self.session.is_client
     }
 
     /// Whether the connection is encrypted by us. Not yet: put a TLS proxy in front.

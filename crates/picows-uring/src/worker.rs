@@ -5,8 +5,8 @@
 //! middle of something else. How the thread waits between turns is not known here.
 
 mod accept;
+mod mail;
 mod slots;
-mod stop;
 
 use crate::ring::{Completion, Received, Ring, SendBatch, Socket, Token};
 use crate::server::{Factory, Gauge};
@@ -90,9 +90,10 @@ impl<R: Ring> Worker<R> {
     /// When the ring is lost.
     pub(crate) fn turn(&mut self) -> io::Result<Turn> {
         self.shared.counters.turns.increment();
-        self.shared.now.set(tick(self.ring.now()));
         self.read_mail();
+        self.enlist();
         self.ring.poll(COMPLETIONS_PER_TURN, &mut self.completions)?;
+        self.shared.now.set(tick(self.ring.now()));
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.handle(completion);
@@ -105,7 +106,7 @@ impl<R: Ring> Worker<R> {
         }
         if self.is_stopping && self.is_empty() {
             Ok(Turn::Done)
-        } else if self.ring.has_work() || !self.shared.dirty.borrow().is_empty() {
+        } else if self.has_work() {
             Ok(Turn::Busy)
         } else {
             Ok(Turn::Idle)
@@ -306,6 +307,11 @@ impl<R: Ring> Worker<R> {
                 Alarm::Drain => self.drained(),
             }
         }
+    }
+
+    /// Whether there may be something to do.
+    pub(crate) fn has_work(&mut self) -> bool {
+        self.ring.has_work() || self.shared.has_work()
     }
 
     /// Whether no connection and no operation is left.

@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 impl Connection {
     /// Bytes of the request arrived, perhaps with the first frames behind it.
     pub(super) fn receive_head(&mut self, factory: &Factory, bytes: &mut [u8]) {
-        let limits = self.shared().config.head;
+        let limits = self.session().config.head;
         if self.stash.is_empty() {
             match UpgradeRequest::parse_with(&mut self.scanner, bytes, &limits) {
                 Ok(Some((request, used))) => {
@@ -96,7 +96,7 @@ impl Connection {
         if let Some(name) = subprotocol {
             let _ = session.subprotocol.set(name.into());
         }
-        if session.shared.config.keep_request {
+        if session.config.keep_request {
             let _ = session.request.set(Box::new(request));
         }
         self.listener = Some(listener);
@@ -121,7 +121,7 @@ impl Connection {
 fn refuse(session: &Session, response: &UpgradeResponse) {
     tracing::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
     session.queue_raw(HEAD_BYTES_USUAL + response.body.len(), |out| response.encode(out));
-    let (rules, now) = (&session.shared.config.conversation, session.shared.now.get());
+    let (rules, now) = (&session.config.conversation, session.shared.now.get());
     session.conversation.borrow_mut().finish(rules, now);
 }
 

@@ -16,11 +16,12 @@ use sends::Sends;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use event::RingEvent;
-pub(crate) use start::StartError;
+pub(crate) use start::{StartError, Waiting};
 
 /// io_uring, set up for sockets.
 pub(crate) struct KernelRing {
@@ -38,6 +39,8 @@ pub(crate) struct KernelRing {
     origin: Instant,
     /// Operations that will have a last completion, which has not come yet.
     in_flight: usize,
+    /// The ring itself watches `event`.
+    is_event_watched: bool,
     /// How often the ring was entered.
     enters: u64,
 }
@@ -53,6 +56,8 @@ enum Op {
     Deadline = 4,
     /// Nobody waits for its outcome: cancel, change of a deadline.
     Silent = 5,
+    /// Another thread has signalled the eventfd.
+    Wake = 6,
 }
 
 const OP_SHIFT: u32 = 60;
@@ -63,7 +68,7 @@ impl Op {
     }
 
     fn of(user_data: u64) -> Option<Self> {
-        [Self::Accept, Self::Receive, Self::Send, Self::Deadline, Self::Silent]
+        [Self::Accept, Self::Receive, Self::Send, Self::Deadline, Self::Silent, Self::Wake]
             .into_iter()
             .find(|op| *op as u64 == user_data >> OP_SHIFT)
     }
@@ -71,8 +76,8 @@ impl Op {
 
 impl KernelRing {
     /// Sets up a ring for this thread.
-    pub(crate) fn new() -> Result<Self, StartError> {
-        start::start()
+    pub(crate) fn new(waiting: Waiting) -> Result<Self, StartError> {
+        start::start(waiting)
     }
 
     /// Becomes readable when there may be completions; an edge, so it need not be read.
@@ -83,6 +88,18 @@ impl KernelRing {
     /// How often the ring was entered: one system call each.
     pub(crate) fn enters(&self) -> u64 {
         self.enters
+    }
+
+    /// Sleeps until there is a completion, or the eventfd is signalled.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        if !self.is_event_watched {
+            self.is_event_watched = true;
+            // Multishot: every signal makes a completion, so the eventfd need not be read.
+            let watch =
+                opcode::PollAdd::new(types::Fd(self.event.as_raw_fd()), libc::POLLIN as u32);
+            self.push(watch.multi(true).build().user_data(Op::Wake.tag(0)));
+        }
+        self.enter(1)
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -112,12 +129,14 @@ impl KernelRing {
         }
     }
 
-    /// Hands over what is queued and lets the kernel finish what it has deferred.
-    fn enter(&mut self) -> io::Result<()> {
+    /// Hands over what is queued, lets the kernel finish what it has deferred, and waits for `want`
+    /// completions.
+    fn enter(&mut self, want: u32) -> io::Result<()> {
         self.push_backlog();
         let mut submission = self.ring.submission();
         let queued = submission.len();
-        let wants_enter = queued > 0 || submission.taskrun() || submission.cq_overflow();
+        let wants_enter =
+            want > 0 || queued > 0 || submission.taskrun() || submission.cq_overflow();
         submission.sync();
         drop(submission);
         if !wants_enter {
@@ -126,8 +145,9 @@ impl KernelRing {
         self.enters += 1;
         // SAFETY: no argument is passed, so there is nothing to be valid.
         #[expect(unsafe_code)]
-        let entered =
-            unsafe { self.ring.submitter().enter::<()>(queued as u32, 0, ENTER_GETEVENTS, None) };
+        let entered = unsafe {
+            self.ring.submitter().enter::<()>(queued as u32, want, ENTER_GETEVENTS, None)
+        };
         match entered {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -165,6 +185,10 @@ impl KernelRing {
                 None
             }
             Op::Silent => None,
+            Op::Wake => {
+                self.is_event_watched = more;
+                None
+            }
         }
     }
 
@@ -273,7 +297,7 @@ impl Ring for KernelRing {
     }
 
     fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
-        self.enter()?;
+        self.enter(0)?;
         for _ in 0..max {
             let Some(entry) = self.ring.completion().next() else { break };
             if let Some(completion) = self.complete(&entry) {

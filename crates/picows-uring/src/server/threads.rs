@@ -8,10 +8,10 @@ use super::upgrade::Factory;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::Error;
-use crate::host;
+use crate::host::{self, BusyPoll};
 use crate::mailbox::Mailbox;
 use crate::ring::Socket;
-use crate::ring::kernel::KernelRing;
+use crate::ring::kernel::{KernelRing, Waiting};
 use crate::session::Shared;
 use crate::socket::{self, ListenOn, ListenOptions};
 use crate::worker::Worker;
@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) listen: Vec<ListenOn>,
     pub(super) options: ListenOptions,
     pub(super) pin: bool,
+    pub(super) waiting: Waiting,
+    pub(super) busy_poll: BusyPoll,
     pub(super) drain_timeout: Duration,
     pub(super) config: Arc<Config>,
     pub(super) factory: Arc<Factory>,
@@ -37,6 +39,7 @@ pub(super) struct Plan {
 struct Recruit {
     number: usize,
     core: Option<usize>,
+    waiting: Waiting,
     sockets: Vec<OwnedFd>,
     config: Arc<Config>,
     factory: Arc<Factory>,
@@ -57,6 +60,7 @@ pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
         let (started, starts) = mpsc::channel();
         let recruit = Recruit {
             number,
+            waiting: plan.waiting,
             core: (!cores.is_empty()).then(|| cores[number % cores.len()]),
             sockets,
             config: Arc::clone(&plan.config),
@@ -67,7 +71,7 @@ pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
         };
         let thread = thread::Builder::new()
             .name(format!("picows-{number}"))
-            .spawn(move || work(recruit))
+            .spawn(move || work(recruit, plan.busy_poll))
             .map_err(|source| Error::Thread { worker: number, source })?;
         let ended = || Error::Worker { worker: number, fault: "it ended at once".into() };
         // An error drops the handle, which stops the workers that run already.
@@ -78,13 +82,17 @@ pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
 }
 
 /// The life of a worker's thread.
-fn work(recruit: Recruit) -> io::Result<()> {
+fn work(recruit: Recruit, busy_poll: BusyPoll) -> io::Result<()> {
+    let waiting = recruit.waiting;
     let started = recruit.started.clone();
     match enlist(recruit) {
         Ok(worker) => {
             let _ = started.send(Ok(Arc::clone(&worker.shared.mailbox)));
             drop(started);
-            host::run(worker)
+            match waiting {
+                Waiting::Hosted => host::run_hosted(worker, busy_poll),
+                Waiting::Dedicated => host::run_dedicated(worker, busy_poll),
+            }
         }
         Err(error) => {
             let _ = started.send(Err(error));
@@ -100,7 +108,7 @@ fn enlist(recruit: Recruit) -> Result<Worker<KernelRing>, Error> {
         sched_setaffinity(None, &set)
             .map_err(|errno| Error::Thread { worker: recruit.number, source: errno.into() })?;
     }
-    let ring = KernelRing::new().map_err(|error| Error::Ring(error.to_string()))?;
+    let ring = KernelRing::new(recruit.waiting).map_err(|error| Error::Ring(error.to_string()))?;
     let mailbox = Arc::new(Mailbox::new(ring.event()));
     let shared = Shared::new(recruit.config, recruit.counters, mailbox);
     let listeners =

@@ -1,13 +1,18 @@
 //! Taking new connections in, and what happens when there is no room for one.
 
 use super::{Alarm, Worker};
+use crate::client::{ConnectFault, Recruit};
+use crate::config::Config;
 use crate::connection::Connection;
 use crate::ring::{Ring, Socket, Token};
 use crate::server::Gauge;
 use crate::session::Session;
 use http::StatusCode;
-use picows_uring_proto::UpgradeResponse;
+use picows_uring_proto::{Role, UpgradeResponse};
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A listening socket of a worker.
@@ -84,13 +89,9 @@ impl<R: Ring> Worker<R> {
             }
         }
         let peer = self.ring.peer_addr(socket);
-        let token =
-            self.slots.insert(|token| Connection::new(Session::new(shared, token, socket, peer)));
-        shared.counters.connections.increment();
-        shared.counters.slots.set(self.slots.len() as u64);
-        self.ring.receive(socket, token);
+        let config = Arc::clone(&shared.config);
+        let token = self.take_in(&config, Role::Server, socket, peer);
         let Some(connection) = self.slots.get_mut(token) else { return };
-        connection.is_receiving = true;
         connection.is_counted = is_admitted;
         if !is_admitted {
             tracing::warn!(?peer, "too many connections: refusing one");
@@ -98,6 +99,46 @@ impl<R: Ring> Worker<R> {
             connection.respond(&UpgradeResponse::text(status, "too many connections\n"));
         }
         connection.session().touch();
+    }
+
+    /// Takes in the connections that tasks of this thread have made.
+    pub(super) fn enlist(&mut self) {
+        if self.shared.recruits.borrow().is_empty() {
+            return;
+        }
+        for recruit in self.shared.recruits.take() {
+            let Recruit { socket, peer, config, opening } = recruit;
+            if opening.outcome.is_abandoned() || self.is_stopping {
+                opening.outcome.set(Err(ConnectFault::Disconnected(None)));
+                continue;
+            }
+            let socket = Socket(socket.into_raw_fd());
+            let token = self.take_in(&config, Role::Client, socket, peer);
+            if let Some(connection) = self.slots.get_mut(token) {
+                connection.open(opening);
+            }
+        }
+    }
+
+    /// Makes a connection of a socket, and receives from it.
+    fn take_in(
+        &mut self,
+        config: &Arc<Config>,
+        role: Role,
+        socket: Socket,
+        peer: Option<SocketAddr>,
+    ) -> Token {
+        let shared = &self.shared;
+        let token = self.slots.insert(|token| {
+            let mut connection =
+                Connection::new(Session::new(shared, config, role, token, socket, peer));
+            connection.is_receiving = true;
+            connection
+        });
+        self.ring.receive(socket, token);
+        shared.counters.connections.increment();
+        shared.counters.slots.set(self.slots.len() as u64);
+        token
     }
 
     /// Accepting failed: waits a moment if that may help.

@@ -51,8 +51,17 @@ impl From<io::Error> for StartError {
     }
 }
 
+/// How the owner of a ring learns of completions while it does not look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// A loop watches the eventfd, which the kernel signals.
+    Hosted,
+    /// The owner sleeps in the ring, and the ring watches the eventfd.
+    Dedicated,
+}
+
 /// Sets up a ring whose only user is this thread.
-pub(super) fn start() -> Result<KernelRing, StartError> {
+pub(super) fn start(waiting: Waiting) -> Result<KernelRing, StartError> {
     let ring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -63,7 +72,9 @@ pub(super) fn start() -> Result<KernelRing, StartError> {
         .build(SUBMISSIONS)?;
     let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
         .map_err(|errno| StartError::from(io::Error::from(errno)))?;
-    ring.submitter().register_eventfd(event.as_raw_fd())?;
+    if waiting == Waiting::Hosted {
+        ring.submitter().register_eventfd(event.as_raw_fd())?;
+    }
     let buffers = Buffers::register(&ring)?;
     Ok(KernelRing {
         ring,
@@ -75,6 +86,7 @@ pub(super) fn start() -> Result<KernelRing, StartError> {
         deadline: None,
         origin: Instant::now(),
         in_flight: 0,
+        is_event_watched: false,
         enters: 0,
     })
 }

@@ -1,9 +1,11 @@
-//! The end of a worker: saying goodbye to everybody, and waiting for them, but not for ever.
+//! What other threads ask for; above all the end: saying goodbye to everybody, and waiting for
+//! them, but not for ever.
 
 use super::accept::AcceptState;
 use super::{Alarm, Worker};
 use crate::mailbox::Letter;
-use crate::ring::Ring;
+use crate::remote::RemoteAction;
+use crate::ring::{Ring, Token};
 use crate::transport::DisconnectCause;
 use picows_uring_proto::{CloseCode, Phase};
 use std::time::Duration;
@@ -13,7 +15,25 @@ impl<R: Ring> Worker<R> {
         for letter in self.shared.mailbox.take() {
             match letter {
                 Letter::Stop { drain } => self.stop(drain),
+                Letter::Remote(token, action) => self.act(token, action),
             }
+        }
+    }
+
+    /// Does what a handle in another thread asked for.
+    fn act(&mut self, token: Token, action: RemoteAction) {
+        // A connection that has ended since is not found: its token is of the past.
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let transport = &connection.transport;
+        match action {
+            RemoteAction::Send(head, payload) => {
+                transport.send_bytes(head, &payload);
+            }
+            RemoteAction::Close(frame) => {
+                transport.send_close_frame(frame);
+            }
+            RemoteAction::Disconnect => transport.disconnect(),
+            RemoteAction::Abort => transport.abort(),
         }
     }
 

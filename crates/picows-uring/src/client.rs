@@ -1,0 +1,16 @@
+//! The client: from a URL to an open connection.
+//!
+//! Connecting is slow by nature, so it is async: names, sockets and redirects are handled here, on
+//! the loop beside the worker. The socket then goes to the worker, which sends the request, judges
+//! the answer and serves the connection like any other.
+
+mod connect;
+mod dial;
+mod error;
+mod opening;
+mod target;
+
+pub use connect::Connect;
+pub use error::{ConnectError, ConnectFault, ConnectStage};
+
+pub(crate) use opening::{Opening, Recruit};

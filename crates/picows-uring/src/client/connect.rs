@@ -1,0 +1,349 @@
+//! Everything that can be set about a client connection, and the way to it.
+
+use super::dial::{DialOptions, dial, resolve};
+use super::error::{ConnectError, ConnectFault, ConnectStage};
+use super::opening::{MakeListener, Opening, Outcome, Recruit};
+use super::target::Target;
+use crate::config::{Config, QueuePolicy};
+use crate::host;
+use crate::listener::Listener;
+use crate::session::Shared;
+use crate::transport::Transport;
+use picows_uring_proto::{ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use std::cell::Cell;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A connection to be made. Each method takes and returns it; mistakes are reported by
+/// [`connect`](Self::connect).
+///
+/// ```
+/// use picows_uring::{Connect, EchoListener, Frame, Listener, ListenerResult, Server, Transport, Upgrade};
+///
+/// struct Greeter;
+///
+/// impl Listener for Greeter {
+///     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+///         transport.send_text("hello");
+///         Ok(())
+///     }
+///
+///     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+///         assert_eq!(frame.text()?, "hello");
+///         transport.disconnect();
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+/// # let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+/// # let url = server.addresses()[0].to_string();
+/// picows_uring::run(async move {
+///     let transport = Connect::new(url).connect(Greeter).await?;
+///     transport.wait_disconnected().await?;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })??;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing happens before `connect`"]
+pub struct Connect {
+    url: String,
+    headers: Vec<(String, Vec<u8>)>,
+    subprotocols: Vec<String>,
+    timeout: Option<Duration>,
+    max_redirects: u32,
+    dial: DialOptions,
+    socket: Option<OwnedFd>,
+    config: Config,
+}
+
+impl Connect {
+    /// A connection to `url`: `ws://host[:port][/path][?query]`. Host names may be
+    /// internationalised; IPv6 addresses go in brackets.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            headers: Vec::new(),
+            subprotocols: Vec::new(),
+            timeout: Some(TIMEOUT),
+            max_redirects: REDIRECTS_MAX,
+            dial: DialOptions::default(),
+            socket: None,
+            config: Config::default(),
+        }
+    }
+
+    /// Adds a header to the request; a `Host` replaces ours. The headers of the handshake itself
+    /// cannot be given.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Offers a subprotocol (RFC 6455 §1.9); may be called several times, the first choice first.
+    /// [`Transport::subprotocol`] tells which one the server chose.
+    pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
+        self.subprotocols.push(name.into());
+        self
+    }
+
+    /// How long it may take from here to the open connection, redirects included; `None` for ever.
+    /// Default: 5 s.
+    pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// How many redirects are followed (301, 302, 303, 307, 308; never from `wss` to `ws`).
+    /// Default: 5.
+    pub fn max_redirects(mut self, count: u32) -> Self {
+        self.max_redirects = count;
+        self
+    }
+
+    /// Our own address. Default: what the system chooses.
+    pub fn local_address(mut self, address: IpAddr) -> Self {
+        self.dial.local = Some(address);
+        self
+    }
+
+    /// Sets options of the socket before it connects.
+    ///
+    /// ```
+    /// use picows_uring::Connect;
+    /// use rustix::net::sockopt;
+    ///
+    /// let connect = Connect::new("ws://127.0.0.1:9001/").socket_hook(|socket| {
+    ///     sockopt::set_socket_recv_buffer_size(socket, 1 << 20)?;
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn socket_hook(
+        mut self,
+        hook: impl Fn(BorrowedFd<'_>) -> io::Result<()> + 'static,
+    ) -> Self {
+        self.dial.hook = Some(Rc::new(hook));
+        self
+    }
+
+    /// Uses a socket that is connected already; the URL then gives path and Host only. Redirects
+    /// are not followed.
+    pub fn socket(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.socket = Some(socket.into());
+        self
+    }
+
+    /// Largest data frame that is accepted, in bytes; see
+    /// [`ServerBuilder::max_frame_size`](crate::ServerBuilder::max_frame_size). Default: 10 MiB.
+    pub fn max_frame_size(mut self, bytes: u64) -> Self {
+        self.config.frames.payload_bytes_max = bytes;
+        self
+    }
+
+    /// RSV bits that the application gives a meaning to; see
+    /// [`ServerBuilder::allow_rsv`](crate::ServerBuilder::allow_rsv). Default: none.
+    pub fn allow_rsv(mut self, bits: u8) -> Self {
+        self.config.frames.rsv_allowed = bits & 7;
+        self
+    }
+
+    /// Whether text has to be UTF-8; see
+    /// [`ServerBuilder::validate_text`](crate::ServerBuilder::validate_text). Default: off.
+    pub fn validate_text(mut self, validate: bool) -> Self {
+        self.config.frames.validate_text = validate;
+        self
+    }
+
+    /// How long the server may take over its part of the end of the connection. Default: 5 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.config.conversation.close_timeout = timeout;
+        self
+    }
+
+    /// Whether PING is answered and not delivered. Default: on.
+    pub fn auto_pong(mut self, auto: bool) -> Self {
+        self.config.conversation.auto_pong = auto;
+        self
+    }
+
+    /// Whether CLOSE is answered and the connection then ended; see
+    /// [`ServerBuilder::auto_close`](crate::ServerBuilder::auto_close). Default: on.
+    pub fn auto_close(mut self, auto: bool) -> Self {
+        self.config.conversation.auto_close = auto;
+        self
+    }
+
+    /// Whether an error or panic of `on_frame` ends the connection; off, it is only logged.
+    /// Default: on.
+    pub fn disconnect_on_error(mut self, disconnect: bool) -> Self {
+        self.config.disconnect_on_error = disconnect;
+        self
+    }
+
+    /// Queued bytes above which the listener is told to pause, and at or below which it is told to
+    /// resume. Default: 64 KiB and 16 KiB.
+    pub fn write_watermarks(mut self, high: usize, low: usize) -> Self {
+        self.config.high_watermark = high;
+        self.config.low_watermark = low.min(high);
+        self
+    }
+
+    /// Queued bytes that are never passed, and what happens instead. Default: 64 MiB,
+    /// [`QueuePolicy::Close`].
+    pub fn max_queue_size(mut self, bytes: usize, policy: QueuePolicy) -> Self {
+        self.config.queue_bytes_max = bytes;
+        self.config.queue_policy = policy;
+        self
+    }
+
+    /// Connects, and serves the connection with `listener` on the loop of this thread. When this
+    /// returns, `on_connected` has been called, and frames may have arrived.
+    ///
+    /// To reach into the listener from outside, give an `Rc<RefCell<…>>` of it and keep a clone.
+    ///
+    /// Dropping the future gives the connection up.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection; see [`ConnectFault`].
+    pub async fn connect(
+        self,
+        listener: impl Listener + 'static,
+    ) -> Result<Transport, ConnectError> {
+        self.connect_with(|_, _| listener).await
+    }
+
+    /// [`connect`](Self::connect), with a listener that is made when request and response are
+    /// known.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection; see [`ConnectFault`].
+    pub async fn connect_with<L: Listener + 'static>(
+        self,
+        make: impl FnOnce(&UpgradeRequest, &ResponseHead) -> L + 'static,
+    ) -> Result<Transport, ConnectError> {
+        let url = self.url.clone();
+        let make: MakeListener =
+            Box::new(move |request, response| Box::new(make(request, response)));
+        self.establish(make).await.map_err(|fault| ConnectError::new(&url, fault))
+    }
+
+    async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {
+        let shared = host::current().ok_or(ConnectFault::NoRuntime)?;
+        let stage = Cell::new(ConnectStage::Resolve);
+        let limit = self.timeout;
+        let attempt = self.follow(&shared, make, &stage);
+        match limit {
+            None => attempt.await,
+            Some(limit) => timeout(limit, attempt)
+                .await
+                .unwrap_or_else(|_| Err(ConnectFault::Timeout { stage: stage.get(), limit })),
+        }
+    }
+
+    /// Connects to the URL, and to wherever it leads.
+    async fn follow(
+        mut self,
+        shared: &Rc<Shared>,
+        make: MakeListener,
+        stage: &Cell<ConnectStage>,
+    ) -> Result<Transport, ConnectFault> {
+        let make = Rc::new(Cell::new(Some(make)));
+        let mut target = Target::parse(&self.url)?;
+        let config = Arc::new(std::mem::take(&mut self.config));
+        let given = self.socket.take();
+        let redirects_max = if given.is_some() { 0 } else { self.max_redirects };
+        let mut given = given;
+        for redirects in 0.. {
+            if target.is_secure {
+                return Err(ConnectFault::TlsUnsupported);
+            }
+            // Before there is a socket: a header that cannot be sent costs no connection.
+            let handshake = self.handshake(shared, &target)?;
+            let socket = match given.take() {
+                Some(socket) => socket,
+                None => {
+                    stage.set(ConnectStage::Resolve);
+                    let addresses = resolve(&target).await?;
+                    stage.set(ConnectStage::Connect);
+                    dial(addresses, &self.dial).await?
+                }
+            };
+            stage.set(ConnectStage::Handshake);
+            let outcome = Rc::new(Outcome::default());
+            let opening = Opening {
+                handshake,
+                make: Rc::clone(&make),
+                outcome: Rc::clone(&outcome),
+                rejected: None,
+            };
+            enlist(shared, socket, &config, opening)?;
+            match outcome.wait().await {
+                Err(ConnectFault::Response(ResponseError::Redirect { location, response })) => {
+                    if redirects_max == 0 {
+                        let error = ResponseError::InvalidStatus(response);
+                        return Err(ConnectFault::Response(error));
+                    }
+                    if redirects >= redirects_max {
+                        let fault = format!("{redirects_max} redirects were followed already");
+                        return Err(ConnectFault::Redirect { location, fault });
+                    }
+                    target = target.redirect(&location)?;
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(ConnectFault::NoRuntime)
+    }
+
+    fn handshake(&self, shared: &Shared, target: &Target) -> Result<ClientHandshake, ConnectFault> {
+        let nonce = shared.keys.borrow_mut().nonce();
+        let (host, path) = (target.host_header(), target.request_target());
+        let mut handshake = ClientHandshake::new(&host, &path, nonce)?;
+        if !self.subprotocols.is_empty() {
+            handshake = handshake.with_subprotocols(&self.subprotocols)?;
+        }
+        for (name, value) in &self.headers {
+            handshake = handshake.with_header(name, value)?;
+        }
+        Ok(handshake)
+    }
+}
+
+/// Hands a connected socket to the worker of this thread.
+fn enlist(
+    shared: &Shared,
+    socket: OwnedFd,
+    config: &Arc<Config>,
+    opening: Opening,
+) -> Result<(), ConnectFault> {
+    let failed = |errno: rustix::io::Errno| ConnectFault::Socket(errno.into());
+    // io_uring does not wait on a socket that is marked not to: it would answer EAGAIN.
+    let flags = fcntl_getfl(&socket).map_err(failed)?;
+    fcntl_setfl(&socket, flags - OFlags::NONBLOCK).map_err(failed)?;
+    let peer = rustix::net::getpeername(&socket).ok().flatten();
+    let peer = peer.and_then(|address| address.try_into().ok());
+    let recruit = Recruit { socket, peer, config: Arc::clone(config), opening };
+    shared.recruits.borrow_mut().push(recruit);
+    shared.wake();
+    Ok(())
+}
+
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connect").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// As in picows.
+const REDIRECTS_MAX: u32 = 5;

@@ -1,0 +1,192 @@
+//! Why a connection could not be made: what happened, to whom, and what to try.
+
+use picows_uring_proto::{HandshakeMisuse, ResponseError, ResponseHead};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use thiserror::Error;
+
+/// A connection could not be made.
+///
+/// ```
+/// use picows_uring::{Connect, ConnectFault, EchoListener};
+///
+/// let outcome = picows_uring::run(async {
+///     Connect::new("http://127.0.0.1/").connect(EchoListener).await
+/// })?;
+/// let error = outcome.unwrap_err();
+/// assert!(matches!(error.fault(), ConnectFault::Url(_)));
+/// assert!(error.to_string().starts_with("cannot connect to http://127.0.0.1/: "));
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ConnectError {
+    url: String,
+    fault: ConnectFault,
+}
+
+/// What went wrong with a connection that was to be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectFault {
+    /// The URL cannot be used.
+    #[error("{0}")]
+    Url(String),
+    /// An option cannot be used, such as a header that is not one.
+    #[error(transparent)]
+    Option(#[from] HandshakeMisuse),
+    /// `wss://`: not spoken yet.
+    #[error("TLS is not supported yet: use ws:// to a TLS proxy on this machine, such as stunnel")]
+    TlsUnsupported,
+    /// There is no loop on this thread to connect in.
+    #[error(
+        "no picows-uring loop runs on this thread: call it inside picows_uring::run or \
+         Runtime::block_on, or in a task of a hosted server's worker"
+    )]
+    NoRuntime,
+    /// The name of the host has no address.
+    #[error("the name {host:?} cannot be resolved ({source}): check its spelling and the DNS")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// None of the addresses answered.
+    #[error("{}", tell_attempts(attempts))]
+    Unreachable {
+        /// Each address that was tried, and what happened.
+        attempts: Vec<(SocketAddr, io::Error)>,
+    },
+    /// The socket could not be set up.
+    #[error("the socket cannot be set up: {0}")]
+    Socket(#[source] io::Error),
+    /// It took too long.
+    #[error(
+        "{stage} took longer than {limit:?}: the server is busy or does not speak WebSocket, or \
+         the timeout is too short"
+    )]
+    Timeout {
+        /// What was being done.
+        stage: ConnectStage,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// The server answered something that is no valid upgrade. Carries status, headers and the
+    /// first part of the body.
+    #[error("the server refused the upgrade: {0}")]
+    Response(#[from] ResponseError),
+    /// The server leads somewhere that is not followed.
+    #[error("the server redirects to {location:?}: {fault}")]
+    Redirect {
+        /// Where it leads.
+        location: String,
+        /// Why it is not followed.
+        fault: String,
+    },
+    /// The connection ended before the server had answered.
+    #[error("the server ended the connection before it answered{}", tell_cause(.0.as_ref()))]
+    Disconnected(Option<io::Error>),
+}
+
+/// Stages of a connection that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectStage {
+    /// Looking up the name.
+    Resolve,
+    /// Connecting the socket.
+    Connect,
+    /// Waiting for the answer to the upgrade request.
+    Handshake,
+}
+
+impl fmt::Display for ConnectStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "resolving the name",
+            Self::Connect => "connecting",
+            Self::Handshake => "the upgrade",
+        })
+    }
+}
+
+impl ConnectError {
+    pub(super) fn new(url: &str, fault: ConnectFault) -> Self {
+        Self { url: url.to_owned(), fault }
+    }
+
+    /// The URL that was given.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn fault(&self) -> &ConnectFault {
+        &self.fault
+    }
+
+    /// The server's answer, if there was one that can be read.
+    #[must_use]
+    pub fn response(&self) -> Option<&ResponseHead> {
+        match &self.fault {
+            ConnectFault::Response(error) => {
+                error.response().map(picows_uring_proto::RejectedResponse::head)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether trying again later may help: everything but what the caller, or the server on
+    /// purpose, has decided.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match &self.fault {
+            ConnectFault::Url(_)
+            | ConnectFault::Option(_)
+            | ConnectFault::TlsUnsupported
+            | ConnectFault::NoRuntime
+            | ConnectFault::Redirect { .. } => false,
+            ConnectFault::Resolve { .. }
+            | ConnectFault::Unreachable { .. }
+            | ConnectFault::Socket(_)
+            | ConnectFault::Timeout { .. }
+            | ConnectFault::Disconnected(_) => true,
+            // As picows has it: a server that fails may recover, one that refuses will not.
+            ConnectFault::Response(_) => {
+                self.response().is_some_and(|response| response.status().is_server_error())
+            }
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot connect to {}: {}", self.url, self.fault)
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.fault)
+    }
+}
+
+fn tell_attempts(attempts: &[(SocketAddr, io::Error)]) -> String {
+    let told: Vec<_> = attempts.iter().map(|(at, error)| format!("{at}: {error}")).collect();
+    let is_refused =
+        attempts.iter().any(|(_, error)| error.kind() == io::ErrorKind::ConnectionRefused);
+    let cure = if is_refused {
+        "nobody listens there: check the port, and that the server runs"
+    } else {
+        "check the address and the network"
+    };
+    format!("no address answered ({}): {cure}", told.join("; "))
+}
+
+fn tell_cause(cause: Option<&io::Error>) -> String {
+    cause.map_or_else(String::new, |error| format!(": {error}"))
+}

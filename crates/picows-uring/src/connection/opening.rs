@@ -1,0 +1,99 @@
+//! The client's side of the handshake: from the answer's first bytes to `on_connected`.
+//!
+//! What the answer has to say is decided in the protocol crate.
+
+use super::{Connection, panic_error};
+use crate::client::{ConnectFault, Opening};
+use crate::transport::Transport;
+use picows_uring_proto::{Phase, ResponseError, ResponseHead};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+impl Connection {
+    /// Begins the handshake: queues the request.
+    pub(crate) fn open(&mut self, opening: Opening) {
+        let session = self.session();
+        opening.outcome.attach(session);
+        session.queue_raw(REQUEST_BYTES_USUAL, |out| opening.handshake.encode(out));
+        if let Ok(mut request) = opening.handshake.request() {
+            if let Some(peer) = session.peer {
+                request.set_peer_addr(peer);
+            }
+            let _ = session.request.set(Box::new(request));
+        }
+        self.opening = Some(Box::new(opening));
+    }
+
+    /// Bytes of the answer arrived, perhaps with the first frames behind it.
+    pub(super) fn receive_response(&mut self, bytes: &[u8]) {
+        let limits = self.session().config.head;
+        let Some(opening) = &mut self.opening else { return };
+        if let Some(rejected) = opening.rejected.as_mut().and_then(ResponseError::response_mut) {
+            rejected.extend_body(bytes);
+            if rejected.body_missing() == 0 {
+                self.opening_failed(None);
+            }
+            return;
+        }
+        let mut head = std::mem::take(&mut self.stash);
+        head.extend_from_slice(bytes);
+        match opening.handshake.parse_response_with(&mut self.scanner, &head, &limits) {
+            Ok(Some((response, used))) => {
+                self.opened(response);
+                if self.phase() == Phase::Open && used < head.len() {
+                    self.receive_frames(&mut head[used..]);
+                }
+            }
+            Ok(None) => self.stash = head,
+            Err(error) => {
+                let missing =
+                    error.response().map_or(0, picows_uring_proto::RejectedResponse::body_missing);
+                opening.rejected = Some(error);
+                if missing == 0 {
+                    self.opening_failed(None);
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, response: ResponseHead) {
+        let Some(opening) = self.opening.take() else { return };
+        let session = Rc::clone(self.session());
+        let (Some(request), Some(make)) = (session.request.get(), opening.make.take()) else {
+            return;
+        };
+        tracing::info!(peer = ?session.peer, path = request.path(), "connected");
+        session.conversation.borrow_mut().opened();
+        session.shared.counters.upgraded.increment();
+        if let Some(name) = response.subprotocol() {
+            let _ = session.subprotocol.set(name.into());
+        }
+        match catch_unwind(AssertUnwindSafe(|| make(request, &response))) {
+            Ok(listener) => {
+                self.listener = Some(listener);
+                let _ = session.response.set(Box::new(response));
+                self.call("on_connected", |listener, transport| listener.on_connected(transport));
+            }
+            Err(panic) => self.listener_failed("factory", panic_error(panic)),
+        }
+        opening.outcome.set(Ok(Transport::new(Rc::clone(&session))));
+        session.touch();
+    }
+
+    /// There will be no connection: ends it, and tells whoever waits why.
+    pub(super) fn opening_failed(&mut self, cause: Option<io::Error>) {
+        let Some(opening) = self.opening.take() else { return };
+        let fault = match opening.rejected {
+            Some(error) => ConnectFault::Response(error),
+            None => ConnectFault::Disconnected(cause),
+        };
+        tracing::debug!(peer = ?self.session().peer, error = %fault, "not connected");
+        self.session().conversation.borrow_mut().end();
+        self.session().touch();
+        opening.outcome.set(Err(fault));
+    }
+}
+
+/// Room for a request with a few headers; it grows if need be.
+const REQUEST_BYTES_USUAL: usize = 512;

@@ -1,0 +1,65 @@
+//! Masking keys and nonces, which a peer or a proxy must not be able to guess.
+//!
+//! RFC 6455 §10.3 wants keys from a strong source; a system call for each frame would cost more
+//! than the frame.
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Makes keys from a cipher that is seeded by the operating system at first use.
+#[derive(Debug, Default)]
+pub(crate) struct KeySource {
+    /// Makes 64 words at a time, and hands them out.
+    generator: Option<Box<ChaCha12Rng>>,
+}
+
+impl KeySource {
+    /// Keys that are the same for the same seed: for tests.
+    #[cfg(test)]
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self { generator: Some(Box::new(ChaCha12Rng::seed_from_u64(seed))) }
+    }
+
+    /// The masking key of the next frame.
+    #[inline]
+    pub(crate) fn next_key(&mut self) -> [u8; 4] {
+        self.generator().next_u32().to_ne_bytes()
+    }
+
+    /// The nonce of a handshake (RFC 6455 §4.1).
+    pub(crate) fn nonce(&mut self) -> [u8; 16] {
+        let mut nonce = [0; 16];
+        self.generator().fill_bytes(&mut nonce);
+        nonce
+    }
+
+    fn generator(&mut self) -> &mut ChaCha12Rng {
+        self.generator.get_or_insert_with(|| {
+            let mut seed = [0; 32];
+            // It fails only where there is no getrandom(2), which is older than io_uring. Keys that
+            // can be guessed harm proxies, not us: better than no connection.
+            if let Err(error) = getrandom::fill(&mut seed) {
+                tracing::error!(%error, "no randomness from the system: masks can be guessed");
+            }
+            Box::new(ChaCha12Rng::from_seed(seed))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_from_each_other_and_from_source_to_source() {
+        let (mut first, mut second) = (KeySource::default(), KeySource::default());
+        let keys: std::collections::HashSet<_> = (0..1000).map(|_| first.next_key()).collect();
+        assert!(keys.len() > 990);
+        assert_ne!(first.nonce(), second.nonce());
+    }
+
+    #[test]
+    fn a_seed_repeats_itself() {
+        assert_eq!(KeySource::seeded(1).nonce(), KeySource::seeded(1).nonce());
+    }
+}

@@ -1,0 +1,150 @@
+//! A handle of a connection for other threads.
+//!
+//! Posts to the worker that owns the connection, and wakes it if it sleeps. What is posted takes
+//! effect in the worker's next turn, in the order in which one thread posted it.
+
+use crate::mailbox::{Letter, Mailbox};
+use crate::ring::Token;
+use bytes::Bytes;
+use picows_uring_proto::{ApiMisuse, CloseCode, CloseFrame, FrameHead, MsgType};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use thiserror::Error;
+
+/// A connection, as another thread sees it. Cheap to clone; made by
+/// [`Transport::remote`](crate::Transport::remote).
+///
+/// Payloads go by reference: a [`Bytes`] is not copied on its way to the worker, nor, on the
+/// server's side, on its way to the kernel.
+///
+/// ```
+/// use picows_uring::{MsgType, RemoteTransport};
+///
+/// fn tick_every_second(remote: RemoteTransport) {
+///     std::thread::spawn(move || {
+///         while remote.send(MsgType::Text, "tick").is_ok() {
+///             std::thread::sleep(std::time::Duration::from_secs(1));
+///         }
+///     });
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RemoteTransport {
+    mailbox: Arc<Mailbox>,
+    token: Token,
+    state: Arc<RemoteState>,
+}
+
+/// The connection is over, or its worker is: nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// The connection has ended.
+    #[error("the connection has ended: make another one")]
+    Disconnected,
+    /// The frame would break RFC 6455.
+    #[error(transparent)]
+    Misuse(#[from] ApiMisuse),
+}
+
+/// What handles in other threads know of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct RemoteState {
+    is_ended: AtomicBool,
+}
+
+impl RemoteState {
+    pub(crate) fn end(&self) {
+        self.is_ended.store(true, Ordering::Release);
+    }
+}
+
+/// What a handle asks the worker to do with a connection.
+#[derive(Debug)]
+pub(crate) enum RemoteAction {
+    Send(FrameHead, Bytes),
+    Close(CloseFrame),
+    Disconnect,
+    Abort,
+}
+
+impl RemoteTransport {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, token: Token, state: Arc<RemoteState>) -> Self {
+        Self { mailbox, token, state }
+    }
+
+    /// Sends a message of one frame. What becomes of it after it is queued is not told: use
+    /// [`is_disconnected`](Self::is_disconnected) and the listener's `pause_writing`.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended, or the frame would break RFC 6455.
+    pub fn send(&self, msg_type: MsgType, payload: impl Into<Bytes>) -> Result<(), RemoteError> {
+        self.send_frame(FrameHead::new(msg_type), payload)
+    }
+
+    /// [`send`](Self::send), with FIN and RSV bits of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// See [`send`](Self::send).
+    pub fn send_frame(
+        &self,
+        head: FrameHead,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), RemoteError> {
+        let payload = payload.into();
+        if head.msg_type == MsgType::Close {
+            return Err(ApiMisuse::CloseThroughSend.into());
+        }
+        head.check(payload.len())?;
+        self.post(RemoteAction::Send(head, payload))
+    }
+
+    /// Sends CLOSE; see [`Transport::send_close`](crate::Transport::send_close).
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    pub fn send_close(
+        &self,
+        code: impl Into<Option<CloseCode>>,
+        reason: &str,
+    ) -> Result<(), RemoteError> {
+        let frame = code.into().map_or_else(CloseFrame::empty, |it| CloseFrame::new(it, reason));
+        self.post(RemoteAction::Close(frame))
+    }
+
+    /// Ends the connection once everything queued is sent; see
+    /// [`Transport::disconnect`](crate::Transport::disconnect).
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    pub fn disconnect(&self) -> Result<(), RemoteError> {
+        self.post(RemoteAction::Disconnect)
+    }
+
+    /// Ends the connection at once; see [`Transport::abort`](crate::Transport::abort).
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    pub fn abort(&self) -> Result<(), RemoteError> {
+        self.post(RemoteAction::Abort)
+    }
+
+    /// Whether the connection has ended. It may end right after this was asked.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        self.state.is_ended.load(Ordering::Acquire)
+    }
+
+    fn post(&self, action: RemoteAction) -> Result<(), RemoteError> {
+        if self.is_disconnected() {
+            return Err(RemoteError::Disconnected);
+        }
+        self.mailbox.post(Letter::Remote(self.token, action));
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! A loop for clients: tasks, and a worker for their connections, on the calling thread.
+//!
+//! Servers make loops of their own; a client program calls [`run`].
+
+use crate::config::Config;
+use crate::counters::{Counters, Stats};
+use crate::error::Error;
+use crate::host::{self, BusyPoll, Loop};
+use crate::mailbox::{Letter, Mailbox};
+use crate::ring::kernel::{KernelRing, Waiting};
+use crate::server::{Factory, Gauge, Upgrade};
+use crate::session::Shared;
+use crate::worker::Worker;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use thiserror::Error as ThisError;
+
+/// Runs `future` on a loop of this thread, in which connections can be made; any number of them.
+/// When it ends, connections that are still open are closed with 1001.
+///
+/// # Errors
+///
+/// When io_uring is not there or forbidden. The text names the cause and the cure.
+///
+/// ```no_run
+/// use picows_uring::{Connect, EchoListener};
+///
+/// picows_uring::run(async {
+///     let transport = Connect::new("ws://127.0.0.1:9001/").connect(EchoListener).await?;
+///     transport.wait_disconnected().await?;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })?
+/// # ; Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn run<F: Future>(future: F) -> Result<F::Output, Error> {
+    Runtime::builder().build()?.block_on(future)
+}
+
+/// A loop on this thread, with a worker for client connections.
+pub struct Runtime {
+    event_loop: Loop,
+    worker: Worker<KernelRing>,
+    busy_poll: BusyPoll,
+    drain_timeout: Duration,
+}
+
+/// Settings of a [`Runtime`].
+#[derive(Clone, Debug)]
+#[must_use = "there is no loop before `build`"]
+pub struct RuntimeBuilder {
+    busy_poll: Duration,
+    drain_timeout: Duration,
+}
+
+impl Runtime {
+    /// Begins to describe a loop.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use picows_uring::Runtime;
+    ///
+    /// let runtime = Runtime::builder().busy_poll(Duration::from_micros(50)).build()?;
+    /// assert_eq!(runtime.block_on(async { 6 * 7 })?, 42);
+    /// # Ok::<(), picows_uring::Error>(())
+    /// ```
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder { busy_poll: Duration::ZERO, drain_timeout: DRAIN_TIMEOUT }
+    }
+
+    /// Runs `future` to its end, then closes the connections that are left with 1001, and returns
+    /// what it came to.
+    ///
+    /// # Errors
+    ///
+    /// When the ring was lost meanwhile.
+    pub fn block_on<F: Future>(self, future: F) -> Result<F::Output, Error> {
+        let Self { event_loop, worker, busy_poll, drain_timeout } = self;
+        let mailbox = Arc::clone(&worker.shared.mailbox);
+        event_loop.block_on(async move {
+            let driver = host::spawn(host::drive(worker, busy_poll));
+            // Lets the worker make itself known before the future wants to connect.
+            tokio::task::yield_now().await;
+            let output = future.await;
+            mailbox.post(Letter::Stop { drain: drain_timeout });
+            let failed = |fault: String| Error::Worker { worker: 0, fault };
+            match driver.await {
+                Ok(Ok(())) => Ok(output),
+                Ok(Err(error)) => Err(failed(error.to_string())),
+                Err(error) => Err(failed(error.to_string())),
+            }
+        })
+    }
+
+    /// What the connections of this loop have done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.worker.shared.counters.read()
+    }
+}
+
+impl RuntimeBuilder {
+    /// How long the loop spins on its ring after the last activity before it sleeps; tasks and
+    /// timers are served meanwhile. It cuts a round trip to a fraction and costs a whole core.
+    /// [`Duration::MAX`] spins always. Default: zero, never.
+    pub fn busy_poll(mut self, duration: Duration) -> Self {
+        self.busy_poll = duration;
+        self
+    }
+
+    /// How long connections that are left at the end have for their close handshake. Default: 1 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Makes the loop.
+    ///
+    /// # Errors
+    ///
+    /// When io_uring is not there or forbidden. The text names the cause and the cure.
+    pub fn build(self) -> Result<Runtime, Error> {
+        let ring = KernelRing::new(Waiting::Hosted).map_err(|it| Error::Ring(it.to_string()))?;
+        let event_loop = Loop::new().map_err(|it| Error::Ring(it.to_string()))?;
+        let mailbox = Arc::new(Mailbox::new(ring.event()));
+        let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
+        // Nothing is accepted, so this is never asked.
+        let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));
+        let worker = Worker::new(ring, shared, factory, Arc::<Gauge>::default(), Vec::new());
+        let busy_poll = BusyPoll(self.busy_poll);
+        Ok(Runtime { event_loop, worker, busy_poll, drain_timeout: self.drain_timeout })
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("busy_poll", &self.busy_poll.0).finish_non_exhaustive()
+    }
+}
+
+/// Starts a task beside the connections of this thread: in [`run`], in
+/// [`Runtime::block_on`](Runtime::block_on), or from a callback of a listener, unless its worker is
+/// dedicated.
+///
+/// The task may use anything that runs on tokio. It shares the thread with the data path: while it
+/// computes, no connection is served.
+///
+/// # Errors
+///
+/// When no loop runs on this thread.
+///
+/// ```
+/// picows_uring::run(async {
+///     let task = picows_uring::spawn(async { 6 * 7 })?;
+///     assert_eq!(task.await?, 42);
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn spawn<F: Future + 'static>(future: F) -> Result<Task<F::Output>, SpawnError> {
+    if host::current().is_none() {
+        return Err(SpawnError);
+    }
+    Ok(Task { handle: host::spawn(future) })
+}
+
+/// No loop runs on this thread, so there is nothing to run a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+#[error(
+    "no loop runs on this thread to run a task: call it inside picows_uring::run, or from a \
+     callback of a worker that is hosted; a dedicated worker runs no tasks"
+)]
+pub struct SpawnError;
+
+/// A task that was started with [`spawn`]. Awaited, it yields what the task came to; dropped, the
+/// task goes on.
+#[derive(Debug)]
+pub struct Task<T> {
+    handle: tokio::task::JoinHandle<T>,
+}
+
+/// A task panicked or was aborted.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("the task did not finish: {0}")]
+pub struct TaskFailed(String);
+
+impl<T> Task<T> {
+    /// Ends the task at its next await.
+    pub fn abort(&self) {
+        self.handle.abort();
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, TaskFailed>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = Pin::new(&mut self.handle).poll(context);
+        polled.map_err(|error| TaskFailed(error.to_string()))
+    }
+}
+
+/// Long enough for a close handshake across the world, and short enough for somebody who waits for
+/// a program to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

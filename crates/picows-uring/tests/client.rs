@@ -1,0 +1,168 @@
+//! The client against our own server, on a real ring.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+use picows_uring::{
+    CloseCode, Connect, ConnectFault, EchoListener, Frame, Listener, ListenerResult, MsgType,
+    Runtime, Server, ServerHandle, Transport, Upgrade,
+};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+fn echo_server() -> (ServerHandle, String) {
+    let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+    let server = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
+    let url = server.addresses()[0].to_string();
+    (server, url)
+}
+
+/// Sends a number of messages, one after the other, and checks each echo.
+struct Rounds {
+    payload: Vec<u8>,
+    left: usize,
+}
+
+impl Listener for Rounds {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        transport.send(MsgType::Binary, &self.payload);
+        Ok(())
+    }
+
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        if frame.msg_type() == MsgType::Close {
+            return Ok(());
+        }
+        assert_eq!(frame.payload(), self.payload);
+        self.left -= 1;
+        if self.left == 0 {
+            transport.send_close(CloseCode::NORMAL, "done");
+        } else {
+            transport.send(MsgType::Binary, &self.payload);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn echoes_every_size_and_closes_cleanly() {
+    let (server, url) = echo_server();
+    for size in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20, 8 << 20] {
+        let url = url.clone();
+        picows_uring::run(async move {
+            let payload: Vec<u8> = (0..size).map(|index: usize| (index % 251) as u8).collect();
+            let listener = Rc::new(RefCell::new(Rounds { payload, left: 3 }));
+            let transport = Connect::new(url).connect(Rc::clone(&listener)).await.unwrap();
+            transport.wait_disconnected().await.unwrap();
+            assert_eq!(listener.borrow().left, 0);
+            let close = transport.close_handshake();
+            assert!(close.is_complete() && !close.received_first);
+            assert!(transport.is_client_side());
+        })
+        .unwrap();
+    }
+    let stats = server.stop().unwrap();
+    assert_eq!((stats.upgraded, stats.protocol_errors), (9, 0));
+}
+
+#[test]
+fn spins_and_echoes() {
+    let (server, url) = echo_server();
+    let runtime = Runtime::builder().busy_poll(Duration::MAX).build().unwrap();
+    runtime
+        .block_on(async move {
+            let listener = Rounds { payload: vec![7; 256], left: 500 };
+            let transport = Connect::new(url).connect(listener).await.unwrap();
+            // Timers of tokio are served while the worker spins.
+            tokio_timer().await;
+            transport.wait_disconnected().await.unwrap();
+        })
+        .unwrap();
+    server.stop().unwrap();
+}
+
+async fn tokio_timer() {
+    let task = picows_uring::spawn(async { 1 }).unwrap();
+    assert_eq!(task.await, Ok(1));
+}
+
+#[test]
+fn a_dedicated_server_echoes_and_runs_no_tasks() {
+    let builder = Server::builder().listen("127.0.0.1:0").workers(1).dedicated(true);
+    let server = builder
+        .start(|_| {
+            assert!(picows_uring::spawn(async {}).is_err());
+            Upgrade::accept(EchoListener)
+        })
+        .unwrap();
+    let url = server.addresses()[0].to_string();
+    picows_uring::run(async move {
+        let listener = Rounds { payload: vec![7; 256], left: 100 };
+        let transport = Connect::new(url).connect(listener).await.unwrap();
+        transport.wait_disconnected().await.unwrap();
+    })
+    .unwrap();
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_remote_handle_sends_from_another_thread_until_the_end() {
+    let (server, url) = echo_server();
+    struct Count(std::sync::mpsc::Sender<String>);
+    impl Listener for Count {
+        fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
+            if frame.msg_type() == MsgType::Text {
+                self.0.send(frame.text()?.to_owned())?;
+            }
+            Ok(())
+        }
+    }
+    picows_uring::run(async move {
+        let (echoes, echoed) = std::sync::mpsc::channel();
+        let transport = Connect::new(url).connect(Count(echoes)).await.unwrap();
+        let remote = transport.remote();
+        let thread = std::thread::spawn(move || {
+            for number in 0..1000 {
+                remote.send(MsgType::Text, number.to_string()).unwrap();
+            }
+            for number in 0..1000 {
+                assert_eq!(echoed.recv().unwrap(), number.to_string());
+            }
+            remote.send_close(CloseCode::NORMAL, "").unwrap();
+            while !remote.is_disconnected() {
+                std::thread::yield_now();
+            }
+            assert!(remote.send(MsgType::Text, "late").is_err());
+        });
+        transport.wait_disconnected().await.unwrap();
+        thread.join().unwrap();
+    })
+    .unwrap();
+    server.stop().unwrap();
+}
+
+#[test]
+fn faults_name_what_happened_and_what_to_try() {
+    let free_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let fault = |url: String| {
+        picows_uring::run(async move { Connect::new(url).connect(EchoListener).await.unwrap_err() })
+            .unwrap()
+    };
+    let error = fault(format!("ws://{free_port}/"));
+    assert!(matches!(error.fault(), ConnectFault::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("nobody listens there"), "{error}");
+    assert!(error.is_transient());
+    assert!(matches!(fault("wss://localhost/".into()).fault(), ConnectFault::TlsUnsupported));
+}
+
+#[test]
+fn without_a_loop_connecting_says_so() {
+    let connecting = std::pin::pin!(Connect::new("ws://127.0.0.1:1/").connect(EchoListener));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match Future::poll(connecting, &mut context) {
+        std::task::Poll::Ready(Err(error)) => {
+            assert!(matches!(error.fault(), ConnectFault::NoRuntime));
+        }
+        other => panic!("{other:?}"),
+    }
+}
