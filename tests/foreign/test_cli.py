@@ -31,6 +31,7 @@ def has_ipv6():
         ("--max-connections", "lots"),
         ("--handshake-timeout", "soon"),
         ("--handshake-timeout", "5parsecs"),
+        ("--drain-timeout", "later"),
         ("--stats", "often"),
         ("--no-such-flag", "x"),
     ],
@@ -52,6 +53,7 @@ def test_help_names_every_flag():
         "--max-frame-size",
         "--max-connections",
         "--handshake-timeout",
+        "--drain-timeout",
         "--stats",
     ):
         assert flag in done.stdout
@@ -124,6 +126,19 @@ def test_a_client_that_ignores_the_close_does_not_keep_it_from_ending(start_serv
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
         peer.expect_close(1001)
+
+
+def test_the_drain_timeout_bounds_the_wait_for_clients(start_server):
+    """With a timeout longer than the test's patience it waits for the answer, and no longer."""
+    server = start_server("--drain-timeout", "1h")
+    with Peer(server.endpoint) as peer:
+        peer.upgrade()
+        server.signal(signal.SIGTERM)
+        peer.expect_close(1001)
+        assert server.is_running(), "the client has not answered yet"
+        peer.send_frame(CLOSE, close_payload(1001))
+        peer.expect_end()
+    assert server.wait() == 0
 
 
 def test_an_unfinished_handshake_does_not_keep_it_from_ending(start_server):

@@ -1,6 +1,7 @@
 """RFC 6455, broken on purpose: every fault gets its close code from the real server."""
 
 import struct
+import threading
 
 import pytest
 from wire import (
@@ -157,15 +158,12 @@ def test_frames_before_a_close_are_echoed_before_it(peer):
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 4095, 4096, 16384, 65535, 65536, MIB, 8 * MIB, FRAME_BYTES_MAX])
 def test_sizes(peer, size):
-    # In a thread of its own the sender does not wait for a server that wants to be read first.
-    payload = bytes(range(251)) * (size // 251 + 1)
-    payload = payload[:size]
+    payload = (bytes(range(251)) * (size // 251 + 1))[:size]
     exchange_in_both_directions(peer, encode(BINARY, payload), [Frame(BINARY, payload)])
 
 
 def exchange_in_both_directions(peer, data, expected):
-    import threading
-
+    """Sends from a thread of its own, so that a server which wants to be read first can be."""
     sender = threading.Thread(target=peer.send, args=(data,), daemon=True)
     sender.start()
     for frame in expected:

@@ -54,8 +54,8 @@ def bytes_through(websocat, url, data, *flags):
 
 
 def test_lines_of_text(websocat, server):
-    lines = ["Hello", "", "two words", "grüße 👋 здравствуй", "x" * 125, "y" * 126, "z" * 4000]
-    lines = [line for line in lines if line]  # websocat takes an empty message for the end.
+    # None is empty: websocat takes an empty message for the end.
+    lines = ["Hello", "two words", "grüße 👋 здравствуй", "x" * 125, "y" * 126, "z" * 4000]
     assert lines_through(websocat, server.url, lines, "-t") == lines
 
 
