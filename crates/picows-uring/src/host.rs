@@ -5,7 +5,7 @@
 //! names tokio-uring; what that does on its own ring is not our concern.
 
 use crate::ring::Ring;
-use crate::ring::kernel::{KernelRing, RingEvent};
+use crate::ring::kernel::{KernelRing, RingEvent, StartError};
 use crate::session::Shared;
 use crate::worker::{Turn, Worker};
 use std::cell::RefCell;
@@ -51,7 +51,10 @@ impl Drop for Hosting {
 pub(crate) struct Loop(tokio_uring::Runtime);
 
 impl Loop {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// # Errors
+    ///
+    /// When there is too little of something: the loop has a ring of its own.
+    pub(crate) fn new() -> Result<Self, StartError> {
         let mut builder = tokio_uring::builder();
         builder.entries(LOOP_ENTRIES);
         Ok(Self(tokio_uring::Runtime::new(&builder)?))
@@ -61,15 +64,6 @@ impl Loop {
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.0.block_on(future)
     }
-}
-
-/// Runs `worker` in a loop of its own on this thread until it is stopped.
-///
-/// # Errors
-///
-/// When the loop cannot be set up, or the worker's ring is lost.
-pub(crate) fn run_hosted(worker: Worker<KernelRing>, busy_poll: BusyPoll) -> io::Result<()> {
-    Loop::new()?.block_on(drive(worker, busy_poll))
 }
 
 /// Drives `worker` in the loop of this thread until it is stopped.

@@ -8,10 +8,10 @@ use super::upgrade::Factory;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::Error;
-use crate::host::{self, BusyPoll};
+use crate::host::{self, BusyPoll, Loop};
 use crate::mailbox::Mailbox;
 use crate::ring::Socket;
-use crate::ring::kernel::{KernelRing, Waiting};
+use crate::ring::kernel::{KernelRing, StartError, Waiting};
 use crate::session::Shared;
 use crate::socket::{self, ListenOn, ListenOptions};
 use crate::worker::Worker;
@@ -83,15 +83,14 @@ pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
 
 /// The life of a worker's thread.
 fn work(recruit: Recruit, busy_poll: BusyPoll) -> io::Result<()> {
-    let waiting = recruit.waiting;
     let started = recruit.started.clone();
     match enlist(recruit) {
-        Ok(worker) => {
+        Ok((worker, event_loop)) => {
             let _ = started.send(Ok(Arc::clone(&worker.shared.mailbox)));
             drop(started);
-            match waiting {
-                Waiting::Hosted => host::run_hosted(worker, busy_poll),
-                Waiting::Dedicated => host::run_dedicated(worker, busy_poll),
+            match event_loop {
+                Some(event_loop) => event_loop.block_on(host::drive(worker, busy_poll)),
+                None => host::run_dedicated(worker, busy_poll),
             }
         }
         Err(error) => {
@@ -101,19 +100,27 @@ fn work(recruit: Recruit, busy_poll: BusyPoll) -> io::Result<()> {
     }
 }
 
-fn enlist(recruit: Recruit) -> Result<Worker<KernelRing>, Error> {
+/// Makes everything that can fail for want of something, so that it fails before the server is
+/// said to run.
+fn enlist(recruit: Recruit) -> Result<(Worker<KernelRing>, Option<Loop>), Error> {
     if let Some(core) = recruit.core {
         let mut set = CpuSet::new();
         set.set(core);
         sched_setaffinity(None, &set)
             .map_err(|errno| Error::Thread { worker: recruit.number, source: errno.into() })?;
     }
-    let ring = KernelRing::new(recruit.waiting).map_err(|error| Error::Ring(error.to_string()))?;
+    let failed = |error: StartError| Error::Ring(error.to_string());
+    let ring = KernelRing::new(recruit.waiting).map_err(failed)?;
+    let event_loop = match recruit.waiting {
+        Waiting::Hosted => Some(Loop::new().map_err(failed)?),
+        Waiting::Dedicated => None,
+    };
     let mailbox = Arc::new(Mailbox::new(ring.event()));
     let shared = Shared::new(recruit.config, recruit.counters, mailbox);
     let listeners =
         recruit.sockets.into_iter().map(|socket| Socket(socket.into_raw_fd())).collect();
-    Ok(Worker::new(ring, shared, recruit.factory, recruit.gauge, listeners))
+    let worker = Worker::new(ring, shared, recruit.factory, recruit.gauge, listeners);
+    Ok((worker, event_loop))
 }
 
 /// The cores that this process may use.
