@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 /// served. A second signal ends it at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Address to listen on: HOST:PORT (port 0 for any free one), [IPV6]:PORT or unix:PATH; may be
+    /// Address to listen on: HOST:PORT (port 0 for any free one; IPv6 in brackets) or unix:PATH; may be
     /// given several times
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
     listen: Vec<String>,

@@ -88,9 +88,11 @@ pub(crate) async fn drive(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -
                 while spin.lasts(&mut worker) {
                     tokio::task::yield_now().await;
                 }
+                worker.ring.set_signals(true);
                 if !worker_has_news(&mut worker) {
                     sleep(&worker, &event).await?;
                 }
+                worker.ring.set_signals(false);
             }
             Turn::Done => return Ok(()),
         }

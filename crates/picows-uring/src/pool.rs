@@ -9,6 +9,7 @@ use std::cell::RefCell;
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     buffers: RefCell<Vec<Vec<u8>>>,
+    large: RefCell<Vec<Vec<u8>>>,
     #[expect(clippy::vec_box, reason = "the box is what is passed around; the pool only holds it")]
     batches: RefCell<Vec<Box<SendBatch>>>,
     stashes: RefCell<Vec<Vec<u8>>>,
@@ -18,15 +19,31 @@ impl Pool {
     /// An empty buffer with room for at least `len` bytes.
     pub(crate) fn buffer(&self, len: usize) -> Vec<u8> {
         if len > BUFFER_BYTES {
-            return Vec::with_capacity(len);
+            return self.large_buffer(len);
         }
         self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
-    /// Takes a buffer back, if it is of the size that is kept.
+    /// A buffer for a large frame. Without the pool, the memory would go back to the system and
+    /// come again page by page with each frame: half of the cost of an echo of 100 kB.
+    fn large_buffer(&self, len: usize) -> Vec<u8> {
+        let mut large = self.large.borrow_mut();
+        match large.iter().rposition(|buffer| buffer.capacity() >= len) {
+            Some(index) => large.swap_remove(index),
+            None if len <= LARGE_BYTES_MAX => Vec::with_capacity(len.next_power_of_two()),
+            None => Vec::with_capacity(len),
+        }
+    }
+
+    /// Takes a buffer back, if it is of a size that is kept.
     pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
-        let mut buffers = self.buffers.borrow_mut();
-        if buffer.capacity() == BUFFER_BYTES && buffers.len() < BUFFERS_MAX {
+        let (pool, count_max) = match buffer.capacity() {
+            BUFFER_BYTES => (&self.buffers, BUFFERS_MAX),
+            LARGE_BYTES_MIN..=LARGE_BYTES_MAX => (&self.large, LARGE_MAX),
+            _ => return,
+        };
+        let mut buffers = pool.borrow_mut();
+        if buffers.len() < count_max {
             buffer.clear();
             buffers.push(buffer);
         }
@@ -65,6 +82,10 @@ impl Pool {
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Buffers that are kept: 4 MiB for each worker at the most.
 const BUFFERS_MAX: usize = 256;
+/// Large buffers that are kept: 16 MiB for each worker at the most.
+const LARGE_MAX: usize = 8;
+const LARGE_BYTES_MIN: usize = BUFFER_BYTES + 1;
+const LARGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 const BATCHES_MAX: usize = 1024;
 /// Stashes are as large as the frames that were cut: at most 8 MiB are kept for each worker.
 const STASHES_MAX: usize = 4;
@@ -83,11 +104,24 @@ mod tests {
         buffer.push(1);
         let address = buffer.as_ptr();
         pool.put_buffer(buffer);
-        pool.put_buffer(Vec::with_capacity(BUFFER_BYTES + 1));
         pool.put_buffer(Vec::new());
         let again = pool.buffer(BUFFER_BYTES);
         assert!(again.is_empty() && again.as_ptr() == address);
         assert_eq!(pool.buffers.borrow().len(), 0);
+    }
+
+    #[test]
+    fn large_buffers_are_used_again_if_they_are_large_enough() {
+        let pool = Pool::default();
+        let buffer = pool.buffer(100_000);
+        let address = buffer.as_ptr();
+        pool.put_buffer(buffer);
+        let larger = pool.buffer(200_000);
+        assert_ne!(larger.as_ptr(), address);
+        let again = pool.buffer(90_000);
+        assert_eq!(again.as_ptr(), address);
+        pool.put_buffer(Vec::with_capacity(LARGE_BYTES_MAX + 1));
+        assert_eq!(pool.large.borrow().len(), 0);
         assert!(pool.buffer(BUFFER_BYTES + 1).capacity() > BUFFER_BYTES);
     }
 }

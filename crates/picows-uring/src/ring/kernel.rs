@@ -18,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 pub(crate) use event::RingEvent;
@@ -88,6 +89,24 @@ impl KernelRing {
     /// How often the ring was entered: one system call each.
     pub(crate) fn enters(&self) -> u64 {
         self.enters
+    }
+
+    /// Has the kernel signal completions through the eventfd, or not: while the owner is awake it
+    /// looks by itself, and a signal would only wake its loop once more for nothing.
+    ///
+    /// After switching them on, look for work once more: what came before was not signalled.
+    pub(crate) fn set_signals(&mut self, on: bool) {
+        // Only where the kernel's flag of deferred work and its look at ours are ordered by the
+        // processor: the kernel itself does not ask for it.
+        if cfg!(target_arch = "x86_64") {
+            let completions = self.ring.completion();
+            if on {
+                completions.enable_eventfd();
+            } else {
+                completions.disable_eventfd();
+            }
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// Sleeps until there is a completion, or the eventfd is signalled.
