@@ -211,8 +211,12 @@ impl Connection {
                     Ok(())
                 });
             }
-        } else if buffered > config.high_watermark {
+        } else if session.owes_pause.take() || buffered > config.high_watermark {
             session.is_paused.set(true);
+            if buffered <= config.low_watermark {
+                // What was counted has left since: `resume_writing` comes right after.
+                session.touch();
+            }
             self.call("pause_writing", |listener, transport| {
                 listener.pause_writing(transport);
                 Ok(())
@@ -244,7 +248,13 @@ impl Connection {
             listener.on_disconnected(transport);
             Ok(())
         });
-        let listener = self.listener.take();
+        if let Some(listener) = self.listener.take() {
+            self.drop_listener(listener);
+        }
+    }
+
+    /// Lets a listener go, which may panic once more.
+    fn drop_listener(&self, listener: Box<dyn Listener>) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(listener))) {
             self.listener_failed("drop", panic_error(panic));
         }
@@ -267,7 +277,7 @@ impl Connection {
     }
 
     #[cold]
-    fn listener_failed(&mut self, callback: &'static str, error: ListenerError) {
+    fn listener_failed(&self, callback: &'static str, error: ListenerError) {
         let session = self.session();
         let shared = &session.shared;
         tracing::error!(peer = ?session.peer, callback, %error, "listener failed");

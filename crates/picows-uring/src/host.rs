@@ -13,7 +13,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use tokio_uring::spawn;
 
@@ -84,6 +84,7 @@ pub(crate) async fn drive(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -
                 }
             }
             Turn::Idle => {
+                worker.shared.idle_since.set(Some(Instant::now()));
                 let mut spin = Spin::begin(&worker, busy_poll);
                 while spin.lasts(&mut worker) {
                     tokio::task::yield_now().await;

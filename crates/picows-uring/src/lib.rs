@@ -38,6 +38,8 @@ mod ring;
 mod runtime;
 mod server;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod socket;
 mod transport;
 mod worker;

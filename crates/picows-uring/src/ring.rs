@@ -5,6 +5,8 @@
 
 mod batch;
 pub(crate) mod kernel;
+#[cfg(test)]
+pub(crate) mod sim;
 mod token;
 
 pub(crate) use batch::{Segment, SendBatch};

@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 /// What all connections of a worker share.
 #[derive(Debug)]
@@ -29,8 +30,10 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) pool: Pool,
-    /// The time of the current turn.
+    /// The time of the current turn, or of the last one.
     pub(crate) now: Cell<Tick>,
+    /// When the last turn was over, while the worker waits for the next.
+    pub(crate) idle_since: Cell<Option<Instant>>,
     /// Connections that want to be looked at before the turn ends.
     pub(crate) dirty: RefCell<Vec<Token>>,
     /// Masks frames of clients, and makes the nonces of their handshakes.
@@ -53,6 +56,7 @@ impl Shared {
             mailbox,
             pool: Pool::default(),
             now: Cell::new(Tick::ZERO),
+            idle_since: Cell::new(None),
             dirty: RefCell::default(),
             keys: RefCell::default(),
             recruits: RefCell::default(),
@@ -62,6 +66,14 @@ impl Shared {
 }
 
 impl Shared {
+    /// The time, also for a task that runs while the worker waits.
+    pub(crate) fn now(&self) -> Tick {
+        match self.idle_since.get() {
+            Some(since) => self.now.get() + since.elapsed(),
+            None => self.now.get(),
+        }
+    }
+
     /// Has the worker take its turn, if it waits.
     pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
@@ -93,6 +105,8 @@ pub(crate) struct Session {
     pub(crate) is_client: bool,
     /// The listener was told to pause.
     pub(crate) is_paused: Cell<bool>,
+    /// A sender was told that `pause_writing` follows.
+    pub(crate) owes_pause: Cell<bool>,
     /// No callback will follow.
     pub(crate) is_disconnected: Cell<bool>,
     pub(crate) peer: Option<SocketAddr>,
@@ -129,6 +143,7 @@ impl Session {
             is_dirty: Cell::new(false),
             is_client: role == Role::Client,
             is_paused: Cell::new(false),
+            owes_pause: Cell::new(false),
             is_disconnected: Cell::new(false),
             peer,
             request: OnceCell::new(),
@@ -236,7 +251,13 @@ impl Session {
         append(self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
         self.shared.counters.frames_sent.increment();
         self.touch();
-        if buffered > config.high_watermark { SendStatus::Congested } else { SendStatus::Queued }
+        if buffered <= config.high_watermark {
+            return SendStatus::Queued;
+        }
+        if !self.is_paused.get() {
+            self.owes_pause.set(true);
+        }
+        SendStatus::Congested
     }
 
     #[cold]
@@ -250,7 +271,7 @@ impl Session {
                 let limit = self.config.queue_bytes_max;
                 tracing::warn!(peer = ?self.peer, limit, "send queue full: closing");
                 self.set_cause(DisconnectCause::QueueFull);
-                let (rules, now) = (&self.config.conversation, self.shared.now.get());
+                let (rules, now) = (&self.config.conversation, self.shared.now());
                 let code = picows_uring_proto::CloseCode::POLICY_VIOLATION;
                 let close =
                     self.conversation.borrow_mut().fail(rules, now, code, "send queue full");

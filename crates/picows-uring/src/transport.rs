@@ -216,7 +216,7 @@ impl Transport {
 
     pub(crate) fn send_close_frame(&self, frame: CloseFrame) -> SendStatus {
         let shared = &self.session.shared;
-        let (rules, now) = (&self.session.config.conversation, shared.now.get());
+        let (rules, now) = (&self.session.config.conversation, shared.now());
         if !self.session.conversation.borrow_mut().send_close(rules, now, frame.clone()) {
             return SendStatus::Closed;
         }
@@ -229,7 +229,7 @@ impl Transport {
     /// close timeout. May be called any number of times.
     pub fn disconnect(&self) {
         let shared = &self.session.shared;
-        let (rules, now) = (&self.session.config.conversation, shared.now.get());
+        let (rules, now) = (&self.session.config.conversation, shared.now());
         self.session.set_cause(DisconnectCause::Application);
         self.session.conversation.borrow_mut().finish(rules, now);
         self.session.touch();

@@ -90,10 +90,13 @@ impl<R: Ring> Worker<R> {
     /// When the ring is lost.
     pub(crate) fn turn(&mut self) -> io::Result<Turn> {
         self.shared.counters.turns.increment();
-        self.read_mail();
-        self.enlist();
         self.ring.poll(COMPLETIONS_PER_TURN, &mut self.completions)?;
         self.shared.now.set(tick(self.ring.now()));
+        self.shared.idle_since.set(None);
+        // Behind the clock: what they set in motion has deadlines, and the turn before may be long
+        // ago.
+        self.read_mail();
+        self.enlist();
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.handle(completion);

@@ -60,6 +60,7 @@ impl Connection {
                     Err(error) => {
                         tracing::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
                         self.respond(&error.into());
+                        self.drop_listener(listener);
                     }
                 }
             }
@@ -84,7 +85,8 @@ impl Connection {
         if let Some(name) = &subprotocol
             && let Err(misuse) = check_subprotocol(&request, name)
         {
-            return self.factory_failed(&misuse.into());
+            self.factory_failed(&misuse.into());
+            return self.drop_listener(listener);
         }
         let session = self.session();
         session.queue_raw(HEAD_BYTES_USUAL, |out| {

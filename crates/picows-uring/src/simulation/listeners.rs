@@ -1,0 +1,270 @@
+//! The applications that a simulation serves, and the watch on the order of their callbacks.
+
+use super::journal::{self, Seen};
+use crate::listener::{Listener, ListenerError, ListenerResult};
+use crate::ring::sim::Random;
+use crate::server::{Factory, Upgrade};
+use crate::transport::{SendStatus, Transport};
+use bytes::Bytes;
+use picows_uring_proto::{
+    CloseCode, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, MsgType, UpgradeRequest, UpgradeResponse,
+};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+/// A listener that is watched.
+struct Watched {
+    id: u32,
+    app: App,
+    random: Random,
+    panics_at: Option<&'static str>,
+}
+
+enum App {
+    /// Sends back what arrives.
+    Echo,
+    /// Sends what arrives to everybody else.
+    Room,
+    /// Sends so many frames, as fast as it may, and says goodbye.
+    Push { left: usize },
+    /// Does what it is told to.
+    Obey,
+    /// Nothing.
+    Mute,
+}
+
+/// A factory of all of them, by path.
+pub(super) fn factory() -> Arc<Factory> {
+    Arc::new(|request: &UpgradeRequest| {
+        let id = argument(request, "id").and_then(|id| id.parse().ok()).unwrap_or(u32::MAX);
+        let mut random = Random::new(journal::with(|journal| journal.seed) ^ u64::from(id));
+        let app = match request.path() {
+            "/echo" => App::Echo,
+            "/room" => App::Room,
+            "/push" => App::Push { left: random.between(1, 60) },
+            "/obey" => App::Obey,
+            "/mute" => App::Mute,
+            "/healthz" => return Ok(Upgrade::respond(UpgradeResponse::ok())),
+            "/error" => {
+                journal::with(|journal| journal.errors += 1);
+                return Err("the factory fails".into());
+            }
+            "/panic" => {
+                journal::with(|journal| journal.errors += 1);
+                resume_unwind(Box::new("the factory panics"))
+            }
+            _ => return Ok(Upgrade::not_found()),
+        };
+        let panics_at = PLACES.into_iter().find(|place| argument(request, "at") == Some(*place));
+        Ok(Upgrade::accept(Watched { id, app, random, panics_at }))
+    })
+}
+
+/// Where a listener can be told to panic.
+pub(super) const PLACES: [&str; 5] = ["connected", "disconnected", "pause", "resume", "drop"];
+
+fn argument<'a>(request: &'a UpgradeRequest, name: &str) -> Option<&'a str> {
+    let mut pairs = request.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+}
+
+impl Watched {
+    fn demand(&self, is_kept: bool, what: &str) {
+        journal::with(|journal| journal.demand(self.id, is_kept, what));
+    }
+
+    /// Panics, without the noise of the panic hook, if it was told to do so here.
+    fn pass(&mut self, place: &str) {
+        if self.panics_at == Some(place) {
+            journal::with(|journal| {
+                journal.errors += 1;
+                journal.record(self.id).is_ended_by_us = true;
+            });
+            resume_unwind(Box::new("as it was told"));
+        }
+    }
+
+    fn push(&mut self, transport: &Transport) {
+        let App::Push { left } = &mut self.app else { return };
+        while *left > 0 {
+            let most = self.random.pick(&[0, 125, 1500, 20_000, 70_000]);
+            let payload = vec![*left as u8; self.random.between(0, most)];
+            *left -= 1;
+            let head = FrameHead::new(MsgType::Binary);
+            match say(&mut self.random, self.id, transport, head, &payload) {
+                SendStatus::Queued => {}
+                SendStatus::Congested => return,
+                _ => break,
+            }
+        }
+        transport.send_close(CloseCode::NORMAL, "that was all");
+    }
+
+    fn obey(&mut self, transport: &Transport, command: &str) -> ListenerResult {
+        let is_end = command != "others" && command != "stay";
+        journal::with(|journal| {
+            journal.record(self.id).is_ended_by_us |= is_end;
+            journal.errors += u64::from(matches!(command, "panic" | "error" | "refuse"));
+        });
+        match command {
+            "panic" => resume_unwind(Box::new(String::from("as it was told"))),
+            "error" => return Err("as it was told".into()),
+            "refuse" => {
+                let code = CloseCode::new(4000).expect("it is in the private range");
+                return Err(ListenerError::close(code, "as it was told"));
+            }
+            "abort" => transport.abort(),
+            "disconnect" => transport.disconnect(),
+            "close" => {
+                transport.send_close(CloseCode::NORMAL, "as it was told");
+                let late = transport.send_text("too late");
+                self.demand(late == SendStatus::Closed, "a frame after CLOSE was not refused");
+            }
+            "others" => end_another(&mut self.random, self.id),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Ends a connection in the room, from wherever this is called.
+pub(super) fn end_another(random: &mut Random, not: u32) {
+    let others: Vec<_> = journal::with(|journal| {
+        let others = journal.room.iter().filter(|(id, _)| **id != not);
+        others.map(|(id, transport)| (*id, transport.clone())).collect()
+    });
+    if others.is_empty() {
+        return;
+    }
+    let (id, transport) = &others[random.below(others.len())];
+    journal::with(|journal| journal.record(*id).is_ended_by_us = true);
+    match random.below(3) {
+        0 => transport.abort(),
+        1 => transport.disconnect(),
+        _ => drop(transport.send_close(CloseCode::POLICY_VIOLATION, "by another")),
+    }
+}
+
+/// Sends in one of the ways that there are, and writes it down.
+pub(super) fn say(
+    random: &mut Random,
+    id: u32,
+    transport: &Transport,
+    head: FrameHead,
+    payload: &[u8],
+) -> SendStatus {
+    let status = match random.below(3) {
+        0 => transport.send_frame(head, payload),
+        1 => transport.send_bytes(head, &Bytes::copy_from_slice(payload)),
+        _ => {
+            let start = FRAME_HEADER_BYTES_MAX + random.below(8);
+            let mut buffer = vec![0xEE; start];
+            buffer.extend_from_slice(payload);
+            transport.send_headroom(head, buffer, start)
+        }
+    };
+    journal::with(|journal| {
+        journal.demand(id, !matches!(status, SendStatus::Refused(_)), "a send was refused");
+        let record = journal.record(id);
+        if status.is_queued() {
+            record.sent.push(Seen::new(head.msg_type, head.fin, payload));
+        }
+        record.dropped += u32::from(status == SendStatus::Dropped);
+        record.awaits_pause |= status == SendStatus::Congested && !record.is_paused;
+    });
+    status
+}
+
+impl Listener for Watched {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        journal::with(|journal| {
+            let record = journal.record(self.id);
+            record.connected += 1;
+            let is_first = record.connected == 1 && record.disconnected == 0;
+            journal.demand(self.id, is_first, "on_connected out of turn");
+            if matches!(self.app, App::Room | App::Obey) {
+                journal.room.insert(self.id, transport.clone());
+            }
+        });
+        self.demand(transport.is_open(), "connected and not open");
+        self.pass("connected");
+        self.push(transport);
+        Ok(())
+    }
+
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        journal::with(|journal| {
+            let record = journal.record(self.id);
+            let is_live = record.connected == 1 && record.disconnected == 0;
+            journal.demand(self.id, is_live, "on_frame out of turn");
+        });
+        let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin());
+        let payload = frame.payload();
+        match (&self.app, frame.msg_type()) {
+            (_, MsgType::Close | MsgType::Ping | MsgType::Pong) => {}
+            (App::Echo, _) => {
+                say(&mut self.random, self.id, transport, head, payload);
+            }
+            (App::Room, _) => {
+                let others = journal::with(|journal| journal.room.clone());
+                for (id, other) in others.iter().filter(|(id, _)| **id != self.id) {
+                    say(&mut self.random, *id, other, head, payload);
+                }
+            }
+            (App::Obey, MsgType::Text) => match frame.text() {
+                Ok(command) => self.obey(transport, command)?,
+                Err(_) => self.demand(false, "a command is no text"),
+            },
+            (App::Push { .. } | App::Obey | App::Mute, _) => {}
+        }
+        Ok(())
+    }
+
+    fn on_disconnected(&mut self, transport: &Transport) {
+        journal::with(|journal| {
+            journal.room.remove(&self.id);
+            let record = journal.record(self.id);
+            record.disconnected += 1;
+            record.awaits_pause = false;
+            let is_first = record.connected == 1 && record.disconnected == 1;
+            journal.demand(self.id, is_first, "on_disconnected out of turn");
+        });
+        let late = transport.send_text("too late");
+        self.demand(late == SendStatus::Closed, "a frame after the end was not refused");
+        self.demand(transport.is_disconnected(), "disconnected, and it does not know");
+        self.demand(transport.disconnect_cause().is_some(), "disconnected without a cause");
+        self.pass("disconnected");
+    }
+
+    fn pause_writing(&mut self, transport: &Transport) {
+        journal::with(|journal| {
+            let record = journal.record(self.id);
+            record.awaits_pause = false;
+            record.pauses += 1;
+            let was_paused = std::mem::replace(&mut record.is_paused, true);
+            let is_live = record.connected == 1 && record.disconnected == 0;
+            journal.demand(self.id, is_live && !was_paused, "pause_writing out of turn");
+        });
+        let _ = transport.buffered_amount();
+        self.pass("pause");
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) {
+        journal::with(|journal| {
+            let record = journal.record(self.id);
+            let was_paused = std::mem::replace(&mut record.is_paused, false);
+            let is_live = record.connected == 1 && record.disconnected == 0;
+            journal.demand(self.id, is_live && was_paused, "resume_writing out of turn");
+        });
+        self.pass("resume");
+        self.push(transport);
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.pass("drop");
+        }
+    }
+}
