@@ -1,5 +1,6 @@
 //! `picows echo`: the echo benchmark server.
 
+use crate::auto_ping::AutoPingArgs;
 use crate::{note, units};
 use picows_uring::{
     EchoListener, Server, ServerBuilder, ServerHandle, Stats, Upgrade, UpgradeRequest,
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
     drain_timeout: Duration,
 
+    #[command(flatten)]
+    auto_ping: AutoPingArgs,
+
     /// Print counters to standard error this often, such as 1 (seconds) or 500ms
     #[arg(long, value_name = "SECS", value_parser = units::positive_duration)]
     stats: Option<Duration>,
@@ -94,6 +98,7 @@ fn builder(args: &Args) -> ServerBuilder {
         .max_connections(args.max_connections.map(|count| count as usize))
         .handshake_timeout(args.handshake_timeout)
         .drain_timeout(args.drain_timeout)
+        .auto_ping(args.auto_ping.settings())
         .keep_request(false);
     for address in &args.listen {
         builder = builder.listen(address);

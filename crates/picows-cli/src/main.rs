@@ -1,5 +1,6 @@
 //! The `picows` command: reads its arguments, sets up the log, and runs what was asked for.
 
+mod auto_ping;
 mod echo;
 mod units;
 

@@ -255,6 +255,20 @@ impl Conversation {
         frame
     }
 
+    /// [`fail`](Self::fail), for a peer that is thought to be gone: it has only `linger` to show
+    /// that it is not, instead of the close timeout.
+    pub fn give_up(
+        &mut self,
+        rules: &ConversationRules,
+        now: Tick,
+        reason: &str,
+        linger: Duration,
+    ) -> Option<CloseFrame> {
+        let frame = self.fail(rules, now, CloseCode::GOING_AWAY, reason);
+        self.deadline = self.deadline.min(now + linger);
+        frame
+    }
+
     /// Ends the connection once what is queued is out. Harmless when called again.
     pub fn finish(&mut self, rules: &ConversationRules, now: Tick) {
         if self.phase < Phase::Finishing {

@@ -9,6 +9,7 @@
 //! | [`Decoder`] | bytes in, checked and unmasked [`Frame`]s out (RFC 6455 §5) |
 //! | [`FrameHead`], [`CloseFrame`] | frames out |
 //! | [`Conversation`] | handshake, close handshake and end of a connection (RFC 6455 §7) |
+//! | [`Liveness`] | pings, and when to give a peer up |
 //! | [`Wheel`] | deadlines |
 
 mod close;
@@ -20,6 +21,7 @@ mod frame;
 mod handshake;
 mod header;
 mod limits;
+mod liveness;
 pub mod mask;
 #[cfg(test)]
 mod pair;
@@ -39,6 +41,7 @@ pub use limits::{
     CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX,
     FRAME_PAYLOAD_BYTES_CLAIM_MAX, FRAME_PAYLOAD_BYTES_DEFAULT, FrameRules,
 };
+pub use liveness::{AutoPing, AutoPingStrategy, Liveness, LivenessRules, Verdict};
 pub use tick::Tick;
 pub use utf8::{InvalidUtf8, Utf8Stream};
 pub use wheel::{TimerId, Wheel};

@@ -2,7 +2,7 @@
 //!
 //! Filled by the builders, shared by all workers, read on the data path.
 
-use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits};
+use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules};
 
 /// Settings of every connection of a server.
 #[derive(Clone, Debug)]
@@ -10,6 +10,9 @@ pub(crate) struct Config {
     pub(crate) head: HeadLimits,
     pub(crate) frames: FrameRules,
     pub(crate) conversation: ConversationRules,
+    pub(crate) liveness: LivenessRules,
+    /// By how much of it a lifetime may be cut at random: 0.0 to 1.0.
+    pub(crate) lifetime_jitter: f64,
     /// Queued bytes of a connection above which its listener is told to pause.
     pub(crate) high_watermark: usize,
     /// Queued bytes at or below which a paused listener is told to resume.
@@ -43,6 +46,8 @@ impl Default for Config {
             head: HeadLimits::default(),
             frames: FrameRules::default(),
             conversation: ConversationRules::default(),
+            liveness: LivenessRules::default(),
+            lifetime_jitter: LIFETIME_JITTER,
             high_watermark: HIGH_WATERMARK_BYTES,
             low_watermark: LOW_WATERMARK_BYTES,
             queue_bytes_max: QUEUE_BYTES_MAX,
@@ -54,6 +59,8 @@ impl Default for Config {
     }
 }
 
+/// Connections that begin together end over a fifth of their lifetime, and come back so.
+const LIFETIME_JITTER: f64 = 0.2;
 /// As in picows and asyncio.
 const HIGH_WATERMARK_BYTES: usize = 64 * 1024;
 /// A quarter of the high one, so that pausing and resuming does not flutter.

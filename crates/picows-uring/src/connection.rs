@@ -2,6 +2,7 @@
 //!
 //! Does no I/O: the worker hands it what arrived and looks afterwards what it wants.
 
+mod alive;
 mod handshake;
 mod opening;
 
@@ -83,6 +84,7 @@ impl Connection {
     #[inline]
     pub(crate) fn receive(&mut self, factory: &crate::server::Factory, bytes: &mut [u8]) {
         self.shared().counters.bytes_received.add(bytes.len() as u64);
+        self.session().heard();
         match self.phase() {
             Phase::Open => self.receive_frames(bytes),
             Phase::Handshake if self.opening.is_some() => self.receive_response(bytes),
@@ -138,6 +140,8 @@ impl Connection {
                 let is_close = frame.msg_type() == MsgType::Close;
                 if is_close {
                     self.session().set_cause(DisconnectCause::Closed);
+                } else if self.session().is_pong_expected() && self.consume_pong(frame) {
+                    return;
                 }
                 self.call("on_frame", |listener, transport| listener.on_frame(transport, frame));
                 if is_close {
@@ -188,13 +192,17 @@ impl Connection {
         self.opening_failed(Some(io::Error::new(error.kind(), error.to_string())));
     }
 
-    /// Ends it if a deadline of it is due, and has its timer armed again otherwise.
-    pub(crate) fn handle_timeout(&mut self, now: Tick) {
-        let session = self.session();
+    /// Does what is due, and has its timer armed again. `has_backlog` says that bytes of the peer
+    /// may wait to be looked at.
+    pub(crate) fn handle_timeout(&mut self, now: Tick, has_backlog: bool) {
+        let session = Rc::clone(self.session());
         let phase = self.phase();
         if session.conversation.borrow_mut().handle_timeout(now) {
             tracing::info!(peer = ?session.peer, ?phase, "timed out: dropping");
             session.set_cause(DisconnectCause::TimedOut);
+        }
+        if self.phase() == Phase::Open {
+            self.check_liveness(&session, now, has_backlog);
         }
         session.touch();
     }

@@ -26,6 +26,16 @@ impl KeySource {
         self.generator().next_u32().to_ne_bytes()
     }
 
+    /// A number that no ping before it carried, or nearly so.
+    pub(crate) fn next_nonce(&mut self) -> u64 {
+        self.generator().next_u64()
+    }
+
+    /// A number from 0.0 up to 1.0.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        f64::from(self.generator().next_u32()) / (f64::from(u32::MAX) + 1.0)
+    }
+
     /// The nonce of a handshake (RFC 6455 §4.1).
     pub(crate) fn nonce(&mut self) -> [u8; 16] {
         let mut nonce = [0; 16];

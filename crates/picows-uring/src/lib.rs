@@ -35,6 +35,7 @@ mod mailbox;
 mod pool;
 mod remote;
 mod ring;
+mod roundtrip;
 mod runtime;
 mod server;
 mod session;
@@ -50,13 +51,15 @@ pub use counters::Stats;
 pub use error::Error;
 pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
 pub use remote::{RemoteError, RemoteTransport};
+pub use roundtrip::RoundtripError;
 pub use runtime::{Runtime, RuntimeBuilder, SpawnError, Task, TaskFailed, run, spawn};
 pub use server::{IntoUpgrade, Server, ServerBuilder, ServerHandle, Stopper, Upgrade};
 pub use socket::ListenAddress;
 pub use transport::{DisconnectCause, SendStatus, Transport};
 
 pub use picows_uring_proto::{
-    ApiMisuse, CloseCode, CloseFrame, CloseHandshake, FRAME_HEADER_BYTES_MAX, Frame, FrameHead,
-    HandshakeMisuse, MsgType, PeerMisbehaved, RejectedResponse, ResponseError, ResponseHead,
-    UpgradeRequest, UpgradeResponse, select_subprotocol,
+    ApiMisuse, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
+    FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, MsgType, PeerMisbehaved,
+    RejectedResponse, ResponseError, ResponseHead, UpgradeRequest, UpgradeResponse,
+    select_subprotocol,
 };

@@ -57,6 +57,60 @@ pub trait Listener {
     /// Ends the connection, unless `disconnect_on_error(false)`: then it is logged.
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult;
 
+    /// An automatic ping is due, or a round trip is measured: sends something that the peer
+    /// answers. By default a PING that carries a number.
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection.
+    ///
+    /// ```
+    /// use picows_uring::{Frame, Listener, ListenerError, ListenerResult, MsgType, Transport};
+    ///
+    /// /// An exchange that wants its pings as text.
+    /// struct Exchange;
+    ///
+    /// impl Listener for Exchange {
+    ///     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn send_user_specific_ping(&mut self, transport: &Transport) -> ListenerResult {
+    ///         transport.send_text("ping");
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn is_user_specific_pong(
+    ///         &mut self,
+    ///         _transport: &Transport,
+    ///         frame: &Frame<'_>,
+    ///     ) -> Result<bool, ListenerError> {
+    ///         Ok(frame.msg_type() == MsgType::Text && frame.payload() == b"pong")
+    ///     }
+    /// }
+    /// ```
+    fn send_user_specific_ping(&mut self, transport: &Transport) -> ListenerResult {
+        transport.send_auto_ping();
+        Ok(())
+    }
+
+    /// Whether `frame` answers the last ping. Asked before `on_frame`, and only while an answer is
+    /// awaited; a frame that does is not delivered. By default a PONG with the number of the ping.
+    ///
+    /// A listener that knows only after parsing says `false` here, and calls
+    /// [`Transport::notify_user_specific_pong_received`] in `on_frame`.
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection.
+    fn is_user_specific_pong(
+        &mut self,
+        transport: &Transport,
+        frame: &Frame<'_>,
+    ) -> Result<bool, ListenerError> {
+        Ok(transport.is_auto_pong(frame))
+    }
+
     /// The connection is over: nothing arrives and nothing can be sent any more.
     ///
     /// [`Transport::close_handshake`] tells how it ended.
@@ -186,6 +240,18 @@ impl<L: Listener> Listener for Rc<RefCell<L>> {
 
     fn on_disconnected(&mut self, transport: &Transport) {
         self.borrow_mut().on_disconnected(transport);
+    }
+
+    fn send_user_specific_ping(&mut self, transport: &Transport) -> ListenerResult {
+        self.try_borrow_mut()?.send_user_specific_ping(transport)
+    }
+
+    fn is_user_specific_pong(
+        &mut self,
+        transport: &Transport,
+        frame: &Frame<'_>,
+    ) -> Result<bool, ListenerError> {
+        self.try_borrow_mut()?.is_user_specific_pong(transport, frame)
     }
 
     fn pause_writing(&mut self, transport: &Transport) {

@@ -10,11 +10,12 @@ use crate::mailbox::Mailbox;
 use crate::pool::Pool;
 use crate::remote::RemoteState;
 use crate::ring::{Segment, SendBatch, Socket, Token};
+use crate::roundtrip::Roundtrip;
 use crate::transport::{DisconnectCause, SendStatus};
 use bytes::Bytes;
 use picows_uring_proto::{
-    ApiMisuse, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, FrameHead, ResponseHead, Role,
-    Tick, UpgradeRequest,
+    ApiMisuse, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, Liveness,
+    MsgType, Phase, ResponseHead, Role, Tick, UpgradeRequest,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -115,6 +116,12 @@ pub(crate) struct Session {
     pub(crate) cause: RefCell<Option<Box<DisconnectCause>>>,
     /// The server's answer, on the client's side.
     pub(crate) response: OnceCell<Box<ResponseHead>>,
+    /// Watches whether the peer is there, if anybody wants that.
+    pub(crate) liveness: RefCell<Option<Box<Liveness>>>,
+    /// A measurement that is under way.
+    pub(crate) roundtrip: RefCell<Option<Box<Roundtrip>>>,
+    /// What the last ping of ours carried.
+    ping_nonce: Cell<u64>,
     /// Tasks that wait for the end.
     #[expect(clippy::box_collection, reason = "most sessions have none, and each byte counts")]
     waiters: RefCell<Option<Box<Vec<Waker>>>>,
@@ -150,6 +157,9 @@ impl Session {
             subprotocol: OnceCell::new(),
             cause: RefCell::new(None),
             response: OnceCell::new(),
+            liveness: RefCell::new(None),
+            roundtrip: RefCell::new(None),
+            ping_nonce: Cell::new(0),
             waiters: RefCell::new(None),
             remote: OnceCell::new(),
         })
@@ -324,6 +334,86 @@ impl Session {
         }
     }
 
+    /// The connection is open: its liveness is watched from now on.
+    pub(crate) fn opened(&self) {
+        self.conversation.borrow_mut().opened();
+        let (rules, now) = (&self.config.liveness, self.shared.now.get());
+        if rules.is_on() {
+            let lifetime = rules.lifetime.map(|lifetime| {
+                let cut = self.config.lifetime_jitter * self.shared.keys.borrow_mut().fraction();
+                lifetime.mul_f64(1.0 - cut)
+            });
+            let liveness = Liveness::new(rules, now, lifetime);
+            *self.liveness.borrow_mut() = Some(Box::new(liveness));
+        }
+        self.touch();
+    }
+
+    /// Something arrived.
+    #[inline]
+    pub(crate) fn heard(&self) {
+        if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
+            liveness.received(self.shared.now.get());
+        }
+    }
+
+    /// The kernel took `count` bytes of the queue.
+    #[inline]
+    pub(crate) fn sent(&self, count: usize) {
+        if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
+            liveness.sent(self.shared.now.get(), count);
+        }
+    }
+
+    /// Sends the ping that is matched with its pong by what it carries.
+    pub(crate) fn send_auto_ping(&self) -> SendStatus {
+        let nonce = self.shared.keys.borrow_mut().next_nonce();
+        self.ping_nonce.set(nonce);
+        self.send(FrameHead::new(MsgType::Ping), &nonce.to_be_bytes())
+    }
+
+    /// Whether `frame` answers the last ping of [`send_auto_ping`](Self::send_auto_ping).
+    pub(crate) fn is_auto_pong(&self, frame: &Frame<'_>) -> bool {
+        frame.msg_type() == MsgType::Pong && frame.payload() == self.ping_nonce.get().to_be_bytes()
+    }
+
+    /// Whether the answer to a ping is awaited, by whomever.
+    #[inline]
+    pub(crate) fn is_pong_expected(&self) -> bool {
+        self.liveness.borrow().as_ref().is_some_and(|liveness| liveness.is_pong_expected())
+            || self.roundtrip.borrow().as_ref().is_some_and(|round| round.is_pong_expected())
+    }
+
+    /// The answer to a ping is here. Harmless when none was awaited.
+    pub(crate) fn pong_received(&self) {
+        let now = self.shared.now.get();
+        if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
+            liveness.pong_received(now);
+        }
+        if let Some(roundtrip) = self.roundtrip.borrow_mut().as_deref_mut() {
+            roundtrip.pong_received(now);
+        }
+    }
+
+    /// Holds automatic pings back, or no longer.
+    pub(crate) fn hold_liveness(&self, hold: bool) {
+        if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
+            liveness.hold(hold);
+            self.touch();
+        }
+    }
+
+    /// When the connection next wants to be looked at.
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        let conversation = self.conversation.borrow();
+        let liveness = self.liveness.borrow();
+        let watched = liveness
+            .as_ref()
+            .filter(|_| conversation.phase() == Phase::Open)
+            .and_then(|liveness| liveness.poll_timeout(&self.config.liveness));
+        conversation.poll_timeout().into_iter().chain(watched).min()
+    }
+
     /// Wakes `waker` when the connection is over.
     pub(crate) fn wait(&self, waker: &Waker) {
         let mut waiters = self.waiters.borrow_mut();
@@ -336,6 +426,9 @@ impl Session {
     pub(crate) fn ended(&self) {
         if let Some(remote) = self.remote.get() {
             remote.end();
+        }
+        if let Some(roundtrip) = self.roundtrip.borrow_mut().as_deref_mut() {
+            roundtrip.wake();
         }
         for waker in self.waiters.take().into_iter().flat_map(|waiters| waiters.into_iter()) {
             waker.wake();

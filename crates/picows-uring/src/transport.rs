@@ -4,6 +4,7 @@
 
 use crate::remote::{RemoteState, RemoteTransport};
 use crate::ring::kernel;
+use crate::roundtrip::{self, RoundtripError};
 use crate::session::Session;
 use bytes::Bytes;
 use picows_uring_proto::{
@@ -17,6 +18,7 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use thiserror::Error;
 
 /// A connection, from the point of view of the application.
@@ -82,6 +84,9 @@ pub enum DisconnectCause {
     /// queued.
     #[error("the peer did not do its part in time")]
     TimedOut,
+    /// The peer did not answer a ping in time.
+    #[error("the peer did not answer a ping in time")]
+    PingTimedOut,
     /// A callback of the listener returned an error or panicked.
     #[error("the listener failed: {0}")]
     Listener(String),
@@ -270,6 +275,40 @@ impl Transport {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Measures how long `rounds` pings take to be answered, one after the other. Automatic pings
+    /// are held back meanwhile. Dropping the future ends the measurement.
+    ///
+    /// The pings are those of the listener
+    /// ([`send_user_specific_ping`](crate::Listener::send_user_specific_ping)).
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before all pongs have come, or another task is measuring.
+    pub async fn measure_roundtrip_time(
+        &self,
+        rounds: usize,
+    ) -> Result<Vec<Duration>, RoundtripError> {
+        roundtrip::measure(&self.session, rounds).await
+    }
+
+    /// Sends a PING that carries a number, which [`is_auto_pong`](Self::is_auto_pong) looks for:
+    /// what automatic pings are by default.
+    pub fn send_auto_ping(&self) -> SendStatus {
+        self.session.send_auto_ping()
+    }
+
+    /// Whether `frame` is the PONG that answers the last [`send_auto_ping`](Self::send_auto_ping).
+    #[must_use]
+    pub fn is_auto_pong(&self, frame: &Frame<'_>) -> bool {
+        self.session.is_auto_pong(frame)
+    }
+
+    /// Says that the frame being handled answers the last ping, for listeners that find out only
+    /// while they handle it. Harmless when no answer is awaited.
+    pub fn notify_user_specific_pong_received(&self) {
+        self.session.pong_received();
     }
 
     /// A handle for other threads.

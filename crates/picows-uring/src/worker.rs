@@ -32,6 +32,8 @@ pub(crate) struct Worker<R> {
     is_stopping: bool,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
+    /// The last poll brought as much as it may: there may be more.
+    has_backlog: bool,
     /// Kept between turns for its memory.
     completions: Vec<Completion>,
     dirty: Vec<Token>,
@@ -76,6 +78,7 @@ impl<R: Ring> Worker<R> {
             acceptors: listeners.into_iter().map(Acceptor::new).collect(),
             is_stopping: false,
             is_accept_waiting: false,
+            has_backlog: false,
             completions: Vec::new(),
             dirty: Vec::new(),
         };
@@ -97,6 +100,7 @@ impl<R: Ring> Worker<R> {
         // ago.
         self.read_mail();
         self.enlist();
+        self.has_backlog = self.completions.len() >= COMPLETIONS_PER_TURN;
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.handle(completion);
@@ -170,6 +174,7 @@ impl<R: Ring> Worker<R> {
         match result {
             Ok(count) if count > 0 => {
                 shared.counters.bytes_sent.add(count as u64);
+                session.sent(count);
                 batch.advance(count, |buffer| shared.pool.put_buffer(buffer));
                 if batch.is_empty() || connection.phase() == Phase::Ended {
                     shared.pool.put_batch(batch);
@@ -214,6 +219,7 @@ impl<R: Ring> Worker<R> {
         let session = Rc::clone(connection.session());
         session.untouch();
         connection.check_watermarks();
+        connection.measure_roundtrip(|| tick(self.ring.now()));
         let Some(socket) = session.socket.get() else { return };
         if !connection.is_sending
             && connection.phase() != Phase::Ended
@@ -275,7 +281,7 @@ impl<R: Ring> Worker<R> {
     /// deadline is put off.
     fn arm_timer(&mut self, token: Token) {
         let Some(connection) = self.slots.get_mut(token) else { return };
-        let wanted = connection.session().conversation.borrow().poll_timeout();
+        let wanted = connection.session().deadline();
         match (wanted, connection.timer) {
             (None, None) => {}
             (None, Some((timer, _))) => {
@@ -300,7 +306,7 @@ impl<R: Ring> Worker<R> {
                 Alarm::Connection(token) => {
                     if let Some(connection) = self.slots.get_mut(token) {
                         connection.timer = None;
-                        connection.handle_timeout(now);
+                        connection.handle_timeout(now, self.has_backlog);
                     }
                 }
                 Alarm::ResumeAccept => {

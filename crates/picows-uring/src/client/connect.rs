@@ -9,7 +9,7 @@ use crate::host;
 use crate::listener::Listener;
 use crate::session::Shared;
 use crate::transport::Transport;
-use picows_uring_proto::{ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
+use picows_uring_proto::{AutoPing, ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::cell::Cell;
 use std::io;
@@ -168,6 +168,20 @@ impl Connect {
         self
     }
 
+    /// Pings the server by itself, to find out that it has disappeared; picows uses 10 s and 10 s.
+    /// Default: off.
+    pub fn auto_ping(mut self, ping: impl Into<Option<AutoPing>>) -> Self {
+        self.config.liveness.auto_ping = ping.into();
+        self
+    }
+
+    /// Ends the connection when nothing has arrived for this long, with CLOSE 1001 and without
+    /// asking. Default: never.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.liveness.idle_timeout = timeout.into();
+        self
+    }
+
     /// Whether PING is answered and not delivered. Default: on.
     pub fn auto_pong(mut self, auto: bool) -> Self {
         self.config.conversation.auto_pong = auto;
@@ -259,6 +273,9 @@ impl Connect {
     ) -> Result<Transport, ConnectFault> {
         let make = Rc::new(Cell::new(Some(make)));
         let mut target = Target::parse(&self.url)?;
+        if let Some(ping) = self.config.liveness.auto_ping {
+            ping.check().map_err(ConnectFault::Setting)?;
+        }
         let config = Arc::new(std::mem::take(&mut self.config));
         let given = self.socket.take();
         let redirects_max = if given.is_some() { 0 } else { self.max_redirects };

@@ -36,6 +36,9 @@ pub enum ConnectFault {
     /// An option cannot be used, such as a header that is not one.
     #[error(transparent)]
     Option(#[from] HandshakeMisuse),
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Setting(String),
     /// `wss://`: not spoken yet.
     #[error("TLS is not supported yet: use ws:// to a TLS proxy on this machine, such as stunnel")]
     TlsUnsupported,
@@ -147,6 +150,7 @@ impl ConnectError {
         match &self.fault {
             ConnectFault::Url(_)
             | ConnectFault::Option(_)
+            | ConnectFault::Setting(_)
             | ConnectFault::TlsUnsupported
             | ConnectFault::NoRuntime
             | ConnectFault::Redirect { .. } => false,

@@ -93,7 +93,7 @@ impl Connection {
             encode_switching_protocols(out, key, subprotocol.as_deref(), headers);
         });
         tracing::info!(peer = ?session.peer, path = request.path(), "connected");
-        session.conversation.borrow_mut().opened();
+        session.opened();
         session.shared.counters.upgraded.increment();
         if let Some(name) = subprotocol {
             let _ = session.subprotocol.set(name.into());

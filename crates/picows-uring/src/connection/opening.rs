@@ -64,7 +64,7 @@ impl Connection {
             return;
         };
         tracing::info!(peer = ?session.peer, path = request.path(), "connected");
-        session.conversation.borrow_mut().opened();
+        session.opened();
         session.shared.counters.upgraded.increment();
         if let Some(name) = response.subprotocol() {
             let _ = session.subprotocol.set(name.into());

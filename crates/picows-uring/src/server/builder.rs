@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::host::BusyPoll;
 use crate::ring::kernel::Waiting;
 use crate::socket::{ListenOn, ListenOptions};
-use picows_uring_proto::UpgradeRequest;
+use picows_uring_proto::{AutoPing, UpgradeRequest};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,6 +184,37 @@ impl ServerBuilder {
         self
     }
 
+    /// Pings clients by itself, to find those that have disappeared: CLOSE 1001 and the end for
+    /// whoever does not answer in time. picows uses 20 s and 20 s. Default: off.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use picows_uring::{AutoPing, Server};
+    ///
+    /// let ping = AutoPing::new(Duration::from_secs(10), Duration::from_secs(5));
+    /// let builder = Server::builder().auto_ping(ping);
+    /// ```
+    pub fn auto_ping(mut self, ping: impl Into<Option<AutoPing>>) -> Self {
+        self.config.liveness.auto_ping = ping.into();
+        self
+    }
+
+    /// Ends connections on which nothing has arrived for this long, with CLOSE 1001 and without
+    /// asking. Default: never.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.liveness.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Ends connections that have lasted this long, with CLOSE 1001 `please reconnect`, so that
+    /// load spreads over new servers. `jitter` (0.0 to 1.0) is the part of it by which each
+    /// lifetime may be cut at random, so that they do not all come back at once. Default: never.
+    pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>, jitter: f64) -> Self {
+        self.config.liveness.lifetime = lifetime.into();
+        self.config.lifetime_jitter = jitter;
+        self
+    }
+
     /// Whether PING is answered and not delivered. Default: on.
     pub fn auto_pong(mut self, auto: bool) -> Self {
         self.config.conversation.auto_pong = auto;
@@ -304,6 +335,13 @@ impl ServerBuilder {
         if config.frames.rsv_allowed > 7 {
             let bits = config.frames.rsv_allowed;
             return wrong("allow_rsv", format!("{bits:#x}: only the bits 4, 2 and 1 exist"));
+        }
+        if let Some(Err(fault)) = config.liveness.auto_ping.map(|ping| ping.check()) {
+            return wrong("auto_ping", fault);
+        }
+        if !(0.0..=1.0).contains(&config.lifetime_jitter) {
+            let jitter = config.lifetime_jitter;
+            return wrong("max_lifetime", format!("jitter {jitter} is not from 0.0 to 1.0"));
         }
         if config.low_watermark > config.high_watermark {
             let (high, low) = (config.high_watermark, config.low_watermark);

@@ -1,0 +1,121 @@
+//! Measuring round trips: pings that a task asks for, one after the other.
+//!
+//! The task waits outside of the worker's turn; the worker sends the pings and sees the pongs.
+
+use crate::session::Session;
+use crate::transport::DisconnectCause;
+use picows_uring_proto::Tick;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use thiserror::Error;
+
+/// A measurement that is under way.
+#[derive(Debug)]
+pub(crate) struct Roundtrip {
+    stage: Stage,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The worker is to send a ping.
+    Wanted,
+    /// It was sent.
+    Sent(Tick),
+    /// It was answered.
+    Done(Duration),
+}
+
+impl Roundtrip {
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.stage == Stage::Wanted
+    }
+
+    pub(crate) fn is_pong_expected(&self) -> bool {
+        matches!(self.stage, Stage::Sent(_))
+    }
+
+    pub(crate) fn ping_sent(&mut self, now: Tick) {
+        self.stage = Stage::Sent(now);
+    }
+
+    pub(crate) fn pong_received(&mut self, now: Tick) {
+        if let Stage::Sent(at) = self.stage {
+            self.stage = Stage::Done(now.duration_since(at));
+            self.wake();
+        }
+    }
+
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A round trip could not be measured.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RoundtripError {
+    /// The connection ended before all pongs had come.
+    #[error("the connection ended while round trips were measured{}", tell(.0.as_ref()))]
+    Disconnected(Option<DisconnectCause>),
+    /// Another task is measuring on this connection.
+    #[error("round trips are being measured on this connection already: wait for the other task")]
+    Busy,
+}
+
+fn tell(cause: Option<&DisconnectCause>) -> String {
+    cause.map_or_else(String::new, |cause| format!(": {cause}"))
+}
+
+/// Ends the measurement also when its future is dropped.
+struct Measuring(Rc<Session>);
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        self.0.roundtrip.take();
+        self.0.hold_liveness(false);
+    }
+}
+
+/// Sends `rounds` pings, each when the one before it was answered, and tells how long the answers
+/// took.
+pub(crate) async fn measure(
+    session: &Rc<Session>,
+    rounds: usize,
+) -> Result<Vec<Duration>, RoundtripError> {
+    if session.roundtrip.borrow().is_some() {
+        return Err(RoundtripError::Busy);
+    }
+    let measuring = Measuring(Rc::clone(session));
+    session.hold_liveness(true);
+    let mut durations = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let wanted = Roundtrip { stage: Stage::Wanted, waker: None };
+        *session.roundtrip.borrow_mut() = Some(Box::new(wanted));
+        session.touch();
+        durations.push(one_round(&measuring.0).await?);
+    }
+    Ok(durations)
+}
+
+async fn one_round(session: &Session) -> Result<Duration, RoundtripError> {
+    poll_fn(|context| {
+        if session.is_disconnected.get() {
+            let cause = session.cause.borrow().as_deref().cloned();
+            return Poll::Ready(Err(RoundtripError::Disconnected(cause)));
+        }
+        match session.roundtrip.borrow_mut().as_deref_mut() {
+            Some(Roundtrip { stage: Stage::Done(duration), .. }) => Poll::Ready(Ok(*duration)),
+            Some(roundtrip) => {
+                roundtrip.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(Err(RoundtripError::Disconnected(None))),
+        }
+    })
+    .await
+}
