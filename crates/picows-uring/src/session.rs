@@ -255,8 +255,15 @@ impl Session {
         }
         let config = &self.config;
         let buffered = self.buffered() + FRAME_HEADER_BYTES_MAX + payload_len;
-        if buffered > config.queue_bytes_max && !head.msg_type.is_control() {
-            return self.queue_full();
+        if buffered > config.queue_bytes_max {
+            // Control frames are never dropped, so they have some room of their own; a peer that
+            // fills even that, with pings whose pongs it does not read, is not served.
+            if !head.msg_type.is_control() {
+                return self.queue_full(config.queue_policy);
+            }
+            if buffered > config.queue_bytes_max.saturating_add(CONTROL_QUEUE_BYTES) {
+                return self.queue_full(QueuePolicy::Close);
+            }
         }
         append(self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
         self.shared.counters.frames_sent.increment();
@@ -271,8 +278,8 @@ impl Session {
     }
 
     #[cold]
-    fn queue_full(&self) -> SendStatus {
-        match self.config.queue_policy {
+    fn queue_full(&self, policy: QueuePolicy) -> SendStatus {
+        match policy {
             QueuePolicy::DropNewest => {
                 self.shared.counters.frames_dropped.increment();
                 SendStatus::Dropped
@@ -455,5 +462,7 @@ impl Session {
 
 /// Up to here, copying a payload is cheaper than a segment of its own.
 const COPY_BYTES_MAX: usize = 1024;
+/// Queued bytes that control frames may have beyond the limit of the queue.
+const CONTROL_QUEUE_BYTES: usize = 64 * 1024;
 const CLOSE_FRAME_BYTES_MAX: usize =
     FRAME_HEADER_BYTES_MAX + picows_uring_proto::CONTROL_PAYLOAD_BYTES_MAX;

@@ -11,6 +11,8 @@ use picows_uring::{
     Transport, Upgrade,
 };
 use std::cell::RefCell;
+use std::io::Write;
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -319,4 +321,26 @@ fn timeouts_that_make_no_sense_are_refused_with_their_values() {
         Connect::new("ws://127.0.0.1:1/").auto_ping(hasty).connect(EchoListener).await.unwrap_err()
     });
     assert!(error.unwrap().to_string().contains("2s"));
+}
+
+#[test]
+fn pings_without_end_whose_pongs_are_not_read_end_the_connection() {
+    let (listener, seen) = witness();
+    let queue = picows_uring::QueuePolicy::DropNewest;
+    let builder = server().max_queue_size(64 * 1024, queue).close_timeout(SOON);
+    let (server, url) = start(builder, listener);
+    let mut peer = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
+    peer.write_all(
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    )
+    .unwrap();
+    // A ping of 125 bytes, masked with a key of zeros.
+    let mut pings = [[0x89, 0x80 | 125, 0, 0, 0, 0].as_slice(), &[7; 125]].concat().repeat(500);
+    pings.truncate(131 * 500);
+    let flood = std::thread::spawn(move || while peer.write_all(&pings).is_ok() {});
+    let told = seen.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(told, format!("disconnected {:?}", Some(DisconnectCause::QueueFull)));
+    flood.join().unwrap();
+    server.stop_within(Duration::ZERO).unwrap();
 }
