@@ -79,7 +79,6 @@ impl<R: Ring> Worker<R> {
 
     fn connected(&mut self, socket: Socket) {
         let shared = &self.shared;
-        shared.counters.accepted.increment();
         let is_admitted = self.gauge.acquire(shared.config.connections_max);
         if !is_admitted {
             shared.counters.refused.increment();
@@ -88,6 +87,7 @@ impl<R: Ring> Worker<R> {
                 return self.ring.close(socket);
             }
         }
+        shared.counters.accepted.increment();
         let peer = self.ring.peer_addr(socket);
         let config = Arc::clone(&shared.config);
         let token = self.take_in(&config, Role::Server, socket, peer);
