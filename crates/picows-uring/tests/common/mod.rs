@@ -1,0 +1,469 @@
+//! A client that hides nothing, and what else the tests share.
+//!
+//! Blocking sockets with a generous timeout: a test waits for what it expects and never sleeps
+//! instead.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+
+use picows_uring::{
+    CloseCode, CloseHandshake, DisconnectCause, Frame, FrameHead, Listener, ListenerResult,
+    MsgType, Server, ServerBuilder, ServerHandle, Stats, Transport,
+};
+use picows_uring_proto::{FrameRules, Header, Role};
+use std::fmt::Debug;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+/// A wait that is longer than this has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server description: any free port of the loopback, and this many workers.
+pub(crate) fn workers(count: usize) -> ServerBuilder {
+    Server::builder().listen("127.0.0.1:0").workers(count)
+}
+
+/// Where `server` listens.
+pub(crate) fn address(server: &ServerHandle) -> SocketAddr {
+    server.local_addr().expect("it listens on TCP")
+}
+
+/// Waits until the counters of `server` are as wanted.
+#[track_caller]
+pub(crate) fn eventually(server: &ServerHandle, what: &str, holds: impl Fn(&Stats) -> bool) {
+    let start = Instant::now();
+    loop {
+        let stats = server.stats();
+        if holds(&stats) {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "not in time: {what}: {stats:?}");
+        // Bounds the polling; no result depends on it.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What a channel brings next.
+#[track_caller]
+pub(crate) fn next<T: Debug>(events: &Receiver<T>) -> T {
+    events.recv_timeout(PATIENCE).expect("an event comes in time")
+}
+
+/// A path for a Unix socket, in a folder that goes with it. Short, as such paths have to be.
+pub(crate) struct SocketFolder(PathBuf);
+
+impl SocketFolder {
+    pub(crate) fn new(test: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("picows-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("the folder for temporary files can be written to");
+        Self(folder)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("p.sock")
+    }
+}
+
+impl Drop for SocketFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Bytes that look random, different for each seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// A frame as a client sends it.
+pub(crate) fn masked(head: FrameHead, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 14);
+    head.append(&mut out, payload, Some([0x37, 0xFA, 0x21, 0x3D]));
+    out
+}
+
+/// The payload of a CLOSE.
+pub(crate) fn close_payload(code: u16, reason: &str) -> Vec<u8> {
+    [&code.to_be_bytes()[..], reason.as_bytes()].concat()
+}
+
+/// A frame that was received.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Got {
+    pub(crate) head: FrameHead,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Got {
+    pub(crate) fn new(msg_type: MsgType, payload: impl Into<Vec<u8>>) -> Self {
+        Self { head: FrameHead::new(msg_type), payload: payload.into() }
+    }
+}
+
+impl Debug for Got {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = &self.payload[..self.payload.len().min(40)];
+        let (start, len) = (start.escape_ascii(), self.payload.len());
+        write!(f, "{:?} \"{start}\" ({len} bytes)", self.head)
+    }
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Response {
+    /// The value of a header, if it is there.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// One end of a connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    /// Received and not used yet.
+    received: Vec<u8>,
+    used: usize,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).expect("the server accepts"))
+    }
+
+    pub(crate) fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the server accepts");
+        // Reading, writing and timeouts are the same for both kinds of socket.
+        Self::over(TcpStream::from(OwnedFd::from(stream)))
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        // Fails on a Unix socket, which has no delay anyway.
+        let _ = stream.set_nodelay(true);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        Self { stream, received: Vec::new(), used: 0 }
+    }
+
+    /// Connects and completes the handshake.
+    pub(crate) fn upgrade(address: SocketAddr) -> Self {
+        Self::upgrade_at(address, "/")
+    }
+
+    /// The same with a path.
+    #[track_caller]
+    pub(crate) fn upgrade_at(address: SocketAddr, path: &str) -> Self {
+        let mut client = Self::connect(address);
+        let response = client.ask(path, "");
+        assert_eq!(response.status, 101, "{response:?}");
+        client
+    }
+
+    /// Completes the handshake of an open connection.
+    #[track_caller]
+    pub(crate) fn upgraded(mut self) -> Self {
+        let response = self.ask("/", "");
+        assert_eq!(response.status, 101, "{response:?}");
+        self
+    }
+
+    /// Sends an upgrade request with further header lines, and waits for the answer.
+    pub(crate) fn ask(&mut self, path: &str, lines: &str) -> Response {
+        self.write(upgrade_request(path, lines).as_bytes());
+        self.response()
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
+
+    /// Writes to a server that may have gone already.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends a byte, waits for a moment whether the server hangs up, sends the next, and tells how
+    /// many bytes that were.
+    pub(crate) fn drip(&mut self, bytes: &[u8], moment: Duration) -> usize {
+        self.stream.set_read_timeout(Some(moment)).expect("a timeout can be set");
+        let is_waiting = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let hung_up = bytes.iter().position(|byte| {
+            self.try_write(&[*byte]).is_err() || !self.fill().is_err_and(|error| is_waiting(&error))
+        });
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        hung_up.unwrap_or(bytes.len())
+    }
+
+    pub(crate) fn send(&mut self, msg_type: MsgType, payload: impl AsRef<[u8]>) {
+        self.write(&masked(FrameHead::new(msg_type), payload.as_ref()));
+    }
+
+    pub(crate) fn send_text(&mut self, text: &str) {
+        self.send(MsgType::Text, text);
+    }
+
+    pub(crate) fn send_close(&mut self, code: u16, reason: &str) {
+        self.send(MsgType::Close, close_payload(code, reason));
+    }
+
+    /// Sends to a server that may have gone already.
+    pub(crate) fn try_send(&mut self, msg_type: MsgType, payload: &[u8]) -> io::Result<()> {
+        self.stream.write_all(&masked(FrameHead::new(msg_type), payload))
+    }
+
+    /// Sends `bytes` from a thread of its own and meanwhile receives `count` frames, so that
+    /// neither side waits for the other to read first.
+    #[track_caller]
+    pub(crate) fn exchange(&mut self, bytes: &[u8], count: usize) -> Vec<Got> {
+        let mut sender = self.stream.try_clone().expect("a descriptor is left");
+        std::thread::scope(|scope| {
+            scope.spawn(move || sender.write_all(bytes).expect("the server reads"));
+            (0..count).map(|_| self.receive()).collect()
+        })
+    }
+
+    /// Sends a message and expects it back.
+    #[track_caller]
+    pub(crate) fn echo(&mut self, payload: &[u8]) {
+        self.send(MsgType::Binary, payload);
+        assert_eq!(self.receive(), Got::new(MsgType::Binary, payload));
+    }
+
+    /// The next frame.
+    #[track_caller]
+    pub(crate) fn receive(&mut self) -> Got {
+        self.try_receive().expect("a frame, and not the end")
+    }
+
+    /// The next frame, or how the connection ended.
+    pub(crate) fn try_receive(&mut self) -> io::Result<Got> {
+        let rules =
+            FrameRules { payload_bytes_max: 1 << 30, rsv_allowed: 7, ..FrameRules::default() };
+        loop {
+            let rest = &self.received[self.used..];
+            let decoded = Header::decode(rest, Role::Client, &rules).expect("a valid header");
+            if let Some((header, len)) = decoded {
+                let payload_len = usize::try_from(header.payload_len).expect("64-bit");
+                if rest.len() >= len + payload_len {
+                    let payload = rest[len..len + payload_len].to_vec();
+                    self.used += len + payload_len;
+                    let Header { msg_type, fin, rsv, .. } = header;
+                    return Ok(Got { head: FrameHead { msg_type, fin, rsv }, payload });
+                }
+            }
+            if self.fill()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_text(&mut self, text: &str) {
+        assert_eq!(self.receive(), Got::new(MsgType::Text, text));
+    }
+
+    /// The next frame is CLOSE with this code and reason.
+    #[track_caller]
+    pub(crate) fn expect_close(&mut self, code: CloseCode, reason: &str) {
+        assert_eq!(self.receive(), Got::new(MsgType::Close, close_payload(code.get(), reason)));
+    }
+
+    /// Nothing follows but the end of the stream.
+    #[track_caller]
+    pub(crate) fn expect_eof(&mut self) {
+        let count = self.fill().expect("the end, and not an error");
+        assert_eq!(count, 0, "nothing follows, but: {:?}", self.rest().escape_ascii().to_string());
+    }
+
+    /// Nothing follows; whether the end is orderly does not matter.
+    #[track_caller]
+    pub(crate) fn expect_gone(&mut self) {
+        match self.fill() {
+            Ok(count) => assert_eq!(count, 0, "{:?}", self.rest().escape_ascii().to_string()),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+        }
+    }
+
+    /// Everything up to the end, orderly or not, and how many bytes that was.
+    pub(crate) fn read_to_end(&mut self) -> usize {
+        loop {
+            match self.fill() {
+                Ok(0) => return self.rest().len(),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return self.rest().len();
+                }
+                outcome => drop(outcome.expect("no other error, and no timeout")),
+            }
+        }
+    }
+
+    /// Nothing comes for this long: time passes in which the server has nothing to do.
+    #[track_caller]
+    pub(crate) fn expect_silence(&mut self, duration: Duration) {
+        self.stream.set_read_timeout(Some(duration)).expect("a timeout can be set");
+        let error = self.fill().expect_err("nothing, not even the end");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    }
+
+    /// Ends our side of the stream.
+    pub(crate) fn finish(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection with a reset instead of an end of stream.
+    pub(crate) fn reset(self) {
+        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))
+            .expect("linger can be set");
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected over TCP")
+    }
+
+    /// An answer over HTTP, with its body unless it is a 101.
+    #[track_caller]
+    pub(crate) fn response(&mut self) -> Response {
+        let end = loop {
+            let end = self.rest().windows(4).position(|bytes| bytes == b"\r\n\r\n");
+            if let Some(end) = end {
+                break end;
+            }
+            let count = self.fill().expect("an answer, and not an error");
+            assert!(count > 0, "the end before an answer");
+        };
+        let head = String::from_utf8(self.rest()[..end].to_vec()).expect("a text");
+        self.used += end + 4;
+        let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status line");
+        let mut response = Response { status, head, body: String::new() };
+        if let Some(length) = response.header("Content-Length") {
+            let length: usize = length.parse().expect("a number");
+            while self.rest().len() < length {
+                assert!(self.fill().expect("the body, and not an error") > 0, "all of the body");
+            }
+            response.body = String::from_utf8(self.rest()[..length].to_vec()).expect("a text");
+            self.used += length;
+        }
+        response
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.received[self.used..]
+    }
+
+    /// Reads once.
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut chunk = [0; 64 * 1024];
+        let count = self.stream.read(&mut chunk)?;
+        self.received.drain(..std::mem::take(&mut self.used));
+        self.received.extend_from_slice(&chunk[..count]);
+        Ok(count)
+    }
+}
+
+/// A valid request, with further header lines.
+pub(crate) fn upgrade_request(path: &str, lines: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
+    )
+}
+
+/// A listener that is a function of frames.
+pub(crate) fn on_frame<F>(on_frame: F) -> impl Listener
+where
+    F: FnMut(&Transport, &Frame<'_>) -> ListenerResult,
+{
+    OnFrame(on_frame)
+}
+
+struct OnFrame<F>(F);
+
+impl<F> Listener for OnFrame<F>
+where
+    F: FnMut(&Transport, &Frame<'_>) -> ListenerResult,
+{
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        (self.0)(transport, frame)
+    }
+}
+
+/// What a [`recorder`] was told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Connected,
+    Frame(MsgType, Vec<u8>),
+    Paused,
+    Resumed,
+    Disconnected(Option<DisconnectCause>, CloseHandshake),
+}
+
+/// A listener that tells a channel what it is told, and does something with each frame.
+pub(crate) fn recorder<F>(events: &Sender<Event>, on_frame: F) -> impl Listener + use<F>
+where
+    F: FnMut(&Transport, &Frame<'_>) -> ListenerResult,
+{
+    Recorder { events: events.clone(), on_frame }
+}
+
+struct Recorder<F> {
+    events: Sender<Event>,
+    on_frame: F,
+}
+
+impl<F> Recorder<F> {
+    fn tell(&self, event: Event) {
+        // The test may have seen enough.
+        let _ = self.events.send(event);
+    }
+}
+
+impl<F> Listener for Recorder<F>
+where
+    F: FnMut(&Transport, &Frame<'_>) -> ListenerResult,
+{
+    fn on_connected(&mut self, _: &Transport) -> ListenerResult {
+        self.tell(Event::Connected);
+        Ok(())
+    }
+
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        self.tell(Event::Frame(frame.msg_type(), frame.payload().to_vec()));
+        (self.on_frame)(transport, frame)
+    }
+
+    fn on_disconnected(&mut self, transport: &Transport) {
+        assert!(transport.is_disconnected());
+        let (cause, close) = (transport.disconnect_cause(), transport.close_handshake());
+        self.tell(Event::Disconnected(cause, close));
+    }
+
+    fn pause_writing(&mut self, _: &Transport) {
+        self.tell(Event::Paused);
+    }
+
+    fn resume_writing(&mut self, _: &Transport) {
+        self.tell(Event::Resumed);
+    }
+}

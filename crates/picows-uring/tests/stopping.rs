@@ -1,0 +1,251 @@
+//! Starting and stopping: what a server leaves behind, and what keeps it from starting.
+
+mod common;
+
+use common::{Client, PATIENCE, SocketFolder, address, eventually, workers};
+use picows_uring::{
+    CloseCode, EchoListener, Error, MsgType, QueuePolicy, Server, ServerBuilder, ServerHandle,
+    Upgrade,
+};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+fn echo(builder: ServerBuilder) -> ServerHandle {
+    builder.start(|_| Upgrade::accept(EchoListener)).expect("it starts")
+}
+
+const REASON: &str = "server is shutting down";
+
+#[test]
+fn stop_closes_every_connection_with_1001() {
+    const CLIENTS: usize = 100;
+    let server = echo(workers(2).drain_timeout(PATIENCE));
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::upgrade(address(&server))).collect();
+    clients.iter_mut().for_each(|client| client.echo(b"before"));
+    let mut half = Client::connect(address(&server));
+    half.write(b"GET / HTTP/1.1\r\n");
+    eventually(&server, "the last is accepted", |stats| stats.connections == CLIENTS as u64 + 1);
+    let address = address(&server);
+    let stopping = thread::spawn(move || server.stop());
+    for client in &mut clients {
+        client.expect_close(CloseCode::GOING_AWAY, REASON);
+    }
+    half.expect_gone();
+    for mut client in clients {
+        client.send_close(1001, "");
+        client.expect_eof();
+    }
+    let stats = stopping.join().unwrap().unwrap();
+    assert_eq!((stats.connections, stats.slots), (0, 0));
+    assert_eq!((stats.upgraded, stats.disconnected), (CLIENTS as u64, CLIENTS as u64 + 1));
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn stop_sends_what_was_queued_first() {
+    let server = echo(workers(1).drain_timeout(PATIENCE));
+    let mut client = Client::upgrade(address(&server));
+    client.send(MsgType::Binary, vec![b'x'; 8 << 20]);
+    eventually(&server, "it is queued", |stats| stats.frames_sent == 1);
+    let stopping = thread::spawn(move || server.stop());
+    assert_eq!(client.receive().payload.len(), 8 << 20);
+    client.expect_close(CloseCode::GOING_AWAY, REASON);
+    client.send_close(1001, "");
+    client.expect_eof();
+    drop(client);
+    stopping.join().unwrap().unwrap();
+}
+
+#[test]
+fn who_does_not_answer_is_dropped_after_the_drain_timeout() {
+    let drain = Duration::from_millis(200);
+    let server = echo(workers(2).drain_timeout(drain));
+    let mut clients: Vec<_> = (0..20).map(|_| Client::upgrade(address(&server))).collect();
+    let start = Instant::now();
+    let stats = server.stop().unwrap();
+    let waited = start.elapsed();
+    assert!(waited >= drain && waited < Duration::from_secs(4), "{waited:?}");
+    assert_eq!((stats.connections, stats.disconnected), (0, 20));
+    for client in &mut clients {
+        client.expect_close(CloseCode::GOING_AWAY, REASON);
+        client.expect_gone();
+    }
+}
+
+/// Its clock stood still while it slept: the time to drain is counted from the stop all the same.
+#[test]
+fn a_server_that_was_idle_for_long_still_drains() {
+    let drain = Duration::from_millis(500);
+    for dedicated in [false, true] {
+        let server = echo(workers(1).drain_timeout(drain).dedicated(dedicated));
+        let mut client = Client::upgrade(address(&server));
+        client.echo(b"before");
+        client.expect_silence(drain * 2);
+        let stopping = thread::spawn(move || server.stop());
+        client.expect_close(CloseCode::GOING_AWAY, REASON);
+        client.expect_silence(drain / 5);
+        client.send_close(1001, "");
+        client.expect_eof();
+        drop(client);
+        stopping.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_stopper_stops_from_another_thread_and_may_lose_its_patience() {
+    let server = echo(workers(2).drain_timeout(PATIENCE));
+    let address = address(&server);
+    let stopper = server.stopper();
+    let (ended, ends) = mpsc::channel();
+    let joining = thread::spawn(move || {
+        let outcome = server.join();
+        ended.send(()).unwrap();
+        outcome
+    });
+    let mut silent = Client::upgrade(address);
+    silent.echo(b"served meanwhile");
+    thread::spawn({
+        let stopper = stopper.clone();
+        move || stopper.stop()
+    });
+    silent.expect_close(CloseCode::GOING_AWAY, REASON);
+    assert!(ends.try_recv().is_err(), "it waits for the answer");
+    stopper.stop_within(Duration::ZERO);
+    silent.expect_gone();
+    assert_eq!(joining.join().unwrap().unwrap().disconnected, 1);
+    stopper.stop(); // Long over: harmless.
+}
+
+#[test]
+fn dropping_the_handle_drops_the_server() {
+    let server = echo(workers(2));
+    let address = address(&server);
+    let mut clients: Vec<_> = (0..10).map(|_| Client::upgrade(address)).collect();
+    clients.iter_mut().for_each(|client| client.echo(b"before"));
+    let start = Instant::now();
+    drop(server);
+    assert!(start.elapsed() < Duration::from_secs(4), "nobody is waited for");
+    for client in &mut clients {
+        client.read_to_end();
+    }
+    assert!(TcpStream::connect(address).is_err());
+    // The port is free at once.
+    echo(Server::builder().listen(address.to_string()).workers(2)).stop().unwrap();
+}
+
+#[test]
+fn the_path_of_a_unix_socket_goes_with_the_server() {
+    let folder = SocketFolder::new("stop");
+    let path = folder.socket();
+    let listen = format!("unix:{}", path.display());
+    let start = || echo(Server::builder().listen(&listen).workers(1));
+    start().stop().unwrap();
+    assert!(!path.exists());
+    drop(start());
+    assert!(!path.exists());
+    // One that was left behind is replaced, and one that is in use is not.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let server = start();
+    Client::connect_unix(&path).upgraded().echo(b"replaced");
+    let second = Server::builder().listen(&listen).workers(1);
+    let error = second.start(|_| Upgrade::accept(EchoListener)).unwrap_err().to_string();
+    assert!(error.contains(&listen) && error.contains("something else listens there"), "{error}");
+    Client::connect_unix(&path).upgraded().echo(b"still there");
+    drop(server);
+    // And one that somebody else has made since is left alone.
+    let server = start();
+    std::fs::remove_file(&path).unwrap();
+    let _somebody = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    drop(server);
+    assert!(path.exists());
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_the_cure() {
+    for (first, second) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        let server = echo(workers(first));
+        let address = address(&server);
+        let error = start_at(address, second, false).expect_err("it is in use");
+        let Error::Listen { address: named, source } = &error else { panic!("{error}") };
+        assert_eq!(*named, address.to_string());
+        assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("stop it, choose another port"), "{error}");
+        Client::upgrade(address).echo(b"the first is still there");
+    }
+}
+
+#[test]
+fn a_port_can_be_shared_if_both_want_to() {
+    let server = echo(workers(1).share_port(true));
+    let address = address(&server);
+    assert!(start_at(address, 2, false).is_err(), "only one of them wants to");
+    let second = start_at(address, 1, true).unwrap();
+    let mut clients: Vec<_> = (0..100).map(|_| Client::upgrade(address)).collect();
+    clients.iter_mut().for_each(|client| client.echo(b"whoever"));
+    let shares = [server.stats().connections, second.stats().connections];
+    assert!(shares.iter().sum::<u64>() == 100 && !shares.contains(&0), "{shares:?}");
+    // A server is replaced without a gap.
+    drop(clients);
+    server.stop().unwrap();
+    (0..100).for_each(|_| Client::upgrade(address).echo(b"the second"));
+}
+
+fn start_at(address: SocketAddr, workers: usize, share: bool) -> Result<ServerHandle, Error> {
+    Server::builder()
+        .listen(address.to_string())
+        .workers(workers)
+        .share_port(share)
+        .start(|_| Upgrade::accept(EchoListener))
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    let start = |builder: ServerBuilder| builder.start(|_| Upgrade::accept(EchoListener));
+    for (builder, text) in [
+        (workers(0), "workers: 0 workers serve nobody: use 1 or more"),
+        (workers(5000), "workers: 5000 are more than 1024"),
+        (workers(1).backlog(0), "backlog: 0 lets nobody in: use 1 or more"),
+        (workers(1).allow_rsv(8), "allow_rsv: 0x8: only the bits 4, 2 and 1 exist"),
+        (workers(1).write_watermarks(1, 2), "write_watermarks: low 2 is above high 1"),
+        (
+            workers(1).max_queue_size(1000, QueuePolicy::Close),
+            "max_queue_size: 1000 is below the high watermark 65536",
+        ),
+        (workers(1).max_header_size(1 << 20), "max_header_size: 1048576 is more than 65535"),
+        (
+            workers(1).handshake_timeout(Duration::ZERO),
+            "handshake_timeout: 0 lets nobody in: use None for no limit",
+        ),
+        (
+            workers(1).listen("nonsense"),
+            "cannot listen on \"nonsense\": invalid socket address: write 127.0.0.1:9001, \
+             [::1]:9001, localhost:9001 (port 0 for any free one) or unix:/run/picows.sock",
+        ),
+        (
+            workers(1).listen("unix:"),
+            "cannot listen on \"unix:\": the path is missing: write unix:/run/picows.sock",
+        ),
+    ] {
+        assert_eq!(start(builder).unwrap_err().to_string(), text);
+    }
+    // TEST-NET-1 (RFC 5737) is nobody's.
+    for (listen, cure) in [
+        ("192.0.2.1:0", "no interface of this machine has that address"),
+        ("unix:/no/such/folder/p.sock", "the folder of the Unix socket does not exist"),
+    ] {
+        let error = start(workers(1).listen(listen)).unwrap_err().to_string();
+        assert!(error.contains(listen.trim_end_matches(":0")) && error.contains(cure), "{error}");
+    }
+}
+
+#[test]
+fn an_inherited_socket_has_to_listen() {
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = TcpStream::connect(listening.local_addr().unwrap()).unwrap();
+    let builder = Server::builder().listen_socket(connected).workers(1);
+    let error = builder.start(|_| Upgrade::accept(EchoListener)).unwrap_err().to_string();
+    assert!(error.contains("call listen(2) before handing it over"), "{error}");
+}
