@@ -1,0 +1,165 @@
+//! Runs each example as its reader would, and talks to it.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// A wait that is longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+
+/// An example that runs. Dropped, it is killed.
+struct Example {
+    process: Child,
+    output: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Example {
+    fn start(name: &str) -> Self {
+        // Cargo builds it, if need be, and then becomes it.
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["run", "--quiet", "--package", "examples", "--example", name]);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        command.args(["--", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("cargo is there");
+        let output = process.stdout.take().expect("it is a pipe");
+        let mut example = Self { process, output: BufReader::new(output), address: String::new() };
+        let line = example.line();
+        let address = line.strip_prefix("listening on ws://");
+        example.address = address.unwrap_or_else(|| panic!("{name} said {line:?}")).to_owned();
+        assert!(!example.address.ends_with(":0"), "the line names the port that was found");
+        example
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it speaks UTF-8");
+        line.trim_end().to_owned()
+    }
+
+    /// The answer to a request: its head, and the connection.
+    fn ask(&self, path: &str, lines: &str) -> (String, TcpStream) {
+        let mut stream = TcpStream::connect(&self.address).expect("it accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).expect("a whole head");
+            head.push(byte[0]);
+        }
+        (String::from_utf8(head).expect("a text"), stream)
+    }
+
+    fn upgrade(&self, path: &str, lines: &str) -> TcpStream {
+        let (head, stream) = self.ask(path, &format!("{UPGRADE}{lines}"));
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        stream
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// Sends a short frame, masked with zeros.
+fn send(stream: &mut TcpStream, kind: u8, payload: &[u8]) {
+    let header = [kind, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    stream.write_all(&[&header, payload].concat()).expect("it reads");
+}
+
+/// The payload of a short frame of this kind, which has to come next.
+fn receive(stream: &mut TcpStream, kind: u8) -> Vec<u8> {
+    let mut header = [0; 2];
+    stream.read_exact(&mut header).expect("a frame");
+    let mut payload = vec![0; usize::from(header[1])];
+    stream.read_exact(&mut payload).expect("a whole frame");
+    assert_eq!(header[0], kind, "{}", payload.escape_ascii());
+    payload
+}
+
+#[test]
+fn echo_server() {
+    let example = Example::start("echo_server");
+    let mut stream = example.upgrade("/", "");
+    for text in ["hello", "", "world"] {
+        send(&mut stream, TEXT, text.as_bytes());
+        assert_eq!(receive(&mut stream, TEXT), text.as_bytes());
+    }
+    send(&mut stream, CLOSE, b"\x03\xe8bye");
+    assert_eq!(receive(&mut stream, CLOSE), b"\x03\xe8bye");
+}
+
+#[test]
+fn routing_and_health_check() {
+    let example = Example::start("routing_and_health_check");
+    for (path, status, body) in [
+        ("/healthz", "200 OK", "ok\n"),
+        ("/greet", "400 Bad Request", "name missing\n"),
+        ("/nowhere", "404 Not Found", "not found\n"),
+    ] {
+        let (head, mut stream) = example.ask(path, "");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, body);
+    }
+    let mut stream = example.upgrade("/echo", "");
+    send(&mut stream, TEXT, b"hello");
+    assert_eq!(receive(&mut stream, TEXT), b"hello");
+    let mut stream = example.upgrade("/greet?name=Ada", "");
+    assert_eq!(receive(&mut stream, TEXT), b"hello, Ada");
+}
+
+#[test]
+fn subprotocol_negotiation() {
+    let example = Example::start("subprotocol_negotiation");
+    for (offer, answer) in [("v2.shout", "LOUD"), ("v0.none, v1.echo", "loud")] {
+        let mut stream = example.upgrade("/", &format!("Sec-WebSocket-Protocol: {offer}\r\n"));
+        send(&mut stream, TEXT, b"loud");
+        assert_eq!(receive(&mut stream, TEXT), answer.as_bytes());
+    }
+    let (head, _) = example.ask("/", &format!("{UPGRADE}Sec-WebSocket-Protocol: v0.none\r\n"));
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+}
+
+#[test]
+fn graceful_shutdown() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut example = Example::start("graceful_shutdown");
+        let mut stream = example.upgrade("/", "");
+        send(&mut stream, TEXT, b"hello");
+        assert_eq!(receive(&mut stream, TEXT), b"hello");
+        kill_process(Pid::from_child(&example.process), signal).unwrap();
+        assert_eq!(receive(&mut stream, CLOSE)[..2], 1001_u16.to_be_bytes());
+        send(&mut stream, CLOSE, &1001_u16.to_be_bytes());
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        drop(stream);
+        assert_eq!(example.line(), "closing 1 connections");
+        assert_eq!(example.line(), "served 1 connections, 2 frames");
+        assert!(example.process.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn the_readme_shows_the_echo_server() {
+    let code: String = include_str!("../examples/echo_server.rs")
+        .lines()
+        .skip_while(|line| !line.starts_with("use "))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(&format!("```rust\n{code}```\n")), "the two differ");
+}
