@@ -17,7 +17,6 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// What only the worker touches of a connection; the rest is its [`Session`].
 pub(crate) struct Connection {
@@ -98,8 +97,9 @@ impl Connection {
     }
 
     fn receive_frames(&mut self, bytes: &mut [u8]) {
-        let shared = Rc::clone(self.shared());
-        let config = Arc::clone(&self.session().config);
+        // Counted without a lock, unlike the settings, which all workers share.
+        let session = Rc::clone(self.session());
+        let (shared, config) = (&session.shared, &session.config);
         let mut stash = std::mem::take(&mut self.stash);
         if stash.capacity() == 0 {
             stash = shared.pool.stash();

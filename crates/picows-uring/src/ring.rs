@@ -52,6 +52,10 @@ pub(crate) trait Ring {
     /// Closes a socket on which nothing is in flight.
     fn close(&mut self, socket: Socket);
 
+    /// Closes a socket whatever is in flight on it: the worker goes before its time, and the ring
+    /// with it.
+    fn abandon(&mut self, socket: Socket);
+
     /// The address of the peer, if it has one (Unix sockets do not).
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr>;
 

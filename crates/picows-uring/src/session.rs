@@ -393,7 +393,7 @@ impl Session {
 
     /// The answer to a ping is here. Harmless when none was awaited.
     pub(crate) fn pong_received(&self) {
-        let now = self.shared.now.get();
+        let now = self.shared.now();
         if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
             liveness.pong_received(now);
         }

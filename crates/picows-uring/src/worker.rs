@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The sessions of one thread.
-pub(crate) struct Worker<R> {
+pub(crate) struct Worker<R: Ring> {
     pub(crate) ring: R,
     pub(crate) shared: Rc<Shared>,
     factory: Arc<Factory>,
@@ -361,12 +361,19 @@ const COMPLETIONS_PER_TURN: usize = 512;
 /// How often a turn looks again for connections that callbacks of others have touched.
 const FLUSH_ROUNDS_MAX: usize = 4;
 
-impl<R> Drop for Worker<R> {
-    /// Tells the listeners, if the worker ends before its time.
+impl<R: Ring> Drop for Worker<R> {
+    /// If the worker ends before its time: tells the listeners, and closes the sockets, so that
+    /// nobody connects to a server that does not answer.
     fn drop(&mut self) {
         for connection in self.slots.iter_mut() {
             connection.session().conversation.borrow_mut().end();
             connection.disconnected();
+            if let Some(socket) = connection.session().socket.take() {
+                self.ring.abandon(socket);
+            }
+        }
+        for acceptor in self.acceptors.drain(..).filter(|acceptor| !acceptor.is_closed()) {
+            self.ring.abandon(acceptor.socket);
         }
     }
 }

@@ -16,7 +16,7 @@ use sends::Sends;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -290,6 +290,13 @@ impl Ring for KernelRing {
     fn close(&mut self, socket: Socket) {
         let entry = opcode::Close::new(types::Fd(socket.0)).build();
         self.push(entry.user_data(Op::Silent.tag(0)));
+    }
+
+    fn abandon(&mut self, socket: Socket) {
+        // SAFETY: the socket is the ring's to close, and its owner forgets it. Operations in flight
+        // hold on to the file itself, not to the descriptor, and `drop` waits for them.
+        #[expect(unsafe_code)]
+        drop(unsafe { OwnedFd::from_raw_fd(socket.0) });
     }
 
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
