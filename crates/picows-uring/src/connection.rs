@@ -70,6 +70,12 @@ impl Connection {
         self.session().conversation.borrow().phase()
     }
 
+    /// Bytes of buffers that it holds on to.
+    #[cfg(test)]
+    pub(crate) fn owned_bytes(&self) -> usize {
+        self.stash.capacity() + self.session().queue_capacity()
+    }
+
     /// Whether anything that could still arrive is worth receiving.
     pub(crate) fn wants_receive(&self) -> bool {
         self.discarded < DISCARD_BYTES_MAX && !self.session().conversation.borrow().is_peer_gone()

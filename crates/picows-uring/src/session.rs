@@ -189,6 +189,12 @@ impl Session {
         self.queue.borrow().as_ref().map_or(0, |queue| queue.len())
     }
 
+    /// Whether there is a queue at all, and how long its buffers are.
+    #[cfg(test)]
+    pub(crate) fn queue_capacity(&self) -> usize {
+        self.queue.borrow().as_ref().map_or(0, |queue| size_of_val(&**queue) + queue.len())
+    }
+
     /// Queues a frame whose payload is copied.
     #[inline]
     pub(crate) fn send(&self, head: FrameHead, payload: &[u8]) -> SendStatus {

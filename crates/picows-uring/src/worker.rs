@@ -318,6 +318,12 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Bytes of buffers that connections hold on to.
+    #[cfg(test)]
+    pub(crate) fn owned_bytes(&mut self) -> usize {
+        self.slots.iter_mut().map(|connection| connection.owned_bytes()).sum()
+    }
+
     /// Whether there may be something to do.
     pub(crate) fn has_work(&mut self) -> bool {
         self.ring.has_work() || self.shared.has_work()

@@ -55,6 +55,11 @@ impl Harness {
         self.counters.read()
     }
 
+    /// Bytes of buffers that connections hold on to.
+    pub(super) fn owned_bytes(&mut self) -> usize {
+        self.worker.owned_bytes()
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.is_done
     }

@@ -6,11 +6,15 @@ use super::listeners::PLACES;
 use crate::config::{Config, QueuePolicy};
 use crate::ring::sim::{Faults, PeerId, PeerRead};
 use crate::ring::{Ring, Token};
-use picows_uring_proto::{ClientHandshake, CloseCode, CloseFrame, FrameHead, MsgType};
+use picows_uring_proto::{
+    AutoPing, AutoPingStrategy, ClientHandshake, CloseCode, CloseFrame, FrameHead, LivenessRules,
+    MsgType,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const CLOSE_NORMAL: &[u8] = b"\x88\x82\0\0\0\0\x03\xE8";
 
 /// A server, and what is said to it by hand.
@@ -452,5 +456,118 @@ fn a_receive_that_outlives_its_cancellation_is_cancelled_again() {
     scene.run(MILLI * 50);
     assert_eq!((scene.harness.stats().connections, Scene::disconnected(0)), (0, 1));
     assert!(scene.harness.stats().bytes_received > 5000);
+    scene.end();
+}
+
+#[test]
+fn an_idle_connection_owns_no_buffer() {
+    let mut scene = Scene::quiet();
+    let peer = scene.call("/echo");
+    // A frame in two halves needs a stash, and its echo a queue.
+    let mut frame = Vec::new();
+    FrameHead::new(MsgType::Binary).append(&mut frame, &[7; 50_000], Some([1, 2, 3, 4]));
+    let (first, second) = frame.split_at(20_000);
+    scene.write(peer, first);
+    scene.run(MILLI * 5);
+    assert!(scene.harness.owned_bytes() >= 19_000, "{}", scene.harness.owned_bytes());
+    scene.write(peer, second);
+    assert_eq!(scene.hear(peer).frames.len(), 1);
+    assert_eq!(scene.harness.owned_bytes(), 0);
+    scene.end();
+}
+
+/// A ping after ten seconds without anything, to be answered within five.
+fn pinging(strategy: AutoPingStrategy) -> Config {
+    let ping = AutoPing::new(SECOND * 10, SECOND * 5).with_strategy(strategy);
+    let liveness = LivenessRules { auto_ping: Some(ping), ..LivenessRules::default() };
+    Config { liveness, ..Config::default() }
+}
+
+#[test]
+fn a_silent_peer_is_dropped_within_idle_and_reply_timeout_and_told_once() {
+    let mut scene = Scene::new(Faults::none(), pinging(AutoPingStrategy::WhenIdle));
+    let peer = scene.call("/echo");
+    // To hear takes twenty milliseconds, and so did the call.
+    scene.run(SECOND * 10 - MILLI * 60);
+    assert!(scene.hear(peer).frames.is_empty());
+    scene.run(MILLI * 40);
+    let heard = scene.hear(peer);
+    assert_eq!(heard.frames.iter().map(|frame| frame.0).collect::<Vec<_>>(), [0x89]);
+    scene.run(SECOND * 5 - MILLI * 60);
+    assert_eq!(Scene::disconnected(0), 0);
+    scene.run(MILLI * 60);
+    assert_eq!(Scene::disconnected(0), 1, "a ping, five seconds, and a granule of the wheel");
+    let heard = scene.hear(peer);
+    assert_eq!(heard.frames, [close_frame(CloseCode::GOING_AWAY, "no pong within 5s")]);
+    assert!(heard.is_over);
+    scene.end();
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_dropped_as_soon() {
+    let mut scene = Scene::new(Faults::none(), pinging(AutoPingStrategy::WhenIdle));
+    let peer = scene.call_with_room("/echo", 3000);
+    // The echo fills the peer's room, so that the ping never leaves the queue.
+    scene.say(peer, MsgType::Binary, &[7; 2900]);
+    scene.run(MILLI);
+    scene.say(peer, MsgType::Binary, &[7; 2900]);
+    scene.run(SECOND * 15 - MILLI * 10);
+    assert_eq!(Scene::disconnected(0), 0);
+    scene.run(MILLI * 40);
+    assert_eq!((scene.harness.stats().connections, Scene::disconnected(0)), (0, 1));
+    scene.end();
+}
+
+#[test]
+fn a_peer_that_answers_lives_and_a_wrong_answer_does_not_count() {
+    for is_right in [true, false] {
+        let mut scene = Scene::new(Faults::none(), pinging(AutoPingStrategy::WhenIdle));
+        let peer = scene.call("/echo");
+        for _ in 0..10 {
+            scene.run(SECOND * 10);
+            let heard = scene.hear(peer);
+            let Some((0x89, nonce)) = heard.frames.first().cloned() else { break };
+            let answer = if is_right { nonce } else { b"whatever".to_vec() };
+            scene.say(peer, MsgType::Pong, &answer);
+        }
+        // A wrong pong shows that the peer is there, but not that it has got our ping.
+        scene.run(SECOND * 6);
+        assert_eq!(Scene::disconnected(0), u32::from(!is_right), "is_right={is_right}");
+        scene.end();
+    }
+}
+
+#[test]
+fn a_busy_peer_is_pinged_only_by_the_clock() {
+    for (strategy, pings) in [(AutoPingStrategy::WhenIdle, 0), (AutoPingStrategy::Periodic, 6)] {
+        let mut scene = Scene::new(Faults::none(), pinging(strategy));
+        let peer = scene.call("/mute");
+        let mut seen = 0;
+        for _ in 0..61 {
+            scene.run(SECOND);
+            scene.say(peer, MsgType::Text, b"busy");
+            for (first, nonce) in scene.hear(peer).frames {
+                assert_eq!(first, 0x89);
+                seen += 1;
+                scene.say(peer, MsgType::Pong, &nonce);
+            }
+        }
+        assert_eq!(seen, pings, "{strategy:?}");
+        scene.end();
+    }
+}
+
+#[test]
+fn nothing_wakes_a_worker_between_the_deadlines_of_its_idle_connections() {
+    let mut scene = Scene::new(Faults::none(), pinging(AutoPingStrategy::WhenIdle));
+    for _ in 0..50 {
+        scene.call("/mute");
+    }
+    scene.run(SECOND);
+    let before = scene.harness.stats().turns;
+    scene.run(SECOND * 8);
+    // The harness itself wakes a worker for nothing now and then, to see that it is harmless.
+    let turns = scene.harness.stats().turns - before;
+    assert!(turns < 2000, "{turns} turns in 80,000 steps of a clock without a deadline");
     scene.end();
 }
