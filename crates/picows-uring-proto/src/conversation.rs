@@ -155,6 +155,12 @@ impl Conversation {
         self.close.as_ref().is_some_and(|close| close.sent.is_some())
     }
 
+    /// Whether a CLOSE is under way, and somebody has a deadline for answering it.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.phase == Phase::Open && self.deadline != NEVER
+    }
+
     /// Whether a frame may be sent.
     #[inline]
     #[must_use]

@@ -90,6 +90,23 @@ pub struct LivenessRules {
 }
 
 impl LivenessRules {
+    /// Checks that the settings make sense.
+    ///
+    /// # Errors
+    ///
+    /// The field that does not, and what is wrong with it.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        if let Some(Err(fault)) = self.auto_ping.map(|ping| ping.check()) {
+            return Err(("auto_ping", fault));
+        }
+        for (field, limit) in [("idle_timeout", self.idle_timeout), ("lifetime", self.lifetime)] {
+            if limit == Some(Duration::ZERO) {
+                return Err((field, "0 ends every connection at once: use None for ever".into()));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether there is anything to watch.
     #[must_use]
     pub const fn is_on(&self) -> bool {
@@ -138,7 +155,9 @@ pub struct Liveness {
     /// When the connection has lasted long enough; `NEVER` if it may last.
     ends: Tick,
     ping: Ping,
-    /// Somebody else is sending pings.
+    /// How much the peer had taken of what we sent, when we last looked.
+    taken: u64,
+    /// Pings are sent only when somebody asks for one.
     is_held: bool,
 }
 
@@ -159,7 +178,7 @@ impl Liveness {
     pub fn new(rules: &LivenessRules, now: Tick, lifetime: Option<Duration>) -> Self {
         let next_ping = rules.auto_ping.map_or(NEVER, |ping| now + ping.idle_timeout);
         let ends = lifetime.map_or(NEVER, |lifetime| now + lifetime);
-        Self { last_received: now, next_ping, ends, ping: Ping::None, is_held: false }
+        Self { last_received: now, next_ping, ends, ping: Ping::None, taken: 0, is_held: false }
     }
 
     /// Something arrived, if only a part of a frame.
@@ -185,6 +204,18 @@ impl Liveness {
         }
     }
 
+    /// The peer's side of the transport has taken `taken` bytes of ours, in all, and more of them
+    /// wait for it (`has_more`). Wanted once a ping is queued, and before one is called unanswered:
+    /// the queue goes on in the kernel, where a ping may wait for a peer that takes its time.
+    pub fn taken(&mut self, now: Tick, taken: u64, has_more: bool) {
+        let has_moved = taken > std::mem::replace(&mut self.taken, taken);
+        match &mut self.ping {
+            Ping::Queued { moved: since, .. } if has_moved => *since = now,
+            Ping::Sent { at: since } if has_moved && has_more => *since = now,
+            _ => {}
+        }
+    }
+
     /// Whether an answer to a ping is awaited.
     #[inline]
     #[must_use]
@@ -198,7 +229,8 @@ impl Liveness {
         self.next_ping = self.next_ping.max(now);
     }
 
-    /// Whether no pings are to be sent for a while: somebody else does.
+    /// Whether no pings are due for a while: somebody sends them, one after the other, and each is
+    /// told with [`ping_queued`](Self::ping_queued) and has to be answered in time.
     pub fn hold(&mut self, is_held: bool) {
         self.is_held = is_held;
     }

@@ -8,6 +8,7 @@ mod opening;
 
 use crate::client::Opening;
 use crate::listener::{Listener, ListenerError, ListenerResult};
+use crate::ring::Ring;
 use crate::session::{Session, Shared};
 use crate::transport::{DisconnectCause, Transport};
 use picows_uring_proto::{
@@ -200,15 +201,16 @@ impl Connection {
 
     /// Does what is due, and has its timer armed again. `has_backlog` says that bytes of the peer
     /// may wait to be looked at.
-    pub(crate) fn handle_timeout(&mut self, now: Tick, has_backlog: bool) {
+    pub(crate) fn handle_timeout(&mut self, ring: &impl Ring, now: Tick, has_backlog: bool) {
         let session = Rc::clone(self.session());
         let phase = self.phase();
         if session.conversation.borrow_mut().handle_timeout(now) {
             tracing::info!(peer = ?session.peer, ?phase, "timed out: dropping");
             session.set_cause(DisconnectCause::TimedOut);
         }
-        if self.phase() == Phase::Open {
-            self.check_liveness(&session, now, has_backlog);
+        // A peer that is to answer our CLOSE has a deadline for that, and no ping can follow it.
+        if self.phase() == Phase::Open && !session.conversation.borrow().is_closing() {
+            self.check_liveness(&session, ring, now, has_backlog);
         }
         session.touch();
     }

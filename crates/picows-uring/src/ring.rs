@@ -4,6 +4,8 @@
 //! `kernel.rs` is io_uring, `sim.rs` a seeded kernel for tests.
 
 mod batch;
+#[cfg(test)]
+pub(crate) mod by_hand;
 pub(crate) mod kernel;
 #[cfg(test)]
 pub(crate) mod sim;
@@ -56,6 +58,12 @@ pub(crate) trait Ring {
     /// with it.
     fn abandon(&mut self, socket: Socket);
 
+    /// Whether bytes of the peer wait in `socket` that no completion has brought.
+    fn has_unread(&self, socket: Socket) -> bool;
+
+    /// What has become of the bytes that were sent; `None` where the kernel does not say.
+    fn outbox(&self, socket: Socket) -> Option<Outbox>;
+
     /// The address of the peer, if it has one (Unix sockets do not).
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr>;
 
@@ -77,6 +85,15 @@ pub(crate) trait Ring {
 /// A socket, as the ring names it. Means nothing to anybody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Socket(pub(crate) i32);
+
+/// What has become of the bytes that a socket was given to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outbox {
+    /// Bytes that the peer's side has acknowledged, since the beginning.
+    pub(crate) taken: u64,
+    /// Bytes wait for the peer to have room for them.
+    pub(crate) has_more: bool,
+}
 
 /// A buffer that the kernel filled. To be given back with [`Ring::release`].
 #[derive(Debug)]

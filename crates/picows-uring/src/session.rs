@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What all connections of a worker share.
 #[derive(Debug)]
@@ -120,6 +120,9 @@ pub(crate) struct Session {
     pub(crate) liveness: RefCell<Option<Box<Liveness>>>,
     /// A measurement that is under way.
     pub(crate) roundtrip: RefCell<Option<Box<Roundtrip>>>,
+    /// The listener is sending a ping: it is queued even where other frames are not, or the peer
+    /// would be expected to answer what it was never asked.
+    pub(crate) is_pinging: Cell<bool>,
     /// What the last ping of ours carried.
     ping_nonce: Cell<u64>,
     /// Tasks that wait for the end.
@@ -159,6 +162,7 @@ impl Session {
             response: OnceCell::new(),
             liveness: RefCell::new(None),
             roundtrip: RefCell::new(None),
+            is_pinging: Cell::new(false),
             ping_nonce: Cell::new(0),
             waiters: RefCell::new(None),
             remote: OnceCell::new(),
@@ -264,7 +268,7 @@ impl Session {
         if buffered > config.queue_bytes_max {
             // Control frames are never dropped, so they have some room of their own; a peer that
             // fills even that, with pings whose pongs it does not read, is not served.
-            if !head.msg_type.is_control() {
+            if !head.msg_type.is_control() && !self.is_pinging.get() {
                 return self.queue_full(config.queue_policy);
             }
             if buffered > config.queue_bytes_max.saturating_add(CONTROL_QUEUE_BYTES) {
@@ -354,7 +358,8 @@ impl Session {
         if rules.is_on() {
             let lifetime = rules.lifetime.map(|lifetime| {
                 let cut = self.config.lifetime_jitter * self.shared.keys.borrow_mut().fraction();
-                lifetime.mul_f64(1.0 - cut)
+                let seconds = lifetime.as_secs_f64() * (1.0 - cut);
+                Duration::try_from_secs_f64(seconds).unwrap_or(lifetime)
             });
             let liveness = Liveness::new(rules, now, lifetime);
             *self.liveness.borrow_mut() = Some(Box::new(liveness));
@@ -393,16 +398,26 @@ impl Session {
     /// Whether the answer to a ping is awaited, by whomever.
     #[inline]
     pub(crate) fn is_pong_expected(&self) -> bool {
-        self.liveness.borrow().as_ref().is_some_and(|liveness| liveness.is_pong_expected())
+        self.is_liveness_pinging()
             || self.roundtrip.borrow().as_ref().is_some_and(|round| round.is_pong_expected())
+    }
+
+    /// Whether the answer to a ping is awaited that has a deadline.
+    pub(crate) fn is_liveness_pinging(&self) -> bool {
+        self.liveness.borrow().as_ref().is_some_and(|liveness| liveness.is_pong_expected())
     }
 
     /// The answer to a ping is here. Harmless when none was awaited.
     pub(crate) fn pong_received(&self) {
+        if !self.is_pong_expected() {
+            return;
+        }
         let now = self.shared.now();
         if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
             liveness.pong_received(now);
         }
+        // The next ping may be due before the timer that is armed, or have waited for this one.
+        self.touch();
         if let Some(roundtrip) = self.roundtrip.borrow_mut().as_deref_mut() {
             roundtrip.pong_received(now);
         }
@@ -422,7 +437,7 @@ impl Session {
         let liveness = self.liveness.borrow();
         let watched = liveness
             .as_ref()
-            .filter(|_| conversation.phase() == Phase::Open)
+            .filter(|_| conversation.phase() == Phase::Open && !conversation.is_closing())
             .and_then(|liveness| liveness.poll_timeout(&self.config.liveness));
         conversation.poll_timeout().into_iter().chain(watched).min()
     }

@@ -219,7 +219,7 @@ impl<R: Ring> Worker<R> {
         let session = Rc::clone(connection.session());
         session.untouch();
         connection.check_watermarks();
-        connection.measure_roundtrip(|| tick(self.ring.now()));
+        connection.measure_roundtrip(&self.ring);
         let Some(socket) = session.socket.get() else { return };
         if !connection.is_sending
             && connection.phase() != Phase::Ended
@@ -306,7 +306,7 @@ impl<R: Ring> Worker<R> {
                 Alarm::Connection(token) => {
                     if let Some(connection) = self.slots.get_mut(token) {
                         connection.timer = None;
-                        connection.handle_timeout(now, self.has_backlog);
+                        connection.handle_timeout(&self.ring, now, self.has_backlog);
                     }
                 }
                 Alarm::ResumeAccept => {
@@ -383,3 +383,6 @@ impl<R: Ring> Drop for Worker<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,26 @@ fn a_backlog_is_no_silence() {
 }
 
 #[test]
+fn a_peer_that_takes_what_waits_in_front_of_the_ping_is_not_silent() {
+    let rules = pinging(10, 5, AutoPingStrategy::WhenIdle);
+    let mut peer = Liveness::new(&rules, at(0), None);
+    assert_eq!(peer.handle_timeout(&rules, at(10), false), Some(Verdict::Ping));
+    peer.ping_queued(at(10), 1_000_000);
+    peer.taken(at(10), 500, true);
+    peer.taken(at(15), 501, true);
+    assert_eq!(peer.handle_timeout(&rules, at(15), false), None);
+    peer.taken(at(20), 501, true);
+    assert_eq!(peer.handle_timeout(&rules, at(20), false), Some(Verdict::Silent));
+
+    // The ping has left, but waits in the kernel; then it has arrived.
+    peer.ping_queued(at(20), 0);
+    peer.taken(at(25), 502, true);
+    assert_eq!(peer.handle_timeout(&rules, at(25), false), None);
+    peer.taken(at(30), 503, false);
+    assert_eq!(peer.handle_timeout(&rules, at(30), false), Some(Verdict::Silent));
+}
+
+#[test]
 fn a_pong_that_nobody_awaits_is_harmless() {
     let rules = pinging(10, 5, AutoPingStrategy::WhenIdle);
     let mut peer = Liveness::new(&rules, at(0), None);
@@ -197,6 +217,17 @@ fn timeouts_that_make_no_sense_are_named_with_their_values() {
     assert!(text.contains("1s") && text.contains("2s"), "{text}");
     assert!(AutoPing::new(Duration::ZERO, Duration::ZERO).check().is_err());
     assert!(AutoPing::new(SECOND, SECOND).check().is_ok());
+    for (rules, field) in [
+        (
+            LivenessRules { idle_timeout: Some(Duration::ZERO), ..Default::default() },
+            "idle_timeout",
+        ),
+        (LivenessRules { lifetime: Some(Duration::ZERO), ..Default::default() }, "lifetime"),
+        (pinging(1, 2, AutoPingStrategy::WhenIdle), "auto_ping"),
+    ] {
+        assert_eq!(rules.check().unwrap_err().0, field);
+    }
+    assert_eq!(pinging(2, 2, AutoPingStrategy::Periodic).check(), Ok(()));
 }
 
 proptest! {

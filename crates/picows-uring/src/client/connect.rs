@@ -273,9 +273,8 @@ impl Connect {
     ) -> Result<Transport, ConnectFault> {
         let make = Rc::new(Cell::new(Some(make)));
         let mut target = Target::parse(&self.url)?;
-        if let Some(ping) = self.config.liveness.auto_ping {
-            ping.check().map_err(ConnectFault::Setting)?;
-        }
+        let checked = self.config.liveness.check();
+        checked.map_err(|(field, fault)| ConnectFault::Setting(format!("{field}: {fault}")))?;
         let config = Arc::new(std::mem::take(&mut self.config));
         let given = self.socket.take();
         let redirects_max = if given.is_some() { 0 } else { self.max_redirects };

@@ -1,24 +1,39 @@
 //! Whether the peer is still there: what the verdicts of the protocol crate lead to.
 
 use super::{Connection, panic_error};
+use crate::ring::Ring;
 use crate::session::Session;
 use crate::transport::DisconnectCause;
-use picows_uring_proto::{CloseCode, Frame, Phase, Tick, Verdict};
+use picows_uring_proto::{CloseCode, Frame, Tick, Verdict};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 
 impl Connection {
     /// Pings, or gives up, if that is due.
-    pub(super) fn check_liveness(&mut self, session: &Session, now: Tick, has_backlog: bool) {
+    pub(super) fn check_liveness(
+        &mut self,
+        session: &Session,
+        ring: &impl Ring,
+        now: Tick,
+        has_backlog: bool,
+    ) {
         let rules = &session.config.liveness;
-        let verdict = session
-            .liveness
-            .borrow_mut()
-            .as_deref_mut()
-            .and_then(|liveness| liveness.handle_timeout(rules, now, has_backlog));
+        let ask = || {
+            let mut liveness = session.liveness.borrow_mut();
+            liveness.as_deref_mut()?.handle_timeout(rules, now, has_backlog)
+        };
+        let mut verdict = ask();
+        if matches!(verdict, Some(Verdict::Silent | Verdict::Idle)) {
+            look_closer(session, ring, now);
+            verdict = ask();
+        }
         match verdict {
             None => {}
-            Some(Verdict::Ping) => self.ping(session, now),
+            Some(Verdict::Ping) => {
+                tracing::debug!(peer = ?session.peer, "pinging");
+                self.ping(session, ring, now);
+            }
             Some(Verdict::Silent) => {
                 let reply = rules.auto_ping.map(|ping| ping.reply_timeout).unwrap_or_default();
                 let reason = format!("no pong within {reply:?}");
@@ -29,39 +44,47 @@ impl Connection {
                     session.conversation.borrow_mut().give_up(rules, now, &reason, SILENT_LINGER);
                 session.queue_close(close);
             }
-            Some(Verdict::Idle) => self.end_politely(session, "idle for too long"),
+            Some(Verdict::Idle) => {
+                session.set_cause(DisconnectCause::TimedOut);
+                self.end_politely(session, "idle for too long");
+            }
             Some(Verdict::Expired) => self.end_politely(session, "please reconnect"),
         }
     }
 
-    /// Sends the ping of a round trip that a task wants measured.
+    /// Sends the ping of a round trip that a task wants measured. An automatic ping that is under
+    /// way is waited for: its pong might be taken for ours.
     #[inline]
-    pub(crate) fn measure_roundtrip(&mut self, clock: impl FnOnce() -> Tick) {
-        let session = self.session();
-        if session.roundtrip.borrow().as_ref().is_some_and(|roundtrip| roundtrip.is_wanted())
-            && self.phase() == Phase::Open
-        {
-            self.ping_for_roundtrip(clock());
+    pub(crate) fn measure_roundtrip(&mut self, ring: &impl Ring) {
+        if self.session().roundtrip.borrow().is_some() {
+            self.measure(ring);
         }
     }
 
-    fn ping_for_roundtrip(&mut self, now: Tick) {
-        if let Some(roundtrip) = self.session().roundtrip.borrow_mut().as_deref_mut() {
+    fn measure(&mut self, ring: &impl Ring) {
+        let session = Rc::clone(self.session());
+        let is_wanted = session.roundtrip.borrow().as_ref().is_some_and(|it| it.is_wanted());
+        let may_ping = session.conversation.borrow().may_send() && !session.is_liveness_pinging();
+        if !is_wanted || !may_ping {
+            return;
+        }
+        let now = Tick::ZERO + ring.now();
+        if let Some(roundtrip) = session.roundtrip.borrow_mut().as_deref_mut() {
             roundtrip.ping_sent(now);
         }
-        self.call("send_user_specific_ping", |listener, transport| {
-            listener.send_user_specific_ping(transport)
-        });
+        self.ping(&session, ring, now);
     }
 
-    fn ping(&mut self, session: &Session, now: Tick) {
-        tracing::debug!(peer = ?session.peer, "pinging");
+    fn ping(&mut self, session: &Session, ring: &impl Ring, now: Tick) {
+        session.is_pinging.set(true);
         self.call("send_user_specific_ping", |listener, transport| {
             listener.send_user_specific_ping(transport)
         });
+        session.is_pinging.set(false);
         if let Some(liveness) = session.liveness.borrow_mut().as_deref_mut() {
             liveness.ping_queued(now, session.buffered());
         }
+        look_at_outbox(session, ring, now);
     }
 
     /// Asks the listener whether `frame` answers the ping; if so, the frame is done with.
@@ -87,11 +110,30 @@ impl Connection {
     /// CLOSE 1001; the peer has the close timeout to answer.
     fn end_politely(&self, session: &Session, reason: &str) {
         tracing::info!(peer = ?session.peer, reason, "closing");
-        session.set_cause(DisconnectCause::TimedOut);
         self.transport.send_close(CloseCode::GOING_AWAY, reason);
         if !session.config.conversation.auto_close {
             self.transport.disconnect();
         }
+    }
+}
+
+/// Before a peer is given up: whether it is us, or the way to it, that is slow.
+fn look_closer(session: &Session, ring: &impl Ring, now: Tick) {
+    // After a stall of ours, the kernel brings what has arrived a little at a time.
+    if session.socket.get().is_some_and(|socket| ring.has_unread(socket))
+        && let Some(liveness) = session.liveness.borrow_mut().as_deref_mut()
+    {
+        liveness.received(now);
+    }
+    look_at_outbox(session, ring, now);
+}
+
+/// Tells how much the peer has taken of what we sent.
+fn look_at_outbox(session: &Session, ring: &impl Ring, now: Tick) {
+    if let Some(liveness) = session.liveness.borrow_mut().as_deref_mut()
+        && let Some(outbox) = session.socket.get().and_then(|socket| ring.outbox(socket))
+    {
+        liveness.taken(now, outbox.taken, outbox.has_more);
     }
 }
 

@@ -5,10 +5,11 @@
 
 mod buffers;
 mod event;
+mod outbox;
 mod sends;
 mod start;
 
-use super::{Completion, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -297,6 +298,14 @@ impl Ring for KernelRing {
         // hold on to the file itself, not to the descriptor, and `drop` waits for them.
         #[expect(unsafe_code)]
         drop(unsafe { OwnedFd::from_raw_fd(socket.0) });
+    }
+
+    fn has_unread(&self, socket: Socket) -> bool {
+        rustix::io::ioctl_fionread(borrow(&socket)).is_ok_and(|count| count > 0)
+    }
+
+    fn outbox(&self, socket: Socket) -> Option<Outbox> {
+        outbox::read(socket)
     }
 
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {

@@ -336,8 +336,8 @@ impl ServerBuilder {
             let bits = config.frames.rsv_allowed;
             return wrong("allow_rsv", format!("{bits:#x}: only the bits 4, 2 and 1 exist"));
         }
-        if let Some(Err(fault)) = config.liveness.auto_ping.map(|ping| ping.check()) {
-            return wrong("auto_ping", fault);
+        if let Err((field, fault)) = config.liveness.check() {
+            return wrong(if field == "lifetime" { "max_lifetime" } else { field }, fault);
         }
         if !(0.0..=1.0).contains(&config.lifetime_jitter) {
             let jitter = config.lifetime_jitter;

@@ -1,0 +1,150 @@
+//! A kernel that a test plays by hand, clock included: what arrives, what leaves, and when.
+
+use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// See the module. Sends complete at once, unless `is_stuck`.
+#[derive(Debug, Default)]
+pub(crate) struct ByHand {
+    pub(crate) now: Duration,
+    /// The peer takes nothing more.
+    pub(crate) is_stuck: bool,
+    pub(crate) has_unread: bool,
+    pub(crate) outbox: Option<Outbox>,
+    /// What has left, of all sockets.
+    pub(crate) sent: Vec<u8>,
+    pub(crate) closed: Vec<Socket>,
+    /// When the worker wants to be woken.
+    pub(crate) deadline: Option<Duration>,
+    arrived: VecDeque<Completion>,
+    /// The receive that is in flight.
+    receiving: Option<Token>,
+    sending: Option<(Token, Box<SendBatch>)>,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl ByHand {
+    /// Somebody connects.
+    pub(crate) fn connect(&mut self, socket: i32) {
+        let token = Token { slot: 0, generation: 0 };
+        self.arrived.push_back(Completion::Accepted {
+            token,
+            result: Ok(Socket(socket)),
+            more: true,
+        });
+    }
+
+    /// Bytes arrive.
+    pub(crate) fn deliver(&mut self, bytes: &[u8]) {
+        let Some(token) = self.receiving else { return };
+        let buffer =
+            RecvBuffer { id: self.buffers.len() as u16, offset: 0, len: bytes.len() as u32 };
+        self.buffers.push(bytes.to_vec());
+        let result = Received::Data(buffer);
+        self.arrived.push_back(Completion::Received { token, result, more: true });
+    }
+
+    /// The peer ends the stream, or breaks it.
+    pub(crate) fn end(&mut self, result: Received) {
+        if let Some(token) = self.receiving.take() {
+            self.arrived.push_back(Completion::Received { token, result, more: false });
+        }
+    }
+
+    /// The peer takes what is being sent.
+    pub(crate) fn unstick(&mut self) {
+        self.is_stuck = false;
+        if let Some((token, batch)) = self.sending.take() {
+            self.leave(token, batch);
+        }
+    }
+
+    fn leave(&mut self, token: Token, batch: Box<SendBatch>) {
+        let before = self.sent.len();
+        for segment in batch.segments() {
+            self.sent.extend_from_slice(segment);
+        }
+        let result = Ok(self.sent.len() - before);
+        self.arrived.push_back(Completion::Sent { token, result, batch });
+    }
+}
+
+impl Ring for ByHand {
+    fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn accept(&mut self, _: Socket, _: Token) {}
+
+    fn receive(&mut self, _: Socket, token: Token) {
+        self.receiving = Some(token);
+    }
+
+    fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
+        &mut self.buffers[usize::from(buffer.id)]
+    }
+
+    fn release(&mut self, buffer: RecvBuffer) {
+        self.buffers[usize::from(buffer.id)].clear();
+    }
+
+    fn send(&mut self, _: Socket, token: Token, batch: Box<SendBatch>) {
+        if self.is_stuck {
+            self.sending = Some((token, batch));
+        } else {
+            self.leave(token, batch);
+        }
+    }
+
+    fn cancel_receive(&mut self, _: Token) {
+        self.end(Received::Cancelled);
+    }
+
+    fn cancel(&mut self, _: Socket) {
+        self.end(Received::Cancelled);
+        if let Some((token, batch)) = self.sending.take() {
+            let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+            self.arrived.push_back(Completion::Sent { token, result, batch });
+        }
+    }
+
+    fn shut_down(&mut self, _: Socket) {}
+
+    fn close(&mut self, socket: Socket) {
+        self.closed.push(socket);
+    }
+
+    fn has_unread(&self, _: Socket) -> bool {
+        self.has_unread
+    }
+
+    fn outbox(&self, _: Socket) -> Option<Outbox> {
+        self.outbox
+    }
+
+    fn abandon(&mut self, socket: Socket) {
+        self.closed.push(socket);
+    }
+
+    fn peer_addr(&self, _: Socket) -> Option<SocketAddr> {
+        None
+    }
+
+    fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = Some(self.deadline.map_or(deadline, |armed| armed.min(deadline)));
+    }
+
+    fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
+        self.deadline = self.deadline.filter(|deadline| *deadline > self.now);
+        let count = self.arrived.len().min(max);
+        out.extend(self.arrived.drain(..count));
+        Ok(())
+    }
+
+    fn has_work(&mut self) -> bool {
+        !self.arrived.is_empty()
+    }
+}
