@@ -30,6 +30,7 @@ def has_ipv6():
         ("--max-frame-size", "12parsecs"),
         ("--max-connections", "lots"),
         ("--handshake-timeout", "soon"),
+        ("--busy-poll", "never"),
         ("--handshake-timeout", "5parsecs"),
         ("--drain-timeout", "later"),
         ("--stats", "often"),
@@ -54,6 +55,8 @@ def test_help_names_every_flag():
         "--max-connections",
         "--handshake-timeout",
         "--drain-timeout",
+        "--busy-poll",
+        "--dedicated",
         "--stats",
     ):
         assert flag in done.stdout

@@ -1,11 +1,17 @@
 //! The `picows` command: reads its arguments, sets up the log, and runs what was asked for.
 
 mod auto_ping;
+mod client;
 mod echo;
+mod fault;
+mod load;
+mod measure;
+mod report;
+mod rtt;
+mod system;
 mod units;
 
 use clap::{Parser, Subcommand};
-use picows_uring::Error;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +26,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Echo(echo::Args),
+    Load(load::Args),
+    Rtt(rtt::Args),
 }
 
 fn main() -> ExitCode {
@@ -28,25 +36,31 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = match cli.command {
         Command::Echo(args) => echo::run(args),
+        Command::Load(args) => load::run(args),
+        Command::Rtt(args) => rtt::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            note(format_args!("error: {error}"));
-            match error.downcast_ref::<Error>() {
-                // As for any other value that makes no sense.
-                Some(Error::Address { .. } | Error::Config { .. }) => ExitCode::from(EXIT_USAGE),
-                _ => ExitCode::FAILURE,
-            }
+        Err(fault) => {
+            note(format_args!("error: {fault}"));
+            fault::exit_code(&fault)
         }
     }
 }
-
-/// What the argument parser exits with, too.
-const EXIT_USAGE: u8 = 2;
 
 /// Prints a line for people. Failing to is no reason to fail.
 fn note(line: std::fmt::Arguments<'_>) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
 }

@@ -13,11 +13,15 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 
 /// A duration such as `2s`, `500ms`, `50us` or `1m30s`; a bare number means seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
+    let duration = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "write a duration such as 2s, 500ms, 50us or 1m30s".to_owned())?,
+    };
+    if duration > DURATION_MAX {
+        return Err("more than a year is a slip of the pen".to_owned());
     }
-    humantime::parse_duration(text)
-        .map_err(|_| "write a duration such as 2s, 500ms, 50us or 1m30s".to_owned())
+    Ok(duration)
 }
 
 /// A duration that is not zero.
@@ -27,6 +31,35 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
         duration => Ok(duration),
     }
 }
+
+/// The length of a message that is sent again and again.
+pub(crate) fn message_size(bytes: u64) -> Result<usize, String> {
+    match usize::try_from(bytes) {
+        Ok(size) if size <= MESSAGE_BYTES_MAX => Ok(size),
+        _ => Err(format!("--size {bytes}: at most {MESSAGE_BYTES_MAX} bytes")),
+    }
+}
+
+/// How long to spin: a duration, or `always`.
+pub(crate) fn busy_poll(text: &str) -> Result<Duration, String> {
+    match text {
+        "always" => Ok(Duration::MAX),
+        _ => duration(text).map_err(|error| format!("{error}, or always")),
+    }
+}
+
+/// Messages per second: more than zero.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("write a number of messages per second, such as 50000".to_owned()),
+    }
+}
+
+/// Such messages can still be copied a few times over.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+/// So that times can be added up without a thought.
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -65,6 +98,24 @@ mod tests {
         for text in ["", "-1s", "soon", "5 parsecs"] {
             assert!(duration(text).unwrap_err().contains("500ms"), "{text}");
         }
+        assert!(duration("9000000h").is_err());
         assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn spinning_may_be_for_ever() {
+        assert_eq!(busy_poll("always"), Ok(Duration::MAX));
+        assert_eq!(busy_poll("50us"), Ok(Duration::from_micros(50)));
+        assert_eq!(busy_poll("0"), Ok(Duration::ZERO));
+        assert!(busy_poll("never").unwrap_err().contains("always"));
+    }
+
+    #[test]
+    fn rates_are_positive_numbers() {
+        assert_eq!(rate("50000"), Ok(50_000.0));
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for text in ["0", "-1", "inf", "NaN", "fast", ""] {
+            assert!(rate(text).unwrap_err().contains("messages per second"), "{text}");
+        }
     }
 }

@@ -1,0 +1,199 @@
+//! `picows load`: loads an echo server and measures it.
+
+use crate::client::Waiting;
+use crate::fault::{Fault, Usage};
+use crate::measure::{Plan, measure};
+use crate::report::{Outputs, Report};
+use crate::{system, units};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Load an echo server, check every echo, and measure rate and latency
+///
+/// Works against any echo server. Every message is different, and the type, length and content of
+/// its echo are checked. What arrives before the first message is sent, such as a greeting, is
+/// passed over.
+///
+/// Without --rate each connection keeps --pipeline messages in flight and sends the next when an
+/// echo has come (a closed loop). With --rate messages are due at even distances, whatever the
+/// server does (an open loop): latency counts from the time at which a message was due, so that a
+/// stall shows in all the messages that it held up. A message waits for its turn when --pipeline
+/// messages are in flight on its connection, and its waiting counts.
+///
+/// Rate and latency are of the time after the warm-up; errors are of the whole run.
+///
+/// Exit status: 0 if every echo was right, 1 on any wrong or missing echo, failed or lost
+/// connection, 2 if the command line makes no sense.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The server, such as ws://127.0.0.1:9001/
+    url: String,
+
+    /// Connections, of all threads together
+    #[arg(short, long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+
+    /// Length of a message, such as 256 or 64KiB
+    #[arg(short, long, value_name = "BYTES", value_parser = units::size, default_value = "256")]
+    size: u64,
+
+    /// Most messages in flight on each connection [default: 1; with --rate 1024, or fewer large
+    /// ones]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pipeline: Option<u32>,
+
+    /// How long to measure
+    #[arg(short, long, value_name = "DURATION", value_parser = units::positive_duration,
+          default_value = "10s")]
+    duration: Duration,
+
+    /// How long to load the server before that
+    #[arg(short, long, value_name = "DURATION", value_parser = units::duration,
+          default_value = "1s")]
+    warmup: Duration,
+
+    /// Send this many messages per second in total, whatever comes back
+    #[arg(short, long, value_name = "PER_SECOND", value_parser = units::rate)]
+    rate: Option<f64>,
+
+    /// Threads, each with a loop, a ring and its share of the connections
+    #[arg(short, long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+
+    /// Send text (ASCII)
+    #[arg(long)]
+    text: bool,
+
+    /// Send binary messages: the default
+    #[arg(long, conflicts_with = "text")]
+    binary: bool,
+
+    /// How long to wait at the end for echoes that are missing
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
+    drain_timeout: Duration,
+
+    /// Measure the processor time of this process as well, which should be the server
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+
+    #[command(flatten)]
+    waiting: Waiting,
+
+    /// Write the figures to FILE, with units in their names; `-` is standard output, and the table
+    /// then goes to standard error
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Write a page to FILE, with charts of latency by percentile and throughput over time
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Runs the load and shows what came of it.
+pub(crate) fn run(args: Args) -> Result<(), Fault> {
+    let plan = plan(&args)?;
+    let outputs = Outputs { json: args.json, html: args.html };
+    outputs.check()?;
+    system::raise_descriptor_limit();
+    let measured = measure(plan.clone(), true)?;
+    Report::new("load", &plan, &measured).publish(&outputs)
+}
+
+fn plan(args: &Args) -> Result<Plan, Usage> {
+    let size_bytes = units::message_size(args.size).map_err(Usage)?;
+    if u32::from(args.threads) > args.connections {
+        return Err(Usage(format!(
+            "--threads {} for --connections {}: a thread without a connection does nothing",
+            args.threads, args.connections
+        )));
+    }
+    let pipeline = match (args.pipeline, args.rate) {
+        (Some(pipeline), _) => pipeline as usize,
+        (None, None) => 1,
+        (None, Some(_)) => {
+            (OPEN_LOOP_BYTES_MAX / size_bytes.max(1)).clamp(1, OPEN_LOOP_MESSAGES_MAX)
+        }
+    };
+    Ok(Plan {
+        url: args.url.clone(),
+        connections: args.connections as usize,
+        threads: usize::from(args.threads),
+        size_bytes,
+        is_text: args.text,
+        pipeline,
+        rate_per_s: args.rate,
+        warmup: args.warmup,
+        duration: args.duration,
+        drain: args.drain_timeout,
+        busy_poll: args.waiting.busy_poll()?,
+        server_pid: args.server_pid,
+    })
+}
+
+/// Messages in flight on a connection of an open loop: a server that is further behind is told by
+/// the latencies, without its being buried.
+const OPEN_LOOP_MESSAGES_MAX: usize = 1024;
+/// The same, for large messages.
+const OPEN_LOOP_BYTES_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(flags: &str) -> Result<Plan, String> {
+        let words = ["load", "ws://h/"].into_iter().chain(flags.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        plan(&cli.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_make_a_plan() {
+        let plan = parse(
+            "--connections 100 --size 64KiB --pipeline 4 --duration 2s --warmup 500ms --threads 3 \
+             --text --busy-poll 50us",
+        )
+        .unwrap();
+        assert_eq!((plan.connections, plan.size_bytes, plan.pipeline), (100, 65_536, 4));
+        assert_eq!((plan.duration, plan.warmup.as_millis()), (Duration::from_secs(2), 500));
+        assert_eq!((plan.threads, plan.is_text), (3, true));
+        assert_eq!((plan.busy_poll.as_micros(), plan.rate_per_s), (50, None));
+    }
+
+    #[test]
+    fn a_rate_allows_more_in_flight_but_not_without_end() {
+        assert_eq!(parse("").unwrap().pipeline, 1);
+        assert_eq!(parse("--rate 100").unwrap().pipeline, 1024);
+        assert_eq!(parse("--rate 100 --size 1MiB").unwrap().pipeline, 4);
+        assert_eq!(parse("--rate 100 --size 64MiB").unwrap().pipeline, 1);
+        assert_eq!(parse("--rate 100 --size 0").unwrap().pipeline, 1024);
+        assert_eq!(parse("--rate 100 --pipeline 2").unwrap().pipeline, 2);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        for (flags, word) in [
+            ("--threads 3 --connections 2", "--threads 3"),
+            ("--dedicated", "--busy-poll"),
+            ("--size 2GiB", "--size"),
+            ("--text --binary", "--binary"),
+            ("--rate 0", "--rate"),
+            ("--connections 0", "--connections"),
+            ("--duration 0s", "--duration"),
+            ("--pipeline 0", "--pipeline"),
+            ("--busy-poll never", "--busy-poll"),
+            ("--duration 9000000h", "--duration"),
+        ] {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains(word), "{flags}: {error}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What a thread has measured, and how the threads' parts come together.
+
+use super::{Plan, Window};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::fmt;
+
+/// What one thread, or all of them, measured.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// Nanoseconds from the intended time of sending to the echo.
+    pub(crate) latencies: Histogram<u64>,
+    /// Nanoseconds from the intended time of sending to the actual one.
+    pub(crate) send_delays: Histogram<u64>,
+    /// Right echoes within the window.
+    pub(crate) messages: u64,
+    /// The same, by when they came.
+    pub(crate) by_time: Vec<u64>,
+    /// Messages of an open loop that were due and could not be sent to the end.
+    pub(crate) unsent: u64,
+    pub(crate) errors: Errors,
+    pub(crate) first_error: Option<String>,
+}
+
+/// What went wrong, in the whole run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Errors {
+    /// Connections that could not be made.
+    pub(crate) failed_connections: u64,
+    /// Connections that ended before we ended them.
+    pub(crate) lost_connections: u64,
+    /// Echoes that never came.
+    pub(crate) missing: u64,
+    /// Messages that are nobody's echo, or a second one.
+    pub(crate) unexpected: u64,
+    /// Text for binary or the other way round.
+    pub(crate) wrong_type: u64,
+    pub(crate) wrong_length: u64,
+    pub(crate) wrong_content: u64,
+}
+
+impl Tally {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            latencies: histogram(),
+            send_delays: histogram(),
+            messages: 0,
+            by_time: vec![0; plan.bins()],
+            unsent: 0,
+            errors: Errors::default(),
+            first_error: None,
+        }
+    }
+
+    /// Counts a right echo that came `now`, of a message that was to be sent at `intended_ns`.
+    pub(super) fn count(&mut self, window: &Window, intended_ns: u64, now_ns: u64) {
+        if window.contains(intended_ns) {
+            self.latencies.saturating_record(now_ns.saturating_sub(intended_ns));
+        }
+        if window.contains(now_ns) {
+            self.messages += 1;
+            let bin = ((now_ns - window.measure_ns) / window.bin_ns) as usize;
+            if let Some(count) = self.by_time.get_mut(bin) {
+                *count += 1;
+            }
+        }
+    }
+
+    /// Keeps the first error's story.
+    pub(crate) fn tell(&mut self, story: impl FnOnce() -> String) {
+        self.first_error.get_or_insert_with(story);
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        let ranges = "all histograms have the same range";
+        self.latencies.add(&other.latencies).expect(ranges);
+        self.send_delays.add(&other.send_delays).expect(ranges);
+        self.messages += other.messages;
+        for (sum, count) in self.by_time.iter_mut().zip(&other.by_time) {
+            *sum += count;
+        }
+        self.unsent += other.unsent;
+        self.errors.add(&other.errors);
+        if let Some(story) = &other.first_error {
+            self.tell(|| story.clone());
+        }
+    }
+}
+
+impl Errors {
+    fn named(&self) -> [(u64, &'static str); 7] {
+        [
+            (self.failed_connections, "connections failed"),
+            (self.lost_connections, "connections lost"),
+            (self.missing, "echoes missing"),
+            (self.unexpected, "unexpected messages"),
+            (self.wrong_type, "echoes of the wrong type"),
+            (self.wrong_length, "echoes of the wrong length"),
+            (self.wrong_content, "echoes of the wrong content"),
+        ]
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.named().iter().map(|(count, _)| count).sum()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.failed_connections += other.failed_connections;
+        self.lost_connections += other.lost_connections;
+        self.missing += other.missing;
+        self.unexpected += other.unexpected;
+        self.wrong_type += other.wrong_type;
+        self.wrong_length += other.wrong_length;
+        self.wrong_content += other.wrong_content;
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = self.named().into_iter().filter(|(count, _)| *count > 0);
+        let told: Vec<_> = told.map(|(count, what)| format!("{what}: {count}")).collect();
+        f.write_str(&told.join(", "))
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the range is valid")
+}
+
+/// An hour: longer is counted as that.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::plan;
+    use super::*;
+
+    #[test]
+    fn only_the_window_counts() {
+        let plan = plan();
+        let window = Window::new(&plan, 0);
+        let (from, to) = (window.measure_ns, window.stop_ns);
+        let mut tally = Tally::new(&plan);
+        tally.count(&window, from - 1, from - 1); // In the warm-up.
+        tally.count(&window, from - 1, from); // Sent in the warm-up: a message, no latency.
+        tally.count(&window, from, to - 1);
+        tally.count(&window, to - 1, to + 5); // Came late: a latency, no message.
+        tally.count(&window, to, to + 1);
+        assert_eq!((tally.messages, tally.latencies.len()), (2, 2));
+        assert_eq!(tally.by_time.iter().sum::<u64>(), 2);
+        assert_eq!((tally.by_time[0], tally.by_time.last()), (1, Some(&1)));
+    }
+
+    #[test]
+    fn parts_add_up_and_the_first_story_stays() {
+        let plan = plan();
+        let window = Window::new(&plan, 0);
+        let mut sum = Tally::new(&plan);
+        for number in 1..=3 {
+            let mut part = Tally::new(&plan);
+            part.count(&window, window.measure_ns, window.measure_ns + number * 1000);
+            part.errors.missing = number;
+            part.tell(|| format!("story {number}"));
+            sum.add(&part);
+        }
+        assert_eq!((sum.messages, sum.latencies.len(), sum.errors.total()), (3, 3, 6));
+        assert_eq!(sum.errors.to_string(), "echoes missing: 6");
+        assert_eq!(sum.first_error.as_deref(), Some("story 1"));
+    }
+
+    #[test]
+    fn percentiles_are_those_of_a_sorted_list() {
+        let plan = plan();
+        let mut tally = Tally::new(&plan);
+        for value in 1..=1000 {
+            tally.latencies.record(value * 1000).unwrap();
+        }
+        for (quantile, value) in [(0.5, 500_000), (0.9, 900_000), (0.99, 990_000)] {
+            let found = tally.latencies.value_at_quantile(quantile);
+            assert!(found.abs_diff(value) <= value / 1000, "{quantile}: {found}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One thread of a load: connects, sends for as long as it is told to, waits for the last echoes.
+
+use super::connection::{Connection, Desk, Stage};
+use super::pace::pace;
+use super::schedule::Schedule;
+use super::tally::Tally;
+use super::{Crew, News, Signal, Window};
+use crate::fault::Fault;
+use picows_uring::{
+    CloseCode, Connect, ConnectError, FRAME_HEADER_BYTES_MAX, QueuePolicy, Runtime, Transport,
+};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A connection, and the way to it.
+type Pair = (Rc<RefCell<Connection>>, Transport);
+
+/// Runs a thread's part of the plan.
+///
+/// # Errors
+///
+/// When there is no loop to be had.
+pub(super) fn run(
+    crew: &Arc<Crew>,
+    index: usize,
+    signals: watch::Receiver<Signal>,
+    teller: &Sender<News>,
+) -> Result<Tally, Fault> {
+    let _leaving = Leaving(teller);
+    let runtime = Runtime::builder().busy_poll(crew.plan.busy_poll).build()?;
+    runtime.block_on(work(crew, index, signals, teller))?
+}
+
+/// Tells that the thread has ended, however it did: nobody is to wait for it in vain.
+struct Leaving<'a>(&'a Sender<News>);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.send(News::Gone);
+    }
+}
+
+async fn work(
+    crew: &Arc<Crew>,
+    index: usize,
+    mut signals: watch::Receiver<Signal>,
+    teller: &Sender<News>,
+) -> Result<Tally, Fault> {
+    let desk = Rc::new(Desk::new(crew, index));
+    let (connections, failures) = connect_all(crew, index, &desk).await?;
+    let _ = teller.send(News::Connected { connections: connections.len(), failures });
+    let signal = *signals.wait_for(|signal| !matches!(signal, Signal::Wait)).await?;
+    if let Signal::Start(window) = signal {
+        desk.begin(window);
+        load(crew, &window, &desk, &connections).await?;
+        let _ = teller.send(News::Finished);
+        drain(crew, &desk).await;
+        desk.enter(Stage::Over);
+        for (connection, _) in &connections {
+            connection.borrow_mut().settle();
+        }
+    } else {
+        desk.enter(Stage::Over);
+    }
+    close_all(&connections).await;
+    Ok(desk.tally.replace(Tally::new(&crew.plan)))
+}
+
+/// Makes this thread's share of the connections, several at a time.
+async fn connect_all(
+    crew: &Arc<Crew>,
+    index: usize,
+    desk: &Rc<Desk>,
+) -> Result<(Vec<Pair>, Vec<ConnectError>), Fault> {
+    let ids = Rc::new(RefCell::new((index..crew.plan.connections).step_by(crew.plan.threads)));
+    let done = Rc::new(RefCell::new((Vec::new(), Vec::new())));
+    let mut tasks = Vec::new();
+    for _ in 0..CONNECTING_MAX {
+        let (crew, desk) = (Arc::clone(crew), Rc::clone(desk));
+        let (ids, done) = (Rc::clone(&ids), Rc::clone(&done));
+        tasks.push(picows_uring::spawn(async move {
+            loop {
+                let Some(id) = ids.borrow_mut().next() else { return };
+                let connection = Rc::new(RefCell::new(Connection::new(&desk, id as u64)));
+                match connector(&crew).connect(Rc::clone(&connection)).await {
+                    Ok(transport) => done.borrow_mut().0.push((connection, transport)),
+                    Err(error) => done.borrow_mut().1.push(error),
+                }
+            }
+        })?);
+    }
+    for task in tasks {
+        task.await?;
+    }
+    let (mut connections, failures) = done.take();
+    // In the order of the schedule.
+    connections.sort_by_key(|(connection, _): &Pair| connection.borrow().id());
+    Ok((connections, failures))
+}
+
+fn connector(crew: &Crew) -> Connect {
+    let plan = &crew.plan;
+    let frame_bytes = plan.size_bytes + FRAME_HEADER_BYTES_MAX;
+    let queue_bytes = frame_bytes.saturating_mul(plan.pipeline).saturating_add(QUEUE_SPARE_BYTES);
+    Connect::new(plan.url.as_str())
+        // A longer echo than was sent is to be told as that.
+        .max_frame_size(plan.size_bytes as u64 + FRAME_SPARE_BYTES)
+        .max_queue_size(queue_bytes, QueuePolicy::Close)
+}
+
+/// Sends until the window ends, or no connection is left.
+async fn load(
+    crew: &Crew,
+    window: &Window,
+    desk: &Desk,
+    connections: &[Pair],
+) -> Result<(), Fault> {
+    let schedule = crew
+        .plan
+        .rate_per_s
+        .map(|rate| Schedule::new(window.start_ns, rate, crew.plan.connections));
+    for (connection, transport) in connections {
+        let mut connection = connection.borrow_mut();
+        match schedule {
+            Some(schedule) => connection.follow(schedule),
+            None => connection.pump(transport, crew.now_ns()),
+        }
+    }
+    let stop = Instant::from_std(crew.instant(window.stop_ns));
+    let end = async {
+        let _ = timeout_at(stop, async {
+            while !desk.is_deserted() {
+                desk.changed.notified().await;
+            }
+        })
+        .await;
+    };
+    match schedule {
+        None => end.await,
+        Some(schedule) => {
+            let paced = async {
+                let outcome = pace(crew, window, &schedule, connections).await;
+                tokio::time::sleep_until(stop).await;
+                outcome
+            };
+            tokio::select! {
+                outcome = paced => outcome?,
+                () = end => {}
+            }
+            // What was due before the end belongs to the load.
+            for (connection, transport) in connections {
+                connection.borrow_mut().pump(transport, window.stop_ns);
+            }
+        }
+    }
+    desk.enter(Stage::Draining);
+    Ok(())
+}
+
+/// Waits for the echoes of what is in flight.
+async fn drain(crew: &Crew, desk: &Desk) {
+    let _ = timeout(crew.plan.drain, async {
+        while !desk.is_drained() && !desk.is_deserted() {
+            desk.changed.notified().await;
+        }
+    })
+    .await;
+}
+
+/// Says goodbye, and waits a moment for the answers.
+async fn close_all(connections: &[Pair]) {
+    for (_, transport) in connections {
+        transport.send_close(CloseCode::NORMAL, "");
+    }
+    let _ = timeout(CLOSE_TIMEOUT, async {
+        for (_, transport) in connections {
+            let _ = transport.wait_disconnected().await;
+        }
+    })
+    .await;
+}
+
+/// Handshakes of a thread at a time: a server's backlog is not the thing to be measured.
+const CONNECTING_MAX: usize = 32;
+/// For the frames of the close handshake and of pongs.
+const QUEUE_SPARE_BYTES: usize = 1 << 20;
+/// How much longer than what was sent an echo may be.
+const FRAME_SPARE_BYTES: u64 = 1 << 20;
+/// The measuring is over by then.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,0 +1,396 @@
+//! What a measurement comes to: figures with their units, and the ways to show them.
+//!
+//! The names here are those of the JSON file, which other programs read: they change with a note
+//! in CHANGELOG.md only.
+
+mod chart;
+mod html;
+mod table;
+
+use crate::fault::Fault;
+use crate::measure::{Errors, Measurement, Plan};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything that is known about a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// The command: `load` or `rtt`.
+    pub(crate) command: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) url: String,
+    pub(crate) settings: Settings,
+    /// Length of the window that the figures are of.
+    pub(crate) measured_s: f64,
+    /// Right echoes within it.
+    pub(crate) messages: u64,
+    pub(crate) rate_per_s: f64,
+    /// Payload, one way, in millions of bytes.
+    pub(crate) mb_per_s: f64,
+    /// From the time of sending (with a rate: the intended one) to the echo.
+    pub(crate) latency_us: Spread,
+    /// From the intended time of sending to the actual one; with a rate only.
+    pub(crate) send_delay_us: Option<Spread>,
+    /// Messages of the schedule that were due and not sent to the end of the window; with a rate
+    /// only.
+    pub(crate) unsent: Option<u64>,
+    /// Processor time of this process by time: 1 is a whole core.
+    pub(crate) client_cpu_share: f64,
+    pub(crate) client_cpu_us_per_message: Option<f64>,
+    pub(crate) server_cpu_share: Option<f64>,
+    pub(crate) server_cpu_us_per_message: Option<f64>,
+    /// Of all kinds, in the whole run.
+    pub(crate) errors: u64,
+    pub(crate) errors_by_kind: Errors,
+    pub(crate) first_error: Option<String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) throughput: Throughput,
+    pub(crate) latency_by_percentile: Vec<Point>,
+}
+
+/// What was asked for.
+#[derive(Debug, Serialize)]
+pub(crate) struct Settings {
+    pub(crate) connections: usize,
+    pub(crate) threads: usize,
+    pub(crate) size_bytes: usize,
+    pub(crate) message_type: &'static str,
+    pub(crate) pipeline: usize,
+    pub(crate) rate_per_s: Option<f64>,
+    pub(crate) warmup_s: f64,
+    pub(crate) duration_s: f64,
+    /// `null` when spinning always.
+    pub(crate) busy_poll_us: Option<f64>,
+}
+
+/// How times are spread, in microseconds. All are zero where there are no samples.
+#[derive(Debug, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) samples: u64,
+    pub(crate) min: f64,
+    pub(crate) mean: f64,
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    #[serde(rename = "p99.9")]
+    pub(crate) p99_9: f64,
+    pub(crate) max: f64,
+}
+
+/// Messages per second over the window.
+#[derive(Debug, Serialize)]
+pub(crate) struct Throughput {
+    pub(crate) interval_s: f64,
+    pub(crate) rate_per_s: Vec<f64>,
+}
+
+/// A point of the curve of latencies.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Point {
+    pub(crate) percentile: f64,
+    pub(crate) latency_us: f64,
+}
+
+/// Where results go besides the table.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
+}
+
+impl Report {
+    pub(crate) fn new(command: &'static str, plan: &Plan, measured: &Measurement) -> Self {
+        let tally = &measured.tally;
+        let seconds = measured.duration.as_secs_f64();
+        let per_message = |time: Duration| {
+            (tally.messages > 0).then(|| round(time.as_secs_f64() * 1e6 / tally.messages as f64))
+        };
+        let rate = ratio(tally.messages as f64, seconds);
+        let mut report = Self {
+            command,
+            version: env!("CARGO_PKG_VERSION"),
+            url: plan.url.clone(),
+            settings: Settings::new(plan),
+            measured_s: round(seconds),
+            messages: tally.messages,
+            rate_per_s: round(rate),
+            mb_per_s: round(rate * plan.size_bytes as f64 / 1e6),
+            latency_us: Spread::new(&tally.latencies),
+            send_delay_us: plan.rate_per_s.map(|_| Spread::new(&tally.send_delays)),
+            unsent: plan.rate_per_s.map(|_| tally.unsent),
+            client_cpu_share: round(ratio(measured.client_cpu.as_secs_f64(), seconds)),
+            client_cpu_us_per_message: per_message(measured.client_cpu),
+            server_cpu_share: measured.server_cpu.map(|it| round(ratio(it.as_secs_f64(), seconds))),
+            server_cpu_us_per_message: measured.server_cpu.and_then(per_message),
+            errors: tally.errors.total(),
+            errors_by_kind: tally.errors,
+            first_error: tally.first_error.clone(),
+            warnings: Vec::new(),
+            throughput: Throughput::new(measured),
+            latency_by_percentile: curve(&tally.latencies),
+        };
+        report.warn(plan);
+        report
+    }
+
+    /// Says what makes the figures mean something else than one would think.
+    fn warn(&mut self, plan: &Plan) {
+        let threads = plan.threads as f64;
+        // Whoever spins is always busy.
+        if plan.busy_poll.is_zero() && self.client_cpu_share >= BOTTLENECK_SHARE * threads {
+            self.warnings.push(format!(
+                "the client was the bottleneck: it used {:.2} of the {} cores that its threads can \
+                 use, so the server may be faster than this; give it more --threads, or another \
+                 machine",
+                self.client_cpu_share, plan.threads
+            ));
+        }
+        if let Some(unsent @ 1..) = self.unsent {
+            self.warnings.push(format!(
+                "the rate was not reached: {unsent} messages were due and could not be sent; their \
+                 latencies count as what they had waited at the end"
+            ));
+        }
+        if self.messages == 0 {
+            self.warnings.push("no echo came within the window".to_owned());
+        }
+    }
+
+    /// Writes the table to standard output (to standard error, if JSON goes there), and the files.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written, or there were errors in the run.
+    pub(crate) fn publish(&self, outputs: &Outputs) -> Result<(), Fault> {
+        let is_piped = outputs.json.as_deref() == Some(Path::new("-"));
+        let table = table::render(self);
+        if is_piped {
+            let _ = std::io::stderr().write_all(table.as_bytes());
+        } else {
+            std::io::stdout().write_all(table.as_bytes())?;
+        }
+        if let Some(path) = &outputs.json {
+            let json = serde_json::to_string_pretty(self)? + "\n";
+            if is_piped {
+                std::io::stdout().write_all(json.as_bytes())?;
+            } else {
+                write(path, &json)?;
+            }
+        }
+        if let Some(path) = &outputs.html {
+            write(path, &html::render(self))?;
+        }
+        if self.errors == 0 {
+            return Ok(());
+        }
+        let first = self.first_error.as_deref().unwrap_or("unknown");
+        Err(format!("{}; the first: {first}", self.errors_by_kind).into())
+    }
+}
+
+impl Outputs {
+    /// Sees to it that the files can be written, before the time is spent.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        for path in self.json.iter().chain(&self.html) {
+            if path.as_os_str() != "-" {
+                std::fs::OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(path)
+                    .map_err(|error| cannot_write(path, &error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    fn new(plan: &Plan) -> Self {
+        let is_forever = plan.busy_poll == Duration::MAX;
+        Self {
+            connections: plan.connections,
+            threads: plan.threads,
+            size_bytes: plan.size_bytes,
+            message_type: if plan.is_text { "text" } else { "binary" },
+            pipeline: plan.pipeline,
+            rate_per_s: plan.rate_per_s,
+            warmup_s: plan.warmup.as_secs_f64(),
+            duration_s: plan.duration.as_secs_f64(),
+            busy_poll_us: (!is_forever).then_some(plan.busy_poll.as_secs_f64() * 1e6),
+        }
+    }
+}
+
+impl Spread {
+    fn new(times_ns: &Histogram<u64>) -> Self {
+        let at = |quantile| micros(times_ns.value_at_quantile(quantile));
+        Self {
+            samples: times_ns.len(),
+            min: micros(if times_ns.is_empty() { 0 } else { times_ns.min() }),
+            mean: round(times_ns.mean() / 1e3),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            max: micros(times_ns.max()),
+        }
+    }
+}
+
+impl Throughput {
+    fn new(measured: &Measurement) -> Self {
+        let (bin, total) = (measured.bin.as_secs_f64(), measured.duration.as_secs_f64());
+        let counts = measured.tally.by_time.iter().enumerate();
+        let rates = counts.map_while(|(index, count)| {
+            // The last interval may be a short one.
+            let length = (total - index as f64 * bin).min(bin);
+            (length > bin / 2.0 || index == 0).then(|| round(ratio(*count as f64, length)))
+        });
+        Self { interval_s: bin, rate_per_s: rates.collect() }
+    }
+}
+
+/// Latencies at percentiles that come closer and closer to 100, as far as there are samples.
+fn curve(latencies_ns: &Histogram<u64>) -> Vec<Point> {
+    let point = |quantile: f64| Point {
+        percentile: (quantile * 1e10).round() / 1e8,
+        latency_us: micros(latencies_ns.value_at_quantile(quantile)),
+    };
+    let mut points: Vec<_> = (0..)
+        .map(|step| 1.0 - 10_f64.powf(-f64::from(step) / STEPS_PER_DIGIT))
+        .take_while(|quantile| (1.0 - quantile) * latencies_ns.len() as f64 >= 1.0)
+        .map(point)
+        .collect();
+    points.extend((!latencies_ns.is_empty()).then(|| point(1.0)));
+    points
+}
+
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1e3
+}
+
+/// To thousandths: more digits are noise.
+fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// A quotient that JSON can hold.
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Fault> {
+    std::fs::write(path, text).map_err(|error| cannot_write(path, &error))
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Fault {
+    format!("cannot write {}: {error}", path.display()).into()
+}
+
+/// Of the cores that the threads can use. What is left is the threads' waking up.
+const BOTTLENECK_SHARE: f64 = 0.9;
+/// Points of the curve from 0 to 90 %, from there to 99 %, and so on.
+const STEPS_PER_DIGIT: f64 = 10.0;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::measure::{Tally, tests::plan};
+    use serde_json::Value;
+
+    pub(crate) fn report_of(plan: &Plan, messages: u64) -> Report {
+        let mut tally = Tally::new(plan);
+        tally.messages = messages;
+        for number in 1..=messages {
+            tally.latencies.record(number * 1000).unwrap();
+        }
+        tally.by_time.iter_mut().for_each(|count| *count = messages / 100);
+        let measured = Measurement {
+            duration: plan.duration,
+            bin: plan.duration / 100,
+            tally,
+            client_cpu: plan.duration / 2,
+            server_cpu: Some(plan.duration / 4),
+        };
+        Report::new("load", plan, &measured)
+    }
+
+    #[test]
+    fn json_names_carry_their_units() {
+        let report = report_of(&plan(), 1000);
+        let json: Value = serde_json::to_value(&report).unwrap();
+        for (path, value) in [
+            ("/messages", 1000.0),
+            ("/measured_s", 10.0),
+            ("/rate_per_s", 100.0),
+            ("/mb_per_s", 0.006),
+            ("/client_cpu_share", 0.5),
+            ("/client_cpu_us_per_message", 5000.0),
+            ("/server_cpu_share", 0.25),
+            ("/server_cpu_us_per_message", 2500.0),
+            ("/errors", 0.0),
+            ("/errors_by_kind/missing", 0.0),
+            ("/settings/connections", 2.0),
+            ("/settings/busy_poll_us", 0.0),
+            ("/throughput/interval_s", 0.1),
+            ("/latency_us/samples", 1000.0),
+        ] {
+            assert_eq!(json.pointer(path).and_then(Value::as_f64), Some(value), "{path}");
+        }
+        for (name, value) in [
+            ("min", 1.0),
+            ("p50", 500.0),
+            ("p90", 900.0),
+            ("p99", 990.0),
+            ("p99.9", 999.0),
+            ("max", 1000.0),
+        ] {
+            let found = json["latency_us"][name].as_f64().unwrap();
+            assert!((found - value).abs() <= value / 1000.0 + 0.001, "{name}: {found}");
+        }
+        assert!(json["send_delay_us"].is_null() && json["unsent"].is_null());
+    }
+
+    #[test]
+    fn a_run_without_messages_has_figures_too() {
+        let report = report_of(&plan(), 0);
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(json.contains(r#""rate_per_s":0.0"#) && json.contains(r#""p50":0.0"#), "{json}");
+        assert!(report.client_cpu_us_per_message.is_none());
+        assert_eq!(report.warnings, ["no echo came within the window"]);
+        assert!(report.latency_by_percentile.is_empty());
+    }
+
+    #[test]
+    fn the_curve_rises_to_the_maximum() {
+        let report = report_of(&plan(), 100_000);
+        let points = &report.latency_by_percentile;
+        assert_eq!(points.first().unwrap().percentile, 0.0);
+        assert_eq!(points.last().unwrap().percentile, 100.0);
+        assert!(
+            points.is_sorted_by(|a, b| a.percentile < b.percentile && a.latency_us <= b.latency_us)
+        );
+        assert!(points.len() > 40, "{}", points.len());
+    }
+
+    #[test]
+    fn a_busy_client_is_told_unless_it_spins() {
+        let busy = |busy_poll| {
+            let plan = Plan { busy_poll, ..plan() };
+            let mut report = report_of(&plan, 1000);
+            report.client_cpu_share = 0.95;
+            report.warnings.clear();
+            report.warn(&plan);
+            report.warnings
+        };
+        assert!(busy(Duration::ZERO)[0].contains("bottleneck"));
+        assert!(busy(Duration::MAX).is_empty());
+    }
+}

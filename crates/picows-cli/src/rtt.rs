@@ -1,0 +1,66 @@
+//! `picows rtt`: round trips on one connection, one at a time.
+
+use crate::client::Waiting;
+use crate::fault::{Fault, Usage};
+use crate::measure::{Plan, measure};
+use crate::report::{Outputs, Report};
+use crate::units;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Measure round trips to an echo server: one connection, one message in flight
+///
+/// The next message is sent from the callback that received the echo, as in the echo benchmark of
+/// Python's picows. Every echo is checked; see `picows load --help`, also for the exit status.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The server, such as ws://127.0.0.1:9001/
+    url: String,
+
+    /// Length of a message, such as 256 or 64KiB
+    #[arg(short, long, value_name = "BYTES", value_parser = units::size, default_value = "256")]
+    size: u64,
+
+    /// How long to measure
+    #[arg(short, long, value_name = "DURATION", value_parser = units::positive_duration,
+          default_value = "5s")]
+    duration: Duration,
+
+    /// How long to send before that
+    #[arg(short, long, value_name = "DURATION", value_parser = units::duration,
+          default_value = "500ms")]
+    warmup: Duration,
+
+    #[command(flatten)]
+    waiting: Waiting,
+
+    /// Write the figures to FILE, named as those of `load`; `-` is standard output, and the table
+    /// then goes to standard error
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Measures and shows what came of it.
+pub(crate) fn run(args: Args) -> Result<(), Fault> {
+    let plan = Plan {
+        busy_poll: args.waiting.busy_poll()?,
+        url: args.url,
+        connections: 1,
+        threads: 1,
+        size_bytes: units::message_size(args.size).map_err(Usage)?,
+        is_text: false,
+        pipeline: 1,
+        rate_per_s: None,
+        warmup: args.warmup,
+        duration: args.duration,
+        drain: DRAIN_TIMEOUT,
+        server_pid: None,
+    };
+    let outputs = Outputs { json: args.json, html: None };
+    outputs.check()?;
+    let measured = measure(plan.clone(), true)?;
+    Report::new("rtt", &plan, &measured).publish(&outputs)
+}
+
+/// How long to wait for the last echo.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

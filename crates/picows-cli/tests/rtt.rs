@@ -1,0 +1,35 @@
+//! `picows rtt` against `picows echo`, and against servers that do it wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+mod common;
+
+use common::{Echo, odd_server, run};
+
+#[test]
+fn round_trips_are_counted_under_the_names_of_load() {
+    let echo = Echo::start();
+    for flags in ["", "--busy-poll 50us", "--size 64KiB"] {
+        let line = format!("rtt --duration 200ms --warmup 0 --json - {flags}");
+        let done = run(&line, &echo.url);
+        assert_eq!(done.code, 0, "{flags}: {}", done.stderr);
+        assert!(done.stderr.contains("round trips"), "{}", done.stderr);
+        let json = done.json();
+        assert_eq!(json["command"], "rtt");
+        assert_eq!(json["settings"]["connections"], 1);
+        assert_eq!(json["errors"], 0);
+        assert!(json["rate_per_s"].as_f64().unwrap() > 0.0);
+        for name in ["p50", "p90", "p99", "p99.9", "max"] {
+            assert!(json["latency_us"][name].as_f64().unwrap() > 0.0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_echo_is_status_1() {
+    let (server, url) = odd_server();
+    let done = run("rtt --duration 200ms --warmup 0", &format!("{url}/corrupt"));
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.contains("echoes of the wrong content: 1;"), "{}", done.stderr);
+    server.stop().unwrap();
+}
