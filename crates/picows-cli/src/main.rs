@@ -2,6 +2,7 @@
 
 mod auto_ping;
 mod client;
+mod connect;
 mod echo;
 mod fault;
 mod load;
@@ -28,6 +29,7 @@ enum Command {
     Echo(echo::Args),
     Load(load::Args),
     Rtt(rtt::Args),
+    Connect(connect::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(args),
         Command::Load(args) => load::run(args),
         Command::Rtt(args) => rtt::run(args),
+        Command::Connect(args) => connect::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

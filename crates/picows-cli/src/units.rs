@@ -56,6 +56,16 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A header such as `Authorization: Bearer 1234`.
+pub(crate) fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write a header such as 'Origin: null'".to_owned()),
+    }
+}
+
 /// Such messages can still be copied a few times over.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// So that times can be added up without a thought.
@@ -117,5 +127,14 @@ mod tests {
         for text in ["0", "-1", "inf", "NaN", "fast", ""] {
             assert!(rate(text).unwrap_err().contains("messages per second"), "{text}");
         }
+    }
+
+    #[test]
+    fn headers_are_a_name_and_a_value() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(header("X-A: b: c"), pair("X-A", "b: c"));
+        assert_eq!(header("X-Empty:"), pair("X-Empty", ""));
+        assert!(header("no colon").is_err());
+        assert!(header(": no name").is_err());
     }
 }

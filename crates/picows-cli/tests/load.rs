@@ -217,12 +217,13 @@ fn what_makes_no_sense_is_status_2() {
         ("load --server-pid 4294967295", "--server-pid"),
         ("load --rate -5", "-5"),
         ("rtt --dedicated", "--dedicated"),
+        ("connect --dedicated", "--dedicated"),
     ] {
         let done = run(line, "ws://127.0.0.1:1/");
         assert_eq!(done.code, 2, "{line}: {}", done.stderr);
         assert!(done.stderr.contains(word), "{line}: {}", done.stderr);
     }
-    for command in ["load", "rtt"] {
+    for command in ["load", "rtt", "connect"] {
         assert_eq!(run(command, "http://127.0.0.1:1/").code, 2, "{command}");
     }
 }
