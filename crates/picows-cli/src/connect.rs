@@ -5,6 +5,7 @@
 mod input;
 mod output;
 
+use crate::auto_ping::AutoPingArgs;
 use crate::client::Waiting;
 use crate::fault::Fault;
 use crate::{note, units};
@@ -50,7 +51,8 @@ pub(crate) struct Args {
     #[arg(long = "subprotocol", value_name = "NAME")]
     subprotocols: Vec<String>,
 
-    /// Send PING this often
+    /// Send PING this often, whatever comes of it; see --auto-ping for finding out that the server is
+    /// gone
     #[arg(long, value_name = "DURATION", value_parser = units::positive_duration)]
     ping_interval: Option<Duration>,
 
@@ -71,6 +73,9 @@ pub(crate) struct Args {
     /// Largest frame to accept, such as 64KiB
     #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "64MiB")]
     max_frame_size: u64,
+
+    #[command(flatten)]
+    auto_ping: AutoPingArgs,
 
     #[command(flatten)]
     waiting: Waiting,
@@ -130,7 +135,8 @@ async fn converse(args: Args) -> Result<(), Fault> {
 fn connector(args: &Args) -> Connect {
     let mut connect = Connect::new(args.url.as_str())
         .max_frame_size(args.max_frame_size)
-        .close_timeout(args.close_timeout);
+        .close_timeout(args.close_timeout)
+        .auto_ping(args.auto_ping.settings());
     for (name, value) in &args.headers {
         connect = connect.header(name, value.as_str());
     }
