@@ -7,9 +7,10 @@ late replies are lost, with `-n` alone it never ends.
 import base64
 import os
 import subprocess
+import tempfile
 import threading
 
-from wire import TIMEOUT_S
+from wire import eventually
 
 
 def lines_through(websocat, url, lines, *flags):
@@ -26,31 +27,33 @@ def lines_through(websocat, url, lines, *flags):
 
 
 def bytes_through(websocat, url, data, *flags):
-    """Sends `data` as binary messages cut as websocat likes, and returns as many bytes."""
-    process = subprocess.Popen(
-        [websocat, "-n", "-b", *flags, url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    watchdog = threading.Timer(4 * TIMEOUT_S, process.kill)
-    watchdog.start()
+    """Sends `data` as binary messages cut as websocat likes, and returns as many bytes.
 
-    def write():
-        process.stdin.write(data)
-        process.stdin.close()
+    They go to a file: now and then websocat forgets the rest of what a pipe took a part of, whatever
+    the server, when the machine is busy.
+    """
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(
+            [websocat, "-n", "-b", *flags, url], stdin=subprocess.PIPE, stdout=out, stderr=subprocess.DEVNULL
+        )
 
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    try:
-        return process.stdout.read(len(data))
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.wait()
-        writer.join()
-        process.stdout.close()
-        process.stderr.close()
+        def write():
+            process.stdin.write(data)
+            process.stdin.close()
+
+        def size():
+            return os.fstat(out.fileno()).st_size
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        try:
+            eventually(lambda: size() >= len(data), lambda: f"{len(data)} bytes back, not {size()}")
+        finally:
+            process.kill()
+            process.wait()
+            writer.join()
+        out.seek(0)
+        return out.read()
 
 
 def test_lines_of_text(websocat, server):
