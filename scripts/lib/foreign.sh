@@ -26,7 +26,7 @@ build_picows() {
     if [ -n "${PICOWS_BIN:-}" ]; then
         PICOWS_BIN=$(realpath "$PICOWS_BIN")
     else
-        cargo build "${locked[@]}" --release -p picows-cli
+        cargo build "${locked[@]}" --release -p picows-cli -p examples --bins --examples
         PICOWS_BIN=$(cargo metadata --no-deps --format-version 1 |
             python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/release/picows
     fi

@@ -222,6 +222,15 @@ impl SimRing {
         }
     }
 
+    /// The connection of a socket.
+    fn stream(&self, socket: Socket) -> Option<PeerId> {
+        let index = usize::try_from(socket.0 - DESCRIPTOR_MIN).ok()?;
+        match self.sockets.get(index)?.as_ref()?.kind {
+            Kind::Stream(peer) => Some(peer),
+            Kind::Listener(_) => None,
+        }
+    }
+
     /// The socket of a call, which has to be open.
     fn called(&mut self, call: &str, socket: Socket) -> &mut Entry {
         let is_open = self.entry_mut(socket).is_some_and(|entry| !entry.is_closing);
@@ -348,9 +357,8 @@ impl Ring for SimRing {
         // A worker that goes before its time takes this kernel with it.
     }
 
-    fn has_unread(&self, _: Socket) -> bool {
-        // Whatever was delivered becomes a completion in time.
-        false
+    fn has_unread(&self, socket: Socket) -> bool {
+        self.stream(socket).is_some_and(|peer| !self.links[peer.0].to_server.is_empty())
     }
 
     fn outbox(&self, _: Socket) -> Option<Outbox> {
@@ -358,11 +366,7 @@ impl Ring for SimRing {
     }
 
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
-        let index = usize::try_from(socket.0 - DESCRIPTOR_MIN).ok()?;
-        match self.sockets.get(index)?.as_ref()?.kind {
-            Kind::Stream(peer) => Some((Ipv4Addr::LOCALHOST, peer.0 as u16).into()),
-            Kind::Listener(_) => None,
-        }
+        Some((Ipv4Addr::LOCALHOST, self.stream(socket)?.0 as u16).into())
     }
 
     fn set_deadline(&mut self, deadline: Duration) {
