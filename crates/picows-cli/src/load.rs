@@ -1,5 +1,6 @@
 //! `picows load`: loads an echo server and measures it.
 
+use crate::auto_ping::AutoPingArgs;
 use crate::client::Waiting;
 use crate::fault::{Fault, Usage};
 use crate::measure::{Plan, measure};
@@ -81,6 +82,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     waiting: Waiting,
 
+    #[command(flatten)]
+    auto_ping: AutoPingArgs,
+
     /// Write the figures to FILE, with units in their names; `-` is standard output, and the table
     /// then goes to standard error
     #[arg(long, value_name = "FILE")]
@@ -128,6 +132,7 @@ fn plan(args: &Args) -> Result<Plan, Usage> {
         duration: args.duration,
         drain: args.drain_timeout,
         busy_poll: args.waiting.busy_poll()?,
+        auto_ping: args.auto_ping.settings(),
         server_pid: args.server_pid,
     })
 }

@@ -13,7 +13,7 @@ mod thread;
 
 use crate::fault::{Fault, Usage};
 use crate::system::{CpuMeter, CpuReading, own_cpu_time};
-use picows_uring::ConnectError;
+use picows_uring::{AutoPing, ConnectError};
 use progress::Progress;
 use std::io;
 use std::sync::Arc;
@@ -40,6 +40,7 @@ pub(crate) struct Plan {
     /// How long to wait for echoes that are missing at the end.
     pub(crate) drain: Duration,
     pub(crate) busy_poll: Duration,
+    pub(crate) auto_ping: Option<AutoPing>,
     pub(crate) server_pid: Option<u32>,
 }
 
@@ -288,6 +289,7 @@ pub(crate) mod tests {
             duration: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             busy_poll: Duration::ZERO,
+            auto_ping: None,
             server_pid: None,
         }
     }

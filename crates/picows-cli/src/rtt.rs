@@ -54,6 +54,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         warmup: args.warmup,
         duration: args.duration,
         drain: DRAIN_TIMEOUT,
+        auto_ping: None,
         server_pid: None,
     };
     let outputs = Outputs { json: args.json, html: None };

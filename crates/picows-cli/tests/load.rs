@@ -46,7 +46,7 @@ fn a_good_server_gets_figures_and_status_0() {
     let echo = Echo::start();
     let line = format!(
         "load --connections 6 --threads 2 --pipeline 3 --size 1KiB --duration 500ms --warmup 50ms \
-         --server-pid {} --json -",
+         --auto-ping 2s,2s --auto-ping-strategy periodic --server-pid {} --json -",
         echo.pid()
     );
     let done = run(&line, &echo.url);

@@ -111,6 +111,7 @@ fn connector(crew: &Crew) -> Connect {
         // A longer echo than was sent is to be told as that.
         .max_frame_size(plan.size_bytes as u64 + FRAME_SPARE_BYTES)
         .max_queue_size(queue_bytes, QueuePolicy::Close)
+        .auto_ping(plan.auto_ping)
 }
 
 /// Sends until the window ends, or no connection is left.
