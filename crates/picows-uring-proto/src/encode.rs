@@ -72,6 +72,30 @@ impl FrameHead {
         Ok(())
     }
 
+    /// Checks that such a frame may be sent now, when `is_message_open` tells whether a fragmented
+    /// message of ours is under way, and tells whether one is afterwards (RFC 6455 §5.4).
+    ///
+    /// ```
+    /// use picows_uring_proto::{ApiMisuse, FrameHead, MsgType};
+    ///
+    /// let begins = FrameHead::new(MsgType::Text).with_fin(false);
+    /// assert_eq!(begins.check_order(false), Ok(true));
+    /// assert_eq!(begins.check_order(true), Err(ApiMisuse::MessageUnderWay));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it would break RFC 6455.
+    #[inline]
+    pub const fn check_order(&self, is_message_open: bool) -> Result<bool, ApiMisuse> {
+        match (self.msg_type, is_message_open) {
+            (MsgType::Text | MsgType::Binary, true) => Err(ApiMisuse::MessageUnderWay),
+            (MsgType::Continuation, false) => Err(ApiMisuse::UnexpectedContinuation),
+            (MsgType::Text | MsgType::Binary | MsgType::Continuation, _) => Ok(!self.fin),
+            (MsgType::Close | MsgType::Ping | MsgType::Pong, _) => Ok(is_message_open),
+        }
+    }
+
     /// Appends the frame to `out`; the payload is copied once, masked on the way if there is a
     /// `key`.
     #[inline]
@@ -174,6 +198,28 @@ mod tests {
             Err(ApiMisuse::InvalidRsv(8))
         );
         assert_eq!(FrameHead::new(MsgType::Text).with_fin(false).check(1 << 20), Ok(()));
+    }
+
+    #[test]
+    fn fragments_of_two_messages_are_not_mixed_rfc6455_5_4() {
+        let head = FrameHead::new;
+        for control in [MsgType::Ping, MsgType::Pong, MsgType::Close] {
+            for is_open in [false, true] {
+                assert_eq!(head(control).check_order(is_open), Ok(is_open));
+            }
+        }
+        for data in [MsgType::Text, MsgType::Binary] {
+            for fin in [false, true] {
+                assert_eq!(head(data).with_fin(fin).check_order(false), Ok(!fin));
+                let mixed = head(data).with_fin(fin).check_order(true);
+                assert_eq!(mixed, Err(ApiMisuse::MessageUnderWay));
+            }
+        }
+        for fin in [false, true] {
+            let next = head(MsgType::Continuation).with_fin(fin);
+            assert_eq!(next.check_order(true), Ok(!fin));
+            assert_eq!(next.check_order(false), Err(ApiMisuse::UnexpectedContinuation));
+        }
     }
 
     #[test]

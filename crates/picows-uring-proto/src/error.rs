@@ -115,6 +115,12 @@ pub enum ApiMisuse {
     /// CLOSE through a general send; it has a method of its own that records the handshake.
     #[error("CLOSE is sent with send_close, which takes a code and a reason")]
     CloseThroughSend,
+    /// A new data message while a fragmented one is under way (RFC 6455 §5.4).
+    #[error("a fragmented message is under way: finish it before the next one begins")]
+    MessageUnderWay,
+    /// A CONTINUATION with no message begun (RFC 6455 §5.4).
+    #[error("no message is under way that a CONTINUATION could continue: begin one with fin off")]
+    UnexpectedContinuation,
     /// RSV bits outside 0..=7.
     #[error("RSV bits {0:#x}: only the bits 4 (RSV1), 2 (RSV2) and 1 (RSV3) exist")]
     InvalidRsv(u8),

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`UpgradeRequest`], [`ClientHandshake`] | HTTP, both sides (RFC 6455 §4) |
 //! | [`Decoder`] | bytes in, checked and unmasked [`Frame`]s out (RFC 6455 §5) |
+//! | [`MessageAssembler`] | frames in, [`Message`]s out (RFC 6455 §5.4) |
 //! | [`FrameHead`], [`CloseFrame`] | frames out |
 //! | [`Conversation`] | handshake, close handshake and end of a connection (RFC 6455 §7) |
 //! | [`Liveness`] | pings, and when to give a peer up |
 //! | [`Wheel`] | deadlines |
 
+mod assembler;
 mod close;
 mod conversation;
 mod decoder;
@@ -29,6 +31,7 @@ mod tick;
 mod utf8;
 mod wheel;
 
+pub use assembler::{Assembled, Message, MessageAssembler};
 pub use close::{CloseCode, CloseFrame, CloseHandshake, truncate_reason};
 pub use conversation::{Arrival, Conversation, ConversationRules, Phase, Step};
 pub use decoder::{Decoded, Decoder};
@@ -39,7 +42,7 @@ pub use handshake::*;
 pub use header::Header;
 pub use limits::{
     CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX,
-    FRAME_PAYLOAD_BYTES_CLAIM_MAX, FRAME_PAYLOAD_BYTES_DEFAULT, FrameRules,
+    FRAME_PAYLOAD_BYTES_CLAIM_MAX, FRAME_PAYLOAD_BYTES_DEFAULT, FrameRules, MESSAGE_BYTES_DEFAULT,
 };
 pub use liveness::{AutoPing, AutoPingStrategy, Liveness, LivenessRules, Verdict};
 pub use tick::Tick;

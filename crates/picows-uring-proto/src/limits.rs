@@ -14,6 +14,10 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 /// Largest frame that is accepted unless configured otherwise: 10 MiB, as in picows.
 pub const FRAME_PAYLOAD_BYTES_DEFAULT: u64 = 10 * 1024 * 1024;
 
+/// Largest message that is joined unless configured otherwise: a message may be as large in
+/// fragments as in one frame.
+pub const MESSAGE_BYTES_DEFAULT: usize = FRAME_PAYLOAD_BYTES_DEFAULT as usize;
+
 /// Largest length that a header can claim: the most significant bit must be 0 (RFC 6455 §5.2).
 pub const FRAME_PAYLOAD_BYTES_CLAIM_MAX: u64 = i64::MAX as u64;
 

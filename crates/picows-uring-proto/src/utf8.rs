@@ -40,10 +40,17 @@ impl Utf8Stream {
     /// When what has arrived so far is the start of no UTF-8 text. The stream is of no use then.
     #[inline]
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
-        if self.partial_len == 0 && simdutf8::basic::from_utf8(piece).is_ok() {
-            return Ok(());
-        }
-        self.feed_slowly(piece)
+        self.feed_to(piece, |_| {})
+    }
+
+    /// Takes the next piece, and appends to `text` what is complete of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`feed`](Self::feed).
+    #[inline]
+    pub fn append(&mut self, piece: &[u8], text: &mut String) -> Result<(), InvalidUtf8> {
+        self.feed_to(piece, |complete| text.push_str(complete))
     }
 
     /// Whether the text may end here: no character is begun and unfinished.
@@ -52,24 +59,51 @@ impl Utf8Stream {
         self.partial_len == 0
     }
 
-    fn feed_slowly(&mut self, mut piece: &[u8]) -> Result<(), InvalidUtf8> {
+    /// How many bytes of an unfinished character have arrived: 0..=3.
+    pub(crate) fn partial_len(&self) -> usize {
+        usize::from(self.partial_len)
+    }
+
+    #[inline]
+    fn feed_to(&mut self, piece: &[u8], mut sink: impl FnMut(&str)) -> Result<(), InvalidUtf8> {
+        if self.partial_len == 0
+            && let Ok(text) = simdutf8::basic::from_utf8(piece)
+        {
+            sink(text);
+            return Ok(());
+        }
+        self.feed_slowly(piece, sink)
+    }
+
+    fn feed_slowly(
+        &mut self,
+        mut piece: &[u8],
+        mut sink: impl FnMut(&str),
+    ) -> Result<(), InvalidUtf8> {
         while self.partial_len > 0 {
             let Some((byte, rest)) = piece.split_first() else { return Ok(()) };
             piece = rest;
             let len = usize::from(self.partial_len);
             self.partial[len] = *byte;
             match std::str::from_utf8(&self.partial[..=len]) {
-                Ok(_) => self.partial_len = 0,
+                Ok(character) => {
+                    sink(character);
+                    self.partial_len = 0;
+                }
                 Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
                 Err(_) => self.partial_len += 1,
             }
         }
         // The compatible flavour tells an unfinished character at the end from a broken one.
         match simdutf8::compat::from_utf8(piece) {
-            Ok(_) => Ok(()),
+            Ok(text) => {
+                sink(text);
+                Ok(())
+            }
             Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
             Err(error) => {
-                let tail = &piece[error.valid_up_to()..];
+                let (complete, tail) = piece.split_at(error.valid_up_to());
+                sink(simdutf8::basic::from_utf8(complete).map_err(|_| InvalidUtf8)?);
                 self.partial[..tail.len()].copy_from_slice(tail);
                 self.partial_len = tail.len() as u8;
                 Ok(())
@@ -114,6 +148,13 @@ mod tests {
             let mut stream = Utf8Stream::default();
             let fed = cuts.windows(2).all(|pair| stream.feed(&text[pair[0]..pair[1]]).is_ok());
             prop_assert_eq!(fed && stream.is_complete(), std::str::from_utf8(&text).is_ok());
+            let (mut stream, mut joined) = (Utf8Stream::default(), String::new());
+            let appended = |pair: &[usize]| stream.append(&text[pair[0]..pair[1]], &mut joined);
+            prop_assert_eq!(cuts.windows(2).map(appended).all(|it| it.is_ok()), fed);
+            if fed {
+                let partial_len = stream.partial_len();
+                prop_assert_eq!(joined.as_bytes(), &text[..text.len() - partial_len]);
+            }
         }
     }
 }
