@@ -36,7 +36,8 @@ pub enum QueuePolicy {
     #[default]
     Close,
     /// The data frame that does not fit is dropped, and the sender told so. Control frames are
-    /// never dropped.
+    /// never dropped, and a fragment that continues a message is not, either: the connection is
+    /// closed as by [`Close`](Self::Close), as the message would arrive with a hole.
     DropNewest,
 }
 

@@ -170,7 +170,7 @@ impl Connection {
         session.queue_close(reply);
     }
 
-    fn peer_misbehaved(&mut self, error: PeerMisbehaved) {
+    fn peer_misbehaved(&self, error: PeerMisbehaved) {
         let session = self.session();
         tracing::warn!(peer = ?session.peer, %error, "protocol error: closing");
         session.shared.counters.protocol_errors.increment();
@@ -294,6 +294,9 @@ impl Connection {
 
     #[cold]
     fn listener_failed(&self, callback: &'static str, error: ListenerError) {
+        if let Some(error) = error.peer_misbehaved() {
+            return self.peer_misbehaved(error);
+        }
         let session = self.session();
         let shared = &session.shared;
         tracing::error!(peer = ?session.peer, callback, %error, "listener failed");

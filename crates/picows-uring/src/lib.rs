@@ -32,6 +32,7 @@ mod host;
 mod keys;
 mod listener;
 mod mailbox;
+mod messages;
 mod pool;
 mod remote;
 mod ring;
@@ -50,6 +51,7 @@ pub use config::QueuePolicy;
 pub use counters::Stats;
 pub use error::Error;
 pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
+pub use messages::{MessageListener, MessageWriter, Messages};
 pub use remote::{RemoteError, RemoteTransport};
 pub use roundtrip::RoundtripError;
 pub use runtime::{Runtime, RuntimeBuilder, SpawnError, Task, TaskFailed, run, spawn};
@@ -58,8 +60,8 @@ pub use socket::ListenAddress;
 pub use transport::{DisconnectCause, SendStatus, Transport};
 
 pub use picows_uring_proto::{
-    ApiMisuse, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
-    FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, MsgType, PeerMisbehaved,
-    RejectedResponse, ResponseError, ResponseHead, UpgradeRequest, UpgradeResponse,
+    ApiMisuse, Assembled, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
+    FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, Message, MessageAssembler, MsgType,
+    PeerMisbehaved, RejectedResponse, ResponseError, ResponseHead, UpgradeRequest, UpgradeResponse,
     select_subprotocol,
 };

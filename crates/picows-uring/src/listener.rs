@@ -3,7 +3,7 @@
 //! Called by the worker that owns the connection, on its thread, one at a time.
 
 use crate::transport::Transport;
-use picows_uring_proto::{CloseCode, Frame, MsgType};
+use picows_uring_proto::{CloseCode, Frame, MsgType, PeerMisbehaved};
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
@@ -137,6 +137,8 @@ pub type ListenerResult = Result<(), ListenerError>;
 ///
 /// Made from any error or text with `?` or `into()`, and then CLOSE 1011 is sent without a reason:
 /// the text is logged, and the peer is not told. [`ListenerError::close`] chooses what it is told.
+/// Made from [`PeerMisbehaved`], as a [`MessageAssembler`](crate::MessageAssembler) returns it, it
+/// is the peer's fault and not the listener's: the peer is told what it did, with the right code.
 pub struct ListenerError {
     cause: Cause,
 }
@@ -144,6 +146,7 @@ pub struct ListenerError {
 enum Cause {
     Error(Box<dyn std::error::Error + Send + Sync>),
     Close(CloseCode, String),
+    Peer(PeerMisbehaved),
 }
 
 impl ListenerError {
@@ -168,8 +171,16 @@ impl ListenerError {
     /// What the peer is told: 1011 and nothing, unless the error says otherwise.
     pub(crate) fn close_code_and_reason(&self) -> (CloseCode, &str) {
         match &self.cause {
-            Cause::Error(_) => (CloseCode::INTERNAL_ERROR, ""),
+            Cause::Error(_) | Cause::Peer(_) => (CloseCode::INTERNAL_ERROR, ""),
             Cause::Close(code, reason) => (*code, reason),
+        }
+    }
+
+    /// What the peer did, if it is to blame.
+    pub(crate) fn peer_misbehaved(&self) -> Option<PeerMisbehaved> {
+        match self.cause {
+            Cause::Peer(error) => Some(error),
+            Cause::Error(_) | Cause::Close(..) => None,
         }
     }
 
@@ -181,7 +192,11 @@ impl ListenerError {
 
 impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for ListenerError {
     fn from(error: E) -> Self {
-        Self { cause: Cause::Error(error.into()) }
+        let cause = match error.into().downcast::<PeerMisbehaved>() {
+            Ok(misbehaved) => Cause::Peer(*misbehaved),
+            Err(error) => Cause::Error(error),
+        };
+        Self { cause }
     }
 }
 
@@ -190,6 +205,7 @@ impl fmt::Display for ListenerError {
         match &self.cause {
             Cause::Error(error) => error.fmt(f),
             Cause::Close(code, reason) => write!(f, "close {code} {reason:?}"),
+            Cause::Peer(error) => error.fmt(f),
         }
     }
 }

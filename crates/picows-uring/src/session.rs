@@ -104,6 +104,8 @@ pub(crate) struct Session {
     pub(crate) socket: Cell<Option<Socket>>,
     is_dirty: Cell<bool>,
     pub(crate) is_client: bool,
+    /// A fragmented message of ours is under way.
+    is_message_open: Cell<bool>,
     /// The listener was told to pause.
     pub(crate) is_paused: Cell<bool>,
     /// A sender was told that `pause_writing` follows.
@@ -152,6 +154,7 @@ impl Session {
             socket: Cell::new(Some(socket)),
             is_dirty: Cell::new(false),
             is_client: role == Role::Client,
+            is_message_open: Cell::new(false),
             is_paused: Cell::new(false),
             owes_pause: Cell::new(false),
             is_disconnected: Cell::new(false),
@@ -263,18 +266,26 @@ impl Session {
         if !self.conversation.borrow().may_send() {
             return SendStatus::Closed;
         }
+        let is_message_open = match head.check_order(self.is_message_open.get()) {
+            Ok(is_message_open) => is_message_open,
+            Err(misuse) => return SendStatus::Refused(misuse),
+        };
         let config = &self.config;
         let buffered = self.buffered() + FRAME_HEADER_BYTES_MAX + payload_len;
         if buffered > config.queue_bytes_max {
             // Control frames are never dropped, so they have some room of their own; a peer that
             // fills even that, with pings whose pongs it does not read, is not served.
             if !head.msg_type.is_control() && !self.is_pinging.get() {
-                return self.queue_full(config.queue_policy);
+                // Without one of its fragments, a message would arrive with a hole.
+                let is_begun = head.msg_type == MsgType::Continuation;
+                let policy = if is_begun { QueuePolicy::Close } else { config.queue_policy };
+                return self.queue_full(policy);
             }
             if buffered > config.queue_bytes_max.saturating_add(CONTROL_QUEUE_BYTES) {
                 return self.queue_full(QueuePolicy::Close);
             }
         }
+        self.is_message_open.set(is_message_open);
         append(self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
         self.shared.counters.frames_sent.increment();
         self.touch();

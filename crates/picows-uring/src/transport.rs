@@ -127,6 +127,10 @@ impl Transport {
     /// Sends a frame with FIN and RSV bits of the caller's choice (fragments, extensions of its
     /// own); `payload` is copied once.
     ///
+    /// Fragments have to come in the order of RFC 6455 §5.4: what would mix two messages is
+    /// refused. [`send_fragments`](Self::send_fragments) and
+    /// [`message_writer`](Self::message_writer) keep it by themselves.
+    ///
     /// ```
     /// use picows_uring::{FrameHead, MsgType, Transport};
     ///
