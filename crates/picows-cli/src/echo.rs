@@ -4,8 +4,8 @@ use crate::auto_ping::AutoPingArgs;
 use crate::fault::Fault;
 use crate::{note, system, units};
 use picows_uring::{
-    EchoListener, Server, ServerBuilder, ServerHandle, Stats, Upgrade, UpgradeRequest,
-    UpgradeResponse,
+    EchoListener, ListenerResult, Message, MessageListener, Messages, Server, ServerBuilder,
+    ServerHandle, Stats, Transport, Upgrade, UpgradeRequest, UpgradeResponse,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -49,6 +49,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "10MiB")]
     max_frame_size: u64,
 
+    /// Refuse text that is not UTF-8 with CLOSE 1007, as soon as the first bad byte arrives
+    #[arg(long)]
+    validate_text: bool,
+
+    /// Join fragments and echo whole messages, of at most the size of a frame; text is checked
+    #[arg(long)]
+    messages: bool,
+
     /// Most connections at a time; further ones are answered with 503 [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
@@ -75,7 +83,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     system::raise_descriptor_limit();
     // Before the server starts, so that no signal is missed.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let server = builder(&args).start(route)?;
+    let server = builder(&args).start(router(&args))?;
     announce(&server)?;
 
     let (stopped, stops) = mpsc::channel();
@@ -106,6 +114,7 @@ fn builder(args: &Args) -> ServerBuilder {
         .busy_poll(args.busy_poll)
         .dedicated(args.dedicated)
         .max_frame_size(args.max_frame_size)
+        .validate_text(args.validate_text)
         .max_connections(args.max_connections.map(|count| count as usize))
         .handshake_timeout(args.handshake_timeout)
         .drain_timeout(args.drain_timeout)
@@ -121,11 +130,29 @@ fn builder(args: &Args) -> ServerBuilder {
 }
 
 /// Every path echoes; a plain GET of `/healthz` says that we live.
-fn route(request: &UpgradeRequest) -> Upgrade {
-    if request.path() == "/healthz" && !request.is_upgrade() {
-        return Upgrade::respond(UpgradeResponse::ok().with_body("ok\n"));
+fn router(args: &Args) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
+    let message_bytes_max = usize::try_from(args.max_frame_size).unwrap_or(usize::MAX);
+    let messages = args.messages;
+    move |request| {
+        if request.path() == "/healthz" && !request.is_upgrade() {
+            return Upgrade::respond(UpgradeResponse::ok().with_body("ok\n"));
+        }
+        if messages {
+            let listener = Messages::new(EchoMessages).max_message_size(message_bytes_max);
+            return Upgrade::accept(listener);
+        }
+        Upgrade::accept(EchoListener)
     }
-    Upgrade::accept(EchoListener)
+}
+
+/// Echoes every message in one frame.
+struct EchoMessages;
+
+impl MessageListener for EchoMessages {
+    fn on_message(&mut self, transport: &Transport, message: Message<'_>) -> ListenerResult {
+        transport.send(message.msg_type(), message.payload());
+        Ok(())
+    }
 }
 
 fn announce(server: &ServerHandle) -> std::io::Result<()> {
