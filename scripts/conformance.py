@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs/CONFORMANCE.md"
-RFC_TESTS = ROOT / "crates/picows-uring-proto/src/rfc6455.rs"
+RFC_TESTS = ROOT / "crates/picows-uring-proto/src/pair/rfc6455"
+RFC_FILES = ("handshake.rs", "framing.rs", "closing.rs")
 
 # What may be anything but OK, and why.
 INFORMATIONAL = {
@@ -110,17 +111,19 @@ RFC_TEST = re.compile(
 
 
 def rfc_table():
-    text = RFC_TESTS.read_text(encoding="utf-8")
+    text = "\n".join((RFC_TESTS / name).read_text(encoding="utf-8") for name in RFC_FILES)
     rows = []
     for match in RFC_TEST.finditer(text):
         doc = " ".join(line.removeprefix("/// ") for line in match["doc"].splitlines())
         section, _, words = doc.partition(": ")
         if not re.fullmatch(r"§[\d.]+", section) or "MUST" not in words and "SHOULD" not in words:
             sys.exit(f"conformance: {match['name']}: the comment has to read '§5.1: … MUST …', not: {doc}")
+        if not match["name"].endswith("_rfc6455_" + section[1:].replace(".", "_")):
+            sys.exit(f"conformance: {match['name']}: the name has to end with its section, {section}")
         rows.append(f"| {section} | {words} | `{match['name']}` |")
     count = text.count("#[test]")
     if len(rows) != count:
-        sys.exit(f"conformance: {count} tests in {RFC_TESTS.name}, but {len(rows)} with a comment")
+        sys.exit(f"conformance: {count} tests in {RFC_TESTS}, but {len(rows)} with a comment")
     head = ["| section | what it asks | test |", "|---|---|---|"]
     return "\n".join(head + rows)
 

@@ -9,6 +9,7 @@ mod endpoint;
 mod handshakes;
 mod messages;
 mod opening;
+mod rfc6455;
 
 use crate::close::CloseFrame;
 use crate::conversation::ConversationRules;
