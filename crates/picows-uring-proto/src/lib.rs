@@ -20,6 +20,9 @@ mod decoder;
 mod encode;
 mod error;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod header;
 mod limits;

@@ -13,4 +13,7 @@ mod target;
 pub use connect::Connect;
 pub use error::{ConnectError, ConnectFault, ConnectStage};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use target::fuzz_url;
+
 pub(crate) use opening::{Opening, Recruit};

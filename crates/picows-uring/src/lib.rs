@@ -28,6 +28,9 @@ mod config;
 mod connection;
 mod counters;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod keys;
 mod listener;

@@ -87,6 +87,32 @@ impl Target {
     }
 }
 
+/// For `fuzzing.rs`: a URL, and behind a line feed where it redirects to.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_url(text: &str) {
+    let (url, location) = text.split_once('\n').unwrap_or((text, ""));
+    let Ok(target) = Target::parse(url) else { return };
+    fuzz_target(&target);
+    if let Ok(next) = target.redirect(location) {
+        assert!(next.is_secure || !target.is_secure, "never to less security");
+        fuzz_target(&next);
+    }
+}
+
+/// What was understood of a URL can be asked for, and means the same when it is written out.
+#[cfg(any(test, fuzzing))]
+fn fuzz_target(target: &Target) {
+    let (host, path) = (target.host_header(), target.request_target());
+    assert!(!target.host.is_empty() && path.starts_with('/'));
+    if let Err(error) = picows_uring_proto::ClientHandshake::new(&host, &path, [0; 16]) {
+        panic!("{target:?}: {error}");
+    }
+    let scheme = if target.is_secure { "wss" } else { "ws" };
+    let again = Target::parse(&format!("{scheme}://{host}{path}")).expect("it is a URL");
+    assert_eq!((&again.host, again.port), (&target.host, target.port));
+    assert_eq!((again.host_header(), again.request_target()), (host, path));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,324 @@
+//! What is done with bytes that a fuzzer, or a test with its seeds, made up.
+//!
+//! Not part of the library: compiled for tests, and by `cargo fuzz`, whose targets in `fuzz/` call
+//! these. Each states what holds for every input, beside that nothing panics.
+
+use crate::assembler::{Assembled, Message, MessageAssembler};
+use crate::decoder::Decoder;
+use crate::encode::FrameHead;
+use crate::error::PeerMisbehaved;
+use crate::frame::{Frame, MsgType, Role};
+use crate::handshake::{
+    ClientHandshake, HeadLimits, HeadScanner, UpgradeRequest, UpgradeResponse,
+    encode_switching_protocols, select_subprotocol,
+};
+use crate::header::Header;
+use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FrameRules};
+
+/// A request head, which arrives in pieces of a length that the first byte chooses.
+pub fn server_handshake(data: &[u8]) {
+    let Some((step, wire)) = data.split_first() else { return };
+    let whole = UpgradeRequest::parse(wire, &LIMITS);
+    let (mut scanner, mut pieced) = (HeadScanner::new(), Ok(None));
+    for end in ends(wire, *step) {
+        pieced = UpgradeRequest::parse_with(&mut scanner, &wire[..end], &LIMITS);
+        if pieced != Ok(None) {
+            break;
+        }
+    }
+    assert_eq!(pieced, whole, "the length of the pieces makes no difference");
+    let mut answer = Vec::new();
+    match whole {
+        Ok(None) => return,
+        Ok(Some((request, len))) => {
+            assert!(len <= wire.len() && request.path().starts_with('/'));
+            let subprotocol = select_subprotocol(&request, &["chat", "superchat"]);
+            assert!(subprotocol.iter().all(|it| request.subprotocols().any(|offer| offer == it)));
+            let _ = (request.to_http(), format!("{request:?}"), request.extensions().count());
+            match request.validate_upgrade() {
+                Ok(accept) => {
+                    let none = http::HeaderMap::new();
+                    encode_switching_protocols(&mut answer, &accept, subprotocol.as_deref(), &none);
+                    assert!(answer.ends_with(b"\r\n\r\n"));
+                }
+                Err(error) => UpgradeResponse::from(error).encode(&mut answer),
+            }
+        }
+        Err(error) => UpgradeResponse::from(error).encode(&mut answer),
+    }
+    assert_is_one_answer(&answer);
+}
+
+/// A response head and the start of a body, which arrive in pieces of a length that the first byte
+/// chooses; then the same bytes as host, path, header and subprotocol of a request.
+pub fn client_handshake(data: &[u8]) {
+    let Some((step, wire)) = data.split_first() else { return };
+    let handshake = ClientHandshake::new("example.com", "/", *b"the sample nonce")
+        .and_then(|it| it.with_subprotocols(["chat"]))
+        .and_then(|it| it.with_extension("permessage-deflate"))
+        .expect("a good handshake");
+    let whole = handshake.parse_response(wire, &LIMITS);
+    let (mut scanner, mut pieced) = (HeadScanner::new(), Ok(None));
+    for end in ends(wire, *step) {
+        pieced = handshake.parse_response_with(&mut scanner, &wire[..end], &LIMITS);
+        if pieced != Ok(None) {
+            break;
+        }
+    }
+    match (&whole, &pieced) {
+        (Ok(whole), Ok(pieced)) => assert_eq!(whole, pieced),
+        // How much of a body came with the head is told, and differs.
+        (Err(whole), Err(pieced)) => {
+            assert_eq!(std::mem::discriminant(whole), std::mem::discriminant(pieced));
+            let _ = (whole.to_string(), format!("{pieced:?}"));
+        }
+        (whole, pieced) => panic!("{whole:?} and {pieced:?}"),
+    }
+    let parts: Vec<_> = wire.splitn(5, |byte| *byte == b'\n').collect();
+    if let [host, target, name, value, subprotocol] = parts[..] {
+        made_of(host, target, name, value, subprotocol);
+    }
+}
+
+/// A request of our client, made of anything, is refused, or read by our server as it was meant.
+fn made_of(host: &[u8], target: &[u8], name: &[u8], value: &[u8], subprotocol: &[u8]) {
+    let [host, target, name, subprotocol] =
+        [host, target, name, subprotocol].map(String::from_utf8_lossy);
+    let made = ClientHandshake::new(&host, &target, [7; 16])
+        .and_then(|it| it.with_header(&name, value))
+        .and_then(|it| it.with_subprotocols([&*subprotocol]));
+    let Ok(handshake) = made else { return };
+    let mut wire = Vec::new();
+    handshake.encode(&mut wire);
+    let limits = HeadLimits::default();
+    if wire.len() > limits.head_bytes_max {
+        return;
+    }
+    let parsed = UpgradeRequest::parse(&wire, &limits).expect("we send no malformed request");
+    let (request, len) = parsed.expect("we send whole requests");
+    assert_eq!(len, wire.len(), "nothing that was given ends the head");
+    assert_eq!(request.target(), target);
+    assert!(request.subprotocols().eq([&*subprotocol]));
+    // A host or a second offer of the caller's may be one that a server refuses.
+    let _ = request.validate_upgrade();
+}
+
+/// Frames for a server or a client, cut wherever the input says, with rules that it chooses.
+pub fn frames(data: &[u8]) {
+    let Some(input) = Input::read(data) else { return };
+    let whole = input.decode([input.stream]);
+    assert_eq!(input.decode(input.pieces()), whole, "cuts make no difference");
+    assert_eq!(input.decode(input.stream.chunks(1)), whole, "byte by byte, neither");
+    // What came out goes in again, and is the same. Valid text stays valid, and order stays order.
+    let key = (input.role == Role::Server).then_some([0x37, 0xFA, 0x21, 0x3D]);
+    let mut again = Vec::new();
+    for (head, payload) in &whole.0 {
+        assert_eq!(head.check(payload.len()), Ok(()));
+        head.append(&mut again, payload, key);
+    }
+    assert_eq!(input.decode([&again[..]]).0, whole.0);
+}
+
+/// Frames joined into messages, of at most as many bytes as the input says.
+pub fn messages(data: &[u8]) {
+    let Some(input) = Input::read(data) else { return };
+    let limit = input.rules.payload_bytes_max as usize;
+    let rules = FrameRules { payload_bytes_max: 1 << 20, ..input.rules.clone() };
+    let (frames, _) = Input { rules, ..input }.decode([input.stream]);
+    let mut assembler = MessageAssembler::new(limit);
+    // The plain way: keep all, look at the end.
+    let (mut first, mut joined) = (MsgType::Continuation, Vec::new());
+    for (head, payload) in &frames {
+        let frame = Frame::new(head.msg_type, payload).with_fin(head.fin);
+        if !head.msg_type.is_control() {
+            if head.msg_type != MsgType::Continuation {
+                (first, joined) = (head.msg_type, Vec::new());
+            }
+            joined.extend_from_slice(payload);
+        }
+        let so_far = std::str::from_utf8(&joined);
+        let is_broken = first == MsgType::Text
+            && so_far.is_err_and(|error| error.error_len().is_some() || head.fin)
+            && !head.msg_type.is_control();
+        match assembler.push(&frame) {
+            Ok(Some(Assembled::Control(frame))) => assert_eq!(frame.payload(), payload),
+            Ok(Some(Assembled::Message(message))) => {
+                assert_eq!((message.msg_type(), message.payload()), (first, &joined[..]));
+                assert!(matches!(message, Message::Binary(_)) || !is_broken);
+                assert!(head.fin && joined.len() <= limit);
+            }
+            Ok(None) => assert!(!head.fin && !is_broken && joined.len() <= limit),
+            Err(PeerMisbehaved::MessageTooLarge) => {
+                assert!(joined.len() > limit);
+                return;
+            }
+            Err(PeerMisbehaved::InvalidUtf8) => {
+                assert!(is_broken);
+                return;
+            }
+            Err(error) => panic!("the decoder has checked the order: {error}"),
+        }
+        assembler.trim();
+    }
+}
+
+/// Type and payload of each frame, and what ended it.
+type Outcome = (Vec<(FrameHead, Vec<u8>)>, Option<PeerMisbehaved>);
+
+/// What the bytes of a fuzzer mean to the receiving half.
+struct Input<'a> {
+    role: Role,
+    rules: FrameRules,
+    /// Lengths of the pieces.
+    cuts: &'a [u8],
+    stream: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    /// Two bytes of settings (role, text, RSV bits; limit; number of cuts), cuts, stream.
+    fn read(data: &'a [u8]) -> Option<Self> {
+        let ([settings, sizes], rest) = data.split_first_chunk::<2>()?;
+        let (cuts, stream) = rest.split_at_checked(usize::from(sizes & 0x0F))?;
+        let rules = FrameRules {
+            payload_bytes_max: 16 << (sizes >> 4),
+            rsv_allowed: (settings >> 2) & 7,
+            validate_text: settings & 2 != 0,
+        };
+        let role = if settings & 1 == 0 { Role::Server } else { Role::Client };
+        Some(Self { role, rules, cuts, stream })
+    }
+
+    fn pieces(&self) -> Vec<&'a [u8]> {
+        let mut rest = self.stream;
+        let mut pieces = Vec::new();
+        for len in self.cuts {
+            let (piece, behind) = rest.split_at(usize::from(*len).min(rest.len()));
+            pieces.push(piece);
+            rest = behind;
+        }
+        pieces.push(rest);
+        pieces
+    }
+
+    fn decode<'b>(&self, pieces: impl IntoIterator<Item = &'b [u8]>) -> Outcome {
+        let (mut decoder, mut stash) = (Decoder::new(self.role), Vec::new());
+        let (mut frames, mut received) = (Vec::new(), 0);
+        for piece in pieces {
+            received += piece.len();
+            let mut piece = piece.to_vec();
+            let mut consumed = 0;
+            loop {
+                let rest = &mut piece[consumed..];
+                let rest_len = rest.len();
+                let decoded = match decoder.next_frame(&self.rules, &mut stash, rest) {
+                    Ok(decoded) => decoded,
+                    Err(error) => {
+                        let again = decoder.next_frame(&self.rules, &mut stash, &mut []);
+                        assert!(again.is_err_and(|it| it == error), "it stays");
+                        return (frames, Some(error));
+                    }
+                };
+                assert!(decoded.consumed <= rest_len);
+                consumed += decoded.consumed;
+                let Some(frame) = decoded.frame else { break };
+                self.check(&frame, rest_len);
+                let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin());
+                frames.push((head.with_rsv(frame.rsv()), frame.payload().to_vec()));
+            }
+            assert_eq!(consumed, piece.len());
+            assert!(stash.len() <= received, "memory grows with what has arrived");
+            if !decoder.wants_stash() {
+                assert!(stash.is_empty());
+                stash = Vec::new();
+            }
+        }
+        (frames, None)
+    }
+
+    /// What holds for every frame that is delivered.
+    fn check(&self, frame: &Frame<'_>, input_len: usize) {
+        let len = frame.payload().len();
+        if frame.msg_type().is_control() {
+            assert!(frame.fin() && len <= CONTROL_PAYLOAD_BYTES_MAX);
+        } else {
+            assert!(len as u64 <= self.rules.payload_bytes_max);
+        }
+        assert_eq!(frame.rsv() & !self.rules.rsv_allowed, 0);
+        assert!(frame.tail_size() <= input_len);
+        let _ = (frame.text(), frame.close_code(), frame.close_reason(), format!("{frame:?}"));
+    }
+}
+
+/// Bytes that a header is decoded from, and what is encoded from that.
+pub fn header(data: &[u8]) {
+    let rules = FrameRules { payload_bytes_max: u64::MAX, rsv_allowed: 7, ..Default::default() };
+    for role in [Role::Server, Role::Client] {
+        if let Ok(Some((header, len))) = Header::decode(data, role, &rules) {
+            let (bytes, encoded_len) = header.encode();
+            assert!(len <= FRAME_HEADER_BYTES_MAX);
+            assert_eq!(bytes[..encoded_len], data[..len], "there is one way to write it");
+        }
+    }
+}
+
+/// Where the pieces of `wire` end.
+fn ends(wire: &[u8], step: u8) -> impl Iterator<Item = usize> {
+    (0..wire.len()).step_by(usize::from(step) + 1).chain([wire.len()])
+}
+
+/// One head, and a body as long as the head says.
+fn assert_is_one_answer(answer: &[u8]) {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head") + 4;
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    let length: usize = length.map_or(0, |length| length.parse().expect("a number"));
+    assert_eq!(answer.len() - end, length, "{head}");
+}
+
+/// Small, so that a fuzzer meets them.
+const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 1024, headers_max: 12 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    /// Runs every seed, and every finding of the past, through the body of its target.
+    fn replay(target: &str, body: fn(&[u8])) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
+        let mut count = 0;
+        for entry in std::fs::read_dir(&folder).expect("the target has seeds") {
+            let path = entry.unwrap().path();
+            let data = std::fs::read(&path).unwrap();
+            println!("{}", path.display());
+            body(&data);
+            // And every shorter one: what is cut is where mistakes are.
+            for end in 0..data.len().min(300) {
+                body(&data[..end]);
+            }
+            count += 1;
+        }
+        assert!(count >= 3, "{target} has {count} seeds");
+    }
+
+    #[test]
+    fn seeds() {
+        replay("server_handshake", server_handshake);
+        replay("client_handshake", client_handshake);
+        replay("frames", frames);
+        replay("messages", messages);
+        replay("header", header);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_bytes(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            server_handshake(&data);
+            client_handshake(&data);
+            frames(&data);
+            messages(&data);
+            header(&data);
+        }
+    }
+}
