@@ -112,7 +112,14 @@ pub struct RejectedResponse {
 
 impl RejectedResponse {
     pub(super) fn new(head: ResponseHead, body: &[u8]) -> Self {
-        Self { head, body: capped(body).to_vec() }
+        let mut response = Self { head, body: Vec::new() };
+        if response.body_missing() > 0 {
+            response.extend_body(body);
+        } else {
+            // It has no body, so what follows is something else, which may tell what.
+            response.body = capped(body).to_vec();
+        }
+        response
     }
 
     /// Status and headers.

@@ -11,6 +11,7 @@ use crate::session::Shared;
 use crate::transport::Transport;
 use picows_uring_proto::{AutoPing, ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::net::sockopt::set_tcp_nodelay;
 use std::cell::Cell;
 use std::io;
 use std::net::IpAddr;
@@ -104,6 +105,9 @@ impl Connect {
 
     /// How many redirects are followed (301, 302, 303, 307, 308; never from `wss` to `ws`).
     /// Default: 5.
+    ///
+    /// To another host or port, `Authorization`, `Cookie`, `Proxy-Authorization` and `Host` among
+    /// the extra headers do not follow.
     pub fn max_redirects(mut self, count: u32) -> Self {
         self.max_redirects = count;
         self
@@ -253,15 +257,25 @@ impl Connect {
 
     async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {
         let shared = host::current().ok_or(ConnectFault::NoRuntime)?;
-        let stage = Cell::new(ConnectStage::Resolve);
+        let progress =
+            Progress { stage: Cell::new(ConnectStage::Resolve), outcome: Cell::default() };
         let limit = self.timeout;
-        let attempt = self.follow(&shared, make, &stage);
-        match limit {
-            None => attempt.await,
-            Some(limit) => timeout(limit, attempt)
-                .await
-                .unwrap_or_else(|_| Err(ConnectFault::Timeout { stage: stage.get(), limit })),
-        }
+        let attempt = self.follow(&shared, make, &progress);
+        let Some(limit) = limit else { return attempt.await };
+        timeout(limit, attempt).await.unwrap_or_else(|_| {
+            // An answer of which only the end is missing says more than that it is.
+            let rejected = progress.outcome.take().and_then(|outcome| outcome.take_rejected());
+            let late = ConnectFault::Timeout { stage: progress.stage.get(), limit };
+            Err(rejected.map_or(late, ConnectFault::Response))
+        })
+    }
+
+    /// What the worker is to know of the connection.
+    fn take_config(&mut self) -> Arc<Config> {
+        let mut config = std::mem::take(&mut self.config);
+        // The time for everything is counted here; the worker's default is not asked for.
+        config.conversation.handshake_timeout = None;
+        Arc::new(config)
     }
 
     /// Connects to the URL, and to wherever it leads.
@@ -269,38 +283,40 @@ impl Connect {
         mut self,
         shared: &Rc<Shared>,
         make: MakeListener,
-        stage: &Cell<ConnectStage>,
+        progress: &Progress,
     ) -> Result<Transport, ConnectFault> {
         let make = Rc::new(Cell::new(Some(make)));
         let mut target = Target::parse(&self.url)?;
         let checked = self.config.liveness.check();
         checked.map_err(|(field, fault)| ConnectFault::Setting(format!("{field}: {fault}")))?;
-        let config = Arc::new(std::mem::take(&mut self.config));
-        let given = self.socket.take();
+        let config = self.take_config();
+        let mut given = self.socket.take();
         let redirects_max = if given.is_some() { 0 } else { self.max_redirects };
-        let mut given = given;
         for redirects in 0.. {
             if target.is_secure {
                 return Err(ConnectFault::TlsUnsupported);
             }
             // Before there is a socket: a header that cannot be sent costs no connection.
             let handshake = self.handshake(shared, &target)?;
+            let request = Box::new(handshake.request()?);
             let socket = match given.take() {
                 Some(socket) => socket,
                 None => {
-                    stage.set(ConnectStage::Resolve);
+                    progress.stage.set(ConnectStage::Resolve);
                     let addresses = resolve(&target).await?;
-                    stage.set(ConnectStage::Connect);
+                    progress.stage.set(ConnectStage::Connect);
                     dial(addresses, &self.dial).await?
                 }
             };
-            stage.set(ConnectStage::Handshake);
+            progress.stage.set(ConnectStage::Handshake);
             let outcome = Rc::new(Outcome::default());
+            progress.outcome.set(Some(Rc::clone(&outcome)));
             let opening = Opening {
                 handshake,
+                request,
                 make: Rc::clone(&make),
                 outcome: Rc::clone(&outcome),
-                rejected: None,
+                follows_redirects: redirects_max > 0,
             };
             enlist(shared, socket, &config, opening)?;
             match outcome.wait().await {
@@ -309,11 +325,20 @@ impl Connect {
                         let error = ResponseError::InvalidStatus(response);
                         return Err(ConnectFault::Response(error));
                     }
-                    if redirects >= redirects_max {
-                        let fault = format!("{redirects_max} redirects were followed already");
-                        return Err(ConnectFault::Redirect { location, fault });
+                    let followed = if redirects < redirects_max {
+                        target.redirect(&location)
+                    } else {
+                        Err(format!("{redirects_max} redirects were followed already"))
+                    };
+                    let next = followed.map_err(|fault| ConnectFault::Redirect {
+                        location,
+                        fault,
+                        response,
+                    })?;
+                    if !next.is_same_origin(&target) {
+                        self.headers.retain(|(name, _)| !is_for_one_origin(name));
                     }
-                    target = target.redirect(&location)?;
+                    target = next;
                 }
                 outcome => return outcome,
             }
@@ -335,6 +360,19 @@ impl Connect {
     }
 }
 
+/// How far a connection has come, for whoever gives it up.
+struct Progress {
+    stage: Cell<ConnectStage>,
+    outcome: Cell<Option<Rc<Outcome>>>,
+}
+
+/// Whether a header is for the host it was given for, and nobody to whom that one leads: what tells
+/// who we are, and the host's own name.
+fn is_for_one_origin(name: &str) -> bool {
+    let names = ["authorization", "cookie", "proxy-authorization", "host"];
+    names.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
 /// Hands a connected socket to the worker of this thread.
 fn enlist(
     shared: &Shared,
@@ -346,6 +384,8 @@ fn enlist(
     // io_uring does not wait on a socket that is marked not to: it would answer EAGAIN.
     let flags = fcntl_getfl(&socket).map_err(failed)?;
     fcntl_setfl(&socket, flags - OFlags::NONBLOCK).map_err(failed)?;
+    // Not yet on one that was given; fails on a Unix socket, which has no delay anyway.
+    let _ = set_tcp_nodelay(&socket, true);
     let peer = rustix::net::getpeername(&socket).ok().flatten();
     let peer = peer.and_then(|address| address.try_into().ok());
     let recruit = Recruit { socket, peer, config: Arc::clone(config), opening };
@@ -363,3 +403,16 @@ impl std::fmt::Debug for Connect {
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// As in picows.
 const REDIRECTS_MAX: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worker_counts_no_time_of_its_own() {
+        for timeout in [None, Some(Duration::from_secs(60))] {
+            let config = Connect::new("ws://a/").handshake_timeout(timeout).take_config();
+            assert_eq!(config.conversation.handshake_timeout, None);
+        }
+    }
+}

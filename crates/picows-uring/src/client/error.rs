@@ -1,6 +1,8 @@
 //! Why a connection could not be made: what happened, to whom, and what to try.
 
-use picows_uring_proto::{HandshakeMisuse, ResponseError, ResponseHead};
+use picows_uring_proto::{
+    HandshakeMisuse, RejectedResponse, RequestError, ResponseError, ResponseHead,
+};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +22,6 @@ use thiserror::Error;
 /// assert!(error.to_string().starts_with("cannot connect to http://127.0.0.1/: "));
 /// # Ok::<(), picows_uring::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct ConnectError {
     url: String,
     fault: ConnectFault,
@@ -39,6 +40,9 @@ pub enum ConnectFault {
     /// A setting makes no sense.
     #[error("{0}")]
     Setting(String),
+    /// The request would be one that no server takes, such as one with 64 KiB of headers.
+    #[error("the upgrade request cannot be sent ({0}): give fewer or shorter headers")]
+    Request(#[from] RequestError),
     /// `wss://`: not spoken yet.
     #[error("TLS is not supported yet: use ws:// to a TLS proxy on this machine, such as stunnel")]
     TlsUnsupported,
@@ -87,6 +91,8 @@ pub enum ConnectFault {
         location: String,
         /// Why it is not followed.
         fault: String,
+        /// The answer that says so.
+        response: Box<RejectedResponse>,
     },
     /// The connection ended before the server had answered.
     #[error("the server ended the connection before it answered{}", tell_cause(.0.as_ref()))]
@@ -132,13 +138,23 @@ impl ConnectError {
         &self.fault
     }
 
-    /// The server's answer, if there was one that can be read.
+    /// Status and headers of the server's answer, if there was one that can be read.
     #[must_use]
     pub fn response(&self) -> Option<&ResponseHead> {
+        self.rejected().map(RejectedResponse::head)
+    }
+
+    /// The first part of the body of the server's answer: at most 4 KiB, and what arrived within
+    /// half a second.
+    #[must_use]
+    pub fn body(&self) -> Option<&[u8]> {
+        self.rejected().map(RejectedResponse::body)
+    }
+
+    fn rejected(&self) -> Option<&RejectedResponse> {
         match &self.fault {
-            ConnectFault::Response(error) => {
-                error.response().map(picows_uring_proto::RejectedResponse::head)
-            }
+            ConnectFault::Response(error) => error.response(),
+            ConnectFault::Redirect { response, .. } => Some(response),
             _ => None,
         }
     }
@@ -151,6 +167,7 @@ impl ConnectError {
             ConnectFault::Url(_)
             | ConnectFault::Option(_)
             | ConnectFault::Setting(_)
+            | ConnectFault::Request(_)
             | ConnectFault::TlsUnsupported
             | ConnectFault::NoRuntime
             | ConnectFault::Redirect { .. } => false,
@@ -169,13 +186,38 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot connect to {}: {}", self.url, self.fault)
+        write!(f, "cannot connect to {}: {}", without_secrets(&self.url), self.fault)
+    }
+}
+
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectError")
+            .field("url", &without_secrets(&self.url))
+            .field("fault", &self.fault)
+            .finish()
     }
 }
 
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.fault)
+        // The text has the fault in it already.
+        self.fault.source()
+    }
+}
+
+/// The URL without its query and without user and password: these may be credentials, and errors
+/// end in logs.
+fn without_secrets(url: &str) -> String {
+    let (url, query) = match url.split_once('?') {
+        Some((url, _)) => (url, "?..."),
+        None => (url, ""),
+    };
+    let Some((scheme, rest)) = url.split_once("://") else { return format!("{url}{query}") };
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    match rest[..authority_end].rfind('@') {
+        Some(at) => format!("{scheme}://...{}{query}", &rest[at..]),
+        None => format!("{scheme}://{rest}{query}"),
     }
 }
 
@@ -193,4 +235,32 @@ fn tell_attempts(attempts: &[(SocketAddr, io::Error)]) -> String {
 
 fn tell_cause(cause: Option<&io::Error>) -> String {
     cause.map_or_else(String::new, |error| format!(": {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_shows_no_credentials() {
+        for (url, shown) in [
+            ("ws://host:1/path", "ws://host:1/path"),
+            ("ws://host/path?token=secret", "ws://host/path?..."),
+            ("ws://user:secret@host/", "ws://...@host/"),
+            ("ws://user:sec@ret@host", "ws://...@host"),
+            ("ws://host/a@b", "ws://host/a@b"),
+            ("nonsense?secret", "nonsense?..."),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_chain_of_causes_tells_each_once() {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        let fault = ConnectFault::Resolve { host: "nowhere".into(), source };
+        let error = ConnectError::new("ws://nowhere/", fault);
+        let cause = std::error::Error::source(&error).unwrap();
+        assert!(cause.is::<io::Error>(), "{cause:?}");
+    }
 }

@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// A connected socket that the worker is to take in.
 pub(crate) struct Recruit {
@@ -35,11 +37,13 @@ pub(crate) type MakeListener = Box<dyn FnOnce(&UpgradeRequest, &ResponseHead) ->
 /// A handshake that is under way, on the client's side.
 pub(crate) struct Opening {
     pub(crate) handshake: ClientHandshake,
+    /// The handshake's request, as a server sees it.
+    pub(crate) request: Box<UpgradeRequest>,
     /// Shared by all attempts; taken by the one that succeeds.
     pub(crate) make: Rc<Cell<Option<MakeListener>>>,
     pub(crate) outcome: Rc<Outcome>,
-    /// An answer that is no upgrade, whose body is still arriving.
-    pub(crate) rejected: Option<ResponseError>,
+    /// A redirect is followed, whatever its body says.
+    pub(crate) follows_redirects: bool,
 }
 
 /// Where the worker leaves the outcome of a handshake.
@@ -48,6 +52,8 @@ pub(crate) struct Outcome {
     result: RefCell<Option<Result<Transport, ConnectFault>>>,
     waker: Cell<Option<Waker>>,
     session: RefCell<Option<Rc<Session>>>,
+    /// An answer that is no upgrade, whose body may still be arriving.
+    rejected: RefCell<Option<ResponseError>>,
     /// Nobody waits any more.
     is_abandoned: Cell<bool>,
 }
@@ -71,20 +77,63 @@ impl Outcome {
         }
     }
 
+    /// An answer arrived that is no upgrade. Its body may follow.
+    pub(crate) fn reject(&self, error: ResponseError) {
+        *self.rejected.borrow_mut() = Some(error);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Adds to the body of an answer that is no upgrade, and tells how much of it is missing;
+    /// `None` when there was no such answer.
+    pub(crate) fn extend_body(&self, bytes: &[u8]) -> Option<usize> {
+        let mut rejected = self.rejected.borrow_mut();
+        let response = rejected.as_mut()?.response_mut()?;
+        response.extend_body(bytes);
+        Some(response.body_missing())
+    }
+
+    /// The answer that is no upgrade, as far as it has arrived.
+    pub(crate) fn take_rejected(&self) -> Option<ResponseError> {
+        self.rejected.take()
+    }
+
     /// Waits for the outcome. When the future is dropped before, so is the connection.
     pub(super) async fn wait(self: Rc<Self>) -> Result<Transport, ConnectFault> {
         let waiting = Abandon(self);
-        poll_fn(|context| match waiting.0.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                waiting.0.waker.set(Some(context.waker().clone()));
-                Poll::Pending
-            }
+        let outcome = &waiting.0;
+        outcome.until(|| outcome.has_result() || outcome.rejected.borrow().is_some()).await;
+        if !outcome.has_result() {
+            // The end of a body without a length is the end of the connection, which a server
+            // that means to keep it does not bring about.
+            let _ = timeout(BODY_WAIT, outcome.until(|| outcome.has_result())).await;
+        }
+        let result = outcome.result.take();
+        result.unwrap_or_else(|| {
+            Err(outcome
+                .take_rejected()
+                .map_or(ConnectFault::Disconnected(None), ConnectFault::Response))
         })
-        .await
+    }
+
+    fn has_result(&self) -> bool {
+        self.result.borrow().is_some()
+    }
+
+    async fn until(&self, holds: impl Fn() -> bool) {
+        poll_fn(|context| {
+            if holds() {
+                return Poll::Ready(());
+            }
+            self.waker.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 }
 
+/// Gives the connection up, unless it was handed out.
 struct Abandon(Rc<Outcome>);
 
 impl Drop for Abandon {
@@ -93,5 +142,13 @@ impl Drop for Abandon {
         if let Some(session) = self.0.session.take() {
             Transport::new(session).abort();
         }
+        // It may have opened since whoever waits was last asked.
+        if let Some(Ok(transport)) = self.0.result.take() {
+            transport.abort();
+        }
     }
 }
+
+/// How long the body of an answer that is no upgrade is waited for: it is there for the error's
+/// text, which nobody wants to wait long for.
+const BODY_WAIT: Duration = Duration::from_millis(500);

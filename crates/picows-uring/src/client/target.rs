@@ -23,9 +23,8 @@ impl Target {
     }
 
     /// Where `location` leads, seen from here; never from wss to ws.
-    pub(super) fn redirect(&self, location: &str) -> Result<Self, ConnectFault> {
-        let bad = |fault: String| ConnectFault::Redirect { location: location.to_owned(), fault };
-        let mut url = self.url.join(location).map_err(|error| bad(error.to_string()))?;
+    pub(super) fn redirect(&self, location: &str) -> Result<Self, String> {
+        let mut url = self.url.join(location).map_err(|error| error.to_string())?;
         let scheme = match url.scheme() {
             "http" => "ws",
             "https" => "wss",
@@ -36,11 +35,16 @@ impl Target {
             let _ = url.set_scheme(scheme);
         }
         url.set_fragment(None);
-        let target = Self::of(url).map_err(bad)?;
+        let target = Self::of(url)?;
         if self.is_secure && !target.is_secure {
-            return Err(bad("it leads from wss to ws, which is not secure".to_owned()));
+            return Err("it leads from wss to ws, which is not secure".to_owned());
         }
         Ok(target)
+    }
+
+    /// Whether both are the same scheme, host and port.
+    pub(super) fn is_same_origin(&self, other: &Self) -> bool {
+        self.url.origin() == other.url.origin()
     }
 
     fn of(url: Url) -> Result<Self, String> {
@@ -176,7 +180,10 @@ mod tests {
             assert_eq!(to.request_target(), request, "{location}");
         }
         let secure = target("wss://a.example/");
-        assert!(secure.redirect("ws://a.example/").unwrap_err().to_string().contains("secure"));
+        assert!(secure.redirect("ws://a.example/").unwrap_err().contains("secure"));
+        assert!(from.is_same_origin(&from.redirect("/b").unwrap()));
+        assert!(!from.is_same_origin(&from.redirect("ws://a.example/").unwrap()));
+        assert!(!from.is_same_origin(&from.redirect("wss://a.example:9001/").unwrap()));
         assert!(secure.redirect("/b").unwrap().is_secure);
         assert!(from.redirect("ftp://b.example/").is_err());
     }

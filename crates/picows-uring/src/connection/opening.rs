@@ -5,7 +5,7 @@
 use super::{Connection, panic_error};
 use crate::client::{ConnectFault, Opening};
 use crate::transport::Transport;
-use picows_uring_proto::{Phase, ResponseError, ResponseHead};
+use picows_uring_proto::{Phase, RejectedResponse, ResponseError, ResponseHead};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -16,12 +16,11 @@ impl Connection {
         let session = self.session();
         opening.outcome.attach(session);
         session.queue_raw(REQUEST_BYTES_USUAL, |out| opening.handshake.encode(out));
-        if let Ok(mut request) = opening.handshake.request() {
-            if let Some(peer) = session.peer {
-                request.set_peer_addr(peer);
-            }
-            let _ = session.request.set(Box::new(request));
+        let mut request = opening.request.clone();
+        if let Some(peer) = session.peer {
+            request.set_peer_addr(peer);
         }
+        let _ = session.request.set(request);
         self.opening = Some(Box::new(opening));
     }
 
@@ -29,9 +28,8 @@ impl Connection {
     pub(super) fn receive_response(&mut self, bytes: &[u8]) {
         let limits = self.session().config.head;
         let Some(opening) = &mut self.opening else { return };
-        if let Some(rejected) = opening.rejected.as_mut().and_then(ResponseError::response_mut) {
-            rejected.extend_body(bytes);
-            if rejected.body_missing() == 0 {
+        if let Some(missing) = opening.outcome.extend_body(bytes) {
+            if missing == 0 {
                 self.opening_failed(None);
             }
             return;
@@ -47,10 +45,11 @@ impl Connection {
             }
             Ok(None) => self.stash = head,
             Err(error) => {
-                let missing =
-                    error.response().map_or(0, picows_uring_proto::RejectedResponse::body_missing);
-                opening.rejected = Some(error);
-                if missing == 0 {
+                let is_followed =
+                    opening.follows_redirects && matches!(error, ResponseError::Redirect { .. });
+                let missing = error.response().map_or(0, RejectedResponse::body_missing);
+                opening.outcome.reject(error);
+                if missing == 0 || is_followed {
                     self.opening_failed(None);
                 }
             }
@@ -84,7 +83,7 @@ impl Connection {
     /// There will be no connection: ends it, and tells whoever waits why.
     pub(super) fn opening_failed(&mut self, cause: Option<io::Error>) {
         let Some(opening) = self.opening.take() else { return };
-        let fault = match opening.rejected {
+        let fault = match opening.outcome.take_rejected() {
             Some(error) => ConnectFault::Response(error),
             None => ConnectFault::Disconnected(cause),
         };

@@ -1,0 +1,306 @@
+//! The client against servers that answer the upgrade request wrongly, or in odd ways.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+mod scripted;
+
+use picows_uring::{
+    Connect, ConnectFault, ConnectStage, MessageFault, MsgType, ResponseError, run,
+};
+use scripted::{Heard, Request, answers, connected, refused, serve};
+use std::time::{Duration, Instant};
+
+/// The fault of an answer.
+#[track_caller]
+fn response_error(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> ResponseError {
+    let error = refused(Connect::new(answers(answer)));
+    match error.fault() {
+        ConnectFault::Response(fault) => {
+            assert!(!error.is_transient(), "{error}");
+            fault.clone()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An answer that accepts but for one line.
+fn without(request: &Request, name: &str, instead: &str) -> String {
+    let answer = request.accepted("");
+    let kept: Vec<_> =
+        answer.split_inclusive("\r\n").filter(|line| !line.starts_with(name)).collect();
+    kept.concat().replacen("\r\n", &format!("\r\n{instead}"), 1)
+}
+
+#[test]
+fn a_wrong_accept_is_refused_rfc6455_4_1() {
+    for instead in ["", "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"] {
+        let error =
+            response_error(move |request| without(request, "Sec-WebSocket-Accept", instead));
+        let ResponseError::InvalidAccept(response) = error else { panic!("{error:?}") };
+        assert_eq!(response.head().status().as_u16(), 101);
+    }
+}
+
+#[test]
+fn missing_and_wrong_headers_each_have_an_error_rfc6455_4_1() {
+    type Is = fn(&ResponseError) -> bool;
+    let cases: [(&str, &str, Is); 8] = [
+        ("Upgrade", "", |it| matches!(it, ResponseError::InvalidUpgrade(_))),
+        ("Upgrade", "Upgrade: not-websocket\r\n", |it| {
+            matches!(it, ResponseError::InvalidUpgrade(_))
+        }),
+        ("Connection", "", |it| matches!(it, ResponseError::InvalidConnection(_))),
+        ("Connection", "Connection: close\r\n", |it| {
+            matches!(it, ResponseError::InvalidConnection(_))
+        }),
+        ("X", "Sec-WebSocket-Extensions: permessage-deflate\r\n", |it| {
+            matches!(it, ResponseError::InvalidExtensions(_))
+        }),
+        ("X", "Sec-WebSocket-Protocol: chat\r\n", |it| {
+            matches!(it, ResponseError::InvalidSubprotocol(_))
+        }),
+        ("X", "Transfer-Encoding: chunked\r\n", |it| {
+            matches!(it, ResponseError::TransferEncoding(_))
+        }),
+        ("X", "Content-Length: 5\r\n", |it| matches!(it, ResponseError::ContentLength(_))),
+    ];
+    for (name, instead, is) in cases {
+        let error = response_error(move |request| without(request, name, instead));
+        assert!(is(&error), "{name} {instead:?}: {error:?}");
+        assert_eq!(error.response().unwrap().head().status().as_u16(), 101);
+    }
+}
+
+#[test]
+fn another_status_comes_with_its_headers_and_body() {
+    let url = answers(|_| {
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 8\r\n\r\nwho, you?"
+            .to_owned()
+    });
+    let error = refused(Connect::new(url));
+    let response = error.response().unwrap();
+    assert_eq!(response.status().as_u16(), 401);
+    assert_eq!(response.header_str("www-authenticate"), Some("Basic"));
+    assert_eq!(error.body(), Some(&b"who, you"[..]));
+    assert!(error.to_string().contains("401 Unauthorized"), "{error}");
+    assert!(!error.is_transient());
+}
+
+#[test]
+fn a_server_that_fails_may_recover() {
+    let url = answers(|_| "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_owned());
+    assert!(refused(Connect::new(url)).is_transient());
+}
+
+#[test]
+fn a_body_in_pieces_is_collected_and_one_without_end_is_cut() {
+    let address = serve(|_, mut peer| {
+        peer.request();
+        peer.write(b"HTTP/1.1 500 Oops\r\nContent-Length: 11\r\n\r\nfirst");
+        peer.write(b" ");
+        peer.write(b"second");
+        peer.read_to_end();
+    });
+    assert_eq!(refused(Connect::new(format!("ws://{address}/"))).body(), Some(&b"first secon"[..]));
+
+    let address = serve(|_, mut peer| {
+        peer.request();
+        peer.write(b"HTTP/1.1 500 Oops\r\n\r\n");
+        for _ in 0..100 {
+            peer.write(&[b'x'; 1000]);
+        }
+        peer.read_to_end();
+    });
+    let error = refused(Connect::new(format!("ws://{address}/")));
+    assert_eq!(error.body().unwrap(), [b'x'; 4096]);
+}
+
+#[test]
+fn a_body_that_does_not_end_is_not_waited_for() {
+    // Neither a length nor an end of the connection; and a length that is a lie.
+    for head in
+        ["HTTP/1.1 404 Not Found\r\n\r\nnot", "HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nnot"]
+    {
+        let url = answers(move |_| head.to_owned());
+        let started = Instant::now();
+        let error = refused(Connect::new(url).handshake_timeout(None));
+        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+        assert_eq!(error.response().unwrap().status().as_u16(), 404);
+        assert_eq!(error.body(), Some(&b"not"[..]));
+    }
+    // When there is no time at all, the answer still says more than that.
+    let url = answers(move |_| "HTTP/1.1 404 Not Found\r\n\r\n".to_owned());
+    let error = refused(Connect::new(url).handshake_timeout(Duration::from_millis(200)));
+    assert_eq!(error.response().map(|it| it.status().as_u16()), Some(404), "{error}");
+}
+
+#[test]
+fn a_reset_after_the_answer_does_not_hide_it() {
+    let address = serve(|_, mut peer| {
+        peer.request();
+        peer.write(b"HTTP/1.1 403 Forbidden\r\n\r\ngo");
+        // The client has read it when it answers nothing more; a moment for it to arrive.
+        std::thread::sleep(Duration::from_millis(50));
+        peer.reset();
+    });
+    let error = refused(Connect::new(format!("ws://{address}/")));
+    assert_eq!(error.response().map(|it| it.status().as_u16()), Some(403), "{error}");
+}
+
+#[test]
+fn any_reason_will_do_for_a_101_rfc9112_4() {
+    for status in ["101 null", "101 ", "101", "101 Web Socket Protocol Handshake"] {
+        let url = answers(move |request| request.accepted_with(status, ""));
+        connected(Connect::new(url), |transport| {
+            assert_eq!(transport.response().unwrap().status().as_u16(), 101);
+        });
+    }
+}
+
+#[test]
+fn connection_is_a_list_of_tokens_in_any_case() {
+    for line in ["Connection: keep-alive, UPGRADE\r\n", "connection: Upgrade,x\r\n"] {
+        let url = answers(move |request| without(request, "Connection", line));
+        connected(Connect::new(url), |transport| assert!(transport.is_open()));
+    }
+}
+
+#[test]
+fn what_is_no_http_is_named() {
+    type Is = fn(&MessageFault) -> bool;
+    let cases: [(&[u8], Is); 5] = [
+        (b"SSH-2.0-OpenSSH\r\n", |it| matches!(it, MessageFault::NotHttp)),
+        (b"\x15\x03\x01\x00\x02\x02\x50", |it| matches!(it, MessageFault::Tls)),
+        (b"HTTP/1.0 101 Old\r\n\r\n", |it| matches!(it, MessageFault::UnsupportedVersion)),
+        (b"HTTP/1.1 one\r\n\r\n", |it| matches!(it, MessageFault::MalformedStatusLine)),
+        (b"HTTP/1.1 101 OK\r\nbad header\r\n\r\n", |it| matches!(it, MessageFault::Head(_))),
+    ];
+    for (answer, is) in cases {
+        let address = serve(move |_, mut peer| {
+            peer.request();
+            peer.write(answer);
+            peer.read_to_end();
+        });
+        let error = refused(Connect::new(format!("ws://{address}/")));
+        let ConnectFault::Response(ResponseError::InvalidMessage(message)) = error.fault() else {
+            panic!("{error:?}")
+        };
+        assert!(is(&message.fault), "{message:?}");
+        assert!(!message.head.is_empty());
+    }
+}
+
+#[test]
+fn a_head_without_end_is_cut_at_its_limit() {
+    for is_complete in [false, true] {
+        let url = answers(move |request| {
+            let mut long = format!("X-Long: {}\r\n", "x".repeat(20_000));
+            if !is_complete {
+                long.push_str("X-Unfinished: ");
+            }
+            let answer = request.accepted(&long);
+            if is_complete { answer } else { answer.trim_end().to_owned() }
+        });
+        let error = refused(Connect::new(url));
+        let ConnectFault::Response(ResponseError::InvalidMessage(message)) = error.fault() else {
+            panic!("{error:?}")
+        };
+        assert!(matches!(message.fault, MessageFault::Head(_)), "{message:?}");
+        assert!(message.head.len() <= 16 * 1024 + 1, "{}", message.head.len());
+    }
+}
+
+#[test]
+fn an_answer_may_come_in_single_bytes_with_frames_behind() {
+    let address = serve(|_, mut peer| {
+        let mut answer = peer.request().accepted("").into_bytes();
+        answer.extend_from_slice(b"\x81\x05hello\x82\x00");
+        for byte in answer {
+            peer.write(&[byte]);
+        }
+        peer.read_to_end();
+    });
+    expect_hello(&format!("ws://{address}/"));
+}
+
+#[test]
+fn frames_glued_to_the_answer_are_delivered() {
+    let address = serve(|_, mut peer| {
+        let mut answer = peer.request().accepted("").into_bytes();
+        answer.extend_from_slice(b"\x81\x05hello\x82\x00");
+        peer.write(&answer);
+        peer.read_to_end();
+    });
+    expect_hello(&format!("ws://{address}/"));
+}
+
+/// The frames TEXT "hello" and an empty BINARY arrive.
+fn expect_hello(url: &str) {
+    run(async {
+        let heard = Heard::default();
+        let transport = Connect::new(url).connect(heard.clone()).await.unwrap();
+        let started = Instant::now();
+        while heard.0.borrow().len() < 2 {
+            assert!(started.elapsed() < scripted::PATIENCE);
+            tokio::task::yield_now().await;
+        }
+        let wanted = [(MsgType::Text, b"hello".to_vec()), (MsgType::Binary, Vec::new())];
+        assert_eq!(*heard.0.borrow(), wanted);
+        transport.abort();
+    })
+    .unwrap();
+}
+
+#[test]
+fn silence_is_a_timeout_that_names_the_stage() {
+    let url = answers(|_| String::new());
+    let limit = Duration::from_millis(100);
+    let error = refused(Connect::new(url).handshake_timeout(limit));
+    assert!(
+        matches!(error.fault(), ConnectFault::Timeout { stage: ConnectStage::Handshake, limit: it } if *it == limit),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("the upgrade took longer than 100ms"), "{error}");
+    assert!(error.is_transient());
+}
+
+#[test]
+fn a_late_answer_is_taken_when_there_is_no_limit() {
+    let address = serve(|_, mut peer| {
+        let request = peer.request();
+        std::thread::sleep(Duration::from_millis(200));
+        peer.write(request.accepted("").as_bytes());
+        peer.read_to_end();
+    });
+    let connect = Connect::new(format!("ws://{address}/")).handshake_timeout(None);
+    connected(connect, |transport| assert!(transport.is_open()));
+}
+
+#[test]
+fn an_end_before_the_answer_is_an_error_of_its_own() {
+    for how in 0..3 {
+        let address = serve(move |_, mut peer| match how {
+            0 => drop(peer),
+            1 => {
+                peer.request();
+                peer.write(b"HTTP/1.1 101 Swi");
+            }
+            _ => {
+                peer.request();
+                peer.reset();
+            }
+        });
+        let error = refused(Connect::new(format!("ws://{address}/")));
+        let ConnectFault::Disconnected(cause) = error.fault() else { panic!("{how}: {error:?}") };
+        assert!(error.is_transient());
+        match how {
+            // Whether our request arrives before or after the end decides.
+            0 => {}
+            1 => assert!(cause.is_none(), "{cause:?}"),
+            _ => {
+                let kind = cause.as_ref().unwrap().kind();
+                assert_eq!(kind, std::io::ErrorKind::ConnectionReset);
+            }
+        }
+    }
+}
