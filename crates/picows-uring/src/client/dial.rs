@@ -115,4 +115,89 @@ mod tests {
         assert_eq!(interleave(vec![x, y, a]), [x, a, y]);
         assert_eq!(interleave(vec![]), []);
     }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        crate::run(future).unwrap()
+    }
+
+    /// An address where connecting never ends: nobody accepts, and nobody more may wait.
+    struct Silent {
+        address: SocketAddr,
+        _waiting: Vec<std::net::TcpStream>,
+        _listener: OwnedFd,
+    }
+
+    impl Silent {
+        fn new(address: &str) -> Self {
+            use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+            let address: SocketAddr = address.parse().unwrap();
+            let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+            bind(&listener, &address).unwrap();
+            listen(&listener, 0).unwrap();
+            let address = getsockname(&listener).unwrap().try_into().unwrap();
+            let moment = Duration::from_millis(100);
+            let connect = || std::net::TcpStream::connect_timeout(&address, moment).ok();
+            let waiting = std::iter::from_fn(connect).take(64).collect();
+            Self { address, _waiting: waiting, _listener: listener }
+        }
+    }
+
+    fn listener() -> (std::net::TcpListener, SocketAddr) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn free_address() -> SocketAddr {
+        listener().1
+    }
+
+    fn peer(socket: &OwnedFd) -> SocketAddr {
+        rustix::net::getpeername(socket).unwrap().unwrap().try_into().unwrap()
+    }
+
+    #[test]
+    fn a_silent_address_is_overtaken_after_a_moment_rfc8305_5() {
+        let (silent, (_listener, alive)) = (Silent::new("127.0.0.1:0"), listener());
+        let started = Instant::now();
+        let addresses = vec![silent.address, alive];
+        let socket = run(async { dial(addresses, &DialOptions::default()).await }).unwrap();
+        assert_eq!(peer(&socket), alive);
+        assert!(started.elapsed() >= ATTEMPT_DELAY, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn an_address_that_refuses_is_passed_over_at_once_rfc8305_5() {
+        let (silent, (_listener, alive)) = (Silent::new("127.0.0.1:0"), listener());
+        let started = Instant::now();
+        let addresses = vec![free_address(), free_address(), alive, silent.address];
+        let socket = run(async { dial(addresses, &DialOptions::default()).await }).unwrap();
+        assert_eq!(peer(&socket), alive);
+        assert!(started.elapsed() < ATTEMPT_DELAY, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn every_address_that_refuses_is_told() {
+        let addresses = vec![free_address(), free_address()];
+        let fault =
+            run(async { dial(addresses.clone(), &DialOptions::default()).await }).unwrap_err();
+        let ConnectFault::Unreachable { attempts } = fault else { panic!("{fault:?}") };
+        let tried: Vec<_> = attempts.iter().map(|(address, _)| *address).collect();
+        assert_eq!(tried, addresses);
+    }
+
+    #[test]
+    fn a_timeout_names_the_stage_of_connecting() {
+        use crate::{Connect, ConnectStage, EchoListener};
+        let silent = Silent::new("127.0.0.1:0");
+        let connect = Connect::new(format!("ws://{}/", silent.address))
+            .handshake_timeout(Duration::from_millis(50));
+        let error = run(connect.connect(EchoListener)).unwrap_err();
+        let stage = ConnectStage::Connect;
+        assert!(
+            matches!(error.fault(), ConnectFault::Timeout { stage: it, .. } if *it == stage),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("connecting took longer than 50ms"), "{error}");
+    }
 }

@@ -124,7 +124,9 @@ impl Request {
 
 /// What a listener was told.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Heard(pub(crate) Rc<RefCell<Vec<(MsgType, Vec<u8>)>>>);
+pub(crate) struct Heard(pub(crate) Rc<RefCell<Frames>>);
+
+type Frames = Vec<(MsgType, Vec<u8>)>;
 
 impl Listener for Heard {
     fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
