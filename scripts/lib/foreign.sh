@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What scripts share that run foreign clients against our server. Sourced, from the top folder;
+# What scripts share that run foreign clients and servers against ours. Sourced, from the top folder;
 # wants `tools` (an absolute folder) and `locked` (arguments for cargo).
 # shellcheck disable=SC2154
 
-# The version that the tests were written for.
+# The versions that the tests were written for.
 websocat_version=1.14.1
+node_ws_version=8.23.0
 
 # Finds websocat in $tools/bin, or compiles it there: without TLS, which needs openssl and which no
 # test here speaks.
@@ -21,14 +22,39 @@ install_websocat() {
     return "$status"
 }
 
+# Finds the Node package ws in $tools/node, or installs it there.
+install_node_ws() {
+    local installed=$tools/node/node_modules/ws/package.json
+    if grep -q "\"version\": \"$node_ws_version\"" "$installed" 2>/dev/null; then
+        return 0
+    fi
+    npm install --silent --no-audit --no-fund --prefix "$tools/node" "ws@$node_ws_version"
+}
+
+# The folder that release builds go to.
+release_folder() {
+    cargo metadata --no-deps --format-version 1 |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"] + "/release")'
+}
+
 # Sets PICOWS_BIN to a release build, unless it names a binary already.
 build_picows() {
     if [ -n "${PICOWS_BIN:-}" ]; then
         PICOWS_BIN=$(realpath "$PICOWS_BIN")
     else
         cargo build "${locked[@]}" --release -p picows-cli -p examples --bins --examples
-        PICOWS_BIN=$(cargo metadata --no-deps --format-version 1 |
-            python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/release/picows
+        PICOWS_BIN=$(release_folder)/picows
     fi
     export PICOWS_BIN
+}
+
+# Sets PICOWS_EXAMPLES to the folder of release builds, unless it names one already.
+build_examples() {
+    if [ -n "${PICOWS_EXAMPLES:-}" ]; then
+        PICOWS_EXAMPLES=$(realpath "$PICOWS_EXAMPLES")
+    else
+        cargo build "${locked[@]}" --release -p examples --examples
+        PICOWS_EXAMPLES=$(release_folder)/examples
+    fi
+    export PICOWS_EXAMPLES
 }

@@ -1,0 +1,21 @@
+"""An echo server of the Python package websockets."""
+
+import asyncio
+
+from websockets.asyncio.server import serve
+
+
+async def echo(connection):
+    async for message in connection:
+        await connection.send(message)
+
+
+async def main():
+    options = {"max_size": None, "ping_interval": None}
+    async with serve(echo, "127.0.0.1", 0, **options) as server:
+        port = server.sockets[0].getsockname()[1]
+        print(f"listening on ws://127.0.0.1:{port}/", flush=True)
+        await server.serve_forever()
+
+
+asyncio.run(main())
