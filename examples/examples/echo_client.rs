@@ -7,7 +7,9 @@
 
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
 
-use picows_uring::{CloseCode, Connect, Frame, Listener, ListenerResult, MsgType, Transport, run};
+use picows_uring::{
+    CloseCode, CloseFrame, Connect, Frame, Listener, ListenerResult, MsgType, Transport, run,
+};
 use std::error::Error;
 use std::time::Duration;
 
@@ -81,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         transport.wait_disconnected().await?;
 
         let close = transport.close_handshake();
-        match close.received.as_ref().and_then(|frame| frame.code()) {
+        match close.received.as_ref().and_then(CloseFrame::code) {
             Some(CloseCode::NORMAL) if !close.received_first => Ok(()),
             _ => Err(format!("no goodbye: {close:?}, {:?}", transport.disconnect_cause()).into()),
         }

@@ -12,7 +12,8 @@ use crate::ring::Ring;
 use crate::session::{Session, Shared};
 use crate::transport::{DisconnectCause, Transport};
 use picows_uring_proto::{
-    Arrival, Decoder, Frame, FrameHead, HeadScanner, MsgType, PeerMisbehaved, Phase, Tick, TimerId,
+    Arrival, CloseCode, Decoder, Frame, FrameHead, HeadScanner, MsgType, PeerMisbehaved, Phase,
+    Tick, TimerId,
 };
 use std::any::Any;
 use std::io;
@@ -34,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) timer: Option<(TimerId, Tick)>,
     /// A receive is in flight.
     pub(crate) is_receiving: bool,
+    /// The receive in flight has been cancelled.
+    pub(crate) is_receive_cancelled: bool,
     /// A send is in flight.
     pub(crate) is_sending: bool,
     /// What is in flight has been cancelled.
@@ -56,6 +59,7 @@ impl Connection {
             opening: None,
             timer: None,
             is_receiving: false,
+            is_receive_cancelled: false,
             is_sending: false,
             is_cancelled: false,
             discarded: 0,
@@ -77,9 +81,24 @@ impl Connection {
         self.stash.capacity() + self.session().queue_capacity()
     }
 
-    /// Whether anything that could still arrive is worth receiving.
+    /// Whether anything that could still arrive is worth receiving, and wanted now.
     pub(crate) fn wants_receive(&self) -> bool {
-        self.discarded < DISCARD_BYTES_MAX && !self.session().conversation.borrow().is_peer_gone()
+        let session = self.session();
+        // What comes after the end is not the application's, so a pause does not hold it back.
+        let is_paused = session.is_reading_paused.get() && self.phase() <= Phase::Open;
+        self.discarded < DISCARD_BYTES_MAX
+            && !is_paused
+            && !session.conversation.borrow().is_peer_gone()
+    }
+
+    /// Says goodbye, if nobody has the stream of this connection any more.
+    pub(crate) fn check_abandoned(&self) {
+        if self.session().is_abandoned.take() {
+            self.transport.send_close(CloseCode::NORMAL, "");
+            if !self.session().config.conversation.auto_close {
+                self.transport.disconnect();
+            }
+        }
     }
 
     fn shared(&self) -> &Rc<Shared> {

@@ -46,6 +46,7 @@ mod session;
 #[cfg(test)]
 mod simulation;
 mod socket;
+mod stream;
 mod transport;
 mod worker;
 
@@ -60,6 +61,7 @@ pub use roundtrip::RoundtripError;
 pub use runtime::{Runtime, RuntimeBuilder, SpawnError, Task, TaskFailed, run, spawn};
 pub use server::{IntoUpgrade, Server, ServerBuilder, ServerHandle, Stopper, Upgrade};
 pub use socket::ListenAddress;
+pub use stream::{OwnedMessage, SendError, StreamOptions, WhenFull, WsStream};
 pub use transport::{DisconnectCause, SendStatus, Transport};
 
 pub use picows_uring_proto::{

@@ -14,8 +14,8 @@ use crate::roundtrip::Roundtrip;
 use crate::transport::{DisconnectCause, SendStatus};
 use bytes::Bytes;
 use picows_uring_proto::{
-    ApiMisuse, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, Liveness,
-    MsgType, Phase, ResponseHead, Role, Tick, UpgradeRequest,
+    ApiMisuse, CloseCode, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, Frame, FrameHead,
+    Liveness, MsgType, Phase, ResponseHead, Role, Tick, UpgradeRequest,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -128,8 +128,13 @@ pub(crate) struct Session {
     /// What the last ping of ours carried.
     ping_nonce: Cell<u64>,
     /// Tasks that wait for the end.
-    #[expect(clippy::box_collection, reason = "most sessions have none, and each byte counts")]
-    waiters: RefCell<Option<Box<Vec<Waker>>>>,
+    waiters: RefCell<Waiters>,
+    /// Tasks that wait until less is queued.
+    drain_waiters: RefCell<Waiters>,
+    /// The application does not want to be told what arrives.
+    pub(crate) is_reading_paused: Cell<bool>,
+    /// Nobody has the stream of this connection any more: say goodbye.
+    pub(crate) is_abandoned: Cell<bool>,
     /// What handles in other threads know of us; made with the first of them.
     pub(crate) remote: OnceCell<Arc<RemoteState>>,
 }
@@ -168,6 +173,9 @@ impl Session {
             is_pinging: Cell::new(false),
             ping_nonce: Cell::new(0),
             waiters: RefCell::new(None),
+            drain_waiters: RefCell::new(None),
+            is_reading_paused: Cell::new(false),
+            is_abandoned: Cell::new(false),
             remote: OnceCell::new(),
         })
     }
@@ -310,7 +318,7 @@ impl Session {
                 tracing::warn!(peer = ?self.peer, limit, "send queue full: closing");
                 self.set_cause(DisconnectCause::QueueFull);
                 let (rules, now) = (&self.config.conversation, self.shared.now());
-                let code = picows_uring_proto::CloseCode::POLICY_VIOLATION;
+                let code = CloseCode::POLICY_VIOLATION;
                 let close =
                     self.conversation.borrow_mut().fail(rules, now, code, "send queue full");
                 self.queue_close(close);
@@ -455,10 +463,36 @@ impl Session {
 
     /// Wakes `waker` when the connection is over.
     pub(crate) fn wait(&self, waker: &Waker) {
-        let mut waiters = self.waiters.borrow_mut();
-        let waiters = waiters.get_or_insert_default();
-        waiters.retain(|waiting| !waiting.will_wake(waker));
-        waiters.push(waker.clone());
+        join(&mut self.waiters.borrow_mut(), waker);
+    }
+
+    /// Wakes `waker` when the queue has drained to the low watermark or less, each time once, and
+    /// when the connection is over.
+    pub(crate) fn wait_drained(&self, waker: &Waker) {
+        join(&mut self.drain_waiters.borrow_mut(), waker);
+    }
+
+    /// The kernel took something: tells those who wait for it.
+    #[inline]
+    pub(crate) fn drained(&self) {
+        let is_waited_for = self.drain_waiters.borrow().is_some();
+        if is_waited_for && self.buffered() <= self.config.low_watermark {
+            wake_all(&self.drain_waiters);
+        }
+    }
+
+    /// Says goodbye in the worker's next turn, unless something else ends the connection before.
+    pub(crate) fn abandon(&self) {
+        self.is_abandoned.set(true);
+        self.touch();
+    }
+
+    /// Ends the connection with CLOSE, if one may still be sent.
+    pub(crate) fn fail(&self, cause: DisconnectCause, code: CloseCode, reason: &str) {
+        self.set_cause(cause);
+        let (rules, now) = (&self.config.conversation, self.shared.now());
+        let close = self.conversation.borrow_mut().fail(rules, now, code, reason);
+        self.queue_close(close);
     }
 
     /// Tells everybody who waits that the connection is over.
@@ -469,9 +503,8 @@ impl Session {
         if let Some(roundtrip) = self.roundtrip.borrow_mut().as_deref_mut() {
             roundtrip.wake();
         }
-        for waker in self.waiters.take().into_iter().flat_map(|waiters| waiters.into_iter()) {
-            waker.wake();
-        }
+        wake_all(&self.waiters);
+        wake_all(&self.drain_waiters);
     }
 
     /// Records why the connection ends, unless something was recorded before.
@@ -489,6 +522,21 @@ impl Session {
         std::cell::RefMut::map(self.queue.borrow_mut(), |queue| {
             queue.get_or_insert_with(|| self.shared.pool.batch())
         })
+    }
+}
+
+/// Boxed twice: most sessions have none, and each byte of a session counts.
+type Waiters = Option<Box<Vec<Waker>>>;
+
+fn join(waiters: &mut Waiters, waker: &Waker) {
+    let waiters = waiters.get_or_insert_default();
+    waiters.retain(|waiting| !waiting.will_wake(waker));
+    waiters.push(waker.clone());
+}
+
+fn wake_all(waiters: &RefCell<Waiters>) {
+    for waker in waiters.take().into_iter().flat_map(|waiters| waiters.into_iter()) {
+        waker.wake();
     }
 }
 

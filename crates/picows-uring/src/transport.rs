@@ -256,6 +256,32 @@ impl Transport {
         }
     }
 
+    /// Stops reading: the buffers of the kernel fill, and TCP holds the peer back.
+    ///
+    /// What had arrived in memory by then is still delivered, so a few more frames may come: the
+    /// rest of the receive buffer, and of others that the kernel had filled already. While reading
+    /// is paused nothing is known of the peer, neither pings, nor CLOSE, nor that it has gone,
+    /// unless sending to it fails. A connection whose CLOSE was sent needs reading to be resumed
+    /// for the answer, or waits for the close timeout. May be called any number of times.
+    pub fn pause_reading(&self) {
+        if !self.session.is_reading_paused.replace(true) {
+            self.session.touch();
+        }
+    }
+
+    /// Reads on. Does nothing if reading is not paused.
+    pub fn resume_reading(&self) {
+        if self.session.is_reading_paused.replace(false) {
+            self.session.touch();
+        }
+    }
+
+    /// Whether reading is paused.
+    #[must_use]
+    pub fn is_reading_paused(&self) -> bool {
+        self.session.is_reading_paused.get()
+    }
+
     /// Waits until the connection is over. Any number of tasks may wait; dropping the future loses
     /// nothing.
     ///

@@ -138,6 +138,7 @@ impl<R: Ring> Worker<R> {
             return;
         };
         connection.is_receiving = more;
+        connection.is_receive_cancelled &= more;
         match result {
             Received::Data(buffer) => {
                 connection.receive(&*self.factory, self.ring.bytes(&buffer));
@@ -152,13 +153,22 @@ impl<R: Ring> Worker<R> {
             // A receive that outlived its cancellation is cancelled again.
             connection.is_cancelled &= !more;
             connection.session().touch();
-        } else if more && !connection.wants_receive() {
-            self.ring.cancel_receive(token);
-        } else if !more && connection.wants_receive() {
+        } else {
+            self.receive_as_wanted(token);
+        }
+    }
+
+    /// Receives from a connection, or has it stopped, as it wants.
+    fn receive_as_wanted(&mut self, token: Token) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let Some(socket) = connection.session().socket.get() else { return };
+        let is_wanted = connection.wants_receive();
+        if is_wanted && !connection.is_receiving {
             connection.is_receiving = true;
-            if let Some(socket) = connection.session().socket.get() {
-                self.ring.receive(socket, token);
-            }
+            self.ring.receive(socket, token);
+        } else if !is_wanted && connection.is_receiving && !connection.is_receive_cancelled {
+            connection.is_receive_cancelled = true;
+            self.ring.cancel_receive(token);
         }
     }
 
@@ -190,6 +200,7 @@ impl<R: Ring> Worker<R> {
                 }
             }
         }
+        session.drained();
         let is_open = connection.phase() == Phase::Open;
         if !is_open || session.queued() > 0 || session.is_paused.get() {
             session.touch();
@@ -220,6 +231,7 @@ impl<R: Ring> Worker<R> {
         session.untouch();
         connection.check_watermarks();
         connection.measure_roundtrip(&self.ring);
+        connection.check_abandoned();
         let Some(socket) = session.socket.get() else { return };
         if !connection.is_sending
             && connection.phase() != Phase::Ended
@@ -243,6 +255,7 @@ impl<R: Ring> Worker<R> {
             }
             Step::Close => return self.close(token, socket),
         }
+        self.receive_as_wanted(token);
         self.arm_timer(token);
     }
 

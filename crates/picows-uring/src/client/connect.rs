@@ -8,6 +8,7 @@ use crate::config::{Config, QueuePolicy};
 use crate::host;
 use crate::listener::Listener;
 use crate::session::Shared;
+use crate::stream::{StreamListener, StreamOptions, WsStream};
 use crate::transport::Transport;
 use picows_uring_proto::{AutoPing, ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -253,6 +254,26 @@ impl Connect {
         let make: MakeListener =
             Box::new(move |request, response| Box::new(make(request, response)));
         self.establish(make).await.map_err(|fault| ConnectError::new(&url, fault))
+    }
+
+    /// Connects, and turns the connection into a stream of messages and a sink.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection; see [`ConnectFault`].
+    pub async fn stream(self) -> Result<WsStream, ConnectError> {
+        self.stream_with(StreamOptions::default()).await
+    }
+
+    /// [`stream`](Self::stream), with a queue of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection; see [`ConnectFault`].
+    pub async fn stream_with(self, options: StreamOptions) -> Result<WsStream, ConnectError> {
+        let (listener, inbox) = StreamListener::new(options);
+        let transport = self.connect(listener).await?;
+        Ok(WsStream::new(transport, inbox))
     }
 
     async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {

@@ -69,8 +69,10 @@ impl Connection {
             {
                 self.respond(&response);
             }
+            Ok(Upgrade { answer: Answer::Fail(error) }) | Err(error) => {
+                self.factory_failed(&error);
+            }
             Ok(_) => self.factory_failed(&"101 is answered with Upgrade::accept".into()),
-            Err(error) => self.factory_failed(&error),
         }
     }
 

@@ -3,7 +3,8 @@
 //! The factory is the router: it sees the request and decides. Whether the request is a valid
 //! upgrade is checked after it, so that it can answer a plain GET.
 
-use crate::listener::{Listener, ListenerError};
+use crate::listener::{Listener, ListenerError, ListenerResult};
+use crate::stream::{StreamOptions, WsStream, handled_by};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use picows_uring_proto::{UpgradeRequest, UpgradeResponse};
 use std::fmt;
@@ -26,8 +27,14 @@ pub struct Upgrade {
 }
 
 pub(crate) enum Answer {
-    Accept { listener: Box<dyn Listener>, headers: HeaderMap, subprotocol: Option<String> },
+    Accept {
+        listener: Box<dyn Listener>,
+        headers: HeaderMap,
+        subprotocol: Option<String>,
+    },
     Respond(UpgradeResponse),
+    /// It cannot be done.
+    Fail(ListenerError),
 }
 
 impl Upgrade {
@@ -42,6 +49,47 @@ impl Upgrade {
     #[must_use]
     pub fn accept_boxed(listener: Box<dyn Listener>) -> Self {
         Self { answer: Answer::Accept { listener, headers: HeaderMap::new(), subprotocol: None } }
+    }
+
+    /// Upgrades to WebSocket, and starts `handler` as a task that is given the connection as a
+    /// stream of messages and a sink.
+    ///
+    /// When the handler returns and drops the stream, the connection is closed with 1000. An error
+    /// of it ends the connection as one of a callback does ([`ListenerError`]); a panic with 1011.
+    ///
+    /// Tasks run on the worker's thread, beside its connections. Where there are none, because the
+    /// worker is dedicated, the request is answered with 500, and the log says why.
+    ///
+    /// ```
+    /// use picows_uring::{Upgrade, UpgradeRequest};
+    ///
+    /// fn route(_: &UpgradeRequest) -> Upgrade {
+    ///     Upgrade::accept_stream(async |mut stream| {
+    ///         while let Some(message) = stream.next().await {
+    ///             stream.send(message).await?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
+    #[must_use]
+    pub fn accept_stream<F>(handler: F) -> Self
+    where
+        F: AsyncFnOnce(WsStream) -> ListenerResult + 'static,
+    {
+        Self::accept_stream_with(StreamOptions::default(), handler)
+    }
+
+    /// [`accept_stream`](Self::accept_stream), with a queue of the caller's choice.
+    #[must_use]
+    pub fn accept_stream_with<F>(options: StreamOptions, handler: F) -> Self
+    where
+        F: AsyncFnOnce(WsStream) -> ListenerResult + 'static,
+    {
+        match handled_by(options, handler) {
+            Ok(listener) => Self::accept(listener),
+            Err(error) => Self { answer: Answer::Fail(error.into()) },
+        }
     }
 
     /// Answers with any HTTP response but 101, and closes the connection after it.
@@ -71,6 +119,7 @@ impl Upgrade {
         match &mut self.answer {
             Answer::Accept { headers, .. } => headers.append(name, value),
             Answer::Respond(response) => response.headers.append(name, value),
+            Answer::Fail(_) => return self,
         };
         self
     }
@@ -95,6 +144,7 @@ impl fmt::Debug for Upgrade {
                 .field("subprotocol", subprotocol)
                 .finish_non_exhaustive(),
             Answer::Respond(response) => response.fmt(f),
+            Answer::Fail(error) => f.debug_tuple("Fail").field(error).finish(),
         }
     }
 }

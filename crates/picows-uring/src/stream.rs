@@ -1,0 +1,417 @@
+//! A connection as a `Stream` of owned messages and a `Sink`: the listener, turned around.
+//!
+//! A listener queues what arrives, and a task takes it from there. That is a choice and has its
+//! price: a copy of each message, and a wake-up of the task for what arrived in a turn. What the
+//! worker does, and what a listener costs, stays the same.
+
+mod inbox;
+mod message;
+
+use crate::host;
+use crate::listener::{ListenerError, ListenerResult};
+use crate::runtime::{SpawnError, spawn};
+use crate::transport::{DisconnectCause, SendStatus, Transport};
+use bytes::Bytes;
+use futures_core::{FusedStream, Stream};
+use futures_sink::Sink;
+use inbox::Inbox;
+use picows_uring_proto::{ApiMisuse, CloseCode, FrameHead, MsgType};
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use thiserror::Error;
+
+pub(crate) use inbox::StreamListener;
+pub use message::OwnedMessage;
+
+/// A connection to be read with `next().await` and written with `send(…).await`.
+///
+/// Made by [`Connect::stream`](crate::Connect::stream) and
+/// [`Upgrade::accept_stream`](crate::Upgrade::accept_stream). It is a `futures` `Stream` and
+/// `Sink`, so what works with these works with it; [`next`](Self::next), [`send`](Self::send) and
+/// [`close`](Self::close) need no such crate.
+///
+/// It yields messages, joined from their fragments, and `None` after the disconnect;
+/// [`transport`](Self::transport) then tells how it came about. Pings are answered before, and
+/// goodbyes too. What was not taken is queued up to a bound; what happens beyond is chosen with
+/// [`StreamOptions::when_full`]. Each of the futures may be dropped before it is done, and nothing
+/// is lost.
+///
+/// Dropped, it says goodbye with CLOSE 1000, and with 1011 when that is because of a panic.
+///
+/// ```
+/// use picows_uring::{Connect, OwnedMessage, Server, Upgrade};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+/// let server = builder.start(|_| {
+///     Upgrade::accept_stream(async |mut stream| {
+///         while let Some(message) = stream.next().await {
+///             stream.send(message).await?;
+///         }
+///         Ok(())
+///     })
+/// })?;
+/// let url = server.addresses()[0].to_string();
+/// picows_uring::run(async move {
+///     let mut stream = Connect::new(url).stream().await?;
+///     stream.send("hello").await?;
+///     assert_eq!(stream.next().await, Some(OwnedMessage::Text("hello".into())));
+///     stream.close().await;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })??;
+/// # Ok(())
+/// # }
+/// ```
+pub struct WsStream {
+    transport: Transport,
+    inbox: Rc<RefCell<Inbox>>,
+    /// More was queued to be sent than the high watermark, and not yet less than the low one.
+    is_congested: bool,
+}
+
+/// How a [`WsStream`] queues what was not taken yet.
+///
+/// ```
+/// use picows_uring::{StreamOptions, WhenFull};
+///
+/// // Only the newest prices count.
+/// let options = StreamOptions::default().max_messages(16).when_full(WhenFull::DropOldest);
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "options do nothing until they are given to a stream"]
+pub struct StreamOptions {
+    messages_max: usize,
+    bytes_max: usize,
+    message_bytes_max: usize,
+    when_full: WhenFull,
+}
+
+/// What happens when the queue of a [`WsStream`] is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Reading is paused until half of the queue was taken, and TCP holds the peer back. What had
+    /// arrived by then is queued all the same. The default.
+    #[default]
+    PauseReading,
+    /// The message that was queued first is dropped.
+    DropOldest,
+    /// The message that arrives is dropped.
+    DropNewest,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection is over, or about to be: a CLOSE was sent, or it broke.
+    #[error("the connection is closed: connect again")]
+    Closed,
+    /// The queue is full, and the policy is to drop the newest frame.
+    #[error("the queue is full: wait for `ready`, or allow more with max_queue_size")]
+    Full,
+    /// It would break RFC 6455.
+    #[error(transparent)]
+    Misuse(#[from] ApiMisuse),
+}
+
+impl WsStream {
+    pub(crate) fn new(transport: Transport, inbox: Rc<RefCell<Inbox>>) -> Self {
+        Self { transport, inbox, is_congested: false }
+    }
+
+    /// The connection, to send past the queue of messages, and to ask. It outlives the stream.
+    #[must_use]
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Waits for the next message; `None` after the disconnect.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<OwnedMessage> {
+        poll_fn(|context| self.poll_message(context)).await
+    }
+
+    /// Takes the next message if there is one already.
+    pub fn try_next(&mut self) -> Option<OwnedMessage> {
+        self.inbox.borrow_mut().take(&self.transport)
+    }
+
+    /// Waits while more is queued than the high watermark, and queues a message. It leaves when the
+    /// task waits next; [`flush`](Self::flush) waits until the kernel took it.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over, or the message would break RFC 6455.
+    pub async fn send(&mut self, message: impl Into<OwnedMessage>) -> Result<(), SendError> {
+        poll_fn(|context| self.poll_sendable(context)).await?;
+        self.queue(message.into())
+    }
+
+    /// Waits until the kernel took everything that was queued.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub async fn flush(&mut self) -> Result<(), SendError> {
+        poll_fn(|context| self.poll_drained(context)).await
+    }
+
+    /// Says goodbye and waits for the end; see [`close_with`](Self::close_with).
+    pub async fn close(&mut self) {
+        self.close_with(CloseCode::NORMAL, "").await;
+    }
+
+    /// Says goodbye with a code and a reason, and waits until the connection is over. Messages that
+    /// arrived before can still be taken; those that arrive after are dropped.
+    ///
+    /// When the future is dropped, the goodbye has been said all the same.
+    pub async fn close_with(&mut self, code: CloseCode, reason: &str) {
+        self.say_goodbye(code, reason);
+        poll_fn(|context| self.poll_ended(context)).await;
+    }
+
+    /// Messages that were dropped because the queue was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.inbox.borrow().dropped
+    }
+
+    fn poll_message(&self, context: &Context<'_>) -> Poll<Option<OwnedMessage>> {
+        let mut inbox = self.inbox.borrow_mut();
+        match inbox.take(&self.transport) {
+            Some(message) => Poll::Ready(Some(message)),
+            None if inbox.is_ended => Poll::Ready(None),
+            None => {
+                inbox.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_sendable(&mut self, context: &Context<'_>) -> Poll<Result<(), SendError>> {
+        let session = self.transport.session();
+        if !session.conversation.borrow().may_send() {
+            return Poll::Ready(Err(SendError::Closed));
+        }
+        let config = &session.config;
+        let limit = if self.is_congested { config.low_watermark } else { config.high_watermark };
+        self.is_congested = session.buffered() > limit;
+        if self.is_congested {
+            session.wait_drained(context.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_drained(&self, context: &Context<'_>) -> Poll<Result<(), SendError>> {
+        if self.transport.is_disconnected() {
+            return Poll::Ready(Err(SendError::Closed));
+        }
+        let session = self.transport.session();
+        if session.buffered() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        session.wait_drained(context.waker());
+        Poll::Pending
+    }
+
+    fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+        if self.transport.is_disconnected() {
+            return Poll::Ready(());
+        }
+        self.transport.session().wait(context.waker());
+        Poll::Pending
+    }
+
+    fn queue(&self, message: OwnedMessage) -> Result<(), SendError> {
+        let status = match message {
+            OwnedMessage::Text(text) => {
+                let head = FrameHead::new(MsgType::Text);
+                self.transport.send_bytes(head, &Bytes::from(text))
+            }
+            OwnedMessage::Binary(bytes) => {
+                self.transport.send_bytes(FrameHead::new(MsgType::Binary), &bytes)
+            }
+            OwnedMessage::Ping(payload) => self.transport.send_ping(payload),
+            OwnedMessage::Pong(payload) => self.transport.send_pong(payload),
+        };
+        match status {
+            SendStatus::Queued | SendStatus::Congested => Ok(()),
+            SendStatus::Closed => Err(SendError::Closed),
+            SendStatus::Dropped => Err(SendError::Full),
+            SendStatus::Refused(misuse) => Err(misuse.into()),
+        }
+    }
+
+    /// Sends CLOSE. The answer has to be read, whatever is in front of it.
+    fn say_goodbye(&self, code: CloseCode, reason: &str) {
+        self.inbox.borrow_mut().is_discarding = true;
+        self.transport.send_close(code, reason);
+        self.transport.resume_reading();
+        if !self.transport.session().config.conversation.auto_close {
+            // Nobody is left to do it by hand.
+            self.transport.disconnect();
+        }
+    }
+}
+
+impl Drop for WsStream {
+    fn drop(&mut self) {
+        self.inbox.borrow_mut().abandon();
+        if self.transport.is_disconnected() {
+            return;
+        }
+        if std::thread::panicking() {
+            self.say_goodbye(CloseCode::INTERNAL_ERROR, "");
+        } else {
+            // Not now: the handler that ends here may return an error, which says more.
+            self.transport.session().abandon();
+            self.transport.resume_reading();
+        }
+    }
+}
+
+impl Stream for WsStream {
+    type Item = OwnedMessage;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<OwnedMessage>> {
+        self.poll_message(context)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let inbox = self.inbox.borrow();
+        (inbox.len(), inbox.is_ended.then_some(inbox.len()))
+    }
+}
+
+impl FusedStream for WsStream {
+    fn is_terminated(&self) -> bool {
+        let inbox = self.inbox.borrow();
+        inbox.is_ended && inbox.len() == 0
+    }
+}
+
+/// `poll_ready` waits while more is queued than the high watermark, `poll_flush` until the kernel
+/// has taken everything, and `poll_close` says goodbye and waits for the end.
+impl Sink<OwnedMessage> for WsStream {
+    type Error = SendError;
+
+    fn poll_ready(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        self.poll_sendable(context)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: OwnedMessage) -> Result<(), SendError> {
+        self.queue(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_drained(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.say_goodbye(CloseCode::NORMAL, "");
+        self.poll_ended(context).map(Ok)
+    }
+}
+
+impl fmt::Debug for WsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsStream")
+            .field("transport", &self.transport)
+            .field("queued_messages", &self.inbox.borrow().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl StreamOptions {
+    /// Messages that may wait to be taken. Default: 256.
+    pub fn max_messages(mut self, count: usize) -> Self {
+        self.messages_max = count.max(1);
+        self
+    }
+
+    /// Bytes of messages that may wait to be taken. The message that passes it is still queued.
+    /// Default: 1 MiB.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.bytes_max = bytes.max(1);
+        self
+    }
+
+    /// Largest message that is accepted, all fragments together; beyond, the connection is closed
+    /// with 1009. Default: 10 MiB.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.message_bytes_max = bytes;
+        self
+    }
+
+    /// What happens when the queue is full. Default: [`WhenFull::PauseReading`].
+    pub fn when_full(mut self, policy: WhenFull) -> Self {
+        self.when_full = policy;
+        self
+    }
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            messages_max: MESSAGES_MAX,
+            bytes_max: BYTES_MAX,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            when_full: WhenFull::default(),
+        }
+    }
+}
+
+/// A listener that starts `handler` as a task once the connection is open.
+///
+/// # Errors
+///
+/// When no loop runs on this thread to run a task.
+pub(crate) fn handled_by<F>(
+    options: StreamOptions,
+    handler: F,
+) -> Result<StreamListener, SpawnError>
+where
+    F: AsyncFnOnce(WsStream) -> ListenerResult + 'static,
+{
+    if host::current().is_none() {
+        return Err(SpawnError);
+    }
+    Ok(StreamListener::starting(options, |stream| {
+        let transport = stream.transport().clone();
+        spawn(async move {
+            if let Err(error) = handler(stream).await {
+                handler_failed(&transport, &error);
+            }
+        })?;
+        Ok(())
+    }))
+}
+
+/// An error of a handler ends its connection as one of a callback does.
+fn handler_failed(transport: &Transport, error: &ListenerError) {
+    let session = transport.session();
+    if transport.is_disconnected() {
+        tracing::debug!(peer = ?session.peer, %error, "handler failed after the disconnect");
+        return;
+    }
+    tracing::error!(peer = ?session.peer, %error, "handler failed");
+    session.shared.counters.listener_errors.increment();
+    let (code, reason) = error.close_code_and_reason();
+    session.fail(DisconnectCause::Listener(error.to_string()), code, reason);
+}
+
+/// Enough that a task that is woken once a turn does not stop the connection.
+const MESSAGES_MAX: usize = 256;
+const BYTES_MAX: usize = 1024 * 1024;
+/// As for frames.
+const MESSAGE_BYTES_MAX: usize = picows_uring_proto::MESSAGE_BYTES_DEFAULT;
