@@ -1,0 +1,318 @@
+//! Connecting again: how long to wait, and when to give up.
+//!
+//! [`Backoff`] only counts; it reads no clock and waits for nothing. [`Reconnect`] does.
+
+use crate::client::{Connect, ConnectError};
+use crate::host;
+use crate::listener::Listener;
+use crate::stream::WsStream;
+use crate::transport::{DisconnectCause, Transport};
+use picows_uring_proto::CloseCode;
+use std::fmt;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long to wait before connecting again: longer each time, up to a limit, and each time a bit
+/// differently, so that the clients of a server that comes back do not all come at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use picows_uring::Backoff;
+///
+/// let second = Duration::from_secs(1);
+/// let mut backoff = Backoff::default().initial(second).factor(2.0).max(3 * second).jitter(0.0);
+/// assert_eq!([(); 4].map(|()| backoff.next_delay(0).as_secs()), [1, 2, 3, 3]);
+/// backoff.disconnected(60 * second); // It was stable: from the start.
+/// assert_eq!(backoff.next_delay(0), second);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    initial: Duration,
+    max: Duration,
+    factor: f64,
+    jitter: f64,
+    stable_after: Duration,
+    /// Delays since the last stable connection.
+    delays: i32,
+}
+
+impl Backoff {
+    /// The first delay. Default: 100 ms.
+    #[must_use]
+    pub fn initial(mut self, delay: Duration) -> Self {
+        self.initial = delay;
+        self
+    }
+
+    /// The longest delay. Default: 30 s.
+    #[must_use]
+    pub fn max(mut self, delay: Duration) -> Self {
+        self.max = delay;
+        self
+    }
+
+    /// How much longer each delay is than the one before; at least 1. Default: 2.
+    #[must_use]
+    pub fn factor(mut self, factor: f64) -> Self {
+        self.factor = factor.max(1.0);
+        self
+    }
+
+    /// The part of each delay that is left to chance, from 0 (none) to 1 (all of it). Default: 0.5.
+    #[must_use]
+    pub fn jitter(mut self, jitter: f64) -> Self {
+        self.jitter = jitter.clamp(0.0, 1.0);
+        self
+    }
+
+    /// How long a connection has to last for the delays to begin from the start. Default: 10 s.
+    #[must_use]
+    pub fn stable_after(mut self, duration: Duration) -> Self {
+        self.stable_after = duration;
+        self
+    }
+
+    /// How long to wait now. `random` is any number, each as likely as any other.
+    pub fn next_delay(&mut self, random: u32) -> Duration {
+        let grown = self.initial.as_secs_f64() * self.factor.powi(self.delays);
+        let delay = grown.min(self.max.as_secs_f64());
+        if grown < self.max.as_secs_f64() {
+            self.delays += 1;
+        }
+        let chance = f64::from(random) / (f64::from(u32::MAX) + 1.0);
+        Duration::from_secs_f64(delay * (1.0 - self.jitter * chance))
+    }
+
+    /// A connection was lost that lasted for `lived`.
+    pub fn disconnected(&mut self, lived: Duration) {
+        if lived >= self.stable_after {
+            self.delays = 0;
+        }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+            factor: 2.0,
+            jitter: 0.5,
+            stable_after: Duration::from_secs(10),
+            delays: 0,
+        }
+    }
+}
+
+/// A connection that is made again when it is lost.
+///
+/// [`run`](Self::run) keeps one for a listener; [`stream`](Self::stream) makes the next one each
+/// time it is called. What the server must be told again, such as subscriptions, goes into
+/// [`on_connected`](Self::on_connected).
+///
+/// ```no_run
+/// use picows_uring::{Connect, EchoListener, Reconnect};
+///
+/// picows_uring::run(async {
+///     Reconnect::new(|| Connect::new("ws://127.0.0.1:9001/feed"))
+///         .on_connected(|transport| drop(transport.send_text("subscribe")))
+///         .run(|| EchoListener)
+///         .await
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "nothing happens before `run` or `stream`"]
+pub struct Reconnect {
+    connect: Box<dyn FnMut() -> Connect>,
+    backoff: Backoff,
+    attempts_max: Option<u32>,
+    on_connected: Box<dyn FnMut(&Transport)>,
+    retry_if: Box<dyn Fn(&ConnectError) -> bool>,
+    /// When the connection was made that is open or was lost.
+    connected_at: Option<Instant>,
+}
+
+impl Reconnect {
+    /// A connection that is made with what `connect` returns, anew each time: it may choose another
+    /// server, or fetch another token.
+    pub fn new(connect: impl FnMut() -> Connect + 'static) -> Self {
+        Self {
+            connect: Box::new(connect),
+            backoff: Backoff::default(),
+            attempts_max: None,
+            on_connected: Box::new(|_| ()),
+            retry_if: Box::new(ConnectError::is_transient),
+            connected_at: None,
+        }
+    }
+
+    /// How long to wait between attempts. Default: [`Backoff::default`].
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// How many attempts in a row may fail; with the last, its error is returned. Default: any
+    /// number.
+    pub fn max_attempts(mut self, count: u32) -> Self {
+        self.attempts_max = Some(count);
+        self
+    }
+
+    /// Is called with each new connection.
+    pub fn on_connected(mut self, hook: impl FnMut(&Transport) + 'static) -> Self {
+        self.on_connected = Box::new(hook);
+        self
+    }
+
+    /// Which errors are worth another attempt. Default: [`ConnectError::is_transient`].
+    pub fn retry_if(mut self, is_worth_it: impl Fn(&ConnectError) -> bool + 'static) -> Self {
+        self.retry_if = Box::new(is_worth_it);
+        self
+    }
+
+    /// Keeps a connection for a listener, which `listener` makes anew each time. Ends when the
+    /// application ends a connection, with [`Transport::send_close`] or another way; that the peer
+    /// does, that it breaks, or that the listener fails, is a reason to connect again.
+    ///
+    /// Dropping the future closes the connection with 1001.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection, and no sense in trying again.
+    pub async fn run<L: Listener + 'static>(
+        mut self,
+        mut listener: impl FnMut() -> L,
+    ) -> Result<(), ConnectError> {
+        loop {
+            let transport =
+                self.establish(async |connect| connect.connect(listener()).await).await?;
+            let open = Leaving(transport);
+            (self.on_connected)(&open.0);
+            if let Err(cause) = open.0.wait_disconnected().await {
+                tracing::warn!(%cause, "connection failed");
+            }
+            if is_our_doing(&open.0) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes a connection, as a stream; the next one once that has ended.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection, and no sense in trying again.
+    pub async fn stream(&mut self) -> Result<WsStream, ConnectError> {
+        let stream = self.establish(async |connect| connect.stream().await).await?;
+        (self.on_connected)(stream.transport());
+        Ok(stream)
+    }
+
+    async fn establish<T>(
+        &mut self,
+        mut connect: impl AsyncFnMut(Connect) -> Result<T, ConnectError>,
+    ) -> Result<T, ConnectError> {
+        if let Some(since) = self.connected_at.take() {
+            self.backoff.disconnected(since.elapsed());
+            self.pause().await;
+        }
+        let mut attempts = 0;
+        loop {
+            let error = match connect((self.connect)()).await {
+                Ok(connected) => {
+                    self.connected_at = Some(Instant::now());
+                    return Ok(connected);
+                }
+                Err(error) => error,
+            };
+            attempts += 1;
+            let is_last = self.attempts_max.is_some_and(|max| attempts >= max);
+            if is_last || !(self.retry_if)(&error) {
+                return Err(error);
+            }
+            tracing::info!(%error, attempts, "not connected: trying again");
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&mut self) {
+        let random = host::current().map_or([0; 4], |it| it.keys.borrow_mut().next_key());
+        let delay = self.backoff.next_delay(u32::from_ne_bytes(random));
+        tracing::debug!(?delay, "waiting before connecting again");
+        sleep(delay).await;
+    }
+}
+
+/// Whether the application ended the connection, rather than the peer or a fault.
+fn is_our_doing(transport: &Transport) -> bool {
+    let close = transport.close_handshake();
+    match transport.disconnect_cause() {
+        Some(DisconnectCause::Application | DisconnectCause::Stopped) => true,
+        Some(
+            DisconnectCause::Closed | DisconnectCause::EndOfStream | DisconnectCause::TimedOut,
+        ) => close.sent.is_some() && !close.received_first,
+        _ => false,
+    }
+}
+
+/// Says goodbye when it is dropped, unless the connection is over.
+struct Leaving(Transport);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.send_close(CloseCode::GOING_AWAY, "");
+    }
+}
+
+impl fmt::Debug for Reconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconnect").field("backoff", &self.backoff).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn delays<const N: usize>(backoff: &mut Backoff, random: u32) -> [u128; N] {
+        [(); N].map(|()| backoff.next_delay(random).as_millis())
+    }
+
+    #[test]
+    fn delays_grow_up_to_their_limit_and_stay_there() {
+        let mut backoff = Backoff::default().jitter(0.0);
+        assert_eq!(delays(&mut backoff, 0), [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600]);
+        assert_eq!(delays(&mut backoff, 0), [30_000; 3]);
+        // However long it goes on.
+        for _ in 0..100_000 {
+            assert_eq!(backoff.next_delay(7), 30_000 * MS);
+        }
+        let mut even = Backoff::default().jitter(0.0).factor(0.0);
+        assert_eq!(delays(&mut even, 0), [100; 50]);
+    }
+
+    #[test]
+    fn a_part_is_left_to_chance_and_never_more_than_that() {
+        for (jitter, least) in [(0.0, 100), (0.25, 75), (0.5, 50), (1.0, 0), (7.0, 0)] {
+            let mut backoff = Backoff::default().initial(100 * MS).factor(1.0).jitter(jitter);
+            assert_eq!(delays(&mut backoff, 0), [100]);
+            let shortest = backoff.next_delay(u32::MAX);
+            assert!(shortest >= least * MS && shortest <= (least + 1) * MS, "{shortest:?}");
+            let middle = backoff.next_delay(u32::MAX / 2);
+            assert_eq!(middle.as_millis().abs_diff(u128::from(100 + least) / 2) / 2, 0);
+        }
+    }
+
+    #[test]
+    fn only_a_stable_connection_begins_from_the_start() {
+        let mut backoff = Backoff::default().jitter(0.0).stable_after(1000 * MS);
+        assert_eq!(delays(&mut backoff, 0), [100, 200, 400]);
+        backoff.disconnected(999 * MS);
+        assert_eq!(delays(&mut backoff, 0), [800]);
+        backoff.disconnected(1000 * MS);
+        assert_eq!(delays(&mut backoff, 0), [100, 200]);
+    }
+}

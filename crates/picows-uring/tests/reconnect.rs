@@ -1,0 +1,140 @@
+//! A connection that is made again when it is lost.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+mod scripted;
+
+use picows_uring::{
+    Backoff, CloseCode, Connect, ConnectFault, Frame, Listener, ListenerResult, MsgType, Reconnect,
+    Transport, run,
+};
+use scripted::{Heard, answers, serve};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+fn quick() -> Backoff {
+    Backoff::default().initial(Duration::from_millis(1)).max(Duration::from_millis(5))
+}
+
+/// Fails in every way there is, and then serves.
+fn unsteady() -> String {
+    let address = serve(|number, mut peer| {
+        let request = peer.request();
+        match number {
+            0 => {}
+            1 => peer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"),
+            2 => peer.write(request.accepted("").as_bytes()), // And lost at once.
+            3 => {
+                peer.write(request.accepted("").as_bytes());
+                peer.write(b"\xff\xff"); // No frame.
+                peer.read_to_end();
+            }
+            _ => {
+                peer.write(request.accepted("").as_bytes());
+                peer.write(b"\x81\x02hi");
+                peer.read_to_end();
+            }
+        }
+    });
+    format!("ws://{address}/")
+}
+
+/// Says goodbye when it is greeted.
+struct Greeted;
+
+impl Listener for Greeted {
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        assert_eq!((frame.msg_type(), frame.payload()), (MsgType::Text, &b"hi"[..]));
+        transport.send_close(CloseCode::NORMAL, "");
+        transport.disconnect();
+        Ok(())
+    }
+}
+
+#[test]
+fn it_is_made_again_until_the_application_ends_it() {
+    let url = unsteady();
+    let hooked = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&hooked);
+    run(async move {
+        Reconnect::new(move || Connect::new(&*url))
+            .backoff(quick())
+            .on_connected(move |_| seen.set(seen.get() + 1))
+            .run(|| Greeted)
+            .await
+    })
+    .unwrap()
+    .unwrap();
+    assert_eq!(hooked.get(), 3, "each connection that opened, however soon it was lost");
+}
+
+#[test]
+fn streams_are_made_again_as_well() {
+    let url = unsteady();
+    run(async move {
+        let mut reconnect = Reconnect::new(move || Connect::new(&*url)).backoff(quick());
+        let mut empty = 0;
+        loop {
+            let mut stream = reconnect.stream().await.unwrap();
+            match stream.next().await {
+                Some(message) => break assert_eq!(message.as_text(), Some("hi")),
+                None => empty += 1,
+            }
+        }
+        assert_eq!(empty, 2);
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_cannot_get_better_ends_it() {
+    let url = answers(|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned());
+    let reconnect = Reconnect::new(move || Connect::new(&*url)).backoff(quick());
+    let error = run(reconnect.run(Heard::default)).unwrap().unwrap_err();
+    assert_eq!(error.response().unwrap().status().as_u16(), 404);
+}
+
+#[test]
+fn what_is_worth_another_attempt_and_how_many_can_be_said() {
+    let (told, asked) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let url = answers(move |_| {
+        told.lock().unwrap().send(()).unwrap();
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned()
+    });
+    let reconnect = Reconnect::new(move || Connect::new(&*url))
+        .backoff(quick())
+        .retry_if(|error| matches!(error.fault(), ConnectFault::Response(_)))
+        .max_attempts(3);
+    assert!(run(reconnect.run(Heard::default)).unwrap().is_err());
+    assert_eq!(asked.try_iter().count(), 3);
+}
+
+#[test]
+fn dropping_it_says_goodbye() {
+    let (told, goodbye) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let address = serve(move |_, mut peer| {
+        let answer = peer.request().accepted("");
+        peer.write(answer.as_bytes());
+        told.lock().unwrap().send(peer.read_to_end()).unwrap();
+    });
+    let url = format!("ws://{address}/");
+    run(async move {
+        let (connected, is_connected) = std::sync::mpsc::channel();
+        let reconnect = Reconnect::new(move || Connect::new(&*url))
+            .on_connected(move |_| connected.send(()).unwrap());
+        let running = picows_uring::spawn(reconnect.run(Heard::default)).unwrap();
+        while is_connected.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        running.abort();
+        assert!(running.await.is_err());
+    })
+    .unwrap();
+    let wire = goodbye.recv_timeout(scripted::PATIENCE).unwrap();
+    assert_eq!(wire[..2], [0x88, 0x82], "CLOSE, masked, two bytes");
+    let code = u16::from_be_bytes([wire[6] ^ wire[2], wire[7] ^ wire[3]]);
+    assert_eq!(code, CloseCode::GOING_AWAY.get());
+}
