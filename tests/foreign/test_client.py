@@ -92,3 +92,13 @@ def test_every_size_comes_back(echo_url):
 def test_one_connection_after_the_other(echo_url):
     for _ in range(20):
         run_example("echo_client", echo_url, 5)
+
+
+@pytest.mark.parametrize("name", ["echo_client_async_iteration", "echo_client_tasks", "echo_client_threaded"])
+def test_other_ways_to_write_a_client(echo_url, name):
+    assert len(run_example(name, echo_url, 50)) == 50
+
+
+def test_connecting_again(echo_url):
+    lines = run_example("reconnecting_client", echo_url, 3)
+    assert lines == [f"subscribe, connection {number}" for number in (1, 2, 3)]
