@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
 use picows_uring::{EchoListener, Server, Upgrade};
-use std::path::PathBuf;
 use std::process::Command;
 
 /// Runs an example to its end and returns the lines it printed.
@@ -11,17 +10,22 @@ fn lines(example: &str, arguments: &[&str]) -> Vec<String> {
     let builder = Server::builder().listen("127.0.0.1:0").workers(1);
     let server = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
     let url = server.addresses()[0].to_string();
-    let outcome = Command::new(path(example)).arg(url).args(arguments).output().unwrap();
+    let outcome = command(example).arg(url).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&outcome.stderr);
     assert!(outcome.status.success(), "{example} ended with {}: {errors}", outcome.status);
     server.stop().unwrap();
     String::from_utf8(outcome.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// Examples are built beside the folder of the tests.
-fn path(example: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples").join(example)
+/// Cargo builds it, if need be, and then becomes it.
+fn command(example: &str) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--package", "examples", "--example", example]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    command.arg("--");
+    command
 }
 
 fn numbered(count: usize) -> Vec<String> {
@@ -62,7 +66,7 @@ fn reconnecting_client() {
 #[test]
 fn a_client_that_cannot_connect_says_why() {
     let free_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let outcome = Command::new(path("echo_client")).arg(format!("ws://{free_port}/")).output();
+    let outcome = command("echo_client").arg(format!("ws://{free_port}/")).output();
     let outcome = outcome.unwrap();
     assert!(!outcome.status.success());
     let errors = String::from_utf8_lossy(&outcome.stderr);
