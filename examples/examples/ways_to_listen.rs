@@ -101,9 +101,12 @@ fn measure(
     Ok((per_message(server_cpu), per_message(elapsed)))
 }
 
+/// Answers an upgrade request.
+type Way = fn() -> Upgrade;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let count = std::env::args().nth(1).map_or(Ok(200_000), |count| count.parse())?;
-    let ways: [(&str, fn() -> Upgrade); 3] = [
+    let ways: [(&str, Way); 3] = [
         ("Listener", || Upgrade::accept(EchoListener)),
         ("WsStream", in_a_stream),
         ("task per message", || Upgrade::accept(InTasks)),
