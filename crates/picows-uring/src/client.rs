@@ -13,7 +13,7 @@ mod target;
 pub use connect::Connect;
 pub use error::{ConnectError, ConnectFault, ConnectStage};
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use target::fuzz_url;
 
 pub(crate) use opening::{Opening, Recruit};

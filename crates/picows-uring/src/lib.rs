@@ -28,7 +28,7 @@ mod config;
 mod connection;
 mod counters;
 mod error;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
@@ -44,7 +44,7 @@ mod roundtrip;
 mod runtime;
 mod server;
 mod session;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod simulation;
 mod socket;
 mod stream;

@@ -7,7 +7,8 @@ mod batch;
 #[cfg(test)]
 pub(crate) mod by_hand;
 pub(crate) mod kernel;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "some of it is for tests only"))]
 pub(crate) mod sim;
 mod token;
 

@@ -92,7 +92,7 @@ impl Target {
 }
 
 /// For `fuzzing.rs`: a URL, and behind a line feed where it redirects to.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_url(text: &str) {
     let (url, location) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(target) = Target::parse(url) else { return };
@@ -104,7 +104,7 @@ pub(crate) fn fuzz_url(text: &str) {
 }
 
 /// What was understood of a URL can be asked for, and means the same when it is written out.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 fn fuzz_target(target: &Target) {
     let (host, path) = (target.host_header(), target.request_target());
     assert!(!target.host.is_empty() && path.starts_with('/'));

@@ -14,8 +14,9 @@ mod random;
 mod tests;
 
 pub(crate) use faults::Faults;
+#[cfg(test)]
 pub(crate) use link::BrokenBy;
-pub(crate) use peer::{PeerId, PeerRead};
+pub(crate) use peer::{Peer, PeerId, PeerRead};
 pub(crate) use random::Random;
 
 use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
@@ -255,6 +256,7 @@ impl SimRing {
         assert!(is_kept, "contract of the ring broken: {}", what());
     }
 
+    #[allow(clippy::print_stderr, reason = "for whoever looks for the reason of a failure")]
     fn trace(&self, what: impl FnOnce() -> String) {
         if self.is_traced {
             eprintln!("[{:>12.6}] {}", self.now.as_secs_f64(), what());

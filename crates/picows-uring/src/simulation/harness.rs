@@ -56,6 +56,7 @@ impl Harness {
     }
 
     /// Bytes of buffers that connections hold on to.
+    #[cfg(test)]
     pub(super) fn owned_bytes(&mut self) -> usize {
         self.worker.owned_bytes()
     }
