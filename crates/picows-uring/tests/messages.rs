@@ -10,6 +10,7 @@ use picows_uring::{
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 /// Echoes messages, and tells how its connection ended.
 struct Echo(Sender<Option<DisconnectCause>>);
@@ -91,7 +92,8 @@ fn talk(url: String, begin: impl FnOnce(&Transport) + 'static) -> Vec<Heard> {
     let listener = Messages::new(Rc::clone(&client));
     run(async move {
         let transport = Connect::new(url).connect(listener).await.unwrap();
-        transport.wait_disconnected().await.unwrap();
+        let end = tokio::time::timeout(PATIENCE, transport.wait_disconnected());
+        end.await.expect("an end in time").unwrap();
     })
     .unwrap();
     client.take().heard
@@ -105,6 +107,8 @@ fn close(code: u16, reason: &str) -> Heard {
     Heard::Control(MsgType::Close, [&code.to_be_bytes()[..], reason.as_bytes()].concat())
 }
 
+/// A wait that is longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
 const BEGINS: FrameHead = FrameHead::new(MsgType::Text).with_fin(false);
 const CONTINUES: FrameHead = FrameHead::new(MsgType::Continuation).with_fin(false);
 const ENDS: FrameHead = FrameHead::new(MsgType::Continuation);
