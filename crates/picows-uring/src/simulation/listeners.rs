@@ -211,7 +211,7 @@ impl Listener for Watched {
                     say(&mut self.random, *id, other, head, payload);
                 }
             }
-            (App::Obey, MsgType::Text) => match frame.text() {
+            (App::Obey, MsgType::Text) if frame.fin() => match frame.text() {
                 Ok(command) => self.obey(transport, command)?,
                 Err(_) => self.demand(false, "a command is no text"),
             },

@@ -348,8 +348,9 @@ impl Heard {
 
 fn config(settings: u8) -> Config {
     let mut config = Config { lifetime_jitter: 0.0, ..Config::default() };
-    config.frames.payload_bytes_max = 65_536;
-    config.frames.validate_text = settings & 1 == 0;
+    config.frames.payload_bytes_max = if settings & 1 == 0 { 65_536 } else { 3000 };
+    // The listeners count on it.
+    config.frames.validate_text = true;
     if settings & 2 != 0 {
         config.queue_policy = QueuePolicy::DropNewest;
     }
