@@ -13,7 +13,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let url = arguments.next().unwrap_or_else(|| "ws://127.0.0.1:9001/".to_owned());
     let count: u32 = arguments.next().map_or(Ok(10), |count| count.parse())?;
 
-    // ANCHOR: stream
     run(async {
         let connect = Connect::new(url).handshake_timeout(Duration::from_secs(10));
         let mut stream = connect.stream().await?;
@@ -38,5 +37,4 @@ fn main() -> Result<(), Box<dyn Error>> {
             cause => Err(format!("only {echoed} of {count} came back: {cause:?}").into()),
         }
     })?
-    // ANCHOR_END: stream
 }

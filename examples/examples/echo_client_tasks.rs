@@ -12,7 +12,6 @@ use std::error::Error;
 use std::rc::Rc;
 use std::time::Duration;
 
-// ANCHOR: tasks
 /// Answers each message in a task of its own.
 struct Answers {
     /// How many are still to come back.
@@ -50,7 +49,6 @@ impl Listener for Answers {
 async fn look_up(_: &str) {
     tokio::time::sleep(Duration::from_millis(10)).await;
 }
-// ANCHOR_END: tasks
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -10,7 +10,6 @@ use picows_uring::{
 use std::error::Error;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-// ANCHOR: threads
 /// What the connection's thread tells the others.
 enum Event {
     Connected(RemoteTransport),
@@ -72,4 +71,3 @@ fn main() -> Result<(), Box<dyn Error>> {
     connection.join().map_err(|_| "the connection's thread panicked")??;
     talked
 }
-// ANCHOR_END: threads

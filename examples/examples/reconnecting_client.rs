@@ -42,7 +42,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let url = arguments.next().unwrap_or_else(|| "ws://127.0.0.1:9001/".to_owned());
     let count = arguments.next().map_or(Ok(3), |count| count.parse())?;
 
-    // ANCHOR: reconnect
     let left = Rc::new(Cell::new(count));
     let backoff = Backoff::default()
         .initial(Duration::from_millis(10))
@@ -57,6 +56,5 @@ fn main() -> Result<(), Box<dyn Error>> {
             transport.send_text(&format!("subscribe, connection {connections}"));
         });
     run(reconnect.run(|| Feed { left: Rc::clone(&left) }))??;
-    // ANCHOR_END: reconnect
     Ok(())
 }

@@ -14,6 +14,9 @@ use picows_uring::{
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+/// Makes a connection's answer.
+type Make = fn() -> Upgrade;
+
 /// Echoes in a task of its own for each message.
 struct InTasks;
 
@@ -79,7 +82,7 @@ fn cpu_time(thread: &str) -> Result<Duration, Box<dyn Error>> {
 }
 
 fn measure(
-    make: fn() -> Upgrade,
+    make: Make,
     size: usize,
     in_flight: u32,
     count: u32,
@@ -101,12 +104,9 @@ fn measure(
     Ok((per_message(server_cpu), per_message(elapsed)))
 }
 
-/// Answers an upgrade request.
-type Way = fn() -> Upgrade;
-
 fn main() -> Result<(), Box<dyn Error>> {
     let count = std::env::args().nth(1).map_or(Ok(200_000), |count| count.parse())?;
-    let ways: [(&str, Way); 3] = [
+    let ways: [(&str, Make); 3] = [
         ("Listener", || Upgrade::accept(EchoListener)),
         ("WsStream", in_a_stream),
         ("task per message", || Upgrade::accept(InTasks)),
