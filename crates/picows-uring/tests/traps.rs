@@ -45,7 +45,7 @@ const FLOOD_FRAMES_MIN: usize = if cfg!(debug_assertions) { 100_000 } else { 2_0
 /// tested elsewhere.
 const UNANSWERED_MAX: usize = 500_000;
 /// How often a victim is heard while the flood goes on.
-const ROUNDS: u32 = 10;
+const ROUNDS: u32 = if cfg!(debug_assertions) { 3 } else { 20 };
 
 impl Flood {
     /// Frames that go on and on after [`begin`](Self::begin), and how many there are.
