@@ -8,6 +8,7 @@ use crate::ring::Ring;
 use crate::ring::kernel::{KernelRing, RingEvent, StartError};
 use crate::session::Shared;
 use crate::worker::{Turn, Worker};
+use picows_uring_proto::Tick;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -74,13 +75,16 @@ impl Loop {
 pub(crate) async fn drive(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -> io::Result<()> {
     let _hosting = Hosting::begin(&worker.shared);
     let event = RingEvent::watch(&worker.ring)?;
-    let mut busy_turns = 0_u32;
+    let (mut busy_turns, mut yielded) = (0_u32, worker.ring.now());
     loop {
         match worker.turn()? {
             Turn::Busy => {
                 busy_turns = busy_turns.wrapping_add(1);
-                if busy_turns.is_multiple_of(BUSY_TURNS_PER_YIELD) {
+                let now = worker.shared.now().duration_since(Tick::ZERO);
+                let is_long = now.saturating_sub(yielded) >= BUSY_TIME_PER_YIELD;
+                if is_long || busy_turns.is_multiple_of(BUSY_TURNS_PER_YIELD) {
                     tokio::task::yield_now().await;
+                    yielded = now;
                 }
             }
             Turn::Idle => {
@@ -200,6 +204,8 @@ fn poll_woken(
 const LOOP_ENTRIES: u32 = 64;
 /// A worker that never runs dry lets the other tasks of its loop run this often.
 const BUSY_TURNS_PER_YIELD: u32 = 16;
+/// And this often when its turns are long, as with a peer that floods it with tiny frames.
+const BUSY_TIME_PER_YIELD: Duration = Duration::from_millis(1);
 /// Looks at the ring between two looks at the clock, which is the dearer of the two.
 const SPINS_PER_CLOCK: u32 = 32;
 /// How long a worker spins before it lets the other tasks of its loop run, which costs two system

@@ -40,7 +40,7 @@ enum Flood {
 
 const FLOODS: [Flood; 2] = [Flood::EmptyFragments, Flood::Pings];
 /// How many frames a flood has at least: it goes on until its victims are done.
-const FLOOD_FRAMES_MIN: usize = if cfg!(debug_assertions) { 100_000 } else { 2_000_000 };
+const FLOOD_FRAMES_MIN: usize = if cfg!(debug_assertions) { 50_000 } else { 2_000_000 };
 /// How many of them may be unanswered: whoever does not read what it asks for is closed, which is
 /// tested elsewhere.
 const UNANSWERED_MAX: usize = 500_000;
@@ -119,7 +119,7 @@ fn frame(head: FrameHead, payload: &[u8], is_client: bool) -> Vec<u8> {
 /// smaller one.
 fn slow_down(socket: BorrowedFd<'_>) -> std::io::Result<()> {
     if cfg!(debug_assertions) {
-        rustix::net::sockopt::set_socket_recv_buffer_size(socket, 8 * 1024)?;
+        rustix::net::sockopt::set_socket_recv_buffer_size(socket, 32 * 1024)?;
     }
     Ok(())
 }
