@@ -96,6 +96,7 @@ pub(crate) async fn drive(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -
                 worker.ring.set_signals(true);
                 if !worker_has_news(&mut worker) {
                     sleep(&worker, &event).await?;
+                    yielded = worker.ring.now();
                 }
                 worker.ring.set_signals(false);
             }
