@@ -130,11 +130,11 @@ const KEY_TWICE: u64 = u32::from_le_bytes(KEY) as u64 * 0x1_0000_0001;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use picows_uring_proto::{Decoder, FrameRules, Role};
+    use picows_uring_proto::{Decoder, FrameRules, Role, Stash};
 
     /// What an honest server answers.
     fn echo(request: &[u8]) -> Vec<u8> {
-        let (mut decoder, mut stash) = (Decoder::new(Role::Server), Vec::new());
+        let (mut decoder, mut stash) = (Decoder::new(Role::Server), Stash::new());
         let (mut input, mut out, mut at) = (request.to_vec(), Vec::new(), 0);
         let rules = FrameRules::default();
         loop {

@@ -12,9 +12,9 @@ struct Echo;
 
 impl Listener for Echo {
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
-        // The payload is lent for the time of the call: sending copies it into the queue, which
-        // leaves when this returns. PING and CLOSE are answered without us.
-        transport.send_like(frame, frame.payload());
+        // The frame is lent for the time of the call. What is sent is queued, and leaves when this
+        // returns. PING and CLOSE are answered without us.
+        transport.forward(frame);
         Ok(())
     }
 }

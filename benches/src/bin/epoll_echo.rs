@@ -8,7 +8,7 @@ use clap::Parser;
 use http::HeaderMap;
 use picows_uring_proto::{
     CloseFrame, Decoder, Frame, FrameHead, FrameRules, HeadLimits, MsgType, PeerMisbehaved, Role,
-    UpgradeRequest, UpgradeResponse, encode_switching_protocols,
+    Stash, UpgradeRequest, UpgradeResponse, encode_switching_protocols,
 };
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -48,7 +48,7 @@ struct Shared {
     /// All answers to what one read brought.
     out: Vec<u8>,
     /// Empty stashes, so that a connection between two frames owns none.
-    stashes: Vec<Vec<u8>>,
+    stashes: Vec<Stash>,
 }
 
 struct Connection {
@@ -59,7 +59,9 @@ struct Connection {
     /// Close once everything is sent.
     is_ending: bool,
     /// Part of a frame.
-    stash: Vec<u8>,
+    stash: Stash,
+    /// The part of the request that has arrived.
+    head: Vec<u8>,
     /// What the socket would not take. Nothing is read until it is sent.
     unsent: Vec<u8>,
 }
@@ -128,7 +130,8 @@ impl Server {
                 decoder: Decoder::new(Role::Server),
                 is_new: true,
                 is_ending: false,
-                stash: Vec::new(),
+                stash: Stash::new(),
+                head: Vec::new(),
                 unsent: Vec::new(),
             }));
         }
@@ -193,11 +196,11 @@ impl Connection {
     }
 
     fn receive_head(&mut self, rules: &FrameRules, input: &[u8], out: &mut Vec<u8>) {
-        self.stash.extend_from_slice(input);
-        let mut head = std::mem::take(&mut self.stash);
+        self.head.extend_from_slice(input);
+        let mut head = std::mem::take(&mut self.head);
         let answered = match UpgradeRequest::parse(&head, &HeadLimits::default()) {
             Ok(None) => {
-                self.stash = head;
+                self.head = head;
                 return;
             }
             Ok(Some((request, used))) => match request.validate_upgrade() {

@@ -10,6 +10,7 @@ use crate::frame::{Frame, MsgType, Role};
 use crate::header::Header;
 use crate::limits::{FRAME_HEADER_BYTES_MAX, FrameRules};
 use crate::mask;
+use crate::stash::Stash;
 use crate::utf8::Utf8Stream;
 
 /// Turns the bytes of one peer into frames, and checks what RFC 6455 demands of them.
@@ -20,10 +21,10 @@ use crate::utf8::Utf8Stream;
 /// otherwise, so that a connection between two frames owns no memory.
 ///
 /// ```
-/// use picows_uring_proto::{Decoder, FrameRules, Role};
+/// use picows_uring_proto::{Decoder, FrameRules, Role, Stash};
 ///
 /// let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
-/// let mut stash = Vec::new();
+/// let mut stash = Stash::new();
 /// let mut input = *b"\x81\x05Hello\x82\x00";
 /// let mut consumed = 0;
 /// let mut frames = Vec::new();
@@ -109,7 +110,7 @@ impl Decoder {
     pub fn next_frame<'a>(
         &mut self,
         rules: &FrameRules,
-        stash: &'a mut Vec<u8>,
+        stash: &'a mut Stash,
         input: &'a mut [u8],
     ) -> Result<Decoded<'a>, PeerMisbehaved> {
         if self.stash_delivered {
@@ -136,16 +137,17 @@ impl Decoder {
         let end = start + missing as usize;
         let (body, tail) = input.split_at_mut(end);
         let body = &mut body[start..];
-        let payload: &'a [u8] = if stash.is_empty() {
+        let (payload, memory): (&'a [u8], _) = if stash.is_empty() {
             if let Some(key) = header.mask {
                 mask::apply(body, key);
             }
             self.check_text(rules, &header, body)?;
-            body
+            (body, None)
         } else {
             self.stash_part(rules, &header, stash, body)?;
             self.stash_delivered = true;
-            stash
+            let stash: &'a Stash = stash;
+            (stash.bytes(), stash.memory())
         };
         self.finish(rules, &header, payload)?;
         let (ahead, last_in_buffer) = self.look_ahead(rules, tail);
@@ -156,6 +158,7 @@ impl Decoder {
             rsv: header.rsv,
             last_in_buffer,
             tail_size: tail.len(),
+            memory,
         };
         Ok(Decoded { consumed: end + ahead, frame: Some(frame) })
     }
@@ -238,15 +241,16 @@ impl Decoder {
         &mut self,
         rules: &FrameRules,
         header: &Header,
-        stash: &mut Vec<u8>,
+        stash: &mut Stash,
         part: &[u8],
     ) -> Result<(), PeerMisbehaved> {
         let position = stash.len();
+        let bytes = stash.bytes_mut();
         match header.mask {
-            Some(key) => mask::copy_at(stash, part, key, position),
-            None => stash.extend_from_slice(part),
+            Some(key) => mask::copy_at(bytes, part, key, position),
+            None => bytes.extend_from_slice(part),
         }
-        let checked = self.check_text(rules, header, &stash[position..]);
+        let checked = self.check_text(rules, header, &bytes[position..]);
         if checked.is_err() {
             // The stash is not wanted any more, and may go to another connection.
             stash.clear();

@@ -4,6 +4,7 @@
 
 use crate::close::CloseCode;
 use std::fmt;
+use std::rc::Rc;
 use std::str::Utf8Error;
 
 /// What a frame carries (RFC 6455 §5.2, opcode).
@@ -76,6 +77,7 @@ pub struct Frame<'a> {
     pub(crate) rsv: u8,
     pub(crate) last_in_buffer: bool,
     pub(crate) tail_size: usize,
+    pub(crate) memory: Option<&'a Rc<Vec<u8>>>,
 }
 
 impl<'a> Frame<'a> {
@@ -91,7 +93,15 @@ impl<'a> Frame<'a> {
     /// ```
     #[must_use]
     pub const fn new(msg_type: MsgType, payload: &'a [u8]) -> Self {
-        Self { payload, msg_type, fin: true, rsv: 0, last_in_buffer: true, tail_size: 0 }
+        Self {
+            payload,
+            msg_type,
+            fin: true,
+            rsv: 0,
+            last_in_buffer: true,
+            tail_size: 0,
+            memory: None,
+        }
     }
 
     /// The same frame with another FIN bit.
@@ -189,6 +199,13 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub const fn tail_size(&self) -> usize {
         self.tail_size
+    }
+
+    /// The memory that holds the payload and nothing else, if there is such: a frame that arrived in
+    /// pieces can be kept without a copy.
+    #[must_use]
+    pub const fn memory(&self) -> Option<&'a Rc<Vec<u8>>> {
+        self.memory
     }
 }
 

@@ -14,6 +14,7 @@ use crate::handshake::{
 };
 use crate::header::Header;
 use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FrameRules};
+use crate::stash::Stash;
 
 /// A request head, which arrives in pieces of a length that the first byte chooses.
 pub fn server_handshake(data: &[u8]) {
@@ -201,7 +202,7 @@ impl<'a> Input<'a> {
     }
 
     fn decode<'b>(&self, pieces: impl IntoIterator<Item = &'b [u8]>) -> Outcome {
-        let (mut decoder, mut stash) = (Decoder::new(self.role), Vec::new());
+        let (mut decoder, mut stash) = (Decoder::new(self.role), Stash::new());
         let (mut frames, mut received) = (Vec::new(), 0);
         for piece in pieces {
             received += piece.len();
@@ -229,7 +230,7 @@ impl<'a> Input<'a> {
             assert!(stash.len() <= received, "memory grows with what has arrived");
             if !decoder.wants_stash() {
                 assert!(stash.is_empty());
-                stash = Vec::new();
+                stash = Stash::new();
             }
         }
         (frames, None)

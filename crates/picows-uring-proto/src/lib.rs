@@ -30,6 +30,7 @@ mod liveness;
 pub mod mask;
 #[cfg(test)]
 mod pair;
+mod stash;
 mod tick;
 mod utf8;
 mod wheel;
@@ -48,6 +49,7 @@ pub use limits::{
     FRAME_PAYLOAD_BYTES_CLAIM_MAX, FRAME_PAYLOAD_BYTES_DEFAULT, FrameRules, MESSAGE_BYTES_DEFAULT,
 };
 pub use liveness::{AutoPing, AutoPingStrategy, Liveness, LivenessRules, Verdict};
+pub use stash::Stash;
 pub use tick::Tick;
 pub use utf8::{InvalidUtf8, Utf8Stream};
 pub use wheel::{TimerId, Wheel};

@@ -4,7 +4,7 @@
 
 use picows_uring_proto::{
     Assembled, Decoder, Frame, FrameHead, FrameRules, MessageAssembler, MsgType, PeerMisbehaved,
-    Role,
+    Role, Stash,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -124,7 +124,7 @@ fn frames_that_arrive_whole_cost_nothing() {
         }
         let mut bytes = bytes.repeat(1000);
         let rules = FrameRules { validate_text: true, ..FrameRules::default() };
-        let (mut decoder, mut stash) = (Decoder::new(role), Vec::new());
+        let (mut decoder, mut stash) = (Decoder::new(role), Stash::new());
         let mut count = 0;
         let (calls, _) = allocations(|| {
             let mut consumed = 0;
@@ -147,7 +147,7 @@ fn a_header_that_claims_much_costs_what_has_arrived() {
     let rules = FrameRules { payload_bytes_max: u64::MAX, ..FrameRules::default() };
     for claim in [1_u64 << 20, 1 << 30, 1 << 62] {
         let mut bytes = [&[0x82, 127][..], &claim.to_be_bytes(), &[7; 1000]].concat();
-        let (mut decoder, mut stash) = (Decoder::new(Role::Client), Vec::new());
+        let (mut decoder, mut stash) = (Decoder::new(Role::Client), Stash::new());
         let (_, taken) = allocations(|| {
             let decoded = decoder.next_frame(&rules, &mut stash, &mut bytes).unwrap();
             assert!(decoded.frame.is_none());

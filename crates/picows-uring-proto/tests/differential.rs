@@ -6,7 +6,7 @@
 
 use picows_uring_proto::{
     Assembled, CloseCode, CloseFrame, Decoder, FrameHead, FrameRules, Message, MessageAssembler,
-    MsgType, PeerMisbehaved, Role,
+    MsgType, PeerMisbehaved, Role, Stash,
 };
 use proptest::prelude::*;
 use std::io::{self, Read, Write};
@@ -61,7 +61,7 @@ fn ours(role: Role, pieces: &[&[u8]]) -> (Vec<Seen>, Option<PeerMisbehaved>) {
         validate_text: true,
         ..FrameRules::default()
     };
-    let (mut decoder, mut stash) = (Decoder::new(role), Vec::new());
+    let (mut decoder, mut stash) = (Decoder::new(role), Stash::new());
     let mut assembler = MessageAssembler::new(MESSAGE_BYTES_MAX);
     let mut seen = Vec::new();
     for piece in pieces {

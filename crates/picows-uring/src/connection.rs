@@ -13,7 +13,7 @@ use crate::session::{Session, Shared};
 use crate::transport::{DisconnectCause, Transport};
 use picows_uring_proto::{
     Arrival, CloseCode, Decoder, Frame, FrameHead, HeadScanner, MsgType, PeerMisbehaved, Phase,
-    Tick, TimerId,
+    Stash, Tick, TimerId,
 };
 use std::any::Any;
 use std::io;
@@ -26,8 +26,10 @@ pub(crate) struct Connection {
     /// `None` before the handshake is done and after `on_disconnected`.
     listener: Option<Box<dyn Listener>>,
     decoder: Decoder,
-    /// The part of a frame, or of the request, that has arrived; empty most of the time.
-    stash: Vec<u8>,
+    /// The part of a frame that has arrived; without memory most of the time.
+    stash: Stash,
+    /// The part of the request, or of the answer to ours, that has arrived.
+    head: Vec<u8>,
     scanner: HeadScanner,
     /// The handshake that is under way, on the client's side.
     opening: Option<Box<Opening>>,
@@ -54,7 +56,8 @@ impl Connection {
             transport: Transport::new(session),
             listener: None,
             decoder: Decoder::new(role),
-            stash: Vec::new(),
+            stash: Stash::new(),
+            head: Vec::new(),
             scanner: HeadScanner::new(),
             opening: None,
             timer: None,
@@ -78,7 +81,7 @@ impl Connection {
     /// Bytes of buffers that it holds on to.
     #[cfg(test)]
     pub(crate) fn owned_bytes(&self) -> usize {
-        self.stash.capacity() + self.session().queue_capacity()
+        self.stash.capacity() + self.head.capacity() + self.session().queue_capacity()
     }
 
     /// Whether anything that could still arrive is worth receiving, and wanted now.
@@ -138,7 +141,12 @@ impl Connection {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };
                     shared.counters.frames_received.increment();
+                    let has_memory = frame.memory().is_some();
                     self.dispatch(&frame);
+                    if has_memory && stash.is_shared() {
+                        // Who keeps the frame keeps its memory.
+                        stash = shared.pool.stash();
+                    }
                 }
                 Err(error) => {
                     self.peer_misbehaved(error);

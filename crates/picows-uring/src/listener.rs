@@ -235,7 +235,7 @@ impl Listener for EchoListener {
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
         // Pongs that nobody asked for are not echoed: two such endpoints would do so for ever.
         if !matches!(frame.msg_type(), MsgType::Close | MsgType::Pong) {
-            transport.send_like(frame, frame.payload());
+            transport.forward(frame);
         }
         Ok(())
     }

@@ -2,8 +2,10 @@
 //!
 //! One pool for each worker; no locks.
 
-use crate::ring::SendBatch;
+use crate::ring::{Segment, SendBatch};
+use picows_uring_proto::Stash;
 use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Buffers and queues that nobody uses at the moment.
 #[derive(Debug, Default)]
@@ -12,7 +14,7 @@ pub(crate) struct Pool {
     large: RefCell<Vec<Vec<u8>>>,
     #[expect(clippy::vec_box, reason = "the box is what is passed around; the pool only holds it")]
     batches: RefCell<Vec<Box<SendBatch>>>,
-    stashes: RefCell<Vec<Vec<u8>>>,
+    stashes: RefCell<Vec<Rc<Vec<u8>>>>,
 }
 
 impl Pool {
@@ -50,16 +52,32 @@ impl Pool {
     }
 
     /// An empty buffer for a frame that is received in pieces; of any capacity, also none.
-    pub(crate) fn stash(&self) -> Vec<u8> {
-        self.stashes.borrow_mut().pop().unwrap_or_default()
+    pub(crate) fn stash(&self) -> Stash {
+        self.stashes.borrow_mut().pop().map_or(Stash::new(), Stash::with_memory)
     }
 
-    /// Takes such a buffer back, if it is not too large to be kept.
-    pub(crate) fn put_stash(&self, mut stash: Vec<u8>) {
+    /// Takes such a buffer back, if nobody else holds it.
+    pub(crate) fn put_stash(&self, stash: Stash) {
+        if let Some(memory) = stash.into_memory() {
+            self.put_memory(memory);
+        }
+    }
+
+    /// Takes the memory of a frame back, unless it is in use or too large to be kept.
+    fn put_memory(&self, memory: Rc<Vec<u8>>) {
         let mut stashes = self.stashes.borrow_mut();
-        if stash.capacity() <= STASH_BYTES_MAX && stashes.len() < STASHES_MAX {
-            stash.clear();
-            stashes.push(stash);
+        let is_free = Rc::strong_count(&memory) == 1;
+        if is_free && memory.capacity() <= STASH_BYTES_MAX && stashes.len() < STASHES_MAX {
+            stashes.push(memory);
+        }
+    }
+
+    /// Takes the memory of a segment that was sent.
+    pub(crate) fn put_segment(&self, segment: Segment) {
+        match segment {
+            Segment::Owned { bytes, .. } => self.put_buffer(bytes),
+            Segment::Received { memory, .. } => self.put_memory(memory),
+            Segment::Shared(_) => {}
         }
     }
 
@@ -70,7 +88,7 @@ impl Pool {
 
     /// Takes a queue back, whatever is in it.
     pub(crate) fn put_batch(&self, mut batch: Box<SendBatch>) {
-        batch.clear(|buffer| self.put_buffer(buffer));
+        batch.clear(|segment| self.put_segment(segment));
         let mut batches = self.batches.borrow_mut();
         if batch.segment_capacity() <= BATCH_SEGMENTS_MAX && batches.len() < BATCHES_MAX {
             batches.push(batch);

@@ -237,6 +237,28 @@ impl Session {
         })
     }
 
+    /// Queues a frame that was received, without a copy of its payload where that lies in memory
+    /// of its own and need not be masked.
+    #[inline]
+    pub(crate) fn forward(&self, head: FrameHead, frame: &Frame<'_>) -> SendStatus {
+        let payload = frame.payload();
+        match frame.memory() {
+            Some(memory) if payload.len() > COPY_BYTES_MAX && !self.is_client => {
+                self.forward_memory(head, memory)
+            }
+            _ => self.send(head, payload),
+        }
+    }
+
+    fn forward_memory(&self, head: FrameHead, memory: &Rc<Vec<u8>>) -> SendStatus {
+        self.queue_frame(head, memory.len(), |queue, pool, key| {
+            let len = FRAME_HEADER_BYTES_MAX;
+            let append = |out: &mut Vec<u8>| head.append_header(out, memory.len(), key);
+            queue.append(len, || pool.buffer(len), append);
+            queue.push(Segment::Received { memory: Rc::clone(memory), start: 0 });
+        })
+    }
+
     /// Queues a frame whose header is written in front of its payload.
     pub(crate) fn send_headroom(
         &self,

@@ -154,6 +154,34 @@ impl Transport {
         self.send_frame(head, payload)
     }
 
+    /// Sends `frame` on: its type, its FIN and RSV bits, and its payload. On this connection it is
+    /// an echo, on another one of the same thread a relay.
+    ///
+    /// On the server's side, a large frame that arrived in pieces is not copied: the memory it was
+    /// collected in is what is sent.
+    ///
+    /// ```
+    /// use picows_uring::{Frame, Listener, ListenerResult, Transport};
+    ///
+    /// /// Sends whatever arrives to somebody else.
+    /// struct Relay(Transport);
+    ///
+    /// impl Listener for Relay {
+    ///     fn on_frame(&mut self, _from: &Transport, frame: &Frame<'_>) -> ListenerResult {
+    ///         self.0.forward(frame);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    #[inline]
+    pub fn forward(&self, frame: &Frame<'_>) -> SendStatus {
+        if frame.msg_type() == MsgType::Close {
+            return SendStatus::Refused(ApiMisuse::CloseThroughSend);
+        }
+        let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin()).with_rsv(frame.rsv());
+        self.session.forward(head, frame)
+    }
+
     /// Sends a frame whose payload is kept by reference instead of copied, as for one message to
     /// many connections. Short payloads are copied all the same: it is cheaper.
     pub fn send_bytes(&self, head: FrameHead, payload: &Bytes) -> SendStatus {

@@ -185,7 +185,7 @@ impl<R: Ring> Worker<R> {
             Ok(count) if count > 0 => {
                 shared.counters.bytes_sent.add(count as u64);
                 session.sent(count);
-                batch.advance(count, |buffer| shared.pool.put_buffer(buffer));
+                batch.advance(count, |segment| shared.pool.put_segment(segment));
                 if batch.is_empty() || connection.phase() == Phase::Ended {
                     shared.pool.put_batch(batch);
                 } else {

@@ -105,6 +105,17 @@ fn send_like_keeps_type_fin_and_allowed_rsv_bits() {
 }
 
 #[test]
+fn frames_are_forwarded_whatever_pieces_they_came_in() {
+    let server = workers(1).start(|_| Upgrade::accept(picows_uring::EchoListener)).unwrap();
+    let mut client = Client::upgrade(address(&server));
+    for size in [0, 125, 1024, 1025, 70_000, 300_000, 2_000_000] {
+        for _ in 0..3 {
+            client.echo(&noise(size as u64, size));
+        }
+    }
+}
+
+#[test]
 fn what_would_break_the_rfc_is_refused_and_not_sent() {
     let (told, tells) = mpsc::channel();
     let server = workers(1)

@@ -90,7 +90,7 @@ fn seen(frames: &[(u8, &[u8])]) -> Vec<Seen> {
 struct Reader {
     decoder: Decoder,
     rules: FrameRules,
-    stash: Vec<u8>,
+    stash: Stash,
     frames: Vec<Seen>,
     /// `last_in_buffer` and `tail_size` of each frame.
     tails: Vec<(bool, usize)>,
@@ -102,7 +102,7 @@ impl Reader {
         Self {
             decoder: Decoder::new(role),
             rules: rules.clone(),
-            stash: Vec::new(),
+            stash: Stash::new(),
             frames: Vec::new(),
             tails: Vec::new(),
             error: None,
@@ -153,7 +153,7 @@ impl Reader {
     fn swap_stash(&mut self) {
         if !self.decoder.wants_stash() {
             assert!(self.stash.is_empty(), "a stash that is given back is empty");
-            self.stash = Vec::new();
+            self.stash = Stash::new();
         }
     }
 

@@ -10,6 +10,7 @@ use crate::decoder::Decoder;
 use crate::encode::FrameHead;
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType, Role};
+use crate::stash::Stash;
 use crate::tick::Tick;
 
 /// What a listener, or whoever waits for a connection, is told.
@@ -33,7 +34,7 @@ type OnFrame = fn(&mut Sender, &Frame<'_>);
 pub(super) struct Endpoint {
     pub(super) sender: Sender,
     decoder: Decoder,
-    stash: Vec<u8>,
+    stash: Stash,
     /// Until the handshake is done.
     opening: Option<Opening>,
     on_connected: fn(&mut Sender),
@@ -87,7 +88,7 @@ impl Endpoint {
         Self {
             sender,
             decoder: Decoder::new(role),
-            stash: Vec::new(),
+            stash: Stash::new(),
             opening: Some(opening),
             on_connected: |_| {},
             on_frame: |_, _| {},
@@ -176,7 +177,7 @@ impl Endpoint {
             }
         }
         if !self.decoder.wants_stash() {
-            self.stash = Vec::new();
+            self.stash = Stash::new();
         }
     }
 

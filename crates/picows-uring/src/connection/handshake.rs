@@ -17,25 +17,25 @@ impl Connection {
     /// Bytes of the request arrived, perhaps with the first frames behind it.
     pub(super) fn receive_head(&mut self, factory: &Factory, bytes: &mut [u8]) {
         let limits = self.session().config.head;
-        if self.stash.is_empty() {
+        if self.head.is_empty() {
             match UpgradeRequest::parse_with(&mut self.scanner, bytes, &limits) {
                 Ok(Some((request, used))) => {
                     self.answer(factory, request);
                     self.receive_first_frames(&mut bytes[used..]);
                 }
-                Ok(None) => self.stash.extend_from_slice(bytes),
+                Ok(None) => self.head.extend_from_slice(bytes),
                 Err(error) => self.respond(&error.into()),
             }
             return;
         }
-        let mut head = std::mem::take(&mut self.stash);
+        let mut head = std::mem::take(&mut self.head);
         head.extend_from_slice(bytes);
         match UpgradeRequest::parse_with(&mut self.scanner, &head, &limits) {
             Ok(Some((request, used))) => {
                 self.answer(factory, request);
                 self.receive_first_frames(&mut head[used..]);
             }
-            Ok(None) => self.stash = head,
+            Ok(None) => self.head = head,
             Err(error) => self.respond(&error.into()),
         }
     }

@@ -34,7 +34,7 @@ impl Connection {
             }
             return;
         }
-        let mut head = std::mem::take(&mut self.stash);
+        let mut head = std::mem::take(&mut self.head);
         head.extend_from_slice(bytes);
         match opening.handshake.parse_response_with(&mut self.scanner, &head, &limits) {
             Ok(Some((response, used))) => {
@@ -43,7 +43,7 @@ impl Connection {
                     self.receive_frames(&mut head[used..]);
                 }
             }
-            Ok(None) => self.stash = head,
+            Ok(None) => self.head = head,
             Err(error) => {
                 let is_followed =
                     opening.follows_redirects && matches!(error, ResponseError::Redirect { .. });

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// A run of bytes to be sent.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(crate) enum Segment {
     Owned { bytes: Vec<u8>, start: usize },
     /// Bytes that others may hold as well.
     Shared(Bytes),
+    /// What was received in memory of its own and is sent on. The first `start` bytes have left.
+    Received { memory: Rc<Vec<u8>>, start: usize },
 }
 
 impl Segment {
@@ -22,6 +25,7 @@ impl Segment {
         match self {
             Self::Owned { bytes, start } => &bytes[*start..],
             Self::Shared(bytes) => bytes,
+            Self::Received { memory, start } => &memory[*start..],
         }
     }
 
@@ -31,7 +35,7 @@ impl Segment {
 
     fn advance(&mut self, count: usize) {
         match self {
-            Self::Owned { start, .. } => *start += count,
+            Self::Owned { start, .. } | Self::Received { start, .. } => *start += count,
             Self::Shared(bytes) => drop(bytes.split_to(count)),
         }
     }
@@ -98,11 +102,11 @@ impl SendBatch {
         self.segments.append(&mut later.segments);
     }
 
-    /// Takes off `count` bytes that were sent, and hands owned buffers that are done to
+    /// Takes off `count` bytes that were sent, and hands segments that are done to
     /// `recycle`.
     ///
     /// `count` is at most [`len`](Self::len): the kernel cannot send more than it was given.
-    pub(crate) fn advance(&mut self, count: usize, mut recycle: impl FnMut(Vec<u8>)) {
+    pub(crate) fn advance(&mut self, count: usize, mut recycle: impl FnMut(Segment)) {
         debug_assert!(count <= self.len, "sent {count} of {}", self.len);
         let mut count = count.min(self.len);
         self.len -= count;
@@ -113,14 +117,14 @@ impl SendBatch {
                 return;
             }
             count -= first_len;
-            if let Some(Segment::Owned { bytes, .. }) = self.segments.pop_front() {
-                recycle(bytes);
+            if let Some(done) = self.segments.pop_front() {
+                recycle(done);
             }
         }
     }
 
-    /// Drops everything; owned buffers go to `recycle`.
-    pub(crate) fn clear(&mut self, recycle: impl FnMut(Vec<u8>)) {
+    /// Drops everything, through `recycle`.
+    pub(crate) fn clear(&mut self, recycle: impl FnMut(Segment)) {
         self.advance(self.len, recycle);
     }
 
@@ -159,7 +163,7 @@ mod tests {
                 assert_eq!(rest(&batch), &whole[sent..]);
                 assert_eq!(batch.len(), whole.len() - sent);
                 assert!(batch.segments().all(|segment| !segment.is_empty()));
-                assert_eq!(recycled, usize::from(sent >= 5) + usize::from(sent == whole.len()));
+                assert_eq!(recycled, [5, 10, 16].into_iter().filter(|end| sent >= *end).count());
             }
         }
     }

@@ -62,6 +62,11 @@ impl ByHand {
         }
     }
 
+    /// What is being sent and has not left.
+    pub(crate) fn sending(&self) -> Vec<&[u8]> {
+        self.sending.iter().flat_map(|(_, batch)| batch.segments()).collect()
+    }
+
     fn leave(&mut self, token: Token, batch: Box<SendBatch>) {
         let before = self.sent.len();
         for segment in batch.segments() {

@@ -10,7 +10,7 @@ use crate::ring::Socket;
 use crate::ring::sim::{BrokenBy, PeerId, PeerRead, Random, SimRing};
 use picows_uring_proto::{
     ClientHandshake, CloseCode, CloseFrame, Decoder, FrameHead, FrameRules, HeadLimits, MsgType,
-    ResponseError, Role,
+    ResponseError, Role, Stash,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Client {
     answer: Vec<u8>,
     status: Option<u16>,
     decoder: Decoder,
-    stash: Vec<u8>,
+    stash: Stash,
     /// Bytes to be sent.
     out: Vec<u8>,
     written: usize,
@@ -119,7 +119,7 @@ impl Client {
             answer: Vec::new(),
             status: None,
             decoder: Decoder::new(Role::Client),
-            stash: Vec::new(),
+            stash: Stash::new(),
             out: Vec::new(),
             written: 0,
             has_gone: false,

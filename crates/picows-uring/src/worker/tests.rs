@@ -54,6 +54,9 @@ impl Listener for Actor {
         if frame.payload() == b"that was it" {
             transport.notify_user_specific_pong_received();
         }
+        if frame.payload().len() > 1000 {
+            transport.forward(frame);
+        }
         Ok(())
     }
 
@@ -490,6 +493,32 @@ fn a_measurement_that_is_dropped_gives_automatic_pings_back() {
     }
     stage.go(26 * SECOND);
     assert_eq!(stage.heard().len(), 1, "one was due long ago");
+}
+
+#[test]
+fn a_large_frame_that_came_in_pieces_is_sent_on_from_where_it_lies() {
+    let mut stage = Stage::new(Manner::default(), |_| {});
+    let mut frame = vec![0x82, 0xFE, 0x10, 0x00, 1, 2, 3, 4];
+    frame.extend((0..0x1000).map(|index| b'a' ^ [1, 2, 3, 4][index % 4]));
+    for _ in 0..3 {
+        stage.worker.ring.is_stuck = true;
+        stage.deliver(&frame[..100]);
+        stage.deliver(&frame[100..]);
+        let parts = stage.worker.ring.sending();
+        let [header, payload] = parts[..] else { panic!("{} parts", parts.len()) };
+        assert_eq!((header, payload), (&[0x82, 126, 0x10, 0][..], &[b'a'; 0x1000][..]));
+        let place = payload.as_ptr();
+        // What arrives meanwhile does not get its memory.
+        stage.deliver(&frame[..100]);
+        stage.deliver(&frame[100..]);
+        stage.worker.ring.unstick();
+        stage.turn();
+        let sent = std::mem::take(&mut stage.worker.ring.sent);
+        assert_eq!(sent.len(), 2 * (4 + 0x1000));
+        assert!(sent.chunks(4 + 0x1000).all(|it| it[4..].iter().all(|byte| *byte == b'a')));
+        let free = [(); 2].map(|()| stage.worker.shared.pool.stash().into_memory().unwrap());
+        assert!(free.iter().any(|memory| memory.as_ptr() == place), "back in the pool");
+    }
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn whole_frames_are_lent_from_the_input() {
     for role in ROLES {
         let mut arrived = stream(role, &[(TEXT, b"one"), (BINARY, &[1; 3000]), (PING, b"three")]);
         let range = arrived.as_ptr_range();
-        let (mut decoder, mut stash, mut consumed) = (Decoder::new(role), Vec::new(), 0);
+        let (mut decoder, mut stash, mut consumed) = (Decoder::new(role), Stash::new(), 0);
         for _ in 0..3 {
             let rest = &mut arrived[consumed..];
             let decoded = decoder.next_frame(&rules(), &mut stash, rest).unwrap();
@@ -129,7 +129,7 @@ fn a_frame_cut_before_its_payload_needs_no_stash() {
 #[test]
 fn a_stash_is_wanted_from_the_first_byte_of_a_payload_to_the_call_after_its_frame() {
     let bytes = frame(Role::Server, TEXT, b"Hello");
-    let (mut decoder, mut stash) = (Decoder::new(Role::Server), Vec::new());
+    let (mut decoder, mut stash) = (Decoder::new(Role::Server), Stash::new());
     assert!(!decoder.wants_stash(), "before the first byte");
     let mut feed = |decoder: &mut Decoder, arrived: &[u8]| {
         let mut arrived = arrived.to_vec();
@@ -144,6 +144,24 @@ fn a_stash_is_wanted_from_the_first_byte_of_a_payload_to_the_call_after_its_fram
     assert!(decoder.wants_stash(), "a frame that is lent from the stash");
     assert!(!feed(&mut decoder, &[]));
     assert!(!decoder.wants_stash() && stash.is_empty(), "the frame is done");
+}
+
+#[test]
+fn a_frame_that_was_cut_can_be_kept_while_others_come() {
+    let bytes = frame(Role::Server, BINARY, &[7; 300]);
+    let mut decoder = Decoder::new(Role::Server);
+    let (mut stash, mut kept) = (Stash::new(), Vec::new());
+    for _ in 0..3 {
+        for piece in [&bytes[..100], &bytes[100..], &bytes] {
+            let mut arrived = piece.to_vec();
+            let decoded = decoder.next_frame(&rules(), &mut stash, &mut arrived).unwrap();
+            let memory = decoded.frame.as_ref().and_then(Frame::memory);
+            assert_eq!(memory.is_some(), piece.len() == bytes.len() - 100);
+            kept.extend(memory.cloned());
+        }
+    }
+    assert_eq!(kept.len(), 3);
+    assert!(kept.iter().all(|memory| ***memory == [7; 300]));
 }
 
 #[test]
