@@ -217,10 +217,10 @@ fn page_aligned(bytes: usize) -> Layout {
 
 /// Descriptions that the kernel can be shown at a time; a power of two.
 const ENTRIES_MAX: u16 = 256;
-/// Eight buffers that are filled piece by piece are half a megabyte, about the second-level cache
-/// of a core.
-const INCREMENTAL_BUFFERS_MIN: u16 = 8;
-const INCREMENTAL_BUFFER_BYTES: u32 = 64 * 1024;
+/// Two buffers that are filled piece by piece are half a megabyte, about the second-level cache
+/// of a core. Few and large: a frame is cut less often.
+const INCREMENTAL_BUFFERS_MIN: u16 = 2;
+const INCREMENTAL_BUFFER_BYTES: u32 = 256 * 1024;
 /// Where each receive takes a whole buffer, more are needed for the same number of messages.
 const WHOLE_BUFFERS_MIN: u16 = 32;
 const WHOLE_BUFFER_BYTES: u32 = 16 * 1024;
