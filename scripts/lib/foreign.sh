@@ -31,30 +31,32 @@ install_node_ws() {
     npm install --silent --no-audit --no-fund --prefix "$tools/node" "ws@$node_ws_version"
 }
 
-# The folder that release builds go to.
-release_folder() {
+# The folder that builds go to.
+target_folder() {
     cargo metadata --no-deps --format-version 1 |
-        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"] + "/release")'
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])'
 }
 
 # Sets PICOWS_BIN to a release build, unless it names a binary already.
 build_picows() {
-    if [ -n "${PICOWS_BIN:-}" ]; then
-        PICOWS_BIN=$(realpath "$PICOWS_BIN")
-    else
-        cargo build "${locked[@]}" --release -p picows-cli -p examples --bins --examples
-        PICOWS_BIN=$(release_folder)/picows
+    if [ -z "${PICOWS_BIN:-}" ]; then
+        cargo build "${locked[@]}" --release -p picows-cli
+        PICOWS_BIN=$(target_folder)/release/picows
     fi
+    PICOWS_BIN=$(realpath "$PICOWS_BIN")
     export PICOWS_BIN
 }
 
-# Sets PICOWS_EXAMPLES to the folder of release builds, unless it names one already.
-build_examples() {
-    if [ -n "${PICOWS_EXAMPLES:-}" ]; then
-        PICOWS_EXAMPLES=$(realpath "$PICOWS_EXAMPLES")
-    else
-        cargo build "${locked[@]}" --release -p examples --examples
-        PICOWS_EXAMPLES=$(release_folder)/examples
+# Sets PICOWS_BIN, and PICOWS_EXAMPLES to the folder of examples, to builds with debug assertions, as
+# the Rust tests have left most of them; unless they name something already.
+build_with_assertions() {
+    if [ -z "${PICOWS_BIN:-}" ] || [ -z "${PICOWS_EXAMPLES:-}" ]; then
+        # The whole workspace, so that its dependencies have the features they had there.
+        cargo build "${locked[@]}" --workspace --bins --examples
+        PICOWS_BIN=${PICOWS_BIN:-$(target_folder)/debug/picows}
+        PICOWS_EXAMPLES=${PICOWS_EXAMPLES:-$(target_folder)/debug/examples}
     fi
-    export PICOWS_EXAMPLES
+    PICOWS_BIN=$(realpath "$PICOWS_BIN")
+    PICOWS_EXAMPLES=$(realpath "$PICOWS_EXAMPLES")
+    export PICOWS_BIN PICOWS_EXAMPLES
 }
