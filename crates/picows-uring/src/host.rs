@@ -67,16 +67,20 @@ impl Loop {
     }
 }
 
-/// Drives `worker` in the loop of this thread until it is stopped.
+/// Drives `worker` in the loop of this thread until it is stopped or [released](release), and gives
+/// it back.
 ///
 /// # Errors
 ///
 /// When the worker's ring is lost.
-pub(crate) async fn drive(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -> io::Result<()> {
+pub(crate) async fn drive(
+    mut worker: Worker<KernelRing>,
+    busy_poll: BusyPoll,
+) -> io::Result<Worker<KernelRing>> {
     let _hosting = Hosting::begin(&worker.shared);
     let event = RingEvent::watch(&worker.ring)?;
     let (mut busy_turns, mut yielded) = (0_u32, worker.ring.now());
-    loop {
+    while !worker.shared.is_released.take() {
         match worker.turn()? {
             Turn::Busy => {
                 busy_turns = busy_turns.wrapping_add(1);
@@ -100,13 +104,21 @@ pub(crate) async fn drive(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -
                 }
                 worker.ring.set_signals(false);
             }
-            Turn::Done => return Ok(()),
+            Turn::Done => break,
         }
         worker.shared.counters.ring_enters.set(worker.ring.enters());
     }
+    Ok(worker)
 }
 
-/// Runs `worker` on this thread, which does nothing else, until it is stopped.
+/// Has the loop of this thread give back the worker of `shared` before its next turn.
+pub(crate) fn release(shared: &Shared) {
+    shared.is_released.set(true);
+    shared.wake();
+}
+
+/// Runs `worker` on this thread, which does nothing else, until it is stopped. Its ring is that of a
+/// dedicated worker.
 ///
 /// # Errors
 ///
@@ -173,7 +185,7 @@ impl Spin {
 }
 
 fn worker_has_news(worker: &mut Worker<KernelRing>) -> bool {
-    worker.has_work() || worker.shared.mailbox.has_mail()
+    worker.has_work() || worker.shared.mailbox.has_mail() || worker.shared.is_released.get()
 }
 
 /// Waits until the ring, another thread, or a task of this one has something for the worker.
@@ -194,7 +206,7 @@ fn poll_woken(
     event: &RingEvent,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    if shared.has_work() {
+    if shared.has_work() || shared.is_released.get() {
         return Poll::Ready(Ok(()));
     }
     *shared.waker.borrow_mut() = Some(context.waker().clone());

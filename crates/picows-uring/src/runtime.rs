@@ -1,6 +1,7 @@
 //! A loop for clients: tasks, and a worker for their connections, on the calling thread.
 //!
-//! Servers make loops of their own; a client program calls [`run`].
+//! Servers make loops of their own; a client program calls [`run`], or
+//! [`Runtime::run_dedicated`] to leave the loop once it has connected.
 
 use crate::config::Config;
 use crate::counters::{Counters, Stats};
@@ -8,12 +9,13 @@ use crate::error::Error;
 use crate::host::{self, BusyPoll, Loop};
 use crate::mailbox::{Letter, Mailbox};
 use crate::ring::kernel::{KernelRing, Waiting};
-use crate::server::{Factory, Gauge, Upgrade};
+use crate::server::{Factory, Gauge, Stopper, Upgrade};
 use crate::session::Shared;
 use crate::worker::Worker;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -79,20 +81,80 @@ impl Runtime {
     /// When the ring was lost meanwhile.
     pub fn block_on<F: Future>(self, future: F) -> Result<F::Output, Error> {
         let Self { event_loop, worker, busy_poll, drain_timeout } = self;
-        let mailbox = Arc::clone(&worker.shared.mailbox);
-        event_loop.block_on(async move {
-            let driver = host::spawn(host::drive(worker, busy_poll));
-            // Lets the worker make itself known before the future wants to connect.
-            tokio::task::yield_now().await;
-            let output = future.await;
-            mailbox.post(Letter::Stop { drain: drain_timeout });
-            let failed = |fault: String| Error::Worker { worker: 0, fault };
-            match driver.await {
-                Ok(Ok(())) => Ok(output),
-                Ok(Err(error)) => Err(failed(error.to_string())),
-                Err(error) => Err(failed(error.to_string())),
-            }
-        })
+        let stop = |shared: &Shared| shared.mailbox.post(Letter::Stop { drain: drain_timeout });
+        let (output, _) = host_worker(&event_loop, worker, busy_poll, future, stop)?;
+        Ok(output)
+    }
+
+    /// Makes connections with `setup`, and then serves them with nothing else on this thread, which
+    /// sleeps in its data ring: a *dedicated* client. Returns when the last connection has ended,
+    /// or when a [`stopper`](Self::stopper) says so, with what `setup` came to. If that is an
+    /// error, the connections that it made are closed with 1001 at once.
+    ///
+    /// `setup` runs in the loop, as with [`block_on`](Self::block_on). When it is done, the loop
+    /// ends: tasks that are still pending are dropped, and a connection that one of them was
+    /// making is given up. From then on there are the callbacks of the listeners, automatic pings,
+    /// timeouts, and what [`RemoteTransport`](crate::RemoteTransport)s of other threads send;
+    /// [`spawn`] and [`Connect`](crate::Connect) fail in callbacks, as nothing is there to run a
+    /// task. Nothing waits for an end either: look at the [`Transport`](crate::Transport) after
+    /// this has returned.
+    ///
+    /// # Errors
+    ///
+    /// When the ring was lost meanwhile.
+    ///
+    /// ```
+    /// use picows_uring::{Connect, Frame, Listener, ListenerResult, Runtime, Transport};
+    /// # use picows_uring::{EchoListener, Server, Upgrade};
+    ///
+    /// struct Greeter;
+    ///
+    /// impl Listener for Greeter {
+    ///     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+    ///         transport.send_text("hello");
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+    ///         transport.disconnect();
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+    /// # let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+    /// # let url = server.addresses()[0].to_string();
+    /// let runtime = Runtime::builder().build()?;
+    /// let transport = runtime.run_dedicated(Connect::new(url).connect(Greeter))??;
+    /// assert!(transport.is_disconnected());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run_dedicated<T, E>(
+        self,
+        setup: impl Future<Output = Result<T, E>>,
+    ) -> Result<Result<T, E>, Error> {
+        let Self { event_loop, worker, busy_poll, drain_timeout } = self;
+        let (outcome, mut worker) =
+            host_worker(&event_loop, worker, busy_poll, setup, host::release)?;
+        // Before the worker goes on, which then does not keep connections that nobody waits for.
+        drop(event_loop);
+        worker.ring.dedicate().map_err(|error| failed(&error))?;
+        worker.end_when_empty();
+        if outcome.is_err() {
+            worker.shared.mailbox.post(Letter::Stop { drain: drain_timeout });
+        }
+        host::run_dedicated(worker, busy_poll).map_err(|error| failed(&error))?;
+        Ok(outcome)
+    }
+
+    /// Something that can end the connections of this loop from another thread, with CLOSE 1001,
+    /// and with them [`run_dedicated`](Self::run_dedicated). Further ones cannot be made after
+    /// that; a future that runs in the loop goes on.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper::new(vec![Arc::clone(&self.worker.shared.mailbox)], self.drain_timeout)
     }
 
     /// What the connections of this loop have done so far.
@@ -100,6 +162,34 @@ impl Runtime {
     pub fn stats(&self) -> Stats {
         self.worker.shared.counters.read()
     }
+}
+
+/// Runs `future` with the worker beside it, then does `finish`, and waits for the worker to be given
+/// back.
+fn host_worker<F: Future>(
+    event_loop: &Loop,
+    worker: Worker<KernelRing>,
+    busy_poll: BusyPoll,
+    future: F,
+    finish: impl FnOnce(&Shared),
+) -> Result<(F::Output, Worker<KernelRing>), Error> {
+    event_loop.block_on(async move {
+        let shared = Rc::clone(&worker.shared);
+        let driver = host::spawn(host::drive(worker, busy_poll));
+        // Lets the worker make itself known before the future wants to connect.
+        tokio::task::yield_now().await;
+        let output = future.await;
+        finish(&shared);
+        match driver.await {
+            Ok(Ok(worker)) => Ok((output, worker)),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
+    })
+}
+
+fn failed(error: &dyn fmt::Display) -> Error {
+    Error::Worker { worker: 0, fault: error.to_string() }
 }
 
 impl RuntimeBuilder {
@@ -141,9 +231,8 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// Starts a task beside the connections of this thread: in [`run`], in
-/// [`Runtime::block_on`](Runtime::block_on), or from a callback of a listener, unless its worker is
-/// dedicated.
+/// Starts a task beside the connections of this thread: in [`run`], in [`Runtime::block_on`], or
+/// from a callback of a listener, unless its worker is dedicated.
 ///
 /// The task may use anything that runs on tokio. It shares the thread with the data path: while it
 /// computes, no connection is served.

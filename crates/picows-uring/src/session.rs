@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) recruits: RefCell<Vec<Recruit>>,
     /// Wakes the worker's task, for whoever queues something while it waits.
     pub(crate) waker: RefCell<Option<Waker>>,
+    /// The loop that hosts the worker is to give it back.
+    pub(crate) is_released: Cell<bool>,
 }
 
 impl Shared {
@@ -62,6 +64,7 @@ impl Shared {
             keys: RefCell::default(),
             recruits: RefCell::default(),
             waker: RefCell::default(),
+            is_released: Cell::new(false),
         })
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Worker<R: Ring> {
     wheel: Wheel,
     acceptors: Vec<Acceptor>,
     is_stopping: bool,
+    /// Ends with its last connection, without being told to.
+    is_ending: bool,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
     /// The last poll brought as much as it may: there may be more.
@@ -77,6 +79,7 @@ impl<R: Ring> Worker<R> {
             wheel,
             acceptors: listeners.into_iter().map(Acceptor::new).collect(),
             is_stopping: false,
+            is_ending: false,
             is_accept_waiting: false,
             has_backlog: false,
             completions: Vec::new(),
@@ -111,7 +114,7 @@ impl<R: Ring> Worker<R> {
         if let Some(deadline) = self.wheel.next_deadline() {
             self.ring.set_deadline(deadline.duration_since(Tick::ZERO));
         }
-        if self.is_stopping && self.is_empty() {
+        if (self.is_stopping || self.is_ending) && self.is_empty() {
             Ok(Turn::Done)
         } else if self.has_work() {
             Ok(Turn::Busy)

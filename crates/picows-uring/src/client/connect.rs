@@ -401,6 +401,8 @@ fn enlist(
     config: &Arc<Config>,
     opening: Opening,
 ) -> Result<(), ConnectFault> {
+    // The worker may have been stopped meanwhile.
+    host::current().ok_or(ConnectFault::NoRuntime)?;
     let failed = |errno: rustix::io::Errno| ConnectFault::Socket(errno.into());
     // io_uring does not wait on a socket that is marked not to: it would answer EAGAIN.
     let flags = fcntl_getfl(&socket).map_err(failed)?;

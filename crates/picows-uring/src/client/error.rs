@@ -46,10 +46,11 @@ pub enum ConnectFault {
     /// `wss://`: not spoken yet.
     #[error("TLS is not supported yet: use ws:// to a TLS proxy on this machine, such as stunnel")]
     TlsUnsupported,
-    /// There is no loop on this thread to connect in.
+    /// There is no loop on this thread to connect in, or no longer.
     #[error(
         "no picows-uring loop runs on this thread: call it inside picows_uring::run or \
-         Runtime::block_on, or in a task of a hosted server's worker"
+         Runtime::block_on, or in a task of a hosted server's worker; a loop that was stopped, or \
+         left with Runtime::run_dedicated, makes no more connections"
     )]
     NoRuntime,
     /// The name of the host has no address.

@@ -110,6 +110,12 @@ impl KernelRing {
         }
     }
 
+    /// From here on the owner [waits](Self::wait) in the ring: for one that was set up to be hosted.
+    pub(crate) fn dedicate(&mut self) -> io::Result<()> {
+        // The ring is to watch the eventfd, and each of its own signals would wake it once more.
+        self.ring.submitter().unregister_eventfd()
+    }
+
     /// Sleeps until there is a completion, or the eventfd is signalled.
     pub(crate) fn wait(&mut self) -> io::Result<()> {
         if !self.is_event_watched {

@@ -32,7 +32,8 @@ pub(super) struct WorkerThread {
     pub(super) thread: JoinHandle<io::Result<()>>,
 }
 
-/// Stops a server from any thread, while another one waits for its end.
+/// Stops a server or a [`Runtime`](crate::Runtime) from any thread, while another one waits for its
+/// end.
 ///
 /// ```
 /// use picows_uring::{EchoListener, Server, Upgrade};
@@ -51,6 +52,10 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    pub(crate) fn new(mailboxes: Vec<Arc<Mailbox>>, drain_timeout: Duration) -> Self {
+        Self { mailboxes, drain_timeout }
+    }
+
     /// Ends every connection with CLOSE 1001 and accepts no more; whoever has not answered when
     /// the drain timeout is over is dropped. Returns at once.
     pub fn stop(&self) {
@@ -111,10 +116,8 @@ impl ServerHandle {
     /// Something that can stop the server from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper {
-            mailboxes: self.workers.iter().map(|worker| Arc::clone(&worker.mailbox)).collect(),
-            drain_timeout: self.drain_timeout,
-        }
+        let mailboxes = self.workers.iter().map(|worker| Arc::clone(&worker.mailbox)).collect();
+        Stopper::new(mailboxes, self.drain_timeout)
     }
 
     /// Stops the server: accepts no more, ends every connection with CLOSE 1001, waits for the

@@ -89,7 +89,7 @@ fn work(recruit: Recruit, busy_poll: BusyPoll) -> io::Result<()> {
             let _ = started.send(Ok(Arc::clone(&worker.shared.mailbox)));
             drop(started);
             match event_loop {
-                Some(event_loop) => event_loop.block_on(host::drive(worker, busy_poll)),
+                Some(event_loop) => event_loop.block_on(host::drive(worker, busy_poll)).map(drop),
                 None => host::run_dedicated(worker, busy_poll),
             }
         }

@@ -37,6 +37,11 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Is done as soon as no connection is left.
+    pub(crate) fn end_when_empty(&mut self) {
+        self.is_ending = true;
+    }
+
     /// Accepts no more, ends every connection with CLOSE 1001, and without it after `drain`.
     pub(crate) fn stop(&mut self, drain: Duration) {
         self.wheel.insert(self.shared.now.get() + drain, Alarm::Drain.pack());

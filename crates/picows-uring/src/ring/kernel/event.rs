@@ -31,3 +31,26 @@ impl RingEvent {
         self.0.poll_read_ready(context).map_ok(|mut guard| guard.clear_ready())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Ring;
+    use crate::ring::kernel::Waiting;
+
+    /// Whether the eventfd was signalled after a deadline had passed.
+    fn is_signalled_by(ring: &mut KernelRing) -> bool {
+        ring.set_deadline(ring.now());
+        ring.wait().unwrap();
+        ring.poll(1, &mut Vec::new()).unwrap();
+        rustix::io::read(ring.event(), &mut [0; 8]).is_ok()
+    }
+
+    #[test]
+    fn a_ring_that_is_hosted_no_longer_signals_to_itself() {
+        let mut ring = KernelRing::new(Waiting::Hosted).unwrap();
+        assert!(is_signalled_by(&mut ring));
+        ring.dedicate().unwrap();
+        assert!(!is_signalled_by(&mut ring));
+    }
+}
