@@ -1,7 +1,8 @@
 //! `picows connect`: a client for people and pipes, in the manner of websocat.
 //!
-//! The loop and its connection live on this thread; standard input is read by another.
+//! The connection lives on this thread; standard input is read by another.
 
+mod backlog;
 mod input;
 mod output;
 
@@ -9,17 +10,16 @@ use crate::auto_ping::AutoPingArgs;
 use crate::client::Waiting;
 use crate::fault::Fault;
 use crate::{note, units};
+use backlog::Backlog;
 use input::Input;
 use output::Printer;
 use picows_uring::{
-    CloseCode, CloseFrame, Connect, DisconnectCause, RemoteTransport, Runtime, Transport,
+    CloseCode, CloseFrame, Connect, DisconnectCause, MsgType, RemoteTransport, Runtime, Transport,
 };
-use std::cell::RefCell;
 use std::io::{IsTerminal, stdin};
-use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 /// Talk to a server: lines of standard input out as text messages, messages in to standard output
 ///
@@ -83,53 +83,45 @@ pub(crate) struct Args {
 
 /// Runs until the connection ends.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
-    let runtime = Runtime::builder().busy_poll(args.waiting.busy_poll()?).build()?;
-    runtime.block_on(converse(args))?
+    let runtime = Runtime::builder().busy_poll(args.waiting.busy_poll).build()?;
+    let (failed, failures) = mpsc::channel();
+    let begun = begin(&args, failed);
+    let transport = if args.waiting.dedicated {
+        runtime.run_dedicated(begun)??
+    } else {
+        runtime.block_on(async {
+            let transport = begun.await?;
+            // Its end is judged below.
+            let _ = transport.wait_disconnected().await;
+            Ok::<_, Fault>(transport)
+        })??
+    };
+    failures.try_recv().map_or_else(|_| judge(&transport), Err)
 }
 
-async fn converse(args: Args) -> Result<(), Fault> {
-    let printer = Rc::new(RefCell::new(Printer::new(std::io::stdout(), args.binary)));
-    let congestion = Rc::clone(&printer.borrow().congestion);
-    let transport = connector(&args).connect(printer).await?;
-    let is_terminal = stdin().is_terminal();
-    if is_terminal {
+/// Connects, and has other threads send what is to be sent.
+async fn begin(args: &Args, failed: mpsc::Sender<Fault>) -> Result<Transport, Fault> {
+    let backlog = Arc::<Backlog>::default();
+    let printer = Printer::new(std::io::stdout(), args.binary, Arc::clone(&backlog));
+    let transport = connector(args).connect(printer).await?;
+    if stdin().is_terminal() {
         let subprotocol = transport.subprotocol();
         let subprotocol = subprotocol.map_or_else(String::new, |name| format!(", speaking {name}"));
         note(format_args!("connected to {}{subprotocol}; Ctrl-D ends it", args.url));
     }
     if let Some(interval) = args.ping_interval {
-        picows_uring::spawn(ping(transport.clone(), interval))?;
+        let remote = transport.remote();
+        spawn("picows-ping", move || ping(&remote, interval))?;
     }
-    let (pauses, mut paused) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
-    picows_uring::spawn(async move {
-        while let Some(resume) = paused.recv().await {
-            // Lets the worker take what was posted.
-            tokio::task::yield_now().await;
-            congestion.over().await;
-            let _ = resume.send(());
-        }
-    })?;
-    let end_of_input = read_input(transport.remote(), args.binary, pauses)?;
-    let failure = tokio::select! {
-        outcome = transport.wait_disconnected() => return judge(&transport, outcome),
-        ended = end_of_input => ended?.err(),
-    };
-    if failure.is_none() && !args.no_close {
-        tokio::select! {
-            outcome = transport.wait_disconnected() => return judge(&transport, outcome),
-            () = sleep(args.linger) => {}
-        }
-    }
-    if failure.is_some() || !args.no_close {
-        // The way that the messages took, so that it stays behind them. A connection that has ended
-        // needs none.
-        let _ = transport.remote().send_close(CloseCode::NORMAL, "");
-    }
-    let outcome = transport.wait_disconnected().await;
-    match failure {
-        Some(failure) => Err(failure),
-        None => judge(&transport, outcome),
-    }
+    let remote = transport.remote();
+    let (is_binary, linger) = (args.binary, (!args.no_close).then_some(args.linger));
+    spawn("picows-stdin", move || converse(&remote, &backlog, is_binary, linger, &failed))?;
+    Ok(transport)
+}
+
+/// A thread that ends with the connection, or with the process.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
 fn connector(args: &Args) -> Connect {
@@ -146,39 +138,37 @@ fn connector(args: &Args) -> Connect {
     connect
 }
 
-async fn ping(transport: Transport, interval: Duration) {
-    let mut ticks = interval_at(Instant::now() + interval, interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !transport.is_disconnected() {
-        ticks.tick().await;
-        transport.send_ping(b"");
+fn ping(remote: &RemoteTransport, interval: Duration) {
+    loop {
+        thread::sleep(interval);
+        if remote.send(MsgType::Ping, "").is_err() {
+            return;
+        }
     }
 }
 
-/// Reads standard input in a thread that ends with it, or with the process.
-fn read_input(
-    remote: RemoteTransport,
+/// Sends standard input, and CLOSE after it, `linger` later if at all.
+fn converse(
+    remote: &RemoteTransport,
+    backlog: &Arc<Backlog>,
     is_binary: bool,
-    pauses: mpsc::UnboundedSender<oneshot::Sender<()>>,
-) -> std::io::Result<oneshot::Receiver<Result<(), Fault>>> {
-    let (teller, end) = oneshot::channel();
-    std::thread::Builder::new().name("picows-stdin".to_owned()).spawn(move || {
-        let catch_up = || {
-            let (resume, resumed) = oneshot::channel();
-            // Either fails when the loop is over, and then there is nothing to wait for.
-            let _ = pauses.send(resume).is_ok() && resumed.blocking_recv().is_ok();
-        };
-        // A connection that has ended is the loop's to tell.
-        let send = |msg_type, payload: Vec<u8>| remote.send(msg_type, payload).is_ok();
-        let outcome = Input::new(send, catch_up).read(stdin().lock(), is_binary);
-        let _ = teller.send(outcome);
-    })?;
-    Ok(end)
+    linger: Option<Duration>,
+    failed: &mpsc::Sender<Fault>,
+) {
+    // A connection that has ended is for the thread it was on to tell.
+    let send = |msg_type, payload| remote.send(msg_type, backlog.post(payload)).is_ok();
+    let outcome = Input::new(send, || backlog.catch_up()).read(stdin().lock(), is_binary);
+    match (outcome, linger) {
+        (Ok(()), None) => return,
+        (Ok(()), Some(linger)) => thread::sleep(linger),
+        // Before the connection ends of it.
+        (Err(failure), _) => drop(failed.send(failure)),
+    }
+    let _ = remote.send_close(CloseCode::NORMAL, "");
 }
 
 /// What an end of the connection means for the exit status.
-fn judge(transport: &Transport, outcome: Result<(), DisconnectCause>) -> Result<(), Fault> {
-    outcome?;
+fn judge(transport: &Transport) -> Result<(), Fault> {
     match transport.disconnect_cause() {
         None => Ok(()),
         Some(DisconnectCause::Closed) => {

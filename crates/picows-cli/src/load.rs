@@ -54,7 +54,7 @@ pub(crate) struct Args {
           default_value = "1s")]
     warmup: Duration,
 
-    /// Send this many messages per second in total, whatever comes back
+    /// Send this many messages per second in total, whatever comes back. Not with --dedicated
     #[arg(short, long, value_name = "PER_SECOND", value_parser = units::rate)]
     rate: Option<f64>,
 
@@ -113,6 +113,13 @@ fn plan(args: &Args) -> Result<Plan, Usage> {
             args.threads, args.connections
         )));
     }
+    if args.rate.is_some() && args.waiting.dedicated {
+        return Err(Usage(
+            "--rate with --dedicated: messages that are due are sent by a timer of the loop, which \
+             a dedicated thread has left: leave one of the two out"
+                .to_owned(),
+        ));
+    }
     let pipeline = match (args.pipeline, args.rate) {
         (Some(pipeline), _) => pipeline as usize,
         (None, None) => 1,
@@ -131,7 +138,8 @@ fn plan(args: &Args) -> Result<Plan, Usage> {
         warmup: args.warmup,
         duration: args.duration,
         drain: args.drain_timeout,
-        busy_poll: args.waiting.busy_poll()?,
+        busy_poll: args.waiting.busy_poll,
+        is_dedicated: args.waiting.dedicated,
         auto_ping: args.auto_ping.settings(),
         server_pid: args.server_pid,
     })
@@ -164,12 +172,12 @@ mod tests {
     fn flags_make_a_plan() {
         let plan = parse(
             "--connections 100 --size 64KiB --pipeline 4 --duration 2s --warmup 500ms --threads 3 \
-             --text --busy-poll 50us",
+             --text --busy-poll 50us --dedicated",
         )
         .unwrap();
         assert_eq!((plan.connections, plan.size_bytes, plan.pipeline), (100, 65_536, 4));
         assert_eq!((plan.duration, plan.warmup.as_millis()), (Duration::from_secs(2), 500));
-        assert_eq!((plan.threads, plan.is_text), (3, true));
+        assert_eq!((plan.threads, plan.is_text, plan.is_dedicated), (3, true, true));
         assert_eq!((plan.busy_poll.as_micros(), plan.rate_per_s), (50, None));
     }
 
@@ -187,7 +195,7 @@ mod tests {
     fn what_makes_no_sense_is_refused_by_name() {
         for (flags, word) in [
             ("--threads 3 --connections 2", "--threads 3"),
-            ("--dedicated", "--busy-poll"),
+            ("--dedicated --rate 100", "--rate with --dedicated"),
             ("--size 2GiB", "--size"),
             ("--text --binary", "--binary"),
             ("--rate 0", "--rate"),

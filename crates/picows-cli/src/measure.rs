@@ -4,6 +4,7 @@
 //! it that all of them measure in the same window. What is made of the figures is not known here.
 
 mod connection;
+mod dedicated;
 mod pace;
 mod payload;
 mod progress;
@@ -13,7 +14,7 @@ mod thread;
 
 use crate::fault::{Fault, Usage};
 use crate::system::{CpuMeter, CpuReading, own_cpu_time};
-use picows_uring::{AutoPing, ConnectError};
+use picows_uring::{AutoPing, ConnectError, Stopper};
 use progress::Progress;
 use std::io;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
     /// How long to wait for echoes that are missing at the end.
     pub(crate) drain: Duration,
     pub(crate) busy_poll: Duration,
+    /// Threads leave their loops once they have connected. Not with a rate.
+    pub(crate) is_dedicated: bool,
     pub(crate) auto_ping: Option<AutoPing>,
     pub(crate) server_pid: Option<u32>,
 }
@@ -87,6 +90,8 @@ enum News {
     Connected {
         connections: usize,
         failures: Vec<ConnectError>,
+        /// Of a thread that has no clock.
+        stopper: Option<Stopper>,
     },
     /// Its window is over.
     Finished,
@@ -152,13 +157,15 @@ pub(crate) fn measure(plan: Plan, show_progress: bool) -> Result<Measurement, Fa
         .collect::<io::Result<_>>()?;
     drop(teller);
 
-    let (failures, all_ready) = gather(&news, crew.plan.threads);
+    let Gathered { failures, stoppers, all_ready } = gather(&news, crew.plan.threads);
     let mut tally = Tally::new(&crew.plan);
     tally.errors.failed_connections = failures.len() as u64;
     let outcome = if all_ready && failures.len() < crew.plan.connections {
         let window = Window::new(&crew.plan, crew.now_ns());
         signal.send_replace(Signal::Start(window));
-        watch_window(&crew, &window, &cpu, &news, &progress)
+        let spent = watch_window(&crew, &window, &cpu, &news, &progress);
+        end_drain(&crew, &window, &news, &stoppers);
+        spent
     } else {
         signal.send_replace(Signal::GiveUp);
         Err("no thread is left".into())
@@ -178,20 +185,44 @@ pub(crate) fn measure(plan: Plan, show_progress: bool) -> Result<Measurement, Fa
     Ok(Measurement { duration, bin: crew.plan.bin(), tally, client_cpu, server_cpu })
 }
 
-/// Waits until all threads have connected: what could not be, and whether all are there.
-fn gather(news: &mpsc::Receiver<News>, threads: usize) -> (Vec<ConnectError>, bool) {
-    let mut failed = Vec::new();
+/// What the threads tell before the load begins.
+#[derive(Default)]
+struct Gathered {
+    failures: Vec<ConnectError>,
+    stoppers: Vec<Stopper>,
+    all_ready: bool,
+}
+
+/// Waits until all threads have connected.
+fn gather(news: &mpsc::Receiver<News>, threads: usize) -> Gathered {
+    let mut gathered = Gathered::default();
     for _ in 0..threads {
         match news.recv() {
-            Ok(News::Connected { connections, failures }) => {
+            Ok(News::Connected { connections, failures, stopper }) => {
                 tracing::info!(connections, failures = failures.len(), "a thread has connected");
-                failed.extend(failures);
+                gathered.failures.extend(failures);
+                gathered.stoppers.extend(stopper);
             }
             // A thread that could not start: its error follows when it is joined.
-            Ok(News::Finished | News::Gone) | Err(_) => return (failed, false),
+            Ok(News::Finished | News::Gone) | Err(_) => return gathered,
         }
     }
-    (failed, true)
+    gathered.all_ready = true;
+    gathered
+}
+
+/// Ends the threads that have no clock when they have waited long enough for echoes.
+fn end_drain(crew: &Crew, window: &Window, news: &mpsc::Receiver<News>, stoppers: &[Stopper]) {
+    if stoppers.is_empty() {
+        return;
+    }
+    let end_ns = window.stop_ns.saturating_add(nanos(crew.plan.drain));
+    // When all threads have gone, there is nobody who could tell anything.
+    let left = || Duration::from_nanos(end_ns.saturating_sub(crew.now_ns()));
+    while news.recv_timeout(left()).is_ok() {}
+    for stopper in stoppers {
+        stopper.stop();
+    }
 }
 
 /// How long the window was, and the processor time spent in it by the client and the server.
@@ -289,6 +320,7 @@ pub(crate) mod tests {
             duration: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             busy_poll: Duration::ZERO,
+            is_dedicated: false,
             auto_ping: None,
             server_pid: None,
         }

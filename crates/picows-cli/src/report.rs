@@ -64,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) duration_s: f64,
     /// `null` when spinning always.
     pub(crate) busy_poll_us: Option<f64>,
+    pub(crate) dedicated: bool,
 }
 
 /// How times are spread, in microseconds. All are zero where there are no samples.
@@ -224,6 +225,7 @@ impl Settings {
             warmup_s: plan.warmup.as_secs_f64(),
             duration_s: plan.duration.as_secs_f64(),
             busy_poll_us: (!is_forever).then_some(plan.busy_poll.as_secs_f64() * 1e6),
+            dedicated: plan.is_dedicated,
         }
     }
 }

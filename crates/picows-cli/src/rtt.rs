@@ -43,7 +43,8 @@ pub(crate) struct Args {
 /// Measures and shows what came of it.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
     let plan = Plan {
-        busy_poll: args.waiting.busy_poll()?,
+        busy_poll: args.waiting.busy_poll,
+        is_dedicated: args.waiting.dedicated,
         url: args.url,
         connections: 1,
         threads: 1,

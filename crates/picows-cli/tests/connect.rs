@@ -9,7 +9,9 @@ use common::{Echo, odd_server, raw_run_with_input, run, run_with_input};
 #[test]
 fn every_line_comes_back_before_the_end() {
     let echo = Echo::start();
-    for flags in ["", "--busy-poll 50us", "--linger 10ms"] {
+    for flags in
+        ["", "--busy-poll 50us", "--linger 10ms", "--dedicated", "--dedicated --busy-poll always"]
+    {
         let mut lines: String = (0..5000).map(|number| format!("line {number}\n")).collect();
         lines += "\ngrüße 👋\n";
         lines += &("x".repeat(200_000) + "\n");
@@ -25,9 +27,11 @@ fn bytes_come_back_as_they_were() {
     let echo = Echo::start();
     let bytes: Vec<u8> =
         (0..8_000_000_u32).map(|index| (index.wrapping_mul(index) >> 7) as u8).collect();
-    let done = raw_run_with_input("connect --binary", &echo.url, &bytes);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    assert!(done.stdout == bytes, "{} bytes of {}", done.stdout.len(), bytes.len());
+    for line in ["connect --binary", "connect --binary --dedicated"] {
+        let done = raw_run_with_input(line, &echo.url, &bytes);
+        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(done.stdout == bytes, "{line}: {} of {}", done.stdout.len(), bytes.len());
+    }
 }
 
 #[test]
@@ -51,9 +55,12 @@ fn the_end_of_the_connection_decides_the_status() {
         ("vanish", "--no-close", 1, "close handshake"),
         ("refuse", "", 1, "404"),
     ] {
-        let done = run_with_input(&format!("connect {flags}"), &format!("{url}/{way}"), b"hello\n");
-        assert_eq!(done.code, code, "{way}: {}", done.stderr);
-        assert!(done.stderr.contains(word), "{way}: {}", done.stderr);
+        for waiting in ["", "--dedicated"] {
+            let line = format!("connect {flags} {waiting}");
+            let done = run_with_input(&line, &format!("{url}/{way}"), b"hello\n");
+            assert_eq!(done.code, code, "{way} {waiting}: {}", done.stderr);
+            assert!(done.stderr.contains(word), "{way} {waiting}: {}", done.stderr);
+        }
     }
     server.stop().unwrap();
 }
@@ -61,8 +68,11 @@ fn the_end_of_the_connection_decides_the_status() {
 #[test]
 fn pings_are_sent() {
     let (server, url) = odd_server();
-    let done = run("connect --no-close --ping-interval 10ms", &format!("{url}/ping"));
-    assert_eq!((done.code, done.stdout.as_str()), (0, "pinged\n"), "{}", done.stderr);
+    for line in ["connect", "connect --dedicated"] {
+        let line = format!("{line} --no-close --ping-interval 10ms");
+        let done = run(&line, &format!("{url}/ping"));
+        assert_eq!((done.code, done.stdout.as_str()), (0, "pinged\n"), "{line}: {}", done.stderr);
+    }
     server.stop().unwrap();
 }
 
@@ -77,10 +87,12 @@ fn fragments_are_one_line() {
 #[test]
 fn input_that_is_no_text_is_status_1_and_closes() {
     let echo = Echo::start();
-    let done = run_with_input("connect", &echo.url, b"one\n\xff\n");
-    assert_eq!(done.code, 1);
-    assert!(done.stderr.contains("line 2 of the input is not UTF-8"), "{}", done.stderr);
-    assert_eq!(done.stdout, "one\n");
+    for line in ["connect", "connect --no-close", "connect --dedicated"] {
+        let done = run_with_input(line, &echo.url, b"one\n\xff\n");
+        assert_eq!(done.code, 1, "{line}");
+        assert!(done.stderr.contains("line 2 of the input is not UTF-8"), "{}", done.stderr);
+        assert_eq!(done.stdout, "one\n", "{line}");
+    }
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn every_size_and_type_is_checked_and_right() {
     for flags in ["--size 0", "--size 1", "--size 7 --text", "--size 8", "--size 125 --text"]
         .into_iter()
         .chain(["--size 126", "--size 64KiB --text --pipeline 4", "--size 3MiB"])
+        .chain(["--dedicated", "--dedicated --threads 2", "--dedicated --size 3MiB --pipeline 3"])
     {
         let line = format!("load -c 2 --duration 200ms --warmup 0 --json - {flags}");
         let done = run(&line, &echo.url);
@@ -146,10 +147,9 @@ fn each_kind_of_wrong_echo_is_counted_and_status_1() {
         ("vanish", "lost_connections"),
         ("close", "lost_connections"),
     ] {
-        for pipeline in [1, 4] {
+        for flags in ["--pipeline 1", "--pipeline 4", "--pipeline 4 --dedicated"] {
             let line = format!(
-                "load -c 2 --pipeline {pipeline} --duration 500ms --warmup 0 --drain-timeout 100ms \
-                 --json -"
+                "load -c 2 {flags} --duration 500ms --warmup 0 --drain-timeout 100ms --json -"
             );
             let done = run(&line, &format!("{url}/{way}"));
             assert_eq!(done.code, 1, "{way}: {}", done.stderr);
@@ -180,13 +180,15 @@ fn fragments_and_greetings_are_no_errors() {
 #[test]
 fn without_a_connection_the_cause_is_told() {
     let (server, url) = odd_server();
-    let done = run("load --duration 200ms -c 3", &format!("{url}/refuse"));
-    assert_eq!(done.code, 1);
-    assert!(
-        done.stderr.contains("404") && done.stderr.contains("cannot connect"),
-        "{}",
-        done.stderr
-    );
+    for line in ["load", "load --dedicated --threads 2"] {
+        let done = run(&format!("{line} --duration 200ms -c 3"), &format!("{url}/refuse"));
+        assert_eq!(done.code, 1);
+        assert!(
+            done.stderr.contains("404") && done.stderr.contains("cannot connect"),
+            "{line}: {}",
+            done.stderr
+        );
+    }
     server.stop().unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let done = run("load --duration 200ms -c 3", &format!("ws://{free}/"));
@@ -199,25 +201,25 @@ fn a_connection_that_is_refused_is_counted_and_the_others_measured() {
     let builder = Server::builder().listen("127.0.0.1:0").workers(1).max_connections(1);
     let server = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
     let url = server.addresses()[0].to_string();
-    let done = run("load -c 2 --duration 200ms --warmup 0 --json -", &url);
-    assert_eq!(done.code, 1);
-    let json = done.json();
-    assert_eq!(number(&json, "/errors_by_kind/failed_connections"), 1.0, "{json:#}");
-    assert_eq!(number(&json, "/errors"), 1.0, "{json:#}");
-    assert!(number(&json, "/latency_us/samples") > 0.0);
+    for flags in ["", "--dedicated", "--dedicated --threads 2"] {
+        let done = run(&format!("load -c 2 --duration 200ms --warmup 0 --json - {flags}"), &url);
+        assert_eq!(done.code, 1, "{flags}");
+        let json = done.json();
+        assert_eq!(number(&json, "/errors_by_kind/failed_connections"), 1.0, "{flags}: {json:#}");
+        assert_eq!(number(&json, "/errors"), 1.0, "{flags}: {json:#}");
+        assert!(number(&json, "/latency_us/samples") > 0.0, "{flags}");
+    }
     server.stop().unwrap();
 }
 
 #[test]
 fn what_makes_no_sense_is_status_2() {
     for (line, word) in [
-        ("load --dedicated", "--dedicated"),
+        ("load --dedicated --rate 10", "--rate with --dedicated"),
         ("load --threads 2 --connections 1", "--threads"),
         ("load --size much", "much"),
         ("load --server-pid 4294967295", "--server-pid"),
         ("load --rate -5", "-5"),
-        ("rtt --dedicated", "--dedicated"),
-        ("connect --dedicated", "--dedicated"),
     ] {
         let done = run(line, "ws://127.0.0.1:1/");
         assert_eq!(done.code, 2, "{line}: {}", done.stderr);

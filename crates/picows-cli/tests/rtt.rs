@@ -9,7 +9,9 @@ use common::{Echo, odd_server, run};
 #[test]
 fn round_trips_are_counted_under_the_names_of_load() {
     let echo = Echo::start();
-    for flags in ["", "--busy-poll 50us", "--size 64KiB"] {
+    for flags in
+        ["", "--busy-poll 50us", "--size 64KiB", "--dedicated", "--dedicated --busy-poll always"]
+    {
         let line = format!("rtt --duration 200ms --warmup 0 --json - {flags}");
         let done = run(&line, &echo.url);
         assert_eq!(done.code, 0, "{flags}: {}", done.stderr);
@@ -17,6 +19,7 @@ fn round_trips_are_counted_under_the_names_of_load() {
         let json = done.json();
         assert_eq!(json["command"], "rtt");
         assert_eq!(json["settings"]["connections"], 1);
+        assert_eq!(json["settings"]["dedicated"], flags.contains("--dedicated"));
         assert_eq!(json["errors"], 0);
         assert!(json["rate_per_s"].as_f64().unwrap() > 0.0);
         for name in ["p50", "p90", "p99", "p99.9", "max"] {
@@ -28,8 +31,11 @@ fn round_trips_are_counted_under_the_names_of_load() {
 #[test]
 fn a_wrong_echo_is_status_1() {
     let (server, url) = odd_server();
-    let done = run("rtt --duration 200ms --warmup 0", &format!("{url}/corrupt"));
-    assert_eq!(done.code, 1, "{}", done.stderr);
-    assert!(done.stderr.contains("echoes of the wrong content: 1;"), "{}", done.stderr);
+    for line in ["rtt", "rtt --dedicated"] {
+        let line = format!("{line} --duration 200ms --warmup 0");
+        let done = run(&line, &format!("{url}/corrupt"));
+        assert_eq!(done.code, 1, "{}", done.stderr);
+        assert!(done.stderr.contains("echoes of the wrong content: 1;"), "{}", done.stderr);
+    }
     server.stop().unwrap();
 }

@@ -3,43 +3,21 @@
 //! Writing waits for whoever reads, and the connection with it: that is how a slow reader slows the
 //! server down.
 
+use super::backlog::Backlog;
 use picows_uring::{Frame, Listener, ListenerResult, MsgType, Transport};
-use std::cell::Cell;
 use std::io::{BufWriter, Write};
-use std::rc::Rc;
-use tokio::sync::Notify;
+use std::sync::Arc;
 
 /// Writes what arrives.
 pub(super) struct Printer<W: Write> {
     out: BufWriter<W>,
     is_binary: bool,
-    pub(super) congestion: Rc<Congestion>,
-}
-
-/// Whether more is to be sent than the server takes.
-#[derive(Debug, Default)]
-pub(super) struct Congestion {
-    is_on: Cell<bool>,
-    changed: Notify,
-}
-
-impl Congestion {
-    /// Waits until the server has taken most of it, or never will.
-    pub(super) async fn over(&self) {
-        while self.is_on.get() {
-            self.changed.notified().await;
-        }
-    }
-
-    fn set(&self, is_on: bool) {
-        self.is_on.set(is_on);
-        self.changed.notify_one();
-    }
+    backlog: Arc<Backlog>,
 }
 
 impl<W: Write> Printer<W> {
-    pub(super) fn new(out: W, is_binary: bool) -> Self {
-        Self { out: BufWriter::new(out), is_binary, congestion: Rc::default() }
+    pub(super) fn new(out: W, is_binary: bool, backlog: Arc<Backlog>) -> Self {
+        Self { out: BufWriter::new(out), is_binary, backlog }
     }
 
     fn print(&mut self, frame: &Frame<'_>) -> std::io::Result<()> {
@@ -67,15 +45,15 @@ impl<W: Write> Listener for Printer<W> {
     fn on_disconnected(&mut self, _: &Transport) {
         // Nobody is left to be told.
         let _ = self.out.flush();
-        self.congestion.set(false);
+        self.backlog.end();
     }
 
     fn pause_writing(&mut self, _: &Transport) {
-        self.congestion.set(true);
+        self.backlog.set_congested(true);
     }
 
     fn resume_writing(&mut self, _: &Transport) {
-        self.congestion.set(false);
+        self.backlog.set_congested(false);
     }
 }
 
@@ -85,7 +63,7 @@ mod tests {
 
     fn printed(frames: &[Frame<'_>], is_binary: bool) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut printer = Printer::new(&mut out, is_binary);
+        let mut printer = Printer::new(&mut out, is_binary, Arc::default());
         for frame in frames {
             printer.print(frame).unwrap();
         }

@@ -4,7 +4,9 @@ use super::payload::Payload;
 use super::schedule::Schedule;
 use super::tally::Tally;
 use super::{Crew, Window};
-use picows_uring::{Frame, Listener, ListenerResult, MsgType, Transport};
+use picows_uring::{
+    CloseCode, DisconnectCause, Frame, Listener, ListenerResult, MsgType, Transport,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -53,6 +55,8 @@ pub(super) struct Connection {
     is_congested: bool,
     /// It ended before we ended it.
     is_lost: bool,
+    /// It has ended itself, as there is no loop to do so.
+    is_ended: bool,
     /// The fragments of an echo that has not arrived whole.
     fragments: Option<(MsgType, Vec<u8>)>,
 }
@@ -109,6 +113,7 @@ impl Connection {
             schedule: None,
             is_congested: false,
             is_lost: false,
+            is_ended: false,
             fragments: None,
         }
     }
@@ -212,6 +217,12 @@ impl Connection {
         desk.land(1);
     }
 
+    /// Whether a connection without a loop has nothing more to do.
+    fn is_done(&self, now_ns: u64) -> bool {
+        let is_over = self.desk.window.get().is_some_and(|window| now_ns >= window.stop_ns);
+        is_over && self.desk.crew.plan.is_dedicated && self.waiting.is_empty()
+    }
+
     /// How many messages in flight are older than the one that `echo` belongs to.
     fn later_match(&self, payload: &Payload, oldest: u64, echo: &[u8]) -> Option<usize> {
         (1..self.waiting.len()).find(|&it| payload.matches(echo, self.id, oldest + it as u64))
@@ -277,18 +288,23 @@ impl Listener for Connection {
             msg_type => self.fragments = Some((msg_type, frame.payload().to_vec())),
         }
         self.pump(transport, now_ns);
+        if self.is_done(now_ns) {
+            self.is_ended = true;
+            transport.send_close(CloseCode::NORMAL, "");
+        }
         Ok(())
     }
 
     fn on_disconnected(&mut self, transport: &Transport) {
         let desk = Rc::clone(&self.desk);
         desk.open.set(desk.open.get() - 1);
-        if desk.stage.get() != Stage::Over {
+        let cause = transport.disconnect_cause();
+        let is_ours = self.is_ended || cause == Some(DisconnectCause::Stopped);
+        if desk.stage.get() != Stage::Over && !is_ours {
             let mut tally = desk.tally.borrow_mut();
             tally.errors.lost_connections += 1;
             self.is_lost = true;
             tally.tell(|| {
-                let cause = transport.disconnect_cause();
                 let cause = cause.map_or_else(String::new, |it| format!(": {it}"));
                 let close = transport.close_handshake().received;
                 let code = close.and_then(|it| it.code());

@@ -1,13 +1,15 @@
 //! One thread of a load: connects, sends for as long as it is told to, waits for the last echoes.
 
 use super::connection::{Connection, Desk, Stage};
+use super::dedicated;
 use super::pace::pace;
 use super::schedule::Schedule;
 use super::tally::Tally;
 use super::{Crew, News, Signal, Window};
 use crate::fault::Fault;
 use picows_uring::{
-    CloseCode, Connect, ConnectError, FRAME_HEADER_BYTES_MAX, QueuePolicy, Runtime, Transport,
+    CloseCode, Connect, ConnectError, FRAME_HEADER_BYTES_MAX, QueuePolicy, Runtime, Stopper,
+    Transport,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// A connection, and the way to it.
-type Pair = (Rc<RefCell<Connection>>, Transport);
+pub(super) type Pair = (Rc<RefCell<Connection>>, Transport);
 
 /// Runs a thread's part of the plan.
 ///
@@ -33,6 +35,9 @@ pub(super) fn run(
 ) -> Result<Tally, Fault> {
     let _leaving = Leaving(teller);
     let runtime = Runtime::builder().busy_poll(crew.plan.busy_poll).build()?;
+    if crew.plan.is_dedicated {
+        return dedicated::run(runtime, crew, index, signals, teller);
+    }
     runtime.block_on(work(crew, index, signals, teller))?
 }
 
@@ -48,15 +53,12 @@ impl Drop for Leaving<'_> {
 async fn work(
     crew: &Arc<Crew>,
     index: usize,
-    mut signals: watch::Receiver<Signal>,
+    signals: watch::Receiver<Signal>,
     teller: &Sender<News>,
 ) -> Result<Tally, Fault> {
     let desk = Rc::new(Desk::new(crew, index));
-    let (connections, failures) = connect_all(crew, index, &desk).await?;
-    let _ = teller.send(News::Connected { connections: connections.len(), failures });
-    let signal = *signals.wait_for(|signal| !matches!(signal, Signal::Wait)).await?;
-    if let Signal::Start(window) = signal {
-        desk.begin(window);
+    let (connections, window) = muster(crew, index, &desk, signals, teller, None).await?;
+    if let Some(window) = window {
         load(crew, &window, &desk, &connections).await?;
         let _ = teller.send(News::Finished);
         drain(crew, &desk).await;
@@ -64,11 +66,30 @@ async fn work(
         for (connection, _) in &connections {
             connection.borrow_mut().settle();
         }
-    } else {
-        desk.enter(Stage::Over);
     }
     close_all(&connections).await;
     Ok(desk.tally.replace(Tally::new(&crew.plan)))
+}
+
+/// Connects, and waits until all threads have: the connections, and when they are to send, if the
+/// load is to begin.
+pub(super) async fn muster(
+    crew: &Arc<Crew>,
+    index: usize,
+    desk: &Rc<Desk>,
+    mut signals: watch::Receiver<Signal>,
+    teller: &Sender<News>,
+    stopper: Option<Stopper>,
+) -> Result<(Vec<Pair>, Option<Window>), Fault> {
+    let (connections, failures) = connect_all(crew, index, desk).await?;
+    let _ = teller.send(News::Connected { connections: connections.len(), failures, stopper });
+    let signal = *signals.wait_for(|signal| !matches!(signal, Signal::Wait)).await?;
+    let Signal::Start(window) = signal else {
+        desk.enter(Stage::Over);
+        return Ok((connections, None));
+    };
+    desk.begin(window);
+    Ok((connections, Some(window)))
 }
 
 /// Makes this thread's share of the connections, several at a time.
@@ -111,6 +132,7 @@ fn connector(crew: &Crew) -> Connect {
         // A longer echo than was sent is to be told as that.
         .max_frame_size(plan.size_bytes as u64 + FRAME_SPARE_BYTES)
         .max_queue_size(queue_bytes, QueuePolicy::Close)
+        .close_timeout(CLOSE_TIMEOUT)
         .auto_ping(plan.auto_ping)
 }
 
@@ -174,7 +196,7 @@ async fn drain(crew: &Crew, desk: &Desk) {
 }
 
 /// Says goodbye, and waits a moment for the answers.
-async fn close_all(connections: &[Pair]) {
+pub(super) async fn close_all(connections: &[Pair]) {
     for (_, transport) in connections {
         transport.send_close(CloseCode::NORMAL, "");
     }
