@@ -24,6 +24,10 @@ pub(crate) struct Config {
     pub(crate) disconnect_on_error: bool,
     /// Open connections of the whole server, all workers together.
     pub(crate) connections_max: Option<usize>,
+    /// Open connections of one address, or of one IPv6 network of 64 bits.
+    pub(crate) connections_per_address_max: Option<usize>,
+    /// Handshakes in progress, of the whole server.
+    pub(crate) handshakes_max: Option<usize>,
     /// Whether the request is kept for [`Transport::request`](crate::Transport::request).
     pub(crate) keep_request: bool,
 }
@@ -55,6 +59,8 @@ impl Default for Config {
             queue_policy: QueuePolicy::default(),
             disconnect_on_error: true,
             connections_max: None,
+            connections_per_address_max: None,
+            handshakes_max: None,
             keep_request: true,
         }
     }

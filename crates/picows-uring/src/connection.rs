@@ -9,6 +9,7 @@ mod opening;
 use crate::client::Opening;
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::ring::Ring;
+use crate::server::Place;
 use crate::session::{Session, Shared};
 use crate::transport::{DisconnectCause, Transport};
 use picows_uring_proto::{
@@ -45,8 +46,8 @@ pub(crate) struct Connection {
     pub(crate) is_cancelled: bool,
     /// Bytes that arrived after the end.
     discarded: usize,
-    /// It counts against the limit of connections.
-    pub(crate) is_counted: bool,
+    /// Which limits it counts against.
+    pub(crate) place: Place,
 }
 
 impl Connection {
@@ -66,7 +67,7 @@ impl Connection {
             is_sending: false,
             is_cancelled: false,
             discarded: 0,
-            is_counted: false,
+            place: Place::Uncounted,
         }
     }
 

@@ -40,8 +40,15 @@ macro_rules! counters {
 counters! {
     /// Connections that were accepted.
     accepted,
-    /// Connections that were refused with 503 because there were too many.
+    /// Connections that were refused because there were too many, with 503 where it could be
+    /// said: the sum of the next three.
     refused,
+    /// Connections that were refused because the server had `max_connections`.
+    refused_by_connections,
+    /// Connections that were refused because their address had `max_per_address`.
+    refused_by_address,
+    /// Connections that were refused because `max_handshakes` were in progress.
+    refused_by_handshakes,
     /// Handshakes that were completed.
     upgraded,
     /// Connections that are open now, handshakes and those about to end included.

@@ -12,5 +12,5 @@ pub use builder::{Server, ServerBuilder};
 pub use handle::{ServerHandle, Stopper};
 pub use upgrade::{IntoUpgrade, Upgrade};
 
-pub(crate) use gauge::Gauge;
+pub(crate) use gauge::{Gauge, Place, Refusal};
 pub(crate) use upgrade::{Answer, Factory};

@@ -9,9 +9,9 @@ mod mail;
 mod slots;
 
 use crate::ring::{Completion, Received, Ring, SendBatch, Socket, Token};
-use crate::server::{Factory, Gauge};
+use crate::server::{Factory, Gauge, Place};
 use crate::session::Shared;
-use accept::Acceptor;
+use accept::{Acceptor, Refusals};
 use picows_uring_proto::{Phase, Step, Tick, Wheel};
 use slots::Slots;
 use std::io;
@@ -29,6 +29,7 @@ pub(crate) struct Worker<R: Ring> {
     slots: Slots,
     wheel: Wheel,
     acceptors: Vec<Acceptor>,
+    refusals: Refusals,
     is_stopping: bool,
     /// Ends with its last connection, without being told to.
     is_ending: bool,
@@ -78,6 +79,7 @@ impl<R: Ring> Worker<R> {
             slots: Slots::default(),
             wheel,
             acceptors: listeners.into_iter().map(Acceptor::new).collect(),
+            refusals: Refusals::default(),
             is_stopping: false,
             is_ending: false,
             is_accept_waiting: false,
@@ -249,6 +251,10 @@ impl<R: Ring> Worker<R> {
             }
         }
         let step = session.conversation.borrow().step(!connection.is_sending);
+        if connection.place == Place::Handshaking && connection.phase() != Phase::Handshake {
+            connection.place = Place::Inside;
+            self.gauge.handshake_ended();
+        }
         match step {
             Step::Continue | Step::Flush | Step::Linger => {}
             Step::ShutDown => {
@@ -282,9 +288,8 @@ impl<R: Ring> Worker<R> {
         self.ring.close(socket);
         self.shared.counters.connections.decrement();
         self.shared.counters.disconnected.increment();
-        if connection.is_counted {
-            self.gauge.release();
-        }
+        let (place, peer) = (connection.place, connection.session().peer);
+        self.left(place, peer);
         self.slots.free(token);
         self.shared.counters.slots.set(self.slots.len() as u64);
         // There is a descriptor again.

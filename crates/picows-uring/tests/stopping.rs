@@ -208,6 +208,15 @@ fn settings_that_make_no_sense_are_named() {
         (workers(0), "workers: 0 workers serve nobody: use 1 or more"),
         (workers(5000), "workers: 5000 are more than 1024"),
         (workers(1).backlog(0), "backlog: 0 lets nobody in: use 1 or more"),
+        (
+            workers(1).max_connections(0),
+            "max_connections: 0 lets nobody in: use 1 or more, or None",
+        ),
+        (
+            workers(1).max_per_address(0),
+            "max_per_address: 0 lets nobody in: use 1 or more, or None",
+        ),
+        (workers(1).max_handshakes(0), "max_handshakes: 0 lets nobody in: use 1 or more, or None"),
         (workers(1).allow_rsv(8), "allow_rsv: 0x8: only the bits 4, 2 and 1 exist"),
         (workers(1).write_watermarks(1, 2), "write_watermarks: low 2 is above high 1"),
         (

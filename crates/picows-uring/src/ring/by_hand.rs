@@ -19,6 +19,10 @@ pub(crate) struct ByHand {
     pub(crate) closed: Vec<Socket>,
     /// When the worker wants to be woken.
     pub(crate) deadline: Option<Duration>,
+    /// How often accepting was begun.
+    pub(crate) accepts: usize,
+    /// The accepts that are in flight.
+    accepting: Vec<Token>,
     arrived: VecDeque<Completion>,
     /// The receive that is in flight.
     receiving: Option<Token>,
@@ -35,6 +39,20 @@ impl ByHand {
             result: Ok(Socket(socket)),
             more: true,
         });
+    }
+
+    /// Accepting fails, on every listening socket on which it is in flight.
+    pub(crate) fn fail_accept(&mut self, errno: i32) {
+        while !self.accepting.is_empty() {
+            self.fail_accept_on(0, errno);
+        }
+    }
+
+    /// Accepting fails, where it was begun first, second and so on.
+    pub(crate) fn fail_accept_on(&mut self, index: usize, errno: i32) {
+        let token = self.accepting.remove(index);
+        let result = Err(io::Error::from_raw_os_error(errno));
+        self.arrived.push_back(Completion::Accepted { token, result, more: false });
     }
 
     /// Bytes arrive.
@@ -82,7 +100,10 @@ impl Ring for ByHand {
         self.now
     }
 
-    fn accept(&mut self, _: Socket, _: Token) {}
+    fn accept(&mut self, _: Socket, token: Token) {
+        self.accepts += 1;
+        self.accepting.push(token);
+    }
 
     fn receive(&mut self, _: Socket, token: Token) {
         self.receiving = Some(token);

@@ -252,10 +252,29 @@ impl ServerBuilder {
         self
     }
 
-    /// Open connections, of all workers together; further ones are answered with 503. Default: as
-    /// many as there are descriptors.
+    /// Open connections, of all workers together; further ones are answered with 503 and closed.
+    /// Default: as many as there are descriptors.
     pub fn max_connections(mut self, count: impl Into<Option<usize>>) -> Self {
         self.config.connections_max = count.into();
+        self
+    }
+
+    /// Open connections of one peer address, of all workers together; further ones are answered
+    /// with 503 and closed. An IPv6 address counts with its network of 64 bits, of which one
+    /// machine can have all addresses; an IPv4 address that is mapped into IPv6 counts as itself;
+    /// Unix sockets have no address and no limit. Behind a proxy, all clients have the address of
+    /// the proxy. Default: none.
+    pub fn max_per_address(mut self, count: impl Into<Option<usize>>) -> Self {
+        self.config.connections_per_address_max = count.into();
+        self
+    }
+
+    /// Handshakes in progress, of all workers together; further connections are answered with 503
+    /// and closed. One is in progress from the connection until the request is answered, at most
+    /// the [`handshake_timeout`](Self::handshake_timeout): so it also bounds how many clients that
+    /// connect and say nothing are waited for. Default: none.
+    pub fn max_handshakes(mut self, count: impl Into<Option<usize>>) -> Self {
+        self.config.handshakes_max = count.into();
         self
     }
 
@@ -331,6 +350,15 @@ impl ServerBuilder {
         };
         if self.backlog == 0 {
             return wrong("backlog", "0 lets nobody in: use 1 or more".into());
+        }
+        for (setting, limit) in [
+            ("max_connections", config.connections_max),
+            ("max_per_address", config.connections_per_address_max),
+            ("max_handshakes", config.handshakes_max),
+        ] {
+            if limit == Some(0) {
+                return wrong(setting, "0 lets nobody in: use 1 or more, or None".into());
+            }
         }
         if config.frames.rsv_allowed > 7 {
             let bits = config.frames.rsv_allowed;

@@ -1,48 +1,295 @@
-//! How many connections are open, in all workers together.
+//! How many connections there are, in all workers together: open, in their handshake, and of each
+//! address. Says whether there is room for one more.
+//!
+//! Touched when a connection comes, when its handshake is over, and when it goes.
 
+use crate::config::Config;
+use http::StatusCode;
+use picows_uring_proto::UpgradeResponse;
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A count with a limit that is never passed.
+/// Counts with limits that are never passed.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicUsize);
+pub(crate) struct Gauge {
+    connections: AtomicUsize,
+    handshakes: AtomicUsize,
+    /// By the hash of the address, so that workers seldom wait for each other. Empty unless there
+    /// is a limit.
+    origins: [Mutex<HashMap<Origin, u32>>; SHARDS],
+    hasher: RandomState,
+}
 
-impl Gauge {
-    /// Counts one more, unless that would pass `limit`.
-    pub(crate) fn acquire(&self, limit: Option<usize>) -> bool {
-        let limit = limit.unwrap_or(usize::MAX);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < limit).then_some(count + 1)
-            })
-            .is_ok()
-    }
+/// Whom a limit of connections for each address counts as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    V4(u32),
+    /// The first 64 bits: the smallest network that a customer is given (RFC 6177), in which one
+    /// machine can have any number of addresses.
+    V6(u64),
+}
 
-    /// Counts one less.
-    pub(crate) fn release(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Connections that a worker has at the most, those that are being refused included.
-    pub(crate) fn limit_with_refused(limit: Option<usize>) -> usize {
-        limit.map_or(usize::MAX, |limit| limit.saturating_add(REFUSED_MAX))
+impl Origin {
+    fn of(peer: SocketAddr) -> Self {
+        match peer.ip().to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
     }
 }
 
-/// Connections of a worker that are told at the same time that there is no room. Each is a
-/// descriptor, which a flood must not be able to use up.
-const REFUSED_MAX: usize = 256;
+/// Where a connection is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nowhere: it is ours, made as a client.
+    Uncounted,
+    /// With those that are told that there is no room.
+    Refused,
+    /// With the open ones, and with those in their handshake.
+    Handshaking,
+    /// With the open ones.
+    Inside,
+}
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Connections,
+    Address,
+    Handshakes,
+}
+
+impl Refusal {
+    /// What the client is told. Without `Retry-After`: nobody knows when there will be room, and
+    /// the same number for all would bring them back together.
+    pub(crate) fn response(self) -> UpgradeResponse {
+        let text = match self {
+            Self::Connections => "too many connections\n",
+            Self::Address => "too many connections from your address\n",
+            Self::Handshakes => "too many handshakes in progress\n",
+        };
+        UpgradeResponse::text(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+
+    /// The setting that is behind it.
+    pub(crate) fn setting(self) -> &'static str {
+        match self {
+            Self::Connections => "max_connections",
+            Self::Address => "max_per_address",
+            Self::Handshakes => "max_handshakes",
+        }
+    }
+}
+
+impl Gauge {
+    /// Counts a new connection, which begins its handshake, unless that would pass a limit. Peers
+    /// without an address, on Unix sockets, have no limit for each.
+    pub(crate) fn admit(&self, limits: &Config, peer: Option<SocketAddr>) -> Result<(), Refusal> {
+        if !acquire(&self.connections, limits.connections_max) {
+            return Err(Refusal::Connections);
+        }
+        if !acquire(&self.handshakes, limits.handshakes_max) {
+            release(&self.connections);
+            return Err(Refusal::Handshakes);
+        }
+        if let (Some(limit), Some(peer)) = (limits.connections_per_address_max, peer)
+            && !self.acquire_origin(Origin::of(peer), limit)
+        {
+            release(&self.handshakes);
+            release(&self.connections);
+            return Err(Refusal::Address);
+        }
+        Ok(())
+    }
+
+    /// A handshake is over.
+    pub(crate) fn handshake_ended(&self) {
+        release(&self.handshakes);
+    }
+
+    /// A connection that was admitted has gone.
+    pub(crate) fn leave(&self, limits: &Config, peer: Option<SocketAddr>) {
+        release(&self.connections);
+        if let (Some(_), Some(peer)) = (limits.connections_per_address_max, peer) {
+            self.release_origin(Origin::of(peer));
+        }
+    }
+
+    /// Whether nothing is counted, and nothing kept.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) == 0
+            && self.handshakes.load(Ordering::Relaxed) == 0
+            && self.origins.iter().all(|origins| lock(origins).is_empty())
+    }
+
+    fn acquire_origin(&self, origin: Origin, limit: usize) -> bool {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        match self.shard(origin).entry(origin) {
+            Entry::Occupied(mut entry) => {
+                let has_room = *entry.get() < limit;
+                *entry.get_mut() += u32::from(has_room);
+                has_room
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(1);
+                true
+            }
+        }
+    }
+
+    fn release_origin(&self, origin: Origin) {
+        let mut origins = self.shard(origin);
+        if let Entry::Occupied(mut entry) = origins.entry(origin) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+        // A crowd that has gone leaves no memory behind.
+        if origins.capacity() > ORIGINS_KEPT && origins.len() < origins.capacity() / 8 {
+            origins.shrink_to(ORIGINS_KEPT);
+        }
+    }
+
+    fn shard(&self, origin: Origin) -> MutexGuard<'_, HashMap<Origin, u32>> {
+        lock(&self.origins[self.hasher.hash_one(origin) as usize % SHARDS])
+    }
+}
+
+/// No code that can panic runs under the lock.
+fn lock(origins: &Mutex<HashMap<Origin, u32>>) -> MutexGuard<'_, HashMap<Origin, u32>> {
+    origins.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts one more, unless that would pass `limit`.
+fn acquire(count: &AtomicUsize, limit: Option<usize>) -> bool {
+    let limit = limit.unwrap_or(usize::MAX);
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < limit).then_some(count + 1)
+        })
+        .is_ok()
+}
+
+/// Counts one less.
+fn release(count: &AtomicUsize) {
+    count.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Locks, far more than there are workers that accept in the same microsecond.
+const SHARDS: usize = 16;
+/// Addresses for which a shard keeps its memory.
+const ORIGINS_KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn limits(change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::default();
+        change(&mut config);
+        config
+    }
+
+    fn peer(text: &str) -> Option<SocketAddr> {
+        Some(SocketAddr::new(text.parse().unwrap(), 1))
+    }
+
     #[test]
-    fn the_limit_is_exact() {
+    fn the_limit_of_connections_is_exact() {
         let gauge = Gauge::default();
-        assert!(gauge.acquire(Some(2)) && gauge.acquire(Some(2)));
-        assert!(!gauge.acquire(Some(2)));
-        gauge.release();
-        assert!(gauge.acquire(Some(2)) && !gauge.acquire(Some(2)));
-        assert!(gauge.acquire(None));
+        let limits = limits(|it| it.connections_max = Some(2));
+        assert_eq!([gauge.admit(&limits, None), gauge.admit(&limits, None)], [Ok(()), Ok(())]);
+        assert_eq!(gauge.admit(&limits, None), Err(Refusal::Connections));
+        gauge.leave(&limits, None);
+        assert_eq!(gauge.admit(&limits, None), Ok(()));
+        assert_eq!(gauge.admit(&limits, None), Err(Refusal::Connections));
+        assert_eq!(gauge.admit(&Config::default(), None), Ok(()));
+    }
+
+    #[test]
+    fn an_address_is_a_host_or_a_network_of_64_bits() {
+        let limits = limits(|it| it.connections_per_address_max = Some(1));
+        for (one, other, is_same) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("::1", "192.0.2.1", false),
+        ] {
+            let gauge = Gauge::default();
+            assert_eq!(gauge.admit(&limits, peer(one)), Ok(()));
+            let expected = if is_same { Err(Refusal::Address) } else { Ok(()) };
+            assert_eq!(gauge.admit(&limits, peer(other)), expected, "{one} and {other}");
+        }
+        let gauge = Gauge::default();
+        for _ in 0..100 {
+            assert_eq!(gauge.admit(&limits, None), Ok(()), "Unix sockets have no address");
+        }
+    }
+
+    #[test]
+    fn a_refusal_counts_nothing() {
+        let full = [
+            (limits(|it| it.connections_max = Some(1)), Refusal::Connections),
+            (limits(|it| it.handshakes_max = Some(1)), Refusal::Handshakes),
+            (limits(|it| it.connections_per_address_max = Some(1)), Refusal::Address),
+        ];
+        for (limits, refusal) in full {
+            let gauge = Gauge::default();
+            assert_eq!(gauge.admit(&limits, peer("192.0.2.1")), Ok(()));
+            for _ in 0..3 {
+                assert_eq!(gauge.admit(&limits, peer("192.0.2.1")), Err(refusal));
+            }
+            gauge.handshake_ended();
+            gauge.leave(&limits, peer("192.0.2.1"));
+            assert!(gauge.is_empty(), "{gauge:?}");
+        }
+    }
+
+    #[test]
+    fn a_crowd_of_addresses_leaves_nothing_behind() {
+        let gauge = Gauge::default();
+        let limits = limits(|it| it.connections_per_address_max = Some(3));
+        let crowd =
+            || (0..20_000_u32).map(|bits| Some(SocketAddr::new(bits.to_be_bytes().into(), 1)));
+        for peer in crowd().chain(crowd()) {
+            assert_eq!(gauge.admit(&limits, peer), Ok(()));
+            gauge.handshake_ended();
+        }
+        crowd().chain(crowd()).for_each(|peer| gauge.leave(&limits, peer));
+        assert!(gauge.is_empty());
+        let kept: usize = gauge.origins.iter().map(|origins| lock(origins).capacity()).sum();
+        assert!(kept <= SHARDS * 2 * ORIGINS_KEPT, "room for {kept} addresses is kept");
+    }
+
+    #[test]
+    fn limits_are_exact_between_threads() {
+        let gauge = Gauge::default();
+        let limits = limits(|it| it.connections_per_address_max = Some(5));
+        let inside = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        if gauge.admit(&limits, peer("192.0.2.1")).is_ok() {
+                            let count = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                            assert!(count <= 5, "{count} are inside");
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            gauge.handshake_ended();
+                            gauge.leave(&limits, peer("192.0.2.1"));
+                        }
+                    }
+                });
+            }
+        });
+        assert!(gauge.is_empty());
     }
 }

@@ -112,6 +112,9 @@ impl Harness {
     /// What holds after every turn.
     fn check(&mut self, turn: Turn) {
         let stats = self.stats();
+        let refused =
+            stats.refused_by_connections + stats.refused_by_address + stats.refused_by_handshakes;
+        assert_eq!(stats.refused, refused, "{stats:?}");
         assert_eq!(stats.accepted, stats.connections + stats.disconnected, "{stats:?}");
         assert_eq!(stats.connections, stats.slots, "{stats:?}");
         assert_eq!(stats.connections, self.worker.ring.streams_owned() as u64, "{stats:?}");
@@ -138,8 +141,7 @@ impl Harness {
         self.ring().assert_nothing_is_left();
         let stats = self.stats();
         assert_eq!((stats.connections, stats.slots), (0, 0), "{stats:?}");
-        assert!(self.gauge.acquire(Some(1)), "connections are still counted");
-        self.gauge.release();
+        assert!(self.gauge.is_empty(), "still counted: {:?}", self.gauge);
         journal::with(|journal| {
             assert!(journal.room.is_empty());
             for (id, record) in &journal.records {

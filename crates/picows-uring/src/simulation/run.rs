@@ -30,7 +30,9 @@ impl Run {
         let mut random = Random::new(seed);
         let faults = Faults::draw(&mut random);
         let config = draw_config(&mut random);
-        let has_limit = config.connections_max.is_some();
+        let limits =
+            [config.connections_max, config.connections_per_address_max, config.handshakes_max];
+        let has_limit = limits.iter().any(Option::is_some);
         let span = Duration::from_millis(random.pick(&[0, 5, 100, 3000]));
         let count = random.between(2, 16);
         let clients = (0..count as u32)
@@ -163,6 +165,12 @@ fn draw_config(random: &mut Random) -> Config {
     }
     if random.chance(100) {
         config.connections_max = Some(random.between(1, 5));
+    }
+    if random.chance(100) {
+        config.connections_per_address_max = Some(random.between(1, 5));
+    }
+    if random.chance(100) {
+        config.handshakes_max = Some(random.between(1, 5));
     }
     config.frames.payload_bytes_max = 1024 * 1024;
     config.frames.validate_text = true;

@@ -257,6 +257,39 @@ fn the_limit_of_connections_is_told_with_503() {
 }
 
 #[test]
+fn the_limit_of_an_address_and_that_of_handshakes_are_told_with_503() {
+    let config = Config { connections_per_address_max: Some(2), ..Config::default() };
+    let mut scene = Scene::new(Faults::none(), config);
+    let (first, second) = (scene.call("/echo"), scene.call("/echo"));
+    let third = scene.call("/echo");
+    let heard = scene.hear(third);
+    assert!(heard.answer.starts_with("HTTP/1.1 503 "), "{heard:?}");
+    scene.assert_served(first);
+    scene.harness.ring().peer(second).close();
+    scene.run(MILLI * 5);
+    let fourth = scene.call("/echo");
+    scene.assert_served(fourth);
+    assert_eq!(scene.harness.stats().refused_by_address, 1);
+    scene.end();
+
+    let config = Config { handshakes_max: Some(1), ..Config::default() };
+    let mut scene = Scene::new(Faults::none(), config);
+    let first = scene.call("/echo");
+    let begun = scene.connect(1000);
+    scene.run(MILLI);
+    let second = scene.call("/echo");
+    let heard = scene.hear(second);
+    assert!(heard.answer.starts_with("HTTP/1.1 503 "), "{heard:?}");
+    scene.assert_served(first);
+    scene.harness.ring().peer(begun).close();
+    scene.run(MILLI);
+    let third = scene.call("/echo");
+    scene.assert_served(third);
+    assert_eq!(scene.harness.stats().refused_by_handshakes, 1);
+    scene.end();
+}
+
+#[test]
 fn stopping_says_goodbye_to_everybody_and_waits_no_longer_than_it_was_told() {
     let mut scene = Scene::quiet();
     let (polite, rude) = (scene.call("/echo"), scene.call("/mute"));

@@ -5,10 +5,9 @@ use crate::client::{ConnectFault, Recruit};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::ring::{Ring, Socket, Token};
-use crate::server::Gauge;
+use crate::server::{Place, Refusal};
 use crate::session::Session;
-use http::StatusCode;
-use picows_uring_proto::{Role, UpgradeResponse};
+use picows_uring_proto::{Role, Tick};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
@@ -40,6 +39,15 @@ impl Acceptor {
     pub(super) fn is_closed(&self) -> bool {
         self.state == AcceptState::Closed
     }
+}
+
+/// Connections for which there was no room.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// Those that are being told so.
+    open: usize,
+    /// When the log may be told again.
+    warn_at: Tick,
 }
 
 impl<R: Ring> Worker<R> {
@@ -78,27 +86,57 @@ impl<R: Ring> Worker<R> {
     }
 
     fn connected(&mut self, socket: Socket) {
-        let shared = &self.shared;
-        let is_admitted = self.gauge.acquire(shared.config.connections_max);
-        if !is_admitted {
-            shared.counters.refused.increment();
-            if self.slots.len() >= Gauge::limit_with_refused(shared.config.connections_max) {
+        let config = Arc::clone(&self.shared.config);
+        let peer = self.ring.peer_addr(socket);
+        let refusal = self.gauge.admit(&config, peer).err();
+        if let Some(refusal) = refusal {
+            self.refused(refusal, peer);
+            if self.refusals.open >= REFUSED_MAX {
                 // So many are being told that there is no room that not even that can be said.
                 return self.ring.close(socket);
             }
+            self.refusals.open += 1;
         }
-        shared.counters.accepted.increment();
-        let peer = self.ring.peer_addr(socket);
-        let config = Arc::clone(&shared.config);
+        self.shared.counters.accepted.increment();
         let token = self.take_in(&config, Role::Server, socket, peer);
         let Some(connection) = self.slots.get_mut(token) else { return };
-        connection.is_counted = is_admitted;
-        if !is_admitted {
-            tracing::warn!(?peer, "too many connections: refusing one");
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            connection.respond(&UpgradeResponse::text(status, "too many connections\n"));
+        connection.place = Place::Handshaking;
+        if let Some(refusal) = refusal {
+            connection.place = Place::Refused;
+            connection.respond(&refusal.response());
         }
         connection.session().touch();
+    }
+
+    /// There is no room for a connection.
+    fn refused(&mut self, refusal: Refusal, peer: Option<SocketAddr>) {
+        let counters = &self.shared.counters;
+        counters.refused.increment();
+        match refusal {
+            Refusal::Connections => counters.refused_by_connections.increment(),
+            Refusal::Address => counters.refused_by_address.increment(),
+            Refusal::Handshakes => counters.refused_by_handshakes.increment(),
+        }
+        let limit = refusal.setting();
+        tracing::debug!(?peer, limit, "refusing a connection");
+        let now = self.shared.now.get();
+        if self.refusals.warn_at <= now {
+            // A flood of connections shall not be one of lines.
+            self.refusals.warn_at = now + REFUSALS_PER_WARNING;
+            let refused = counters.refused.get();
+            tracing::warn!(?peer, limit, refused, "too many connections: refusing some");
+        }
+    }
+
+    /// A connection has gone: there is room for another.
+    pub(super) fn left(&mut self, place: Place, peer: Option<SocketAddr>) {
+        match place {
+            Place::Uncounted => return,
+            Place::Refused => return self.refusals.open -= 1,
+            Place::Handshaking => self.gauge.handshake_ended(),
+            Place::Inside => {}
+        }
+        self.gauge.leave(&self.shared.config, peer);
     }
 
     /// Takes in the connections that tasks of this thread have made.
@@ -144,11 +182,27 @@ impl<R: Ring> Worker<R> {
     /// Accepting failed: waits a moment if that may help.
     fn accept_failed(&mut self, error: &io::Error) {
         let wait = match error.raw_os_error() {
-            // The peer has gone before it was accepted, or a signal came.
-            Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN) => return,
+            // A signal came, or something happened to a connection that was not accepted yet: it
+            // is off the queue (accept(2), "Error handling").
+            Some(
+                libc::EINTR
+                | libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP,
+            ) => return,
             // It helps when a connection ends, which resumes at once, or another process gives up
-            // something, which nobody tells us.
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => ACCEPT_PAUSE,
+            // something, which nobody tells us. EAGAIN: whoever shares the socket has marked it
+            // not to wait, and so it is asked now and then.
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN) => {
+                ACCEPT_PAUSE
+            }
             _ => ACCEPT_PAUSE_UNKNOWN,
         };
         if !self.is_accept_waiting {
@@ -160,6 +214,11 @@ impl<R: Ring> Worker<R> {
     }
 }
 
+/// Connections of a worker that are told at the same time that there is no room. Each is a
+/// descriptor, which a flood must not be able to use up.
+const REFUSED_MAX: usize = 256;
+/// Between two lines of the log about them.
+const REFUSALS_PER_WARNING: Duration = Duration::from_secs(1);
 /// How long accepting pauses for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long it pauses after an error whose cause is not known.

@@ -1,9 +1,11 @@
 //! A worker with one connection, a kernel played by hand and a clock moved by hand: what the rules
 //! of the protocol crate lead to.
 
+mod accepting;
+
 use super::*;
 use crate::config::{Config, QueuePolicy};
-use crate::counters::Counters;
+use crate::counters::{Counters, Stats};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
 use crate::ring::Outbox;
@@ -112,13 +114,18 @@ impl Stage {
     }
 
     fn listening(manner: Manner, config: Config) -> Self {
+        Self::listening_on(manner, config, &[3])
+    }
+
+    fn listening_on(manner: Manner, config: Config, listeners: &[i32]) -> Self {
         seen();
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
         let shared = Shared::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
         let factory: Arc<Factory> = Arc::new(move |_: &_| Ok(Upgrade::accept(Actor(manner))));
         let gauge = Arc::<Gauge>::default();
-        let worker = Worker::new(ByHand::default(), shared, factory, gauge, vec![Socket(3)]);
+        let listeners = listeners.iter().copied().map(Socket).collect();
+        let worker = Worker::new(ByHand::default(), shared, factory, gauge, listeners);
         Self { worker }
     }
 
@@ -170,6 +177,10 @@ impl Stage {
         let heard = self.heard();
         let [(PING, nonce)] = &heard[..] else { panic!("{heard:?}") };
         nonce.clone()
+    }
+
+    fn stats(&self) -> Stats {
+        self.worker.shared.counters.read()
     }
 
     fn is_gone(&self) -> bool {

@@ -158,7 +158,7 @@ impl Client {
         Self::over(TcpStream::from(OwnedFd::from(stream)))
     }
 
-    fn over(stream: TcpStream) -> Self {
+    pub(crate) fn over(stream: TcpStream) -> Self {
         // Fails on a Unix socket, which has no delay anyway.
         let _ = stream.set_nodelay(true);
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
