@@ -3,6 +3,7 @@
 //! Filled by the builders, shared by all workers, read on the data path.
 
 use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules};
+use std::time::Duration;
 
 /// Settings of every connection of a server.
 #[derive(Clone, Debug)]
@@ -28,6 +29,9 @@ pub(crate) struct Config {
     pub(crate) connections_per_address_max: Option<usize>,
     /// Handshakes in progress, of the whole server.
     pub(crate) handshakes_max: Option<usize>,
+    /// Over which time the connections of a worker that stops are told so; `None`: as long as their
+    /// number takes at a fixed pace.
+    pub(crate) drain_spread: Option<Duration>,
     /// Whether the request is kept for [`Transport::request`](crate::Transport::request).
     pub(crate) keep_request: bool,
 }
@@ -61,6 +65,7 @@ impl Default for Config {
             connections_max: None,
             connections_per_address_max: None,
             handshakes_max: None,
+            drain_spread: Some(Duration::ZERO),
             keep_request: true,
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// What a worker can be told.
 #[derive(Debug)]
 pub(crate) enum Letter {
-    /// End every connection with CLOSE 1001, and after `drain` without it.
+    /// End every connection with CLOSE 1001, one after the other, and after `drain` without it.
     Stop { drain: Duration },
     /// Do something with a connection.
     Remote(Token, RemoteAction),

@@ -5,6 +5,7 @@
 //! middle of something else. How the thread waits between turns is not known here.
 
 mod accept;
+mod farewells;
 mod mail;
 mod slots;
 
@@ -12,6 +13,7 @@ use crate::ring::{Completion, Received, Ring, SendBatch, Socket, Token};
 use crate::server::{Factory, Gauge, Place};
 use crate::session::Shared;
 use accept::{Acceptor, Refusals};
+use farewells::Farewells;
 use picows_uring_proto::{Phase, Step, Tick, Wheel};
 use slots::Slots;
 use std::io;
@@ -33,6 +35,7 @@ pub(crate) struct Worker<R: Ring> {
     is_stopping: bool,
     /// Ends with its last connection, without being told to.
     is_ending: bool,
+    farewells: Farewells,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
     /// The last poll brought as much as it may: there may be more.
@@ -58,6 +61,7 @@ pub(crate) enum Turn {
 enum Alarm {
     Connection(Token),
     ResumeAccept,
+    Farewell,
     Drain,
 }
 
@@ -82,6 +86,7 @@ impl<R: Ring> Worker<R> {
             refusals: Refusals::default(),
             is_stopping: false,
             is_ending: false,
+            farewells: Farewells::default(),
             is_accept_waiting: false,
             has_backlog: false,
             completions: Vec::new(),
@@ -334,6 +339,7 @@ impl<R: Ring> Worker<R> {
                     self.is_accept_waiting = false;
                     self.resume_accept();
                 }
+                Alarm::Farewell => self.say_farewells(),
                 Alarm::Drain => self.drained(),
             }
         }
@@ -362,6 +368,7 @@ impl Alarm {
             Self::Connection(token) => token.pack(),
             Self::ResumeAccept => 1 << ALARM_SHIFT,
             Self::Drain => 2 << ALARM_SHIFT,
+            Self::Farewell => 3 << ALARM_SHIFT,
         }
     }
 
@@ -369,6 +376,7 @@ impl Alarm {
         match bits >> ALARM_SHIFT {
             1 => Self::ResumeAccept,
             2 => Self::Drain,
+            3 => Self::Farewell,
             _ => Self::Connection(Token::unpack(bits)),
         }
     }

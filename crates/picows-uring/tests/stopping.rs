@@ -44,6 +44,30 @@ fn stop_closes_every_connection_with_1001() {
 }
 
 #[test]
+fn goodbyes_are_spread_over_a_while() {
+    const CLIENTS: usize = 20;
+    let builder = workers(2).drain_timeout(PATIENCE).drain_spread(Duration::from_millis(400));
+    let server = echo(builder);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::upgrade(address(&server))).collect();
+    let stopping = thread::spawn(move || server.stop());
+    let start = Instant::now();
+    let mut waits: Vec<_> = thread::scope(|scope| {
+        let wait = |client: &mut Client| {
+            client.expect_close(CloseCode::GOING_AWAY, REASON);
+            start.elapsed()
+        };
+        let waiting: Vec<_> =
+            clients.iter_mut().map(|client| scope.spawn(move || wait(client))).collect();
+        waiting.into_iter().map(|it| it.join().unwrap()).collect()
+    });
+    waits.sort();
+    // However busy the machine is, nobody is told too early.
+    assert!(waits[CLIENTS - 1] >= Duration::from_millis(300), "{waits:?}");
+    drop(clients);
+    stopping.join().unwrap().unwrap();
+}
+
+#[test]
 fn stop_sends_what_was_queued_first() {
     let server = echo(workers(1).drain_timeout(PATIENCE));
     let mut client = Client::upgrade(address(&server));
@@ -217,6 +241,11 @@ fn settings_that_make_no_sense_are_named() {
             "max_per_address: 0 lets nobody in: use 1 or more, or None",
         ),
         (workers(1).max_handshakes(0), "max_handshakes: 0 lets nobody in: use 1 or more, or None"),
+        (
+            workers(1).drain_spread(Duration::from_secs(3)),
+            "drain_spread: 3s is more than half of the drain timeout of 5s: the last would have no \
+             time to answer",
+        ),
         (workers(1).allow_rsv(8), "allow_rsv: 0x8: only the bits 4, 2 and 1 exist"),
         (workers(1).write_watermarks(1, 2), "write_watermarks: low 2 is above high 1"),
         (

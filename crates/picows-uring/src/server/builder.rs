@@ -63,7 +63,7 @@ impl Default for ServerBuilder {
             backlog: BACKLOG,
             share_port: false,
             drain_timeout: DRAIN_TIMEOUT,
-            config: Config::default(),
+            config: Config { drain_spread: None, ..Config::default() },
         }
     }
 }
@@ -177,10 +177,20 @@ impl ServerBuilder {
         self
     }
 
-    /// How long [`ServerHandle::stop`] waits for the close handshakes of all connections before it
-    /// drops them. Default: 5 s.
+    /// How long [`ServerHandle::stop`] may take from its beginning until it drops the connections
+    /// whose close handshakes are not done. Default: 5 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
+        self
+    }
+
+    /// Over which part of the drain timeout [`ServerHandle::stop`] spreads its CLOSE 1001, so that
+    /// clients do not all reconnect at once; until it is told, a connection is served as before.
+    /// At most half of the drain timeout; zero tells all at once. Default (`None`): as long as it
+    /// takes at 10,000 connections a second for each worker, so that few are told at once, and at
+    /// most half of the drain timeout.
+    pub fn drain_spread(mut self, spread: impl Into<Option<Duration>>) -> Self {
+        self.config.drain_spread = spread.into();
         self
     }
 
@@ -359,6 +369,14 @@ impl ServerBuilder {
             if limit == Some(0) {
                 return wrong(setting, "0 lets nobody in: use 1 or more, or None".into());
             }
+        }
+        let (spread, drain) = (config.drain_spread.unwrap_or_default(), self.drain_timeout);
+        if spread > drain / 2 {
+            let fault = format!(
+                "{spread:?} is more than half of the drain timeout of {drain:?}: the last would \
+                 have no time to answer"
+            );
+            return wrong("drain_spread", fault);
         }
         if config.frames.rsv_allowed > 7 {
             let bits = config.frames.rsv_allowed;

@@ -56,13 +56,15 @@ impl Stopper {
         Self { mailboxes, drain_timeout }
     }
 
-    /// Ends every connection with CLOSE 1001 and accepts no more; whoever has not answered when
-    /// the drain timeout is over is dropped. Returns at once.
+    /// Accepts no more and ends every connection with CLOSE 1001, not all of them at once
+    /// ([`drain_spread`](crate::ServerBuilder::drain_spread)); whoever is left when the drain timeout
+    /// is over is dropped. Returns at once.
     pub fn stop(&self) {
         self.stop_within(self.drain_timeout);
     }
 
-    /// [`stop`](Self::stop), with another drain timeout. A shorter one may follow a longer one.
+    /// [`stop`](Self::stop), with another drain timeout. A shorter one may follow a longer one;
+    /// zero drops everybody at once.
     pub fn stop_within(&self, drain: Duration) {
         for mailbox in &self.mailboxes {
             mailbox.post(Letter::Stop { drain });

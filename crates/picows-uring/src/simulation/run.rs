@@ -172,6 +172,7 @@ fn draw_config(random: &mut Random) -> Config {
     if random.chance(100) {
         config.handshakes_max = Some(random.between(1, 5));
     }
+    config.drain_spread = random.pick(&[None, Some(Duration::from_secs(1))]);
     config.frames.payload_bytes_max = 1024 * 1024;
     config.frames.validate_text = true;
     config.keep_request = random.chance(500);

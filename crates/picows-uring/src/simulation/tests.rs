@@ -319,6 +319,55 @@ fn stopping_says_goodbye_to_everybody_and_waits_no_longer_than_it_was_told() {
 }
 
 #[test]
+fn goodbyes_are_spread_and_whoever_waits_for_one_is_served() {
+    const PEERS: usize = 10;
+    let config = Config { drain_spread: Some(MILLI * 1000), ..Config::default() };
+    let mut scene = Scene::new(Faults::none(), config);
+    let peers: Vec<_> = (0..PEERS).map(|_| scene.call("/echo")).collect();
+    peers.iter().for_each(|peer| drop(scene.hear(*peer)));
+    scene.say(peers[8], MsgType::Text, b"still there?");
+    scene.harness.stop(MILLI * 4000);
+    let (begun, before) = (scene.harness.ring().now(), scene.harness.stats().frames_sent);
+    // One that leaves by itself does not hold the others up.
+    scene.harness.ring().peer(peers[PEERS - 1]).close();
+    for _ in 0..8 {
+        scene.run(MILLI * 100);
+        let passed = scene.harness.ring().now() - begun;
+        // One frame is the echo.
+        let told = scene.harness.stats().frames_sent - before - 1;
+        // The first at once, and then one every 100 ms, as exactly as timers are.
+        let due = |at: Duration| (at.as_millis() as u64 / 100 + 1).min(9);
+        assert!((due(passed - MILLI * 10)..=due(passed)).contains(&told), "{told} by {passed:?}");
+    }
+    let goodbye = close_frame(CloseCode::GOING_AWAY, "server is shutting down");
+    assert_eq!(scene.hear(peers[8]).frames, [(0x81, b"still there?".to_vec()), goodbye]);
+    for peer in &peers[..9] {
+        scene.write(*peer, b"\x88\x82\0\0\0\0\x03\xE9");
+        scene.run(MILLI);
+        scene.harness.ring().peer(*peer).close();
+    }
+    scene.run(MILLI * 100);
+    assert!(scene.harness.is_done(), "nobody is left, so nobody is waited for");
+}
+
+#[test]
+fn a_stop_that_is_in_a_hurry_overtakes_one_that_is_not() {
+    let config = Config { drain_spread: Some(MILLI * 10_000), ..Config::default() };
+    let mut scene = Scene::new(Faults::none(), config);
+    let peers: Vec<_> = (0..10).map(|_| scene.call("/echo")).collect();
+    scene.harness.stop(MILLI * 60_000);
+    scene.run(MILLI * 100);
+    scene.harness.stop(MILLI * 1000);
+    scene.run(MILLI * 500);
+    for peer in &peers {
+        assert_eq!(scene.hear(*peer).frames.len(), 1);
+    }
+    scene.harness.stop(Duration::ZERO);
+    scene.run(MILLI * 10);
+    assert!(scene.harness.is_done());
+}
+
+#[test]
 fn a_panic_in_any_callback_ends_one_connection_only() {
     for place in PLACES {
         let config = Config { high_watermark: 1000, low_watermark: 100, ..Config::default() };

@@ -2,7 +2,7 @@
 //! them, but not for ever.
 
 use super::accept::AcceptState;
-use super::{Alarm, Worker};
+use super::{Alarm, Farewells, Worker};
 use crate::mailbox::Letter;
 use crate::remote::RemoteAction;
 use crate::ring::{Ring, Token};
@@ -42,11 +42,14 @@ impl<R: Ring> Worker<R> {
         self.is_ending = true;
     }
 
-    /// Accepts no more, ends every connection with CLOSE 1001, and without it after `drain`.
+    /// Accepts no more, ends every connection with CLOSE 1001, one after the other, and without it
+    /// after `drain`.
     pub(crate) fn stop(&mut self, drain: Duration) {
-        self.wheel.insert(self.shared.now.get() + drain, Alarm::Drain.pack());
+        let now = self.shared.now.get();
+        self.wheel.insert(now + drain, Alarm::Drain.pack());
         if self.is_stopping {
-            return;
+            self.farewells.hurry(now, self.shared.config.drain_spread, drain);
+            return self.say_farewells();
         }
         self.is_stopping = true;
         for acceptor in &mut self.acceptors {
@@ -59,26 +62,51 @@ impl<R: Ring> Worker<R> {
                 AcceptState::Closed => {}
             }
         }
+        let mut open = Vec::new();
         for connection in self.slots.iter_mut() {
             let session = connection.session();
-            session.set_cause(DisconnectCause::Stopped);
             match connection.phase() {
-                Phase::Handshake => session.conversation.borrow_mut().end(),
-                Phase::Open => {
-                    let reason = "server is shutting down";
-                    connection.transport.send_close(CloseCode::GOING_AWAY, reason);
+                Phase::Handshake => {
+                    session.set_cause(DisconnectCause::Stopped);
+                    session.conversation.borrow_mut().end();
                 }
+                Phase::Open => open.push(session.token),
                 Phase::Finishing | Phase::Lingering | Phase::Ended => {}
             }
             connection.session().touch();
+        }
+        self.farewells = Farewells::new(open, now, self.shared.config.drain_spread, drain);
+        self.say_farewells();
+    }
+
+    /// Tells those whose turn it is that the server stops.
+    pub(super) fn say_farewells(&mut self) {
+        let now = self.shared.now.get();
+        while let Some(token) = self.farewells.next(now) {
+            // It may have ended meanwhile.
+            let Some(connection) = self.slots.get_mut(token) else { continue };
+            if connection.phase() == Phase::Open {
+                connection.session().set_cause(DisconnectCause::Stopped);
+                let reason = "server is shutting down";
+                connection.transport.send_close(CloseCode::GOING_AWAY, reason);
+                connection.session().touch();
+            }
+        }
+        if let Some(timer) = self.farewells.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if let Some(next) = self.farewells.next_at() {
+            self.farewells.timer = Some(self.wheel.insert(next, Alarm::Farewell.pack()));
         }
     }
 
     /// Whoever is still there has had its time.
     pub(super) fn drained(&mut self) {
         for connection in self.slots.iter_mut() {
-            connection.session().conversation.borrow_mut().end();
-            connection.session().touch();
+            let session = connection.session();
+            session.set_cause(DisconnectCause::Stopped);
+            session.conversation.borrow_mut().end();
+            session.touch();
         }
     }
 }

@@ -1,0 +1,120 @@
+//! When each connection of a worker that stops is told so: one after the other, over a while.
+//!
+//! Tells nobody itself; it only says whose turn it is.
+
+use crate::ring::Token;
+use picows_uring_proto::{Tick, TimerId};
+use std::time::Duration;
+
+/// Connections that are still to be told.
+#[derive(Debug, Default)]
+pub(super) struct Farewells {
+    waiting: std::vec::IntoIter<Token>,
+    begun: Tick,
+    /// How many are told in `spread`, counted from `begun`.
+    count: usize,
+    spread: Duration,
+    /// Fires when the next is to be told.
+    pub(super) timer: Option<TimerId>,
+}
+
+impl Farewells {
+    /// Tells `connections` over the time `spread`, or at a fixed pace; at most half of `drain`, so
+    /// that the last have time to answer.
+    pub(super) fn new(
+        connections: Vec<Token>,
+        now: Tick,
+        spread: Option<Duration>,
+        drain: Duration,
+    ) -> Self {
+        let count = connections.len();
+        let waiting = connections.into_iter();
+        let spread = spread_of(spread, count, drain);
+        Self { waiting, begun: now, count, spread, timer: None }
+    }
+
+    /// Tells those who are left sooner, if a new `drain` leaves less time.
+    pub(super) fn hurry(&mut self, now: Tick, spread: Option<Duration>, drain: Duration) {
+        let count = self.waiting.len();
+        let spread = spread_of(spread, count, drain);
+        if now + spread < self.begun + self.spread {
+            (self.begun, self.count, self.spread) = (now, count, spread);
+        }
+    }
+
+    /// The next one whose turn it is at `now`.
+    pub(super) fn next(&mut self, now: Tick) -> Option<Token> {
+        if self.next_at()? <= now { self.waiting.next() } else { None }
+    }
+
+    /// When the next one is to be told.
+    pub(super) fn next_at(&self) -> Option<Tick> {
+        let told = self.count.saturating_sub(self.waiting.len());
+        let part = told as f64 / self.count as f64;
+        (self.waiting.len() > 0).then(|| self.begun + self.spread.mul_f64(part))
+    }
+}
+
+fn spread_of(spread: Option<Duration>, count: usize, drain: Duration) -> Duration {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    spread.unwrap_or_else(|| PACE.saturating_mul(count)).min(drain / 2)
+}
+
+/// Between two connections of a worker: 10,000 a second, about as many as a server can take in
+/// again.
+const PACE: Duration = Duration::from_micros(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn farewells(count: u32, spread: Option<Duration>, drain: Duration) -> Farewells {
+        let tokens = (0..count).map(|slot| Token { slot, generation: 0 }).collect();
+        Farewells::new(tokens, Tick::ZERO, spread, drain)
+    }
+
+    /// How many are told by then.
+    fn told_by(farewells: &mut Farewells, at: Duration) -> usize {
+        std::iter::from_fn(|| farewells.next(Tick::ZERO + at)).count()
+    }
+
+    #[test]
+    fn they_are_spread_evenly() {
+        let mut farewells = farewells(100, Some(10 * SECOND), 60 * SECOND);
+        assert_eq!(told_by(&mut farewells, Duration::ZERO), 1);
+        assert_eq!(farewells.next_at(), Some(Tick::ZERO + SECOND / 10));
+        assert_eq!(told_by(&mut farewells, 5 * SECOND), 50);
+        assert_eq!(told_by(&mut farewells, 5 * SECOND), 0);
+        assert_eq!(told_by(&mut farewells, 10 * SECOND), 49);
+        assert_eq!(farewells.next_at(), None);
+    }
+
+    #[test]
+    fn by_itself_it_takes_as_long_as_there_are_many() {
+        for (count, drain, spread) in [
+            (1, 5 * SECOND, Duration::from_micros(100)),
+            (10_000, 5 * SECOND, SECOND),
+            (1_000_000, 5 * SECOND, 5 * SECOND / 2),
+            (1_000_000, Duration::ZERO, Duration::ZERO),
+        ] {
+            assert_eq!(farewells(count, None, drain).spread, spread, "{count}");
+        }
+    }
+
+    #[test]
+    fn whoever_loses_patience_tells_the_rest_sooner() {
+        let mut farewells = farewells(100, Some(10 * SECOND), 60 * SECOND);
+        assert_eq!(told_by(&mut farewells, 5 * SECOND), 51);
+        farewells.hurry(Tick::ZERO + 5 * SECOND, Some(10 * SECOND), 2 * SECOND);
+        assert_eq!(told_by(&mut farewells, 5 * SECOND + SECOND / 2), 25);
+        assert_eq!(told_by(&mut farewells, 6 * SECOND), 24);
+        // More patience changes nothing.
+        let mut farewells = self::farewells(100, Some(SECOND), 60 * SECOND);
+        farewells.hurry(Tick::ZERO, Some(SECOND), 60 * SECOND);
+        assert_eq!(told_by(&mut farewells, SECOND), 100);
+        let mut nobody = self::farewells(0, None, SECOND);
+        assert_eq!((nobody.next(Tick::ZERO), nobody.next_at()), (None, None));
+    }
+}
