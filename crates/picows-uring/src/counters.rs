@@ -2,6 +2,7 @@
 //!
 //! Each counter is written by one thread, so it costs a load and a store.
 
+use crate::pulse::Pulse;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
@@ -11,6 +12,7 @@ macro_rules! counters {
         #[repr(align(128))] // Two cache lines: the neighbour's writes do not slow ours.
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)+
+            pub(crate) pulse: Pulse,
         }
 
         /// What a worker, or a whole server, has done so far.

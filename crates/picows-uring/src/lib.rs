@@ -37,6 +37,7 @@ mod listener;
 mod mailbox;
 mod messages;
 mod pool;
+mod pulse;
 mod reconnect;
 mod remote;
 mod ring;
@@ -61,7 +62,10 @@ pub use reconnect::{Backoff, Reconnect};
 pub use remote::{RemoteError, RemoteTransport};
 pub use roundtrip::RoundtripError;
 pub use runtime::{Runtime, RuntimeBuilder, SpawnError, Task, TaskFailed, run, spawn};
-pub use server::{IntoUpgrade, Server, ServerBuilder, ServerHandle, Stopper, Upgrade};
+pub use server::{
+    IntoUpgrade, Monitor, Server, ServerBuilder, ServerHandle, Stopper, Upgrade, WorkerState,
+    WorkerStatus,
+};
 pub use socket::ListenAddress;
 pub use stream::{OwnedMessage, SendError, StreamOptions, WhenFull, WsStream};
 pub use transport::{DisconnectCause, SendStatus, Transport};

@@ -55,8 +55,7 @@ pub(crate) trait Ring {
     /// Closes a socket on which nothing is in flight.
     fn close(&mut self, socket: Socket);
 
-    /// Closes a socket whatever is in flight on it: the worker goes before its time, and the ring
-    /// with it.
+    /// Closes a socket whatever is in flight on it, with the ring: the worker goes before its time.
     fn abandon(&mut self, socket: Socket);
 
     /// Whether bytes of the peer wait in `socket` that no completion has brought.

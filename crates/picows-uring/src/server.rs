@@ -5,12 +5,17 @@
 mod builder;
 mod gauge;
 mod handle;
+mod monitor;
 mod threads;
 mod upgrade;
 
 pub use builder::{Server, ServerBuilder};
 pub use handle::{ServerHandle, Stopper};
+pub use monitor::{Monitor, WorkerState, WorkerStatus};
 pub use upgrade::{IntoUpgrade, Upgrade};
 
 pub(crate) use gauge::{Gauge, Place, Refusal};
 pub(crate) use upgrade::{Answer, Factory};
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,9 @@ pub enum DisconnectCause {
     /// The server, or the loop, was stopped.
     #[error("the loop was stopped")]
     Stopped,
+    /// The worker of the connection could not go on, or its loop was dropped.
+    #[error("the worker of the connection ended before its time")]
+    WorkerFailed,
 }
 
 impl Transport {

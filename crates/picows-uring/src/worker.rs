@@ -9,9 +9,11 @@ mod farewells;
 mod mail;
 mod slots;
 
+use crate::client::ConnectFault;
 use crate::ring::{Completion, Received, Ring, SendBatch, Socket, Token};
 use crate::server::{Factory, Gauge, Place};
 use crate::session::Shared;
+use crate::transport::DisconnectCause;
 use accept::{Acceptor, Refusals};
 use farewells::Farewells;
 use picows_uring_proto::{Phase, Step, Tick, Wheel};
@@ -75,6 +77,7 @@ impl<R: Ring> Worker<R> {
         listeners: Vec<Socket>,
     ) -> Self {
         let wheel = Wheel::new(tick(ring.now()));
+        shared.counters.pulse.set_clock(ring.now());
         let mut worker = Self {
             ring,
             shared,
@@ -104,7 +107,9 @@ impl<R: Ring> Worker<R> {
     pub(crate) fn turn(&mut self) -> io::Result<Turn> {
         self.shared.counters.turns.increment();
         self.ring.poll(COMPLETIONS_PER_TURN, &mut self.completions)?;
-        self.shared.now.set(tick(self.ring.now()));
+        let now = self.ring.now();
+        self.shared.counters.pulse.turn_begins(now);
+        self.shared.now.set(tick(now));
         self.shared.idle_since.set(None);
         // Behind the clock: what they set in motion has deadlines, and the turn before may be long
         // ago.
@@ -121,6 +126,7 @@ impl<R: Ring> Worker<R> {
         if let Some(deadline) = self.wheel.next_deadline() {
             self.ring.set_deadline(deadline.duration_since(Tick::ZERO));
         }
+        self.shared.counters.pulse.turn_ends();
         if (self.is_stopping || self.is_ending) && self.is_empty() {
             Ok(Turn::Done)
         } else if self.has_work() {
@@ -397,18 +403,32 @@ const COMPLETIONS_PER_TURN: usize = 512;
 const FLUSH_ROUNDS_MAX: usize = 4;
 
 impl<R: Ring> Drop for Worker<R> {
-    /// If the worker ends before its time: tells the listeners, and closes the sockets, so that
-    /// nobody connects to a server that does not answer.
+    /// If the worker ends before its time: tells the listeners and whoever waits, and closes the
+    /// sockets, so that nobody connects to a server that does not answer.
     fn drop(&mut self) {
+        self.shared.counters.pulse.turn_ends();
+        let mut places = Vec::new();
         for connection in self.slots.iter_mut() {
-            connection.session().conversation.borrow_mut().end();
+            let session = Rc::clone(connection.session());
+            session.set_cause(DisconnectCause::WorkerFailed);
+            session.conversation.borrow_mut().end();
             connection.disconnected();
-            if let Some(socket) = connection.session().socket.take() {
+            if let Some(socket) = session.socket.take() {
                 self.ring.abandon(socket);
+                places.push((connection.place, session.peer));
             }
         }
+        for (place, peer) in places {
+            self.left(place, peer);
+            self.shared.counters.connections.decrement();
+            self.shared.counters.disconnected.increment();
+        }
+        self.shared.counters.slots.set(0);
         for acceptor in self.acceptors.drain(..).filter(|acceptor| !acceptor.is_closed()) {
             self.ring.abandon(acceptor.socket);
+        }
+        for recruit in self.shared.recruits.take() {
+            recruit.opening.outcome.set(Err(ConnectFault::Disconnected(None)));
         }
     }
 }

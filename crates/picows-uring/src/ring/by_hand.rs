@@ -1,9 +1,11 @@
 //! A kernel that a test plays by hand, clock included: what arrives, what leaves, and when.
 
 use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// See the module. Sends complete at once, unless `is_stuck`.
@@ -17,8 +19,12 @@ pub(crate) struct ByHand {
     /// What has left, of all sockets.
     pub(crate) sent: Vec<u8>,
     pub(crate) closed: Vec<Socket>,
+    /// Sockets of a worker that has gone before its time; outlives both.
+    pub(crate) abandoned: Rc<RefCell<Vec<Socket>>>,
     /// When the worker wants to be woken.
     pub(crate) deadline: Option<Duration>,
+    /// The ring is lost: every poll fails.
+    pub(crate) is_lost: bool,
     /// How often accepting was begun.
     pub(crate) accepts: usize,
     /// The accepts that are in flight.
@@ -152,7 +158,7 @@ impl Ring for ByHand {
     }
 
     fn abandon(&mut self, socket: Socket) {
-        self.closed.push(socket);
+        self.abandoned.borrow_mut().push(socket);
     }
 
     fn peer_addr(&self, _: Socket) -> Option<SocketAddr> {
@@ -164,6 +170,9 @@ impl Ring for ByHand {
     }
 
     fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
+        if self.is_lost {
+            return Err(io::Error::from_raw_os_error(libc::EBADFD));
+        }
         self.deadline = self.deadline.filter(|deadline| *deadline > self.now);
         let count = self.arrived.len().min(max);
         out.extend(self.arrived.drain(..count));

@@ -45,6 +45,9 @@ pub(crate) struct KernelRing {
     is_event_watched: bool,
     /// How often the ring was entered.
     enters: u64,
+    /// Sockets to close when nothing is in flight any more. Not before: operations that are queued
+    /// name descriptors, which somebody else might have got by then.
+    abandoned: Vec<OwnedFd>,
 }
 
 /// Kinds of operation, in the upper four bits of `user_data`.
@@ -300,10 +303,9 @@ impl Ring for KernelRing {
     }
 
     fn abandon(&mut self, socket: Socket) {
-        // SAFETY: the socket is the ring's to close, and its owner forgets it. Operations in flight
-        // hold on to the file itself, not to the descriptor, and `drop` waits for them.
+        // SAFETY: the socket is the ring's to close, and its owner forgets it.
         #[expect(unsafe_code)]
-        drop(unsafe { OwnedFd::from_raw_fd(socket.0) });
+        self.abandoned.push(unsafe { OwnedFd::from_raw_fd(socket.0) });
     }
 
     fn has_unread(&self, socket: Socket) -> bool {
@@ -338,6 +340,8 @@ impl Ring for KernelRing {
     }
 
     fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
+        #[cfg(test)]
+        tests::lose_on_demand()?;
         self.enter(0)?;
         for _ in 0..max {
             let Some(entry) = self.ring.completion().next() else { break };
@@ -422,3 +426,6 @@ const DROP_ROUNDS_MAX: usize = 1000;
 const DROP_ROUND_NANOS: u32 = 1_000_000;
 
 type Uring = IoUring<squeue::Entry, cqueue::Entry>;
+
+#[cfg(test)]
+pub(crate) mod tests;

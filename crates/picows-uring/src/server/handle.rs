@@ -1,10 +1,10 @@
 //! A running server, from the outside.
 
+use super::monitor::{Monitor, WorkerState};
 use crate::counters::{Counters, Stats};
 use crate::error::Error;
 use crate::mailbox::{Letter, Mailbox};
 use crate::socket::{ListenAddress, SocketPath};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -29,7 +29,7 @@ pub struct ServerHandle {
 pub(super) struct WorkerThread {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
-    pub(super) thread: JoinHandle<io::Result<()>>,
+    pub(super) thread: JoinHandle<()>,
 }
 
 /// Stops a server or a [`Runtime`](crate::Runtime) from any thread, while another one waits for its
@@ -103,16 +103,19 @@ impl ServerHandle {
     /// What the server has done so far, all workers together.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut sum = Stats::default();
-        for stats in self.worker_stats() {
-            sum += stats;
-        }
-        sum
+        self.monitor().stats()
     }
 
     /// What each worker has done so far.
     pub fn worker_stats(&self) -> impl ExactSizeIterator<Item = Stats> {
         self.workers.iter().map(|worker| worker.counters.read())
+    }
+
+    /// Something that can watch the server from another thread: its counters, and whether each
+    /// worker lives.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(self.workers.iter().map(|worker| Arc::clone(&worker.counters)))
     }
 
     /// Something that can stop the server from another thread.
@@ -145,6 +148,9 @@ impl ServerHandle {
 
     /// Waits until the server has been stopped by a [`Stopper`], and returns what it did in total.
     ///
+    /// When a worker fails, the others go on, and this waits for them: [`Monitor::failed`] tells at
+    /// once, and so does an error in the log.
+    ///
     /// # Errors
     ///
     /// When a worker failed.
@@ -152,7 +158,7 @@ impl ServerHandle {
         let mut stats = Stats::default();
         let mut failed = Ok(());
         for (number, worker) in self.workers.drain(..).enumerate() {
-            let ended = end_of(number, worker.thread);
+            let ended = end_of(number, &worker.counters, worker.thread);
             stats += worker.counters.read();
             failed = failed.and(ended);
         }
@@ -164,7 +170,7 @@ impl Drop for ServerHandle {
     fn drop(&mut self) {
         self.stopper().stop_within(Duration::ZERO);
         for (number, worker) in self.workers.drain(..).enumerate() {
-            if let Err(error) = end_of(number, worker.thread) {
+            if let Err(error) = end_of(number, &worker.counters, worker.thread) {
                 tracing::error!(%error, "ended badly");
             }
         }
@@ -172,10 +178,11 @@ impl Drop for ServerHandle {
 }
 
 /// Waits for the thread of a worker, and tells how it ended.
-fn end_of(worker: usize, thread: JoinHandle<io::Result<()>>) -> Result<(), Error> {
-    match thread.join() {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Error::Worker { worker, fault: error.to_string() }),
-        Err(_) => Err(Error::Worker { worker, fault: "it panicked: this is a bug".into() }),
+fn end_of(worker: usize, counters: &Counters, thread: JoinHandle<()>) -> Result<(), Error> {
+    // A panic is in the state as well.
+    let _ = thread.join();
+    match counters.pulse.state() {
+        WorkerState::Failed(fault) => Err(Error::Worker { worker, fault }),
+        WorkerState::Running | WorkerState::Ended => Ok(()),
     }
 }

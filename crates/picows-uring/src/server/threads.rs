@@ -4,6 +4,7 @@
 
 use super::gauge::Gauge;
 use super::handle::{ServerHandle, WorkerThread};
+use super::monitor::WorkerState;
 use super::upgrade::Factory;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -16,7 +17,6 @@ use crate::session::Shared;
 use crate::socket::{self, ListenOn, ListenOptions};
 use crate::worker::Worker;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -82,21 +82,47 @@ pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
 }
 
 /// The life of a worker's thread.
-fn work(recruit: Recruit, busy_poll: BusyPoll) -> io::Result<()> {
+fn work(recruit: Recruit, busy_poll: BusyPoll) {
     let started = recruit.started.clone();
+    let mut witness = Witness {
+        worker: recruit.number,
+        counters: Arc::clone(&recruit.counters),
+        state: WorkerState::Failed("it panicked: this is a bug".to_owned()),
+    };
     match enlist(recruit) {
         Ok((worker, event_loop)) => {
             let _ = started.send(Ok(Arc::clone(&worker.shared.mailbox)));
             drop(started);
-            match event_loop {
+            let ended = match event_loop {
                 Some(event_loop) => event_loop.block_on(host::drive(worker, busy_poll)).map(drop),
                 None => host::run_dedicated(worker, busy_poll),
-            }
+            };
+            witness.state = match ended {
+                Ok(()) => WorkerState::Ended,
+                Err(error) => WorkerState::Failed(format!("its ring is lost: {error}")),
+            };
         }
         Err(error) => {
+            witness.state = WorkerState::Ended;
             let _ = started.send(Err(error));
-            Ok(())
         }
+    }
+}
+
+/// Says how a worker ended, also if that was by a panic.
+struct Witness {
+    worker: usize,
+    counters: Arc<Counters>,
+    state: WorkerState,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if let WorkerState::Failed(fault) = &self.state {
+            let worker = self.worker;
+            tracing::error!(worker, fault, "worker failed: its connections are gone");
+        }
+        self.counters.pulse.end(std::mem::take(&mut self.state));
     }
 }
 

@@ -2,6 +2,7 @@
 //! of the protocol crate lead to.
 
 mod accepting;
+mod failing;
 
 use super::*;
 use crate::config::{Config, QueuePolicy};

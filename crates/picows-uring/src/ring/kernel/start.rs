@@ -88,6 +88,7 @@ pub(super) fn start(waiting: Waiting) -> Result<KernelRing, StartError> {
         in_flight: 0,
         is_event_watched: false,
         enters: 0,
+        abandoned: Vec::new(),
     })
 }
 

@@ -1,0 +1,98 @@
+//! What other threads can learn of a running server: counters, and whether its workers live.
+//!
+//! Only reads; what stops a server is its handle.
+
+use crate::counters::{Counters, Stats};
+use crate::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Watches a server from any thread; made by [`ServerHandle::monitor`](crate::ServerHandle::monitor).
+/// Cheap to clone, and stays valid when the server has ended.
+///
+/// ```
+/// use picows_uring::{EchoListener, Server, Upgrade, WorkerState};
+///
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(2);
+/// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+/// let monitor = server.monitor();
+/// assert!(monitor.workers().all(|worker| worker.state == WorkerState::Running));
+/// server.stop()?;
+/// assert!(monitor.workers().all(|worker| worker.state == WorkerState::Ended));
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    workers: Arc<[Arc<Counters>]>,
+}
+
+/// How a worker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Its number, counted from 0; its thread is called `picows-` and that.
+    pub number: usize,
+    /// Whether it runs.
+    pub state: WorkerState,
+    /// How long it has been in its present turn, unless it is between two. Far below a millisecond
+    /// unless a callback blocks; a worker that is blocked for ever is seen here, and nowhere else.
+    pub turn_time: Option<Duration>,
+    /// What it has done so far.
+    pub stats: Stats,
+}
+
+/// Whether a worker runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It serves its connections.
+    #[default]
+    Running,
+    /// It was stopped.
+    Ended,
+    /// It could not go on, for this reason. Its connections are gone, and its listening sockets
+    /// are closed, so that new ones go to the other workers.
+    Failed(String),
+}
+
+impl Monitor {
+    pub(super) fn new(workers: impl Iterator<Item = Arc<Counters>>) -> Self {
+        Self { workers: workers.collect() }
+    }
+
+    /// What the server has done so far, all workers together.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        self.workers.iter().for_each(|worker| sum += worker.read());
+        sum
+    }
+
+    /// How each worker is.
+    pub fn workers(&self) -> impl ExactSizeIterator<Item = WorkerStatus> {
+        self.workers.iter().enumerate().map(|(number, worker)| WorkerStatus {
+            number,
+            state: worker.pulse.state(),
+            turn_time: worker.pulse.turn_time(),
+            stats: worker.read(),
+        })
+    }
+
+    /// The first worker that could not go on, as the error that
+    /// [`ServerHandle::join`](crate::ServerHandle::join) will return. The others go on without it.
+    #[must_use]
+    pub fn failed(&self) -> Option<Error> {
+        self.workers.iter().enumerate().find_map(|(worker, counters)| {
+            match counters.pulse.state() {
+                WorkerState::Failed(fault) => Some(Error::Worker { worker, fault }),
+                WorkerState::Running | WorkerState::Ended => None,
+            }
+        })
+    }
+
+    /// Whether any worker runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.workers.iter().any(|worker| worker.pulse.state() == WorkerState::Running)
+    }
+}
