@@ -32,6 +32,8 @@ pub(crate) struct Config {
     /// Over which time the connections of a worker that stops are told so; `None`: as long as their
     /// number takes at a fixed pace.
     pub(crate) drain_spread: Option<Duration>,
+    /// How long a turn, or a callback, may take before that is told; zero: any time.
+    pub(crate) slow_callback: Duration,
     /// Whether the request is kept for [`Transport::request`](crate::Transport::request).
     pub(crate) keep_request: bool,
 }
@@ -66,6 +68,7 @@ impl Default for Config {
             connections_per_address_max: None,
             handshakes_max: None,
             drain_spread: Some(Duration::ZERO),
+            slow_callback: SLOW_CALLBACK,
             keep_request: true,
         }
     }
@@ -73,6 +76,8 @@ impl Default for Config {
 
 /// Connections that begin together end over a fifth of their lifetime, and come back so.
 const LIFETIME_JITTER: f64 = 0.2;
+/// As in the debug mode of asyncio.
+const SLOW_CALLBACK: Duration = Duration::from_millis(100);
 /// As in picows and asyncio.
 const HIGH_WATERMARK_BYTES: usize = 64 * 1024;
 /// A quarter of the high one, so that pausing and resuming does not flutter.

@@ -299,7 +299,9 @@ impl Connection {
 
     /// Lets a listener go, which may panic once more.
     fn drop_listener(&self, listener: Box<dyn Listener>) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(listener))) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| drop(listener)));
+        self.passed("drop");
+        if let Err(panic) = outcome {
             self.listener_failed("drop", panic_error(panic));
         }
     }
@@ -311,13 +313,28 @@ impl Connection {
         callback: &'static str,
         call: impl FnOnce(&mut dyn Listener, &Transport) -> ListenerResult,
     ) {
+        // Frames come often: the worker times those of a completion together.
+        let is_rare = callback != "on_frame";
+        if is_rare {
+            self.passed("on_frame");
+        }
         let Some(listener) = self.listener.as_deref_mut() else { return };
         let transport = &self.transport;
-        match catch_unwind(AssertUnwindSafe(|| call(listener, transport))) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(listener, transport)));
+        if is_rare {
+            self.passed(callback);
+        }
+        match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.listener_failed(callback, error),
             Err(panic) => self.listener_failed(callback, panic_error(panic)),
         }
+    }
+
+    /// The time since this was last called went into `callback`.
+    fn passed(&self, callback: &'static str) {
+        let session = self.session();
+        session.shared.watch.mark(session.token, callback);
     }
 
     #[cold]

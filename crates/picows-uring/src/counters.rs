@@ -6,34 +6,50 @@ use crate::pulse::Pulse;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+; $($(#[doc = $peak_doc:literal])+ $peak:ident,)+) => {
         /// Counters of one worker.
         #[derive(Debug, Default)]
         #[repr(align(128))] // Two cache lines: the neighbour's writes do not slow ours.
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)+
+            $(pub(crate) $peak: Counter,)+
             pub(crate) pulse: Pulse,
         }
 
         /// What a worker, or a whole server, has done so far.
         ///
-        /// Read with [`ServerHandle::stats`](crate::ServerHandle::stats). The numbers are not
-        /// taken at one instant, but each is exact.
+        /// Read with [`ServerHandle::stats`](crate::ServerHandle::stats) or, from any thread,
+        /// [`Monitor`](crate::Monitor). The numbers are not taken at one instant, but each is exact.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[doc = $doc])+ pub $name: u64,)+
+            $($(#[doc = $peak_doc])+ pub $peak: u64,)+
         }
 
         impl Counters {
             pub(crate) fn read(&self) -> Stats {
-                Stats { $($name: self.$name.get(),)+ }
+                Stats { $($name: self.$name.get(),)+ $($peak: self.$peak.get(),)+ }
             }
         }
 
+        impl Stats {
+            /// Each counter by its name, for whoever hands all of them on.
+            ///
+            /// ```
+            /// let stats = picows_uring::Stats::default();
+            /// assert!(stats.iter().any(|counter| counter == ("frames_received", 0)));
+            /// ```
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+ $((stringify!($peak), self.$peak),)+].into_iter()
+            }
+        }
+
+        /// Sums, of peaks the higher one.
         impl std::ops::AddAssign for Stats {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)+
+                $(self.$peak = self.$peak.max(other.$peak);)+
             }
         }
     };
@@ -85,6 +101,14 @@ counters! {
     sleeps,
     /// Looks at the ring while spinning instead of sleeping.
     spins,
+    /// Turns that took as long as [`slow_callback`](crate::ServerBuilder::slow_callback), whatever
+    /// the reason.
+    slow_turns,
+    /// Slow turns in which the callbacks of one connection took that long.
+    slow_callbacks,
+    ;
+    /// The longest turn, in microseconds; 0 if turns are not timed. Of all workers the longest.
+    longest_turn_micros,
 }
 
 /// A number that one thread writes.
@@ -116,5 +140,22 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_added_and_peaks_are_compared() {
+        let counters = Counters::default();
+        counters.accepted.add(3);
+        counters.longest_turn_micros.set(7);
+        let mut sum = counters.read();
+        sum += counters.read();
+        assert_eq!((sum.accepted, sum.longest_turn_micros), (6, 7));
+        let listed: Vec<_> = sum.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(listed, [("accepted", 6), ("longest_turn_micros", 7)]);
     }
 }

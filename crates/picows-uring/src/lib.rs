@@ -50,6 +50,7 @@ mod simulation;
 mod socket;
 mod stream;
 mod transport;
+mod watch;
 mod worker;
 
 pub use client::{Connect, ConnectError, ConnectFault, ConnectStage};

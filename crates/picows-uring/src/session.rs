@@ -12,6 +12,7 @@ use crate::remote::RemoteState;
 use crate::ring::{Segment, SendBatch, Socket, Token};
 use crate::roundtrip::Roundtrip;
 use crate::transport::{DisconnectCause, SendStatus};
+use crate::watch::Watch;
 use bytes::Bytes;
 use picows_uring_proto::{
     ApiMisuse, CloseCode, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, Frame, FrameHead,
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) waker: RefCell<Option<Waker>>,
     /// The loop that hosts the worker is to give it back.
     pub(crate) is_released: Cell<bool>,
+    pub(crate) watch: Watch,
 }
 
 impl Shared {
@@ -53,7 +55,9 @@ impl Shared {
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
     ) -> Rc<Self> {
+        let watch = Watch::new(config.slow_callback);
         Rc::new(Self {
+            watch,
             config,
             counters,
             mailbox,

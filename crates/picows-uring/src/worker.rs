@@ -8,6 +8,7 @@ mod accept;
 mod farewells;
 mod mail;
 mod slots;
+mod watchdog;
 
 use crate::client::ConnectFault;
 use crate::ring::{Completion, Received, Ring, SendBatch, Socket, Token};
@@ -22,6 +23,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use watchdog::Watchdog;
 
 /// The sessions of one thread.
 pub(crate) struct Worker<R: Ring> {
@@ -38,6 +40,7 @@ pub(crate) struct Worker<R: Ring> {
     /// Ends with its last connection, without being told to.
     is_ending: bool,
     farewells: Farewells,
+    watchdog: Watchdog,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
     /// The last poll brought as much as it may: there may be more.
@@ -90,6 +93,7 @@ impl<R: Ring> Worker<R> {
             is_stopping: false,
             is_ending: false,
             farewells: Farewells::default(),
+            watchdog: Watchdog::default(),
             is_accept_waiting: false,
             has_backlog: false,
             completions: Vec::new(),
@@ -109,6 +113,7 @@ impl<R: Ring> Worker<R> {
         self.ring.poll(COMPLETIONS_PER_TURN, &mut self.completions)?;
         let now = self.ring.now();
         self.shared.counters.pulse.turn_begins(now);
+        self.shared.watch.begin();
         self.shared.now.set(tick(now));
         self.shared.idle_since.set(None);
         // Behind the clock: what they set in motion has deadlines, and the turn before may be long
@@ -126,7 +131,7 @@ impl<R: Ring> Worker<R> {
         if let Some(deadline) = self.wheel.next_deadline() {
             self.ring.set_deadline(deadline.duration_since(Tick::ZERO));
         }
-        self.shared.counters.pulse.turn_ends();
+        self.end_turn(now);
         if (self.is_stopping || self.is_ending) && self.is_empty() {
             Ok(Turn::Done)
         } else if self.has_work() {
@@ -138,7 +143,10 @@ impl<R: Ring> Worker<R> {
 
     fn handle(&mut self, completion: Completion) {
         match completion {
-            Completion::Received { token, result, more } => self.received(token, result, more),
+            Completion::Received { token, result, more } => {
+                self.received(token, result, more);
+                self.shared.watch.mark(token, "on_frame");
+            }
             Completion::Sent { token, result, batch } => self.sent(token, result, batch),
             Completion::Accepted { token, result, more } => self.accepted(token, result, more),
         }

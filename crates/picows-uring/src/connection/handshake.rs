@@ -53,6 +53,7 @@ impl Connection {
         }
         let made = catch_unwind(AssertUnwindSafe(|| factory(&request)))
             .unwrap_or_else(|panic| Err(panic_error(panic)));
+        self.passed("factory");
         match made {
             Ok(Upgrade { answer: Answer::Accept { listener, headers, subprotocol } }) => {
                 match request.validate_upgrade() {

@@ -1,7 +1,7 @@
 //! A kernel that a test plays by hand, clock included: what arrives, what leaves, and when.
 
 use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -101,9 +101,23 @@ impl ByHand {
     }
 }
 
+thread_local! {
+    static STALLED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// A callback takes its time.
+pub(crate) fn stall(time: Duration) {
+    STALLED.set(STALLED.get() + time);
+}
+
+/// How long callbacks of this thread have taken.
+pub(crate) fn stalled() -> Duration {
+    STALLED.get()
+}
+
 impl Ring for ByHand {
     fn now(&self) -> Duration {
-        self.now
+        self.now + stalled()
     }
 
     fn accept(&mut self, _: Socket, token: Token) {

@@ -296,6 +296,16 @@ impl ServerBuilder {
         self
     }
 
+    /// How long a callback may block its worker before the log names it, with its connection and how
+    /// long it took ([`Stats::slow_callbacks`](crate::Stats::slow_callbacks)). Measured is each turn
+    /// of a worker, with one look at the clock, and within it each connection that received
+    /// something, by a clock that moves every few milliseconds: shorter times than 10 ms are told
+    /// of whole turns only. Zero switches it off. Default: 100 ms.
+    pub fn slow_callback(mut self, limit: Duration) -> Self {
+        self.config.slow_callback = limit;
+        self
+    }
+
     /// Starts the server and waits until it ends, which it does only by an error: use
     /// [`start`](Self::start) for one that can be stopped.
     ///

@@ -3,6 +3,7 @@
 
 mod accepting;
 mod failing;
+mod watching;
 
 use super::*;
 use crate::config::{Config, QueuePolicy};
@@ -10,7 +11,7 @@ use crate::counters::{Counters, Stats};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
 use crate::ring::Outbox;
-use crate::ring::by_hand::ByHand;
+use crate::ring::by_hand::{ByHand, stall, stalled};
 use crate::server::Upgrade;
 use crate::transport::{DisconnectCause, Transport};
 use picows_uring_proto::{AutoPing, AutoPingStrategy, CloseCode, Frame, MsgType};
@@ -28,6 +29,7 @@ struct Manner {
     pings_as_text: bool,
     ping_fails: bool,
     pong_panics: bool,
+    farewell_takes: Duration,
 }
 
 thread_local! {
@@ -53,6 +55,9 @@ impl Listener for Actor {
     }
 
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        if let Some(millis) = frame.payload().strip_prefix(b"stall ") {
+            stall(Duration::from_millis(std::str::from_utf8(millis)?.parse()?));
+        }
         see(format!("{:?} {}", frame.msg_type(), String::from_utf8_lossy(frame.payload())));
         if frame.payload() == b"that was it" {
             transport.notify_user_specific_pong_received();
@@ -86,6 +91,7 @@ impl Listener for Actor {
     }
 
     fn on_disconnected(&mut self, transport: &Transport) {
+        stall(self.0.farewell_takes);
         see(transport
             .disconnect_cause()
             .map_or_else(String::new, |it| format!("disconnected {it:?}")));
@@ -123,6 +129,7 @@ impl Stage {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
         let shared = Shared::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
+        shared.watch.clock.set(stalled);
         let factory: Arc<Factory> = Arc::new(move |_: &_| Ok(Upgrade::accept(Actor(manner))));
         let gauge = Arc::<Gauge>::default();
         let listeners = listeners.iter().copied().map(Socket).collect();

@@ -1,0 +1,71 @@
+//! Turns that take too long, and who is behind it.
+
+use super::Worker;
+use crate::ring::Ring;
+use crate::watch::COARSE_STEP_MAX;
+use picows_uring_proto::Tick;
+use std::time::Duration;
+
+/// When the log was told of slow turns.
+#[derive(Debug, Default)]
+pub(super) struct Watchdog {
+    warn_at: Tick,
+}
+
+impl<R: Ring> Worker<R> {
+    /// A turn is over that began at `begun`: looks at the clock, once.
+    pub(super) fn end_turn(&mut self, begun: Duration) {
+        let counters = &self.shared.counters;
+        counters.pulse.turn_ends();
+        let Some(limit) = self.shared.watch.limit() else { return };
+        let turn = self.ring.now().saturating_sub(begun);
+        let micros = turn.as_micros() as u64;
+        if micros > counters.longest_turn_micros.get() {
+            counters.longest_turn_micros.set(micros);
+        }
+        if turn >= limit {
+            self.turn_was_slow(turn, limit);
+        }
+    }
+
+    #[cold]
+    fn turn_was_slow(&mut self, turn: Duration, limit: Duration) {
+        let shared = &self.shared;
+        shared.counters.slow_turns.increment();
+        let longest = shared.watch.longest();
+        let is_callback = longest.is_some_and(|(_, _, took)| took + COARSE_STEP_MAX >= limit);
+        if is_callback {
+            shared.counters.slow_callbacks.increment();
+        }
+        let now = shared.now.get();
+        if now < self.watchdog.warn_at {
+            return;
+        }
+        self.watchdog.warn_at = now + WARNING_PAUSE;
+        match longest {
+            Some((token, callback, took)) if is_callback => {
+                // It may have ended, and its slot be free.
+                let session = self.slots.get_mut(token).map(|it| it.session().clone());
+                let (peer, path) = session.as_ref().map_or((None, None), |session| {
+                    (session.peer, session.request.get().map(|request| request.path()))
+                });
+                tracing::warn!(
+                    ?peer,
+                    path,
+                    callback,
+                    ?took,
+                    ?turn,
+                    "a callback blocks the loop: nobody else of this worker was served meanwhile"
+                );
+            }
+            _ => tracing::warn!(
+                ?turn,
+                longest = ?longest.map(|(_, callback, took)| (callback, took)),
+                "a long turn, of many callbacks that are short each: this worker is overloaded"
+            ),
+        }
+    }
+}
+
+/// Between two lines of the log.
+const WARNING_PAUSE: Duration = Duration::from_secs(1);
