@@ -1,8 +1,10 @@
 """The command line of `picows echo`, its signals and its exit codes."""
 
+import json
 import re
 import signal
 import socket
+import time
 
 import pytest
 from server import Endpoint, Server, run_to_end
@@ -29,6 +31,10 @@ def has_ipv6():
         ("--max-frame-size", "bigger"),
         ("--max-frame-size", "12parsecs"),
         ("--max-connections", "lots"),
+        ("--max-per-address", "0"),
+        ("--max-handshakes", "few"),
+        ("--drain-spread", "wide"),
+        ("--slow-callback", "slow"),
         ("--handshake-timeout", "soon"),
         ("--busy-poll", "never"),
         ("--handshake-timeout", "5parsecs"),
@@ -53,6 +59,11 @@ def test_help_names_every_flag():
         "--pin",
         "--max-frame-size",
         "--max-connections",
+        "--max-per-address",
+        "--max-handshakes",
+        "--drain-spread",
+        "--slow-callback",
+        "--stats-json",
         "--handshake-timeout",
         "--drain-timeout",
         "--busy-poll",
@@ -144,6 +155,43 @@ def test_the_drain_timeout_bounds_the_wait_for_clients(start_server):
     assert server.wait() == 0
 
 
+def test_the_drain_is_spread_and_whoever_waits_is_served(start_server):
+    server = start_server("--drain-timeout", "1h", "--drain-spread", "1s", workers=1)
+    peers = [Peer(server.endpoint).upgrade() for _ in range(10)]
+    try:
+        start = time.monotonic()
+        server.signal(signal.SIGTERM)
+        peers[0].expect_close(1001)
+        assert server.is_running()
+        waits = []
+        for peer in peers[1:]:
+            peer.expect_close(1001)
+            waits.append(time.monotonic() - start)
+        assert waits == sorted(waits)
+        assert waits[-1] >= 0.8, f"the last was told after {waits[-1]} s"
+    finally:
+        for peer in peers:
+            peer.sock.close()
+    assert server.wait() == 0
+
+
+def test_a_second_signal_ends_it_at_once(start_server):
+    server = start_server("--drain-timeout", "1h", "--drain-spread", "30m", workers=1)
+    with Peer(server.endpoint) as peer, Peer(server.endpoint) as other:
+        peer.upgrade()
+        other.upgrade()
+        server.signal(signal.SIGTERM)
+        peer.expect_close(1001)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_a_spread_longer_than_the_drain_allows_is_an_error():
+    done = run_to_end("echo", "--listen", "127.0.0.1:0", "--drain-spread", "5s")
+    assert done.returncode == 2
+    assert "drain_spread: 5s is more than half of the drain timeout of 5s" in done.stderr
+
+
 def test_an_unfinished_handshake_does_not_keep_it_from_ending(start_server):
     server = start_server()
     with Peer(server.endpoint) as peer, Peer(server.endpoint) as other:
@@ -199,6 +247,35 @@ def test_stats_are_printed_on_standard_error(start_server):
             lambda: any("connections" in line and "frames" in line for line in server.stderr_lines),
             lambda: f"counters on standard error, not {server.stderr}",
         )
+
+
+def test_stats_without_an_interval_are_printed_every_second(start_server):
+    server = start_server("--stats")
+    eventually(
+        lambda: any("frames/s" in line for line in server.stderr_lines),
+        lambda: f"counters on standard error, not {server.stderr}",
+    )
+
+
+def test_stats_as_json_have_every_counter_and_every_worker(start_server):
+    server = start_server("--stats-json", "--stats", "100ms", "--max-per-address", 1, workers=2)
+    with Peer(server.endpoint) as peer:
+        peer.upgrade().echo()
+        with Peer(server.endpoint) as refused:
+            assert refused.receive_response().status == 503
+        eventually(
+            lambda: server.stdout_lines[1:] and json.loads(server.stdout_lines[-1])["refused_by_address"] == 1,
+            lambda: f"the refusal is told, not {server.stdout_lines[-1]}",
+        )
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    last = json.loads(server.stdout_lines[-1])
+    assert (last["accepted"], last["refused"], last["connections"], last["frames_received"]) == (2, 1, 0, 1)
+    assert [worker["state"] for worker in last["workers"]] == ["ended", "ended"]
+    for name in ("accepted", "frames_sent", "bytes_received", "refused"):
+        assert sum(worker[name] for worker in last["workers"]) == last[name]
+    assert last["longest_turn_micros"] == max(worker["longest_turn_micros"] for worker in last["workers"])
+    assert "refused by address 1" in server.stderr_lines[-1]
 
 
 def test_logs_follow_rust_log(start_server):

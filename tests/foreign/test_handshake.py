@@ -243,6 +243,31 @@ def test_max_connections(start_server):
         first.echo()
 
 
+def test_max_per_address(start_server):
+    server = start_server("--max-per-address", 1, listen=["127.0.0.1:0", "127.0.0.1:0"])
+    with Peer(server.endpoints[0]) as first:
+        first.upgrade()
+        with Peer(server.endpoints[1]) as second:
+            response = second.receive_response()
+            assert (response.status, response.body) == (503, b"too many connections from your address\n")
+            second.expect_end()
+        first.echo()
+    upgrade_eventually(server)
+
+
+def test_max_handshakes(start_server):
+    server = start_server("--max-handshakes", 2, "--handshake-timeout", "1h", workers=1)
+    with Peer(server.endpoint) as first, Peer(server.endpoint) as second:
+        first.send(b"GET / HTTP/1.1\r\n")
+        with Peer(server.endpoint) as third:
+            response = third.receive_response()
+            assert (response.status, response.body) == (503, b"too many handshakes in progress\n")
+            third.expect_end()
+        second.upgrade().echo()
+        with Peer(server.endpoint) as fourth:
+            fourth.upgrade().echo()
+
+
 def upgrade_eventually(server):
     """Room is there again, as soon as the server has seen the other one leave."""
     deadline = time.monotonic() + TIMEOUT_S

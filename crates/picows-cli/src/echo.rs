@@ -1,11 +1,13 @@
 //! `picows echo`: the echo benchmark server.
 
+mod stats;
+
 use crate::auto_ping::AutoPingArgs;
 use crate::fault::Fault;
 use crate::{note, system, units};
 use picows_uring::{
-    EchoListener, ListenerResult, Message, MessageListener, Messages, Server, ServerBuilder,
-    ServerHandle, Stats, Transport, Upgrade, UpgradeRequest, UpgradeResponse,
+    EchoListener, ListenerResult, Message, MessageListener, Messages, Monitor, Server,
+    ServerBuilder, ServerHandle, Transport, Upgrade, UpgradeRequest, UpgradeResponse, WorkerState,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Prints a line `listening on ws://ADDRESS` for each address once it accepts connections. Logs go
 /// to standard error; RUST_LOG=info shows connections, RUST_LOG=trace every frame. GET /healthz
 /// answers 200. SIGINT and SIGTERM stop it: clients get CLOSE 1001, and a line says what was
-/// served. A second signal ends it at once.
+/// served. A second signal ends it at once. Workers that fail or are blocked are named.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address to listen on: HOST:PORT (port 0 for any free one; IPv6 in brackets) or unix:PATH; may be
@@ -61,21 +63,46 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
 
+    /// Most connections of one address at a time (IPv6: of one /64 network); further ones are
+    /// answered with 503 [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_per_address: Option<u32>,
+
+    /// Most handshakes in progress at a time; further connections are answered with 503 [default: no
+    /// limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_handshakes: Option<u32>,
+
     /// How long a client may take to send its request
     #[arg(long, value_name = "DURATION", value_parser = units::positive_duration,
           default_value = "5s")]
     handshake_timeout: Duration,
 
-    /// How long to wait for clients to answer CLOSE when stopping
+    /// How long stopping may take until clients that have not answered CLOSE are dropped
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
     drain_timeout: Duration,
+
+    /// Over how much of that to spread the CLOSE frames, so that clients do not all come back at
+    /// once; at most half of it [default: 100us for each connection of a worker]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    drain_spread: Option<Duration>,
+
+    /// Warn of callbacks that block a worker for this long; 0 never does
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "100ms")]
+    slow_callback: Duration,
 
     #[command(flatten)]
     auto_ping: AutoPingArgs,
 
-    /// Print counters to standard error this often, such as 1 (seconds) or 500ms
-    #[arg(long, value_name = "SECS", value_parser = units::positive_duration)]
+    /// Print counters to standard error this often, such as 1 (seconds, the default) or 500ms
+    #[arg(long, value_name = "INTERVAL", value_parser = units::positive_duration,
+          num_args = 0..=1, default_missing_value = "1")]
     stats: Option<Duration>,
+
+    /// Print all counters to standard output, as JSON, a line each time and one in the end; as often
+    /// as --stats says, or every second
+    #[arg(long)]
+    stats_json: bool,
 }
 
 /// Runs until a signal comes.
@@ -95,16 +122,21 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         }
     });
     let start = Instant::now();
-    wait(&server, &stops, args.stats)?;
-    note(format_args!("stopping: closing {} connections", server.stats().connections));
+    let monitor = server.monitor();
+    watch(&monitor, &stops, &args)?;
+    note(format_args!("stopping: closing {} connections", monitor.stats().connections));
     let stopper = server.stopper();
     std::thread::spawn(move || {
         if stops.recv().is_ok() {
             stopper.stop_within(Duration::ZERO);
         }
     });
-    let stats = server.stop()?;
-    note(format_args!("{}", summary(&stats, start.elapsed())));
+    let ended = server.stop();
+    if args.stats_json {
+        stats::print_json(&monitor, start.elapsed())?;
+    }
+    note(format_args!("{}", stats::summary(&monitor.stats(), start.elapsed())));
+    ended?;
     Ok(())
 }
 
@@ -117,7 +149,11 @@ fn builder(args: &Args) -> ServerBuilder {
         .validate_text(args.validate_text)
         .max_connections(args.max_connections.map(|count| count as usize))
         .handshake_timeout(args.handshake_timeout)
+        .max_per_address(args.max_per_address.map(|count| count as usize))
+        .max_handshakes(args.max_handshakes.map(|count| count as usize))
         .drain_timeout(args.drain_timeout)
+        .drain_spread(args.drain_spread)
+        .slow_callback(args.slow_callback)
         .auto_ping(args.auto_ping.settings())
         .keep_request(false);
     for address in &args.listen {
@@ -163,63 +199,45 @@ fn announce(server: &ServerHandle) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Waits for a signal, and shows the counters meanwhile.
-fn wait(
-    server: &ServerHandle,
-    stops: &mpsc::Receiver<i32>,
-    every: Option<Duration>,
-) -> Result<(), Fault> {
-    let Some(every) = every else {
-        stops.recv()?;
-        return Ok(());
-    };
-    let mut before = server.stats();
+/// Waits for a signal, or for the last worker to fail, and shows how they are meanwhile.
+fn watch(monitor: &Monitor, stops: &mpsc::Receiver<i32>, args: &Args) -> Result<(), Fault> {
+    let every = args.stats.unwrap_or(LOOK_EVERY);
+    let (start, mut before) = (Instant::now(), monitor.stats());
+    let mut failed = 0;
     loop {
         match stops.recv_timeout(every) {
             Ok(_) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => {
-                let stats = server.stats();
-                note(format_args!("{}", progress(&before, &stats, every)));
-                before = stats;
-            }
             Err(error @ RecvTimeoutError::Disconnected) => return Err(error.into()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let stats = monitor.stats();
+        if args.stats_json {
+            stats::print_json(monitor, start.elapsed())?;
+        } else if args.stats.is_some() {
+            note(format_args!("{}", stats::progress(&before, &stats, every)));
+        }
+        before = stats;
+        note_blocked(monitor, args.slow_callback);
+        let workers = monitor.workers();
+        let failures = workers.filter(|it| matches!(it.state, WorkerState::Failed(_))).count();
+        if failures > failed {
+            failed = failures;
+            note(format_args!("{failed} of {} workers have failed", monitor.workers().len()));
+        }
+        if !monitor.is_running() {
+            return Ok(());
         }
     }
 }
 
-/// What happened between two readings.
-fn progress(before: &Stats, now: &Stats, every: Duration) -> String {
-    let rate = |before: u64, now: u64| (now - before) as f64 / every.as_secs_f64();
-    format!(
-        "connections {} (accepted {}, refused {}), frames/s in {:.0} out {:.0}, MB/s in {:.1} out \
-         {:.1}, turns/s {:.0}, sleeps/s {:.0}, ring enters/s {:.0}, buffer shortages {}, \
-         protocol errors {}",
-        now.connections,
-        now.accepted,
-        now.refused,
-        rate(before.frames_received, now.frames_received),
-        rate(before.frames_sent, now.frames_sent),
-        rate(before.bytes_received, now.bytes_received) / 1e6,
-        rate(before.bytes_sent, now.bytes_sent) / 1e6,
-        rate(before.turns, now.turns),
-        rate(before.sleeps, now.sleeps),
-        rate(before.ring_enters, now.ring_enters),
-        now.buffer_shortages,
-        now.protocol_errors,
-    )
+/// Names workers that are stuck in a turn: their own warning comes only when it is over.
+fn note_blocked(monitor: &Monitor, limit: Duration) {
+    for worker in monitor.workers() {
+        if let Some(time) = worker.turn_time.filter(|time| !limit.is_zero() && *time >= limit) {
+            note(format_args!("worker {} is blocked: one turn for {time:.1?} now", worker.number));
+        }
+    }
 }
 
-fn summary(stats: &Stats, time: Duration) -> String {
-    format!(
-        "served {} connections in {}: {} frames and {:.1} MB received, {} frames and {:.1} MB \
-         sent, {} refused, {} protocol errors",
-        stats.upgraded,
-        humantime::format_duration(Duration::from_millis(time.as_millis() as u64)),
-        stats.frames_received,
-        stats.bytes_received as f64 / 1e6,
-        stats.frames_sent,
-        stats.bytes_sent as f64 / 1e6,
-        stats.refused,
-        stats.protocol_errors,
-    )
-}
+/// How often workers are looked at if nobody wants to see their counters.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
