@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::{Client, PATIENCE, SocketFolder, address, eventually, workers};
+use bytes::Bytes;
+use common::{Client, PATIENCE, SocketFolder, address, eventually, on_frame, workers};
 use picows_uring::{
-    CloseCode, EchoListener, Error, MsgType, QueuePolicy, Server, ServerBuilder, ServerHandle,
-    Upgrade,
+    CloseCode, Connect, EchoListener, Error, FrameHead, MsgType, QueuePolicy, Server,
+    ServerBuilder, ServerHandle, Upgrade,
 };
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
@@ -157,6 +158,87 @@ fn dropping_the_handle_drops_the_server() {
     assert!(TcpStream::connect(address).is_err());
     // The port is free at once.
     echo(Server::builder().listen(address.to_string()).workers(2)).stop().unwrap();
+}
+
+/// Sends and receives are in flight on every connection, of clients that read and of others that do
+/// not: their buffers are the kernel's until it has let go of them.
+#[test]
+fn dropping_the_handle_in_the_middle_of_traffic_is_clean() {
+    const CLIENTS: usize = 12;
+    for dedicated in [false, true] {
+        let server = echo(workers(2).dedicated(dedicated));
+        let clients: Vec<_> = (0..CLIENTS).map(|_| Client::upgrade(address(&server))).collect();
+        thread::scope(|scope| {
+            for (number, mut client) in clients.into_iter().enumerate() {
+                scope.spawn(move || {
+                    let payload = vec![number as u8; 10_000];
+                    while client.try_send(MsgType::Binary, &payload).is_ok() {
+                        // Every third does not read what comes back, until nothing more is taken.
+                        if number % 3 > 0 && client.try_receive().is_err() {
+                            break;
+                        }
+                    }
+                    client.read_to_end();
+                });
+            }
+            let enough = 20 * CLIENTS as u64;
+            eventually(&server, "there is traffic", |stats| stats.frames_received > enough);
+            let monitor = server.monitor();
+            drop(server);
+            let stats = monitor.stats();
+            assert_eq!((stats.connections, stats.slots), (0, 0), "{stats:?}");
+        });
+    }
+}
+
+/// What is sent by reference is read by the kernel until the send has completed.
+#[test]
+fn a_server_that_is_dropped_lets_go_of_what_it_was_sending() {
+    let payload = Bytes::from(vec![7; 32 << 20]);
+    let sent = payload.clone();
+    let server = workers(1)
+        .start(move |_| {
+            let sent = sent.clone();
+            Upgrade::accept(on_frame(move |transport, _| {
+                transport.send_bytes(FrameHead::new(MsgType::Binary), &sent);
+                Ok(())
+            }))
+        })
+        .unwrap();
+    let mut client = Client::upgrade(address(&server));
+    client.send_text("send me more than fits");
+    eventually(&server, "it is being sent", |stats| stats.frames_sent == 1);
+    drop(server);
+    assert!(payload.is_unique(), "nobody holds on to it");
+    assert!(client.read_to_end() < payload.len());
+}
+
+/// The loop of a client is dropped by a panic, with a send in flight that the server does not take.
+#[test]
+fn a_loop_that_is_dropped_with_sends_in_flight_is_clean() {
+    let builder = workers(1).drain_timeout(Duration::ZERO).drain_spread(Duration::ZERO);
+    let deaf = builder.start(|_| {
+        Upgrade::accept(on_frame(|transport, _| {
+            transport.pause_reading();
+            Ok(())
+        }))
+    });
+    let server = deaf.unwrap();
+    let url = format!("ws://{}/", address(&server));
+    let client = thread::spawn(move || {
+        let sending = async move {
+            let transport = Connect::new(url).connect(EchoListener).await.unwrap();
+            transport.send_text("pause");
+            assert!(transport.send(MsgType::Binary, vec![7; 32 << 20]).is_queued());
+            // A timer fires when the worker has had its turns: the send is under way.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            panic!("on purpose");
+        };
+        let _: Result<(), Error> = picows_uring::run(sending);
+    });
+    assert!(client.join().is_err());
+    eventually(&server, "the connection has broken", |stats| stats.disconnected == 1);
+    server.stop().unwrap();
 }
 
 #[test]
