@@ -1,5 +1,6 @@
 //! A server that ends well: on SIGINT (Ctrl-C) or SIGTERM, everybody gets CLOSE 1001, what was
-//! queued still leaves, and whoever has not answered after ten seconds is dropped.
+//! queued still leaves, and whoever has not answered after ten seconds is dropped. A second signal
+//! drops them at once.
 //!
 //! `cargo run --release -p examples --example graceful_shutdown`
 
@@ -18,6 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::builder()
         .listen(address)
         .drain_timeout(Duration::from_secs(10))
+        // Not all of them at once: they may all come back.
+        .drain_spread(Duration::from_secs(2))
         .start(|_request| Upgrade::accept(EchoListener))?;
     println!("listening on {}", server.addresses()[0]);
 
@@ -25,7 +28,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     signals.forever().next();
 
     println!("closing {} connections", server.stats().connections);
-    // Returns when the last connection is gone. `Stopper` does the same from another thread.
+    let stopper = server.stopper();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            stopper.stop_within(Duration::ZERO);
+        }
+    });
+    // Returns when the last connection is gone.
     let stats = server.stop()?;
     println!("served {} connections, {} frames", stats.upgraded, stats.frames_received);
     Ok(())

@@ -154,6 +154,26 @@ fn graceful_shutdown() {
 }
 
 #[test]
+fn server_stats() {
+    let example = Example::start("server_stats");
+    let mut stream = example.upgrade("/", "");
+    send(&mut stream, TEXT, b"hello");
+    assert_eq!(receive(&mut stream, TEXT), b"hello");
+    let (head, mut answer) = example.ask("/metrics", "");
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    let mut metrics = String::new();
+    answer.read_to_string(&mut metrics).unwrap();
+    let sum = |name: &str| -> u64 {
+        let counts = metrics.lines().filter(|line| line.starts_with(&format!("picows_{name}{{")));
+        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    assert_eq!((sum("upgraded"), sum("frames_received")), (1, 1), "{metrics}");
+    assert!(sum("up") > 0);
+    let (head, _) = example.ask("/healthz", "");
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+}
+
+#[test]
 fn the_readme_shows_the_echo_server() {
     let code: String = include_str!("../examples/echo_server.rs")
         .lines()
