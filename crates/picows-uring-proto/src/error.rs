@@ -121,6 +121,11 @@ pub enum ApiMisuse {
     /// A CONTINUATION with no message begun (RFC 6455 §5.4).
     #[error("no message is under way that a CONTINUATION could continue: begin one with fin off")]
     UnexpectedContinuation,
+    /// A control frame or a fragment with a key, which a later one would replace.
+    #[error(
+        "only a whole TEXT or BINARY message can be replaced by a later one: send it without a key"
+    )]
+    KeyOfFragment,
     /// RSV bits outside 0..=7.
     #[error("RSV bits {0:#x}: only the bits 4 (RSV1), 2 (RSV2) and 1 (RSV3) exist")]
     InvalidRsv(u8),

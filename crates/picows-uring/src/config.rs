@@ -49,6 +49,19 @@ pub enum QueuePolicy {
     /// never dropped, and a fragment that continues a message is not, either: the connection is
     /// closed as by [`Close`](Self::Close), as the message would arrive with a hole.
     DropNewest,
+    /// The oldest messages that have not begun to leave are dropped until the new one fits: whoever
+    /// reads slowly gets what is new, with gaps. Whole messages only, with all their fragments;
+    /// control frames are never dropped, and do not wait behind data frames.
+    ///
+    /// About the first 64 KiB (a quarter of the limit, if that is less) that are unsent are as good
+    /// as on their way, and what the kernel has taken is out of reach: the buffers of the socket
+    /// (`SO_SNDBUF`) are what a slow peer lags behind at the least. A frame for which there is no
+    /// room even so (it is larger than the queue, or a fragmented message is under way that fills
+    /// it) is treated as by [`DropNewest`](Self::DropNewest).
+    ///
+    /// While frames wait, each is kept apart from the others, counts 160 bytes more towards the
+    /// limit, and costs an allocation. A peer that keeps up costs nothing more.
+    DropOldest,
 }
 
 impl Default for Config {

@@ -13,8 +13,8 @@ use crate::server::Place;
 use crate::session::{Session, Shared};
 use crate::transport::{DisconnectCause, Transport};
 use picows_uring_proto::{
-    Arrival, CloseCode, Decoder, Frame, FrameHead, HeadScanner, MsgType, PeerMisbehaved, Phase,
-    Stash, Tick, TimerId,
+    Arrival, CloseCode, Decoder, Frame, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash, Tick,
+    TimerId,
 };
 use std::any::Any;
 use std::io;
@@ -183,9 +183,7 @@ impl Connection {
                     self.after_close(frame);
                 }
             }
-            Arrival::AnswerPing => {
-                self.session().send(FrameHead::new(MsgType::Pong), frame.payload());
-            }
+            Arrival::AnswerPing => self.session().answer_ping(frame.payload()),
             Arrival::Ignore => {}
         }
     }

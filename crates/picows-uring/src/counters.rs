@@ -81,7 +81,7 @@ counters! {
     listener_errors,
     /// Frames that arrived.
     frames_received,
-    /// Frames that were queued to be sent.
+    /// Frames that were queued to be sent, those included that were dropped or replaced later.
     frames_sent,
     /// Bytes that arrived, HTTP and frame headers included.
     bytes_received,
@@ -89,6 +89,8 @@ counters! {
     bytes_sent,
     /// Data frames that were dropped because a queue was full.
     frames_dropped,
+    /// Data frames that gave way to a later one with their key before they left.
+    frames_conflated,
     /// Times that a receive found no buffer.
     buffer_shortages,
     /// Times that accepting was paused for want of descriptors or memory.

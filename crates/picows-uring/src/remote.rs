@@ -63,6 +63,7 @@ impl RemoteState {
 #[derive(Debug)]
 pub(crate) enum RemoteAction {
     Send(FrameHead, Bytes),
+    SendLatest(u64, FrameHead, Bytes),
     Close(CloseFrame),
     Disconnect,
     Abort,
@@ -99,6 +100,25 @@ impl RemoteTransport {
         }
         head.check(payload.len())?;
         self.post(RemoteAction::Send(head, payload))
+    }
+
+    /// Sends a message that a later one with the same `key` may replace; see
+    /// [`Transport::send_latest`](crate::Transport::send_latest). What is posted is handed over in
+    /// the worker's next turn, and nothing is replaced before.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended, or `msg_type` is neither TEXT nor BINARY.
+    pub fn send_latest(
+        &self,
+        key: u64,
+        msg_type: MsgType,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), RemoteError> {
+        if !matches!(msg_type, MsgType::Text | MsgType::Binary) {
+            return Err(ApiMisuse::KeyOfFragment.into());
+        }
+        self.post(RemoteAction::SendLatest(key, FrameHead::new(msg_type), payload.into()))
     }
 
     /// Sends CLOSE; see [`Transport::send_close`](crate::Transport::send_close).

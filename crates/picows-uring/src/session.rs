@@ -2,21 +2,24 @@
 //!
 //! Does no I/O: it queues, and puts itself on the worker's list of connections to look at.
 
+mod payload;
+mod queue;
+mod waiting;
+
 use crate::client::Recruit;
-use crate::config::{Config, QueuePolicy};
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
 use crate::remote::RemoteState;
-use crate::ring::{Segment, SendBatch, Socket, Token};
+use crate::ring::{SendBatch, Socket, Token};
 use crate::roundtrip::Roundtrip;
 use crate::transport::{DisconnectCause, SendStatus};
 use crate::watch::Watch;
-use bytes::Bytes;
 use picows_uring_proto::{
-    ApiMisuse, CloseCode, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, Frame, FrameHead,
-    Liveness, MsgType, Phase, ResponseHead, Role, Tick, UpgradeRequest,
+    CloseCode, Conversation, Frame, FrameHead, Liveness, MsgType, Phase, ResponseHead, Role, Tick,
+    UpgradeRequest,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -24,6 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
+use waiting::WaitingSlot;
 
 /// What all connections of a worker share.
 #[derive(Debug)]
@@ -105,6 +109,10 @@ pub(crate) struct Session {
     pub(crate) conversation: RefCell<Conversation>,
     /// Bytes that wait for the end of the turn, or for the send in flight.
     queue: RefCell<Option<Box<SendBatch>>>,
+    /// What waits behind the queue and may still be taken back.
+    waiting: WaitingSlot,
+    /// Unsent bytes up to which a frame goes to the queue with no more ado; 0 while any wait.
+    append_max: Cell<u32>,
     /// Bytes of the send in flight.
     pub(crate) in_flight: Cell<usize>,
     /// `None` once the socket is closed.
@@ -162,6 +170,8 @@ impl Session {
             token,
             conversation: RefCell::new(conversation),
             queue: RefCell::new(None),
+            waiting: WaitingSlot::default(),
+            append_max: Cell::new(queue::append_max(config)),
             in_flight: Cell::new(0),
             socket: Cell::new(Some(socket)),
             is_dirty: Cell::new(false),
@@ -199,204 +209,6 @@ impl Session {
     /// The connection is being looked at.
     pub(crate) fn untouch(&self) {
         self.is_dirty.set(false);
-    }
-
-    /// Bytes that were queued and that the kernel has not taken.
-    pub(crate) fn buffered(&self) -> usize {
-        self.in_flight.get() + self.queued()
-    }
-
-    /// Bytes that wait for the next send.
-    pub(crate) fn queued(&self) -> usize {
-        self.queue.borrow().as_ref().map_or(0, |queue| queue.len())
-    }
-
-    /// Whether there is a queue at all, and how long its buffers are.
-    #[cfg(test)]
-    pub(crate) fn queue_capacity(&self) -> usize {
-        self.queue.borrow().as_ref().map_or(0, |queue| size_of_val(&**queue) + queue.len())
-    }
-
-    /// Queues a frame whose payload is copied.
-    #[inline]
-    pub(crate) fn send(&self, head: FrameHead, payload: &[u8]) -> SendStatus {
-        self.queue_frame(head, payload.len(), |queue, pool, key| {
-            let len = FRAME_HEADER_BYTES_MAX + payload.len();
-            queue.append(len, || pool.buffer(len), |out| head.append(out, payload, key));
-        })
-    }
-
-    /// Queues a frame whose payload is kept by reference, if it need not be masked.
-    pub(crate) fn send_shared(&self, head: FrameHead, payload: &Bytes) -> SendStatus {
-        if payload.len() <= COPY_BYTES_MAX {
-            return self.send(head, payload);
-        }
-        self.queue_frame(head, payload.len(), |queue, pool, key| {
-            if key.is_some() {
-                let len = FRAME_HEADER_BYTES_MAX + payload.len();
-                queue.append(len, || pool.buffer(len), |out| head.append(out, payload, key));
-                return;
-            }
-            let len = FRAME_HEADER_BYTES_MAX;
-            let append = |out: &mut Vec<u8>| head.append_header(out, payload.len(), key);
-            queue.append(len, || pool.buffer(len), append);
-            queue.push(Segment::Shared(payload.clone()));
-        })
-    }
-
-    /// Queues a frame that was received, without a copy of its payload where that lies in memory
-    /// of its own and need not be masked.
-    #[inline]
-    pub(crate) fn forward(&self, head: FrameHead, frame: &Frame<'_>) -> SendStatus {
-        let payload = frame.payload();
-        match frame.memory() {
-            Some(memory) if payload.len() > COPY_BYTES_MAX && !self.is_client => {
-                self.forward_memory(head, memory)
-            }
-            _ => self.send(head, payload),
-        }
-    }
-
-    fn forward_memory(&self, head: FrameHead, memory: &Rc<Vec<u8>>) -> SendStatus {
-        self.queue_frame(head, memory.len(), |queue, pool, key| {
-            let len = FRAME_HEADER_BYTES_MAX;
-            let append = |out: &mut Vec<u8>| head.append_header(out, memory.len(), key);
-            queue.append(len, || pool.buffer(len), append);
-            queue.push(Segment::Received { memory: Rc::clone(memory), start: 0 });
-        })
-    }
-
-    /// Queues a frame whose header is written in front of its payload.
-    pub(crate) fn send_headroom(
-        &self,
-        head: FrameHead,
-        mut buffer: Vec<u8>,
-        payload_start: usize,
-    ) -> SendStatus {
-        let payload_len = buffer.len().saturating_sub(payload_start);
-        // Checked before anything is counted: what is refused was not sent.
-        if payload_start < FRAME_HEADER_BYTES_MAX {
-            return SendStatus::Refused(ApiMisuse::HeadroomTooSmall(payload_start));
-        }
-        if payload_start > buffer.len() {
-            let len = buffer.len();
-            return SendStatus::Refused(ApiMisuse::HeadroomPastEnd { start: payload_start, len });
-        }
-        self.queue_frame(head, payload_len, |queue, _, key| {
-            if let Ok(start) = head.prepend(&mut buffer, payload_start, key) {
-                queue.push(Segment::Owned { bytes: buffer, start });
-            }
-        })
-    }
-
-    /// Checks whether a frame may be queued, lets `append` do so, and keeps the books.
-    #[inline]
-    fn queue_frame(
-        &self,
-        head: FrameHead,
-        payload_len: usize,
-        append: impl FnOnce(&mut SendBatch, &Pool, Option<[u8; 4]>),
-    ) -> SendStatus {
-        if let Err(misuse) = head.check(payload_len) {
-            return SendStatus::Refused(misuse);
-        }
-        if !self.conversation.borrow().may_send() {
-            return SendStatus::Closed;
-        }
-        let is_message_open = match head.check_order(self.is_message_open.get()) {
-            Ok(is_message_open) => is_message_open,
-            Err(misuse) => return SendStatus::Refused(misuse),
-        };
-        let config = &self.config;
-        let buffered = self.buffered() + FRAME_HEADER_BYTES_MAX + payload_len;
-        if buffered > config.queue_bytes_max {
-            // Control frames are never dropped, so they have some room of their own; a peer that
-            // fills even that, with pings whose pongs it does not read, is not served.
-            if !head.msg_type.is_control() && !self.is_pinging.get() {
-                // Without one of its fragments, a message would arrive with a hole.
-                let is_begun = head.msg_type == MsgType::Continuation;
-                let policy = if is_begun { QueuePolicy::Close } else { config.queue_policy };
-                return self.queue_full(policy);
-            }
-            if buffered > config.queue_bytes_max.saturating_add(CONTROL_QUEUE_BYTES) {
-                return self.queue_full(QueuePolicy::Close);
-            }
-        }
-        self.is_message_open.set(is_message_open);
-        append(self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
-        self.shared.counters.frames_sent.increment();
-        self.touch();
-        if buffered <= config.high_watermark {
-            return SendStatus::Queued;
-        }
-        if !self.is_paused.get() {
-            self.owes_pause.set(true);
-        }
-        SendStatus::Congested
-    }
-
-    #[cold]
-    fn queue_full(&self, policy: QueuePolicy) -> SendStatus {
-        match policy {
-            QueuePolicy::DropNewest => {
-                self.shared.counters.frames_dropped.increment();
-                SendStatus::Dropped
-            }
-            QueuePolicy::Close => {
-                let limit = self.config.queue_bytes_max;
-                tracing::warn!(peer = ?self.peer, limit, "send queue full: closing");
-                self.set_cause(DisconnectCause::QueueFull);
-                let (rules, now) = (&self.config.conversation, self.shared.now());
-                let code = CloseCode::POLICY_VIOLATION;
-                let close =
-                    self.conversation.borrow_mut().fail(rules, now, code, "send queue full");
-                self.queue_close(close);
-                SendStatus::Closed
-            }
-        }
-    }
-
-    /// Queues a CLOSE that the conversation has recorded as sent, and has the connection looked
-    /// at in any case.
-    pub(crate) fn queue_close(&self, close: Option<CloseFrame>) {
-        if let Some(close) = close {
-            let pool = &self.shared.pool;
-            let fresh = || pool.buffer(CLOSE_FRAME_BYTES_MAX);
-            let key = self.mask_key();
-            let write = |out: &mut Vec<u8>| close.append(out, key);
-            self.open_queue().append(CLOSE_FRAME_BYTES_MAX, fresh, write);
-            self.shared.counters.frames_sent.increment();
-        }
-        self.touch();
-    }
-
-    /// Queues bytes that are no frame: HTTP.
-    pub(crate) fn queue_raw(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let pool = &self.shared.pool;
-        self.open_queue().append(len, || pool.buffer(len), write);
-        self.touch();
-    }
-
-    /// Takes what is queued, to be sent.
-    pub(crate) fn take_queue(&self) -> Option<Box<SendBatch>> {
-        self.queue.borrow_mut().take()
-    }
-
-    /// Puts what a send left over in front of what was queued since.
-    pub(crate) fn put_back(&self, mut rest: Box<SendBatch>) {
-        let mut queue = self.queue.borrow_mut();
-        if let Some(mut later) = queue.take() {
-            rest.extend(&mut later);
-            self.shared.pool.put_batch(later);
-        }
-        *queue = Some(rest);
-    }
-
-    /// Drops what is queued.
-    pub(crate) fn drop_queue(&self) {
-        if let Some(queue) = self.take_queue() {
-            self.shared.pool.put_batch(queue);
-        }
     }
 
     /// The connection is open: its liveness is watched from now on.
@@ -540,18 +352,6 @@ impl Session {
     pub(crate) fn set_cause(&self, cause: DisconnectCause) {
         self.cause.borrow_mut().get_or_insert_with(|| Box::new(cause));
     }
-
-    /// The key of the next frame, if frames are masked (RFC 6455 §5.3).
-    #[inline]
-    fn mask_key(&self) -> Option<[u8; 4]> {
-        self.is_client.then(|| self.shared.keys.borrow_mut().next_key())
-    }
-
-    fn open_queue(&self) -> std::cell::RefMut<'_, Box<SendBatch>> {
-        std::cell::RefMut::map(self.queue.borrow_mut(), |queue| {
-            queue.get_or_insert_with(|| self.shared.pool.batch())
-        })
-    }
 }
 
 /// Boxed twice: most sessions have none, and each byte of a session counts.
@@ -568,10 +368,3 @@ fn wake_all(waiters: &RefCell<Waiters>) {
         waker.wake();
     }
 }
-
-/// Up to here, copying a payload is cheaper than a segment of its own.
-const COPY_BYTES_MAX: usize = 1024;
-/// Queued bytes that control frames may have beyond the limit of the queue.
-const CONTROL_QUEUE_BYTES: usize = 64 * 1024;
-const CLOSE_FRAME_BYTES_MAX: usize =
-    FRAME_HEADER_BYTES_MAX + picows_uring_proto::CONTROL_PAYLOAD_BYTES_MAX;

@@ -242,7 +242,10 @@ impl WsStream {
             OwnedMessage::Pong(payload) => self.transport.send_pong(payload),
         };
         match status {
-            SendStatus::Queued | SendStatus::Congested => Ok(()),
+            SendStatus::Queued
+            | SendStatus::Congested
+            | SendStatus::Replaced
+            | SendStatus::DroppedOldest => Ok(()),
             SendStatus::Closed => Err(SendError::Closed),
             SendStatus::Dropped => Err(SendError::Full),
             SendStatus::Refused(misuse) => Err(misuse.into()),

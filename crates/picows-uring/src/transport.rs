@@ -45,9 +45,17 @@ pub enum SendStatus {
     Queued,
     /// It is queued, and more than the high watermark is: `pause_writing` follows.
     Congested,
+    /// It is queued in the place of an earlier frame with its key, which is not sent
+    /// ([`Transport::send_latest`]).
+    Replaced,
+    /// It is queued, and to make room, older messages were dropped
+    /// ([`QueuePolicy::DropOldest`](crate::QueuePolicy::DropOldest)). The queue is full, so
+    /// `pause_writing` was called or follows, too.
+    DroppedOldest,
     /// It is not queued: a CLOSE was sent before, or the connection is over.
     Closed,
-    /// It is not queued: the queue is full, and the policy is to drop the newest frame.
+    /// It is not queued: the queue is full, and the policy is to drop the newest frame, or nothing
+    /// older can be dropped.
     Dropped,
     /// It is not queued: it would break RFC 6455.
     Refused(ApiMisuse),
@@ -57,7 +65,7 @@ impl SendStatus {
     /// Whether the frame will be sent.
     #[must_use]
     pub const fn is_queued(self) -> bool {
-        matches!(self, Self::Queued | Self::Congested)
+        matches!(self, Self::Queued | Self::Congested | Self::Replaced | Self::DroppedOldest)
     }
 }
 
@@ -219,6 +227,44 @@ impl Transport {
             return SendStatus::Refused(ApiMisuse::CloseThroughSend);
         }
         self.session.send_headroom(head, buffer, payload_start)
+    }
+
+    /// Sends a message of one frame that a later one with the same `key` may replace: what counts
+    /// is the latest, as with the price of an instrument (its number is the key) or the state of a
+    /// player. `payload` is copied once.
+    ///
+    /// A peer that keeps up gets every message. Only while it does not (an earlier send has not
+    /// completed, or more than 64 KiB were queued in this turn) does a message wait apart, and is
+    /// replaced by the next with its key. So a peer that reads slowly gets fewer messages, each of
+    /// them new, and has at most one of every key waiting, whatever the
+    /// [`QueuePolicy`](crate::QueuePolicy).
+    ///
+    /// The new message takes the place of the old one: one key that changes all the time neither
+    /// starves nor holds up the others. It overtakes what was queued between the two, other keys
+    /// and messages without a key; where their order matters, do not use keys.
+    ///
+    /// Control frames and fragments are refused.
+    ///
+    /// ```
+    /// use picows_uring::{MsgType, Transport};
+    ///
+    /// fn quote(transport: &Transport, instrument: u64, price: f64) {
+    ///     transport.send_latest(instrument, MsgType::Text, price.to_string());
+    /// }
+    /// ```
+    pub fn send_latest(
+        &self,
+        key: u64,
+        msg_type: MsgType,
+        payload: impl AsRef<[u8]>,
+    ) -> SendStatus {
+        self.session.send_latest_copied(key, FrameHead::new(msg_type), payload.as_ref())
+    }
+
+    /// [`send_latest`](Self::send_latest), of a payload that is kept by reference instead of
+    /// copied, and with RSV bits of the caller's choice; see [`send_bytes`](Self::send_bytes).
+    pub fn send_latest_bytes(&self, key: u64, head: FrameHead, payload: &Bytes) -> SendStatus {
+        self.session.send_latest(key, head, payload)
     }
 
     /// Sends a PING of at most 125 bytes (RFC 6455 §5.5.2).
@@ -387,10 +433,30 @@ impl Transport {
         RemoteTransport::new(mailbox, session.token, Arc::clone(state))
     }
 
-    /// Bytes that were queued, frame headers included, and that the kernel has not taken yet.
+    /// Bytes that were queued, frame headers included, and whose send has not completed: the sum of
+    /// [`queued_amount`](Self::queued_amount) and [`in_flight_amount`](Self::in_flight_amount).
+    ///
+    /// What the kernel has taken is not ours any more, and not counted: it may still be in the
+    /// buffer of the socket, on its way, or in front of a peer that does not read. To learn what
+    /// the peer has handled, have it say so, or ping it.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.session.buffered()
+    }
+
+    /// Bytes that wait for the end of the turn, or for the send in flight to complete. Part of them
+    /// may still be dropped or replaced, if there are keys or the policy says so.
+    #[must_use]
+    pub fn queued_amount(&self) -> usize {
+        self.session.queued()
+    }
+
+    /// Bytes of the send in flight, of which there is one at a time: they were given to the kernel,
+    /// and it has not said how many of them it took. It tells when it has taken all of them, or can
+    /// take no more.
+    #[must_use]
+    pub fn in_flight_amount(&self) -> usize {
+        self.session.in_flight.get()
     }
 
     /// Whether our CLOSE was sent (or queued), so that nothing can follow.

@@ -82,7 +82,7 @@ impl Connection {
         });
         session.is_pinging.set(false);
         if let Some(liveness) = session.liveness.borrow_mut().as_deref_mut() {
-            liveness.ping_queued(now, session.buffered());
+            liveness.ping_queued(now, session.committed());
         }
         look_at_outbox(session, ring, now);
     }

@@ -30,8 +30,8 @@ pub(crate) struct ByHand {
     /// The accepts that are in flight.
     accepting: Vec<Token>,
     arrived: VecDeque<Completion>,
-    /// The receive that is in flight.
-    receiving: Option<Token>,
+    /// The receives that are in flight.
+    receiving: Vec<(Socket, Token)>,
     sending: Option<(Token, Box<SendBatch>)>,
     buffers: Vec<Vec<u8>>,
 }
@@ -61,9 +61,19 @@ impl ByHand {
         self.arrived.push_back(Completion::Accepted { token, result, more: false });
     }
 
-    /// Bytes arrive.
+    /// Bytes arrive for whoever receives first.
     pub(crate) fn deliver(&mut self, bytes: &[u8]) {
-        let Some(token) = self.receiving else { return };
+        if let Some((socket, _)) = self.receiving.first() {
+            self.deliver_to(socket.0, bytes);
+        }
+    }
+
+    /// Bytes arrive on a socket, if it receives.
+    pub(crate) fn deliver_to(&mut self, socket: i32, bytes: &[u8]) {
+        let Some((_, token)) = self.receiving.iter().find(|(it, _)| it.0 == socket) else {
+            return;
+        };
+        let token = *token;
         let buffer =
             RecvBuffer { id: self.buffers.len() as u16, offset: 0, len: bytes.len() as u32 };
         self.buffers.push(bytes.to_vec());
@@ -73,9 +83,26 @@ impl ByHand {
 
     /// The peer ends the stream, or breaks it.
     pub(crate) fn end(&mut self, result: Received) {
-        if let Some(token) = self.receiving.take() {
+        if let Some((socket, _)) = self.receiving.first().copied() {
+            self.end_of(socket, result);
+        }
+    }
+
+    pub(crate) fn end_of(&mut self, socket: Socket, result: Received) {
+        if let Some(index) = self.receiving.iter().position(|(it, _)| *it == socket) {
+            let (_, token) = self.receiving.remove(index);
             self.arrived.push_back(Completion::Received { token, result, more: false });
         }
+    }
+
+    /// Whether a socket receives.
+    pub(crate) fn is_receiving(&self, socket: i32) -> bool {
+        self.receiving.iter().any(|(it, _)| it.0 == socket)
+    }
+
+    /// Buffers that were not given back.
+    pub(crate) fn lent(&self) -> usize {
+        self.buffers.iter().filter(|buffer| !buffer.is_empty()).count()
     }
 
     /// The peer takes what is being sent.
@@ -83,6 +110,17 @@ impl ByHand {
         self.is_stuck = false;
         if let Some((token, batch)) = self.sending.take() {
             self.leave(token, batch);
+        }
+    }
+
+    /// The peer takes so many bytes of what is being sent, at the most, and then no more.
+    pub(crate) fn take(&mut self, max: usize) {
+        if let Some((token, batch)) = self.sending.take() {
+            let count = batch.len().min(max);
+            let before = self.sent.len();
+            self.sent.extend(batch.segments().flatten().take(count));
+            debug_assert_eq!(self.sent.len() - before, count);
+            self.arrived.push_back(Completion::Sent { token, result: Ok(count), batch });
         }
     }
 
@@ -125,8 +163,8 @@ impl Ring for ByHand {
         self.accepting.push(token);
     }
 
-    fn receive(&mut self, _: Socket, token: Token) {
-        self.receiving = Some(token);
+    fn receive(&mut self, socket: Socket, token: Token) {
+        self.receiving.push((socket, token));
     }
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
@@ -145,12 +183,14 @@ impl Ring for ByHand {
         }
     }
 
-    fn cancel_receive(&mut self, _: Token) {
-        self.end(Received::Cancelled);
+    fn cancel_receive(&mut self, token: Token) {
+        if let Some((socket, _)) = self.receiving.iter().find(|(_, it)| *it == token).copied() {
+            self.end_of(socket, Received::Cancelled);
+        }
     }
 
-    fn cancel(&mut self, _: Socket) {
-        self.end(Received::Cancelled);
+    fn cancel(&mut self, socket: Socket) {
+        self.end_of(socket, Received::Cancelled);
         if let Some((token, batch)) = self.sending.take() {
             let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
             self.arrived.push_back(Completion::Sent { token, result, batch });

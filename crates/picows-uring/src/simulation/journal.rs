@@ -57,6 +57,10 @@ impl Seen {
         hasher.write(payload);
         Self { msg_type, is_fin, len: payload.len(), digest: hasher.finish() }
     }
+
+    pub(super) fn is_pong(&self) -> bool {
+        self.msg_type == MsgType::Pong
+    }
 }
 
 impl Journal {

@@ -29,6 +29,9 @@ impl<R: Ring> Worker<R> {
             RemoteAction::Send(head, payload) => {
                 transport.send_bytes(head, &payload);
             }
+            RemoteAction::SendLatest(key, head, payload) => {
+                transport.send_latest_bytes(key, head, &payload);
+            }
             RemoteAction::Close(frame) => {
                 transport.send_close_frame(frame);
             }

@@ -3,6 +3,7 @@
 
 mod accepting;
 mod failing;
+mod queue;
 mod watching;
 
 use super::*;

@@ -1,0 +1,136 @@
+//! The ways in which a payload is handed over, and how each becomes bytes to be sent.
+//!
+//! Whether the frame may be sent, and where it waits, is decided in `queue.rs`.
+
+use super::waiting::WaitingFrame;
+use crate::pool::Pool;
+use crate::ring::{Segment, SendBatch};
+use bytes::Bytes;
+use picows_uring_proto::{FRAME_HEADER_BYTES_MAX, FrameHead};
+use std::rc::Rc;
+
+/// A payload that has not been encoded yet.
+pub(super) trait Payload {
+    fn len(&self) -> usize;
+
+    /// Appends the frame to `queue`.
+    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>);
+
+    /// Makes a frame of its own, of no more memory than it needs.
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame;
+}
+
+/// It is copied.
+pub(super) struct Copied<'a>(pub(super) &'a [u8]);
+
+/// It is kept by reference, if it need not be masked.
+pub(super) struct Referenced<'a>(pub(super) &'a Bytes);
+
+/// It was received, in memory of its own, and need not be masked.
+pub(super) struct Received<'a>(pub(super) &'a Rc<Vec<u8>>);
+
+/// The header is written in front of it: at least [`FRAME_HEADER_BYTES_MAX`] bytes are free there,
+/// and `start` is not past the end.
+pub(super) struct InPlace {
+    pub(super) buffer: Vec<u8>,
+    pub(super) start: usize,
+}
+
+impl Payload for Copied<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
+        let len = FRAME_HEADER_BYTES_MAX + self.0.len();
+        queue.append(len, || pool.buffer(len), |out| head.append(out, self.0, key));
+    }
+
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+        let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + self.0.len());
+        head.append(&mut bytes, self.0, key);
+        WaitingFrame::new(head, Segment::Owned { bytes, start: 0 }, None)
+    }
+}
+
+impl Payload for Referenced<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
+        if key.is_some() {
+            return Copied(self.0).append(head, queue, pool, key);
+        }
+        append_header(head, self.0.len(), queue, pool, key);
+        queue.push(Segment::Shared(self.0.clone()));
+    }
+
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+        if key.is_some() {
+            return Copied(self.0).apart(head, key);
+        }
+        let body = Segment::Shared(self.0.clone());
+        WaitingFrame::new(head, header(head, self.0.len(), key), Some(body))
+    }
+}
+
+impl Payload for Received<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
+        append_header(head, self.0.len(), queue, pool, key);
+        queue.push(Segment::Received { memory: Rc::clone(self.0), start: 0 });
+    }
+
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+        let body = Segment::Received { memory: Rc::clone(self.0), start: 0 };
+        WaitingFrame::new(head, header(head, self.0.len(), key), Some(body))
+    }
+}
+
+fn append_header(
+    head: FrameHead,
+    payload_len: usize,
+    queue: &mut SendBatch,
+    pool: &Pool,
+    key: Option<[u8; 4]>,
+) {
+    let len = FRAME_HEADER_BYTES_MAX;
+    let append = |out: &mut Vec<u8>| head.append_header(out, payload_len, key);
+    queue.append(len, || pool.buffer(len), append);
+}
+
+/// A header by itself.
+fn header(head: FrameHead, payload_len: usize, key: Option<[u8; 4]>) -> Segment {
+    let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES_MAX);
+    head.append_header(&mut bytes, payload_len, key);
+    Segment::Owned { bytes, start: 0 }
+}
+
+impl Payload for InPlace {
+    fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    fn append(self, head: FrameHead, queue: &mut SendBatch, _: &Pool, key: Option<[u8; 4]>) {
+        queue.push(self.encode(head, key));
+    }
+
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+        WaitingFrame::new(head, self.encode(head, key), None)
+    }
+}
+
+impl InPlace {
+    fn encode(self, head: FrameHead, key: Option<[u8; 4]>) -> Segment {
+        let Self { mut buffer, start } = self;
+        let encoded = head.prepend(&mut buffer, start, key);
+        debug_assert!(encoded.is_ok(), "there is room, as was promised");
+        Segment::Owned { start: encoded.unwrap_or(buffer.len()), bytes: buffer }
+    }
+}

@@ -1,0 +1,392 @@
+//! What a connection has to send: the queue, its limit, and what happens there.
+//!
+//! Frames are appended to one run of bytes, which leaves with the next send. Where frames may be
+//! taken back (the policy is to drop the oldest, or they have keys), they wait apart instead, as
+//! soon as more is unsent than is worth keeping movable, and follow a little at a time.
+
+use super::Session;
+use super::payload::{Copied, InPlace, Payload, Received, Referenced};
+use super::waiting::{COPY_BYTES_MAX, Waiting};
+use crate::config::{Config, QueuePolicy};
+use crate::ring::SendBatch;
+use crate::transport::{DisconnectCause, SendStatus};
+use bytes::Bytes;
+use picows_uring_proto::{
+    ApiMisuse, CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, FRAME_HEADER_BYTES_MAX, Frame,
+    FrameHead, MsgType,
+};
+use std::cell::RefMut;
+
+impl Session {
+    /// Bytes that were queued and whose send has not completed.
+    pub(crate) fn buffered(&self) -> usize {
+        self.in_flight.get() + self.queued()
+    }
+
+    /// Bytes that wait for the next send.
+    pub(crate) fn queued(&self) -> usize {
+        self.appended() + self.waiting.ask(|waiting| waiting.len()).unwrap_or(0)
+    }
+
+    /// Bytes that leave before everything that is queued from now on, whatever is dropped.
+    pub(crate) fn committed(&self) -> usize {
+        self.in_flight.get() + self.appended()
+    }
+
+    fn appended(&self) -> usize {
+        self.queue.borrow().as_ref().map_or(0, |queue| queue.len())
+    }
+
+    /// Whether there is a queue at all, and how long its buffers are.
+    #[cfg(test)]
+    pub(crate) fn queue_capacity(&self) -> usize {
+        let apart = self.waiting.ask(|waiting| waiting.weight()).unwrap_or(0);
+        apart + self.queue.borrow().as_ref().map_or(0, |queue| size_of_val(&**queue) + queue.len())
+    }
+
+    /// Queues a frame whose payload is copied.
+    #[inline]
+    pub(crate) fn send(&self, head: FrameHead, payload: &[u8]) -> SendStatus {
+        self.queue_frame(head, Copied(payload))
+    }
+
+    /// Queues a frame whose payload is kept by reference, if it need not be masked.
+    pub(crate) fn send_shared(&self, head: FrameHead, payload: &Bytes) -> SendStatus {
+        if payload.len() <= COPY_BYTES_MAX {
+            return self.send(head, payload);
+        }
+        self.queue_frame(head, Referenced(payload))
+    }
+
+    /// Queues a frame that was received, without a copy of its payload where that lies in memory
+    /// of its own and need not be masked.
+    #[inline]
+    pub(crate) fn forward(&self, head: FrameHead, frame: &Frame<'_>) -> SendStatus {
+        let payload = frame.payload();
+        match frame.memory() {
+            Some(memory) if payload.len() > COPY_BYTES_MAX && !self.is_client => {
+                self.queue_frame(head, Received(memory))
+            }
+            _ => self.send(head, payload),
+        }
+    }
+
+    /// Queues a frame whose header is written in front of its payload.
+    pub(crate) fn send_headroom(
+        &self,
+        head: FrameHead,
+        buffer: Vec<u8>,
+        payload_start: usize,
+    ) -> SendStatus {
+        // Checked before anything is counted: what is refused was not sent.
+        if payload_start < FRAME_HEADER_BYTES_MAX {
+            return SendStatus::Refused(ApiMisuse::HeadroomTooSmall(payload_start));
+        }
+        if payload_start > buffer.len() {
+            let len = buffer.len();
+            return SendStatus::Refused(ApiMisuse::HeadroomPastEnd { start: payload_start, len });
+        }
+        self.queue_frame(head, InPlace { buffer, start: payload_start })
+    }
+
+    /// Queues a message that a later one with the same key may replace.
+    pub(crate) fn send_latest(&self, key: u64, head: FrameHead, payload: &Bytes) -> SendStatus {
+        if payload.len() <= COPY_BYTES_MAX {
+            return self.send_latest_copied(key, head, payload);
+        }
+        self.queue_latest(key, head, Referenced(payload))
+    }
+
+    /// [`send_latest`](Self::send_latest), of a payload that is copied.
+    pub(crate) fn send_latest_copied(
+        &self,
+        key: u64,
+        head: FrameHead,
+        payload: &[u8],
+    ) -> SendStatus {
+        self.queue_latest(key, head, Copied(payload))
+    }
+
+    fn queue_latest<P: Payload>(&self, key: u64, head: FrameHead, payload: P) -> SendStatus {
+        if !head.fin || !matches!(head.msg_type, MsgType::Text | MsgType::Binary) {
+            return SendStatus::Refused(ApiMisuse::KeyOfFragment);
+        }
+        match self.check(head, payload.len()) {
+            Ok(_) => self.queue_beyond(head, payload, Some(key)),
+            Err(status) => status,
+        }
+    }
+
+    /// Whether a frame may be sent now; if so, whether a message is under way after it.
+    #[inline(always)]
+    fn check(&self, head: FrameHead, payload_len: usize) -> Result<bool, SendStatus> {
+        head.check(payload_len).map_err(SendStatus::Refused)?;
+        if !self.conversation.borrow().may_send() {
+            return Err(SendStatus::Closed);
+        }
+        head.check_order(self.is_message_open.get()).map_err(SendStatus::Refused)
+    }
+
+    /// Checks whether a frame may be queued, does so, and keeps the books.
+    #[inline]
+    fn queue_frame<P: Payload>(&self, head: FrameHead, payload: P) -> SendStatus {
+        let is_message_open = match self.check(head, payload.len()) {
+            Ok(is_message_open) => is_message_open,
+            Err(status) => return status,
+        };
+        let buffered = self.committed() + FRAME_HEADER_BYTES_MAX + payload.len();
+        // Also where frames wait apart: it is 0 then.
+        if buffered > self.append_max.get() as usize {
+            return self.queue_beyond(head, payload, None);
+        }
+        self.is_message_open.set(is_message_open);
+        payload.append(head, self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
+        self.queued_frame(buffered)
+    }
+
+    /// A frame was queued, so that there are `buffered` bytes.
+    #[inline(always)]
+    fn queued_frame(&self, buffered: usize) -> SendStatus {
+        self.shared.counters.frames_sent.increment();
+        self.touch();
+        if buffered <= self.config.high_watermark {
+            return SendStatus::Queued;
+        }
+        if !self.is_paused.get() {
+            self.owes_pause.set(true);
+        }
+        SendStatus::Congested
+    }
+
+    /// [`queue_frame`](Self::queue_frame) for frames that were checked, and that are too many, or
+    /// may have to be taken back.
+    #[cold]
+    #[inline(never)]
+    fn queue_beyond<P: Payload>(
+        &self,
+        head: FrameHead,
+        payload: P,
+        key: Option<u64>,
+    ) -> SendStatus {
+        let size = FRAME_HEADER_BYTES_MAX + payload.len();
+        // Neither is ever dropped, nor has to wait: they may come between any two messages, and
+        // control frames between fragments (RFC 6455 §5.4).
+        let is_urgent = head.msg_type.is_control() || self.is_pinging.get();
+        let mut waiting = self.waiting.take();
+        let dropped = match self.make_room(head, size, key, is_urgent, waiting.as_deref_mut()) {
+            Ok(dropped) => dropped,
+            Err(policy) => {
+                self.waiting.set(waiting);
+                return self.queue_full(policy);
+            }
+        };
+        let mut is_replaced = false;
+        if !is_urgent && self.waits(head, size, key, waiting.as_deref()) {
+            let frame = payload.apart(head, self.mask_key());
+            is_replaced = waiting.get_or_insert_default().put(frame, key);
+        } else {
+            payload.append(head, self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
+        }
+        self.set_waiting(waiting);
+        if !head.msg_type.is_control() {
+            self.is_message_open.set(!head.fin);
+        }
+        let counters = &self.shared.counters;
+        counters.frames_dropped.add(dropped as u64);
+        counters.frames_conflated.add(u64::from(is_replaced));
+        let status = self.queued_frame(self.buffered());
+        match (dropped, is_replaced) {
+            (0, false) => status,
+            (0, true) => SendStatus::Replaced,
+            _ => SendStatus::DroppedOldest,
+        }
+    }
+
+    /// Sees to it that a frame of `size` bytes fits into the queue, and tells how many others were
+    /// dropped for that; or what is to become of it.
+    fn make_room(
+        &self,
+        head: FrameHead,
+        size: usize,
+        key: Option<u64>,
+        is_urgent: bool,
+        waiting: Option<&mut Waiting>,
+    ) -> Result<usize, QueuePolicy> {
+        let (max, policy) = (self.config.queue_bytes_max, self.config.queue_policy);
+        let others = self.committed() + size;
+        let replaced = |waiting: &Waiting| key.map_or(0, |key| waiting.weight_of(key));
+        let total = |waiting: &Waiting| others + waiting.weight() - replaced(waiting);
+        let needed = waiting.as_deref().map_or(others, total);
+        if needed <= max {
+            return Ok(0);
+        }
+        if is_urgent {
+            // They have some room of their own; more than that only the application can ask for.
+            let fits = needed <= max.saturating_add(CONTROL_QUEUE_BYTES);
+            return if fits { Ok(0) } else { Err(QueuePolicy::Close) };
+        }
+        if policy == QueuePolicy::DropOldest
+            && let Some(waiting) = waiting
+            && others + waiting.fixed_weight() <= max
+        {
+            let mut dropped = 0;
+            while total(waiting) > max {
+                match waiting.drop_oldest() {
+                    0 => break,
+                    frames => dropped += frames,
+                }
+            }
+            return Ok(dropped);
+        }
+        // Without one of its fragments, a message would arrive with a hole.
+        let is_begun = head.msg_type == MsgType::Continuation;
+        let closes = is_begun || policy == QueuePolicy::Close;
+        Err(if closes { QueuePolicy::Close } else { QueuePolicy::DropNewest })
+    }
+
+    /// Whether a data frame waits apart, rather than at the end of the queue.
+    fn waits(
+        &self,
+        head: FrameHead,
+        size: usize,
+        key: Option<u64>,
+        waiting: Option<&Waiting>,
+    ) -> bool {
+        if waiting.is_some_and(Waiting::has_frames) {
+            return true;
+        }
+        // A message is in one place: this one has begun in the queue, or it would be there.
+        if head.msg_type == MsgType::Continuation {
+            return false;
+        }
+        let is_much = self.committed() + size > commit_bytes_max(&self.config);
+        match key {
+            Some(_) => is_much || self.in_flight.get() > 0,
+            None => is_much && self.config.queue_policy == QueuePolicy::DropOldest,
+        }
+    }
+
+    #[cold]
+    fn queue_full(&self, policy: QueuePolicy) -> SendStatus {
+        if policy != QueuePolicy::Close {
+            self.shared.counters.frames_dropped.increment();
+            return SendStatus::Dropped;
+        }
+        let limit = self.config.queue_bytes_max;
+        tracing::warn!(peer = ?self.peer, limit, "send queue full: closing");
+        self.fail(DisconnectCause::QueueFull, CloseCode::POLICY_VIOLATION, "send queue full");
+        SendStatus::Closed
+    }
+
+    /// Answers a PING. While more than the high watermark is on its way, only the last PING is
+    /// (RFC 6455 §5.5.3), and the answer goes to the end of the queue when a send completes: a peer
+    /// that pings without reading costs us one PONG.
+    pub(crate) fn answer_ping(&self, payload: &[u8]) {
+        let head = FrameHead::new(MsgType::Pong);
+        let has_pong = self.waiting.ask(|waiting| waiting.has_pong()).unwrap_or(false);
+        if !has_pong && self.committed() <= self.config.high_watermark {
+            self.send(head, payload);
+        } else if self.conversation.borrow().may_send() {
+            let mut pong = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + payload.len());
+            head.append(&mut pong, payload, self.mask_key());
+            let mut waiting = self.waiting.take().unwrap_or_default();
+            if !waiting.put_pong(pong) {
+                self.shared.counters.frames_sent.increment();
+            }
+            self.set_waiting(Some(waiting));
+            self.touch();
+        }
+    }
+
+    /// Queues a CLOSE that the conversation has recorded as sent, and has the connection looked
+    /// at in any case.
+    pub(crate) fn queue_close(&self, close: Option<CloseFrame>) {
+        if let Some(close) = close {
+            let pool = &self.shared.pool;
+            if let Some(mut waiting) = self.waiting.take() {
+                // Nothing may follow it.
+                waiting.move_to(self.open_queue().as_mut(), usize::MAX, pool);
+                self.set_waiting(None);
+            }
+            let fresh = || pool.buffer(CLOSE_FRAME_BYTES_MAX);
+            let key = self.mask_key();
+            let write = |out: &mut Vec<u8>| close.append(out, key);
+            self.open_queue().append(CLOSE_FRAME_BYTES_MAX, fresh, write);
+            self.shared.counters.frames_sent.increment();
+        }
+        self.touch();
+    }
+
+    /// Queues bytes that are no frame: HTTP.
+    pub(crate) fn queue_raw(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let pool = &self.shared.pool;
+        self.open_queue().append(len, || pool.buffer(len), write);
+        self.touch();
+    }
+
+    /// Takes what is queued, to be sent: of what waits apart only a part, so that the rest may
+    /// still be taken back.
+    pub(crate) fn take_queue(&self) -> Option<Box<SendBatch>> {
+        if let Some(mut waiting) = self.waiting.take() {
+            let max = commit_bytes_max(&self.config);
+            waiting.move_to(self.open_queue().as_mut(), max, &self.shared.pool);
+            self.set_waiting((waiting.len() > 0).then_some(waiting));
+        }
+        self.queue.borrow_mut().take()
+    }
+
+    /// Puts what a send left over in front of what was queued since.
+    pub(crate) fn put_back(&self, mut rest: Box<SendBatch>) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(mut later) = queue.take() {
+            rest.extend(&mut later);
+            self.shared.pool.put_batch(later);
+        }
+        *queue = Some(rest);
+    }
+
+    /// Drops what is queued.
+    pub(crate) fn drop_queue(&self) {
+        self.set_waiting(None);
+        if let Some(queue) = self.queue.borrow_mut().take() {
+            self.shared.pool.put_batch(queue);
+        }
+    }
+
+    fn set_waiting(&self, waiting: Option<Box<Waiting>>) {
+        self.append_max.set(if waiting.is_some() { 0 } else { append_max(&self.config) });
+        self.waiting.set(waiting);
+    }
+
+    /// The key of the next frame, if frames are masked (RFC 6455 §5.3).
+    #[inline]
+    fn mask_key(&self) -> Option<[u8; 4]> {
+        self.is_client.then(|| self.shared.keys.borrow_mut().next_key())
+    }
+
+    fn open_queue(&self) -> RefMut<'_, Box<SendBatch>> {
+        RefMut::map(self.queue.borrow_mut(), |queue| {
+            queue.get_or_insert_with(|| self.shared.pool.batch())
+        })
+    }
+}
+
+/// Unsent bytes up to which frames are appended to the queue, whatever they are.
+pub(super) fn append_max(config: &Config) -> u32 {
+    let bytes = match config.queue_policy {
+        QueuePolicy::DropOldest => commit_bytes_max(config),
+        QueuePolicy::Close | QueuePolicy::DropNewest => config.queue_bytes_max,
+    };
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// Bytes that are as good as on their way, where frames may be taken back: the more, the fewer
+/// sends; the fewer, the newer what a slow peer gets. A small queue is not to be full of them.
+fn commit_bytes_max(config: &Config) -> usize {
+    COMMIT_BYTES_MAX.min(config.queue_bytes_max / 4)
+}
+
+const COMMIT_BYTES_MAX: usize = 64 * 1024;
+/// Queued bytes that control frames may have beyond the limit of the queue.
+const CONTROL_QUEUE_BYTES: usize = 64 * 1024;
+const CLOSE_FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX;

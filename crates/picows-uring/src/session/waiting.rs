@@ -1,0 +1,198 @@
+//! Frames that wait one by one, behind what is as good as on its way, and may be taken back.
+//!
+//! Made only where frames are dropped or replaced, and only while a peer does not keep up. Holds
+//! whole messages, and no control frames but one PONG: those do not wait here. When frames have to
+//! go is decided in `queue.rs`.
+
+use crate::pool::Pool;
+use crate::ring::{Segment, SendBatch};
+use picows_uring_proto::FrameHead;
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+
+/// The frames that wait, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    frames: VecDeque<WaitingFrame>,
+    /// The number of the frame in front; they are numbered without end.
+    first: u64,
+    /// The number of the frame that waits for each key.
+    keys: HashMap<u64, u64>,
+    /// Bytes of all frames, the PONG included.
+    len: usize,
+    /// The answer to the last PING.
+    pong: Option<Vec<u8>>,
+}
+
+/// Where frames that wait are kept: nowhere, most of the time.
+#[derive(Default)]
+pub(super) struct WaitingSlot(Cell<Option<Box<Waiting>>>);
+
+impl WaitingSlot {
+    pub(super) fn take(&self) -> Option<Box<Waiting>> {
+        self.0.take()
+    }
+
+    pub(super) fn set(&self, waiting: Option<Box<Waiting>>) {
+        self.0.set(waiting);
+    }
+
+    /// Asks those that wait, if any do.
+    pub(super) fn ask<T>(&self, ask: impl FnOnce(&Waiting) -> T) -> Option<T> {
+        let waiting = self.0.take()?;
+        let answer = ask(&waiting);
+        self.0.set(Some(waiting));
+        Some(answer)
+    }
+}
+
+impl fmt::Debug for WaitingSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.ask(Waiting::len);
+        f.debug_struct("WaitingSlot").field("bytes", &bytes).finish()
+    }
+}
+
+/// A frame that is encoded.
+#[derive(Debug)]
+pub(super) struct WaitingFrame {
+    /// The header; the payload as well, unless there is a `body`.
+    start: Segment,
+    body: Option<Segment>,
+    key: Option<u64>,
+    /// It ends a message.
+    fin: bool,
+}
+
+impl WaitingFrame {
+    pub(super) fn new(head: FrameHead, start: Segment, body: Option<Segment>) -> Self {
+        Self { start, body, key: None, fin: head.fin }
+    }
+
+    fn len(&self) -> usize {
+        self.start.as_slice().len() + self.body.as_ref().map_or(0, |body| body.as_slice().len())
+    }
+
+    /// What it counts for towards the limit of the queue.
+    fn weight(&self) -> usize {
+        self.len() + WAITING_FRAME_BYTES
+    }
+}
+
+impl Waiting {
+    /// Bytes to be sent.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether any frame waits, the PONG aside.
+    pub(super) fn has_frames(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    /// Bytes towards the limit of the queue: those to be sent, and what it takes to tell their
+    /// frames apart.
+    pub(super) fn weight(&self) -> usize {
+        self.len + self.frames.len() * WAITING_FRAME_BYTES
+    }
+
+    /// The part of [`weight`](Self::weight) that cannot be dropped: the message that is not
+    /// complete yet, and the PONG.
+    pub(super) fn fixed_weight(&self) -> usize {
+        let open = self.frames.iter().rev().take_while(|frame| !frame.fin);
+        open.map(WaitingFrame::weight).sum::<usize>() + self.pong.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The weight of the frame that waits for `key`.
+    pub(super) fn weight_of(&self, key: u64) -> usize {
+        self.position(key).map_or(0, |position| self.frames[position].weight())
+    }
+
+    fn position(&self, key: u64) -> Option<usize> {
+        self.keys.get(&key).map(|number| (number - self.first) as usize)
+    }
+
+    /// Adds a frame at the end; one with a key takes the place of the one that waits for the key,
+    /// and says so.
+    pub(super) fn put(&mut self, mut frame: WaitingFrame, key: Option<u64>) -> bool {
+        frame.key = key;
+        self.len += frame.len();
+        if let Some(position) = key.and_then(|key| self.position(key)) {
+            let old = std::mem::replace(&mut self.frames[position], frame);
+            self.len -= old.len();
+            return true;
+        }
+        if let Some(key) = key {
+            self.keys.insert(key, self.first + self.frames.len() as u64);
+        }
+        self.frames.push_back(frame);
+        false
+    }
+
+    /// Has `pong` wait in the place of the one that waits, and tells whether there was one.
+    pub(super) fn put_pong(&mut self, pong: Vec<u8>) -> bool {
+        self.len += pong.len();
+        let old = self.pong.replace(pong);
+        self.len -= old.as_ref().map_or(0, Vec::len);
+        old.is_some()
+    }
+
+    /// Whether the answer to a PING waits.
+    pub(super) fn has_pong(&self) -> bool {
+        self.pong.is_some()
+    }
+
+    /// Drops the oldest message, and tells how many frames that were: none if it is not complete.
+    pub(super) fn drop_oldest(&mut self) -> usize {
+        let Some(last) = self.frames.iter().position(|frame| frame.fin) else { return 0 };
+        for _ in 0..=last {
+            self.pop();
+        }
+        last + 1
+    }
+
+    /// Moves the PONG and about `max` bytes of frames to the end of `batch`: whole messages, and of
+    /// one that is not complete what there is.
+    pub(super) fn move_to(&mut self, batch: &mut SendBatch, max: usize, pool: &Pool) {
+        if let Some(pong) = self.pong.take() {
+            self.len -= pong.len();
+            append(batch, Segment::Owned { bytes: pong, start: 0 }, pool);
+        }
+        let mut is_between = true;
+        while !is_between || batch.len() < max {
+            let Some(frame) = self.pop() else { return };
+            is_between = frame.fin;
+            append(batch, frame.start, pool);
+            if let Some(body) = frame.body {
+                batch.push(body);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<WaitingFrame> {
+        let frame = self.frames.pop_front()?;
+        self.first += 1;
+        self.len -= frame.len();
+        if let Some(key) = frame.key {
+            self.keys.remove(&key);
+        }
+        Some(frame)
+    }
+}
+
+/// Appends a segment; a short one is copied, as every segment costs the kernel something.
+fn append(batch: &mut SendBatch, segment: Segment, pool: &Pool) {
+    let bytes = segment.as_slice();
+    if bytes.len() > COPY_BYTES_MAX {
+        return batch.push(segment);
+    }
+    batch.append(bytes.len(), || pool.buffer(bytes.len()), |out| out.extend_from_slice(bytes));
+}
+
+/// Up to here, copying is cheaper than a segment of its own.
+pub(super) const COPY_BYTES_MAX: usize = 1024;
+/// What a frame takes besides its bytes: its place in the queue and among the keys, and what the
+/// allocator adds.
+pub(crate) const WAITING_FRAME_BYTES: usize = 160;
+const _: () = assert!(size_of::<WaitingFrame>() + 4 * size_of::<u64>() <= WAITING_FRAME_BYTES);
