@@ -3,6 +3,7 @@
 //! Does no I/O: the worker hands it what arrived and looks afterwards what it wants.
 
 mod alive;
+mod budget;
 mod handshake;
 mod opening;
 
@@ -12,6 +13,7 @@ use crate::ring::Ring;
 use crate::server::Place;
 use crate::session::{Session, Shared};
 use crate::transport::{DisconnectCause, Transport};
+use budget::Budget;
 use picows_uring_proto::{
     Arrival, CloseCode, Decoder, Frame, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash, Tick,
     TimerId,
@@ -45,9 +47,12 @@ pub(crate) struct Connection {
     /// What is in flight has been cancelled.
     pub(crate) is_cancelled: bool,
     /// Bytes that arrived after the end.
-    discarded: usize,
+    discarded: u32,
     /// Which limits it counts against.
     pub(crate) place: Place,
+    budget: Budget,
+    /// Something that arrived is held until a later turn.
+    pub(crate) is_held: bool,
 }
 
 impl Connection {
@@ -68,6 +73,8 @@ impl Connection {
             is_cancelled: false,
             discarded: 0,
             place: Place::Uncounted,
+            budget: Budget::default(),
+            is_held: false,
         }
     }
 
@@ -92,6 +99,7 @@ impl Connection {
         let is_paused = session.is_reading_paused.get() && self.phase() <= Phase::Open;
         self.discarded < DISCARD_BYTES_MAX
             && !is_paused
+            && !self.is_held
             && !session.conversation.borrow().is_peer_gone()
     }
 
@@ -110,10 +118,23 @@ impl Connection {
     }
 
     /// Bytes arrived.
-    #[inline]
-    pub(crate) fn receive(&mut self, factory: &crate::server::Factory, bytes: &mut [u8]) {
-        self.shared().counters.bytes_received.add(bytes.len() as u64);
+    pub(crate) fn heard(&self, count: usize) {
+        self.shared().counters.bytes_received.add(count as u64);
         self.session().heard();
+    }
+
+    /// Handles bytes that arrived: all of them, or as many as it says. The rest, if only of what the
+    /// decoder has seen, is more than this connection's share of the turn, and wanted in the next.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        factory: &crate::server::Factory,
+        turn: u32,
+        bytes: &mut [u8],
+    ) -> Option<usize> {
+        if !self.budget.renew(turn) {
+            return Some(0);
+        }
         match self.phase() {
             Phase::Open => self.receive_frames(bytes),
             Phase::Handshake if self.opening.is_some() => self.receive_response(bytes),
@@ -121,12 +142,13 @@ impl Connection {
             // What comes after the end is read only so that the peer, which may be in the middle
             // of sending, gets to read our last words. A reset would take them away.
             Phase::Finishing | Phase::Lingering | Phase::Ended => {
-                self.discarded = self.discarded.saturating_add(bytes.len());
+                self.discarded = self.discarded.saturating_add(bytes.len() as u32);
+                None
             }
         }
     }
 
-    fn receive_frames(&mut self, bytes: &mut [u8]) {
+    fn receive_frames(&mut self, bytes: &mut [u8]) -> Option<usize> {
         // Counted without a lock, unlike the settings, which all workers share.
         let session = Rc::clone(self.session());
         let (shared, config) = (&session.shared, &session.config);
@@ -134,7 +156,8 @@ impl Connection {
         if stash.capacity() == 0 {
             stash = shared.pool.stash();
         }
-        let mut consumed = 0;
+        let (mut consumed, mut frames) = (0, 0);
+        let frames_max = self.budget.frames();
         loop {
             let input = &mut bytes[consumed..];
             match self.decoder.next_frame(&config.frames, &mut stash, input) {
@@ -157,12 +180,19 @@ impl Connection {
             if self.phase() != Phase::Open {
                 break;
             }
+            frames += 1;
+            if frames == frames_max {
+                break;
+            }
         }
+        self.budget.spend(frames, consumed);
         if self.decoder.wants_stash() && !stash.is_empty() && self.phase() == Phase::Open {
             self.stash = stash;
         } else {
             shared.pool.put_stash(stash);
         }
+        // After the end of the conversation, nobody wants the rest.
+        (frames == frames_max && self.phase() == Phase::Open).then_some(consumed)
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>) {
@@ -375,4 +405,4 @@ fn panic_error(panic: Box<dyn Any + Send>) -> ListenerError {
 
 /// How much a peer may send after the end before we let it wait: more than is on its way in the
 /// buffers of most networks.
-const DISCARD_BYTES_MAX: usize = 8 * 1024 * 1024;
+const DISCARD_BYTES_MAX: u32 = 8 * 1024 * 1024;

@@ -6,6 +6,7 @@
 
 mod accept;
 mod farewells;
+mod held;
 mod mail;
 mod slots;
 mod watchdog;
@@ -17,6 +18,7 @@ use crate::session::Shared;
 use crate::transport::DisconnectCause;
 use accept::{Acceptor, Refusals};
 use farewells::Farewells;
+use held::{Arrived, Held};
 use picows_uring_proto::{Phase, Step, Tick, Wheel};
 use slots::Slots;
 use std::io;
@@ -45,6 +47,10 @@ pub(crate) struct Worker<R: Ring> {
     is_accept_waiting: bool,
     /// The last poll brought as much as it may: there may be more.
     has_backlog: bool,
+    /// What arrived for connections that had had their share of the turn.
+    held: Held,
+    /// Counted around, to tell turns apart.
+    turn: u32,
     /// Kept between turns for its memory.
     completions: Vec<Completion>,
     dirty: Vec<Token>,
@@ -96,6 +102,8 @@ impl<R: Ring> Worker<R> {
             watchdog: Watchdog::default(),
             is_accept_waiting: false,
             has_backlog: false,
+            held: Held::default(),
+            turn: 0,
             completions: Vec::new(),
             dirty: Vec::new(),
         };
@@ -121,6 +129,8 @@ impl<R: Ring> Worker<R> {
         self.read_mail();
         self.enlist();
         self.has_backlog = self.completions.len() >= COMPLETIONS_PER_TURN;
+        self.turn = self.turn.wrapping_add(1);
+        self.resume_held();
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.handle(completion);
@@ -165,14 +175,20 @@ impl<R: Ring> Worker<R> {
         connection.is_receive_cancelled &= more;
         match result {
             Received::Data(buffer) => {
-                connection.receive(&*self.factory, self.ring.bytes(&buffer));
-                self.ring.release(buffer);
+                let bytes = self.ring.bytes(&buffer);
+                connection.heard(bytes.len());
+                if connection.is_held {
+                    self.held.push(token, Arrived::Data { buffer, start: 0 });
+                } else {
+                    self.take_in_data(token, buffer, 0);
+                }
             }
-            Received::EndOfStream => connection.end_of_stream(),
+            Received::EndOfStream => self.end_of_data(token, None),
             Received::NoBuffer => self.shared.counters.buffer_shortages.increment(),
             Received::Cancelled => {}
-            Received::Failed(error) => connection.io_failed(&error),
+            Received::Failed(error) => self.end_of_data(token, Some(error)),
         }
+        let Some(connection) = self.slots.get_mut(token) else { return };
         if connection.phase() == Phase::Ended {
             // A receive that outlived its cancellation is cancelled again.
             connection.is_cancelled &= !more;
@@ -346,7 +362,8 @@ impl<R: Ring> Worker<R> {
                 Alarm::Connection(token) => {
                     if let Some(connection) = self.slots.get_mut(token) {
                         connection.timer = None;
-                        connection.handle_timeout(&self.ring, now, self.has_backlog);
+                        let has_backlog = self.has_backlog || connection.is_held;
+                        connection.handle_timeout(&self.ring, now, has_backlog);
                     }
                 }
                 Alarm::ResumeAccept => {
@@ -367,12 +384,14 @@ impl<R: Ring> Worker<R> {
 
     /// Whether there may be something to do.
     pub(crate) fn has_work(&mut self) -> bool {
-        self.ring.has_work() || self.shared.has_work()
+        !self.held.is_empty() || self.ring.has_work() || self.shared.has_work()
     }
 
     /// Whether no connection and no operation is left.
     fn is_empty(&self) -> bool {
-        self.slots.len() == 0 && self.acceptors.iter().all(Acceptor::is_closed)
+        self.slots.len() == 0
+            && self.held.is_empty()
+            && self.acceptors.iter().all(Acceptor::is_closed)
     }
 }
 

@@ -15,35 +15,40 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl Connection {
     /// Bytes of the request arrived, perhaps with the first frames behind it.
-    pub(super) fn receive_head(&mut self, factory: &Factory, bytes: &mut [u8]) {
+    pub(super) fn receive_head(&mut self, factory: &Factory, bytes: &mut [u8]) -> Option<usize> {
         let limits = self.session().config.head;
         if self.head.is_empty() {
             match UpgradeRequest::parse_with(&mut self.scanner, bytes, &limits) {
                 Ok(Some((request, used))) => {
                     self.answer(factory, request);
-                    self.receive_first_frames(&mut bytes[used..]);
+                    return self.receive_first_frames(bytes, used);
                 }
                 Ok(None) => self.head.extend_from_slice(bytes),
                 Err(error) => self.respond(&error.into()),
             }
-            return;
+            return None;
         }
         let mut head = std::mem::take(&mut self.head);
+        let before = head.len();
         head.extend_from_slice(bytes);
         match UpgradeRequest::parse_with(&mut self.scanner, &head, &limits) {
             Ok(Some((request, used))) => {
                 self.answer(factory, request);
-                self.receive_first_frames(&mut head[used..]);
+                // It was not complete before these bytes.
+                return self.receive_first_frames(bytes, used.saturating_sub(before));
             }
             Ok(None) => self.head = head,
             Err(error) => self.respond(&error.into()),
         }
+        None
     }
 
-    fn receive_first_frames(&mut self, bytes: &mut [u8]) {
-        if !bytes.is_empty() && self.phase() == Phase::Open {
-            self.receive_frames(bytes);
+    /// Handles what follows the first `used` bytes, which the handshake has taken.
+    pub(super) fn receive_first_frames(&mut self, bytes: &mut [u8], used: usize) -> Option<usize> {
+        if used < bytes.len() && self.phase() == Phase::Open {
+            return self.receive_frames(&mut bytes[used..]).map(|count| used + count);
         }
+        None
     }
 
     /// Answers a complete request.

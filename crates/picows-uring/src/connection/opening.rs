@@ -5,7 +5,7 @@
 use super::{Connection, panic_error};
 use crate::client::{ConnectFault, Opening};
 use crate::transport::Transport;
-use picows_uring_proto::{Phase, RejectedResponse, ResponseError, ResponseHead};
+use picows_uring_proto::{RejectedResponse, ResponseError, ResponseHead};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -25,23 +25,22 @@ impl Connection {
     }
 
     /// Bytes of the answer arrived, perhaps with the first frames behind it.
-    pub(super) fn receive_response(&mut self, bytes: &[u8]) {
+    pub(super) fn receive_response(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let limits = self.session().config.head;
-        let Some(opening) = &mut self.opening else { return };
+        let Some(opening) = &mut self.opening else { return None };
         if let Some(missing) = opening.outcome.extend_body(bytes) {
             if missing == 0 {
                 self.opening_failed(None);
             }
-            return;
+            return None;
         }
         let mut head = std::mem::take(&mut self.head);
+        let before = head.len();
         head.extend_from_slice(bytes);
         match opening.handshake.parse_response_with(&mut self.scanner, &head, &limits) {
             Ok(Some((response, used))) => {
                 self.opened(response);
-                if self.phase() == Phase::Open && used < head.len() {
-                    self.receive_frames(&mut head[used..]);
-                }
+                return self.receive_first_frames(bytes, used.saturating_sub(before));
             }
             Ok(None) => self.head = head,
             Err(error) => {
@@ -54,6 +53,7 @@ impl Connection {
                 }
             }
         }
+        None
     }
 
     fn opened(&mut self, response: ResponseHead) {

@@ -4,6 +4,7 @@
 mod accepting;
 mod failing;
 mod queue;
+mod shares;
 mod watching;
 
 use super::*;

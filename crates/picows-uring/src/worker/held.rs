@@ -1,0 +1,86 @@
+//! What arrived for connections that have had their share of the turn.
+//!
+//! It waits in the order in which it came, and each turn gives each of these connections a share
+//! again, so one that floods us is served in slices between which its neighbours are. What a share
+//! is, is decided in `connection/budget.rs`.
+
+use super::Worker;
+use crate::ring::{RecvBuffer, Ring, Token};
+use std::collections::VecDeque;
+use std::io;
+
+/// What is held, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    arrived: VecDeque<(Token, Arrived)>,
+}
+
+#[derive(Debug)]
+pub(super) enum Arrived {
+    /// Bytes of the peer, of which the first `start` are done with.
+    Data { buffer: RecvBuffer, start: usize },
+    /// The stream has ended, or it broke.
+    End(Option<io::Error>),
+}
+
+impl Held {
+    pub(super) fn push(&mut self, token: Token, arrived: Arrived) {
+        self.arrived.push_back((token, arrived));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.arrived.is_empty()
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// Goes on with what is held, as far as the shares of this turn reach.
+    pub(super) fn resume_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let held = std::mem::take(&mut self.held.arrived);
+        // Nothing of a connection may overtake what it still holds.
+        for (token, _) in &held {
+            if let Some(connection) = self.slots.get_mut(*token) {
+                connection.is_held = false;
+                // Receiving was stopped, and may go on when the turn ends.
+                connection.session().touch();
+            }
+        }
+        for (token, arrived) in held {
+            let is_held = self.slots.get_mut(token).is_some_and(|connection| connection.is_held);
+            match arrived {
+                arrived if is_held => self.held.push(token, arrived),
+                Arrived::Data { buffer, start } => self.take_in_data(token, buffer, start),
+                Arrived::End(error) => self.end_of_data(token, error),
+            }
+        }
+    }
+
+    /// Hands bytes that arrived to a connection, and holds what it does not get to.
+    pub(super) fn take_in_data(&mut self, token: Token, buffer: RecvBuffer, start: usize) {
+        let Some(connection) = self.slots.get_mut(token) else {
+            // It has ended, and held this.
+            return self.ring.release(buffer);
+        };
+        let bytes = &mut self.ring.bytes(&buffer)[start..];
+        let Some(count) = connection.receive(&*self.factory, self.turn, bytes) else {
+            return self.ring.release(buffer);
+        };
+        connection.is_held = true;
+        self.held.push(token, Arrived::Data { buffer, start: start + count });
+    }
+
+    /// The stream of a connection has ended, or broke: after what it holds.
+    pub(super) fn end_of_data(&mut self, token: Token, error: Option<io::Error>) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        if connection.is_held {
+            return self.held.push(token, Arrived::End(error));
+        }
+        match error {
+            Some(error) => connection.io_failed(&error),
+            None => connection.end_of_stream(),
+        }
+    }
+}
