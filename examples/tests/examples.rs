@@ -153,6 +153,57 @@ fn graceful_shutdown() {
     }
 }
 
+/// The payloads of all frames to come, until one is `last`, which is looked at no further.
+fn receive_until(stream: &mut TcpStream, is_last: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut payloads = Vec::new();
+    loop {
+        let mut header = [0; 4];
+        stream.read_exact(&mut header).expect("a frame");
+        assert_eq!(header[..2], [TEXT, 126]);
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]]))];
+        stream.read_exact(&mut payload).expect("a whole frame");
+        payloads.push(String::from_utf8(payload).expect("a text"));
+        if payloads.last().is_some_and(|payload| is_last(payload)) {
+            return payloads;
+        }
+    }
+}
+
+#[test]
+fn slow_client_backpressure() {
+    let mut example = Example::start("slow_client_backpressure");
+    // All that was to be said has been, and only then does the client read.
+    let mut stream = example.upgrade("/quotes", "");
+    let said = example.line();
+    let replaced = said.strip_prefix("50000 quotes, ").and_then(|it| it.strip_suffix(" replaced"));
+    let replaced: usize = replaced.and_then(|it| it.parse().ok()).expect(&said);
+    let quotes =
+        receive_until(&mut stream, |quote| quote.starts_with("19: ") && quote.ends_with(" 2499"));
+    assert_eq!(quotes.len() + replaced, 50_000);
+    assert!(replaced > 10_000, "{said}");
+    let newest = &quotes[quotes.len() - 20..];
+    assert!(newest.iter().all(|quote| quote.ends_with(" 2499")), "{newest:?}");
+
+    let mut stream = example.upgrade("/log", "");
+    let said = example.line();
+    let lines = receive_until(&mut stream, |line| line.ends_with(" 49999"));
+    let numbers: Vec<usize> = lines.iter().map(|line| line.trim().parse().unwrap()).collect();
+    assert!(numbers.is_sorted() && numbers[0] == 0 && lines.len() < 50_000, "{said}");
+
+    let mut stream = example.upgrade("/export", "");
+    let lines = receive_until(&mut stream, |line| line.ends_with(" 49999"));
+    assert_eq!(lines.len(), 50_000);
+    assert_eq!(receive(&mut stream, CLOSE)[..2], 1000_u16.to_be_bytes());
+
+    let mut stream = example.upgrade("/import", "");
+    for text in ["one", "two", "three"] {
+        send(&mut stream, TEXT, text.as_bytes());
+    }
+    for text in ["one", "two", "three"] {
+        assert_eq!(receive(&mut stream, TEXT), format!("stored {text}").as_bytes());
+    }
+}
+
 #[test]
 fn server_stats() {
     let example = Example::start("server_stats");
