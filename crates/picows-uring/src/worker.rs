@@ -18,7 +18,7 @@ use crate::session::Shared;
 use crate::transport::DisconnectCause;
 use accept::{Acceptor, Refusals};
 use farewells::Farewells;
-use held::{Arrived, Held};
+use held::Held;
 use picows_uring_proto::{Phase, Step, Tick, Wheel};
 use slots::Slots;
 use std::io;
@@ -177,11 +177,7 @@ impl<R: Ring> Worker<R> {
             Received::Data(buffer) => {
                 let bytes = self.ring.bytes(&buffer);
                 connection.heard(bytes.len());
-                if connection.is_held {
-                    self.held.push(token, Arrived::Data { buffer, start: 0 });
-                } else {
-                    self.take_in_data(token, buffer, 0);
-                }
+                self.take_in_data(token, buffer, 0);
             }
             Received::EndOfStream => self.end_of_data(token, None),
             Received::NoBuffer => self.shared.counters.buffer_shortages.increment(),

@@ -4,9 +4,12 @@ mod common;
 
 use common::{Client, Got, address, next, noise, workers};
 use picows_uring::{
-    CloseCode, DisconnectCause, FRAME_HEADER_BYTES_MAX, Frame, Listener, ListenerResult, MsgType,
-    QueuePolicy, SendStatus, Transport, Upgrade,
+    CloseCode, DisconnectCause, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, Listener, ListenerResult,
+    MsgType, QueuePolicy, SendStatus, Transport, Upgrade,
 };
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::mpsc::{self, Sender};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +182,35 @@ fn a_full_queue_drops_the_newest_if_told_so() {
 }
 
 #[test]
+fn a_full_queue_drops_the_oldest_if_told_so() {
+    use SendStatus::{Congested, DroppedOldest, Queued};
+    let (told, tells) = mpsc::channel();
+    let (ended, ends) = mpsc::channel();
+    let server = workers(1)
+        .max_queue_size(250_000, QueuePolicy::DropOldest)
+        .start(move |_| Upgrade::accept(Flood { told: told.clone(), ended: ended.clone() }))
+        .unwrap();
+    let mut client = Client::upgrade(address(&server));
+    for _ in 0..3 {
+        client.send_text("flood");
+        let mut told = next(&tells);
+        assert_eq!(told.pop(), Some(Congested));
+        let (c, d) = (Congested, DroppedOldest);
+        assert_eq!(told, [Queued, c, c, c, d, d, c]);
+        let mut got: Vec<_> = (0..6).map(|_| client.receive()).collect();
+        got.sort_by_key(|got| got.payload.len());
+        assert_eq!(got[0], Got::new(MsgType::Text, "short"));
+        assert_eq!(got[1], Got::new(MsgType::Ping, "still?"));
+        assert!(got[2..].iter().all(|got| got.payload.len() == 60_000));
+    }
+    client.send_close(1000, "");
+    client.expect_close(CloseCode::NORMAL, "");
+    assert_eq!(next(&ends), Some(DisconnectCause::Closed));
+    drop(client);
+    assert_eq!(server.stop().unwrap().frames_dropped, 6);
+}
+
+#[test]
 fn an_echo_client_that_never_reads_is_closed_and_costs_a_bounded_queue() {
     let server = workers(1)
         .max_queue_size(1 << 20, QueuePolicy::Close)
@@ -191,4 +223,81 @@ fn an_echo_client_that_never_reads_is_closed_and_costs_a_bounded_queue() {
     while deaf.try_send(MsgType::Binary, &[0; 60_000]).is_ok() {}
     common::eventually(&server, "it is gone", |stats| stats.connections == 1);
     neighbour.echo(b"nobody else notices");
+}
+
+thread_local! {
+    /// The connection whose reading is paused, for another one of the same worker.
+    static PAUSED: RefCell<Option<Transport>> = const { RefCell::new(None) };
+}
+
+/// Pauses with its first frame, and counts what arrives.
+#[derive(Default)]
+struct Deaf(usize);
+
+impl Listener for Deaf {
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        if self.0 == 0 {
+            transport.pause_reading();
+            PAUSED.set(Some(transport.clone()));
+        }
+        self.0 += frame.payload().len();
+        if frame.msg_type() == MsgType::Text {
+            transport.send_text(&self.0.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Echoes; or has the other one read on.
+struct Alarm;
+
+impl Listener for Alarm {
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        if frame.payload() == b"wake" {
+            PAUSED.take().ok_or("nobody is paused")?.resume_reading();
+        }
+        transport.send_like(frame, frame.payload());
+        Ok(())
+    }
+}
+
+#[test]
+fn while_reading_is_paused_tcp_holds_the_peer_back_and_nothing_is_lost() {
+    let server = workers(1)
+        .start(|request| match request.path() {
+            "/deaf" => Upgrade::accept(Deaf::default()),
+            _ => Upgrade::accept(Alarm),
+        })
+        .unwrap();
+    let mut neighbour = Client::upgrade(address(&server));
+    let mut stream = TcpStream::connect(address(&server)).unwrap();
+    stream.write_all(common::upgrade_request("/deaf", "").as_bytes()).unwrap();
+    let frame = common::masked(FrameHead::new(MsgType::Binary), &[0; 60_000]);
+    stream.set_nonblocking(true).unwrap();
+    let (mut written, mut blocked) = (0_usize, 0);
+    // More than the buffers of both sockets hold; blocked for good, and not for a moment, is who
+    // still is when the server has had many turns.
+    while blocked < 100 {
+        match stream.write(&frame[written % frame.len()..]) {
+            Ok(count) => (written, blocked) = (written + count, 0),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                blocked += 1;
+                neighbour.echo(b"served meanwhile");
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert!(written < 256 << 20, "nobody holds it back");
+    }
+    neighbour.echo(b"wake");
+    stream.set_nonblocking(false).unwrap();
+    stream.write_all(&frame[written % frame.len()..]).unwrap();
+    stream.write_all(&common::masked(FrameHead::new(MsgType::Text), b"end")).unwrap();
+    let total = (written / frame.len() + 1) * 60_000 + 3;
+    let mut heard = Vec::new();
+    while !heard.ends_with(total.to_string().as_bytes()) {
+        let mut buffer = [0; 1000];
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "it ended: {}", heard.escape_ascii());
+        heard.extend_from_slice(&buffer[..count]);
+    }
 }

@@ -49,16 +49,15 @@ impl<R: Ring> Worker<R> {
             }
         }
         for (token, arrived) in held {
-            let is_held = self.slots.get_mut(token).is_some_and(|connection| connection.is_held);
             match arrived {
-                arrived if is_held => self.held.push(token, arrived),
                 Arrived::Data { buffer, start } => self.take_in_data(token, buffer, start),
                 Arrived::End(error) => self.end_of_data(token, error),
             }
         }
     }
 
-    /// Hands bytes that arrived to a connection, and holds what it does not get to.
+    /// Hands bytes that arrived to a connection, and holds what it does not get to. One that holds
+    /// something has nothing left of its share, so nothing overtakes that.
     pub(super) fn take_in_data(&mut self, token: Token, buffer: RecvBuffer, start: usize) {
         let Some(connection) = self.slots.get_mut(token) else {
             // It has ended, and held this.

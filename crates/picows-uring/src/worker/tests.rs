@@ -67,6 +67,9 @@ impl Listener for Actor {
         if frame.payload().len() > 1000 {
             transport.forward(frame);
         }
+        if frame.payload() == b"end the last" {
+            self::transport().abort();
+        }
         Ok(())
     }
 
@@ -437,6 +440,28 @@ fn bytes_that_wait_in_the_kernel_are_no_silence() {
     stage.say(PONG, &nonce);
     stage.go(28 * SECOND);
     assert_eq!(seen(), ["asked"]);
+}
+
+#[test]
+fn while_reading_is_paused_a_pong_that_waits_to_be_read_counts_and_none_does_not() {
+    for answers in [true, false] {
+        let mut stage = Stage::new(Manner::default(), |_| {});
+        transport().pause_reading();
+        stage.turn();
+        let nonce = stage.ping();
+        stage.worker.ring.has_unread = answers;
+        stage.go(60 * SECOND);
+        assert_eq!(stage.is_gone(), !answers);
+        if answers {
+            stage.worker.ring.has_unread = false;
+            transport().resume_reading();
+            stage.turn();
+            stage.say(PONG, &nonce);
+            assert_eq!(seen(), ["asked"]);
+            stage.go(69 * SECOND);
+            assert!(!stage.is_gone());
+        }
+    }
 }
 
 #[test]

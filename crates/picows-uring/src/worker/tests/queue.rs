@@ -87,6 +87,17 @@ fn the_oldest_make_room_for_the_newest() {
 }
 
 #[test]
+fn of_what_waits_only_a_little_is_on_its_way_at_a_time() {
+    let mut stage = Stage::stuck(QueuePolicy::DropOldest, 100_000);
+    for number in 0..1000 {
+        transport().send_text(&format!("{number:0>98}"));
+    }
+    stage.worker.ring.take(usize::MAX);
+    stage.turn();
+    assert!(transport().in_flight_amount() <= 25_100 && transport().queued_amount() > 2000);
+}
+
+#[test]
 fn a_message_is_dropped_with_all_its_fragments_or_not_at_all() {
     let mut stage = Stage::stuck(QueuePolicy::DropOldest, 10_000);
     // Its beginning is on its way, so it has to be told to its end.
@@ -284,7 +295,7 @@ impl Course {
         // Which is exactly what is still to come.
         let mark = self.stage.worker.ring.sent.len();
         let before = transport.buffered_amount();
-        if self.random.chance(20) {
+        if self.random.chance(5) {
             self.stage.worker.ring.is_stuck = false;
             self.stage.worker.ring.take(usize::MAX);
             self.stage.turn();
@@ -309,10 +320,11 @@ impl Course {
 
 #[test]
 fn whatever_is_sent_what_arrives_is_whole_and_counted_to_the_byte() {
+    let mut all = crate::Stats::default();
     for seed in 0..300 {
         let policy = [QueuePolicy::DropNewest, QueuePolicy::DropOldest][seed as usize % 2];
         let mut course = Course {
-            stage: Stage::stuck(policy, 30_000),
+            stage: Stage::stuck(policy, 16_000),
             random: Random::new(seed),
             number: 0,
             control: Vec::new(),
@@ -346,5 +358,7 @@ fn whatever_is_sent_what_arrives_is_whole_and_counted_to_the_byte() {
         if !is_closed {
             course.judge();
         }
+        all += course.stage.stats();
     }
+    assert!(all.frames_dropped > 500 && all.frames_conflated > 500, "{all:?}");
 }

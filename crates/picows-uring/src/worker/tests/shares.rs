@@ -154,6 +154,19 @@ fn a_connection_that_ends_gives_back_what_it_held() {
 }
 
 #[test]
+fn what_was_held_outlives_its_connection_by_a_turn() {
+    let mut stage = Stage::of_two();
+    // Its receive has ended, so its slot is free as soon as another one ends it.
+    stage.worker.ring.deliver_to(NEIGHBOUR, &numbers(0..3000));
+    stage.worker.ring.end_of(Socket(NEIGHBOUR), Received::NoBuffer);
+    stage.worker.ring.deliver_to(FLOOD, &texts(["end the last".into()]));
+    stage.one_turn();
+    assert_eq!((stage.worker.slots.len(), stage.worker.ring.lent()), (1, 1));
+    stage.turn();
+    assert_eq!(stage.worker.ring.lent(), 0);
+}
+
+#[test]
 fn a_pong_that_is_held_is_no_silence() {
     let mut stage = Stage::new(Manner::default(), |_| {});
     let nonce = stage.ping();
