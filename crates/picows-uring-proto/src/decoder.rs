@@ -150,7 +150,7 @@ impl Decoder {
             (stash.bytes(), stash.memory())
         };
         self.finish(rules, &header, payload)?;
-        let (ahead, last_in_buffer) = self.look_ahead(rules, tail);
+        let (ahead, last_in_buffer) = self.look_ahead(rules, tail, header.msg_type);
         let frame = Frame {
             payload,
             msg_type: header.msg_type,
@@ -205,7 +205,7 @@ impl Decoder {
     ///
     /// The header is kept, so that looking ahead costs nothing.
     #[inline]
-    fn look_ahead(&mut self, rules: &FrameRules, tail: &[u8]) -> (usize, bool) {
+    fn look_ahead(&mut self, rules: &FrameRules, tail: &[u8], msg_type: MsgType) -> (usize, bool) {
         if self.closed || tail.is_empty() {
             return (0, true);
         }
@@ -216,8 +216,13 @@ impl Decoder {
         match decoded {
             Ok(Some((header, header_len))) => {
                 self.pending = Some(header);
-                let is_complete = (tail.len() - header_len) as u64 >= header.payload_len;
-                (header_len, !is_complete)
+                let behind = &tail[header_len..];
+                let mut follows = behind.len() as u64 >= header.payload_len;
+                // Only behind data: else many PINGs would each look past all that follow.
+                if follows && is_passing(header.msg_type) && !msg_type.is_control() {
+                    follows = self.data_follows(rules, &behind[header.payload_len as usize..]);
+                }
+                (header_len, !follows)
             }
             Ok(None) => (0, true),
             Err(error) => {
@@ -228,6 +233,21 @@ impl Decoder {
     }
 
     /// Checks a header against the message that is under way (RFC 6455 §5.4).
+    /// Whether a complete frame that is neither PING nor PONG is in `tail`, with no others but them
+    /// in front.
+    #[cold]
+    fn data_follows(&self, rules: &FrameRules, mut tail: &[u8]) -> bool {
+        while let Ok(Some((header, header_len))) = Header::decode(tail, self.role, rules) {
+            let len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+            let Some(behind) = tail[header_len..].get(len..) else { return false };
+            if !is_passing(header.msg_type) {
+                return self.check_order(&header).is_ok();
+            }
+            tail = behind;
+        }
+        false
+    }
+
     fn check_order(&self, header: &Header) -> Result<(), PeerMisbehaved> {
         match (header.msg_type, self.message) {
             (MsgType::Continuation, None) => Err(PeerMisbehaved::UnexpectedContinuation),
@@ -320,6 +340,11 @@ impl Decoder {
 }
 
 /// Checks the payload of a CLOSE frame (RFC 6455 §5.5.1, §7.4).
+/// Whether a frame may be answered, or awaited, without ever being delivered.
+const fn is_passing(msg_type: MsgType) -> bool {
+    matches!(msg_type, MsgType::Ping | MsgType::Pong)
+}
+
 fn check_close(payload: &[u8]) -> Result<(), PeerMisbehaved> {
     match payload {
         [] => Ok(()),

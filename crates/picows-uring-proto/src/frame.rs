@@ -187,9 +187,11 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Whether no complete frame follows in what has been received so far.
+    /// Whether no complete frame follows in what has been received so far. After a data frame, PING
+    /// and PONG do not count: many are answered, or awaited, and not delivered.
     ///
-    /// A listener that batches (say, one answer for many frames) flushes when this is on.
+    /// A listener that batches (say, one answer for many frames) flushes when this is on: it is for
+    /// the last data frame that has arrived, whatever control frames follow.
     #[must_use]
     pub const fn last_in_buffer(&self) -> bool {
         self.last_in_buffer
