@@ -256,6 +256,8 @@ impl ServerBuilder {
 
     /// Bytes queued on a connection that are never passed, and what happens instead. Default:
     /// 64 MiB, [`QueuePolicy::Close`].
+    ///
+    /// Control frames are never dropped; they have 64 KiB of their own beyond the limit.
     pub fn max_queue_size(mut self, bytes: usize, policy: QueuePolicy) -> Self {
         self.config.queue_bytes_max = bytes;
         self.config.queue_policy = policy;

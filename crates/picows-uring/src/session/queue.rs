@@ -195,10 +195,14 @@ impl Session {
         counters.frames_dropped.add(dropped as u64);
         counters.frames_conflated.add(u64::from(is_replaced));
         let status = self.queued_frame(self.buffered());
-        match (dropped, is_replaced) {
-            (0, false) => status,
-            (0, true) => SendStatus::Replaced,
-            _ => SendStatus::DroppedOldest,
+        if dropped > 0 {
+            // It was full, though it may not even be above the watermark any more.
+            self.owes_pause.set(!self.is_paused.get());
+            SendStatus::DroppedOldest
+        } else if is_replaced {
+            SendStatus::Replaced
+        } else {
+            status
         }
     }
 

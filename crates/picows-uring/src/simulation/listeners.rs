@@ -169,8 +169,10 @@ pub(super) fn say(
         if status.is_queued() {
             record.sent.push(Seen::new(head.msg_type, head.fin, payload));
         }
-        record.dropped += u32::from(status == SendStatus::Dropped);
-        record.awaits_pause |= status == SendStatus::Congested && !record.is_paused;
+        let is_gap = matches!(status, SendStatus::Dropped | SendStatus::DroppedOldest);
+        record.dropped += u32::from(is_gap);
+        let is_congested = matches!(status, SendStatus::Congested | SendStatus::DroppedOldest);
+        record.awaits_pause |= is_congested && !record.is_paused;
     });
     status
 }

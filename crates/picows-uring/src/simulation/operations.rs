@@ -352,7 +352,8 @@ fn config(settings: u8) -> Config {
     // The listeners count on it.
     config.frames.validate_text = true;
     if settings & 2 != 0 {
-        config.queue_policy = QueuePolicy::DropNewest;
+        let policies = [QueuePolicy::DropNewest, QueuePolicy::DropOldest];
+        config.queue_policy = policies[usize::from(settings >> 3 & 1)];
     }
     if settings & 4 != 0 {
         (config.high_watermark, config.low_watermark) = (4000, 1000);

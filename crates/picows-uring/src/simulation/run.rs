@@ -156,7 +156,11 @@ impl Run {
 fn draw_config(random: &mut Random) -> Config {
     let mut config = Config {
         queue_bytes_max: random.pick(&[400 * 1024, 64 * 1024 * 1024]),
-        queue_policy: random.pick(&[QueuePolicy::Close, QueuePolicy::DropNewest]),
+        queue_policy: random.pick(&[
+            QueuePolicy::Close,
+            QueuePolicy::DropNewest,
+            QueuePolicy::DropOldest,
+        ]),
         ..Config::default()
     };
     if random.chance(500) {

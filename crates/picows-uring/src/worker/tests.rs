@@ -32,6 +32,7 @@ struct Manner {
     ping_fails: bool,
     pong_panics: bool,
     farewell_takes: Duration,
+    tells_pauses: bool,
 }
 
 thread_local! {
@@ -93,6 +94,18 @@ impl Listener for Actor {
         see("asked");
         assert!(!self.0.pong_panics, "no pong today");
         Ok(transport.is_auto_pong(frame) || self.0.pings_as_text && frame.payload() == b"pong")
+    }
+
+    fn pause_writing(&mut self, _: &Transport) {
+        if self.0.tells_pauses {
+            see("pause");
+        }
+    }
+
+    fn resume_writing(&mut self, _: &Transport) {
+        if self.0.tells_pauses {
+            see("resume");
+        }
     }
 
     fn on_disconnected(&mut self, transport: &Transport) {

@@ -12,7 +12,8 @@ const POLICIES: [QueuePolicy; 3] =
 impl Stage {
     /// A peer that takes nothing, and a first message that is on its way to it for ever.
     fn stuck(policy: QueuePolicy, queue_bytes_max: usize) -> Self {
-        let mut stage = Self::new(Manner::default(), |config| {
+        let manner = Manner { tells_pauses: true, ..Manner::default() };
+        let mut stage = Self::new(manner, |config| {
             config.liveness.auto_ping = None;
             config.queue_bytes_max = queue_bytes_max;
             config.queue_policy = policy;
@@ -130,6 +131,20 @@ fn a_frame_for_which_nothing_could_make_room_is_dropped_itself() {
     }
     assert_eq!(transport().send_text(&"y".repeat(9_990)), SendStatus::Dropped);
     assert_eq!(stage.drain().len(), 6, "nothing was dropped in vain");
+}
+
+#[test]
+fn whoever_made_others_give_way_is_told_to_pause() {
+    let mut stage = Stage::stuck(QueuePolicy::DropOldest, 10_000);
+    // Full of what it takes to keep them apart: few bytes.
+    let mut statuses = std::iter::repeat_with(|| transport().send_text("x"));
+    let last = statuses.find(|status| *status != SendStatus::Queued);
+    assert_eq!(last, Some(SendStatus::DroppedOldest));
+    assert!(transport().buffered_amount() < 5000);
+    stage.turn();
+    assert_eq!(seen(), ["pause"]);
+    stage.drain();
+    assert_eq!(seen(), ["resume"]);
 }
 
 #[test]
