@@ -13,13 +13,14 @@ use picows_uring::{
     Messages, MsgType, Transport, Upgrade, run, spawn,
 };
 use picows_uring_proto::{HeadLimits, UpgradeRequest, encode_switching_protocols};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Takes messages and says nothing.
 struct Silent;
@@ -210,6 +211,50 @@ fn a_flood_of_frames_does_not_keep_the_client_from_its_other_servers() {
         flooder.join().unwrap();
     }
     echo.stop().unwrap();
+}
+
+/// Takes its time with every thousandth frame, and writes down how often a task has run by then.
+struct Dawdler {
+    frames: usize,
+    runs: Rc<Cell<u32>>,
+    seen: Rc<RefCell<Vec<u32>>>,
+}
+
+impl Listener for Dawdler {
+    fn on_frame(&mut self, _: &Transport, _: &Frame<'_>) -> ListenerResult {
+        self.frames += 1;
+        if self.frames.is_multiple_of(1000) {
+            // What blocks is the listener: no test waits here.
+            std::thread::sleep(Duration::from_millis(2));
+            self.seen.borrow_mut().push(self.runs.get());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn tasks_run_between_long_turns() {
+    let (url, server) = raw_server([&b"\x82\x00".repeat(100_000)[..], b"\x88\x00"].concat(), drop);
+    let (runs, seen) = (Rc::<Cell<u32>>::default(), Rc::<RefCell<Vec<u32>>>::default());
+    let listener = Dawdler { frames: 0, runs: Rc::clone(&runs), seen: Rc::clone(&seen) };
+    run(async move {
+        let task = spawn(async move {
+            loop {
+                runs.set(runs.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        let transport = Connect::new(url).connect(listener).await.unwrap();
+        transport.wait_disconnected().await.unwrap();
+        drop(task);
+    })
+    .unwrap();
+    server.join().unwrap();
+    let mut seen = seen.take();
+    assert_eq!(seen.len(), 100);
+    // A turn has a thousand frames. Between busy turns that are short, it is every sixteenth time.
+    seen.dedup();
+    assert!(seen.len() > 30, "{seen:?}");
 }
 
 /// Keeps what comes, and leaves with the first CLOSE.
