@@ -25,7 +25,7 @@ impl Session {
 
     /// Bytes that wait for the next send.
     pub(crate) fn queued(&self) -> usize {
-        self.appended() + self.waiting.ask(|waiting| waiting.len()).unwrap_or(0)
+        self.appended() + self.waiting.ask(Waiting::len).unwrap_or(0)
     }
 
     /// Bytes that leave before everything that is queued from now on, whatever is dropped.
@@ -40,7 +40,7 @@ impl Session {
     /// Whether there is a queue at all, and how long its buffers are.
     #[cfg(test)]
     pub(crate) fn queue_capacity(&self) -> usize {
-        let apart = self.waiting.ask(|waiting| waiting.weight()).unwrap_or(0);
+        let apart = self.waiting.ask(Waiting::weight).unwrap_or(0);
         apart + self.queue.borrow().as_ref().map_or(0, |queue| size_of_val(&**queue) + queue.len())
     }
 
@@ -287,7 +287,7 @@ impl Session {
     /// that pings without reading costs us one PONG.
     pub(crate) fn answer_ping(&self, payload: &[u8]) {
         let head = FrameHead::new(MsgType::Pong);
-        let has_pong = self.waiting.ask(|waiting| waiting.has_pong()).unwrap_or(false);
+        let has_pong = self.waiting.ask(Waiting::has_pong).unwrap_or(false);
         if !has_pong && self.committed() <= self.config.high_watermark {
             self.send(head, payload);
         } else if self.conversation.borrow().may_send() {

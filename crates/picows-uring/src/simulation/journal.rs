@@ -58,6 +58,7 @@ impl Seen {
         Self { msg_type, is_fin, len: payload.len(), digest: hasher.finish() }
     }
 
+    #[cfg(test)]
     pub(super) fn is_pong(&self) -> bool {
         self.msg_type == MsgType::Pong
     }
