@@ -149,7 +149,7 @@ fn main() -> Result<(), Error> {
         .listen(address)
         .write_watermarks(64 * 1024, 16 * 1024)
         .max_queue_size(1024 * 1024, QueuePolicy::DropOldest)
-        .start(|request| route(request))?;
+        .start(route)?;
     println!("listening on {}", server.addresses()[0]);
     server.join()?;
     Ok(())

@@ -42,7 +42,7 @@ impl Payload for Copied<'_> {
         self.0.len()
     }
 
-    #[inline]
+    #[inline(always)] // It is called in two places, of which one has to be fast.
     fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
         let len = FRAME_HEADER_BYTES_MAX + self.0.len();
         queue.append(len, || pool.buffer(len), |out| head.append(out, self.0, key));
