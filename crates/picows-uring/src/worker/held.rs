@@ -53,6 +53,7 @@ impl<R: Ring> Worker<R> {
                 Arrived::Data { buffer, start } => self.take_in_data(token, buffer, start),
                 Arrived::End(error) => self.end_of_data(token, error),
             }
+            self.shared.watch.mark(token, "on_frame");
         }
     }
 

@@ -51,10 +51,6 @@ impl Stage {
         assert!(!decoder.wants_stash(), "it ends inside a frame");
         frames
     }
-
-    fn stats(&self) -> crate::Stats {
-        self.worker.shared.counters.read()
-    }
 }
 
 fn texts(frames: &[(MsgType, bool, Vec<u8>)]) -> Vec<&str> {
@@ -335,7 +331,7 @@ impl Course {
 
 #[test]
 fn whatever_is_sent_what_arrives_is_whole_and_counted_to_the_byte() {
-    let mut all = crate::Stats::default();
+    let mut all = Stats::default();
     for seed in 0..300 {
         let policy = [QueuePolicy::DropNewest, QueuePolicy::DropOldest][seed as usize % 2];
         let mut course = Course {
