@@ -278,7 +278,7 @@ impl<R: Ring> Worker<R> {
             }
             return;
         }
-        connection.session().socket.set(None);
+        connection.session().socket.take();
         self.ring.close(socket);
         self.shared.counters.connections.decrement();
         self.shared.counters.disconnected.increment();
