@@ -3,6 +3,7 @@
 //! Filled by the builders, shared by all workers, read on the data path.
 
 use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules};
+use std::time::Duration;
 
 /// Settings of every connection of a server.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) connections_max: Option<usize>,
     /// Whether the request is kept for [`Transport::request`](crate::Transport::request).
     pub(crate) keep_request: bool,
+    /// How long a worker keeps memory that nobody needs.
+    pub(crate) memory_release: Duration,
 }
 
 /// What happens to a connection whose queue of unsent bytes would pass its limit.
@@ -56,12 +59,15 @@ impl Default for Config {
             disconnect_on_error: true,
             connections_max: None,
             keep_request: true,
+            memory_release: MEMORY_RELEASE,
         }
     }
 }
 
 /// Connections that begin together end over a fifth of their lifetime, and come back so.
 const LIFETIME_JITTER: f64 = 0.2;
+/// Longer than the pauses of a connection that is busy, and soon enough for what else runs here.
+const MEMORY_RELEASE: Duration = Duration::from_secs(10);
 /// As in picows and asyncio.
 const HIGH_WATERMARK_BYTES: usize = 64 * 1024;
 /// A quarter of the high one, so that pausing and resuming does not flutter.

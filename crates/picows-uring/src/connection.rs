@@ -159,12 +159,18 @@ impl Connection {
     /// What has arrived of the frame or head under way, or an empty stash.
     #[inline]
     fn take_stash(&mut self) -> Stash {
+        let pool = &self.transport.session().shared.pool;
         let stash = std::mem::take(&mut self.stash);
-        if stash.capacity() == 0 { self.shared().pool.stash() } else { stash }
+        if stash.capacity() == 0 {
+            return pool.stash();
+        }
+        pool.unhold(&stash);
+        stash
     }
 
     /// Keeps what has arrived until the rest is here.
-    fn keep_stash(&mut self, stash: Stash) {
+    fn keep_stash(&mut self, mut stash: Stash) {
+        self.shared().pool.hold(&mut stash);
         self.stash = stash;
     }
 

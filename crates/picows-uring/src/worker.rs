@@ -6,6 +6,7 @@
 
 mod accept;
 mod mail;
+mod memory;
 mod slots;
 
 use crate::ring::{Completion, Received, Ring, SendBatch, Socket, Token};
@@ -34,6 +35,8 @@ pub(crate) struct Worker<R: Ring> {
     is_ending: bool,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
+    /// An alarm is set for giving up memory.
+    is_trim_due: bool,
     /// The last poll brought as much as it may: there may be more.
     has_backlog: bool,
     /// Kept between turns for its memory.
@@ -58,6 +61,7 @@ enum Alarm {
     Connection(Token),
     ResumeAccept,
     Drain,
+    Trim,
 }
 
 impl<R: Ring> Worker<R> {
@@ -81,6 +85,7 @@ impl<R: Ring> Worker<R> {
             is_stopping: false,
             is_ending: false,
             is_accept_waiting: false,
+            is_trim_due: false,
             has_backlog: false,
             completions: Vec::new(),
             dirty: Vec::new(),
@@ -111,6 +116,7 @@ impl<R: Ring> Worker<R> {
         self.completions = completions;
         self.expire();
         self.flush();
+        self.account();
         if let Some(deadline) = self.wheel.next_deadline() {
             self.ring.set_deadline(deadline.duration_since(Tick::ZERO));
         }
@@ -330,6 +336,7 @@ impl<R: Ring> Worker<R> {
                     self.resume_accept();
                 }
                 Alarm::Drain => self.drained(),
+                Alarm::Trim => self.trim(),
             }
         }
     }
@@ -357,6 +364,7 @@ impl Alarm {
             Self::Connection(token) => token.pack(),
             Self::ResumeAccept => 1 << ALARM_SHIFT,
             Self::Drain => 2 << ALARM_SHIFT,
+            Self::Trim => 7 << ALARM_SHIFT,
         }
     }
 
@@ -364,6 +372,7 @@ impl Alarm {
         match bits >> ALARM_SHIFT {
             1 => Self::ResumeAccept,
             2 => Self::Drain,
+            7 => Self::Trim,
             _ => Self::Connection(Token::unpack(bits)),
         }
     }

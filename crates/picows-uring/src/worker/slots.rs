@@ -15,6 +15,12 @@ pub(super) struct Slots {
     first_with_room: usize,
     /// Slots in use.
     used: usize,
+    /// Chunks that have memory.
+    allocated: usize,
+    /// Those of them that have nothing in it.
+    empty: usize,
+    /// The fewest of those since the last trim: so many were not needed.
+    empty_min: usize,
 }
 
 /// The memory of some slots, while any is in use, and for a while after.
@@ -48,6 +54,10 @@ impl Slots {
             let generation = chunk.generation;
             let slot = || Slot::Free(generation);
             chunk.slots = std::iter::repeat_with(slot).take(CHUNK_SLOTS).collect();
+            self.allocated += 1;
+        } else if chunk.free == ALL {
+            self.empty -= 1;
+            self.empty_min = self.empty_min.min(self.empty);
         }
         let place = chunk.free.trailing_zeros();
         chunk.free &= !(1 << place);
@@ -82,6 +92,7 @@ impl Slots {
         let chunk = &mut self.chunks[index];
         chunk.slots[place] = Slot::Free((token.generation + 1) % Token::GENERATIONS);
         chunk.free |= 1 << place;
+        self.empty += usize::from(chunk.free == ALL);
         self.used -= 1;
         self.first_with_room = self.first_with_room.min(index);
     }
@@ -97,6 +108,37 @@ impl Slots {
             Slot::Used(connection) => Some(connection),
             Slot::Free(_) => None,
         })
+    }
+
+    /// Whether there is memory that may not be needed.
+    pub(super) fn has_spare(&self) -> bool {
+        self.empty > EMPTY_CHUNKS_KEPT
+    }
+
+    /// Frees the memory of chunks that were not needed since the last call.
+    pub(super) fn trim(&mut self) {
+        let mut surplus = self.empty_min.min(self.empty.saturating_sub(EMPTY_CHUNKS_KEPT));
+        for chunk in self.chunks.iter_mut().rev() {
+            if surplus == 0 {
+                break;
+            }
+            if chunk.free == ALL && !chunk.slots.is_empty() {
+                // A handle in another thread may still name one of these slots.
+                let generations = chunk.slots.iter().map(Slot::generation);
+                chunk.generation = generations.max().unwrap_or(chunk.generation);
+                chunk.slots = Vec::new();
+                self.allocated -= 1;
+                self.empty -= 1;
+                surplus -= 1;
+            }
+        }
+        self.empty_min = self.empty;
+    }
+
+    /// Bytes that the slots take, in use or not.
+    pub(super) fn bytes(&self) -> usize {
+        self.allocated * CHUNK_SLOTS * size_of::<Slot>()
+            + self.chunks.capacity() * size_of::<Chunk>()
     }
 }
 
@@ -118,6 +160,12 @@ fn position(token: Token) -> (usize, usize) {
 const CHUNK_SLOTS: usize = u64::BITS as usize;
 /// A chunk with every slot free.
 const ALL: u64 = u64::MAX;
+/// A few connections that come and go cost no allocation each time.
+const EMPTY_CHUNKS_KEPT: usize = 1;
+
 /// What a connection takes beside its session; see `SESSION_BYTES_MAX`.
 const SLOT_BYTES_MAX: usize = 112;
 const _: () = assert!(size_of::<Slot>() <= SLOT_BYTES_MAX);
+
+#[cfg(test)]
+mod tests;
