@@ -1,6 +1,8 @@
 //! A worker with one connection, a kernel played by hand and a clock moved by hand: what the rules
 //! of the protocol crate lead to.
 
+mod memory;
+
 use super::*;
 use crate::config::{Config, QueuePolicy};
 use crate::counters::Counters;
