@@ -5,21 +5,19 @@
 mod extras;
 mod place;
 
-use crate::client::{Opening, Recruit};
+use crate::client::Recruit;
 use crate::config::{Config, QueuePolicy};
 use crate::counters::Counters;
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
-use crate::remote::RemoteState;
 use crate::ring::{Segment, SendBatch, Socket, Token};
-use crate::roundtrip::Roundtrip;
 use crate::transport::{DisconnectCause, SendStatus};
 use bytes::Bytes;
 use extras::{Extras, join, wake_all};
 use picows_uring_proto::{
     ApiMisuse, CloseCode, CloseFrame, Conversation, FRAME_HEADER_BYTES_MAX, Frame, FrameHead,
-    Liveness, MsgType, Phase, ResponseHead, Role, Tick, UpgradeRequest,
+    Liveness, MsgType, Phase, Role, Tick,
 };
 use place::{PeerAddr, SocketCell};
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
@@ -554,62 +552,6 @@ impl Session {
     #[inline]
     pub(crate) fn liveness(&self) -> Option<RefMut<'_, Liveness>> {
         self.watch.get().map(|watch| watch.liveness.borrow_mut())
-    }
-
-    /// The measurement that is under way.
-    #[inline]
-    pub(crate) fn roundtrip(&self) -> Option<RefMut<'_, Roundtrip>> {
-        let roundtrip = self.extras.get()?.roundtrip.borrow_mut();
-        RefMut::filter_map(roundtrip, Option::as_deref_mut).ok()
-    }
-
-    /// Begins a measurement, or ends it.
-    pub(crate) fn set_roundtrip(&self, roundtrip: Option<Roundtrip>) {
-        *self.extras().roundtrip.borrow_mut() = roundtrip.map(Box::new);
-    }
-
-    pub(crate) fn request(&self) -> Option<&UpgradeRequest> {
-        self.extras.get()?.request.get().map(|request| &**request)
-    }
-
-    pub(crate) fn set_request(&self, request: Box<UpgradeRequest>) {
-        let _ = self.extras().request.set(request);
-    }
-
-    pub(crate) fn response(&self) -> Option<&ResponseHead> {
-        self.extras.get()?.response.get().map(|response| &**response)
-    }
-
-    pub(crate) fn set_response(&self, response: ResponseHead) {
-        let _ = self.extras().response.set(Box::new(response));
-    }
-
-    pub(crate) fn subprotocol(&self) -> Option<&str> {
-        self.extras.get()?.subprotocol.get().map(|name| &**name)
-    }
-
-    pub(crate) fn set_subprotocol(&self, name: impl Into<Box<str>>) {
-        let _ = self.extras().subprotocol.set(name.into());
-    }
-
-    /// Takes the handshake that is under way, on the client's side.
-    pub(crate) fn take_opening(&self) -> Option<Box<Opening>> {
-        self.extras.get()?.opening.take()
-    }
-
-    pub(crate) fn set_opening(&self, opening: Box<Opening>) {
-        self.extras().opening.set(Some(opening));
-    }
-
-    /// What handles in other threads know of us.
-    pub(crate) fn remote(&self) -> &Arc<RemoteState> {
-        self.extras().remote.get_or_init(|| {
-            let state = Arc::<RemoteState>::default();
-            if self.is_disconnected.get() {
-                state.end();
-            }
-            state
-        })
     }
 
     fn extras(&self) -> &Extras {

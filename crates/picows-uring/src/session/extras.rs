@@ -1,12 +1,13 @@
 //! What few connections have, or each only for a moment: kept apart, so that an idle one does not
 //! pay for it.
 
+use super::Session;
 use crate::client::Opening;
 use crate::remote::RemoteState;
 use crate::roundtrip::Roundtrip;
 use crate::transport::DisconnectCause;
 use picows_uring_proto::{ResponseHead, UpgradeRequest};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
@@ -31,6 +32,64 @@ pub(super) struct Extras {
     pub(super) drain_waiters: RefCell<Waiters>,
     /// What handles in other threads know of us; made with the first of them.
     pub(super) remote: OnceCell<Arc<RemoteState>>,
+}
+
+impl Session {
+    /// The measurement that is under way.
+    #[inline]
+    pub(crate) fn roundtrip(&self) -> Option<RefMut<'_, Roundtrip>> {
+        let roundtrip = self.extras.get()?.roundtrip.borrow_mut();
+        RefMut::filter_map(roundtrip, Option::as_deref_mut).ok()
+    }
+
+    /// Begins a measurement, or ends it.
+    pub(crate) fn set_roundtrip(&self, roundtrip: Option<Roundtrip>) {
+        *self.extras().roundtrip.borrow_mut() = roundtrip.map(Box::new);
+    }
+
+    pub(crate) fn request(&self) -> Option<&UpgradeRequest> {
+        self.extras.get()?.request.get().map(|request| &**request)
+    }
+
+    pub(crate) fn set_request(&self, request: Box<UpgradeRequest>) {
+        let _ = self.extras().request.set(request);
+    }
+
+    pub(crate) fn response(&self) -> Option<&ResponseHead> {
+        self.extras.get()?.response.get().map(|response| &**response)
+    }
+
+    pub(crate) fn set_response(&self, response: ResponseHead) {
+        let _ = self.extras().response.set(Box::new(response));
+    }
+
+    pub(crate) fn subprotocol(&self) -> Option<&str> {
+        self.extras.get()?.subprotocol.get().map(|name| &**name)
+    }
+
+    pub(crate) fn set_subprotocol(&self, name: impl Into<Box<str>>) {
+        let _ = self.extras().subprotocol.set(name.into());
+    }
+
+    /// Takes the handshake that is under way, on the client's side.
+    pub(crate) fn take_opening(&self) -> Option<Box<Opening>> {
+        self.extras.get()?.opening.take()
+    }
+
+    pub(crate) fn set_opening(&self, opening: Box<Opening>) {
+        self.extras().opening.set(Some(opening));
+    }
+
+    /// What handles in other threads know of us.
+    pub(crate) fn remote(&self) -> &Arc<RemoteState> {
+        self.extras().remote.get_or_init(|| {
+            let state = Arc::<RemoteState>::default();
+            if self.is_disconnected.get() {
+                state.end();
+            }
+            state
+        })
+    }
 }
 
 impl fmt::Debug for Extras {
