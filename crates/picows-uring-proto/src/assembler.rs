@@ -110,6 +110,13 @@ impl MessageAssembler {
         self.is_open
     }
 
+    /// Bytes of memory that it holds, for the message under way or the next.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.joined.capacity()
+    }
+
     /// Gives memory back after a large message was delivered; what messages of the usual size need
     /// is kept. Harmless at any time.
     #[inline]

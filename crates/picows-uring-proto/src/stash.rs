@@ -70,13 +70,20 @@ impl Stash {
         }
     }
 
+    /// Gives up memory that is not in use, down to `capacity` bytes.
+    pub fn shrink_to(&mut self, capacity: usize) {
+        if let Some(bytes) = self.0.as_mut().and_then(Rc::get_mut) {
+            bytes.shrink_to(capacity);
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], |memory| memory)
     }
 
     /// To be appended to. Nobody else sees it: a part of a frame is not lent, and a frame that was
     /// is cleared before.
-    pub(crate) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
         Rc::make_mut(self.0.get_or_insert_default())
     }
 

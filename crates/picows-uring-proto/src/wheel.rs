@@ -34,12 +34,13 @@ pub use self::timers::TimerId;
 /// - [`insert`], [`cancel`] and [`expire`] take constant time, whatever the number of timers: none
 ///   moves more than a few dozen of them. Nothing takes time in proportion to the time that passed.
 /// - Memory grows with the most timers ever armed at once (32 bytes each, and some 10 for the
-///   dials when there are many), is reused, and goes back when the wheel is dropped.
+///   dials when there are many), is reused, and goes back with [`trim`] or when the wheel is dropped.
 ///
 /// [`GRANULARITY`]: Wheel::GRANULARITY
 /// [`insert`]: Wheel::insert
 /// [`cancel`]: Wheel::cancel
 /// [`expire`]: Wheel::expire
+/// [`trim`]: Wheel::trim
 /// [`next_deadline`]: Wheel::next_deadline
 ///
 /// ```
@@ -175,6 +176,26 @@ impl Wheel {
     pub fn next_deadline(&mut self) -> Option<Tick> {
         let timer = self.first()?;
         Some(instant_of(self.timers[timer].granule))
+    }
+
+    /// Gives up memory that no timer uses: as much as lies behind what the others use. Ids that are
+    /// stale stay so.
+    ///
+    /// Takes time in proportion to the most timers ever armed at once: something for a quiet moment.
+    ///
+    /// ```
+    /// use picows_uring_proto::{Tick, Wheel};
+    ///
+    /// let mut wheel = Wheel::new(Tick::ZERO);
+    /// let stale = wheel.insert(Tick::ZERO, 1);
+    /// wheel.cancel(stale);
+    /// wheel.trim();
+    /// wheel.insert(Tick::ZERO, 2);
+    /// assert!(!wheel.cancel(stale));
+    /// ```
+    pub fn trim(&mut self) {
+        self.timers.trim();
+        self.dials.trim();
     }
 
     /// Timers armed.

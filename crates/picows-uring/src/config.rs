@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) slow_callback: Duration,
     /// Whether the request is kept for [`Transport::request`](crate::Transport::request).
     pub(crate) keep_request: bool,
+    /// How long a worker keeps memory that nobody needs.
+    pub(crate) memory_release: Duration,
 }
 
 /// What happens to a connection whose queue of unsent bytes would pass its limit.
@@ -83,6 +85,7 @@ impl Default for Config {
             drain_spread: Some(Duration::ZERO),
             slow_callback: SLOW_CALLBACK,
             keep_request: true,
+            memory_release: MEMORY_RELEASE,
         }
     }
 }
@@ -91,6 +94,8 @@ impl Default for Config {
 const LIFETIME_JITTER: f64 = 0.2;
 /// As in the debug mode of asyncio.
 const SLOW_CALLBACK: Duration = Duration::from_millis(100);
+/// Longer than the pauses of a connection that is busy, and soon enough for what else runs here.
+const MEMORY_RELEASE: Duration = Duration::from_secs(10);
 /// As in picows and asyncio.
 const HIGH_WATERMARK_BYTES: usize = 64 * 1024;
 /// A quarter of the high one, so that pausing and resuming does not flutter.

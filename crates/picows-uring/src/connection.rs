@@ -7,7 +7,6 @@ mod budget;
 mod handshake;
 mod opening;
 
-use crate::client::Opening;
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::ring::Ring;
 use crate::server::Place;
@@ -29,13 +28,9 @@ pub(crate) struct Connection {
     /// `None` before the handshake is done and after `on_disconnected`.
     listener: Option<Box<dyn Listener>>,
     decoder: Decoder,
-    /// The part of a frame that has arrived; without memory most of the time.
+    /// The part of a frame, or of a head, that has arrived; without memory most of the time.
     stash: Stash,
-    /// The part of the request, or of the answer to ours, that has arrived.
-    head: Vec<u8>,
     scanner: HeadScanner,
-    /// The handshake that is under way, on the client's side.
-    opening: Option<Box<Opening>>,
     /// The timer for the next deadline, and when it fires.
     pub(crate) timer: Option<(TimerId, Tick)>,
     /// A receive is in flight.
@@ -63,9 +58,7 @@ impl Connection {
             listener: None,
             decoder: Decoder::new(role),
             stash: Stash::new(),
-            head: Vec::new(),
             scanner: HeadScanner::new(),
-            opening: None,
             timer: None,
             is_receiving: false,
             is_receive_cancelled: false,
@@ -89,7 +82,7 @@ impl Connection {
     /// Bytes of buffers that it holds on to.
     #[cfg(test)]
     pub(crate) fn owned_bytes(&self) -> usize {
-        self.stash.capacity() + self.head.capacity() + self.session().queue_capacity()
+        self.stash.capacity() + self.session().queue_capacity()
     }
 
     /// Whether anything that could still arrive is worth receiving, and wanted now.
@@ -137,12 +130,13 @@ impl Connection {
         }
         match self.phase() {
             Phase::Open => self.receive_frames(bytes),
-            Phase::Handshake if self.opening.is_some() => self.receive_response(bytes),
+            Phase::Handshake if self.session().is_client => self.receive_response(bytes),
             Phase::Handshake => self.receive_head(factory, bytes),
             // What comes after the end is read only so that the peer, which may be in the middle
             // of sending, gets to read our last words. A reset would take them away.
             Phase::Finishing | Phase::Lingering | Phase::Ended => {
-                self.discarded = self.discarded.saturating_add(bytes.len() as u32);
+                let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                self.discarded = self.discarded.saturating_add(count);
                 None
             }
         }
@@ -152,10 +146,7 @@ impl Connection {
         // Counted without a lock, unlike the settings, which all workers share.
         let session = Rc::clone(self.session());
         let (shared, config) = (&session.shared, &session.config);
-        let mut stash = std::mem::take(&mut self.stash);
-        if stash.capacity() == 0 {
-            stash = shared.pool.stash();
-        }
+        let mut stash = self.take_stash();
         let (mut consumed, mut frames) = (0, 0);
         let frames_max = self.budget.frames();
         loop {
@@ -186,13 +177,32 @@ impl Connection {
             }
         }
         self.budget.spend(frames, consumed);
-        if self.decoder.wants_stash() && !stash.is_empty() && self.phase() == Phase::Open {
-            self.stash = stash;
+        let is_wanted = self.decoder.wants_stash() && !stash.is_empty();
+        if is_wanted && self.phase() == Phase::Open {
+            self.keep_stash(stash);
         } else {
             shared.pool.put_stash(stash);
         }
         // After the end of the conversation, nobody wants the rest.
         (frames == frames_max && self.phase() == Phase::Open).then_some(consumed)
+    }
+
+    /// What has arrived of the frame or head under way, or an empty stash.
+    #[inline]
+    fn take_stash(&mut self) -> Stash {
+        let pool = &self.transport.session().shared.pool;
+        let stash = std::mem::take(&mut self.stash);
+        if stash.capacity() == 0 {
+            return pool.stash();
+        }
+        pool.unhold(&stash);
+        stash
+    }
+
+    /// Keeps what has arrived until the rest is here.
+    fn keep_stash(&mut self, mut stash: Stash) {
+        self.shared().pool.hold(&mut stash);
+        self.stash = stash;
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>) {
@@ -301,8 +311,10 @@ impl Connection {
         if self.session().is_disconnected.replace(true) {
             return;
         }
-        let stash = std::mem::take(&mut self.stash);
-        self.shared().pool.put_stash(stash);
+        if self.stash.capacity() > 0 {
+            let stash = self.take_stash();
+            self.shared().pool.put_stash(stash);
+        }
         self.opening_failed(None);
         if self.listener.is_some() {
             self.dismiss_listener();
@@ -313,7 +325,7 @@ impl Connection {
     fn dismiss_listener(&mut self) {
         tracing::info!(
             peer = ?self.session().peer,
-            cause = ?self.session().cause.borrow(),
+            cause = ?self.session().cause(),
             "disconnected"
         );
         self.call("on_disconnected", |listener, transport| {

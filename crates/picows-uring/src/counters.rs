@@ -108,6 +108,22 @@ counters! {
     slow_turns,
     /// Slow turns in which the callbacks of one connection took that long.
     slow_callbacks,
+    /// Bytes of memory now: connections themselves, without listeners and without what the next
+    /// counters tell.
+    connection_bytes,
+    /// Bytes of memory now: what waits to be sent or is being sent.
+    queue_bytes,
+    /// Bytes of memory now: frames, requests and responses of which a part has arrived.
+    stash_bytes,
+    /// Bytes of memory now: fragments of which the last has not arrived, and messages that wait in
+    /// a [`WsStream`](crate::WsStream) to be taken.
+    message_bytes,
+    /// Bytes of memory now: what no connection uses and is kept for the next; released when it
+    /// was not needed for [`release_memory_after`](crate::ServerBuilder::release_memory_after).
+    pool_bytes,
+    /// Receive buffers that are shared with the kernel now. They become more in a burst, and fewer
+    /// after it.
+    receive_buffers,
     ;
     /// The longest turn, in microseconds; 0 if turns are not timed. Of all workers the longest.
     longest_turn_micros,

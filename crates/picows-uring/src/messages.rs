@@ -3,8 +3,10 @@
 //!
 //! A layer on frames and no more: connections know nothing of it.
 
+mod bytes;
 mod writer;
 
+pub(crate) use bytes::MessageBytes;
 pub use writer::MessageWriter;
 
 use crate::listener::{Listener, ListenerError, ListenerResult};
@@ -118,12 +120,14 @@ pub trait MessageListener {
 pub struct Messages<H> {
     handler: H,
     assembler: MessageAssembler,
+    bytes: MessageBytes,
 }
 
 impl<H: MessageListener> Messages<H> {
     /// Joins messages of at most 10 MiB for `handler`.
     pub fn new(handler: H) -> Self {
-        Self { handler, assembler: MessageAssembler::default() }
+        let (assembler, bytes) = (MessageAssembler::default(), MessageBytes::default());
+        Self { handler, assembler, bytes }
     }
 
     /// Largest message that is accepted, in bytes, all fragments together. Default: 10 MiB.
@@ -157,6 +161,7 @@ impl<H: MessageListener> Listener for Messages<H> {
             None => Ok(()),
         };
         self.assembler.trim();
+        self.bytes.tell(transport, self.assembler.capacity());
         result
     }
 
@@ -175,6 +180,8 @@ impl<H: MessageListener> Listener for Messages<H> {
     }
 
     fn on_disconnected(&mut self, transport: &Transport) {
+        // It goes with the listener, which goes now.
+        self.bytes.tell(transport, 0);
         self.handler.on_disconnected(transport);
     }
 

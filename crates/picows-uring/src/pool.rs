@@ -1,20 +1,27 @@
 //! Memory that goes from connection to connection, so that none owns any while it is idle.
 //!
-//! One pool for each worker; no locks.
+//! One pool for each worker; no locks. It counts what it keeps and what it has handed out, and
+//! gives up what nobody needed for a while.
+
+mod shelf;
 
 use crate::ring::{Segment, SendBatch};
 use picows_uring_proto::Stash;
-use std::cell::RefCell;
+use shelf::{Item, Shelf};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// Buffers and queues that nobody uses at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    buffers: RefCell<Vec<Vec<u8>>>,
-    large: RefCell<Vec<Vec<u8>>>,
-    #[expect(clippy::vec_box, reason = "the box is what is passed around; the pool only holds it")]
-    batches: RefCell<Vec<Box<SendBatch>>>,
-    stashes: RefCell<Vec<Rc<Vec<u8>>>>,
+    buffers: Shelf<Vec<u8>>,
+    large: Shelf<Vec<u8>>,
+    batches: Shelf<Box<SendBatch>>,
+    stashes: Shelf<Rc<Vec<u8>>>,
+    /// Bytes that wait in queues or are being sent.
+    queued: Rc<Cell<usize>>,
+    /// Bytes of the stashes that connections hold.
+    stashed: Cell<usize>,
 }
 
 impl Pool {
@@ -23,15 +30,14 @@ impl Pool {
         if len > BUFFER_BYTES {
             return self.large_buffer(len);
         }
-        self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        self.buffers.take().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
     /// A buffer for a large frame. Without the pool, the memory would go back to the system and
     /// come again page by page with each frame: half of the cost of an echo of 100 kB.
     fn large_buffer(&self, len: usize) -> Vec<u8> {
-        let mut large = self.large.borrow_mut();
-        match large.iter().rposition(|buffer| buffer.capacity() >= len) {
-            Some(index) => large.swap_remove(index),
+        match self.large.take_that(|buffer| buffer.capacity() >= len) {
+            Some(buffer) => buffer,
             None if len <= LARGE_BYTES_MAX => Vec::with_capacity(len.next_power_of_two()),
             None => Vec::with_capacity(len),
         }
@@ -39,24 +45,21 @@ impl Pool {
 
     /// Takes a buffer back, if it is of a size that is kept.
     pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
-        let (pool, count_max) = match buffer.capacity() {
+        let (shelf, count_max) = match buffer.capacity() {
             BUFFER_BYTES => (&self.buffers, BUFFERS_MAX),
             LARGE_BYTES_MIN..=LARGE_BYTES_MAX => (&self.large, LARGE_MAX),
             _ => return,
         };
-        let mut buffers = pool.borrow_mut();
-        if buffers.len() < count_max {
-            buffer.clear();
-            buffers.push(buffer);
-        }
+        buffer.clear();
+        shelf.put(buffer, count_max);
     }
 
-    /// An empty buffer for a frame that is received in pieces; of any capacity, also none.
+    /// An empty stash, of any capacity, also none.
     pub(crate) fn stash(&self) -> Stash {
-        self.stashes.borrow_mut().pop().map_or(Stash::new(), Stash::with_memory)
+        self.stashes.take().map_or(Stash::new(), Stash::with_memory)
     }
 
-    /// Takes such a buffer back, if nobody else holds it.
+    /// Takes a stash back, if nobody else holds its memory.
     pub(crate) fn put_stash(&self, stash: Stash) {
         if let Some(memory) = stash.into_memory() {
             self.put_memory(memory);
@@ -65,10 +68,8 @@ impl Pool {
 
     /// Takes the memory of a frame back, unless it is in use or too large to be kept.
     fn put_memory(&self, memory: Rc<Vec<u8>>) {
-        let mut stashes = self.stashes.borrow_mut();
-        let is_free = Rc::strong_count(&memory) == 1;
-        if is_free && memory.capacity() <= STASH_BYTES_MAX && stashes.len() < STASHES_MAX {
-            stashes.push(memory);
+        if Rc::strong_count(&memory) == 1 && memory.capacity() <= STASH_BYTES_MAX {
+            self.stashes.put(memory, STASHES_MAX);
         }
     }
 
@@ -81,18 +82,91 @@ impl Pool {
         }
     }
 
-    /// An empty queue.
+    /// A connection keeps `stash` until more arrives.
+    ///
+    /// It may be much larger than what is in it, after a large frame. Where many connections do
+    /// that, it is cut to what has arrived, or a few large frames of each would be enough for all
+    /// memory there is.
+    pub(crate) fn hold(&self, stash: &mut Stash) {
+        let (len, capacity) = (stash.len(), stash.capacity());
+        // Growing by doubling leaves less than that, so bytes that drip in are not copied each time.
+        let is_mostly_empty = capacity > STASH_BYTES_MIN && capacity / 4 > len;
+        if is_mostly_empty && self.stashed.get() + capacity > STASHED_SLACK_MAX {
+            stash.shrink_to(len.max(STASH_BYTES_MIN));
+        }
+        self.stashed.set(self.stashed.get() + stash.capacity());
+    }
+
+    /// A connection goes on with `stash`, or gives it back.
+    pub(crate) fn unhold(&self, stash: &Stash) {
+        self.stashed.set(self.stashed.get().saturating_sub(stash.capacity()));
+    }
+
+    /// An empty queue, whose bytes are counted.
     pub(crate) fn batch(&self) -> Box<SendBatch> {
-        self.batches.borrow_mut().pop().unwrap_or_default()
+        let fresh = || Box::new(SendBatch::counted(Rc::clone(&self.queued)));
+        self.batches.take().unwrap_or_else(fresh)
     }
 
     /// Takes a queue back, whatever is in it.
     pub(crate) fn put_batch(&self, mut batch: Box<SendBatch>) {
         batch.clear(|segment| self.put_segment(segment));
-        let mut batches = self.batches.borrow_mut();
-        if batch.segment_capacity() <= BATCH_SEGMENTS_MAX && batches.len() < BATCHES_MAX {
-            batches.push(batch);
+        if batch.segment_capacity() <= BATCH_SEGMENTS_MAX {
+            self.batches.put(batch, BATCHES_MAX);
         }
+    }
+
+    /// Bytes that are kept for use again.
+    pub(crate) fn bytes(&self) -> usize {
+        let buffers = self.buffers.bytes() + self.large.bytes();
+        buffers + self.batches.bytes() + self.stashes.bytes()
+    }
+
+    /// Bytes of memory in queues and sends.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.get()
+    }
+
+    /// Where bytes are counted that wait beside the queues.
+    pub(crate) fn queued_sum(&self) -> &Rc<Cell<usize>> {
+        &self.queued
+    }
+
+    /// Bytes of memory of the stashes that connections hold.
+    pub(crate) fn stashed(&self) -> usize {
+        self.stashed.get()
+    }
+
+    /// Whether more is kept than a quiet worker needs.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.bytes() > KEPT_BYTES
+    }
+
+    /// Gives up what was not needed since the last call, the largest things first.
+    pub(crate) fn trim(&self) {
+        let mut surplus = self.bytes().saturating_sub(KEPT_BYTES);
+        self.large.trim(&mut surplus);
+        self.stashes.trim(&mut surplus);
+        self.buffers.trim(&mut surplus);
+        self.batches.trim(&mut surplus);
+    }
+}
+
+impl Item for Vec<u8> {
+    fn bytes(&self) -> usize {
+        self.capacity()
+    }
+}
+
+impl Item for Rc<Vec<u8>> {
+    fn bytes(&self) -> usize {
+        size_of::<Vec<u8>>() + self.capacity()
+    }
+}
+
+impl Item for Box<SendBatch> {
+    fn bytes(&self) -> usize {
+        self.own_bytes()
     }
 }
 
@@ -108,38 +182,14 @@ const BATCHES_MAX: usize = 1024;
 /// Stashes are as large as the frames that were cut: at most 8 MiB are kept for each worker.
 const STASHES_MAX: usize = 4;
 const STASH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// A stash of this size is never too large for what is in it.
+const STASH_BYTES_MIN: usize = 4 * 1024;
+/// What stashes in use may take before those that are mostly empty are cut.
+const STASHED_SLACK_MAX: usize = 8 * 1024 * 1024;
 /// A queue that grew longer than this is not kept.
 const BATCH_SEGMENTS_MAX: usize = 64;
+/// What a worker keeps for ever: enough for a few connections that come and go.
+const KEPT_BYTES: usize = 8 * BUFFER_BYTES;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buffers_come_back_empty_and_odd_ones_do_not() {
-        let pool = Pool::default();
-        let mut buffer = pool.buffer(1);
-        buffer.push(1);
-        let address = buffer.as_ptr();
-        pool.put_buffer(buffer);
-        pool.put_buffer(Vec::new());
-        let again = pool.buffer(BUFFER_BYTES);
-        assert!(again.is_empty() && again.as_ptr() == address);
-        assert_eq!(pool.buffers.borrow().len(), 0);
-    }
-
-    #[test]
-    fn large_buffers_are_used_again_if_they_are_large_enough() {
-        let pool = Pool::default();
-        let buffer = pool.buffer(100_000);
-        let address = buffer.as_ptr();
-        pool.put_buffer(buffer);
-        let larger = pool.buffer(200_000);
-        assert_ne!(larger.as_ptr(), address);
-        let again = pool.buffer(90_000);
-        assert_eq!(again.as_ptr(), address);
-        pool.put_buffer(Vec::with_capacity(LARGE_BYTES_MAX + 1));
-        assert_eq!(pool.large.borrow().len(), 0);
-        assert!(pool.buffer(BUFFER_BYTES + 1).capacity() > BUFFER_BYTES);
-    }
-}
+mod tests;

@@ -80,6 +80,19 @@ pub(crate) trait Ring {
 
     /// Whether operations are queued that the kernel has not seen, or completions wait.
     fn has_work(&mut self) -> bool;
+
+    /// How many receive buffers there are.
+    fn recv_buffers(&self) -> usize {
+        0
+    }
+
+    /// Whether there is memory that may not be needed.
+    fn has_spare(&self) -> bool {
+        false
+    }
+
+    /// Gives up memory that was not needed since the last call.
+    fn trim(&mut self) {}
 }
 
 /// A socket, as the ring names it. Means nothing to anybody else.

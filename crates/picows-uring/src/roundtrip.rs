@@ -76,7 +76,7 @@ struct Measuring(Rc<Session>);
 
 impl Drop for Measuring {
     fn drop(&mut self) {
-        self.0.roundtrip.take();
+        self.0.set_roundtrip(None);
         self.0.hold_liveness(false);
     }
 }
@@ -87,7 +87,7 @@ pub(crate) async fn measure(
     session: &Rc<Session>,
     rounds: usize,
 ) -> Result<Vec<Duration>, RoundtripError> {
-    if session.roundtrip.borrow().is_some() {
+    if session.roundtrip().is_some() {
         return Err(RoundtripError::Busy);
     }
     let measuring = Measuring(Rc::clone(session));
@@ -95,7 +95,7 @@ pub(crate) async fn measure(
     let mut durations = Vec::with_capacity(rounds.min(ROUNDS_USUAL));
     for _ in 0..rounds {
         let wanted = Roundtrip { stage: Stage::Wanted, waker: None };
-        *session.roundtrip.borrow_mut() = Some(Box::new(wanted));
+        session.set_roundtrip(Some(wanted));
         session.touch();
         durations.push(one_round(&measuring.0).await?);
     }
@@ -105,17 +105,16 @@ pub(crate) async fn measure(
 async fn one_round(session: &Session) -> Result<Duration, RoundtripError> {
     poll_fn(|context| {
         if session.is_disconnected.get() {
-            let cause = session.cause.borrow().as_deref().cloned();
-            return Poll::Ready(Err(RoundtripError::Disconnected(cause)));
+            return Poll::Ready(Err(RoundtripError::Disconnected(session.cause())));
         }
-        match session.roundtrip.borrow_mut().as_deref_mut() {
-            Some(Roundtrip { stage: Stage::Done(duration), .. }) => Poll::Ready(Ok(*duration)),
-            Some(roundtrip) => {
-                roundtrip.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-            None => Poll::Ready(Err(RoundtripError::Disconnected(None))),
+        let Some(mut roundtrip) = session.roundtrip() else {
+            return Poll::Ready(Err(RoundtripError::Disconnected(None)));
+        };
+        if let Stage::Done(duration) = roundtrip.stage {
+            return Poll::Ready(Ok(duration));
         }
+        roundtrip.waker = Some(context.waker().clone());
+        Poll::Pending
     })
     .await
 }

@@ -2,7 +2,9 @@
 //!
 //! Does no I/O: it queues, and puts itself on the worker's list of connections to look at.
 
+mod extras;
 mod payload;
+mod place;
 mod queue;
 mod waiting;
 
@@ -12,16 +14,15 @@ use crate::counters::Counters;
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
-use crate::remote::RemoteState;
 use crate::ring::{SendBatch, Socket, Token};
-use crate::roundtrip::Roundtrip;
 use crate::transport::{DisconnectCause, SendStatus};
 use crate::watch::Watch;
+use extras::{Extras, join, wake_all};
 use picows_uring_proto::{
-    CloseCode, Conversation, Frame, FrameHead, Liveness, MsgType, Phase, ResponseHead, Role, Tick,
-    UpgradeRequest,
+    CloseCode, Conversation, Frame, FrameHead, Liveness, MsgType, Phase, Role, Tick,
 };
-use std::cell::{Cell, OnceCell, RefCell};
+use place::{PeerAddr, SocketCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) pool: Pool,
+    /// Bytes of messages that are being joined, or wait in a stream to be taken.
+    pub(crate) message_bytes: Cell<usize>,
     /// The time of the current turn, or of the last one.
     pub(crate) now: Cell<Tick>,
     /// When the last turn was over, while the worker waits for the next.
@@ -66,6 +69,7 @@ impl Shared {
             counters,
             mailbox,
             pool: Pool::default(),
+            message_bytes: Cell::new(0),
             now: Cell::new(Tick::ZERO),
             idle_since: Cell::new(None),
             dirty: RefCell::default(),
@@ -115,8 +119,8 @@ pub(crate) struct Session {
     append_max: Cell<u32>,
     /// Bytes of the send in flight.
     pub(crate) in_flight: Cell<usize>,
-    /// `None` once the socket is closed.
-    pub(crate) socket: Cell<Option<Socket>>,
+    /// Empty once the socket is closed.
+    pub(crate) socket: SocketCell,
     is_dirty: Cell<bool>,
     pub(crate) is_client: bool,
     /// A fragmented message of ours is under way.
@@ -127,32 +131,32 @@ pub(crate) struct Session {
     pub(crate) owes_pause: Cell<bool>,
     /// No callback will follow.
     pub(crate) is_disconnected: Cell<bool>,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) request: OnceCell<Box<UpgradeRequest>>,
-    pub(crate) subprotocol: OnceCell<Box<str>>,
-    pub(crate) cause: RefCell<Option<Box<DisconnectCause>>>,
-    /// The server's answer, on the client's side.
-    pub(crate) response: OnceCell<Box<ResponseHead>>,
-    /// Watches whether the peer is there, if anybody wants that.
-    pub(crate) liveness: RefCell<Option<Box<Liveness>>>,
-    /// A measurement that is under way.
-    pub(crate) roundtrip: RefCell<Option<Box<Roundtrip>>>,
     /// The listener is sending a ping: it is queued even where other frames are not, or the peer
     /// would be expected to answer what it was never asked.
     pub(crate) is_pinging: Cell<bool>,
-    /// What the last ping of ours carried.
-    ping_nonce: Cell<u64>,
-    /// Tasks that wait for the end.
-    waiters: RefCell<Waiters>,
-    /// Tasks that wait until less is queued.
-    drain_waiters: RefCell<Waiters>,
     /// The application does not want to be told what arrives.
     pub(crate) is_reading_paused: Cell<bool>,
     /// Nobody has the stream of this connection any more: say goodbye.
     pub(crate) is_abandoned: Cell<bool>,
-    /// What handles in other threads know of us; made with the first of them.
-    pub(crate) remote: OnceCell<Arc<RemoteState>>,
+    pub(crate) peer: PeerAddr,
+    /// Made when the connection is open, if anybody wants to know whether the peer is there.
+    watch: OnceCell<Box<PeerWatch>>,
+    /// Made when any of it is first needed.
+    extras: OnceCell<Box<Extras>>,
 }
+
+/// Watches whether the peer is there.
+#[derive(Debug)]
+struct PeerWatch {
+    liveness: RefCell<Liveness>,
+    /// What the last ping of ours carried.
+    ping_nonce: Cell<u64>,
+}
+
+/// What a session may take, with the two counts in front of it and what an allocator adds: each
+/// byte is paid for by every idle connection. `docs/guides/memory.md` tells the whole sum.
+const SESSION_BYTES_MAX: usize = 144;
+const _: () = assert!(size_of::<Session>() <= SESSION_BYTES_MAX);
 
 impl Session {
     pub(crate) fn new(
@@ -173,27 +177,19 @@ impl Session {
             waiting: WaitingSlot::default(),
             append_max: Cell::new(queue::append_max(config)),
             in_flight: Cell::new(0),
-            socket: Cell::new(Some(socket)),
+            socket: SocketCell::new(socket),
             is_dirty: Cell::new(false),
             is_client: role == Role::Client,
             is_message_open: Cell::new(false),
             is_paused: Cell::new(false),
             owes_pause: Cell::new(false),
             is_disconnected: Cell::new(false),
-            peer,
-            request: OnceCell::new(),
-            subprotocol: OnceCell::new(),
-            cause: RefCell::new(None),
-            response: OnceCell::new(),
-            liveness: RefCell::new(None),
-            roundtrip: RefCell::new(None),
             is_pinging: Cell::new(false),
-            ping_nonce: Cell::new(0),
-            waiters: RefCell::new(None),
-            drain_waiters: RefCell::new(None),
             is_reading_paused: Cell::new(false),
             is_abandoned: Cell::new(false),
-            remote: OnceCell::new(),
+            peer: peer.into(),
+            watch: OnceCell::new(),
+            extras: OnceCell::new(),
         })
     }
 
@@ -221,8 +217,8 @@ impl Session {
                 let seconds = lifetime.as_secs_f64() * (1.0 - cut);
                 Duration::try_from_secs_f64(seconds).unwrap_or(lifetime)
             });
-            let liveness = Liveness::new(rules, now, lifetime);
-            *self.liveness.borrow_mut() = Some(Box::new(liveness));
+            let liveness = RefCell::new(Liveness::new(rules, now, lifetime));
+            self.watch.get_or_init(|| Box::new(PeerWatch { liveness, ping_nonce: Cell::new(0) }));
         }
         self.touch();
     }
@@ -230,7 +226,7 @@ impl Session {
     /// Something arrived.
     #[inline]
     pub(crate) fn heard(&self) {
-        if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
+        if let Some(mut liveness) = self.liveness() {
             liveness.received(self.shared.now.get());
         }
     }
@@ -238,7 +234,7 @@ impl Session {
     /// The kernel took `count` bytes of the queue.
     #[inline]
     pub(crate) fn sent(&self, count: usize) {
-        if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
+        if let Some(mut liveness) = self.liveness() {
             liveness.sent(self.shared.now.get(), count);
         }
     }
@@ -246,25 +242,32 @@ impl Session {
     /// Sends the ping that is matched with its pong by what it carries.
     pub(crate) fn send_auto_ping(&self) -> SendStatus {
         let nonce = self.shared.keys.borrow_mut().next_nonce();
-        self.ping_nonce.set(nonce);
+        self.ping_nonce().set(nonce);
         self.send(FrameHead::new(MsgType::Ping), &nonce.to_be_bytes())
+    }
+
+    fn ping_nonce(&self) -> &Cell<u64> {
+        match self.watch.get() {
+            Some(watch) => &watch.ping_nonce,
+            None => &self.extras().ping_nonce,
+        }
     }
 
     /// Whether `frame` answers the last ping of [`send_auto_ping`](Self::send_auto_ping).
     pub(crate) fn is_auto_pong(&self, frame: &Frame<'_>) -> bool {
-        frame.msg_type() == MsgType::Pong && frame.payload() == self.ping_nonce.get().to_be_bytes()
+        frame.msg_type() == MsgType::Pong
+            && frame.payload() == self.ping_nonce().get().to_be_bytes()
     }
 
     /// Whether the answer to a ping is awaited, by whomever.
     #[inline]
     pub(crate) fn is_pong_expected(&self) -> bool {
-        self.is_liveness_pinging()
-            || self.roundtrip.borrow().as_ref().is_some_and(|round| round.is_pong_expected())
+        self.is_liveness_pinging() || self.roundtrip().is_some_and(|round| round.is_pong_expected())
     }
 
     /// Whether the answer to a ping is awaited that has a deadline.
     pub(crate) fn is_liveness_pinging(&self) -> bool {
-        self.liveness.borrow().as_ref().is_some_and(|liveness| liveness.is_pong_expected())
+        self.liveness().is_some_and(|liveness| liveness.is_pong_expected())
     }
 
     /// The answer to a ping is here. Harmless when none was awaited.
@@ -273,19 +276,19 @@ impl Session {
             return;
         }
         let now = self.shared.now();
-        if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
+        if let Some(mut liveness) = self.liveness() {
             liveness.pong_received(now);
         }
         // The next ping may be due before the timer that is armed, or have waited for this one.
         self.touch();
-        if let Some(roundtrip) = self.roundtrip.borrow_mut().as_deref_mut() {
+        if let Some(mut roundtrip) = self.roundtrip() {
             roundtrip.pong_received(now);
         }
     }
 
     /// Holds automatic pings back, or no longer.
     pub(crate) fn hold_liveness(&self, hold: bool) {
-        if let Some(liveness) = self.liveness.borrow_mut().as_deref_mut() {
+        if let Some(mut liveness) = self.liveness() {
             liveness.hold(hold);
             self.touch();
         }
@@ -294,9 +297,8 @@ impl Session {
     /// When the connection next wants to be looked at.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         let conversation = self.conversation.borrow();
-        let liveness = self.liveness.borrow();
-        let watched = liveness
-            .as_ref()
+        let watched = self
+            .liveness()
             .filter(|_| conversation.phase() == Phase::Open && !conversation.is_closing())
             .and_then(|liveness| liveness.poll_timeout(&self.config.liveness));
         conversation.poll_timeout().into_iter().chain(watched).min()
@@ -304,21 +306,22 @@ impl Session {
 
     /// Wakes `waker` when the connection is over.
     pub(crate) fn wait(&self, waker: &Waker) {
-        join(&mut self.waiters.borrow_mut(), waker);
+        join(&mut self.extras().waiters.borrow_mut(), waker);
     }
 
     /// Wakes `waker` when the queue has drained to the low watermark or less, each time once, and
     /// when the connection is over.
     pub(crate) fn wait_drained(&self, waker: &Waker) {
-        join(&mut self.drain_waiters.borrow_mut(), waker);
+        join(&mut self.extras().drain_waiters.borrow_mut(), waker);
     }
 
     /// The kernel took something: tells those who wait for it.
     #[inline]
     pub(crate) fn drained(&self) {
-        let is_waited_for = self.drain_waiters.borrow().is_some();
+        let Some(extras) = self.extras.get() else { return };
+        let is_waited_for = extras.drain_waiters.borrow().is_some();
         if is_waited_for && self.buffered() <= self.config.low_watermark {
-            wake_all(&self.drain_waiters);
+            wake_all(&extras.drain_waiters);
         }
     }
 
@@ -338,33 +341,34 @@ impl Session {
 
     /// Tells everybody who waits that the connection is over.
     pub(crate) fn ended(&self) {
-        if let Some(remote) = self.remote.get() {
+        let Some(extras) = self.extras.get() else { return };
+        if let Some(remote) = extras.remote.get() {
             remote.end();
         }
-        if let Some(roundtrip) = self.roundtrip.borrow_mut().as_deref_mut() {
+        if let Some(mut roundtrip) = self.roundtrip() {
             roundtrip.wake();
         }
-        wake_all(&self.waiters);
-        wake_all(&self.drain_waiters);
+        wake_all(&extras.waiters);
+        wake_all(&extras.drain_waiters);
     }
 
     /// Records why the connection ends, unless something was recorded before.
     pub(crate) fn set_cause(&self, cause: DisconnectCause) {
-        self.cause.borrow_mut().get_or_insert_with(|| Box::new(cause));
+        self.extras().cause.borrow_mut().get_or_insert_with(|| Box::new(cause));
     }
-}
 
-/// Boxed twice: most sessions have none, and each byte of a session counts.
-type Waiters = Option<Box<Vec<Waker>>>;
+    /// Why the connection ends, as far as that is known.
+    pub(crate) fn cause(&self) -> Option<DisconnectCause> {
+        self.extras.get()?.cause.borrow().as_deref().cloned()
+    }
 
-fn join(waiters: &mut Waiters, waker: &Waker) {
-    let waiters = waiters.get_or_insert_default();
-    waiters.retain(|waiting| !waiting.will_wake(waker));
-    waiters.push(waker.clone());
-}
+    /// What watches whether the peer is there, if anybody wants that.
+    #[inline]
+    pub(crate) fn liveness(&self) -> Option<RefMut<'_, Liveness>> {
+        self.watch.get().map(|watch| watch.liveness.borrow_mut())
+    }
 
-fn wake_all(waiters: &RefCell<Waiters>) {
-    for waker in waiters.take().into_iter().flat_map(|waiters| waiters.into_iter()) {
-        waker.wake();
+    fn extras(&self) -> &Extras {
+        self.extras.get_or_init(Box::default)
     }
 }

@@ -266,7 +266,7 @@ impl WsStream {
 
 impl Drop for WsStream {
     fn drop(&mut self) {
-        self.inbox.borrow_mut().abandon();
+        self.inbox.borrow_mut().abandon(&self.transport);
         if self.transport.is_disconnected() {
             return;
         }

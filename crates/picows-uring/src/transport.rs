@@ -2,7 +2,7 @@
 //!
 //! Never blocks and does no I/O: what is sent is queued, and leaves when the worker's turn ends.
 
-use crate::remote::{RemoteState, RemoteTransport};
+use crate::remote::RemoteTransport;
 use crate::ring::kernel;
 use crate::roundtrip::{self, RoundtripError};
 use crate::session::Session;
@@ -422,15 +422,9 @@ impl Transport {
     #[must_use]
     pub fn remote(&self) -> RemoteTransport {
         let session = &self.session;
-        let state = session.remote.get_or_init(|| {
-            let state = Arc::<RemoteState>::default();
-            if session.is_disconnected.get() {
-                state.end();
-            }
-            state
-        });
+        let state = Arc::clone(session.remote());
         let mailbox = Arc::clone(&session.shared.mailbox);
-        RemoteTransport::new(mailbox, session.token, Arc::clone(state))
+        RemoteTransport::new(mailbox, session.token, state)
     }
 
     /// Bytes that were queued, frame headers included, and whose send has not completed: the sum of
@@ -481,31 +475,31 @@ impl Transport {
     /// Why the connection ended, or is about to; `None` while it is open.
     #[must_use]
     pub fn disconnect_cause(&self) -> Option<DisconnectCause> {
-        self.session.cause.borrow().as_deref().cloned()
+        self.session.cause()
     }
 
     /// The upgrade request, unless the server was built with `keep_request(false)`.
     #[must_use]
     pub fn request(&self) -> Option<&UpgradeRequest> {
-        self.session.request.get().map(|request| &**request)
+        self.session.request()
     }
 
     /// The server's answer to the upgrade request; `None` on the server's side.
     #[must_use]
     pub fn response(&self) -> Option<&ResponseHead> {
-        self.session.response.get().map(|response| &**response)
+        self.session.response()
     }
 
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.session.subprotocol.get().map(|name| &**name)
+        self.session.subprotocol()
     }
 
     /// The address of the peer; `None` on a Unix socket.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.session.peer
+        self.session.peer.get()
     }
 
     /// Our own address on this connection; `None` on a Unix socket and after the end.

@@ -8,6 +8,7 @@ mod accept;
 mod farewells;
 mod held;
 mod mail;
+mod memory;
 mod slots;
 mod watchdog;
 
@@ -45,6 +46,8 @@ pub(crate) struct Worker<R: Ring> {
     watchdog: Watchdog,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
+    /// An alarm is set for giving up memory.
+    is_trim_due: bool,
     /// The last poll brought as much as it may: there may be more.
     has_backlog: bool,
     /// What arrived for connections that had had their share of the turn.
@@ -74,6 +77,7 @@ enum Alarm {
     ResumeAccept,
     Farewell,
     Drain,
+    Trim,
 }
 
 impl<R: Ring> Worker<R> {
@@ -101,6 +105,7 @@ impl<R: Ring> Worker<R> {
             farewells: Farewells::default(),
             watchdog: Watchdog::default(),
             is_accept_waiting: false,
+            is_trim_due: false,
             has_backlog: false,
             held: Held::default(),
             turn: 0,
@@ -138,6 +143,7 @@ impl<R: Ring> Worker<R> {
         self.completions = completions;
         self.expire();
         self.flush();
+        self.account();
         if let Some(deadline) = self.wheel.next_deadline() {
             self.ring.set_deadline(deadline.duration_since(Tick::ZERO));
         }
@@ -315,11 +321,11 @@ impl<R: Ring> Worker<R> {
             }
             return;
         }
-        connection.session().socket.set(None);
+        connection.session().socket.take();
         self.ring.close(socket);
         self.shared.counters.connections.decrement();
         self.shared.counters.disconnected.increment();
-        let (place, peer) = (connection.place, connection.session().peer);
+        let (place, peer) = (connection.place, connection.session().peer.get());
         self.left(place, peer);
         self.slots.free(token);
         self.shared.counters.slots.set(self.slots.len() as u64);
@@ -368,6 +374,7 @@ impl<R: Ring> Worker<R> {
                 }
                 Alarm::Farewell => self.say_farewells(),
                 Alarm::Drain => self.drained(),
+                Alarm::Trim => self.trim(),
             }
         }
     }
@@ -398,6 +405,7 @@ impl Alarm {
             Self::ResumeAccept => 1 << ALARM_SHIFT,
             Self::Drain => 2 << ALARM_SHIFT,
             Self::Farewell => 3 << ALARM_SHIFT,
+            Self::Trim => 7 << ALARM_SHIFT,
         }
     }
 
@@ -406,6 +414,7 @@ impl Alarm {
             1 => Self::ResumeAccept,
             2 => Self::Drain,
             3 => Self::Farewell,
+            7 => Self::Trim,
             _ => Self::Connection(Token::unpack(bits)),
         }
     }
@@ -438,7 +447,7 @@ impl<R: Ring> Drop for Worker<R> {
             connection.disconnected();
             if let Some(socket) = session.socket.take() {
                 self.ring.abandon(socket);
-                places.push((connection.place, session.peer));
+                places.push((connection.place, session.peer.get()));
             }
         }
         for (place, peer) in places {

@@ -192,6 +192,24 @@ impl Dials {
         (self.dials.len() - 1) as u32
     }
 
+    /// Gives up the memory of dials behind the last that is in use.
+    pub(super) fn trim(&mut self) {
+        // The root stays, in use or not.
+        let in_use = self.dials.iter().rposition(|dial| dial.occupied != 0).unwrap_or(0);
+        if in_use + 1 == self.dials.len() {
+            return;
+        }
+        self.dials.truncate(in_use + 1);
+        self.dials.shrink_to_fit();
+        self.free = NONE;
+        for index in (ROOT as usize + 1..self.dials.len()).rev() {
+            if self.dials[index].occupied == 0 {
+                self.dials[index].parent = self.free;
+                self.free = index as u32;
+            }
+        }
+    }
+
     /// The dial that refines a slot, if any.
     fn finer(&self, dial: u32, digit: usize) -> Option<u32> {
         let dial = &self.dials[dial as usize];

@@ -178,7 +178,8 @@ impl Pair {
 
     fn step(&mut self) {
         self.step += 1;
-        match self.random.below(32) {
+        match self.random.below(33) {
+            32 => self.wheel.trim(),
             0..=15 => self.insert(),
             16..=23 => self.cancel(),
             24..=27 => self.advance(),
@@ -327,6 +328,21 @@ fn an_entry_without_generations_left_is_never_used_again() {
         assert!(wheel.cancel(id));
     }
     assert_eq!(wheel.timers.capacity(), Vec::<timers::Timer>::with_capacity(4).capacity());
+}
+
+#[test]
+fn memory_goes_back_after_a_crowd_and_its_ids_stay_stale() {
+    let mut wheel = Wheel::new(Tick::ZERO);
+    let stays = wheel.insert(millis(5), 0);
+    let few = (wheel.timers.capacity(), wheel.dials.capacity());
+    let crowd: Vec<_> = (1..10_000).map(|token| wheel.insert(millis(token), token)).collect();
+    assert!(crowd.iter().all(|id| wheel.cancel(*id)));
+    assert!(wheel.timers.capacity() > 9_999 && wheel.dials.capacity() > few.1);
+    wheel.trim();
+    assert!(wheel.timers.capacity() <= few.0 && wheel.dials.capacity() <= 8);
+    let again: Vec<_> = (1..10_000).map(|token| wheel.insert(millis(token), token)).collect();
+    assert!(!crowd.iter().any(|id| wheel.cancel(*id)), "a stale id came to life");
+    assert!(again.iter().all(|id| wheel.cancel(*id)) && wheel.cancel(stays));
 }
 
 #[test]

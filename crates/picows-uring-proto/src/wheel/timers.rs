@@ -38,6 +38,8 @@ pub(super) struct Timers {
     free: u32,
     /// Entries that are armed.
     armed: usize,
+    /// The generation of entries that are made anew: no id of theirs was ever given out.
+    generation: u32,
 }
 
 /// One entry, armed or free.
@@ -49,7 +51,7 @@ pub(super) struct Timer {
     /// Neighbours in the list of its slot; `NONE` at the ends.
     pub(super) previous: u32,
     pub(super) next: u32,
-    /// The slot it is listed in.
+    /// The slot it is listed in; `NONE` while it is free.
     pub(super) slot: u32,
     /// How often this entry was used, which tells its ids apart. Zero once it is worn out.
     generation: u32,
@@ -64,7 +66,7 @@ const _: () = assert!(size_of::<Timer>() <= TIMER_BYTES_MAX);
 
 impl Timers {
     pub(super) fn new() -> Self {
-        Self { entries: Vec::new(), free: NONE, armed: 0 }
+        Self { entries: Vec::new(), free: NONE, armed: 0, generation: 1 }
     }
 
     /// Timers armed.
@@ -85,7 +87,8 @@ impl Timers {
         let index = u32::try_from(self.entries.len()).ok().filter(|index| *index < NONE);
         let index = index.expect("memory ends before 2^32 - 1 timers do");
         let (previous, next, slot) = (NONE, NONE, NONE);
-        self.entries.push(Timer { token, granule, previous, next, slot, generation: 1 });
+        let generation = self.generation;
+        self.entries.push(Timer { token, granule, previous, next, slot, generation });
         index
     }
 
@@ -95,11 +98,33 @@ impl Timers {
         let free = self.free;
         let timer = &mut self[index];
         timer.generation = timer.generation.wrapping_add(1);
+        timer.slot = NONE;
         // An entry that has used up its generations is left unused, or its first id would come to
         // life again: 32 bytes lost for every four thousand million timers.
         if timer.generation != 0 {
             timer.next = free;
             self.free = index;
+        }
+    }
+
+    /// Gives up the memory of free entries behind the last that is armed or worn out.
+    pub(super) fn trim(&mut self) {
+        let before = self.entries.len();
+        while let Some(last) = self.entries.pop_if(|last| last.is_free() && last.generation != 0) {
+            self.generation = self.generation.max(last.generation);
+        }
+        if self.entries.len() == before {
+            return;
+        }
+        self.entries.shrink_to_fit();
+        self.free = NONE;
+        for index in (0..self.entries.len() as u32).rev() {
+            let free = self.free;
+            let timer = &mut self[index];
+            if timer.is_free() && timer.generation != 0 {
+                timer.next = free;
+                self.free = index;
+            }
         }
     }
 
@@ -120,6 +145,12 @@ impl Timers {
     pub(super) fn next_of_same_granule(&self, index: u32) -> Option<u32> {
         let timer = &self[index];
         (timer.next != NONE && self[timer.next].granule == timer.granule).then_some(timer.next)
+    }
+}
+
+impl Timer {
+    fn is_free(&self) -> bool {
+        self.slot == NONE
     }
 }
 

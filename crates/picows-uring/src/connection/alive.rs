@@ -19,10 +19,7 @@ impl Connection {
         has_backlog: bool,
     ) {
         let rules = &session.config.liveness;
-        let ask = || {
-            let mut liveness = session.liveness.borrow_mut();
-            liveness.as_deref_mut()?.handle_timeout(rules, now, has_backlog)
-        };
+        let ask = || session.liveness()?.handle_timeout(rules, now, has_backlog);
         let mut verdict = ask();
         if matches!(verdict, Some(Verdict::Silent | Verdict::Idle)) {
             look_closer(session, ring, now);
@@ -56,20 +53,20 @@ impl Connection {
     /// way is waited for: its pong might be taken for ours.
     #[inline]
     pub(crate) fn measure_roundtrip(&mut self, ring: &impl Ring) {
-        if self.session().roundtrip.borrow().is_some() {
+        if self.session().roundtrip().is_some() {
             self.measure(ring);
         }
     }
 
     fn measure(&mut self, ring: &impl Ring) {
         let session = Rc::clone(self.session());
-        let is_wanted = session.roundtrip.borrow().as_ref().is_some_and(|it| it.is_wanted());
+        let is_wanted = session.roundtrip().is_some_and(|it| it.is_wanted());
         let may_ping = session.conversation.borrow().may_send() && !session.is_liveness_pinging();
         if !is_wanted || !may_ping {
             return;
         }
         let now = Tick::ZERO + ring.now();
-        if let Some(roundtrip) = session.roundtrip.borrow_mut().as_deref_mut() {
+        if let Some(mut roundtrip) = session.roundtrip() {
             roundtrip.ping_sent(now);
         }
         self.ping(&session, ring, now);
@@ -81,7 +78,7 @@ impl Connection {
             listener.send_user_specific_ping(transport)
         });
         session.is_pinging.set(false);
-        if let Some(liveness) = session.liveness.borrow_mut().as_deref_mut() {
+        if let Some(mut liveness) = session.liveness() {
             liveness.ping_queued(now, session.committed());
         }
         look_at_outbox(session, ring, now);
@@ -121,7 +118,7 @@ impl Connection {
 fn look_closer(session: &Session, ring: &impl Ring, now: Tick) {
     // After a stall of ours, the kernel brings what has arrived a little at a time.
     if session.socket.get().is_some_and(|socket| ring.has_unread(socket))
-        && let Some(liveness) = session.liveness.borrow_mut().as_deref_mut()
+        && let Some(mut liveness) = session.liveness()
     {
         liveness.received(now);
     }
@@ -130,7 +127,7 @@ fn look_closer(session: &Session, ring: &impl Ring, now: Tick) {
 
 /// Tells how much the peer has taken of what we sent.
 fn look_at_outbox(session: &Session, ring: &impl Ring, now: Tick) {
-    if let Some(liveness) = session.liveness.borrow_mut().as_deref_mut()
+    if let Some(mut liveness) = session.liveness()
         && let Some(outbox) = session.socket.get().and_then(|socket| ring.outbox(socket))
     {
         liveness.taken(now, outbox.taken, outbox.has_more);

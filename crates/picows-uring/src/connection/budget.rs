@@ -6,8 +6,8 @@
 /// What is left of a connection's share of a turn.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    /// The turn for which it is.
-    turn: u32,
+    /// The turn for which it is; an old one with the same number costs a turn of waiting.
+    turn: u16,
     left: u16,
 }
 
@@ -15,6 +15,7 @@ impl Budget {
     /// Renews the share if `turn` is another one, and tells whether anything is left.
     #[inline]
     pub(super) fn renew(&mut self, turn: u32) -> bool {
+        let turn = turn as u16;
         if self.turn != turn {
             *self = Self { turn, left: UNITS_PER_TURN };
         }

@@ -17,28 +17,37 @@ impl Connection {
     /// Bytes of the request arrived, perhaps with the first frames behind it.
     pub(super) fn receive_head(&mut self, factory: &Factory, bytes: &mut [u8]) -> Option<usize> {
         let limits = self.session().config.head;
-        if self.head.is_empty() {
+        if self.stash.is_empty() {
             match UpgradeRequest::parse_with(&mut self.scanner, bytes, &limits) {
                 Ok(Some((request, used))) => {
                     self.answer(factory, request);
                     return self.receive_first_frames(bytes, used);
                 }
-                Ok(None) => self.head.extend_from_slice(bytes),
+                Ok(None) => {
+                    let mut stash = self.take_stash();
+                    stash.bytes_mut().extend_from_slice(bytes);
+                    self.keep_stash(stash);
+                }
                 Err(error) => self.respond(&error.into()),
             }
             return None;
         }
-        let mut head = std::mem::take(&mut self.head);
-        let before = head.len();
+        let before = self.stash.len();
+        let mut stash = self.take_stash();
+        let head = stash.bytes_mut();
         head.extend_from_slice(bytes);
-        match UpgradeRequest::parse_with(&mut self.scanner, &head, &limits) {
+        match UpgradeRequest::parse_with(&mut self.scanner, head, &limits) {
             Ok(Some((request, used))) => {
+                self.shared().pool.put_stash(stash);
                 self.answer(factory, request);
                 // It was not complete before these bytes.
                 return self.receive_first_frames(bytes, used.saturating_sub(before));
             }
-            Ok(None) => self.head = head,
-            Err(error) => self.respond(&error.into()),
+            Ok(None) => self.keep_stash(stash),
+            Err(error) => {
+                self.shared().pool.put_stash(stash);
+                self.respond(&error.into());
+            }
         }
         None
     }
@@ -53,7 +62,7 @@ impl Connection {
 
     /// Answers a complete request.
     fn answer(&mut self, factory: &Factory, mut request: UpgradeRequest) {
-        if let Some(peer) = self.session().peer {
+        if let Some(peer) = self.session().peer.get() {
             request.set_peer_addr(peer);
         }
         let made = catch_unwind(AssertUnwindSafe(|| factory(&request)))
@@ -104,10 +113,10 @@ impl Connection {
         session.opened();
         session.shared.counters.upgraded.increment();
         if let Some(name) = subprotocol {
-            let _ = session.subprotocol.set(name.into());
+            session.set_subprotocol(name);
         }
         if session.config.keep_request {
-            let _ = session.request.set(Box::new(request));
+            session.set_request(Box::new(request));
         }
         self.listener = Some(listener);
         self.call("on_connected", |listener, transport| listener.on_connected(transport));

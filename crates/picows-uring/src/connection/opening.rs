@@ -17,37 +17,45 @@ impl Connection {
         opening.outcome.attach(session);
         session.queue_raw(REQUEST_BYTES_USUAL, |out| opening.handshake.encode(out));
         let mut request = opening.request.clone();
-        if let Some(peer) = session.peer {
+        if let Some(peer) = session.peer.get() {
             request.set_peer_addr(peer);
         }
-        let _ = session.request.set(request);
-        self.opening = Some(Box::new(opening));
+        session.set_request(request);
+        session.set_opening(Box::new(opening));
     }
 
     /// Bytes of the answer arrived, perhaps with the first frames behind it.
     pub(super) fn receive_response(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let limits = self.session().config.head;
-        let Some(opening) = &mut self.opening else { return None };
+        let Some(opening) = self.session().take_opening() else { return None };
         if let Some(missing) = opening.outcome.extend_body(bytes) {
+            self.session().set_opening(opening);
             if missing == 0 {
                 self.opening_failed(None);
             }
             return None;
         }
-        let mut head = std::mem::take(&mut self.head);
-        let before = head.len();
+        let before = self.stash.len();
+        let mut stash = self.take_stash();
+        let head = stash.bytes_mut();
         head.extend_from_slice(bytes);
-        match opening.handshake.parse_response_with(&mut self.scanner, &head, &limits) {
+        match opening.handshake.parse_response_with(&mut self.scanner, head, &limits) {
             Ok(Some((response, used))) => {
-                self.opened(response);
+                self.shared().pool.put_stash(stash);
+                self.opened(*opening, response);
                 return self.receive_first_frames(bytes, used.saturating_sub(before));
             }
-            Ok(None) => self.head = head,
+            Ok(None) => {
+                self.session().set_opening(opening);
+                self.keep_stash(stash);
+            }
             Err(error) => {
                 let is_followed =
                     opening.follows_redirects && matches!(error, ResponseError::Redirect { .. });
                 let missing = error.response().map_or(0, RejectedResponse::body_missing);
                 opening.outcome.reject(error);
+                self.session().set_opening(opening);
+                self.shared().pool.put_stash(stash);
                 if missing == 0 || is_followed {
                     self.opening_failed(None);
                 }
@@ -56,22 +64,21 @@ impl Connection {
         None
     }
 
-    fn opened(&mut self, response: ResponseHead) {
-        let Some(opening) = self.opening.take() else { return };
+    fn opened(&mut self, opening: Opening, response: ResponseHead) {
         let session = Rc::clone(self.session());
-        let (Some(request), Some(make)) = (session.request.get(), opening.make.take()) else {
+        let (Some(request), Some(make)) = (session.request(), opening.make.take()) else {
             return;
         };
         tracing::info!(peer = ?session.peer, path = request.path(), "connected");
         session.opened();
         session.shared.counters.upgraded.increment();
         if let Some(name) = response.subprotocol() {
-            let _ = session.subprotocol.set(name.into());
+            session.set_subprotocol(name);
         }
         match catch_unwind(AssertUnwindSafe(|| make(request, &response))) {
             Ok(listener) => {
                 self.listener = Some(listener);
-                let _ = session.response.set(Box::new(response));
+                session.set_response(response);
                 self.call("on_connected", |listener, transport| listener.on_connected(transport));
             }
             Err(panic) => self.listener_failed("factory", panic_error(panic)),
@@ -82,7 +89,7 @@ impl Connection {
 
     /// There will be no connection: ends it, and tells whoever waits why.
     pub(super) fn opening_failed(&mut self, cause: Option<io::Error>) {
-        let Some(opening) = self.opening.take() else { return };
+        let Some(opening) = self.session().take_opening() else { return };
         let fault = match opening.outcome.take_rejected() {
             Some(error) => ConnectFault::Response(error),
             None => ConnectFault::Disconnected(cause),

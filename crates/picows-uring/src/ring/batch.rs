@@ -4,6 +4,7 @@
 //! here.
 
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -33,6 +34,15 @@ impl Segment {
         self.as_slice().len()
     }
 
+    /// Bytes of memory that it keeps from being freed.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Owned { bytes, .. } => bytes.capacity(),
+            Self::Received { memory, .. } => memory.capacity(),
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+
     fn advance(&mut self, count: usize) {
         match self {
             Self::Owned { start, .. } | Self::Received { start, .. } => *start += count,
@@ -47,9 +57,18 @@ pub(crate) struct SendBatch {
     segments: VecDeque<Segment>,
     /// Sum of the lengths of `segments`.
     len: usize,
+    /// Sum of the memory of `segments`.
+    memory: usize,
+    /// Where the memory of all batches is summed up.
+    total: Rc<Cell<usize>>,
 }
 
 impl SendBatch {
+    /// An empty batch that counts its memory in `total`.
+    pub(crate) fn counted(total: Rc<Cell<usize>>) -> Self {
+        Self { segments: VecDeque::new(), len: 0, memory: 0, total }
+    }
+
     /// Bytes that are left to be sent.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -69,6 +88,7 @@ impl SendBatch {
     pub(crate) fn push(&mut self, segment: Segment) {
         if segment.len() > 0 {
             self.len += segment.len();
+            self.grow(segment.memory());
             self.segments.push_back(segment);
         }
     }
@@ -87,9 +107,12 @@ impl SendBatch {
         if let Some(Segment::Owned { bytes, .. }) = self.segments.back_mut()
             && bytes.capacity() - bytes.len() >= expected
         {
-            let before = bytes.len();
+            let (len, capacity) = (bytes.len(), bytes.capacity());
             write(bytes);
-            self.len += bytes.len() - before;
+            self.len += bytes.len() - len;
+            // Only what is longer than expected makes it grow.
+            let grown = bytes.capacity() - capacity;
+            self.grow(grown);
             return;
         }
         let mut bytes = fresh();
@@ -100,6 +123,9 @@ impl SendBatch {
     /// Appends everything in `later` and leaves it empty.
     pub(crate) fn extend(&mut self, later: &mut Self) {
         self.len += std::mem::take(&mut later.len);
+        let memory = later.memory;
+        later.shrink(memory);
+        self.grow(memory);
         self.segments.append(&mut later.segments);
     }
 
@@ -111,17 +137,28 @@ impl SendBatch {
         debug_assert!(count <= self.len, "sent {count} of {}", self.len);
         let mut count = count.min(self.len);
         self.len -= count;
-        while let Some(first) = self.segments.front_mut() {
+        while let Some(mut first) = self.segments.pop_front() {
+            self.shrink(first.memory());
             let first_len = first.len();
             if count < first_len {
                 first.advance(count);
+                self.grow(first.memory());
+                self.segments.push_front(first);
                 return;
             }
             count -= first_len;
-            if let Some(done) = self.segments.pop_front() {
-                recycle(done);
-            }
+            recycle(first);
         }
+    }
+
+    fn grow(&mut self, memory: usize) {
+        self.memory += memory;
+        self.total.set(self.total.get() + memory);
+    }
+
+    fn shrink(&mut self, memory: usize) {
+        self.memory -= memory;
+        self.total.set(self.total.get() - memory);
     }
 
     /// Drops everything, through `recycle`.
@@ -132,6 +169,17 @@ impl SendBatch {
     /// Bytes of memory that the queue of segments itself holds on to.
     pub(crate) fn segment_capacity(&self) -> usize {
         self.segments.capacity()
+    }
+
+    /// Bytes of memory that it takes while it is empty.
+    pub(crate) fn own_bytes(&self) -> usize {
+        size_of::<Self>() + self.segments.capacity() * size_of::<Segment>()
+    }
+}
+
+impl Drop for SendBatch {
+    fn drop(&mut self) {
+        self.shrink(self.memory);
     }
 }
 

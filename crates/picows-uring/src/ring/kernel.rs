@@ -358,6 +358,20 @@ impl Ring for KernelRing {
         drop(submission);
         is_pending || !self.backlog.is_empty() || !self.ring.completion().is_empty()
     }
+
+    fn recv_buffers(&self) -> usize {
+        self.buffers.count()
+    }
+
+    fn has_spare(&self) -> bool {
+        self.buffers.has_spare() || self.sends.has_spare() || self.backlog.capacity() > BACKLOG_KEPT
+    }
+
+    fn trim(&mut self) {
+        self.buffers.trim();
+        self.sends.trim();
+        self.backlog.shrink_to(BACKLOG_KEPT);
+    }
 }
 
 impl Drop for KernelRing {
@@ -424,6 +438,9 @@ const ENTER_GETEVENTS: u32 = 1;
 /// How often `drop` looks for completions, one millisecond each, before it leaks.
 const DROP_ROUNDS_MAX: usize = 1000;
 const DROP_ROUND_NANOS: u32 = 1_000_000;
+
+/// Operations for which a quiet ring keeps room.
+const BACKLOG_KEPT: usize = 1024;
 
 type Uring = IoUring<squeue::Entry, cqueue::Entry>;
 

@@ -308,6 +308,16 @@ impl ServerBuilder {
         self
     }
 
+    /// How long a worker keeps memory that nobody needs: queues, receive buffers and room for
+    /// connections that a burst made it take. What was not needed for so long is released; zero
+    /// releases at once what is not needed right now. Default: 10 s.
+    ///
+    /// A little is always kept, some 700 KiB for each worker. `Stats` tells how much there is.
+    pub fn release_memory_after(mut self, duration: Duration) -> Self {
+        self.config.memory_release = duration;
+        self
+    }
+
     /// Starts the server and waits until it ends, which it does only by an error: use
     /// [`start`](Self::start) for one that can be stopped.
     ///

@@ -176,7 +176,7 @@ impl Session {
         let dropped = match self.make_room(head, size, key, is_urgent, waiting.as_deref_mut()) {
             Ok(dropped) => dropped,
             Err(policy) => {
-                self.waiting.set(waiting);
+                self.set_waiting(waiting);
                 return self.queue_full(policy);
             }
         };
@@ -357,7 +357,10 @@ impl Session {
         }
     }
 
-    fn set_waiting(&self, waiting: Option<Box<Waiting>>) {
+    fn set_waiting(&self, mut waiting: Option<Box<Waiting>>) {
+        if let Some(waiting) = &mut waiting {
+            waiting.count_into(self.shared.pool.queued_sum());
+        }
         self.append_max.set(if waiting.is_some() { 0 } else { append_max(&self.config) });
         self.waiting.set(waiting);
     }

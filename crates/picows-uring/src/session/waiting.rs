@@ -10,6 +10,7 @@ use picows_uring_proto::FrameHead;
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::rc::Rc;
 
 /// The frames that wait, oldest first.
 #[derive(Debug, Default)]
@@ -23,6 +24,29 @@ pub(super) struct Waiting {
     len: usize,
     /// The answer to the last PING.
     pong: Option<Vec<u8>>,
+    counted: Counted,
+}
+
+/// Bytes that are part of a sum for as long as they are there.
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: usize,
+    sum: Option<Rc<Cell<usize>>>,
+}
+
+impl Counted {
+    fn set(&mut self, bytes: usize) {
+        if let Some(sum) = &self.sum {
+            sum.set(sum.get() + bytes - self.bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// Where frames that wait are kept: nowhere, most of the time.
@@ -84,6 +108,12 @@ impl Waiting {
     /// Bytes to be sent.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Counts what it weighs now into `sum`, until that is told again or nothing is left of it.
+    pub(super) fn count_into(&mut self, sum: &Rc<Cell<usize>>) {
+        self.counted.sum.get_or_insert_with(|| Rc::clone(sum));
+        self.counted.set(self.weight());
     }
 
     /// Whether any frame waits, the PONG aside.

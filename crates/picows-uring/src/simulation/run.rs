@@ -140,6 +140,9 @@ impl Run {
     }
 
     fn judge(&mut self) {
+        let stats = self.harness.stats();
+        let held = (stats.queue_bytes, stats.stash_bytes, stats.message_bytes);
+        assert_eq!(held, (0, 0, 0), "nothing is held for nobody");
         let stopped = self.stopped_at.map(|at| (at, self.drain));
         journal::with(|journal| {
             for client in &self.clients {

@@ -2,6 +2,7 @@
 
 use super::{OwnedMessage, StreamOptions, WhenFull, WsStream};
 use crate::listener::{Listener, ListenerResult};
+use crate::messages::MessageBytes;
 use crate::runtime::SpawnError;
 use crate::transport::Transport;
 use bytes::Bytes;
@@ -17,6 +18,7 @@ pub(crate) struct Inbox {
     messages: VecDeque<OwnedMessage>,
     /// Sum of the lengths of `messages`.
     bytes: usize,
+    told: MessageBytes,
     options: StreamOptions,
     /// We asked the transport to pause.
     is_pausing: bool,
@@ -33,6 +35,7 @@ impl Inbox {
         Rc::new(RefCell::new(Self {
             messages: VecDeque::new(),
             bytes: 0,
+            told: MessageBytes::default(),
             options,
             is_pausing: false,
             is_ended: false,
@@ -49,6 +52,7 @@ impl Inbox {
     /// Takes the next message, and has reading resumed once half of the queue was taken.
     pub(super) fn take(&mut self, transport: &Transport) -> Option<OwnedMessage> {
         let message = self.pop()?;
+        self.tell(transport);
         let is_half_empty = self.messages.len() <= self.options.messages_max / 2
             && self.bytes <= self.options.bytes_max / 2;
         if self.is_pausing && is_half_empty {
@@ -59,11 +63,17 @@ impl Inbox {
     }
 
     /// Nobody is there any more.
-    pub(super) fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self, transport: &Transport) {
         self.is_discarding = true;
-        self.messages.clear();
+        self.messages = VecDeque::new();
         self.bytes = 0;
+        self.tell(transport);
         self.reader = None;
+    }
+
+    fn tell(&mut self, transport: &Transport) {
+        let messages = self.messages.len() * size_of::<OwnedMessage>();
+        self.told.tell(transport, self.bytes + messages);
     }
 
     fn pop(&mut self) -> Option<OwnedMessage> {
@@ -94,6 +104,7 @@ impl Inbox {
         }
         self.bytes += message.len();
         self.messages.push_back(message);
+        self.tell(transport);
         let pauses = self.options.when_full == WhenFull::PauseReading;
         if pauses && !self.is_pausing && self.is_full() {
             self.is_pausing = true;
@@ -106,6 +117,7 @@ impl Inbox {
 pub(crate) struct StreamListener {
     inbox: Rc<RefCell<Inbox>>,
     assembler: MessageAssembler,
+    bytes: MessageBytes,
     /// What to do with the stream, where that is known before there is one.
     start: Option<Start>,
 }
@@ -117,7 +129,8 @@ impl StreamListener {
     pub(crate) fn new(options: StreamOptions) -> (Self, Rc<RefCell<Inbox>>) {
         let inbox = Inbox::new(options);
         let assembler = MessageAssembler::new(options.message_bytes_max);
-        (Self { inbox: Rc::clone(&inbox), assembler, start: None }, inbox)
+        let bytes = MessageBytes::default();
+        (Self { inbox: Rc::clone(&inbox), assembler, bytes, start: None }, inbox)
     }
 
     /// A listener that hands its stream to `start` once it is connected.
@@ -162,6 +175,7 @@ impl Listener for StreamListener {
             None => None,
         };
         self.assembler.trim();
+        self.bytes.tell(transport, self.assembler.capacity());
         if let Some(message) = message {
             self.inbox.borrow_mut().push(message, transport);
             self.wake();
@@ -169,7 +183,8 @@ impl Listener for StreamListener {
         Ok(())
     }
 
-    fn on_disconnected(&mut self, _: &Transport) {
+    fn on_disconnected(&mut self, transport: &Transport) {
+        self.bytes.tell(transport, 0);
         self.inbox.borrow_mut().is_ended = true;
         self.wake();
     }

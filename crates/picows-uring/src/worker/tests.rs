@@ -3,6 +3,7 @@
 
 mod accepting;
 mod failing;
+mod memory;
 mod queue;
 mod shares;
 mod watching;

@@ -47,7 +47,7 @@ impl<R: Ring> Worker<R> {
                 // It may have ended, and its slot be free.
                 let session = self.slots.get_mut(token).map(|it| it.session().clone());
                 let (peer, path) = session.as_ref().map_or((None, None), |session| {
-                    (session.peer, session.request.get().map(|request| request.path()))
+                    (session.peer.get(), session.request().map(|request| request.path()))
                 });
                 tracing::warn!(
                     ?peer,

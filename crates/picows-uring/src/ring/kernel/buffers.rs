@@ -4,7 +4,8 @@
 //! stays in cache. Where the kernel can (Linux 6.12), it fills each buffer piece by piece
 //! (`IOU_PBUF_RING_INC`), so that a short message takes only its own length; else each receive
 //! takes a whole buffer, and there are more and smaller ones. The number grows when the kernel
-//! found none.
+//! found none, and shrinks when most were not needed for a while: too many in turn do not stay in
+//! cache, and are memory.
 
 use super::{RecvBuffer, Uring};
 use io_uring::types::BufRingEntry;
@@ -20,7 +21,18 @@ pub(super) struct Buffers {
     entries: NonNull<BufRingEntry>,
     /// Position behind the last description that we wrote.
     tail: u16,
-    buffers: Vec<Buffer>,
+    /// By id; `None` for ids that are free.
+    buffers: Vec<Option<Buffer>>,
+    /// How many there are.
+    count: usize,
+    /// There are never fewer.
+    count_min: usize,
+    /// Those of them that have received something and have not gone back.
+    busy: usize,
+    /// The most of those since the last trim: so many were needed at once.
+    busy_max: usize,
+    /// How many are to go, instead of back to the kernel.
+    surplus: usize,
     buffer_bytes: u32,
     /// The kernel fills a buffer piece by piece.
     is_incremental: bool,
@@ -35,6 +47,8 @@ struct Buffer {
     lent: u32,
     /// The kernel will put nothing more into it: it goes back when `lent` is zero.
     is_full: bool,
+    /// It has received something since it was described to the kernel.
+    is_busy: bool,
 }
 
 impl Buffers {
@@ -54,6 +68,11 @@ impl Buffers {
             entries,
             tail: 0,
             buffers: Vec::with_capacity(ENTRIES_MAX as usize),
+            count: 0,
+            count_min: usize::from(INCREMENTAL_BUFFERS_MIN),
+            busy: 0,
+            busy_max: 0,
+            surplus: 0,
             buffer_bytes: INCREMENTAL_BUFFER_BYTES,
             is_incremental: true,
         };
@@ -76,10 +95,9 @@ impl Buffers {
             register(0)?;
             buffers.is_incremental = false;
             buffers.buffer_bytes = WHOLE_BUFFER_BYTES;
+            buffers.count_min = usize::from(WHOLE_BUFFERS_MIN);
         }
-        let at_first =
-            if buffers.is_incremental { INCREMENTAL_BUFFERS_MIN } else { WHOLE_BUFFERS_MIN };
-        for _ in 0..at_first {
+        for _ in 0..buffers.count_min {
             buffers.add();
         }
         Ok(buffers)
@@ -88,7 +106,11 @@ impl Buffers {
     /// Takes note of a piece of `len` bytes that the kernel put into buffer `id`.
     pub(super) fn take(&mut self, id: u16, len: u32, is_last: bool) -> RecvBuffer {
         let is_last = is_last || !self.is_incremental;
-        let buffer = &mut self.buffers[usize::from(id)];
+        let buffer = self.buffers[usize::from(id)].as_mut().expect("the kernel has this buffer");
+        if !std::mem::replace(&mut buffer.is_busy, true) {
+            self.busy += 1;
+            self.busy_max = self.busy_max.max(self.busy);
+        }
         let offset = buffer.filled;
         buffer.filled += len;
         buffer.lent += 1;
@@ -99,7 +121,7 @@ impl Buffers {
 
     /// The bytes of a piece.
     pub(super) fn bytes(&mut self, piece: &RecvBuffer) -> &mut [u8] {
-        let buffer = &self.buffers[usize::from(piece.id)];
+        let buffer = self.buffers[usize::from(piece.id)].as_ref().expect("a piece of it is lent");
         // SAFETY: the piece was made by `take`, so it lies inside the buffer, in a part that the
         // kernel has filled and will not touch again before it is released, and no other piece
         // covers it. The borrow of `self` keeps it from being released meanwhile.
@@ -112,25 +134,52 @@ impl Buffers {
 
     /// Gives a piece back; the buffer goes to the kernel with its last one.
     pub(super) fn release(&mut self, piece: RecvBuffer) {
-        let buffer = &mut self.buffers[usize::from(piece.id)];
+        let buffer = self.buffers[usize::from(piece.id)].as_mut().expect("a piece of it is lent");
         debug_assert!(buffer.lent > 0, "released once");
         buffer.lent -= 1;
-        if buffer.is_full && buffer.lent == 0 {
-            buffer.is_full = false;
-            buffer.filled = 0;
-            self.provide(piece.id);
+        if !buffer.is_full || buffer.lent > 0 {
+            return;
         }
+        self.busy -= 1;
+        if self.surplus > 0 {
+            self.surplus -= 1;
+            self.remove(piece.id);
+            return;
+        }
+        buffer.is_full = false;
+        buffer.is_busy = false;
+        buffer.filled = 0;
+        self.provide(piece.id);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are more than a quiet ring needs, which are not about to go.
+    pub(super) fn has_spare(&self) -> bool {
+        self.count - self.surplus > self.count_min
+    }
+
+    /// Has buffers go that were not needed since the last call. Each does when it comes back next,
+    /// as the kernel cannot be asked for one.
+    pub(super) fn trim(&mut self) {
+        let wanted = self.count_min.max(2 * self.busy_max);
+        self.surplus = self.count.saturating_sub(wanted);
+        self.busy_max = self.busy;
     }
 
     /// The kernel ran out of buffers: adds as many as there are, up to the limit.
     pub(super) fn grow(&mut self) {
+        self.surplus = 0;
         // A shortage is told once for each connection that met it. As long as there is room, one
         // doubling answers all of those in a turn: further ones find buffers that nobody used.
-        if self.buffers.iter().any(|buffer| buffer.filled == 0) {
+        if self.busy < self.count {
             return;
         }
-        for _ in 0..self.buffers.len() {
-            if self.buffers.len() < usize::from(ENTRIES_MAX) {
+        for _ in 0..self.count {
+            if self.count < usize::from(ENTRIES_MAX) {
                 self.add();
             }
         }
@@ -148,14 +197,34 @@ impl Buffers {
         #[expect(unsafe_code)]
         let memory = unsafe { alloc_zeroed(layout) };
         let Some(bytes) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        let id = self.buffers.len() as u16;
-        self.buffers.push(Buffer { bytes, filled: 0, lent: 0, is_full: false });
-        self.provide(id);
+        let buffer = Buffer { bytes, filled: 0, lent: 0, is_full: false, is_busy: false };
+        let vacant = self.buffers.iter().position(Option::is_none);
+        let id = vacant.unwrap_or(self.buffers.len());
+        if vacant.is_some() {
+            self.buffers[id] = Some(buffer);
+        } else {
+            self.buffers.push(Some(buffer));
+        }
+        self.count += 1;
+        self.provide(id as u16);
+    }
+
+    /// Frees a buffer that the kernel does not have, and of which nothing is lent.
+    fn remove(&mut self, id: u16) {
+        let Some(buffer) = self.buffers[usize::from(id)].take() else { return };
+        self.count -= 1;
+        // SAFETY: allocated in `add` with this layout. The kernel has filled it and will not touch
+        // it before it is described once more, and each piece of it was released.
+        #[expect(unsafe_code)]
+        unsafe {
+            dealloc(buffer.bytes.as_ptr(), self.buffer_layout());
+        }
     }
 
     /// Describes buffer `id` to the kernel.
     fn provide(&mut self, id: u16) {
-        let address = self.buffers[usize::from(id)].bytes.as_ptr() as u64;
+        let Some(buffer) = &self.buffers[usize::from(id)] else { return };
+        let address = buffer.bytes.as_ptr() as u64;
         let slot = self.tail & (ENTRIES_MAX - 1);
         // SAFETY: `slot` is below `ENTRIES_MAX`, for which there is room. The kernel does not read
         // an entry at or behind the tail, and each buffer is described at most once at a time, so
@@ -190,7 +259,7 @@ impl Drop for Buffers {
             return;
         }
         let layout = self.buffer_layout();
-        for buffer in &self.buffers {
+        for buffer in self.buffers.iter().flatten() {
             // SAFETY: allocated in `add` with this layout; nothing is in flight any more, or
             // `leak` would have been called.
             #[expect(unsafe_code)]

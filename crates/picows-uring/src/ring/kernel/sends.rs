@@ -11,6 +11,8 @@ pub(super) struct Sends {
     entries: Vec<Entry>,
     /// Indices of `entries` that are free.
     free: Vec<u32>,
+    /// The most entries in use since the last trim.
+    used_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +31,9 @@ struct Gather {
 /// Segments that leave with one send; the rest goes with the next.
 pub(super) const SEGMENTS_PER_SEND_MAX: usize = 64;
 
+/// Entries that are kept, which take up to 1 KiB each.
+const ENTRIES_KEPT: usize = 64;
+
 // `UIO_MAXIOV`: more would be refused by the kernel.
 const _: () = assert!(SEGMENTS_PER_SEND_MAX <= 1024);
 
@@ -44,6 +49,7 @@ impl Sends {
             self.entries.push(Entry::default());
             (self.entries.len() - 1) as u32
         });
+        self.used_max = self.used_max.max(self.entries.len() - self.free.len());
         let entry = &mut self.entries[index as usize];
         let operation = entry.operation(socket, &batch);
         entry.owner = Some((token, batch));
@@ -57,6 +63,24 @@ impl Sends {
         Some(owner)
     }
 
+    /// Whether there are more entries than a quiet ring needs, and some can go.
+    pub(super) fn has_spare(&self) -> bool {
+        self.entries.len() > ENTRIES_KEPT && self.entries.last().is_some_and(Entry::is_free)
+    }
+
+    /// Frees entries that were not needed since the last call, as far as they are the last ones.
+    pub(super) fn trim(&mut self) {
+        let wanted = ENTRIES_KEPT.max(self.used_max);
+        while self.entries.len() > wanted && self.entries.last().is_some_and(Entry::is_free) {
+            self.entries.pop();
+        }
+        let len = self.entries.len();
+        self.free.retain(|index| (*index as usize) < len);
+        self.entries.shrink_to(len);
+        self.free.shrink_to(len);
+        self.used_max = len - self.free.len();
+    }
+
     /// Gives up the memory of what is in flight, as the kernel may still read it.
     pub(super) fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.entries));
@@ -64,6 +88,10 @@ impl Sends {
 }
 
 impl Entry {
+    fn is_free(&self) -> bool {
+        self.owner.is_none()
+    }
+
     /// The operation that sends as much of `batch` as fits into one.
     ///
     /// The pointers in it lead to the heap (the buffers, `gather`), so the batch may be moved.

@@ -89,9 +89,14 @@ fn of_what_waits_only_a_little_is_on_its_way_at_a_time() {
     for number in 0..1000 {
         transport().send_text(&format!("{number:0>98}"));
     }
+    stage.turn();
+    assert!(stage.stats().queue_bytes >= 90_000, "what waits is counted");
     stage.worker.ring.take(usize::MAX);
     stage.turn();
     assert!(transport().in_flight_amount() <= 25_100 && transport().queued_amount() > 2000);
+    stage.drain();
+    stage.turn();
+    assert_eq!(stage.stats().queue_bytes, 0);
 }
 
 #[test]

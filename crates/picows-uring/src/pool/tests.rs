@@ -1,0 +1,115 @@
+use super::*;
+use crate::ring::Segment;
+use bytes::Bytes;
+
+#[test]
+fn buffers_come_back_empty_and_odd_ones_do_not() {
+    let pool = Pool::default();
+    let mut buffer = pool.buffer(1);
+    buffer.push(1);
+    let address = buffer.as_ptr();
+    pool.put_buffer(buffer);
+    pool.put_buffer(Vec::new());
+    let again = pool.buffer(BUFFER_BYTES);
+    assert!(again.is_empty() && again.as_ptr() == address);
+    assert_eq!(pool.buffers.len(), 0);
+}
+
+#[test]
+fn large_buffers_are_used_again_if_they_are_large_enough() {
+    let pool = Pool::default();
+    let buffer = pool.buffer(100_000);
+    let address = buffer.as_ptr();
+    pool.put_buffer(buffer);
+    let larger = pool.buffer(200_000);
+    assert_ne!(larger.as_ptr(), address);
+    let again = pool.buffer(90_000);
+    assert_eq!(again.as_ptr(), address);
+    pool.put_buffer(Vec::with_capacity(LARGE_BYTES_MAX + 1));
+    assert_eq!(pool.large.len(), 0);
+    assert!(pool.buffer(BUFFER_BYTES + 1).capacity() > BUFFER_BYTES);
+}
+
+/// As many of each kind as `count`, all in use at once, and back.
+fn burst(pool: &Pool, count: usize) {
+    let buffers: Vec<_> = (0..count).map(|_| pool.buffer(1)).collect();
+    let large: Vec<_> = (0..count).map(|_| pool.buffer(100_000)).collect();
+    let batches: Vec<_> = (0..count).map(|_| pool.batch()).collect();
+    let stashes: Vec<_> = (0..count).map(|_| pool.stash()).collect();
+    buffers.into_iter().chain(large).for_each(|buffer| pool.put_buffer(buffer));
+    batches.into_iter().for_each(|batch| pool.put_batch(batch));
+    for mut stash in stashes {
+        stash.bytes_mut().reserve_exact(100_000);
+        pool.put_stash(stash);
+    }
+}
+
+#[test]
+fn what_a_burst_needed_goes_after_a_calm_period_and_not_before() {
+    let pool = Pool::default();
+    assert!(!pool.has_spare());
+    burst(&pool, 100);
+    let most = pool.bytes();
+    assert!(most > 100 * BUFFER_BYTES && pool.has_spare());
+    // All of it was needed since the last trim, so nothing goes.
+    pool.trim();
+    assert_eq!(pool.bytes(), most);
+    // In the next period, two of each are needed.
+    burst(&pool, 2);
+    pool.trim();
+    assert!(pool.bytes() < most / 4, "{}", pool.bytes());
+    assert!(pool.buffers.len() >= 2 && pool.large.len() == 2);
+    pool.trim();
+    assert!(!pool.has_spare() && pool.bytes() > 0, "{}", pool.bytes());
+    let few = pool.bytes();
+    pool.trim();
+    assert_eq!(pool.bytes(), few, "what a quiet worker needs stays");
+}
+
+#[test]
+fn the_bytes_of_queues_are_counted_until_they_are_gone() {
+    let pool = Pool::default();
+    let mut batch = pool.batch();
+    batch.append(1, || pool.buffer(1), |bytes| bytes.push(1));
+    assert_eq!(pool.queued(), BUFFER_BYTES);
+    batch.push(Segment::Shared(Bytes::from(vec![1; 3000])));
+    batch.push(Segment::Owned { bytes: Vec::with_capacity(500), start: 0 });
+    assert_eq!(pool.queued(), BUFFER_BYTES + 3000, "an empty segment is dropped");
+    batch.advance(1001, |segment| pool.put_segment(segment));
+    assert_eq!(pool.queued(), 2000);
+    let mut first = pool.batch();
+    first.append(1, || pool.buffer(1), |bytes| bytes.push(1));
+    first.extend(&mut batch);
+    assert_eq!(pool.queued(), BUFFER_BYTES + 2000);
+    pool.put_batch(batch);
+    drop(first);
+    assert_eq!(pool.queued(), 0);
+}
+
+#[test]
+fn stashes_that_are_mostly_empty_are_cut_only_where_they_are_many() {
+    let pool = Pool::default();
+    let large = |bytes: &[u8]| {
+        let mut memory = Vec::with_capacity(STASH_BYTES_MAX);
+        memory.push(0);
+        let mut stash = Stash::with_memory(Rc::new(memory));
+        stash.bytes_mut().extend_from_slice(bytes);
+        stash
+    };
+    let mut held = Vec::new();
+    for _ in 0..1000 {
+        let mut stash = large(b"little");
+        pool.hold(&mut stash);
+        assert_eq!(stash.bytes_mut(), b"little");
+        held.push(stash);
+    }
+    assert_eq!(held[0].capacity(), STASH_BYTES_MAX);
+    assert!(pool.stashed() <= STASHED_SLACK_MAX + 1000 * STASH_BYTES_MIN, "{}", pool.stashed());
+    // One that is in use is left alone.
+    let mut full = large(&vec![1; STASH_BYTES_MAX / 2]);
+    pool.hold(&mut full);
+    assert_eq!(full.capacity(), STASH_BYTES_MAX);
+    held.push(full);
+    held.iter().for_each(|stash| pool.unhold(stash));
+    assert_eq!(pool.stashed(), 0);
+}

@@ -1,0 +1,114 @@
+//! What few connections have, or each only for a moment: kept apart, so that an idle one does not
+//! pay for it.
+
+use super::Session;
+use crate::client::Opening;
+use crate::remote::RemoteState;
+use crate::roundtrip::Roundtrip;
+use crate::transport::DisconnectCause;
+use picows_uring_proto::{ResponseHead, UpgradeRequest};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// The parts of a session that are made when they are first needed, all together.
+#[derive(Default)]
+pub(super) struct Extras {
+    pub(super) request: OnceCell<Box<UpgradeRequest>>,
+    pub(super) subprotocol: OnceCell<Box<str>>,
+    /// The server's answer, on the client's side.
+    pub(super) response: OnceCell<Box<ResponseHead>>,
+    /// The handshake that is under way, on the client's side.
+    pub(super) opening: Cell<Option<Box<Opening>>>,
+    pub(super) cause: RefCell<Option<Box<DisconnectCause>>>,
+    /// A measurement that is under way.
+    pub(super) roundtrip: RefCell<Option<Box<Roundtrip>>>,
+    /// What the last ping of ours carried, where nobody watches for its answer.
+    pub(super) ping_nonce: Cell<u64>,
+    /// Tasks that wait for the end.
+    pub(super) waiters: RefCell<Waiters>,
+    /// Tasks that wait until less is queued.
+    pub(super) drain_waiters: RefCell<Waiters>,
+    /// What handles in other threads know of us; made with the first of them.
+    pub(super) remote: OnceCell<Arc<RemoteState>>,
+}
+
+impl Session {
+    /// The measurement that is under way.
+    #[inline]
+    pub(crate) fn roundtrip(&self) -> Option<RefMut<'_, Roundtrip>> {
+        let roundtrip = self.extras.get()?.roundtrip.borrow_mut();
+        RefMut::filter_map(roundtrip, Option::as_deref_mut).ok()
+    }
+
+    /// Begins a measurement, or ends it.
+    pub(crate) fn set_roundtrip(&self, roundtrip: Option<Roundtrip>) {
+        *self.extras().roundtrip.borrow_mut() = roundtrip.map(Box::new);
+    }
+
+    pub(crate) fn request(&self) -> Option<&UpgradeRequest> {
+        self.extras.get()?.request.get().map(|request| &**request)
+    }
+
+    pub(crate) fn set_request(&self, request: Box<UpgradeRequest>) {
+        let _ = self.extras().request.set(request);
+    }
+
+    pub(crate) fn response(&self) -> Option<&ResponseHead> {
+        self.extras.get()?.response.get().map(|response| &**response)
+    }
+
+    pub(crate) fn set_response(&self, response: ResponseHead) {
+        let _ = self.extras().response.set(Box::new(response));
+    }
+
+    pub(crate) fn subprotocol(&self) -> Option<&str> {
+        self.extras.get()?.subprotocol.get().map(|name| &**name)
+    }
+
+    pub(crate) fn set_subprotocol(&self, name: impl Into<Box<str>>) {
+        let _ = self.extras().subprotocol.set(name.into());
+    }
+
+    /// Takes the handshake that is under way, on the client's side.
+    pub(crate) fn take_opening(&self) -> Option<Box<Opening>> {
+        self.extras.get()?.opening.take()
+    }
+
+    pub(crate) fn set_opening(&self, opening: Box<Opening>) {
+        self.extras().opening.set(Some(opening));
+    }
+
+    /// What handles in other threads know of us.
+    pub(crate) fn remote(&self) -> &Arc<RemoteState> {
+        self.extras().remote.get_or_init(|| {
+            let state = Arc::<RemoteState>::default();
+            if self.is_disconnected.get() {
+                state.end();
+            }
+            state
+        })
+    }
+}
+
+impl fmt::Debug for Extras {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extras").field("cause", &self.cause).finish_non_exhaustive()
+    }
+}
+
+/// Boxed twice: most sessions have none.
+pub(super) type Waiters = Option<Box<Vec<Waker>>>;
+
+pub(super) fn join(waiters: &mut Waiters, waker: &Waker) {
+    let waiters = waiters.get_or_insert_default();
+    waiters.retain(|waiting| !waiting.will_wake(waker));
+    waiters.push(waker.clone());
+}
+
+pub(super) fn wake_all(waiters: &RefCell<Waiters>) {
+    for waker in waiters.take().into_iter().flat_map(|waiters| waiters.into_iter()) {
+        waker.wake();
+    }
+}

@@ -1,0 +1,40 @@
+//! What the worker holds, told to whoever asks; and what a burst has left behind, given up.
+
+use super::{Alarm, Worker};
+use crate::ring::Ring;
+use crate::session::Session;
+
+impl<R: Ring> Worker<R> {
+    /// Tells what is held, and has a look taken later at what nobody needs. There is no alarm
+    /// while there is nothing to give up.
+    pub(super) fn account(&mut self) {
+        let (counters, pool) = (&self.shared.counters, &self.shared.pool);
+        let sessions = self.slots.len() * size_of::<Session>();
+        counters.connection_bytes.set((self.slots.bytes() + sessions) as u64);
+        counters.queue_bytes.set(pool.queued() as u64);
+        counters.stash_bytes.set(pool.stashed() as u64);
+        counters.message_bytes.set(self.shared.message_bytes.get() as u64);
+        counters.pool_bytes.set(pool.bytes() as u64);
+        counters.receive_buffers.set(self.ring.recv_buffers() as u64);
+        let has_spare = pool.has_spare() || self.slots.has_spare() || self.ring.has_spare();
+        if has_spare && !self.is_trim_due {
+            self.is_trim_due = true;
+            let at = self.shared.now.get() + self.shared.config.memory_release;
+            self.wheel.insert(at, Alarm::Trim.pack());
+        }
+    }
+
+    /// Gives up what was not needed since the last time.
+    pub(super) fn trim(&mut self) {
+        self.is_trim_due = false;
+        self.shared.pool.trim();
+        self.slots.trim();
+        self.ring.trim();
+        self.wheel.trim();
+        self.shared.dirty.borrow_mut().shrink_to(DIRTY_KEPT);
+        self.dirty.shrink_to(DIRTY_KEPT);
+    }
+}
+
+/// Tokens for which a quiet worker keeps room.
+const DIRTY_KEPT: usize = 256;

@@ -1,0 +1,62 @@
+//! What is held is counted, and what a burst leaves behind goes.
+
+use super::*;
+
+impl Stage {
+    fn quiet() -> Self {
+        let mut stage = Self::new(Manner::default(), |config| config.liveness.auto_ping = None);
+        // The deadline of the handshake still wakes once.
+        stage.go(20 * SECOND);
+        stage
+    }
+}
+
+#[test]
+fn what_a_burst_needed_goes_after_calm_periods_and_then_nobody_is_woken() {
+    let mut stage = Stage::quiet();
+    let few = stage.stats();
+    assert!(few.connection_bytes > 0 && few.queue_bytes == 0 && few.receive_buffers == 0);
+    stage.worker.ring.is_stuck = true;
+    for _ in 0..100 {
+        transport().send(MsgType::Binary, [0; 10_000]);
+    }
+    stage.turn();
+    assert!(stage.stats().queue_bytes >= 1_000_000, "{:?}", stage.stats());
+    assert_eq!(stage.go(100 * SECOND), 0, "what is in use is not to be given up");
+    stage.worker.ring.unstick();
+    stage.turn();
+    let most = stage.stats();
+    assert_eq!(most.queue_bytes, 0);
+    assert!(most.pool_bytes >= 1_000_000, "{most:?}");
+    // The first look finds that all of it was needed, the second that none of it was.
+    assert_eq!(stage.go(111 * SECOND), 1);
+    assert_eq!(stage.stats().pool_bytes, most.pool_bytes);
+    assert_eq!(stage.go(121 * SECOND), 1);
+    let least = stage.stats();
+    assert!(least.pool_bytes < 150_000, "{least:?}");
+    assert_eq!(stage.go(100_000 * SECOND), 0, "there is nothing left to give up");
+}
+
+#[test]
+fn a_frame_or_request_of_which_a_part_has_arrived_is_counted() {
+    let mut stage = Stage::listening(Manner::default(), Config::default());
+    stage.worker.ring.connect(7);
+    stage.turn();
+    let (first, second) =
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            .split_at(30);
+    stage.deliver(first);
+    assert!(stage.stats().stash_bytes >= 30, "{:?}", stage.stats());
+    stage.deliver(second);
+    assert_eq!((stage.stats().upgraded, stage.stats().stash_bytes), (1, 0));
+    stage.deliver(b"\x82\xfe\x03\xe8\x00\x00\x00\x00");
+    stage.deliver(&[0; 999]);
+    assert!(stage.stats().stash_bytes >= 999, "{:?}", stage.stats());
+    stage.deliver(&[0; 1]);
+    assert_eq!(stage.stats().stash_bytes, 0);
+    stage.deliver(b"\x82\xfe\x03\xe8\x00\x00\x00\x00cut");
+    transport().abort();
+    stage.turn();
+    assert_eq!((stage.stats().slots, stage.stats().stash_bytes), (0, 0));
+}

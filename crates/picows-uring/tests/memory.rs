@@ -1,0 +1,116 @@
+//! What a server holds for its connections, and gives back.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+mod common;
+
+use common::{Client, PATIENCE, address, eventually, masked, next, on_frame, workers};
+use picows_uring::{
+    FrameHead, ListenerResult, Message, MessageListener, Messages, MsgType, Transport, Upgrade,
+};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_burst_makes_buffers_more_and_calm_makes_them_fewer() {
+    const CLIENTS: usize = 40;
+    const BURST: usize = 60_000;
+    let (entered, entries) = channel();
+    let (release, gate) = channel::<()>();
+    let (entered, gate) = (Arc::new(Mutex::new(entered)), Arc::new(Mutex::new(gate)));
+    let builder = workers(1).release_memory_after(Duration::from_millis(20));
+    let server = builder
+        .start(move |_| {
+            let (entered, gate) = (Arc::clone(&entered), Arc::clone(&gate));
+            Upgrade::accept(on_frame(move |transport, frame| {
+                if frame.payload() == b"wait" {
+                    entered.lock().unwrap().send(()).unwrap();
+                    gate.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                }
+                transport.send_like(frame, frame.payload());
+                Ok(())
+            }))
+        })
+        .unwrap();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::upgrade(address(&server))).collect();
+    let mut calm = Client::upgrade(address(&server));
+    calm.echo(b"hello");
+    let least = server.stats();
+    assert!(least.receive_buffers > 0);
+    // While the worker is held up, more arrives than its buffers can take.
+    calm.send(MsgType::Text, b"wait");
+    next(&entries);
+    let frame = masked(FrameHead::new(MsgType::Binary), &[1; BURST]);
+    clients.iter_mut().for_each(|client| client.write(&frame));
+    release.send(()).unwrap();
+    eventually(&server, "there are more buffers", |stats| {
+        stats.receive_buffers > least.receive_buffers
+    });
+    clients.iter_mut().for_each(|client| assert_eq!(client.receive().payload.len(), BURST));
+    assert_eq!(calm.receive().payload, b"wait");
+    // A little traffic is enough, as buffers go when they come back from the kernel.
+    let start = Instant::now();
+    while server.stats().receive_buffers > least.receive_buffers {
+        assert!(start.elapsed() < PATIENCE, "{:?}", server.stats());
+        calm.echo(&[2; 30_000]);
+    }
+    eventually(&server, "the pool has shrunk", |stats| stats.pool_bytes < 256 * 1024);
+    drop(clients);
+    eventually(&server, "nothing is held", |stats| {
+        stats.connections == 1 && stats.queue_bytes + stats.stash_bytes + stats.message_bytes == 0
+    });
+    drop(calm);
+    server.stop().unwrap();
+}
+
+struct Count;
+
+impl MessageListener for Count {
+    fn on_message(&mut self, transport: &Transport, message: Message<'_>) -> ListenerResult {
+        transport.send_text(&message.payload().len().to_string());
+        Ok(())
+    }
+}
+
+#[test]
+fn fragments_of_a_message_under_way_are_counted() {
+    let server = workers(1).start(|_| Upgrade::accept(Messages::new(Count))).unwrap();
+    let mut client = Client::upgrade(address(&server));
+    let first = FrameHead::new(MsgType::Binary).with_fin(false);
+    client.write(&masked(first, &[1; 100_000]));
+    eventually(&server, "it is counted", |stats| stats.message_bytes >= 100_000);
+    client.send(MsgType::Continuation, b"!");
+    client.expect_text("100001");
+    eventually(&server, "it is gone", |stats| stats.message_bytes == 0);
+    client.write(&masked(first, &[1; 100_000]));
+    eventually(&server, "the next is counted", |stats| stats.message_bytes >= 100_000);
+    client.reset();
+    eventually(&server, "it goes with the connection", |stats| stats.message_bytes == 0);
+    server.stop().unwrap();
+}
+
+#[test]
+fn messages_that_wait_for_a_task_are_counted() {
+    let (release, gate) = tokio::sync::oneshot::channel::<()>();
+    let gate = Mutex::new(Some(gate));
+    let server = workers(1)
+        .start(move |_| {
+            let gate = gate.lock().unwrap().take();
+            Upgrade::accept_stream(async move |mut stream| {
+                if let Some(gate) = gate {
+                    let _ = gate.await;
+                }
+                while stream.next().await.is_some() {}
+                Ok(())
+            })
+        })
+        .unwrap();
+    let mut client = Client::upgrade(address(&server));
+    (0..3).for_each(|_| client.send(MsgType::Binary, [1; 10_000]));
+    eventually(&server, "they are counted", |stats| stats.message_bytes >= 30_000);
+    release.send(()).unwrap();
+    eventually(&server, "they were taken", |stats| stats.message_bytes == 0);
+    drop(client);
+    server.stop().unwrap();
+}
