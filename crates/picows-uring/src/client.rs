@@ -16,4 +16,6 @@ pub use error::{ConnectError, ConnectFault, ConnectStage};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use target::fuzz_url;
 
+#[cfg(test)]
+pub(crate) use opening::{MakeListener, Outcome};
 pub(crate) use opening::{Opening, Recruit};

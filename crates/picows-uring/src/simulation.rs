@@ -6,9 +6,14 @@
 #![allow(clippy::unwrap_used, reason = "tests, which the feature `fuzzing` takes out of cfg(test)")]
 
 #[cfg(test)]
+mod callee;
+#[cfg(test)]
 mod client;
 mod harness;
 mod journal;
+#[cfg(test)]
+mod letters;
+#[cfg_attr(not(test), allow(dead_code, reason = "a fuzzer makes no calls"))]
 mod listeners;
 mod operations;
 #[cfg(test)]

@@ -379,6 +379,14 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Every connection, for whoever compares them with what the kernel knows.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn connections(
+        &mut self,
+    ) -> impl Iterator<Item = &mut crate::connection::Connection> {
+        self.slots.iter_mut()
+    }
+
     /// Bytes of buffers that connections hold on to.
     #[cfg(test)]
     pub(crate) fn owned_bytes(&mut self) -> usize {

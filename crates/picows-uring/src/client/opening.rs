@@ -99,6 +99,18 @@ impl Outcome {
         self.rejected.take()
     }
 
+    /// What whoever waits gets, as far as it is there.
+    #[cfg(test)]
+    pub(crate) fn take_result(&self) -> Option<Result<Transport, ConnectFault>> {
+        self.result.take()
+    }
+
+    /// Whoever waits stops doing so.
+    #[cfg(test)]
+    pub(crate) fn give_up(outcome: Rc<Self>) {
+        drop(Abandon(outcome));
+    }
+
     /// Waits for the outcome. When the future is dropped before, so is the connection.
     pub(super) async fn wait(self: Rc<Self>) -> Result<Transport, ConnectFault> {
         let waiting = Abandon(self);

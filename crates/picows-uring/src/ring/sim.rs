@@ -43,6 +43,8 @@ pub(crate) struct SimRing {
     deadline: Option<Duration>,
     /// Which connection each token was used for: no other may ever have it.
     tokens: BTreeMap<u64, PeerId>,
+    /// Bytes that the caller was told have arrived, and that have left.
+    told: (u64, u64),
     is_traced: bool,
 }
 
@@ -113,6 +115,7 @@ impl SimRing {
             completions: VecDeque::new(),
             deadline: None,
             tokens: BTreeMap::new(),
+            told: (0, 0),
             is_traced: false,
         }
     }
@@ -156,6 +159,26 @@ impl SimRing {
                 && !is_queued(*index as i32 + DESCRIPTOR_MIN)
         });
         open.count()
+    }
+
+    /// Bytes that the caller was told have arrived, and that have left, on all sockets.
+    pub(crate) fn told(&self) -> (u64, u64) {
+        self.told
+    }
+
+    /// What is in flight on a socket: whether a receive is, and how many bytes a send was given.
+    pub(crate) fn in_flight(&mut self, socket: Socket) -> (bool, Option<usize>) {
+        let of_call = self.submissions.iter().find_map(|submission| match submission {
+            Submission::Send(at, _, batch) if *at == socket => Some(batch.len()),
+            _ => None,
+        });
+        let of_completion = self.completions.iter().find_map(|queued| match &queued.completion {
+            Completion::Sent { batch, .. } if queued.socket == socket => Some(batch.len()),
+            _ => None,
+        });
+        let Some(entry) = self.entry_mut(socket) else { return (false, None) };
+        let of_kernel = entry.send.as_ref().map(|send| send.batch.len());
+        (entry.is_receiving, of_call.or(of_kernel).or(of_completion))
     }
 
     /// A turn of the caller is over: it has given everything back that it was lent.
@@ -270,8 +293,14 @@ impl SimRing {
             Completion::Sent { result, .. } => format!("{socket:?} sent {result:?}"),
             completion => format!("{socket:?} {completion:?}"),
         });
-        if let Completion::Received { result: Received::Data(buffer), .. } = &completion {
-            self.buffers.lend(buffer);
+        match &completion {
+            Completion::Received { result: Received::Data(buffer), .. } => {
+                self.buffers.lend(buffer);
+                let is_forged = socket.0 < DESCRIPTOR_MIN;
+                self.told.0 += if is_forged { 0 } else { u64::from(buffer.len) };
+            }
+            Completion::Sent { result: Ok(count), .. } => self.told.1 += *count as u64,
+            _ => {}
         }
         if let Some(entry) = self.entry_mut(socket) {
             match completion {

@@ -5,12 +5,12 @@
 
 use super::journal::{Journal, Seen};
 use super::plan::{Pace, Plan};
-use super::{listeners, script};
+use super::{letters, listeners, script};
 use crate::ring::Socket;
 use crate::ring::sim::{BrokenBy, PeerId, PeerRead, Random, SimRing};
 use picows_uring_proto::{
-    ClientHandshake, CloseCode, CloseFrame, Decoder, FrameHead, FrameRules, HeadLimits, MsgType,
-    ResponseError, Role, Stash,
+    ClientHandshake, CloseCode, CloseFrame, Decoder, FrameHead, FrameRules, HeadLimits,
+    LivenessRules, MsgType, ResponseError, Role, Stash,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub(super) struct Client {
     close_sent: Option<CloseFrame>,
     close_received: Option<CloseFrame>,
     ended_at: Duration,
+    /// It saw the end of the stream, and no reset.
+    has_read_end: bool,
     /// What it noticed that must not be.
     fault: Option<String>,
 }
@@ -80,12 +82,19 @@ enum Way {
     ShutDown,
 }
 
+/// A frame that is no part of the plan.
+enum Other {
+    Ping(Vec<u8>),
+    Letter(u32),
+}
+
 /// What the rest of the world knows when a client is judged.
 pub(super) struct Facts {
     pub(super) broken: Option<BrokenBy>,
     /// The server was stopped, when, and how long it gave everybody.
     pub(super) stopped: Option<(Duration, Duration)>,
     pub(super) has_limit: bool,
+    pub(super) liveness: LivenessRules,
 }
 
 impl Client {
@@ -131,6 +140,7 @@ impl Client {
             close_sent: None,
             close_received: None,
             ended_at: Duration::ZERO,
+            has_read_end: false,
             fault: None,
             random,
         };
@@ -269,7 +279,7 @@ impl Client {
     /// Whether it has something to say, and may: an echo that is not read piles up at the server.
     fn may_speak(&self) -> bool {
         match self.plan {
-            Plan::Idle | Plan::Listen => false,
+            Plan::Idle | Plan::Silent | Plan::Listen => false,
             Plan::Slow | Plan::Deaf => self.left > 0,
             Plan::Echo | Plan::Break(_) | Plan::Rubbish => {
                 self.expected.iter().map(|seen| seen.len).sum::<usize>() < ECHO_PENDING_MAX
@@ -335,6 +345,7 @@ impl Client {
             PeerRead::Nothing => return false,
             PeerRead::Bytes(bytes) => bytes,
             PeerRead::End => {
+                self.has_read_end = true;
                 ring.peer(peer).close();
                 self.over(now);
                 return true;
@@ -380,7 +391,8 @@ impl Client {
         let mut consumed = 0;
         loop {
             let input = &mut bytes[consumed..];
-            let (seen, close) = match self.decoder.next_frame(&rules, &mut self.stash, input) {
+            let (seen, close, other) = match self.decoder.next_frame(&rules, &mut self.stash, input)
+            {
                 Err(error) => return self.fail(format!("the server broke the protocol: {error}")),
                 Ok(decoded) => {
                     consumed += decoded.consumed;
@@ -391,12 +403,20 @@ impl Client {
                             .close_code()
                             .map_or(CloseFrame::empty(), |code| CloseFrame::new(code, reason))
                     });
-                    (Seen::new(frame.msg_type(), frame.fin(), frame.payload()), close)
+                    let payload = frame.payload();
+                    let other = match frame.msg_type() {
+                        MsgType::Ping => Some(Other::Ping(payload.to_vec())),
+                        _ => letters::addressee(payload).map(Other::Letter),
+                    };
+                    (Seen::new(frame.msg_type(), frame.fin(), payload), close, other)
                 }
             };
-            match close {
-                Some(close) => self.read_close(close),
-                None => self.read_frame(seen, journal),
+            match (close, other) {
+                (Some(close), _) => self.read_close(close),
+                (None, Some(Other::Ping(nonce))) => self.answer_ping(&nonce),
+                (None, Some(Other::Letter(to))) if to == self.id => {}
+                (None, Some(Other::Letter(to))) => self.fail(format!("it got a letter for {to}")),
+                (None, None) => self.read_frame(seen, journal),
             }
         }
         if !self.decoder.wants_stash() {
@@ -430,6 +450,13 @@ impl Client {
         self.expected.remove(position?)
     }
 
+    fn answer_ping(&mut self, nonce: &[u8]) {
+        if self.stage == Stage::Open && !self.has_gone && self.plan != Plan::Silent {
+            let head = FrameHead::new(MsgType::Pong);
+            script::frame(&mut self.random, &mut self.out, head, nonce);
+        }
+    }
+
     fn read_close(&mut self, close: CloseFrame) {
         if self.close_sent.is_none() && !self.has_gone && self.stage < Stage::Closing {
             // What was not sent stays so, unless it has begun.
@@ -456,12 +483,21 @@ impl Client {
             || matches!(facts.broken, Some(BrokenBy::Network | BrokenBy::Peer))
             || record.is_some_and(|record| record.is_ended_by_us);
         let is_cut_short = facts.stopped.is_some_and(|(at, _)| self.ended_at >= at);
-        if is_excused || (is_cut_short && self.plan != Plan::Idle) {
+        let is_waiting = matches!(self.plan, Plan::Idle | Plan::Silent);
+        if is_excused || (is_cut_short && !is_waiting) {
             return Ok(());
         }
         let demand = |is_kept: bool, what: &str| {
             if is_kept { Ok(()) } else { Err(format!("{what}: {self:?}, {record:?}")) }
         };
+        if let (Some(most), Some(opened)) = (self.lasts_at_most(facts), self.opened_at) {
+            let has_lasted = self.ended_at.saturating_sub(opened);
+            demand(has_lasted <= most, "it should have been ended before")?;
+        }
+        let code = self.close_received.as_ref().map(|close| close.code().map(CloseCode::get));
+        if code == Some(Some(1001)) && self.may_be_sent_away(facts) {
+            return Ok(());
+        }
         let status = self.status.unwrap_or(0);
         match self.plan {
             Plan::Http(index) => {
@@ -476,11 +512,17 @@ impl Client {
             Plan::Rubbish | Plan::Slow | Plan::Deaf => return Ok(()),
             _ => {}
         }
-        if self.plan == Plan::Idle {
+        if self.plan == Plan::Silent && facts.liveness.auto_ping.is_some() {
+            // It is given little time to read its CLOSE.
+            return Ok(());
+        }
+        if is_waiting {
             return self.verdict_of_idle(facts, &demand);
         }
         demand(status == 101, "no handshake")?;
-        demand(facts.broken.is_none(), "it was reset")?;
+        // After its end, a server that stops may still leave bytes unread.
+        let was_over = facts.stopped.is_some() && self.has_read_end;
+        demand(facts.broken.is_none() || was_over, "it was reset")?;
         let is_all_here = match record {
             Some(record) if !self.plan.is_echo() => record.sent.len() == self.arrived,
             // Only a peer that did not keep up is not owed each PONG.
@@ -488,7 +530,6 @@ impl Client {
             _ => self.expected.is_empty(),
         };
         demand(is_all_here, "frames are lost")?;
-        let code = self.close_received.as_ref().map(|close| close.code().map(CloseCode::get));
         match self.plan {
             Plan::Break(index) => {
                 let is_owed = code == Some(Some(script::VIOLATIONS[index].1));
@@ -497,6 +538,24 @@ impl Client {
             Plan::Room if code == Some(Some(1008)) => Ok(()),
             _ => demand(self.close_received == self.close_sent, "the wrong close frame"),
         }
+    }
+
+    /// How long a connection lasts at the most that the server does not stop.
+    fn lasts_at_most(&self, facts: &Facts) -> Option<Duration> {
+        let ping = facts.liveness.auto_ping.filter(|_| self.plan == Plan::Silent);
+        let silence = ping.map(|ping| ping.idle_timeout + ping.reply_timeout);
+        let idle = facts.liveness.idle_timeout.filter(|_| self.plan == Plan::Silent);
+        // A slow one is still reading when the server has long let it go.
+        let lifetime = facts.liveness.lifetime;
+        let lifetime = lifetime.filter(|_| self.reads() && self.plan != Plan::Slow);
+        let most = [silence, idle, lifetime].into_iter().flatten().min()?;
+        Some(most + CLOSE_TIMEOUT + SLACK)
+    }
+
+    /// Whether it may be told to go, although it does nothing wrong.
+    fn may_be_sent_away(&self, facts: &Facts) -> bool {
+        let is_silent = self.plan == Plan::Silent && facts.liveness.auto_ping.is_some();
+        is_silent || facts.liveness.lifetime.is_some() || facts.liveness.idle_timeout.is_some()
     }
 
     fn verdict_of_idle(
@@ -541,5 +600,6 @@ const COMMANDS: [&str; 9] =
 const ECHO_PENDING_MAX: usize = 60_000;
 /// As the simulation configures it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What delays and paces may add up to.
 const SLACK: Duration = Duration::from_millis(500);

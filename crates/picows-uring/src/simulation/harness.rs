@@ -3,6 +3,7 @@
 use super::journal;
 use super::listeners;
 use crate::config::Config;
+use crate::connection::Connection;
 use crate::counters::{Counters, Stats};
 use crate::mailbox::{Letter, Mailbox};
 use crate::ring::Socket;
@@ -10,8 +11,20 @@ use crate::ring::sim::{Faults, Random, SimRing};
 use crate::server::Gauge;
 use crate::session::Shared;
 use crate::worker::{Turn, Worker};
+#[cfg(test)]
+use crate::{
+    client::{MakeListener, Opening, Outcome},
+    remote::RemoteAction,
+    ring::{Token, sim::PeerId},
+};
+#[cfg(test)]
+use picows_uring_proto::ClientHandshake;
+use picows_uring_proto::Phase;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
+#[cfg(test)]
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +66,52 @@ impl Harness {
 
     pub(super) fn stats(&self) -> Stats {
         self.counters.read()
+    }
+
+    /// Has our client make a connection, with pipes of this size: up to the handshake, which the
+    /// peer sees next.
+    #[cfg(test)]
+    pub(super) fn dial(
+        &mut self,
+        id: u32,
+        config: &Arc<Config>,
+        room: usize,
+        may_break: bool,
+    ) -> (PeerId, Rc<Outcome>) {
+        let (socket, peer) = self.ring().dial(room, may_break);
+        let handshake = ClientHandshake::new("sim.test", "/", [id as u8; 16]).unwrap();
+        let request = Box::new(handshake.request().unwrap());
+        let make: MakeListener = Box::new(move |_, _| listeners::caller(id));
+        let outcome = Rc::<Outcome>::default();
+        let opening = Opening {
+            handshake,
+            request,
+            make: Rc::new(Cell::new(Some(make))),
+            outcome: Rc::clone(&outcome),
+            follows_redirects: false,
+        };
+        journal::with(|journal| journal.dialed += 1);
+        self.worker.open(socket, None, config, opening);
+        (peer, outcome)
+    }
+
+    /// Has another thread say something to a connection.
+    #[cfg(test)]
+    pub(super) fn post(&mut self, token: Token, action: RemoteAction) {
+        self.worker.shared.mailbox.post(Letter::Remote(token, action));
+    }
+
+    /// What all connections refer to.
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> Rc<Shared> {
+        Rc::clone(&self.worker.shared)
+    }
+
+    /// Nothing refers to a connection that is over, so its memory has gone back.
+    #[cfg(test)]
+    pub(super) fn assert_sessions_are_gone(&self) {
+        let count = Rc::strong_count(&self.worker.shared) - 1;
+        assert_eq!(count, 0, "connections that are over and not dropped");
     }
 
     /// Bytes of buffers that connections hold on to.
@@ -111,11 +170,15 @@ impl Harness {
 
     /// What holds after every turn.
     fn check(&mut self, turn: Turn) {
+        self.audit(turn);
         let stats = self.stats();
         let refused =
             stats.refused_by_connections + stats.refused_by_address + stats.refused_by_handshakes;
         assert_eq!(stats.refused, refused, "{stats:?}");
-        assert_eq!(stats.accepted, stats.connections + stats.disconnected, "{stats:?}");
+        let made = stats.accepted + journal::with(|journal| journal.dialed);
+        assert_eq!(made, stats.connections + stats.disconnected, "{stats:?}");
+        let told = self.worker.ring.told();
+        assert_eq!((stats.bytes_received, stats.bytes_sent), told, "{stats:?}");
         assert_eq!(stats.connections, stats.slots, "{stats:?}");
         assert_eq!(stats.connections, self.worker.ring.streams_owned() as u64, "{stats:?}");
         journal::with(|journal| {
@@ -136,6 +199,27 @@ impl Harness {
         }
     }
 
+    /// That the worker's view of each connection is the kernel's: what is in flight, and how much.
+    fn audit(&mut self, turn: Turn) {
+        let mut views = Vec::new();
+        for connection in self.worker.connections() {
+            if turn != Turn::Busy {
+                check_rest(connection);
+            }
+            let session = Rc::clone(connection.session());
+            views.push((session, connection.is_receiving, connection.is_sending));
+        }
+        for (session, receives, sends) in views {
+            let token = session.token;
+            let socket = session.socket.get().expect("a slot in use has a socket");
+            let (is_receiving, sending) = self.worker.ring.in_flight(socket);
+            assert_eq!((receives, sends), (is_receiving, sending.is_some()), "{token:?}");
+            assert_eq!(session.in_flight.get(), sending.unwrap_or(0), "{token:?}");
+            let most = session.config.queue_bytes_max + CONTROL_BYTES;
+            assert!(session.buffered() <= most, "{token:?}: {} are queued", session.buffered());
+        }
+    }
+
     /// What holds once the worker has ended.
     fn check_end(&mut self) {
         self.ring().assert_nothing_is_left();
@@ -143,10 +227,41 @@ impl Harness {
         assert_eq!((stats.connections, stats.slots), (0, 0), "{stats:?}");
         assert!(self.gauge.is_empty(), "still counted: {:?}", self.gauge);
         journal::with(|journal| {
-            assert!(journal.room.is_empty());
+            assert!(journal.room.is_empty() && journal.open.is_empty());
             for (id, record) in &journal.records {
                 assert_eq!(record.connected, record.disconnected, "client {id}: {record:?}");
             }
         });
     }
 }
+
+/// What holds for a connection while its worker waits: whatever it waits for will wake it.
+fn check_rest(connection: &Connection) {
+    let session = connection.session();
+    let token = session.token;
+    let phase = connection.phase();
+    if phase == Phase::Ended {
+        assert!(connection.is_cancelled, "{token:?}: it waits for what was not cancelled");
+        return;
+    }
+    if let Some(deadline) = session.deadline() {
+        let is_armed = connection.timer.is_some_and(|(_, at)| at <= deadline);
+        assert!(is_armed, "{token:?}: nobody wakes it");
+    }
+    let (wants, receives) = (connection.wants_receive(), connection.is_receiving);
+    let is_as_wanted = receives == wants || connection.is_receive_cancelled;
+    assert!(is_as_wanted, "{token:?}: wants to receive: {wants}, does: {receives}");
+    assert!(session.queued() == 0 || connection.is_sending, "{token:?}: nobody sends its queue");
+    if phase == Phase::Open {
+        let (config, buffered) = (&session.config, session.buffered());
+        if session.is_paused.get() {
+            assert!(buffered > config.low_watermark, "{token:?}: not resumed at {buffered}");
+        } else {
+            let high = config.high_watermark.max(config.low_watermark);
+            assert!(buffered <= high, "{token:?}: not paused at {buffered}");
+        }
+    }
+}
+
+/// What control frames may queue beyond the limit, the last CLOSE included.
+const CONTROL_BYTES: usize = 65 * 1024;

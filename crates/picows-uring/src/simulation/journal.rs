@@ -3,6 +3,7 @@
 //! One for each thread: factories have to be `Send`, and listeners are made by them. What a
 //! listener finds wrong is written down here, as its panics are caught by the worker.
 
+use crate::ring::Token;
 use crate::transport::Transport;
 use picows_uring_proto::MsgType;
 use std::cell::RefCell;
@@ -22,6 +23,12 @@ pub(super) struct Journal {
     pub(super) faults: Vec<String>,
     /// Connections that others may send on and end.
     pub(super) room: BTreeMap<u32, Transport>,
+    /// All that are open.
+    pub(super) open: BTreeMap<u32, Transport>,
+    /// How other threads name every connection that there was.
+    pub(super) tokens: Vec<(u32, Token)>,
+    /// Connections that our client made.
+    pub(super) dialed: u64,
     /// Errors and panics of listeners and factories, as they meant it.
     pub(super) errors: u64,
 }
@@ -38,7 +45,9 @@ pub(super) struct Record {
     /// What was queued, in its order.
     pub(super) sent: Vec<Seen>,
     pub(super) dropped: u32,
-    /// A listener ended it, or tried to.
+    /// Frames that came back to our client.
+    pub(super) echoed: usize,
+    /// A listener ended it, or tried to, or another thread did.
     pub(super) is_ended_by_us: bool,
 }
 

@@ -29,8 +29,17 @@ enum App {
     Push { left: usize },
     /// Does what it is told to.
     Obey,
+    /// Says so many things to a server, and expects them back.
+    Call { left: usize },
     /// Nothing.
     Mute,
+}
+
+/// The listener of a connection that our client makes.
+pub(super) fn caller(id: u32) -> Box<dyn Listener> {
+    let mut random = Random::new(journal::with(|journal| journal.seed) ^ u64::from(id));
+    let app = App::Call { left: random.between(0, 20) };
+    Box::new(Watched { id, app, random, panics_at: None })
 }
 
 /// A factory of all of them, by path.
@@ -100,6 +109,46 @@ impl Watched {
         transport.send_close(CloseCode::NORMAL, "that was all");
     }
 
+    /// Says what there is to say while little of it is under way, and goodbye after the last.
+    fn call(&mut self, transport: &Transport) {
+        let App::Call { left } = &mut self.app else { return };
+        let pending = || {
+            journal::with(|journal| {
+                let record = journal.record(self.id);
+                record.sent.len() - record.echoed
+            })
+        };
+        while *left > 0 && pending() < CALLS_PENDING_MAX {
+            *left -= 1;
+            let most = self.random.pick(&[0, 125, 1500, 20_000, 70_000]);
+            let payload = vec![*left as u8; self.random.between(0, most)];
+            let head = FrameHead::new(MsgType::Binary);
+            let status = say(&mut self.random, self.id, transport, head, &payload);
+            if !status.is_queued() {
+                return;
+            }
+        }
+        if *left == 0 && pending() == 0 {
+            transport.send_close(CloseCode::NORMAL, "that was all");
+        }
+    }
+
+    /// A frame came back to our client.
+    fn called(&mut self, transport: &Transport, seen: Seen) {
+        journal::with(|journal| {
+            let record = journal.record(self.id);
+            let expected = record.sent.get(record.echoed).copied();
+            record.echoed += 1;
+            let is_lossless = record.dropped == 0;
+            journal.demand(
+                self.id,
+                !is_lossless || expected == Some(seen),
+                "another frame came back than the one that was sent",
+            );
+        });
+        self.call(transport);
+    }
+
     fn obey(&mut self, transport: &Transport, command: &str) -> ListenerResult {
         let is_end = command != "others" && command != "stay";
         journal::with(|journal| {
@@ -163,6 +212,20 @@ pub(super) fn say(
             transport.send_headroom(head, buffer, start)
         }
     };
+    note(id, head, payload, status)
+}
+
+/// Sends a frame on, in one of the ways that there are, and writes it down.
+fn send_on(random: &mut Random, id: u32, transport: &Transport, frame: &Frame<'_>) -> SendStatus {
+    let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin());
+    if random.chance(400) {
+        let status = transport.forward(frame);
+        return note(id, head, frame.payload(), status);
+    }
+    say(random, id, transport, head, frame.payload())
+}
+
+fn note(id: u32, head: FrameHead, payload: &[u8], status: SendStatus) -> SendStatus {
     journal::with(|journal| {
         journal.demand(id, !matches!(status, SendStatus::Refused(_)), "a send was refused");
         let record = journal.record(id);
@@ -184,6 +247,8 @@ impl Listener for Watched {
             record.connected += 1;
             let is_first = record.connected == 1 && record.disconnected == 0;
             journal.demand(self.id, is_first, "on_connected out of turn");
+            journal.open.insert(self.id, transport.clone());
+            journal.tokens.push((self.id, transport.session().token));
             if matches!(self.app, App::Room | App::Obey) {
                 journal.room.insert(self.id, transport.clone());
             }
@@ -191,6 +256,7 @@ impl Listener for Watched {
         self.demand(transport.is_open(), "connected and not open");
         self.pass("connected");
         self.push(transport);
+        self.call(transport);
         Ok(())
     }
 
@@ -204,13 +270,16 @@ impl Listener for Watched {
         let payload = frame.payload();
         match (&self.app, frame.msg_type()) {
             (_, MsgType::Close | MsgType::Ping | MsgType::Pong) => {}
+            (App::Call { .. }, _) => {
+                self.called(transport, Seen::new(head.msg_type, head.fin, payload));
+            }
             (App::Echo, _) => {
-                say(&mut self.random, self.id, transport, head, payload);
+                send_on(&mut self.random, self.id, transport, frame);
             }
             (App::Room, _) => {
                 let others = journal::with(|journal| journal.room.clone());
                 for (id, other) in others.iter().filter(|(id, _)| **id != self.id) {
-                    say(&mut self.random, *id, other, head, payload);
+                    send_on(&mut self.random, *id, other, frame);
                 }
             }
             (App::Obey, MsgType::Text) if frame.fin() => match frame.text() {
@@ -225,6 +294,7 @@ impl Listener for Watched {
     fn on_disconnected(&mut self, transport: &Transport) {
         journal::with(|journal| {
             journal.room.remove(&self.id);
+            journal.open.remove(&self.id);
             let record = journal.record(self.id);
             record.disconnected += 1;
             record.awaits_pause = false;
@@ -262,6 +332,9 @@ impl Listener for Watched {
         self.push(transport);
     }
 }
+
+/// A caller waits when so many frames have not come back.
+const CALLS_PENDING_MAX: usize = 3;
 
 impl Drop for Watched {
     fn drop(&mut self) {

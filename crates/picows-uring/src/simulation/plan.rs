@@ -29,6 +29,8 @@ pub(super) enum Plan {
     Drip,
     /// Waits until the server stops.
     Idle,
+    /// The same, and answers no ping.
+    Silent,
 }
 
 /// How fast it writes and reads.
@@ -54,13 +56,13 @@ impl Plan {
             16 => Self::Break(random.below(script::VIOLATIONS.len())),
             17 => random.pick(&[Self::Rubbish, Self::Drip]),
             18 => Self::Http(random.below(script::REQUESTS.len())),
-            _ => Self::Idle,
+            _ => random.pick(&[Self::Idle, Self::Silent]),
         }
     }
 
     /// Whether it ends by itself.
     pub(super) fn is_finite(self) -> bool {
-        !matches!(self, Self::Idle | Self::Deaf | Self::Slow)
+        !matches!(self, Self::Idle | Self::Silent | Self::Deaf | Self::Slow)
     }
 
     pub(super) fn is_echo(self) -> bool {
@@ -72,7 +74,7 @@ impl Plan {
             Self::Room => "/room",
             Self::Listen => "/push",
             Self::Command => "/obey",
-            Self::Idle => "/mute",
+            Self::Idle | Self::Silent => "/mute",
             _ => "/echo",
         }
     }

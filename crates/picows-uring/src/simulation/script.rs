@@ -45,6 +45,17 @@ pub(super) fn message(random: &mut Random, out: &mut Vec<u8>, expected: &mut Vec
     }
 }
 
+/// What a server's pings carry.
+pub(super) const SERVER_PING: &[u8] = b"and you?";
+
+/// Appends a frame as a server sends it back.
+pub(super) fn echo(random: &mut Random, out: &mut Vec<u8>, head: FrameHead, payload: &[u8]) {
+    head.append(out, payload, None);
+    if random.chance(100) {
+        FrameHead::new(MsgType::Ping).append(out, SERVER_PING, None);
+    }
+}
+
 fn ping(random: &mut Random, out: &mut Vec<u8>, expected: &mut VecDeque<Seen>) {
     let len = random.between(0, 125);
     let payload = vec![b'p'; len];

@@ -1,7 +1,7 @@
 //! Taking new connections in, and what happens when there is no room for one.
 
 use super::{Alarm, Worker};
-use crate::client::{ConnectFault, Recruit};
+use crate::client::{ConnectFault, Opening, Recruit};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::ring::{Ring, Socket, Token};
@@ -150,11 +150,21 @@ impl<R: Ring> Worker<R> {
                 opening.outcome.set(Err(ConnectFault::Disconnected(None)));
                 continue;
             }
-            let socket = Socket(socket.into_raw_fd());
-            let token = self.take_in(&config, Role::Client, socket, peer);
-            if let Some(connection) = self.slots.get_mut(token) {
-                connection.open(opening);
-            }
+            self.open(Socket(socket.into_raw_fd()), peer, &config, opening);
+        }
+    }
+
+    /// Makes a client's connection of a socket, and begins its handshake.
+    pub(crate) fn open(
+        &mut self,
+        socket: Socket,
+        peer: Option<SocketAddr>,
+        config: &Arc<Config>,
+        opening: Opening,
+    ) {
+        let token = self.take_in(config, Role::Client, socket, peer);
+        if let Some(connection) = self.slots.get_mut(token) {
+            connection.open(opening);
         }
     }
 

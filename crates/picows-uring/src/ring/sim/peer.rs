@@ -1,7 +1,7 @@
 //! The other side of a simulated connection, as a test plays it.
 
 use super::link::{BrokenBy, Link, ServerEnd};
-use super::{SimRing, Socket};
+use super::{Kind, SimRing, Socket};
 
 /// Names the peer of a connection, for as long as the ring lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,17 @@ impl SimRing {
         self.links.push(link);
         self.trace(|| format!("{id:?} connects"));
         id
+    }
+
+    /// Connects to a peer, as the client of a worker does before it hands the socket over.
+    pub(crate) fn dial(&mut self, room: usize, may_break: bool) -> (Socket, PeerId) {
+        let id = PeerId(self.links.len());
+        let mut link = Link::new(room, may_break);
+        link.server = ServerEnd::Open;
+        self.links.push(link);
+        let socket = self.open(Kind::Stream(id));
+        self.trace(|| format!("{id:?} is dialed as {socket:?}"));
+        (socket, id)
     }
 
     pub(crate) fn peer(&mut self, id: PeerId) -> Peer<'_> {
