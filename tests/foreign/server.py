@@ -6,6 +6,7 @@ Builds nothing: PICOWS_BIN names the binary, or a build in the target folder is 
 import os
 import queue
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -61,10 +62,15 @@ def parse_endpoint(line):
     return Endpoint(socket.AF_INET, (host, port))
 
 
+def limit_descriptors(count):
+    """For a process that is about to start: the kernel asks once when accepting begins."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+
 class Server:
     """A running `picows echo`."""
 
-    def __init__(self, *flags, listen=("127.0.0.1:0",), workers=2, log="info"):
+    def __init__(self, *flags, listen=("127.0.0.1:0",), workers=2, log="info", descriptors_max=None):
         command = [binary(), "echo"]
         for address in listen:
             command += ["--listen", address]
@@ -82,6 +88,7 @@ class Server:
             text=True,
             errors="replace",
             env={**os.environ, "RUST_LOG": log, "NO_COLOR": "1"},
+            preexec_fn=descriptors_max and (lambda: limit_descriptors(descriptors_max)),
         )
         self._readers = [
             threading.Thread(target=self._read_stdout, daemon=True),

@@ -4,7 +4,8 @@ import select
 import time
 
 import pytest
-from wire import BINARY, TEXT, TIMEOUT_S, Frame, Peer, encode, eventually, upgrade_request
+from crowd import Crowd
+from wire import BINARY, PING, PONG, TEXT, TIMEOUT_S, Frame, Peer, encode, eventually, upgrade_request
 
 MIB = 1 << 20
 
@@ -189,6 +190,56 @@ def test_one_loud_client_does_not_starve_another(start_server):
             loud.sock.setblocking(True)
             send_while_reading(loud, burst, answer_bytes)
             quiet.echo()
+
+
+def test_1000_clients_of_a_server_with_256_descriptors_are_all_served(start_server):
+    """Accepting pauses when there is no descriptor, and goes on when somebody leaves."""
+    server = start_server("--handshake-timeout", "60s", log="error", descriptors_max=256)
+    crowd = Crowd(server, 1000)
+    try:
+        eventually(lambda: crowd.serve(0.2) or len(crowd.served) > 100, lambda: f"{len(crowd.served)} are served")
+        assert len(crowd.served) < 256, "it opens more descriptors than it has"
+        deadline = time.monotonic() + 4 * TIMEOUT_S
+        while crowd.visitors:
+            assert time.monotonic() < deadline, f"{len(crowd.visitors)} wait for ever"
+            crowd.leave()
+            crowd.serve(0.5)
+    finally:
+        crowd.close()
+
+
+def test_pings_without_end_are_answered_in_order_and_others_are_served(start_server):
+    server = start_server(workers=1)
+    with Peer(server.endpoint) as witness, Peer(server.endpoint) as loud:
+        witness.upgrade()
+        loud.upgrade()
+        for batch in range(50):
+            texts = [f"{batch} {number}".encode() for number in range(200)]
+            loud.send(b"".join(encode(PING, text) for text in texts))
+            witness.echo()
+            for text in texts:
+                assert loud.receive() == Frame(PONG, text)
+
+
+def test_pings_whose_pongs_are_not_read_cost_bounded_memory(start_server):
+    server = start_server(workers=1)
+    with Peer(server.endpoint) as witness, Peer(server.endpoint) as loud:
+        witness.upgrade().echo()
+        before = server.resident_bytes()
+        loud.upgrade()
+        batch = encode(PING, bytes(125)) * 5000
+        loud.sock.settimeout(2.0)
+        sent = 0
+        try:
+            while sent < 400 * MIB:
+                loud.send(batch)
+                sent += len(batch)
+        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+            pass  # It is not read from, or it was closed.
+        grown = server.resident_bytes() - before
+        assert sent < 400 * MIB, "the server takes pings for ever"
+        assert grown < 160 * MIB, f"grown by {grown // MIB} MiB"
+        witness.echo()
 
 
 @pytest.mark.parametrize("held", [0, 30])
