@@ -1,7 +1,11 @@
-//! Shared by the benchmarks, and by the load generator and the servers it is pointed at.
+//! Shared by the benchmarks, and by the load generators and the servers they are pointed at.
 //!
 //! What is measured against picows-uring is in `bin/`; nothing here is part of the runtime.
 
+pub mod by_hand;
 pub mod cpu;
 pub mod echo;
+pub mod opening;
 pub mod process;
+pub mod reading;
+pub mod rtt;

@@ -3,17 +3,18 @@
 //! One thread, one epoll, closed loop: each echo lets the next message out. Reads the server's
 //! processor time from `/proc`, so the server has to be on this machine.
 
-use benches::cpu;
+use benches::by_hand::write;
 use benches::echo::{Check, Echo, Requests};
+use benches::opening::{PATIENCE, open};
 use benches::process::raise_descriptor_limit;
+use benches::reading::{Reading, Spent, histogram, json, quantiles};
 use clap::Parser;
 use hdrhistogram::Histogram;
-use picows_uring_proto::{ClientHandshake, HeadLimits};
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use std::collections::VecDeque;
 use std::error::Error;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -73,10 +74,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     load.run_for(args.warmup)?;
     load.latency_ns.reset();
     load.messages = 0;
-    let before = Reading::take(&args)?;
+    let before = Reading::take(args.server_pid)?;
     load.run_for(args.duration)?;
-    let after = Reading::take(&args)?;
-    let report = Report::new(&before, &after, load.messages, &load.latency_ns);
+    let after = Reading::take(args.server_pid)?;
+    let report = Report {
+        spent: Spent::between(&before, &after),
+        messages: load.messages,
+        latency_us: quantiles(&load.latency_ns),
+    };
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", report.json(&args))?;
@@ -157,12 +162,12 @@ impl Load {
 
     fn run_for(&mut self, time: Duration) -> Result<(), Box<dyn Error>> {
         let end_ns = self.now_ns() + time.as_nanos() as u64;
-        let patience = Timespec { tv_sec: PATIENCE_S, tv_nsec: 0 };
+        let patience = PATIENCE.try_into()?;
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&patience)) {
-                Ok(0) => return Err(format!("no echo for {PATIENCE_S} s").into()),
+                Ok(0) => return Err(format!("no echo for {PATIENCE:?}").into()),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -258,145 +263,37 @@ impl Connection {
     }
 }
 
-/// Writes until the socket takes no more, and tells how much it took.
-fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut taken = 0;
-    while taken < bytes.len() {
-        match stream.write(&bytes[taken..]) {
-            Ok(len) => taken += len,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(taken)
-}
-
-/// Connects and does the handshake, blocking.
-fn open(address: SocketAddr, index: u64) -> Result<TcpStream, Box<dyn Error>> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(PATIENCE_S as u64)))?;
-    // Resets instead of waiting: thousands of ports would be in TIME_WAIT otherwise.
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
-    let mut nonce = [0; 16];
-    nonce[..8].copy_from_slice(&index.to_le_bytes());
-    let handshake = ClientHandshake::new(&address.to_string(), "/", nonce)?;
-    let mut request = Vec::new();
-    handshake.encode(&mut request);
-    stream.write_all(&request)?;
-    let (mut answer, mut part) = (Vec::new(), [0; 1024]);
-    loop {
-        let len = stream.read(&mut part)?;
-        if len == 0 {
-            return Err("closed by the server during the handshake".into());
-        }
-        answer.extend_from_slice(&part[..len]);
-        if let Some((_, used)) = handshake.parse_response(&answer, &HeadLimits::default())? {
-            if used < answer.len() {
-                return Err("the server sent a frame before the first message".into());
-            }
-            stream.set_nonblocking(true)?;
-            return Ok(stream);
-        }
-    }
-}
-
-/// For latencies in nanoseconds, to three digits; what takes longer than a minute counts as one.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are fixed and right")
-}
-
-/// The counters at one moment.
-struct Reading {
-    at: Instant,
-    server_cpu_ns: u64,
-    load_cpu_ns: u64,
-    cores: Vec<cpu::Ticks>,
-}
-
-impl Reading {
-    fn take(args: &Args) -> io::Result<Self> {
-        Ok(Self {
-            cores: cpu::ticks_by_core()?,
-            load_cpu_ns: cpu::process_cpu_ns(std::process::id())?,
-            server_cpu_ns: cpu::process_cpu_ns(args.server_pid)?,
-            at: Instant::now(),
-        })
-    }
-}
-
 /// What is printed.
 struct Report {
-    window_s: f64,
+    spent: Spent,
     messages: u64,
-    server_cpu_us: f64,
-    load_cpu_us: f64,
-    latency_p50_us: f64,
-    latency_p99_us: f64,
-    steal_share: f64,
-    other_cpu_share: f64,
+    latency_us: Vec<(String, f64)>,
 }
 
 impl Report {
-    fn new(before: &Reading, after: &Reading, messages: u64, latency_ns: &Histogram<u64>) -> Self {
-        let window_s = (after.at - before.at).as_secs_f64();
-        let server_cpu_us = (after.server_cpu_ns - before.server_cpu_ns) as f64 / 1e3;
-        let load_cpu_us = (after.load_cpu_ns - before.load_cpu_ns) as f64 / 1e3;
-        let busy_us = cpu::busy_ticks(&before.cores, &after.cores) as f64 * TICK_US;
-        let cores_us = window_s * 1e6 * before.cores.len() as f64;
-        let quantile_us = |q| latency_ns.value_at_quantile(q) as f64 / 1e3;
-        Self {
-            window_s,
-            messages,
-            server_cpu_us,
-            load_cpu_us,
-            latency_p50_us: quantile_us(0.5),
-            latency_p99_us: quantile_us(0.99),
-            steal_share: cpu::steal_share(&before.cores, &after.cores),
-            other_cpu_share: ((busy_us - server_cpu_us - load_cpu_us) / cores_us).max(0.0),
-        }
-    }
-
-    fn per_message(&self, us: f64) -> f64 {
-        us / self.messages.max(1) as f64
-    }
-
     fn json(&self, args: &Args) -> String {
-        let fields = [
-            ("connections", f64::from(args.connections)),
-            ("pipeline", f64::from(args.pipeline)),
-            ("size_bytes", f64::from(args.size)),
-            ("window_s", self.window_s),
-            ("messages", self.messages as f64),
-            ("messages_per_s", self.messages as f64 / self.window_s),
-            ("server_cpu_us_per_message", self.per_message(self.server_cpu_us)),
-            ("server_cpu_share_of_core", self.server_cpu_us / 1e6 / self.window_s),
-            ("load_cpu_us_per_message", self.per_message(self.load_cpu_us)),
-            ("load_cpu_share_of_core", self.load_cpu_us / 1e6 / self.window_s),
-            ("latency_p50_us", self.latency_p50_us),
-            ("latency_p99_us", self.latency_p99_us),
-            ("steal_share_of_worst_core", self.steal_share),
-            ("other_cpu_share_of_machine", self.other_cpu_share),
+        let settings = [
+            ("connections", args.connections),
+            ("pipeline", args.pipeline),
+            ("size_bytes", args.size),
         ];
-        let fields = fields.map(|(name, value)| {
-            let value = format!("{value:.4}");
-            let value = value.trim_end_matches('0').trim_end_matches('.');
-            format!("\"{name}\": {value}")
-        });
-        format!("{{{}}}", fields.join(", "))
+        let mut fields = settings.map(|(name, value)| (name.to_owned(), f64::from(value))).to_vec();
+        fields.extend(self.spent.fields(["message", "messages"], self.messages));
+        fields.extend_from_slice(&self.latency_us);
+        json(&fields)
     }
 
     fn text(&self) -> String {
+        let Spent { window_s, server_cpu_us, steal_share, .. } = self.spent;
+        let latency: Vec<_> =
+            self.latency_us.iter().map(|(name, us)| format!("{name} {us:.0}")).collect();
         format!(
-            "{} messages in {:.2} s: {:.0}/s, server {:.2} us of CPU each, latency p50 {:.0} us \
-             p99 {:.0} us, steal {:.1} %",
+            "{} messages in {window_s:.2} s: {:.0}/s, server {:.2} us of CPU each, {}, steal {:.1} %",
             self.messages,
-            self.window_s,
-            self.messages as f64 / self.window_s,
-            self.per_message(self.server_cpu_us),
-            self.latency_p50_us,
-            self.latency_p99_us,
-            self.steal_share * 1e2,
+            self.messages as f64 / window_s,
+            server_cpu_us / self.messages.max(1) as f64,
+            latency.join(", "),
+            steal_share * 1e2,
         )
     }
 }
@@ -409,10 +306,6 @@ const EVENTS: usize = 1024;
 const STAMP_INDEX_SHIFT: u32 = 40;
 const CONNECTIONS_MAX: i64 = 1 << 20;
 const _: () = assert!((CONNECTIONS_MAX as u64).ilog2() + STAMP_INDEX_SHIFT <= u64::BITS);
-/// How long the server may take for any answer.
-const PATIENCE_S: i64 = 5;
-/// `/proc/stat` counts hundredths of a second, whatever the kernel's own tick (`time(7)`).
-const TICK_US: f64 = 1e4;
 
 #[cfg(test)]
 mod tests {
@@ -423,24 +316,6 @@ mod tests {
         Args::try_parse_from(required.iter().chain(more))
     }
 
-    fn report() -> Report {
-        let mut latency_ns = histogram();
-        for us in 1..=100 {
-            latency_ns.saturating_record(us * 1000);
-        }
-        let core = |total, steal| cpu::Ticks { total, steal, idle: 0 };
-        let at = Instant::now();
-        let before =
-            Reading { at, server_cpu_ns: 5_000, load_cpu_ns: 0, cores: vec![core(0, 0); 2] };
-        let after = Reading {
-            at: at + Duration::from_secs(1),
-            server_cpu_ns: 500_005_000,
-            load_cpu_ns: 250_000_000,
-            cores: vec![core(100, 4), core(100, 0)],
-        };
-        Report::new(&before, &after, 100_000, &latency_ns)
-    }
-
     #[test]
     fn durations_have_units_and_counts_have_bounds() {
         let args = parse(&["--duration", "500ms", "--connections", "1000"]).unwrap();
@@ -449,30 +324,5 @@ mod tests {
         assert!(parse(&["--connections", "0"]).is_err());
         assert!(parse(&["--pipeline", "0"]).is_err());
         assert!(parse(&["--size", "0"]).is_ok());
-    }
-
-    #[test]
-    fn costs_are_divided_by_messages_and_quantiles_taken() {
-        let report = report();
-        assert!((report.per_message(report.server_cpu_us) - 5.0).abs() < 1e-9);
-        assert!((report.latency_p50_us - 50.0).abs() < 0.1, "{}", report.latency_p50_us);
-        assert!((report.latency_p99_us - 99.0).abs() < 0.1, "{}", report.latency_p99_us);
-        assert!((report.steal_share - 0.04).abs() < 1e-9);
-        // 1.96 s busy of 2 s, 0.75 s of them ours.
-        assert!((report.other_cpu_share - 0.605).abs() < 1e-9, "{}", report.other_cpu_share);
-    }
-
-    #[test]
-    fn json_names_units() {
-        let json = report().json(&parse(&[]).unwrap());
-        assert!(json.starts_with("{\"connections\": 64, "), "{json}");
-        assert!(json.contains("\"server_cpu_us_per_message\": 5, "), "{json}");
-        assert!(json.ends_with("\"other_cpu_share_of_machine\": 0.605}"), "{json}");
-    }
-
-    #[test]
-    fn nothing_measured_is_no_division_by_zero() {
-        let report = Report { messages: 0, ..report() };
-        assert!(report.per_message(1.0).is_finite());
     }
 }

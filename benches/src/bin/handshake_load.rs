@@ -1,0 +1,144 @@
+//! Load of connections: each is opened, upgraded and reset, and then another is opened.
+//!
+//! So many at a time, on one epoll. No message is sent.
+
+use benches::opening::{PATIENCE, prepare, request};
+use benches::process::raise_descriptor_limit;
+use benches::reading::{Reading, Spent, histogram, json, quantiles};
+use clap::Parser;
+use hdrhistogram::Histogram;
+use picows_uring_proto::{ClientHandshake, HeadLimits};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Open connections, upgrade and drop them, and print what one costs the server
+#[derive(Debug, Parser)]
+struct Args {
+    /// Address of the server, such as 127.0.0.1:9001
+    #[arg(long, value_name = "ADDR")]
+    url_addr: SocketAddr,
+
+    /// Handshakes under way at a time
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    at_a_time: u32,
+
+    /// How long to measure
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
+          default_value = "2s")]
+    duration: Duration,
+
+    /// How long to run before that
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
+          default_value = "300ms")]
+    warmup: Duration,
+
+    /// Process of the server, whose processor time is counted
+    #[arg(long, value_name = "PID")]
+    server_pid: u32,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    raise_descriptor_limit()?;
+    let mut load = Load::start(&args)?;
+    load.run_for(args.warmup)?;
+    load.latency_ns.reset();
+    let before = Reading::take(args.server_pid)?;
+    load.run_for(args.duration)?;
+    let after = Reading::take(args.server_pid)?;
+    let mut fields = Spent::between(&before, &after)
+        .fields(["connection", "connections"], load.latency_ns.len());
+    fields.extend(quantiles(&load.latency_ns));
+    Ok(writeln!(io::stdout(), "{}", json(&fields))?)
+}
+
+struct Load {
+    epoll: rustix::fd::OwnedFd,
+    address: SocketAddr,
+    attempts: Vec<Attempt>,
+    opened: u64,
+    latency_ns: Histogram<u64>,
+}
+
+struct Attempt {
+    stream: TcpStream,
+    handshake: ClientHandshake,
+    answer: Vec<u8>,
+    begun_at: Instant,
+}
+
+impl Load {
+    fn start(args: &Args) -> Result<Self, Box<dyn Error>> {
+        let mut load = Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            address: args.url_addr,
+            attempts: Vec::new(),
+            opened: 0,
+            latency_ns: histogram(),
+        };
+        for index in 0..args.at_a_time as usize {
+            let attempt = load.open(index)?;
+            load.attempts.push(attempt);
+        }
+        Ok(load)
+    }
+
+    /// Connects, which takes no time here as the kernel accepts, and sends the request.
+    fn open(&mut self, index: usize) -> Result<Attempt, Box<dyn Error>> {
+        let begun_at = Instant::now();
+        let mut stream = TcpStream::connect(self.address)?;
+        prepare(&stream)?;
+        let (handshake, request) = request(self.address, self.opened)?;
+        self.opened += 1;
+        stream.write_all(&request)?;
+        stream.set_nonblocking(true)?;
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN)?;
+        Ok(Attempt { stream, handshake, answer: Vec::new(), begun_at })
+    }
+
+    fn run_for(&mut self, time: Duration) -> Result<(), Box<dyn Error>> {
+        let end = Instant::now() + time;
+        let patience = PATIENCE.try_into()?;
+        let mut events = Vec::with_capacity(EVENTS);
+        while Instant::now() < end {
+            events.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&patience)) {
+                Ok(0) => return Err(format!("no answer for {PATIENCE:?}").into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            for event in &events {
+                let data = event.data;
+                let index = data.u64() as usize;
+                if self.attempts[index].is_upgraded()? {
+                    let took = self.attempts[index].begun_at.elapsed();
+                    self.latency_ns.saturating_record(took.as_nanos() as u64);
+                    // Closes, and so resets, the one before.
+                    self.attempts[index] = self.open(index)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Attempt {
+    fn is_upgraded(&mut self) -> Result<bool, Box<dyn Error>> {
+        let mut part = [0; 1024];
+        let len = self.stream.read(&mut part)?;
+        if len == 0 {
+            return Err("closed by the server during the handshake".into());
+        }
+        self.answer.extend_from_slice(&part[..len]);
+        Ok(self.handshake.parse_response(&self.answer, &HeadLimits::default())?.is_some())
+    }
+}
+
+/// Events taken at a time.
+const EVENTS: usize = 1024;
