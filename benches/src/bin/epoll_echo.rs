@@ -155,8 +155,10 @@ impl Connection {
                 Err(error) => return Err(error),
             };
             self.conversation.receive(shared, len);
-            self.send(&shared.out)?;
+            let sent = self.send(&shared.out);
+            // Also when the connection broke: what is left would go to another one.
             shared.out.clear();
+            sent?;
             if len < shared.input.len() && !is_hung_up {
                 break;
             }

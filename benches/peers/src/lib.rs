@@ -1,0 +1,65 @@
+//! What the servers and clients of other libraries have in common: a runtime of one thread.
+//!
+//! What each library does with a connection is in `bin/`, as its own examples do it.
+
+use benches::process::{announce, listen, raise_descriptor_limit};
+use clap::Parser;
+use std::error::Error;
+use std::future::Future;
+use std::net::SocketAddr;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
+
+/// What stops a connection.
+pub type Fault = Box<dyn Error + Send + Sync>;
+
+/// Where messages go that are not echoed: every connection subscribes.
+pub type Hub<M> = broadcast::Sender<M>;
+
+/// Run an echo server, for comparison
+#[derive(Debug, Parser)]
+pub struct ServerArgs {
+    /// Address to listen on; port 0 for any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
+    pub listen: SocketAddr,
+
+    /// Send each message to every connection instead of back
+    #[arg(long)]
+    pub fan_out: bool,
+}
+
+/// Accepts connections, and gives each to `serve` in a task of its own.
+///
+/// Tasks are not held back by tokio's budget, as no example of these libraries does either.
+pub fn run<M, F, S>(serve: S) -> Result<(), Fault>
+where
+    M: Clone + Send + 'static,
+    F: Future<Output = Result<(), Fault>> + Send + 'static,
+    S: Fn(TcpStream, Option<Hub<M>>) -> F,
+{
+    let args = ServerArgs::parse();
+    raise_descriptor_limit()?;
+    let listener = listen(args.listen)?;
+    announce(&listener)?;
+    block_on(async {
+        let listener = TcpListener::from_std(listener)?;
+        let hub = args.fan_out.then(|| Hub::new(HUB_MESSAGES_MAX));
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            // How a connection ends is its own affair: the load resets them all.
+            let connection = serve(stream, hub.clone());
+            tokio::spawn(tokio::task::unconstrained(async {
+                let _ = connection.await;
+            }));
+        }
+    })
+}
+
+/// Runs a future on this thread.
+pub fn block_on<F: Future<Output = Result<(), Fault>>>(future: F) -> Result<(), Fault> {
+    tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(future)
+}
+
+/// Messages that a subscriber may be behind.
+const HUB_MESSAGES_MAX: usize = 64;
