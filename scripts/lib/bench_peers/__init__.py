@@ -1,0 +1,1 @@
+"""What scripts/bench-peers is made of: one module for each noun."""

@@ -1,0 +1,164 @@
+"""Builds the peers from package registries, and tells where each program is.
+
+A kit that cannot be had is a failure of its own: whoever needs it is skipped.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .machine import output_of
+from .processes import Failure
+
+PEERS = Path("benches/peers")
+BOOST_PACKAGES = ("libboost1.81-dev", "libboost-dev")
+NODE_PACKAGES = ("ws@8.23.0", "bufferutil@4.1.0")
+
+
+class Workshop:
+    def __init__(self, root, is_built=False):
+        self.root = root
+        # Take what was built last.
+        self.is_built = is_built
+        self.programs = {}
+        self.versions = {}
+
+    def make(self, kit):
+        """Adds a kit's programs and versions. Raises `Failure` with the reason if it cannot."""
+        getattr(self, f"make_{kit}")()
+        for name, path in self.programs.items():
+            if not Path(path).exists():
+                raise Failure(f"{name} was not built: {path} is not there")
+
+    def run(self, *command, cwd=None, what):
+        if self.is_built:
+            return
+        try:
+            done = subprocess.run(command, cwd=cwd or self.root, stdout=sys.stderr, check=False)
+        except FileNotFoundError:
+            raise Failure(f"{what}: {command[0]} is not installed") from None
+        if done.returncode:
+            raise Failure(f"{what}: `{' '.join(map(str, command))}` failed")
+
+    def target(self):
+        metadata = output_of("cargo", "metadata", "--no-deps", "--format-version", "1", cwd=self.root)
+        if metadata is None:
+            raise Failure("cargo is not installed, or the workspace is broken")
+        return Path(json.loads(metadata)["target_directory"])
+
+    def make_ours(self):
+        self.run(
+            "cargo", "build", "--release", "-p", "picows-cli", "-p", "benches", "--bins",
+            what="picows-uring and the load",
+        )
+        folder = self.target() / "release"
+        for name in (
+            "picows", "load", "fan_out_load", "handshake_load", "floor", "epoll_echo", "blocking_rtt",
+        ):
+            self.programs[name] = folder / name
+        self.versions["rustc"] = (output_of("rustc", "--version") or "rustc ?").split()[1]
+
+    def make_rust(self):
+        folder = self.target() / "peers"
+        locked = ["--locked"] if os.environ.get("CI") == "true" else []
+        self.run(
+            "cargo", "build", "--release", *locked, "--manifest-path", PEERS / "Cargo.toml",
+            "--target-dir", folder, what="the peers in Rust",
+        )
+        for name in (
+            "tokio_echo", "fastwebsockets_echo", "tokio_websockets_echo", "tungstenite_echo",
+            "picows_uring_fan_out", "fastwebsockets_rtt", "tungstenite_rtt",
+        ):
+            self.programs[name] = folder / "release" / name
+        lock = (self.root / PEERS / "Cargo.lock").read_text(encoding="utf-8")
+        for crate in ("tokio", "fastwebsockets", "hyper", "tokio-websockets", "tokio-tungstenite"):
+            version = re.search(rf'^name = "{crate}"\nversion = "([^"]+)"', lock, re.MULTILINE)
+            self.versions[crate] = version[1] if version else "?"
+
+    def make_beast(self):
+        header = Path("/usr/include/boost/version.hpp")
+        if not header.exists() and not self.install(*BOOST_PACKAGES):
+            raise Failure("Boost is not installed: install the package libboost-dev")
+        folder = self.target() / "peers" / "beast"
+        folder.mkdir(parents=True, exist_ok=True)
+        compiler = os.environ.get("CXX", "c++")
+        for name in ("beast_echo", "beast_rtt"):
+            source = self.root / PEERS / "cpp" / f"{name}.cpp"
+            program = self.programs[name] = folder / name
+            if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+                self.run(
+                    compiler, "-O3", "-DNDEBUG", "-std=c++17", "-o", program, source, "-pthread",
+                    what="Boost.Beast",
+                )
+        version = re.search(r'BOOST_LIB_VERSION "([^"]+)"', header.read_text(encoding="utf-8"))
+        self.versions["Boost"] = version[1].replace("_", ".") if version else "?"
+        self.versions["C++"] = (output_of(compiler, "--version") or "?").splitlines()[0]
+
+    def make_python(self):
+        venv = self.root / ".tools" / "peers-venv"
+        pins = self.root / PEERS / "python" / "requirements.txt"
+        python = venv / "bin" / "python"
+        stamp = venv / "stamp"
+        wanted = f"{pins.read_text(encoding='utf-8')}\n{sys.version}\n{venv}"
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+            if not self.is_built:
+                shutil.rmtree(venv, ignore_errors=True)
+            self.run(sys.executable, "-m", "venv", venv, what="picows (package python3-venv)")
+            self.run(
+                python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", pins,
+                what="picows",
+            )
+            if python.exists():
+                stamp.write_text(wanted, encoding="utf-8")
+        self.programs["python"] = python
+        for name in ("picows_echo.py", "picows_rtt.py"):
+            self.programs[name] = self.root / PEERS / "python" / name
+        for line in pins.read_text(encoding="utf-8").splitlines():
+            if "==" in line:
+                self.versions.update([line.split("==")])
+        self.versions["Python"] = sys.version.split()[0]
+
+    def make_node(self):
+        node = shutil.which("node")
+        if not node or not shutil.which("npm"):
+            self.install("nodejs npm")
+            node = shutil.which("node")
+        if not node:
+            raise Failure("Node is not installed: install the packages nodejs and npm")
+        folder = self.root / ".tools" / "peers-node"
+        modules = folder / "node_modules"
+        pins = dict(package.split("@") for package in NODE_PACKAGES)
+        if {name: version_of(modules / name) for name in pins} != pins:
+            self.run(
+                "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder,
+                *NODE_PACKAGES, what="ws",
+            )
+        # Node looks for packages beside the script.
+        script = folder / "ws_echo.js"
+        if folder.exists():
+            shutil.copyfile(self.root / PEERS / "node" / "ws_echo.js", script)
+        self.programs |= {"node": Path(node), "ws_echo.js": script}
+        self.versions |= {"ws": version_of(modules / "ws") or "?", "Node": output_of(node, "--version")}
+
+    def install(self, *alternatives):
+        """Tries one set of system packages after the other, where that can be done without asking."""
+        if self.is_built or os.geteuid() != 0 or not shutil.which("apt-get"):
+            return False
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], stdout=sys.stderr, check=False)
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends"]
+        return any(
+            subprocess.run(
+                [*command, *packages.split()], stdout=sys.stderr, env=environment, check=False
+            ).returncode == 0
+            for packages in alternatives
+        )
+
+
+def version_of(package):
+    manifest = package / "package.json"
+    return json.loads(manifest.read_text(encoding="utf-8"))["version"] if manifest.exists() else None

@@ -1,0 +1,127 @@
+"""What the rounds of a record come to: the lowest and the median, ratios, and the goals."""
+
+import statistics
+
+from . import peers
+from .plan import Cell
+
+CPU = "server_cpu_us_per_message"
+PIPELINED = {"64x16x256", "64x64x32"}
+LARGE_BYTES = 16 * 1024
+# What the rounds of the same server differ by here.
+NOISE = 1.03
+
+
+class Figures:
+    def __init__(self, record):
+        self.record = record
+
+    def cases(self, section):
+        """Those with a result, in the order of the settings."""
+        found = {run.case for run in self.record.results if run.section == section}
+        return [case for case in map(str, self.record.settings.cases_of(section)) if case in found]
+
+    def peers(self, section):
+        found = set(self.record.peers(section))
+        return [name for name in peers.names_of(section) if name in found]
+
+    def lowest(self, section, case, peer, name):
+        return min(self.record.values(section, case, peer, name), default=None)
+
+    def median(self, section, case, peer, name):
+        values = self.record.values(section, case, peer, name)
+        return statistics.median(values) if values else None
+
+    def highest(self, section, case, peer, name):
+        return max(self.record.values(section, case, peer, name), default=None)
+
+    def best_peer(self, section, case, name):
+        """The peer with the lowest of the lowest, and that."""
+        candidates = peers.PEER_CLIENTS if section == "rtt" else peers.peer_servers(self.peers(section))
+        found = [(self.lowest(section, case, peer, name), peer) for peer in candidates]
+        low, peer = min(((low, peer) for low, peer in found if low is not None), default=(None, None))
+        return peer, low
+
+    def to_floor(self, case, peer):
+        return ratio(self.lowest("echo", case, peer, CPU), self.lowest("echo", case, peers.FLOOR, CPU))
+
+    def to_best_peer(self, case, peer):
+        return ratio(self.lowest("echo", case, peer, CPU), self.best_peer("echo", case, CPU)[1])
+
+    def disturbance(self):
+        """How calm the session was: runs, runs above the limit, reruns, median steal."""
+        lines = list(self.record.results.values())
+        steal = [line["steal_share"] * 100 for line in lines]
+        other = [
+            line["figures"]["other_cpu_share_of_machine"] * 100
+            for line in lines if "other_cpu_share_of_machine" in line["figures"]
+        ]
+        limit = self.record.settings.steal_percent_max
+        return {
+            "runs": len(lines),
+            "disturbed": sum(share > limit for share in steal),
+            "reruns": sum(line["attempts"] - 1 for line in lines),
+            "steal_percent_median": statistics.median(steal) if steal else 0,
+            "other_percent_median": statistics.median(other) if other else 0,
+        }
+
+
+def ratio(value, base):
+    return value / base if value is not None and base else None
+
+
+def goals(figures):
+    """(what, goal, found, whether it is reached), for each that can be told from the record."""
+    yield from cpu_goals(figures)
+    yield from burst_goals(figures)
+    yield from open_loop_goals(figures)
+    yield from round_trip_goals(figures)
+    for case, most in (("1x1x256", 2), ("64x16x256", 0.1)):
+        for peer in peers.OURS:
+            found = figures.lowest("syscalls", case, peer, "syscalls_per_message")
+            yield from at_most(f"{case}: system calls per message, {peer}", most, found)
+
+
+def cpu_goals(figures):
+    for case in figures.cases("echo"):
+        most = {"picows-uring": 1.25, "dedicated": 1.25} if case in PIPELINED else {"picows-uring": 1.10, "dedicated": 1.05}
+        for peer in peers.OURS:
+            yield from at_most(f"{case}: {peer} to the floor", most[peer], figures.to_floor(case, peer))
+            is_large = Cell.parse(case).size_bytes >= LARGE_BYTES
+            yield from at_most(
+                f"{case}: {peer} to the best peer", 1.0 if is_large else NOISE, figures.to_best_peer(case, peer)
+            )
+
+
+def burst_goals(figures):
+    case = "64x16x256"
+    for peer in peers.OURS:
+        for other in ("tokio-tungstenite", "fastwebsockets", "tokio-websockets"):
+            found = ratio(figures.lowest("echo", case, peer, CPU), figures.lowest("echo", case, other, CPU))
+            yield from at_most(f"{case}: {peer} to {other}", 0.1, found)
+
+
+def open_loop_goals(figures):
+    name = "latency_p99.9_us"
+    for peer in peers.OURS:
+        best = figures.best_peer("open", "80", name)[1]
+        found = ratio(figures.lowest("open", "80", peer, name), best)
+        yield from at_most(f"open loop at 80 %: p99.9 of {peer} to the best peer's", 1.0, found)
+
+
+def round_trip_goals(figures):
+    name = "latency_p50_us"
+    for size in figures.record.settings.sizes_rtt:
+        best = figures.best_peer("rtt", f"{size}-sleeping", name)[1]
+        beast = figures.lowest("rtt", f"{size}-sleeping", "beast", name)
+        spinning = figures.lowest("rtt", f"{size}-spinning", "spinning", name)
+        blocking = figures.lowest("rtt", f"{size}-sleeping", "picows-uring", name)
+        yield from at_most(
+            f"round trip of {size} bytes, both ends spinning, to the best peer's client", 0.25, ratio(spinning, best)
+        )
+        yield from at_most(f"round trip of {size} bytes, blocking, to Beast's client", 1.0, ratio(blocking, beast))
+
+
+def at_most(what, most, found):
+    if found is not None:
+        yield what, most, found, found <= most

@@ -1,0 +1,289 @@
+"""The page docs/BENCHMARKS.md and its plots, from a record and from notes that people write.
+
+Only renders: the same record and the same notes give the same page.
+"""
+
+from . import chart, figures, peers
+from .figures import CPU, Figures
+
+INTRODUCTION = """# Benchmarks
+
+What a message costs a server, next to other libraries and to what the kernel alone costs. Made by
+`scripts/bench-peers`, which builds everything, runs it on one machine in one session, and writes
+this page; what was tried, at the end, is written by hand in `benches/record/tried.md`.
+
+How to read the figures: a shared machine only ever adds to them, so the lowest of the rounds counts
+and the median stands beside it. Compare what stands in one table; another machine has other numbers.
+"""
+
+
+class Page:
+    def __init__(self, record, notes, plots):
+        self.figures = Figures(record)
+        self.record = record
+        self.notes = notes
+        # The folder of the plots, as seen from the page.
+        self.plots = plots
+        self.images = {}
+
+    def render(self):
+        """The page, and its plots by file name."""
+        parts = [INTRODUCTION, self.setting(), self.participants()]
+        sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.connections,
+                    self.syscalls, self.idle, self.goals, self.failures)
+        parts += [section() for section in sections]
+        parts.append(self.notes)
+        return "\n".join(part.strip() + "\n" for part in parts if part), self.images
+
+    def plot(self, name, svg, alt):
+        if not svg:
+            return ""
+        self.images[f"{name}.svg"] = svg
+        return f"![{alt}]({self.plots}/{name}.svg)\n"
+
+    # What and where
+
+    def setting(self):
+        about, settings = self.record.about, self.record.settings
+        calm = self.figures.disturbance()
+        return f"""
+## The machine and the method
+
+| | |
+|---|---|
+| machine | {about['processor']}, {about['cores']} cores{' of a virtual machine' if about['virtual'] else ''}, {about['memory_gib']} GiB |
+| system | {about['distribution']}, Linux {about['kernel']} |
+| date | {about['date']}, commit {about['commit']} |
+| versions | {', '.join(f'{name} {version}' for name, version in about['versions'].items())} |
+| command | `{about['command']}` (seed {settings.seed}) |
+
+Server on one core, load on another. Within each cell the servers take turns, in shuffled order, for
+{settings.rounds} rounds of {settings.duration_s:g} s after {settings.warmup_s:g} s of warming up (what
+is less noisy or matters less has fewer); they keep running, and each round opens its own connections. One thread each, release builds,
+TCP_NODELAY, no compression. Every echo is checked. Processor time is the scheduler's, of all threads
+of the server. A run with more than {settings.steal_percent_max:g} % stolen from a core is done again:
+of {calm['runs']} runs, {calm['disturbed']} stayed above that after {calm['reruns']} repetitions. In the
+median, {calm['steal_percent_median']:.1f} % was stolen, and other processes used
+{calm['other_percent_median']:.1f} % of the machine.
+"""
+
+    def participants(self):
+        rows = [(f"`{peer.name}`", peer.about) for peer in peers.SERVERS if peer.name in self.figures.peers("echo")]
+        missing = [(f"`{name}`", f"skipped: {one_line(reason)}") for name, reason in self.record.skipped.items()]
+        return "## Who takes part\n\n" + table(("server", "what it is"), [*rows, *missing], left=2)
+
+    # Sections
+
+    def echo(self):
+        cases, names = self.figures.cases("echo"), self.figures.peers("echo")
+        if not cases:
+            return ""
+        text = [
+            "## Cost of a message\n\n"
+            "A cell is connections × messages in flight on each × bytes of payload.",
+            "### Processor time of the server\n\nMicroseconds per message, the lowest of the rounds; "
+            "lowest of a row in bold, the floor aside.",
+            self.grid(cases, names, lambda case, name: self.figures.lowest("echo", case, name, CPU), is_low_best=True),
+            "### Ratios of the lowest\n\nThe best peer is the cheapest of all that are neither ours nor the floor.",
+            self.ratios(cases),
+            self.echo_plot(cases, names),
+            "### The median of the rounds\n\nMicroseconds per message.",
+            self.grid(cases, names, lambda case, name: self.figures.median("echo", case, name, CPU)),
+            "### Rate\n\nThousands of messages per second, the median of the rounds. Where the load has "
+            "no time left, fast servers look alike.",
+            self.grid(cases, names, lambda case, name: thousands(self.figures.median("echo", case, name, "messages_per_s"))),
+        ]
+        return "\n\n".join(part.strip() for part in text if part)
+
+    def grid(self, cases, names, value, is_low_best=False):
+        rows = []
+        for case in cases:
+            values = [value(case, name) for name in names]
+            real = [v for v, name in zip(values, names) if v is not None and name != peers.FLOOR]
+            best = min(real, default=None) if is_low_best else None
+            cells = [f"**{short(v)}**" if best is not None and v == best and name != peers.FLOOR else short(v)
+                     for v, name in zip(values, names)]
+            rows.append((label(case), *cells))
+        return table(("cell", *names), rows)
+
+    def ratios(self, cases):
+        rows = []
+        for case in cases:
+            best = self.figures.best_peer("echo", case, CPU)[0]
+            rows.append((
+                label(case),
+                *(short_ratio(self.figures.to_floor(case, name)) for name in peers.OURS),
+                *(short_ratio(self.figures.to_best_peer(case, name)) for name in peers.OURS),
+                best or "–",
+            ))
+        heads = ("cell", "hosted / floor", "dedicated / floor", "hosted / best peer", "dedicated / best peer", "best peer")
+        return table(heads, rows)
+
+    def echo_plot(self, cases, names):
+        others = [name for name in names if name != peers.FLOOR]
+        rows = []
+        for case in cases:
+            points = {name: self.figures.to_floor(case, name) for name in others}
+            rows.append((label(case), points))
+        title = "Processor time per message, as a multiple of the floor's"
+        return self.plot("cpu", chart.dots(title, "× floor, lowest of the rounds", rows, others, mark=1), title)
+
+    def open_loop(self):
+        names = self.figures.peers("open")
+        if not names:
+            return ""
+        asked = {case: self.asked(case, names) for case in self.figures.cases("open")}
+        text = [
+            "## Latency in open loop\n\nMessages are due at even distances, whatever the server does, and "
+            "latency counts from when a message was due. 64 connections, 256 bytes, at 50 % and 80 % of the "
+            "highest rate that any of these servers reached in closed loop with the same load (`picows load`). "
+            "Microseconds, the lowest of the rounds; *behind*: it could not keep up. The load's own part is how "
+            "late a message was sent, which is in the latency as well.",
+        ]
+        for case, rate in asked.items():
+            rows = [
+                (name, *self.latencies("open", case, name),
+                 short(self.figures.lowest("open", case, name, "send_delay_p99.9_us")), self.behind(case, name))
+                for name in names
+            ]
+            text.append(f"### At {case} %: {rate:,} messages per second")
+            text.append(table(("server", "p50", "p99", "p99.9", "median p99.9", "load's own p99.9", ""), rows))
+        last = next(reversed(asked))
+        title = f"Latency in open loop at {last} % of the highest rate"
+        rows = [(name, self.spread("open", last, name)) for name in names]
+        text.append(self.plot("open-loop", chart.dots(title, "µs, lowest of the rounds", rows, ("p50", "p99", "p99.9")), title))
+        return "\n\n".join(part.strip() for part in text if part)
+
+    def asked(self, case, names):
+        return int(max(self.figures.highest("open", case, name, "asked_per_s") or 0 for name in names))
+
+    def spread(self, section, case, name):
+        return {q: self.figures.lowest(section, case, name, f"latency_{q}_us") for q in ("p50", "p99", "p99.9")}
+
+    def latencies(self, section, case, name):
+        median = self.figures.median(section, case, name, "latency_p99.9_us")
+        return *(short(value) for value in self.spread(section, case, name).values()), short(median)
+
+    def behind(self, case, name):
+        got = self.figures.highest("open", case, name, "messages_per_s") or 0
+        asked = self.figures.highest("open", case, name, "asked_per_s") or 0
+        return "" if got >= 0.98 * asked else "*behind*"
+
+    def round_trips(self):
+        names = self.figures.peers("rtt")
+        if not names:
+            return ""
+        text = ["## Round trips of clients\n\nOne connection, one message in flight, to `picows echo`: once asleep "
+                "between messages, once spinning. Microseconds, p50, the lowest of the rounds (median of p99)."]
+        abouts = {client.name: client.about for client in peers.CLIENTS}
+        cases = self.figures.cases("rtt")
+        rows = []
+        for name in names:
+            cells = []
+            for case in cases:
+                low = self.figures.lowest("rtt", case, name, "latency_p50_us")
+                high = self.figures.median("rtt", case, name, "latency_p99_us")
+                cells.append("–" if low is None else f"{short(low)} ({short(high)})")
+            rows.append((name, abouts[name], *cells))
+        heads = [f"{case.split('-')[0]} B, server {case.split('-')[1]}" for case in cases]
+        text.append(table(("client", "what it is", *heads), rows, left=2))
+        plotted = [(name, {case: self.figures.lowest("rtt", case, name, "latency_p50_us") for case in cases}) for name in names]
+        title = "Round trips of clients, p50"
+        plotted = [(name, {heads[at]: points[case] for at, case in enumerate(cases)}) for name, points in plotted]
+        text.append(self.plot("round-trips", chart.dots(title, "µs, lowest of the rounds", plotted, heads), title))
+        return "\n\n".join(part.strip() for part in text if part)
+
+    def fan_out(self):
+        text = "## Fan-out\n\nOne connection sends, each of {0} receives; the next message goes out when all have the last."
+        heads = (("µs of server CPU per delivery", "lowest", "server_cpu_us_per_delivery"),
+                 ("deliveries/s", "median", "deliveries_per_s"), ("p50 of a delivery, µs", "lowest", "latency_p50_us"),
+                 ("until the last has it, p50, µs", "lowest", "span_p50_us"))
+        case = next(iter(self.figures.cases("fan-out")), "0x0")
+        return self.listing("fan-out", text.format(case.split("x")[0]), heads, "Processor time per delivery")
+
+    def connections(self):
+        text = "## Connections\n\nAccepted and upgraded, and then reset by the client; 64 handshakes at a time."
+        heads = (("µs of server CPU per connection", "lowest", "server_cpu_us_per_connection"),
+                 ("connections/s", "median", "connections_per_s"), ("p99 of a handshake, µs", "lowest", "latency_p99_us"))
+        return self.listing("connect", text, heads, None)
+
+    def idle(self):
+        case = next(iter(self.figures.cases("idle")), "0")
+        text = (f"## Memory of an idle connection\n\nGrowth of the process (resident) over {int(case):,} connections "
+                "that have exchanged one message each, after others were opened and closed before; bytes "
+                "per connection. The kernel's sockets come on top, and are the same for all.")
+        heads = (("bytes per connection", "lowest", "bytes_per_connection"), ("process before, bytes", "lowest", "resident_before_bytes"))
+        return self.listing("idle", text, heads, "Memory of an idle connection")
+
+    def listing(self, section, text, heads, plot):
+        """A table with a server to a row, for sections of one case; plots the first column."""
+        names = self.figures.peers(section)
+        cases = self.figures.cases(section)
+        if not names or not cases:
+            return ""
+        rows = [
+            (name, *(short(getattr(self.figures, how)(section, cases[0], name, figure)) for _, how, figure in heads))
+            for name in names
+        ]
+        parts = [text, table(("server", *(head for head, _, _ in heads)), rows)]
+        if plot:
+            unit, how, figure = heads[0]
+            points = [(name, {unit: getattr(self.figures, how)(section, cases[0], name, figure)}) for name in names]
+            parts.append(self.plot(section, chart.dots(plot, unit, points, [unit]), plot))
+        return "\n\n".join(part.strip() for part in parts if part)
+
+    def syscalls(self):
+        names, cases = self.figures.peers("syscalls"), self.figures.cases("syscalls")
+        if not names:
+            return ""
+        rows = [(name, *(short(self.figures.lowest("syscalls", case, name, "syscalls_per_message")) for case in cases)) for name in names]
+        return ("## System calls per message\n\nOf the server; the difference of a long and a short run, so without connecting.\n\n"
+                + table(("server", *map(label, cases)), rows))
+
+    def goals(self):
+        found = list(figures.goals(self.figures))
+        if not found:
+            return ""
+        rows = [(what, f"≤ {most:g}", f"{value:.3g}", "reached" if is_met else "**missed**") for what, most, value, is_met in found]
+        met = sum(is_met for *_, is_met in found)
+        return f"## Goals\n\n{met} of {len(found)} reached.\n\n" + table(("what", "goal", "found", ""), rows)
+
+    def failures(self):
+        if not self.record.failures:
+            return ""
+        seen = {}
+        for run, reason in self.record.failures.items():
+            seen.setdefault(run[:3], reason)
+        lines = [f"- {section} {label(case)}, {peer}: {one_line(reason)}" for (section, case, peer), reason in seen.items()]
+        return "## What failed\n\n" + "\n".join(lines)
+
+
+def label(case):
+    return case.replace("x", "×")
+
+
+def thousands(value):
+    return None if value is None else value / 1000
+
+
+def short(value):
+    if value is None:
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def short_ratio(value):
+    return "–" if value is None else f"{value:.2f}"
+
+
+def one_line(text):
+    text = " ".join(text.replace("|", "/").split())
+    return text if len(text) <= 160 else text[:160] + "…"
+
+
+def table(heads, rows, left=1):
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * left + "---:|" * (len(heads) - left)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""What the page says of a record."""
+
+import unittest
+import xml.etree.ElementTree as ElementTree
+
+from bench_peers_case import RecordCase, cpu
+from bench_peers import chart, figures, page
+from bench_peers.plan import Run
+
+CASE = "8x1x100000"
+
+
+class Figures(RecordCase):
+    def matrix(self):
+        record = self.record(rounds=3, sections=["echo"], cells=[CASE])
+        found = {
+            "floor": (30.0, 33.0, 31.0), "picows-uring": (36.0, 33.0, 40.0), "dedicated": (31.5, 32.0, 31.5),
+            "epoll": (42.0, 41.0, 44.0), "beast": (60.0, 61.0, 62.0),
+        }
+        for name, values in found.items():
+            self.add(record, "echo", CASE, name, *cpu(*values))
+        return record
+
+    def test_the_lowest_counts_and_the_median_stands_beside_it(self):
+        found = figures.Figures(self.matrix())
+        self.assertEqual(found.lowest("echo", CASE, "picows-uring", figures.CPU), 33.0)
+        self.assertEqual(found.median("echo", CASE, "picows-uring", figures.CPU), 36.0)
+        self.assertAlmostEqual(found.to_floor(CASE, "picows-uring"), 1.1)
+        self.assertIsNone(found.lowest("echo", CASE, "ws", figures.CPU))
+
+    def test_the_best_peer_is_neither_ours_nor_the_floor(self):
+        found = figures.Figures(self.matrix())
+        self.assertEqual(found.best_peer("echo", CASE, figures.CPU), ("epoll", 41.0))
+        self.assertAlmostEqual(found.to_best_peer(CASE, "dedicated"), 31.5 / 41)
+        self.assertEqual(found.best_peer("open", "80", "latency_p50_us"), (None, None))
+
+    def test_goals_are_told_where_there_are_figures(self):
+        goals = {what: is_met for what, _, _, is_met in figures.goals(figures.Figures(self.matrix()))}
+        self.assertEqual(goals, {
+            f"{CASE}: picows-uring to the floor": True,
+            f"{CASE}: picows-uring to the best peer": True,
+            f"{CASE}: dedicated to the floor": True,
+            f"{CASE}: dedicated to the best peer": True,
+        })
+
+    def test_a_large_message_has_to_cost_less_than_with_any_peer(self):
+        record = self.record(rounds=1, sections=["echo"], cells=[CASE, "64x1x256"])
+        for case in (CASE, "64x1x256"):
+            for name, value in {"floor": 10.0, "epoll": 10.0, "dedicated": 10.2}.items():
+                self.add(record, "echo", case, name, *cpu(value))
+        goals = {what: is_met for what, _, _, is_met in figures.goals(figures.Figures(record))}
+        self.assertFalse(goals[f"{CASE}: dedicated to the best peer"])
+        self.assertTrue(goals["64x1x256: dedicated to the best peer"])
+
+    def test_a_burst_may_cost_a_quarter_above_the_floor(self):
+        record = self.record(rounds=1, sections=["echo"], cells=["64x16x256"])
+        for name, value in {"floor": 1.0, "dedicated": 1.25, "picows-uring": 1.26}.items():
+            self.add(record, "echo", "64x16x256", name, *cpu(value))
+        goals = {what: is_met for what, _, _, is_met in figures.goals(figures.Figures(record))}
+        self.assertTrue(goals["64x16x256: dedicated to the floor"])
+        self.assertFalse(goals["64x16x256: picows-uring to the floor"])
+
+    def test_disturbance_is_counted(self):
+        record = self.record()
+        self.add(record, "echo", CASE, "epoll", *cpu(1, 1), steal=0.05, attempts=3)
+        self.add(record, "echo", CASE, "tokio", *cpu(1), steal=0.01)
+        calm = figures.Figures(record).disturbance()
+        self.assertEqual((calm["runs"], calm["disturbed"], calm["reruns"]), (3, 2, 4))
+        self.assertAlmostEqual(calm["steal_percent_median"], 5.0)
+
+
+class Page(RecordCase):
+    def full(self):
+        record = self.record(rounds=1)
+        latency = {"latency_p50_us": 50.0, "latency_p99_us": 90.0, "latency_p99.9_us": 120.0}
+        for name, value in {"floor": 10.0, "picows-uring": 11.0, "dedicated": 10.4, "epoll": 10.5}.items():
+            self.add(record, "echo", "64x1x256", name, *cpu(value))
+            self.add(record, "open", "80", name, latency | {"asked_per_s": 1000, "messages_per_s": 900 if name == "epoll" else 999})
+            self.add(record, "idle", "10000", name, {"bytes_per_connection": 250.0, "resident_before_bytes": 5e6})
+            self.add(record, "rtt", "256-sleeping", name, latency | {"round_trips_per_s": 2e4})
+        record.skip("ws", "Node is | not\ninstalled")
+        record.fail(Run("echo", "64x1x256", "beast", 1), "it fell over")
+        return record
+
+    def test_the_page_has_what_was_measured_and_the_notes(self):
+        text, images = page.Page(self.full(), "## What was tried\n\nMany things.\n", "plots").render()
+        for part in ("| 64×1×256 | 10.0 | 11.0 | **10.4** | 10.5 |", "*behind*", "skipped: Node is / not installed",
+                     "- echo 64×1×256, beast: it fell over", "| 64×1×256 | 1.10 | 1.04 | 1.05 | 0.99 | epoll |",
+                     "Some CPU, 2 cores of a virtual machine", "tokio 1.2.3", "## Memory of an idle connection"):
+            self.assertIn(part, text)
+        self.assertTrue(text.endswith("## What was tried\n\nMany things.\n"), text[-80:])
+        for name in images:
+            self.assertIn(f"(plots/{name})", text)
+        self.assertEqual(text, page.Page(self.full(), "## What was tried\n\nMany things.\n", "plots").render()[0])
+
+    def test_an_empty_record_is_a_page_too(self):
+        text, images = page.Page(self.record(), "", "plots").render()
+        self.assertIn("## The machine", text)
+        self.assertEqual(images, {})
+
+    def test_plots_are_images_that_follow_the_page(self):
+        for name, svg in page.Page(self.full(), "", "plots").render()[1].items():
+            root = ElementTree.fromstring(svg)
+            self.assertTrue(root.tag.endswith("svg"), name)
+            self.assertIn("prefers-color-scheme: dark", svg)
+
+
+class Chart(unittest.TestCase):
+    def test_dots_lie_where_the_axis_says(self):
+        axis = chart.Axis(1, 100)
+        self.assertAlmostEqual(axis.x(1), chart.LEFT)
+        self.assertAlmostEqual(axis.x(10), (chart.LEFT + chart.WIDTH - chart.RIGHT) / 2)
+
+    def test_an_axis_has_a_handful_of_ticks(self):
+        for low, high in ((0.9, 1.4), (1, 100), (0.01, 50_000), (7.0, 7.1), (300, 100_000)):
+            ticks = chart.Axis(low, high).ticks()
+            self.assertTrue(2 <= len(ticks) <= 9, (low, high, ticks))
+            self.assertTrue(all(low <= tick <= high for tick in ticks), ticks)
+
+    def test_names_are_escaped_and_gaps_are_left_out(self):
+        svg = chart.dots("a < b", "µs", [("r&d", {"x": 1.0, "y": None}), ("s", {"y": 2.0})], ["x", "y"])
+        ElementTree.fromstring(svg)
+        self.assertEqual(svg.count("<title>r&amp;d"), 1)
+        self.assertEqual(chart.dots("t", "µs", [("a", {"x": None})], ["x"]), "")
+
+
+if __name__ == "__main__":
+    unittest.main()
