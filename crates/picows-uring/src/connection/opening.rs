@@ -27,7 +27,7 @@ impl Connection {
     /// Bytes of the answer arrived, perhaps with the first frames behind it.
     pub(super) fn receive_response(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let limits = self.session().config.head;
-        let Some(opening) = self.session().take_opening() else { return None };
+        let opening = self.session().take_opening()?;
         if let Some(missing) = opening.outcome.extend_body(bytes) {
             self.session().set_opening(opening);
             if missing == 0 {

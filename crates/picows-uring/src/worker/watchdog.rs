@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::ring::Ring;
 use crate::watch::COARSE_STEP_MAX;
-use picows_uring_proto::Tick;
+use picows_uring_proto::{Tick, UpgradeRequest};
 use std::time::Duration;
 
 /// When the log was told of slow turns.
@@ -47,7 +47,7 @@ impl<R: Ring> Worker<R> {
                 // It may have ended, and its slot be free.
                 let session = self.slots.get_mut(token).map(|it| it.session().clone());
                 let (peer, path) = session.as_ref().map_or((None, None), |session| {
-                    (session.peer.get(), session.request().map(|request| request.path()))
+                    (session.peer.get(), session.request().map(UpgradeRequest::path))
                 });
                 tracing::warn!(
                     ?peer,
