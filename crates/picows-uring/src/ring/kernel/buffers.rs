@@ -27,6 +27,8 @@ pub(super) struct Buffers {
     count: usize,
     /// There are never fewer.
     count_min: usize,
+    /// Nor more.
+    count_max: usize,
     /// Those of them that have received something and have not gone back.
     busy: usize,
     /// The most of those since the last trim: so many were needed at once.
@@ -70,6 +72,7 @@ impl Buffers {
             buffers: Vec::with_capacity(ENTRIES_MAX as usize),
             count: 0,
             count_min: usize::from(INCREMENTAL_BUFFERS_MIN),
+            count_max: usize::from(INCREMENTAL_BUFFERS_MAX),
             busy: 0,
             busy_max: 0,
             surplus: 0,
@@ -96,6 +99,7 @@ impl Buffers {
             buffers.is_incremental = false;
             buffers.buffer_bytes = WHOLE_BUFFER_BYTES;
             buffers.count_min = usize::from(WHOLE_BUFFERS_MIN);
+            buffers.count_max = usize::from(ENTRIES_MAX);
         }
         for _ in 0..buffers.count_min {
             buffers.add();
@@ -165,7 +169,9 @@ impl Buffers {
     /// Has buffers go that were not needed since the last call. Each does when it comes back next,
     /// as the kernel cannot be asked for one.
     pub(super) fn trim(&mut self) {
-        let wanted = self.count_min.max(2 * self.busy_max);
+        // Where no more than the least were ever in use, those are enough.
+        let is_calm = self.busy_max <= self.count_min;
+        let wanted = if is_calm { self.count_min } else { 2 * self.busy_max };
         self.surplus = self.count.saturating_sub(wanted);
         self.busy_max = self.busy;
     }
@@ -179,7 +185,7 @@ impl Buffers {
             return;
         }
         for _ in 0..self.count {
-            if self.count < usize::from(ENTRIES_MAX) {
+            if self.count < self.count_max {
                 self.add();
             }
         }
@@ -289,6 +295,8 @@ const ENTRIES_MAX: u16 = 256;
 /// Two buffers that are filled piece by piece are half a megabyte, about the second-level cache
 /// of a core. Few and large: a frame is cut less often.
 const INCREMENTAL_BUFFERS_MIN: u16 = 2;
+/// 16 MiB: as much as arrives in a moment over the fastest networks.
+const INCREMENTAL_BUFFERS_MAX: u16 = 64;
 const INCREMENTAL_BUFFER_BYTES: u32 = 256 * 1024;
 /// Where each receive takes a whole buffer, more are needed for the same number of messages.
 const WHOLE_BUFFERS_MIN: u16 = 32;
@@ -298,4 +306,4 @@ const IOU_PBUF_RING_INC: u16 = 2;
 const PAGE_BYTES: usize = 4096;
 
 const _: () = assert!(ENTRIES_MAX.is_power_of_two());
-const _: () = assert!(INCREMENTAL_BUFFERS_MIN <= ENTRIES_MAX && WHOLE_BUFFERS_MIN <= ENTRIES_MAX);
+const _: () = assert!(INCREMENTAL_BUFFERS_MAX <= ENTRIES_MAX && WHOLE_BUFFERS_MIN <= ENTRIES_MAX);
