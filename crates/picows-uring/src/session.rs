@@ -37,8 +37,6 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) pool: Pool,
-    /// Bytes of messages that are being joined, or wait in a stream to be taken.
-    pub(crate) message_bytes: Cell<usize>,
     /// The time of the current turn, or of the last one.
     pub(crate) now: Cell<Tick>,
     /// When the last turn was over, while the worker waits for the next.
@@ -69,7 +67,6 @@ impl Shared {
             counters,
             mailbox,
             pool: Pool::default(),
-            message_bytes: Cell::new(0),
             now: Cell::new(Tick::ZERO),
             idle_since: Cell::new(None),
             dirty: RefCell::default(),

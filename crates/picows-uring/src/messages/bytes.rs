@@ -11,8 +11,9 @@ impl MessageBytes {
     #[inline]
     pub(crate) fn tell(&mut self, transport: &Transport, bytes: usize) {
         if self.0 != bytes {
-            let total = &transport.session().shared.message_bytes;
-            total.set((total.get() + bytes).saturating_sub(self.0));
+            // At once, and not at the end of a turn: a task takes messages while the worker waits.
+            let total = &transport.session().shared.counters.message_bytes;
+            total.set((total.get() + bytes as u64).saturating_sub(self.0 as u64));
             self.0 = bytes;
         }
     }

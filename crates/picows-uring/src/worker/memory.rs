@@ -13,7 +13,6 @@ impl<R: Ring> Worker<R> {
         counters.connection_bytes.set((self.slots.bytes() + sessions) as u64);
         counters.queue_bytes.set(pool.queued() as u64);
         counters.stash_bytes.set(pool.stashed() as u64);
-        counters.message_bytes.set(self.shared.message_bytes.get() as u64);
         counters.pool_bytes.set(pool.bytes() as u64);
         counters.receive_buffers.set(self.ring.recv_buffers() as u64);
         let has_spare = pool.has_spare() || self.slots.has_spare() || self.ring.has_spare();
