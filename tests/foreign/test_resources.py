@@ -228,17 +228,11 @@ def test_pings_whose_pongs_are_not_read_cost_bounded_memory(start_server):
         before = server.resident_bytes()
         loud.upgrade()
         batch = encode(PING, bytes(125)) * 5000
-        loud.sock.settimeout(2.0)
-        sent = 0
-        try:
-            while sent < 400 * MIB:
-                loud.send(batch)
-                sent += len(batch)
-        except (TimeoutError, BrokenPipeError, ConnectionResetError):
-            pass  # It is not read from, or it was closed.
+        # Of the pings whose answers have to wait, the last is answered (RFC 6455 §5.5.3).
+        for _ in range(100 * MIB // len(batch)):
+            loud.send(batch)
         grown = server.resident_bytes() - before
-        assert sent < 400 * MIB, "the server takes pings for ever"
-        assert grown < 160 * MIB, f"grown by {grown // MIB} MiB"
+        assert grown < 16 * MIB, f"grown by {grown // MIB} MiB"
         witness.echo()
 
 
