@@ -2,6 +2,7 @@
 //!
 //! What is measured against picows-uring is in `bin/`; nothing here is part of the runtime.
 
+pub mod cases;
 pub mod cpu;
 pub mod echo;
 pub mod process;
