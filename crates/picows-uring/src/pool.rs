@@ -3,16 +3,43 @@
 //! One pool for each worker; no locks.
 
 use crate::ring::SendBatch;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// Buffers and queues that nobody uses at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     buffers: RefCell<Vec<Vec<u8>>>,
-    large: RefCell<Vec<Vec<u8>>>,
+    large: Kept,
     #[expect(clippy::vec_box, reason = "the box is what is passed around; the pool only holds it")]
     batches: RefCell<Vec<Box<SendBatch>>>,
-    stashes: RefCell<Vec<Vec<u8>>>,
+    stashes: Kept,
+}
+
+/// Buffers of any size, as many as fit into a number of bytes.
+#[derive(Debug, Default)]
+struct Kept {
+    buffers: RefCell<Vec<Vec<u8>>>,
+    bytes: Cell<usize>,
+}
+
+impl Kept {
+    fn take(&self, len: usize) -> Option<Vec<u8>> {
+        let mut buffers = self.buffers.borrow_mut();
+        let index = buffers.iter().rposition(|buffer| buffer.capacity() >= len)?;
+        let buffer = buffers.swap_remove(index);
+        self.bytes.set(self.bytes.get() - buffer.capacity());
+        Some(buffer)
+    }
+
+    fn put(&self, mut buffer: Vec<u8>, bytes_max: usize) {
+        let bytes = self.bytes.get() + buffer.capacity();
+        let mut buffers = self.buffers.borrow_mut();
+        if bytes <= bytes_max && buffers.len() < KEPT_MAX {
+            buffer.clear();
+            buffers.push(buffer);
+            self.bytes.set(bytes);
+        }
+    }
 }
 
 impl Pool {
@@ -27,9 +54,8 @@ impl Pool {
     /// A buffer for a large frame. Without the pool, the memory would go back to the system and
     /// come again page by page with each frame: half of the cost of an echo of 100 kB.
     fn large_buffer(&self, len: usize) -> Vec<u8> {
-        let mut large = self.large.borrow_mut();
-        match large.iter().rposition(|buffer| buffer.capacity() >= len) {
-            Some(index) => large.swap_remove(index),
+        match self.large.take(len) {
+            Some(buffer) => buffer,
             None if len <= LARGE_BYTES_MAX => Vec::with_capacity(len.next_power_of_two()),
             None => Vec::with_capacity(len),
         }
@@ -37,29 +63,28 @@ impl Pool {
 
     /// Takes a buffer back, if it is of a size that is kept.
     pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
-        let (pool, count_max) = match buffer.capacity() {
-            BUFFER_BYTES => (&self.buffers, BUFFERS_MAX),
-            LARGE_BYTES_MIN..=LARGE_BYTES_MAX => (&self.large, LARGE_MAX),
-            _ => return,
-        };
-        let mut buffers = pool.borrow_mut();
-        if buffers.len() < count_max {
-            buffer.clear();
-            buffers.push(buffer);
+        match buffer.capacity() {
+            BUFFER_BYTES => {
+                let mut buffers = self.buffers.borrow_mut();
+                if buffers.len() < BUFFERS_MAX {
+                    buffer.clear();
+                    buffers.push(buffer);
+                }
+            }
+            LARGE_BYTES_MIN..=LARGE_BYTES_MAX => self.large.put(buffer, LARGE_KEPT_BYTES),
+            _ => {}
         }
     }
 
     /// An empty buffer for a frame that is received in pieces; of any capacity, also none.
     pub(crate) fn stash(&self) -> Vec<u8> {
-        self.stashes.borrow_mut().pop().unwrap_or_default()
+        self.stashes.take(0).unwrap_or_default()
     }
 
     /// Takes such a buffer back, if it is not too large to be kept.
-    pub(crate) fn put_stash(&self, mut stash: Vec<u8>) {
-        let mut stashes = self.stashes.borrow_mut();
-        if stash.capacity() <= STASH_BYTES_MAX && stashes.len() < STASHES_MAX {
-            stash.clear();
-            stashes.push(stash);
+    pub(crate) fn put_stash(&self, stash: Vec<u8>) {
+        if stash.capacity() <= STASH_BYTES_MAX {
+            self.stashes.put(stash, STASHES_KEPT_BYTES);
         }
     }
 
@@ -82,16 +107,19 @@ impl Pool {
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Buffers that are kept: 4 MiB for each worker at the most.
 const BUFFERS_MAX: usize = 256;
-/// Large buffers that are kept: 16 MiB for each worker at the most.
-const LARGE_MAX: usize = 8;
+/// Large buffers that are kept for each worker: by bytes, so that there is one for each of a
+/// hundred connections that echo 100 kB, as there is for each of a few that echo more.
+const LARGE_KEPT_BYTES: usize = 16 * 1024 * 1024;
 const LARGE_BYTES_MIN: usize = BUFFER_BYTES + 1;
 const LARGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 const BATCHES_MAX: usize = 1024;
-/// Stashes are as large as the frames that were cut: at most 8 MiB are kept for each worker.
-const STASHES_MAX: usize = 4;
+/// Stashes are as large as the frames that were cut; so many bytes are kept for each worker.
+const STASHES_KEPT_BYTES: usize = 8 * 1024 * 1024;
 const STASH_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// A queue that grew longer than this is not kept.
-const BATCH_SEGMENTS_MAX: usize = 64;
+/// Bounds the search for one that is large enough.
+const KEPT_MAX: usize = 256;
+/// A queue that grew longer than this is not kept: 8 KiB, or some hundred payloads by reference.
+const BATCH_SEGMENTS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +149,25 @@ mod tests {
         let again = pool.buffer(90_000);
         assert_eq!(again.as_ptr(), address);
         pool.put_buffer(Vec::with_capacity(LARGE_BYTES_MAX + 1));
-        assert_eq!(pool.large.borrow().len(), 0);
+        assert_eq!(pool.large.buffers.borrow().len(), 0);
         assert!(pool.buffer(BUFFER_BYTES + 1).capacity() > BUFFER_BYTES);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_by_its_bytes() {
+        let pool = Pool::default();
+        for round in 0..2 {
+            let held: Vec<_> = (0..200).map(|_| pool.buffer(100_000)).collect();
+            let kept = pool.large.bytes.get();
+            assert_eq!(kept, 0, "all that was kept is in use again, round {round}");
+            held.into_iter().for_each(|buffer| pool.put_buffer(buffer));
+            let buffers = pool.large.buffers.borrow();
+            let bytes: usize = buffers.iter().map(Vec::capacity).sum();
+            assert_eq!((bytes, bytes), (pool.large.bytes.get(), LARGE_KEPT_BYTES));
+        }
+        for _ in 0..2000 {
+            pool.put_stash(Vec::with_capacity(1024));
+        }
+        assert_eq!(pool.stashes.buffers.borrow().len(), KEPT_MAX);
     }
 }
