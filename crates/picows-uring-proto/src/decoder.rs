@@ -4,6 +4,8 @@
 //! that lies whole in the bytes is unmasked and lent from there, and only a frame that is cut by
 //! their end moves to the stash, unmasked on the way.
 
+mod pending;
+
 use crate::close::CloseCode;
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType, Role};
@@ -11,6 +13,7 @@ use crate::header::Header;
 use crate::limits::{FRAME_HEADER_BYTES_MAX, FrameRules};
 use crate::mask;
 use crate::utf8::Utf8Stream;
+use pending::Pending;
 
 /// Turns the bytes of one peer into frames, and checks what RFC 6455 demands of them.
 ///
@@ -39,7 +42,7 @@ use crate::utf8::Utf8Stream;
 #[derive(Debug)]
 pub struct Decoder {
     /// Header of the frame whose payload comes next. Its own bytes are consumed.
-    pending: Option<Header>,
+    pending: Option<Pending>,
     /// A violation seen while looking ahead; reported once the frame before it is delivered.
     failed: Option<PeerMisbehaved>,
     /// The text of the current message, as far as it came.
@@ -121,15 +124,18 @@ impl Decoder {
         }
         let (header, start) = match self.pending {
             Some(header) => (header, 0),
-            None => match self.take_header(rules, input)? {
+            None => match self.next_header(rules, input) {
                 Some(found) => found,
-                None => return Ok(Decoded { consumed: input.len(), frame: None }),
+                None => match self.take_header(rules, input)? {
+                    Some(found) => found,
+                    None => return Ok(Decoded { consumed: input.len(), frame: None }),
+                },
             },
         };
         let missing = header.payload_len - stash.len() as u64;
         if ((input.len() - start) as u64) < missing {
             self.pending = Some(header);
-            self.stash_part(rules, &header, stash, &input[start..])?;
+            self.stash_part(rules, header, stash, &input[start..])?;
             return Ok(Decoded { consumed: input.len(), frame: None });
         }
         self.pending = None;
@@ -137,17 +143,17 @@ impl Decoder {
         let (body, tail) = input.split_at_mut(end);
         let body = &mut body[start..];
         let payload: &'a [u8] = if stash.is_empty() {
-            if let Some(key) = header.mask {
-                mask::apply(body, key);
+            if self.role == Role::Server {
+                mask::apply(body, header.key);
             }
-            self.check_text(rules, &header, body)?;
+            self.check_text(rules, header, body)?;
             body
         } else {
-            self.stash_part(rules, &header, stash, body)?;
+            self.stash_part(rules, header, stash, body)?;
             self.stash_delivered = true;
             stash
         };
-        self.finish(rules, &header, payload)?;
+        self.finish(rules, header, payload)?;
         let (ahead, last_in_buffer) = self.look_ahead(rules, tail);
         let frame = Frame {
             payload,
@@ -160,13 +166,22 @@ impl Decoder {
         Ok(Decoded { consumed: end + ahead, frame: Some(frame) })
     }
 
+    /// Takes the next header off `input`, if it is as most are and the next to be expected.
+    #[inline]
+    fn next_header(&self, rules: &FrameRules, input: &[u8]) -> Option<(Pending, usize)> {
+        if self.head_len > 0 || self.failed.is_some() || self.message.is_some() {
+            return None;
+        }
+        Pending::usual(input, self.role, rules)
+    }
+
     /// Takes the next header off `input` and tells where the payload starts, or keeps what there
     /// is of it.
     fn take_header(
         &mut self,
         rules: &FrameRules,
         input: &[u8],
-    ) -> Result<Option<(Header, usize)>, PeerMisbehaved> {
+    ) -> Result<Option<(Pending, usize)>, PeerMisbehaved> {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
@@ -185,7 +200,7 @@ impl Decoder {
         match found {
             Ok(Some((header, header_len))) => {
                 self.head_len = 0;
-                Ok(Some((header, header_len - kept)))
+                Ok(Some((Pending::new(&header), header_len - kept)))
             }
             Ok(None) => {
                 // Shorter than the longest header, or it would have been decoded.
@@ -206,15 +221,28 @@ impl Decoder {
         if self.closed || tail.is_empty() {
             return (0, true);
         }
+        match self.next_header(rules, tail) {
+            Some((header, header_len)) => self.looked_ahead(header, header_len, tail),
+            None => self.look_closer(rules, tail),
+        }
+    }
+
+    #[inline]
+    fn looked_ahead(&mut self, header: Pending, header_len: usize, tail: &[u8]) -> (usize, bool) {
+        let is_complete = (tail.len() - header_len) as u64 >= header.payload_len;
+        self.pending = Some(header);
+        (header_len, !is_complete)
+    }
+
+    /// The same for a header that is not as most are.
+    fn look_closer(&mut self, rules: &FrameRules, tail: &[u8]) -> (usize, bool) {
         let decoded = Header::decode(tail, self.role, rules).and_then(|found| match found {
             Some((header, _)) => self.check_order(&header).map(|()| found),
             None => Ok(None),
         });
         match decoded {
             Ok(Some((header, header_len))) => {
-                self.pending = Some(header);
-                let is_complete = (tail.len() - header_len) as u64 >= header.payload_len;
-                (header_len, !is_complete)
+                self.looked_ahead(Pending::new(&header), header_len, tail)
             }
             Ok(None) => (0, true),
             Err(error) => {
@@ -234,17 +262,18 @@ impl Decoder {
     }
 
     /// Moves the next part of a cut frame to the stash, unmasking it on the way.
+    #[inline(never)]
     fn stash_part(
         &mut self,
         rules: &FrameRules,
-        header: &Header,
+        header: Pending,
         stash: &mut Vec<u8>,
         part: &[u8],
     ) -> Result<(), PeerMisbehaved> {
         let position = stash.len();
-        match header.mask {
-            Some(key) => mask::copy_at(stash, part, key, position),
-            None => stash.extend_from_slice(part),
+        match self.role {
+            Role::Server => mask::copy_at(stash, part, header.key, position),
+            Role::Client => stash.extend_from_slice(part),
         }
         let checked = self.check_text(rules, header, &stash[position..]);
         if checked.is_err() {
@@ -259,17 +288,17 @@ impl Decoder {
     fn check_text(
         &mut self,
         rules: &FrameRules,
-        header: &Header,
+        header: Pending,
         part: &[u8],
     ) -> Result<(), PeerMisbehaved> {
-        if rules.validate_text && self.is_text(header) && self.text.feed(part).is_err() {
+        if rules.validate_text && self.is_text(header.msg_type) && self.text.feed(part).is_err() {
             return Err(self.fail(PeerMisbehaved::InvalidUtf8));
         }
         Ok(())
     }
 
-    fn is_text(&self, header: &Header) -> bool {
-        match header.msg_type {
+    fn is_text(&self, msg_type: MsgType) -> bool {
+        match msg_type {
             MsgType::Text => true,
             MsgType::Continuation => self.message == Some(MsgType::Text),
             _ => false,
@@ -281,7 +310,7 @@ impl Decoder {
     fn finish(
         &mut self,
         rules: &FrameRules,
-        header: &Header,
+        header: Pending,
         payload: &[u8],
     ) -> Result<(), PeerMisbehaved> {
         match header.msg_type {
@@ -294,7 +323,10 @@ impl Decoder {
             MsgType::Ping | MsgType::Pong => {}
             MsgType::Text | MsgType::Binary | MsgType::Continuation => {
                 if header.fin {
-                    if rules.validate_text && self.is_text(header) && !self.text.is_complete() {
+                    if rules.validate_text
+                        && self.is_text(header.msg_type)
+                        && !self.text.is_complete()
+                    {
                         return Err(self.fail(PeerMisbehaved::InvalidUtf8));
                     }
                     self.message = None;

@@ -139,6 +139,9 @@ impl Connection {
                     let Some(frame) = decoded.frame else { break };
                     shared.counters.frames_received.increment();
                     self.dispatch(&frame);
+                    if consumed == bytes.len() && !self.decoder.wants_stash() {
+                        break; // Asking once more would tell the same.
+                    }
                 }
                 Err(error) => {
                     self.peer_misbehaved(error);
