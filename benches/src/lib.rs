@@ -3,6 +3,7 @@
 //! What is measured against picows-uring is in `bin/`; nothing here is part of the runtime.
 
 pub mod by_hand;
+pub mod cases;
 pub mod cpu;
 pub mod echo;
 pub mod opening;

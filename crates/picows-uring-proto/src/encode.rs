@@ -100,6 +100,7 @@ impl FrameHead {
     /// `key`.
     #[inline]
     pub fn append(&self, out: &mut Vec<u8>, payload: &[u8], key: Option<[u8; 4]>) {
+        out.reserve(FRAME_HEADER_BYTES_MAX + payload.len());
         self.append_header(out, payload.len(), key);
         match key {
             Some(key) => mask::copy_at(out, payload, key, 0),
@@ -111,7 +112,10 @@ impl FrameHead {
     #[inline]
     pub fn append_header(&self, out: &mut Vec<u8>, payload_len: usize, key: Option<[u8; 4]>) {
         let (bytes, len) = self.header(payload_len, key).encode();
-        out.extend_from_slice(&bytes[..len]);
+        // All of it, and back: a copy whose length is fixed is two moves, and not a call.
+        let end = out.len() + len;
+        out.extend_from_slice(&bytes);
+        out.truncate(end);
     }
 
     /// Writes the header in front of the payload that starts at `payload_start` of `buffer`,

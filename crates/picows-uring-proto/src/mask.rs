@@ -73,9 +73,11 @@ pub fn copy_at(destination: &mut Vec<u8>, source: &[u8], key: [u8; 4], position:
 /// In place, for any length and any processor.
 fn apply_words(payload: &mut [u8], key: [u8; 4]) {
     match payload.len() {
-        16.. => apply_blocks::<16>(payload, key),
-        8.. => apply_blocks::<8>(payload, key),
-        4.. => apply_blocks::<4>(payload, key),
+        64.. => apply_blocks::<16>(payload, key),
+        32.. => apply_ends::<32>(payload, key),
+        16.. => apply_ends::<16>(payload, key),
+        8.. => apply_ends::<8>(payload, key),
+        4.. => apply_ends::<4>(payload, key),
         _ => apply_bytes(payload, key),
     }
 }
@@ -88,6 +90,20 @@ fn copy_words(destination: &mut Vec<u8>, source: &[u8], key: [u8; 4]) {
         4.. => copy_blocks::<4>(destination, source, key),
         _ => destination.extend(source.iter().zip(key).map(|(byte, key_byte)| byte ^ key_byte)),
     }
+}
+
+/// In place, for payloads of one to two blocks: the first and the last are all there is.
+#[inline(always)]
+fn apply_ends<const BLOCK_BYTES: usize>(payload: &mut [u8], key: [u8; 4]) {
+    const { assert!(BLOCK_BYTES.is_multiple_of(4)) };
+    debug_assert!(payload.len() <= 2 * BLOCK_BYTES, "there is nothing between the ends");
+    // Both are read before either is written, because they may overlap.
+    let first = payload.first_chunk::<BLOCK_BYTES>().expect(LONG_ENOUGH);
+    let first = xored(*first, key);
+    let last = payload.last_chunk::<BLOCK_BYTES>().expect(LONG_ENOUGH);
+    let last = xored(*last, rotated(key, payload.len()));
+    *payload.first_chunk_mut().expect(LONG_ENOUGH) = first;
+    *payload.last_chunk_mut().expect(LONG_ENOUGH) = last;
 }
 
 /// In place, for payloads of a block or more.

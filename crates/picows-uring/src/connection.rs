@@ -175,6 +175,9 @@ impl Connection {
             if frames == frames_max {
                 break;
             }
+            if consumed == bytes.len() && !self.decoder.wants_stash() {
+                break; // Asking once more would tell the same.
+            }
         }
         self.budget.spend(frames, consumed);
         let is_wanted = self.decoder.wants_stash() && !stash.is_empty();

@@ -45,13 +45,12 @@ impl Pool {
 
     /// Takes a buffer back, if it is of a size that is kept.
     pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
-        let (shelf, count_max) = match buffer.capacity() {
-            BUFFER_BYTES => (&self.buffers, BUFFERS_MAX),
-            LARGE_BYTES_MIN..=LARGE_BYTES_MAX => (&self.large, LARGE_MAX),
-            _ => return,
-        };
         buffer.clear();
-        shelf.put(buffer, count_max);
+        match buffer.capacity() {
+            BUFFER_BYTES => self.buffers.put(buffer, BUFFERS_MAX),
+            LARGE_BYTES_MIN..=LARGE_BYTES_MAX => self.large.put_within(buffer, LARGE_KEPT_BYTES),
+            _ => {}
+        }
     }
 
     /// An empty stash, of any capacity, also none.
@@ -69,7 +68,7 @@ impl Pool {
     /// Takes the memory of a frame back, unless it is in use or too large to be kept.
     fn put_memory(&self, memory: Rc<Vec<u8>>) {
         if Rc::strong_count(&memory) == 1 && memory.capacity() <= STASH_BYTES_MAX {
-            self.stashes.put(memory, STASHES_MAX);
+            self.stashes.put_within(memory, STASHES_KEPT_BYTES);
         }
     }
 
@@ -174,20 +173,21 @@ impl Item for Box<SendBatch> {
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Buffers that are kept: 4 MiB for each worker at the most.
 const BUFFERS_MAX: usize = 256;
-/// Large buffers that are kept: 16 MiB for each worker at the most.
-const LARGE_MAX: usize = 8;
+/// Large buffers that are kept for each worker: by bytes, so that there is one for each of a
+/// hundred connections that echo 100 kB, as there is for each of a few that echo more.
+const LARGE_KEPT_BYTES: usize = 16 * 1024 * 1024;
 const LARGE_BYTES_MIN: usize = BUFFER_BYTES + 1;
 const LARGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 const BATCHES_MAX: usize = 1024;
-/// Stashes are as large as the frames that were cut: at most 8 MiB are kept for each worker.
-const STASHES_MAX: usize = 4;
+/// Stashes are as large as the frames that were cut; so many bytes are kept for each worker.
+const STASHES_KEPT_BYTES: usize = 16 * 1024 * 1024;
 const STASH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A stash of this size is never too large for what is in it.
 const STASH_BYTES_MIN: usize = 4 * 1024;
 /// What stashes in use may take before those that are mostly empty are cut.
 const STASHED_SLACK_MAX: usize = 8 * 1024 * 1024;
-/// A queue that grew longer than this is not kept.
-const BATCH_SEGMENTS_MAX: usize = 64;
+/// A queue that grew longer than this is not kept: some hundred payloads by reference.
+const BATCH_SEGMENTS_MAX: usize = 256;
 /// What a worker keeps for ever: enough for a few connections that come and go.
 const KEPT_BYTES: usize = 8 * BUFFER_BYTES;
 

@@ -191,10 +191,14 @@ impl Session {
     }
 
     /// Puts the connection on the list of those to look at before the turn ends.
+    #[inline]
     pub(crate) fn touch(&self) {
-        if self.is_dirty.replace(true) {
-            return;
+        if !self.is_dirty.replace(true) {
+            self.enlist();
         }
+    }
+
+    fn enlist(&self) {
         self.shared.dirty.borrow_mut().push(self.token);
         self.shared.wake();
     }

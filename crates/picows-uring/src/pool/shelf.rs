@@ -51,6 +51,15 @@ impl<T: Item> Shelf<T> {
         }
     }
 
+    /// Takes an item back, unless there would be more than `bytes_max` bytes, or too many items to
+    /// search.
+    #[inline]
+    pub(super) fn put_within(&self, item: T, bytes_max: usize) {
+        if self.bytes() + item.bytes() <= bytes_max {
+            self.put(item, SEARCHED_MAX);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.items.borrow().len()
     }
@@ -90,3 +99,6 @@ impl<T> fmt::Debug for Shelf<T> {
         f.debug_struct("Shelf").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
+
+/// How many items [`Shelf::take_that`] may have to look at, where they are bounded by their bytes.
+pub(super) const SEARCHED_MAX: usize = 256;

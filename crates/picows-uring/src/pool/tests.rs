@@ -30,6 +30,30 @@ fn large_buffers_are_used_again_if_they_are_large_enough() {
     assert!(pool.buffer(BUFFER_BYTES + 1).capacity() > BUFFER_BYTES);
 }
 
+#[test]
+fn what_is_kept_is_bounded_by_its_bytes() {
+    let pool = Pool::default();
+    for round in 0..2 {
+        let held: Vec<_> = (0..200).map(|_| pool.buffer(100_000)).collect();
+        assert_eq!(pool.large.bytes(), 0, "all that was kept is in use again, round {round}");
+        held.into_iter().for_each(|buffer| pool.put_buffer(buffer));
+        assert_eq!(pool.large.bytes(), LARGE_KEPT_BYTES);
+        let each = pool.large.bytes() / pool.large.len();
+        assert!((100_000..200_000).contains(&each), "{each}");
+    }
+    let put_stashes = |bytes| {
+        for _ in 0..2000 {
+            pool.put_stash(Stash::with_memory(Rc::new(Vec::with_capacity(bytes))));
+        }
+        pool.stashes.len()
+    };
+    let count = put_stashes(STASH_BYTES_MAX);
+    assert!(pool.stashes.bytes() <= STASHES_KEPT_BYTES);
+    assert!(pool.stashes.bytes() > STASHES_KEPT_BYTES - 2 * STASH_BYTES_MAX, "{count}");
+    while pool.stashes.take().is_some() {}
+    assert_eq!(put_stashes(1024), shelf::SEARCHED_MAX);
+}
+
 /// As many of each kind as `count`, all in use at once, and back.
 fn burst(pool: &Pool, count: usize) {
     let buffers: Vec<_> = (0..count).map(|_| pool.buffer(1)).collect();

@@ -39,16 +39,17 @@ impl<R: Ring> Worker<R> {
         if self.held.is_empty() {
             return;
         }
-        let held = std::mem::take(&mut self.held.arrived);
         // Nothing of a connection may overtake what it still holds.
-        for (token, _) in &held {
+        for (token, _) in &self.held.arrived {
             if let Some(connection) = self.slots.get_mut(*token) {
                 connection.is_held = false;
                 // Receiving was stopped, and may go on when the turn ends.
                 connection.session().touch();
             }
         }
-        for (token, arrived) in held {
+        // What is held again goes behind these, for the next turn.
+        for _ in 0..self.held.arrived.len() {
+            let Some((token, arrived)) = self.held.arrived.pop_front() else { break };
             match arrived {
                 Arrived::Data { buffer, start } => self.take_in_data(token, buffer, start),
                 Arrived::End(error) => self.end_of_data(token, error),
