@@ -179,6 +179,31 @@ def test_a_client_that_never_reads_is_bounded(start_server):
         witness.echo()
 
 
+@pytest.mark.parametrize("policy, last", [("drop-newest", PONG), ("drop-oldest", BINARY)])
+def test_a_client_that_reads_too_late_meets_the_policy(start_server, policy, last):
+    server = start_server("--max-queue", "300KiB", "--queue-policy", policy, workers=1)
+    with Peer(server.endpoint) as peer:
+        peer.upgrade()
+        # More than the kernel holds on both sides.
+        count = 200
+        sent = [encode(BINARY, number.to_bytes(4, "big") + bytes(100_000)) for number in range(count)]
+        for part in [*sent, encode(PING, b"the end")]:
+            peer.send(part)
+        numbers = []
+        while True:
+            frame = peer.receive()
+            if frame.opcode == BINARY:
+                assert len(frame.payload) == 100_004
+                numbers.append(int.from_bytes(frame.payload[:4], "big"))
+            else:
+                other = frame
+            if frame.opcode == last and (last != BINARY or numbers[-1] == count - 1):
+                break
+    assert numbers == sorted(set(numbers)) and numbers[0] == 0 and len(numbers) < count
+    # Control frames are not dropped.
+    assert other == Frame(PONG, b"the end")
+
+
 def test_one_loud_client_does_not_starve_another(start_server):
     server = start_server(workers=1)
     with Peer(server.endpoint) as quiet, Peer(server.endpoint) as loud:

@@ -5,8 +5,9 @@ mod stats;
 use crate::auto_ping::AutoPingArgs;
 use crate::fault::Fault;
 use crate::{note, system, units};
+use clap::ValueEnum;
 use picows_uring::{
-    EchoListener, ListenerResult, Message, MessageListener, Messages, Monitor, Server,
+    EchoListener, ListenerResult, Message, MessageListener, Messages, Monitor, QueuePolicy, Server,
     ServerBuilder, ServerHandle, Transport, Upgrade, UpgradeRequest, UpgradeResponse, WorkerState,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -50,6 +51,14 @@ pub(crate) struct Args {
     /// Largest frame to accept, such as 64KiB; a larger one is answered with CLOSE 1009
     #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "10MiB")]
     max_frame_size: u64,
+
+    /// Most bytes that may wait for a client that does not read what it is sent, such as 1MiB
+    #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "64MiB")]
+    max_queue: u64,
+
+    /// What happens to an echo for which there is no room then
+    #[arg(long, value_enum, default_value_t = Policy::Close)]
+    queue_policy: Policy,
 
     /// Refuse text that is not UTF-8 with CLOSE 1007, as soon as the first bad byte arrives
     #[arg(long)]
@@ -140,8 +149,36 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     Ok(())
 }
 
+/// See [`QueuePolicy`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Policy {
+    /// CLOSE 1008
+    Close,
+    /// It is not sent
+    DropNewest,
+    /// The oldest that wait make room for it
+    DropOldest,
+}
+
+impl From<Policy> for QueuePolicy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Close => Self::Close,
+            Policy::DropNewest => Self::DropNewest,
+            Policy::DropOldest => Self::DropOldest,
+        }
+    }
+}
+
+/// The default of the library, which a short queue has to be above.
+const HIGH_WATERMARK_MAX: usize = 64 * 1024;
+
 fn builder(args: &Args) -> ServerBuilder {
+    let queue = usize::try_from(args.max_queue).unwrap_or(usize::MAX);
+    let (high, low) = (HIGH_WATERMARK_MAX.min(queue), HIGH_WATERMARK_MAX.min(queue) / 4);
     let mut builder = Server::builder()
+        .write_watermarks(high, low)
+        .max_queue_size(queue, args.queue_policy.into())
         .pin(args.pin)
         .busy_poll(args.busy_poll)
         .dedicated(args.dedicated)
