@@ -297,6 +297,13 @@ impl Decoder {
     ) -> Result<(), PeerMisbehaved> {
         let position = stash.len();
         let bytes = stash.bytes_mut();
+        let needed = position + part.len();
+        if bytes.capacity() < needed {
+            // Twice what there was, but never more than the frame will take.
+            let frame_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+            let capacity = needed.max(2 * bytes.capacity()).min(frame_len.max(needed));
+            bytes.reserve_exact(capacity - position);
+        }
         match self.role {
             Role::Server => mask::copy_at(bytes, part, header.key, position),
             Role::Client => bytes.extend_from_slice(part),

@@ -180,8 +180,8 @@ const LARGE_BYTES_MIN: usize = BUFFER_BYTES + 1;
 const LARGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 const BATCHES_MAX: usize = 1024;
 /// Stashes are as large as the frames that were cut; so many bytes are kept for each worker.
-const STASHES_KEPT_BYTES: usize = 16 * 1024 * 1024;
-const STASH_BYTES_MAX: usize = 2 * 1024 * 1024;
+const STASHES_KEPT_BYTES: usize = 32 * 1024 * 1024;
+const STASH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A stash of this size is never too large for what is in it.
 const STASH_BYTES_MIN: usize = 4 * 1024;
 /// What stashes in use may take before those that are mostly empty are cut.

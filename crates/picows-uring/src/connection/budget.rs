@@ -39,5 +39,6 @@ impl Budget {
 /// Frames that are handled in a turn if they are small: some 50 µs of parsing. Whatever listeners
 /// do comes on top.
 const UNITS_PER_TURN: u16 = 1024;
-/// As many bytes cost as much as one more frame: 512 KiB in a turn, or two full buffers.
-const BYTES_PER_UNIT: usize = 512;
+/// As many bytes cost as much as one more frame: 2 MiB in a turn, some 200 µs of unmasking. Less
+/// would have the receive of a large frame stopped and begun again in the middle.
+const BYTES_PER_UNIT: usize = 2048;

@@ -220,6 +220,19 @@ fn memory_grows_with_what_arrived_and_not_with_what_the_header_claims() {
 }
 
 #[test]
+fn memory_of_a_frame_is_never_more_than_the_frame() {
+    for (len, piece) in [(1000, 1), (1000, 300), (100_000, 999), (100_000, 99_999)] {
+        let bytes = frame(Role::Server, BINARY, &vec![3; len]);
+        let mut reader = Reader::new(Role::Server, &rules());
+        for piece in bytes[..bytes.len() - 1].chunks(piece) {
+            reader.feed(piece);
+            assert!(reader.stash.capacity() <= len, "{} for {len}", reader.stash.capacity());
+        }
+        assert!(reader.frames.is_empty() && reader.error.is_none());
+    }
+}
+
+#[test]
 fn a_frame_above_the_limit_takes_no_memory() {
     let claim = [127, 0, 0, 0, 0, 0, 0xA0, 0, 1]; // 10 MiB and one byte.
     for role in ROLES {
