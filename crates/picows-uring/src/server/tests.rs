@@ -33,6 +33,7 @@ impl Client {
     fn connect(server: &ServerHandle) -> Self {
         let stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
         Self(stream)
     }
 
