@@ -8,7 +8,7 @@ use crate::ring::Token;
 use bytes::Bytes;
 use picows_uring_proto::{ApiMisuse, CloseCode, CloseFrame, FrameHead, MsgType};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use thiserror::Error;
 
 /// A connection, as another thread sees it. Cheap to clone; made by
@@ -35,25 +35,51 @@ pub struct RemoteTransport {
     state: Arc<RemoteState>,
 }
 
-/// The connection is over, or its worker is: nothing was sent.
+/// Nothing was sent, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RemoteError {
     /// The connection has ended.
     #[error("the connection has ended: make another one")]
     Disconnected,
+    /// As many bytes wait for the thread of the connection as its queue may hold
+    /// ([`max_queue_size`](crate::ServerBuilder::max_queue_size)).
+    #[error("the thread of the connection does not keep up: send less, or wait and try again")]
+    Congested,
     /// The frame would break RFC 6455.
     #[error(transparent)]
     Misuse(#[from] ApiMisuse),
 }
 
 /// What handles in other threads know of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RemoteState {
     is_ended: AtomicBool,
+    /// Bytes in letters that the worker has not read.
+    posted: AtomicUsize,
+    posted_max: usize,
 }
 
 impl RemoteState {
+    pub(crate) fn new(posted_max: usize) -> Self {
+        Self { is_ended: AtomicBool::new(false), posted: AtomicUsize::new(0), posted_max }
+    }
+
+    /// The worker has read a letter.
+    pub(crate) fn read(&self, action: &RemoteAction) {
+        self.posted.fetch_sub(action.bytes(), Ordering::Relaxed);
+    }
+
+    /// Counts a letter that is to be posted, if there is room for it.
+    fn admit(&self, action: &RemoteAction) -> bool {
+        let bytes = action.bytes();
+        let admit = |posted: usize| {
+            let posted = posted.saturating_add(bytes);
+            (bytes == 0 || posted <= self.posted_max).then_some(posted)
+        };
+        self.posted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
+    }
+
     pub(crate) fn end(&self) {
         self.is_ended.store(true, Ordering::Release);
     }
@@ -69,6 +95,18 @@ pub(crate) enum RemoteAction {
     Abort,
 }
 
+impl RemoteAction {
+    /// What it takes while it waits. The end of a connection always gets through, and costs nothing.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Send(_, payload) | Self::SendLatest(_, _, payload) => {
+                size_of::<Letter>() + payload.len()
+            }
+            Self::Close(_) | Self::Disconnect | Self::Abort => 0,
+        }
+    }
+}
+
 impl RemoteTransport {
     pub(crate) fn new(mailbox: Arc<Mailbox>, token: Token, state: Arc<RemoteState>) -> Self {
         Self { mailbox, token, state }
@@ -79,7 +117,8 @@ impl RemoteTransport {
     ///
     /// # Errors
     ///
-    /// When the connection has ended, or the frame would break RFC 6455.
+    /// When the connection has ended, the frame would break RFC 6455, or more waits to be read by the
+    /// connection's thread than its queue may hold.
     pub fn send(&self, msg_type: MsgType, payload: impl Into<Bytes>) -> Result<(), RemoteError> {
         self.send_frame(FrameHead::new(msg_type), payload)
     }
@@ -108,7 +147,7 @@ impl RemoteTransport {
     ///
     /// # Errors
     ///
-    /// When the connection has ended, or `msg_type` is neither TEXT nor BINARY.
+    /// When the connection has ended, `msg_type` is neither TEXT nor BINARY, or too much waits.
     pub fn send_latest(
         &self,
         key: u64,
@@ -163,6 +202,9 @@ impl RemoteTransport {
     fn post(&self, action: RemoteAction) -> Result<(), RemoteError> {
         if self.is_disconnected() {
             return Err(RemoteError::Disconnected);
+        }
+        if !self.state.admit(&action) {
+            return Err(RemoteError::Congested);
         }
         self.mailbox.post(Letter::Remote(self.token, action));
         Ok(())

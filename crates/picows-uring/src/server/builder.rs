@@ -415,6 +415,9 @@ impl ServerBuilder {
             let (high, low) = (config.high_watermark, config.low_watermark);
             return wrong("write_watermarks", format!("low {low} is above high {high}"));
         }
+        if config.queue_bytes_max == 0 {
+            return wrong("max_queue_size", "0 lets nothing be sent: use 1 or more".into());
+        }
         if config.queue_bytes_max < config.high_watermark {
             let (max, high) = (config.queue_bytes_max, config.high_watermark);
             return wrong("max_queue_size", format!("{max} is below the high watermark {high}"));

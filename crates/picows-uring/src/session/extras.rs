@@ -83,7 +83,7 @@ impl Session {
     /// What handles in other threads know of us.
     pub(crate) fn remote(&self) -> &Arc<RemoteState> {
         self.extras().remote.get_or_init(|| {
-            let state = Arc::<RemoteState>::default();
+            let state = Arc::new(RemoteState::new(self.config.queue_bytes_max));
             if self.is_disconnected.get() {
                 state.end();
             }

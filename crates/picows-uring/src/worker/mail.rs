@@ -25,6 +25,7 @@ impl<R: Ring> Worker<R> {
         // A connection that has ended since is not found: its token is of the past.
         let Some(connection) = self.slots.get_mut(token) else { return };
         let transport = &connection.transport;
+        connection.session().remote().read(&action);
         match action {
             RemoteAction::Send(head, payload) => {
                 transport.send_bytes(head, &payload);
