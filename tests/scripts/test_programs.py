@@ -15,6 +15,13 @@ def programs():
             yield path
 
 
+def flamegraph():
+    loader = importlib.machinery.SourceFileLoader("flamegraph", str(ROOT / "scripts/flamegraph"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("flamegraph", loader))
+    loader.exec_module(module)
+    return module
+
+
 class Programs(unittest.TestCase):
     def test_each_tells_what_it_is_for(self):
         for path in programs():
@@ -25,13 +32,28 @@ class Programs(unittest.TestCase):
                 self.assertIn("usage", told.stdout.lower())
 
     def test_flamegraph_finds_what_it_takes_from_bench(self):
-        loader = importlib.machinery.SourceFileLoader("flamegraph", str(ROOT / "scripts/flamegraph"))
-        module = importlib.util.module_from_spec(importlib.util.spec_from_loader("flamegraph", loader))
-        loader.exec_module(module)
-        bench = module.load_bench()
+        bench = flamegraph().load_bench()
         self.addCleanup(sys.modules.pop, "bench")
         for name in ("build", "choose_servers", "running"):
             self.assertTrue(callable(getattr(bench, name, None)), name)
+
+    def test_time_is_told_by_the_part_of_the_way(self):
+        told = flamegraph().by_part("\n".join((
+            "epoll_echo;main;epoll_echo::Server::run 10",
+            "epoll_echo;main;do_syscall_64;do_epoll_wait;ep_poll 20",
+            "epoll_echo;main;do_syscall_64;do_epoll_wait;schedule;finish_task_switch 30",
+            "epoll_echo;main;do_syscall_64;tcp_sendmsg;tcp_v4_rcv 25",
+            "epoll_echo;main;do_syscall_64;tcp_sendmsg;_copy_from_iter 15",
+        )), cpu_us=50)
+        shares = {part: numbers for *numbers, part in
+                  (line.split(maxsplit=3) for line in told.splitlines())}
+        self.assertEqual(shares, {
+            "waking others, falling asleep": ["30.0%", "15.00", "us"],
+            "copying between sockets and memory": ["15.0%", "7.50", "us"],
+            "TCP and loopback, sending": ["25.0%", "12.50", "us"],
+            "epoll": ["20.0%", "10.00", "us"],
+            "user space": ["10.0%", "5.00", "us"],
+        }, told)
 
 
 if __name__ == "__main__":
