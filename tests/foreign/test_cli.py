@@ -193,7 +193,7 @@ def test_a_second_signal_ends_it_at_once(start_server):
 def test_a_spread_longer_than_the_drain_allows_is_an_error():
     done = run_to_end("echo", "--listen", "127.0.0.1:0", "--drain-spread", "5s")
     assert done.returncode == 2
-    assert "drain_spread: 5s is more than half of the drain timeout of 5s" in done.stderr
+    assert "--drain-spread: 5s is more than half of the drain timeout of 5s" in done.stderr
 
 
 def test_an_unfinished_handshake_does_not_keep_it_from_ending(start_server):

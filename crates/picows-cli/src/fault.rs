@@ -21,16 +21,41 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// What happened, for people who know settings by their flags.
+pub(crate) fn tell(fault: &Fault) -> String {
+    match wrong_setting(fault) {
+        Some((setting, what)) => format!("{}: {what}", flag(setting)),
+        None => fault.to_string(),
+    }
+}
+
+/// The setting that the library does not take, and what is wrong with it.
+fn wrong_setting(fault: &Fault) -> Option<(&str, &str)> {
+    if let Some(Error::Config { setting, fault }) = fault.downcast_ref() {
+        return Some((setting, fault));
+    }
+    match fault.downcast_ref().map(ConnectError::fault) {
+        Some(ConnectFault::Setting { setting, fault }) => Some((setting, fault)),
+        _ => None,
+    }
+}
+
+/// The flag that sets `setting`. Settings without one keep defaults, which make sense.
+fn flag(setting: &str) -> String {
+    match setting {
+        "max_queue_size" => "--max-queue".to_owned(),
+        _ => format!("--{}", setting.replace('_', "-")),
+    }
+}
+
 /// The exit status for `fault`: 2 for what was asked, 1 for what came of it.
 pub(crate) fn exit_code(fault: &Fault) -> ExitCode {
     let is_usage = fault.is::<Usage>()
-        || matches!(
-            fault.downcast_ref::<Error>(),
-            Some(Error::Address { .. } | Error::Config { .. })
-        )
+        || wrong_setting(fault).is_some()
+        || matches!(fault.downcast_ref::<Error>(), Some(Error::Address { .. }))
         || matches!(
             fault.downcast_ref::<ConnectError>().map(ConnectError::fault),
-            Some(ConnectFault::Url(_) | ConnectFault::Option(_))
+            Some(ConnectFault::Url(_) | ConnectFault::Option(_) | ConnectFault::Request(_))
         );
     if is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }
@@ -41,6 +66,29 @@ const EXIT_USAGE: u8 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use picows_uring::{Connect, EchoListener};
+    use std::time::Duration;
+
+    #[test]
+    fn settings_are_told_by_their_flags() {
+        let told = |setting| {
+            let fault: Fault = Error::Config { setting, fault: "0 is wrong".into() }.into();
+            tell(&fault)
+        };
+        assert_eq!(told("max_queue_size"), "--max-queue: 0 is wrong");
+        assert_eq!(told("drain_spread"), "--drain-spread: 0 is wrong");
+        assert_eq!(tell(&"3 errors".into()), "3 errors");
+    }
+
+    #[test]
+    fn a_clients_setting_is_told_by_its_flag_as_well() {
+        let connect = Connect::new("ws://127.0.0.1:1/").idle_timeout(Duration::ZERO);
+        let refused = picows_uring::run(connect.connect(EchoListener)).unwrap();
+        let fault: Fault = refused.map(drop).unwrap_err().into();
+        let text = "--idle-timeout: 0 ends every connection at once: use None for ever";
+        assert_eq!(tell(&fault), text);
+        assert_eq!(format!("{:?}", exit_code(&fault)), format!("{:?}", ExitCode::from(2)));
+    }
 
     #[test]
     fn what_was_asked_is_told_from_what_came_of_it() {

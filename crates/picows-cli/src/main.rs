@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            note(format_args!("error: {fault}"));
+            note(format_args!("error: {}", fault::tell(&fault)));
             fault::exit_code(&fault)
         }
     }

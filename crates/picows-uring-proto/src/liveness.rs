@@ -69,7 +69,8 @@ impl AutoPing {
         if reply_timeout > idle_timeout {
             return Err(format!(
                 "the reply timeout {reply_timeout:?} is longer than the idle timeout \
-                 {idle_timeout:?}: a ping would be sent before the one before it is given up"
+                 {idle_timeout:?}: a ping would be sent before the one before it is given up; make \
+                 it at most as long"
             ));
         }
         Ok(())

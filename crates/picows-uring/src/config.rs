@@ -1,11 +1,17 @@
-//! What a server's connections have in common: limits, timeouts, switches.
+//! What connections have in common: limits, timeouts, switches.
 //!
 //! Filled by the builders, shared by all workers, read on the data path.
+
+mod check;
+mod settings;
+
+pub(crate) use check::WrongSetting;
+pub(crate) use settings::connection_settings;
 
 use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules};
 use std::time::Duration;
 
-/// Settings of every connection of a server.
+/// Settings of every connection of a server, or of one of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) head: HeadLimits,

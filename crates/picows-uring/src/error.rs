@@ -3,6 +3,7 @@
 //! Each text names the cause and, where there is one, the cure. What a peer does wrong is
 //! [`PeerMisbehaved`](crate::PeerMisbehaved).
 
+use crate::config::WrongSetting;
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
@@ -16,7 +17,7 @@ pub enum Error {
     Config {
         /// The setting, by the name of its builder method.
         setting: &'static str,
-        /// What is wrong with it, with the value.
+        /// What is wrong with it, with the value, and what to do instead.
         fault: String,
     },
     /// An address to listen on could not be understood.
@@ -62,6 +63,12 @@ pub enum Error {
         /// How long it was given.
         limit: Duration,
     },
+}
+
+impl From<WrongSetting> for Error {
+    fn from(WrongSetting { setting, fault }: WrongSetting) -> Self {
+        Self::Config { setting, fault }
+    }
 }
 
 /// What the kernel said, with what helps against it.

@@ -232,7 +232,8 @@ fn a_fragment_that_continues_a_message_is_not_dropped() {
     let server = builder().start(|_| Upgrade::accept(OwnAssembler::default())).unwrap();
     let url = url(&server);
     run(async move {
-        let connect = Connect::new(url).max_queue_size(1000, QueuePolicy::DropNewest);
+        let connect = Connect::new(url).write_watermarks(1000, 250);
+        let connect = connect.max_queue_size(1000, QueuePolicy::DropNewest);
         let transport = connect.connect(Messages::new(Client::default())).await.unwrap();
         let mut lost = transport.message_writer(MsgType::Binary);
         assert_eq!(lost.write([0; 2000]), SendStatus::Dropped);

@@ -4,13 +4,13 @@ use super::dial::{DialOptions, dial, resolve};
 use super::error::{ConnectError, ConnectFault, ConnectStage};
 use super::opening::{MakeListener, Opening, Outcome, Recruit};
 use super::target::Target;
-use crate::config::{Config, QueuePolicy};
+use crate::config::{Config, connection_settings};
 use crate::host;
 use crate::listener::Listener;
 use crate::session::Shared;
 use crate::stream::{StreamListener, StreamOptions, WsStream};
 use crate::transport::Transport;
-use picows_uring_proto::{AutoPing, ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
+use picows_uring_proto::{ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::sockopt::set_tcp_nodelay;
 use std::cell::Cell;
@@ -22,8 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A connection to be made. Each method takes and returns it; mistakes are reported by
-/// [`connect`](Self::connect).
+/// A connection to be made, with its settings. Those of the connection itself are the same as a
+/// server's, and the last of the methods here.
+///
+/// Each method takes and returns it. What makes no sense is reported by [`connect`](Self::connect)
+/// and its kin before anything is done, as a fault that names it: [`ConnectFault::Setting`],
+/// [`ConnectFault::Option`] or [`ConnectFault::Url`].
 ///
 /// ```
 /// use picows_uring::{Connect, EchoListener, Frame, Listener, ListenerResult, Server, Transport, Upgrade};
@@ -60,7 +64,6 @@ pub struct Connect {
     url: String,
     headers: Vec<(String, Vec<u8>)>,
     subprotocols: Vec<String>,
-    timeout: Option<Duration>,
     max_redirects: u32,
     dial: DialOptions,
     socket: Option<OwnedFd>,
@@ -75,7 +78,6 @@ impl Connect {
             url: url.into(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
-            timeout: Some(TIMEOUT),
             max_redirects: REDIRECTS_MAX,
             dial: DialOptions::default(),
             socket: None,
@@ -100,7 +102,7 @@ impl Connect {
     /// How long it may take from here to the open connection, redirects included; `None` for ever.
     /// Default: 5 s.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.timeout = timeout.into();
+        self.config.conversation.handshake_timeout = timeout.into();
         self
     }
 
@@ -146,83 +148,6 @@ impl Connect {
         self
     }
 
-    /// Largest data frame that is accepted, in bytes; see
-    /// [`ServerBuilder::max_frame_size`](crate::ServerBuilder::max_frame_size). Default: 10 MiB.
-    pub fn max_frame_size(mut self, bytes: u64) -> Self {
-        self.config.frames.payload_bytes_max = bytes;
-        self
-    }
-
-    /// RSV bits that the application gives a meaning to; see
-    /// [`ServerBuilder::allow_rsv`](crate::ServerBuilder::allow_rsv). Default: none.
-    pub fn allow_rsv(mut self, bits: u8) -> Self {
-        self.config.frames.rsv_allowed = bits & 7;
-        self
-    }
-
-    /// Whether text has to be UTF-8; see
-    /// [`ServerBuilder::validate_text`](crate::ServerBuilder::validate_text). Default: off.
-    pub fn validate_text(mut self, validate: bool) -> Self {
-        self.config.frames.validate_text = validate;
-        self
-    }
-
-    /// How long the server may take over its part of the end of the connection. Default: 5 s.
-    pub fn close_timeout(mut self, timeout: Duration) -> Self {
-        self.config.conversation.close_timeout = timeout;
-        self
-    }
-
-    /// Pings the server by itself, to find out that it has disappeared; picows uses 10 s and 10 s.
-    /// Default: off.
-    pub fn auto_ping(mut self, ping: impl Into<Option<AutoPing>>) -> Self {
-        self.config.liveness.auto_ping = ping.into();
-        self
-    }
-
-    /// Ends the connection when nothing has arrived for this long, with CLOSE 1001 and without
-    /// asking. Default: never.
-    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.liveness.idle_timeout = timeout.into();
-        self
-    }
-
-    /// Whether PING is answered and not delivered. Default: on.
-    pub fn auto_pong(mut self, auto: bool) -> Self {
-        self.config.conversation.auto_pong = auto;
-        self
-    }
-
-    /// Whether CLOSE is answered and the connection then ended; see
-    /// [`ServerBuilder::auto_close`](crate::ServerBuilder::auto_close). Default: on.
-    pub fn auto_close(mut self, auto: bool) -> Self {
-        self.config.conversation.auto_close = auto;
-        self
-    }
-
-    /// Whether an error or panic of `on_frame` ends the connection; off, it is only logged.
-    /// Default: on.
-    pub fn disconnect_on_error(mut self, disconnect: bool) -> Self {
-        self.config.disconnect_on_error = disconnect;
-        self
-    }
-
-    /// Queued bytes above which the listener is told to pause, and at or below which it is told to
-    /// resume. Default: 64 KiB and 16 KiB.
-    pub fn write_watermarks(mut self, high: usize, low: usize) -> Self {
-        self.config.high_watermark = high;
-        self.config.low_watermark = low.min(high);
-        self
-    }
-
-    /// Queued bytes that are never passed, and what happens instead. Default: 64 MiB,
-    /// [`QueuePolicy::Close`].
-    pub fn max_queue_size(mut self, bytes: usize, policy: QueuePolicy) -> Self {
-        self.config.queue_bytes_max = bytes;
-        self.config.queue_policy = policy;
-        self
-    }
-
     /// Connects, and serves the connection with `listener` on the loop of this thread. When this
     /// returns, `on_connected` has been called, and frames may have arrived.
     ///
@@ -232,7 +157,7 @@ impl Connect {
     ///
     /// # Errors
     ///
-    /// When there is no connection; see [`ConnectFault`].
+    /// When a setting makes no sense, or there is no connection; see [`ConnectFault`].
     pub async fn connect(
         self,
         listener: impl Listener + 'static,
@@ -245,7 +170,7 @@ impl Connect {
     ///
     /// # Errors
     ///
-    /// When there is no connection; see [`ConnectFault`].
+    /// When a setting makes no sense, or there is no connection; see [`ConnectFault`].
     pub async fn connect_with<L: Listener + 'static>(
         self,
         make: impl FnOnce(&UpgradeRequest, &ResponseHead) -> L + 'static,
@@ -260,7 +185,7 @@ impl Connect {
     ///
     /// # Errors
     ///
-    /// When there is no connection; see [`ConnectFault`].
+    /// When a setting makes no sense, or there is no connection; see [`ConnectFault`].
     pub async fn stream(self) -> Result<WsStream, ConnectError> {
         self.stream_with(StreamOptions::default()).await
     }
@@ -269,7 +194,7 @@ impl Connect {
     ///
     /// # Errors
     ///
-    /// When there is no connection; see [`ConnectFault`].
+    /// When a setting makes no sense, or there is no connection; see [`ConnectFault`].
     pub async fn stream_with(self, options: StreamOptions) -> Result<WsStream, ConnectError> {
         let (listener, inbox) = StreamListener::new(options);
         let transport = self.connect(listener).await?;
@@ -278,9 +203,10 @@ impl Connect {
 
     async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {
         let shared = host::current().ok_or(ConnectFault::NoRuntime)?;
+        self.config.check()?;
         let progress =
             Progress { stage: Cell::new(ConnectStage::Resolve), outcome: Cell::default() };
-        let limit = self.timeout;
+        let limit = self.config.conversation.handshake_timeout;
         let attempt = self.follow(&shared, make, &progress);
         let Some(limit) = limit else { return attempt.await };
         timeout(limit, attempt).await.unwrap_or_else(|_| {
@@ -294,7 +220,7 @@ impl Connect {
     /// What the worker is to know of the connection.
     fn take_config(&mut self) -> Arc<Config> {
         let mut config = std::mem::take(&mut self.config);
-        // The time for everything is counted here; the worker's default is not asked for.
+        // The time is counted here, from before there is a worker to count it.
         config.conversation.handshake_timeout = None;
         Arc::new(config)
     }
@@ -308,8 +234,6 @@ impl Connect {
     ) -> Result<Transport, ConnectFault> {
         let make = Rc::new(Cell::new(Some(make)));
         let mut target = Target::parse(&self.url)?;
-        let checked = self.config.liveness.check();
-        checked.map_err(|(field, fault)| ConnectFault::Setting(format!("{field}: {fault}")))?;
         let config = self.take_config();
         let mut given = self.socket.take();
         let redirects_max = if given.is_some() { 0 } else { self.max_redirects };
@@ -381,6 +305,10 @@ impl Connect {
     }
 }
 
+connection_settings! {
+    Connect, import: "Connect", make: "Connect::new(\"ws://127.0.0.1:9001/\")", pings: "10 s"
+}
+
 /// How far a connection has come, for whoever gives it up.
 struct Progress {
     stage: Cell<ConnectStage>,
@@ -423,7 +351,6 @@ impl std::fmt::Debug for Connect {
     }
 }
 
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// As in picows.
 const REDIRECTS_MAX: u32 = 5;
 

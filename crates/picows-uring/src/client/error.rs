@@ -1,5 +1,6 @@
 //! Why a connection could not be made: what happened, to whom, and what to try.
 
+use crate::config::WrongSetting;
 use picows_uring_proto::{
     HandshakeMisuse, RejectedResponse, RequestError, ResponseError, ResponseHead,
 };
@@ -37,9 +38,14 @@ pub enum ConnectFault {
     /// An option cannot be used, such as a header that is not one.
     #[error(transparent)]
     Option(#[from] HandshakeMisuse),
-    /// A setting makes no sense.
-    #[error("{0}")]
-    Setting(String),
+    /// A setting makes no sense, or contradicts another.
+    #[error("{setting}: {fault}")]
+    Setting {
+        /// The setting, by the name of its method of [`Connect`](crate::Connect).
+        setting: &'static str,
+        /// What is wrong with it, with the value, and what to do instead.
+        fault: String,
+    },
     /// The request would be one that no server takes, such as one with 64 KiB of headers.
     #[error("the upgrade request cannot be sent ({0}): give fewer or shorter headers")]
     Request(#[from] RequestError),
@@ -122,6 +128,12 @@ impl fmt::Display for ConnectStage {
     }
 }
 
+impl From<WrongSetting> for ConnectFault {
+    fn from(WrongSetting { setting, fault }: WrongSetting) -> Self {
+        Self::Setting { setting, fault }
+    }
+}
+
 impl ConnectError {
     pub(super) fn new(url: &str, fault: ConnectFault) -> Self {
         Self { url: url.to_owned(), fault }
@@ -167,7 +179,7 @@ impl ConnectError {
         match &self.fault {
             ConnectFault::Url(_)
             | ConnectFault::Option(_)
-            | ConnectFault::Setting(_)
+            | ConnectFault::Setting { .. }
             | ConnectFault::Request(_)
             | ConnectFault::TlsUnsupported
             | ConnectFault::NoRuntime

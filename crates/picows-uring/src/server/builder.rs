@@ -3,12 +3,12 @@
 use super::handle::ServerHandle;
 use super::threads::{self, Plan};
 use super::upgrade::{Factory, IntoUpgrade};
-use crate::config::{Config, QueuePolicy};
+use crate::config::{Config, WrongSetting, connection_settings};
 use crate::error::Error;
 use crate::host::BusyPoll;
 use crate::ring::kernel::Waiting;
 use crate::socket::{ListenOn, ListenOptions};
-use picows_uring_proto::{AutoPing, UpgradeRequest};
+use picows_uring_proto::UpgradeRequest;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +36,12 @@ impl Server {
     }
 }
 
-/// Settings of a server. Each method takes and returns the builder; mistakes are reported by
-/// [`start`](Self::start) and [`serve`](Self::serve).
+/// Settings of a server, and of its connections: those are the same as the settings of a
+/// [`Connect`](crate::Connect), and the last of the methods here.
+///
+/// Each method takes and returns the builder. What makes no sense is reported by
+/// [`start`](Self::start) and [`serve`](Self::serve), as an [`Error::Config`] that names the
+/// setting.
 #[derive(Debug)]
 #[must_use = "a server does nothing before `serve` or `start`"]
 pub struct ServerBuilder {
@@ -129,29 +133,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Largest data frame that is accepted, in bytes; a larger one is answered with CLOSE 1009.
-    /// Default: 10 MiB.
-    pub fn max_frame_size(mut self, bytes: u64) -> Self {
-        self.config.frames.payload_bytes_max = bytes;
-        self
-    }
-
-    /// RSV bits that the application gives a meaning to: 4 is RSV1, 2 is RSV2, 1 is RSV3. Default:
-    /// none, so that any is answered with CLOSE 1002 (RFC 6455 §5.2).
-    pub fn allow_rsv(mut self, bits: u8) -> Self {
-        self.config.frames.rsv_allowed = bits;
-        self
-    }
-
-    /// Whether text has to be UTF-8, across fragments, with CLOSE 1007 at the first byte that is
-    /// not (RFC 6455 §8.1). Default: off: a listener that reads [`Frame::text`](crate::Frame::text)
-    /// is told.
-    pub fn validate_text(mut self, validate: bool) -> Self {
-        self.config.frames.validate_text = validate;
-        self
-    }
-
-    /// Largest request head, in bytes; a larger one is answered with 431. Default: 16 KiB.
+    /// Largest request head, in bytes; a larger one is answered with 431. At most 65,535. Default:
+    /// 16 KiB.
     pub fn max_header_size(mut self, bytes: usize) -> Self {
         self.config.head.head_bytes_max = bytes;
         self
@@ -167,13 +150,6 @@ impl ServerBuilder {
     /// Then it is cut off. Default: 5 s.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.conversation.handshake_timeout = timeout.into();
-        self
-    }
-
-    /// How long a client may take over its part of the end of a connection: answering CLOSE,
-    /// taking the last bytes, ending the stream. Default: 5 s.
-    pub fn close_timeout(mut self, timeout: Duration) -> Self {
-        self.config.conversation.close_timeout = timeout;
         self
     }
 
@@ -194,73 +170,12 @@ impl ServerBuilder {
         self
     }
 
-    /// Pings clients by itself, to find those that have disappeared: CLOSE 1001 and the end for
-    /// whoever does not answer in time. picows uses 20 s and 20 s. Default: off.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use picows_uring::{AutoPing, Server};
-    ///
-    /// let ping = AutoPing::new(Duration::from_secs(10), Duration::from_secs(5));
-    /// let builder = Server::builder().auto_ping(ping);
-    /// ```
-    pub fn auto_ping(mut self, ping: impl Into<Option<AutoPing>>) -> Self {
-        self.config.liveness.auto_ping = ping.into();
-        self
-    }
-
-    /// Ends connections on which nothing has arrived for this long, with CLOSE 1001 and without
-    /// asking. Default: never.
-    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.liveness.idle_timeout = timeout.into();
-        self
-    }
-
     /// Ends connections that have lasted this long, with CLOSE 1001 `please reconnect`, so that
     /// load spreads over new servers. `jitter` (0.0 to 1.0) is the part of it by which each
     /// lifetime may be cut at random, so that they do not all come back at once. Default: never.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>, jitter: f64) -> Self {
         self.config.liveness.lifetime = lifetime.into();
         self.config.lifetime_jitter = jitter;
-        self
-    }
-
-    /// Whether PING is answered and not delivered. Default: on.
-    pub fn auto_pong(mut self, auto: bool) -> Self {
-        self.config.conversation.auto_pong = auto;
-        self
-    }
-
-    /// Whether CLOSE is answered after the listener saw it, and the connection then ended. Off
-    /// leaves both to the listener ([`send_close`](crate::Transport::send_close),
-    /// [`disconnect`](crate::Transport::disconnect)), as in picows. Default: on.
-    pub fn auto_close(mut self, auto: bool) -> Self {
-        self.config.conversation.auto_close = auto;
-        self
-    }
-
-    /// Whether an error or panic of `on_frame` ends the connection; off, it is only logged.
-    /// Default: on.
-    pub fn disconnect_on_error(mut self, disconnect: bool) -> Self {
-        self.config.disconnect_on_error = disconnect;
-        self
-    }
-
-    /// Bytes queued on a connection above which its listener is told to pause, and at or below
-    /// which it is told to resume. Default: 64 KiB and 16 KiB.
-    pub fn write_watermarks(mut self, high: usize, low: usize) -> Self {
-        self.config.high_watermark = high;
-        self.config.low_watermark = low;
-        self
-    }
-
-    /// Bytes queued on a connection that are never passed, and what happens instead. Default:
-    /// 64 MiB, [`QueuePolicy::Close`].
-    ///
-    /// Control frames are never dropped; they have 64 KiB of their own beyond the limit.
-    pub fn max_queue_size(mut self, bytes: usize, policy: QueuePolicy) -> Self {
-        self.config.queue_bytes_max = bytes;
-        self.config.queue_policy = policy;
         self
     }
 
@@ -369,13 +284,12 @@ impl ServerBuilder {
     }
 
     /// Checks the settings, and tells the number of workers.
-    fn check(&self) -> Result<usize, Error> {
-        let wrong = |setting, fault: String| Err(Error::Config { setting, fault });
-        let config = &self.config;
+    fn check(&self) -> Result<usize, WrongSetting> {
+        let wrong = |setting, fault: String| Err(WrongSetting::new(setting, fault));
         let workers = match self.workers {
             Some(0) => return wrong("workers", "0 workers serve nobody: use 1 or more".into()),
             Some(count) if count > WORKERS_MAX => {
-                return wrong("workers", format!("{count} are more than {WORKERS_MAX}"));
+                return wrong("workers", format!("{count} are more than {WORKERS_MAX}: use fewer"));
             }
             Some(count) => count,
             None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -383,54 +297,22 @@ impl ServerBuilder {
         if self.backlog == 0 {
             return wrong("backlog", "0 lets nobody in: use 1 or more".into());
         }
-        for (setting, limit) in [
-            ("max_connections", config.connections_max),
-            ("max_per_address", config.connections_per_address_max),
-            ("max_handshakes", config.handshakes_max),
-        ] {
-            if limit == Some(0) {
-                return wrong(setting, "0 lets nobody in: use 1 or more, or None".into());
-            }
-        }
-        let (spread, drain) = (config.drain_spread.unwrap_or_default(), self.drain_timeout);
+        let (spread, drain) = (self.config.drain_spread.unwrap_or_default(), self.drain_timeout);
         if spread > drain / 2 {
             let fault = format!(
                 "{spread:?} is more than half of the drain timeout of {drain:?}: the last would \
-                 have no time to answer"
+                 have no time to answer; use {:?} or less",
+                drain / 2
             );
             return wrong("drain_spread", fault);
         }
-        if config.frames.rsv_allowed > 7 {
-            let bits = config.frames.rsv_allowed;
-            return wrong("allow_rsv", format!("{bits:#x}: only the bits 4, 2 and 1 exist"));
-        }
-        if let Err((field, fault)) = config.liveness.check() {
-            return wrong(if field == "lifetime" { "max_lifetime" } else { field }, fault);
-        }
-        if !(0.0..=1.0).contains(&config.lifetime_jitter) {
-            let jitter = config.lifetime_jitter;
-            return wrong("max_lifetime", format!("jitter {jitter} is not from 0.0 to 1.0"));
-        }
-        if config.low_watermark > config.high_watermark {
-            let (high, low) = (config.high_watermark, config.low_watermark);
-            return wrong("write_watermarks", format!("low {low} is above high {high}"));
-        }
-        if config.queue_bytes_max == 0 {
-            return wrong("max_queue_size", "0 lets nothing be sent: use 1 or more".into());
-        }
-        if config.queue_bytes_max < config.high_watermark {
-            let (max, high) = (config.queue_bytes_max, config.high_watermark);
-            return wrong("max_queue_size", format!("{max} is below the high watermark {high}"));
-        }
-        if config.head.head_bytes_max > picows_uring_proto::HEAD_BYTES_CEILING {
-            let (bytes, max) = (config.head.head_bytes_max, picows_uring_proto::HEAD_BYTES_CEILING);
-            return wrong("max_header_size", format!("{bytes} is more than {max}"));
-        }
-        if config.conversation.handshake_timeout == Some(Duration::ZERO) {
-            return wrong("handshake_timeout", "0 lets nobody in: use None for no limit".into());
-        }
+        self.config.check()?;
         Ok(workers)
     }
+}
+
+connection_settings! {
+    ServerBuilder, import: "Server", make: "Server::builder()", pings: "20 s"
 }
 
 /// The port of the original WebSocket test servers, and of picows' examples.

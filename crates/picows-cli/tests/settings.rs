@@ -1,0 +1,69 @@
+//! Flags whose values make no sense: named as they were written, before anything is done.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+mod common;
+
+use common::{Done, picows, run};
+use std::process::Stdio;
+
+#[test]
+fn flags_of_the_server_are_told_with_cause_and_cure() {
+    for (flags, text) in [
+        ("--max-queue 0", "error: --max-queue: 0 lets nothing be sent: use 1 or more\n"),
+        ("--workers 2000", "error: --workers: 2000 are more than 1024: use fewer\n"),
+        (
+            "--drain-timeout 1s --drain-spread 600ms",
+            "error: --drain-spread: 600ms is more than half of the drain timeout of 1s: the last \
+             would have no time to answer; use 500ms or less\n",
+        ),
+    ] {
+        let line = format!("echo --listen 127.0.0.1:0 {flags}");
+        let done = picows(line.split_whitespace()).stdin(Stdio::null()).output().unwrap();
+        let done = Done::from(done);
+        assert_eq!((done.code, done.stderr.as_str()), (2, text), "{flags}");
+        assert_eq!(done.stdout, "", "{flags}: it does not listen");
+    }
+}
+
+#[test]
+fn a_short_queue_gets_watermarks_that_fit() {
+    for bytes in [1, 3, 1000, 65_535, 65_536] {
+        common::Echo::with(&format!("--max-queue {bytes}"));
+    }
+}
+
+#[test]
+fn flags_of_the_clients_are_told_with_cause_and_cure() {
+    for command in ["load", "connect"] {
+        for (flags, words) in [
+            ("--auto-ping 1s,2s", ["--auto-ping", "longer than the idle timeout 1s", "at most"]),
+            ("--auto-ping 1s,0s", ["--auto-ping", "1s,0s", "more than zero"]),
+        ] {
+            let done = run(&format!("{command} {flags}"), "ws://127.0.0.1:1/");
+            assert_eq!(done.code, 2, "{command} {flags}: {}", done.stderr);
+            for word in words {
+                assert!(done.stderr.contains(word), "{command} {flags}: {}", done.stderr);
+            }
+        }
+    }
+    for (line, flag) in [
+        ("connect --close-timeout 0", "--close-timeout"),
+        ("connect --max-frame-size much", "--max-frame-size"),
+        ("load --busy-poll never", "--busy-poll"),
+        ("rtt --size much", "--size"),
+    ] {
+        let done = run(line, "ws://127.0.0.1:1/");
+        assert_eq!(done.code, 2, "{line}: {}", done.stderr);
+        assert!(done.stderr.contains(flag), "{line}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_request_that_no_server_takes_is_status_2() {
+    let header = format!("X-Long: {}", "x".repeat(70_000));
+    let mut command = picows(["connect", "-H", &header, "ws://127.0.0.1:1/"]);
+    let done = Done::from(command.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    assert!(done.stderr.contains("give fewer or shorter headers"), "{}", done.stderr);
+}

@@ -1,0 +1,122 @@
+//! The settings of a connection, written once for the two builders that have them.
+//!
+//! Only stores them: whether they make sense is for `Config::check`.
+
+/// Writes the methods that [`Connect`](crate::Connect) and [`ServerBuilder`](crate::ServerBuilder)
+/// have in common, for a builder with a field `config`. Examples make one of it with `make`, which
+/// wants `import`; `pings` is what picows' own settings are on that side.
+macro_rules! connection_settings {
+    ($builder:ty, import: $import:literal, make: $make:literal, pings: $pings:literal) => {
+        /// Settings of each connection, the same for servers and clients.
+        impl $builder {
+            /// Largest data frame that is accepted, in bytes; a larger one is answered with CLOSE
+            /// 1009 as soon as its header is there. 0 allows empty ones only, and [`u64::MAX`] any.
+            /// Default: 10 MiB.
+            pub fn max_frame_size(mut self, bytes: u64) -> Self {
+                self.config.frames.payload_bytes_max = bytes;
+                self
+            }
+
+            /// RSV bits that the application gives a meaning to: 4 is RSV1, 2 is RSV2, 1 is RSV3,
+            /// or a sum of them. Default: 0, so that any is answered with CLOSE 1002
+            /// (RFC 6455 §5.2).
+            pub fn allow_rsv(mut self, bits: u8) -> Self {
+                self.config.frames.rsv_allowed = bits;
+                self
+            }
+
+            /// Whether text has to be UTF-8, across fragments, with CLOSE 1007 at the first byte
+            /// that is not (RFC 6455 §8.1). Default: off: a listener that reads
+            /// [`Frame::text`](crate::Frame::text) is told.
+            pub fn validate_text(mut self, validate: bool) -> Self {
+                self.config.frames.validate_text = validate;
+                self
+            }
+
+            /// How long the peer may take over its part of the end of a connection: answering
+            /// CLOSE, taking the last bytes, ending the stream. Default: 5 s.
+            pub fn close_timeout(mut self, timeout: ::std::time::Duration) -> Self {
+                self.config.conversation.close_timeout = timeout;
+                self
+            }
+
+            /// Pings the peer by itself, to find out whether it has disappeared: CLOSE 1001 and the
+            /// end if it does not answer in time. The reply timeout is at most the idle timeout;
+            #[doc = concat!("picows uses ", $pings, " for both. Default: off.")]
+            ///
+            /// ```
+            /// use std::time::Duration;
+            #[doc = concat!("use picows_uring::{AutoPing, ", $import, "};")]
+            ///
+            /// let ping = AutoPing::new(Duration::from_secs(10), Duration::from_secs(5));
+            #[doc = concat!("let builder = ", $make, ".auto_ping(ping);")]
+            /// ```
+            pub fn auto_ping(mut self, ping: impl Into<Option<$crate::AutoPing>>) -> Self {
+                self.config.liveness.auto_ping = ping.into();
+                self
+            }
+
+            /// Ends a connection on which nothing has arrived for this long, with CLOSE 1001 and
+            /// without asking; more than zero. Default: never.
+            pub fn idle_timeout(
+                mut self,
+                timeout: impl Into<Option<::std::time::Duration>>,
+            ) -> Self {
+                self.config.liveness.idle_timeout = timeout.into();
+                self
+            }
+
+            /// Whether PING is answered and not delivered. Default: on.
+            pub fn auto_pong(mut self, auto: bool) -> Self {
+                self.config.conversation.auto_pong = auto;
+                self
+            }
+
+            /// Whether CLOSE is answered after the listener saw it, and the connection then ended.
+            /// Off leaves both to the listener ([`send_close`](crate::Transport::send_close),
+            /// [`disconnect`](crate::Transport::disconnect)), as in picows. Default: on.
+            pub fn auto_close(mut self, auto: bool) -> Self {
+                self.config.conversation.auto_close = auto;
+                self
+            }
+
+            /// Whether an error or panic of `on_frame` ends the connection; off, it is only logged.
+            /// Default: on.
+            pub fn disconnect_on_error(mut self, disconnect: bool) -> Self {
+                self.config.disconnect_on_error = disconnect;
+                self
+            }
+
+            /// Bytes queued on a connection above which its listener is told to pause, and at or
+            /// below which it is told to resume. `low` is at most `high`, and `high` at most what
+            /// [`max_queue_size`](Self::max_queue_size) allows. Default: 64 KiB and 16 KiB.
+            pub fn write_watermarks(mut self, high: usize, low: usize) -> Self {
+                self.config.high_watermark = high;
+                self.config.low_watermark = low;
+                self
+            }
+
+            /// Bytes queued on a connection that are never passed, and what happens instead. At
+            /// least 1, and not below the high one of the
+            /// [`write_watermarks`](Self::write_watermarks), which a short queue has to lower.
+            /// Default: 64 MiB, [`QueuePolicy::Close`](crate::QueuePolicy::Close).
+            ///
+            /// Control frames are never dropped; they have 64 KiB of their own beyond the limit.
+            ///
+            /// ```
+            #[doc = concat!("use picows_uring::{QueuePolicy, ", $import, "};")]
+            ///
+            #[doc = concat!("let builder = ", $make)]
+            ///     .write_watermarks(16 * 1024, 4 * 1024)
+            ///     .max_queue_size(32 * 1024, QueuePolicy::DropOldest);
+            /// ```
+            pub fn max_queue_size(mut self, bytes: usize, policy: $crate::QueuePolicy) -> Self {
+                self.config.queue_bytes_max = bytes;
+                self.config.queue_policy = policy;
+                self
+            }
+        }
+    };
+}
+
+pub(crate) use connection_settings;
