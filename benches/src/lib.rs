@@ -4,6 +4,7 @@
 
 pub mod by_hand;
 pub mod cases;
+pub mod course;
 pub mod cpu;
 pub mod echo;
 pub mod opening;

@@ -1,32 +1,22 @@
 //! Round trips of one connection, whatever client makes them.
 
+use crate::course::Course;
 use crate::reading::{histogram, json};
 use clap::Parser;
 use hdrhistogram::Histogram;
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Measure round trips: one connection, one message in flight; prints them as JSON
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Address of the server, such as 127.0.0.1:9001
-    #[arg(long, value_name = "ADDR")]
-    pub url_addr: SocketAddr,
+    /// Which server, and for how long.
+    #[command(flatten)]
+    pub course: Course,
 
     /// Payload of a message, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     pub size: u32,
-
-    /// How long to measure
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
-          default_value = "2s")]
-    duration: Duration,
-
-    /// How long to run before that
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
-          default_value = "300ms")]
-    warmup: Duration,
 }
 
 /// Counts round trips from the first to the last that fits into the time.
@@ -34,8 +24,7 @@ pub struct Args {
 pub struct Meter {
     begin: Instant,
     sent_at: Instant,
-    warmup: Duration,
-    duration: Duration,
+    course: Course,
     latency_ns: Histogram<u64>,
 }
 
@@ -44,18 +33,17 @@ impl Meter {
     #[must_use]
     pub fn start(args: &Args) -> Self {
         let begin = Instant::now();
-        let latency_ns = histogram();
-        Self { begin, sent_at: begin, warmup: args.warmup, duration: args.duration, latency_ns }
+        Self { begin, sent_at: begin, course: args.course, latency_ns: histogram() }
     }
 
     /// An echo is there. Tells whether to send another message, which then goes out now.
     pub fn echoed(&mut self) -> bool {
         let now = Instant::now();
-        if now - self.begin >= self.warmup {
+        if now - self.begin >= self.course.warmup {
             self.latency_ns.saturating_record((now - self.sent_at).as_nanos() as u64);
         }
         self.sent_at = now;
-        now - self.begin < self.warmup + self.duration
+        now - self.begin < self.course.warmup + self.course.duration
     }
 
     /// Prints one JSON object, with the names of `picows rtt --json`.
@@ -64,7 +52,7 @@ impl Meter {
     ///
     /// When nobody reads it.
     pub fn print(&self) -> io::Result<()> {
-        let rate = self.latency_ns.len() as f64 / self.duration.as_secs_f64();
+        let rate = self.latency_ns.len() as f64 / self.course.duration.as_secs_f64();
         let us = |quantile| self.latency_ns.value_at_quantile(quantile) as f64 / 1e3;
         let spread = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
         let spread = spread.map(|(name, quantile)| (name.to_owned(), us(quantile)));

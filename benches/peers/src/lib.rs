@@ -4,7 +4,9 @@
 
 use benches::process::{announce, listen, raise_descriptor_limit};
 use clap::Parser;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use std::error::Error;
+use std::fmt::Debug;
 use std::future::Future;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
@@ -54,6 +56,44 @@ where
             }));
         }
     })
+}
+
+/// Serves a connection that is a stream of messages and a sink: each message that `is_data` goes back,
+/// or with a hub to everybody.
+pub async fn converse<M, E, S>(
+    mut socket: S,
+    hub: Option<Hub<M>>,
+    is_data: impl Fn(&M) -> bool,
+) -> Result<(), Fault>
+where
+    M: Clone + Debug + Send + Sync + 'static,
+    E: Error + Send + Sync + 'static,
+    S: Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
+{
+    let Some(hub) = hub else {
+        while let Some(message) = socket.next().await {
+            let message = message?;
+            if is_data(&message) {
+                socket.send(message).await?;
+            }
+        }
+        return Ok(());
+    };
+    let mut messages = hub.subscribe();
+    loop {
+        tokio::select! {
+            message = socket.next() => match message {
+                Some(message) => {
+                    let message = message?;
+                    if is_data(&message) {
+                        hub.send(message)?;
+                    }
+                }
+                None => return Ok(()),
+            },
+            message = messages.recv() => socket.send(message?).await?,
+        }
+    }
 }
 
 /// Runs a future on this thread.

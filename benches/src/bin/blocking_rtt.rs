@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let mut socket = open(args.url_addr, 0)?;
+    let mut socket = open(args.course.url_addr, 0)?;
     socket.set_nonblocking(false)?;
     let payload_bytes = args.size as usize;
     let mut requests = Requests::new(payload_bytes, 1);

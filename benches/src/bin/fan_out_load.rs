@@ -3,6 +3,7 @@
 //! The next message goes out when everybody has the last one, so a lost delivery is a hang, which
 //! is reported. The server has to be started with its `--fan-out`.
 
+use benches::course::Course;
 use benches::echo::{Check, Echo, Requests};
 use benches::opening::{PATIENCE, open};
 use benches::process::raise_descriptor_limit;
@@ -13,7 +14,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Send messages that a server passes on to many, and print what a delivery costs it
@@ -22,9 +23,8 @@ use std::time::{Duration, Instant};
 /// of them has it.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Address of the server, such as 127.0.0.1:9001
-    #[arg(long, value_name = "ADDR")]
-    url_addr: SocketAddr,
+    #[command(flatten)]
+    course: Course,
 
     /// Number of connections that receive; the first of them also sends
     #[arg(long, value_name = "N", default_value_t = 1000,
@@ -35,16 +35,6 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     size: u32,
 
-    /// How long to measure
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
-          default_value = "2s")]
-    duration: Duration,
-
-    /// How long to run before that
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
-          default_value = "300ms")]
-    warmup: Duration,
-
     /// Process of the server, whose processor time is counted
     #[arg(long, value_name = "PID")]
     server_pid: u32,
@@ -54,10 +44,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     raise_descriptor_limit()?;
     let mut load = Load::connect(&args)?;
-    load.run_for(args.warmup)?;
+    load.run_for(args.course.warmup)?;
     load.forget();
     let before = Reading::take(args.server_pid)?;
-    load.run_for(args.duration)?;
+    load.run_for(args.course.duration)?;
     let after = Reading::take(args.server_pid)?;
     let deliveries = load.latency_ns.len();
     let mut fields = Spent::between(&before, &after).fields(["delivery", "deliveries"], deliveries);
@@ -93,7 +83,7 @@ impl Load {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut subscribers = Vec::new();
         for index in 0..u64::from(args.subscribers) {
-            let stream = open(args.url_addr, index)?;
+            let stream = open(args.course.url_addr, index)?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(&epoll, &stream, epoll::EventData::new_u64(index), flags)?;
             subscribers.push(Subscriber { stream, at: 0 });

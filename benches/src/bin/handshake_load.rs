@@ -2,6 +2,7 @@
 //!
 //! So many at a time, on one epoll. No message is sent.
 
+use benches::course::Course;
 use benches::opening::{PATIENCE, prepare, request};
 use benches::process::raise_descriptor_limit;
 use benches::reading::{Reading, Spent, histogram, json, quantiles};
@@ -18,24 +19,13 @@ use std::time::{Duration, Instant};
 /// Open connections, upgrade and drop them, and print what one costs the server
 #[derive(Debug, Parser)]
 struct Args {
-    /// Address of the server, such as 127.0.0.1:9001
-    #[arg(long, value_name = "ADDR")]
-    url_addr: SocketAddr,
+    #[command(flatten)]
+    course: Course,
 
     /// Handshakes under way at a time
     #[arg(long, value_name = "N", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(1..))]
     at_a_time: u32,
-
-    /// How long to measure
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
-          default_value = "2s")]
-    duration: Duration,
-
-    /// How long to run before that
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
-          default_value = "300ms")]
-    warmup: Duration,
 
     /// Process of the server, whose processor time is counted
     #[arg(long, value_name = "PID")]
@@ -46,10 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     raise_descriptor_limit()?;
     let mut load = Load::start(&args)?;
-    load.run_for(args.warmup)?;
+    load.run_for(args.course.warmup)?;
     load.latency_ns.reset();
     let before = Reading::take(args.server_pid)?;
-    load.run_for(args.duration)?;
+    load.run_for(args.course.duration)?;
     let after = Reading::take(args.server_pid)?;
     let mut fields = Spent::between(&before, &after)
         .fields(["connection", "connections"], load.latency_ns.len());
@@ -76,7 +66,7 @@ impl Load {
     fn start(args: &Args) -> Result<Self, Box<dyn Error>> {
         let mut load = Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            address: args.url_addr,
+            address: args.course.url_addr,
             attempts: Vec::new(),
             opened: 0,
             latency_ns: histogram(),

@@ -4,6 +4,7 @@
 //! processor time from `/proc`, so the server has to be on this machine.
 
 use benches::by_hand::write;
+use benches::course::Course;
 use benches::echo::{Check, Echo, Requests};
 use benches::opening::{PATIENCE, open};
 use benches::process::raise_descriptor_limit;
@@ -15,7 +16,7 @@ use rustix::event::epoll;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Load a WebSocket echo server and print what a message costs it
@@ -24,9 +25,8 @@ use std::time::{Duration, Instant};
 /// A steal share of more than a few percent means that the numbers are no good: run it again.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Address of the server, such as 127.0.0.1:9001
-    #[arg(long, value_name = "ADDR")]
-    url_addr: SocketAddr,
+    #[command(flatten)]
+    course: Course,
 
     /// Number of connections
     #[arg(long, value_name = "C", default_value_t = 64,
@@ -42,16 +42,6 @@ struct Args {
     #[arg(long, value_name = "S", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(..=10 << 20))]
     size: u32,
-
-    /// How long to measure
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
-          default_value = "2s")]
-    duration: Duration,
-
-    /// How long to run before that
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration,
-          default_value = "300ms")]
-    warmup: Duration,
 
     /// Process of the server, whose processor time is counted
     #[arg(long, value_name = "PID")]
@@ -71,11 +61,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit()?;
     let mut load = Load::connect(&args)?;
     load.start()?;
-    load.run_for(args.warmup)?;
+    load.run_for(args.course.warmup)?;
     load.latency_ns.reset();
     load.messages = 0;
     let before = Reading::take(args.server_pid)?;
-    load.run_for(args.duration)?;
+    load.run_for(args.course.duration)?;
     let after = Reading::take(args.server_pid)?;
     let report = Report {
         spent: Spent::between(&before, &after),
@@ -125,7 +115,7 @@ impl Load {
         let pipeline = args.pipeline as usize;
         let mut connections = Vec::new();
         for index in 0..u64::from(args.connections) {
-            let stream = open(args.url_addr, index)?;
+            let stream = open(args.course.url_addr, index)?;
             // Edge-triggered, so that room to write is only told after there was none.
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             epoll::add(&epoll, &stream, epoll::EventData::new_u64(index), flags)?;
@@ -319,7 +309,7 @@ mod tests {
     #[test]
     fn durations_have_units_and_counts_have_bounds() {
         let args = parse(&["--duration", "500ms", "--connections", "1000"]).unwrap();
-        assert_eq!((args.duration, args.connections), (Duration::from_millis(500), 1000));
+        assert_eq!((args.course.duration, args.connections), (Duration::from_millis(500), 1000));
         assert!(parse(&["--duration", "500"]).is_err());
         assert!(parse(&["--connections", "0"]).is_err());
         assert!(parse(&["--pipeline", "0"]).is_err());

@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 fn main() -> Result<(), Fault> {
     let args = Args::parse();
     block_on(async {
-        let stream = TcpStream::connect(args.url_addr).await?;
+        let stream = TcpStream::connect(args.course.url_addr).await?;
         stream.set_nodelay(true)?;
-        let request = Request::get(format!("http://{}/", args.url_addr))
-            .header(HOST, args.url_addr.to_string())
+        let request = Request::get(format!("http://{}/", args.course.url_addr))
+            .header(HOST, args.course.url_addr.to_string())
             .header(UPGRADE, "websocket")
             .header(CONNECTION, "upgrade")
             .header("Sec-WebSocket-Key", handshake::generate_key())

@@ -11,9 +11,10 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 fn main() -> Result<(), Fault> {
     let args = Args::parse();
     block_on(async {
-        let stream = TcpStream::connect(args.url_addr).await?;
+        let stream = TcpStream::connect(args.course.url_addr).await?;
         stream.set_nodelay(true)?;
-        let (mut socket, _) = client_async(format!("ws://{}/", args.url_addr), stream).await?;
+        let (mut socket, _) =
+            client_async(format!("ws://{}/", args.course.url_addr), stream).await?;
         let payload = Bytes::from(vec![7; args.size as usize]);
         let mut meter = Meter::start(&args);
         loop {
