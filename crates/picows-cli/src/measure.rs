@@ -149,10 +149,10 @@ pub(crate) fn measure(plan: Plan, show_progress: bool) -> Result<Measurement, Fa
     let threads: Vec<_> = (0..crew.plan.threads)
         .map(|index| {
             let (crew, signals, teller) = (Arc::clone(&crew), signals.clone(), teller.clone());
-            let name = format!("picows-load-{index}");
+            let place = thread::Place { crew, index, signals, teller };
             std::thread::Builder::new()
-                .name(name)
-                .spawn(move || thread::run(&crew, index, signals, &teller))
+                .name(format!("picows-load-{index}"))
+                .spawn(move || thread::run(&place))
         })
         .collect::<io::Result<_>>()?;
     drop(teller);

@@ -3,34 +3,24 @@
 //! Has no clock of its own: a connection ends itself with the last echo that comes after the end of
 //! the window, and whoever holds the clock stops the thread if one never comes.
 
-use super::connection::{Desk, Stage};
+use super::connection::Desk;
 use super::tally::Tally;
-use super::thread::{Pair, close_all, muster};
-use super::{Crew, News, Signal};
+use super::thread::{Pair, Place, close_all, muster, settle_all};
 use crate::fault::Fault;
 use picows_uring::Runtime;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use tokio::sync::watch;
 
 /// Runs a thread's part of the plan.
 ///
 /// # Errors
 ///
 /// When the ring was lost.
-pub(super) fn run(
-    runtime: Runtime,
-    crew: &Arc<Crew>,
-    index: usize,
-    signals: watch::Receiver<Signal>,
-    teller: &Sender<News>,
-) -> Result<Tally, Fault> {
-    let desk = Rc::new(Desk::new(crew, index));
+pub(super) fn run(runtime: Runtime, place: &Place) -> Result<Tally, Fault> {
+    let crew = &place.crew;
+    let desk = Rc::new(Desk::new(crew, place.index));
     let stopper = runtime.stopper();
     let setup = async {
-        let (connections, window) =
-            muster(crew, index, &desk, signals, teller, Some(stopper)).await?;
+        let (connections, window) = muster(place, &desk, Some(stopper)).await?;
         if window.is_some() {
             for (connection, transport) in &connections {
                 connection.borrow_mut().pump(transport, crew.now_ns());
@@ -41,9 +31,6 @@ pub(super) fn run(
         Ok::<Vec<Pair>, Fault>(connections)
     };
     let connections = runtime.run_dedicated(setup)??;
-    desk.enter(Stage::Over);
-    for (connection, _) in &connections {
-        connection.borrow_mut().settle();
-    }
+    settle_all(&desk, &connections);
     Ok(desk.tally.replace(Tally::new(&crew.plan)))
 }

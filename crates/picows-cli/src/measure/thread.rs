@@ -22,50 +22,43 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// A connection, and the way to it.
 pub(super) type Pair = (Rc<RefCell<Connection>>, Transport);
 
+/// A thread's place in the crew: which it is, and who is told and tells.
+pub(super) struct Place {
+    pub(super) crew: Arc<Crew>,
+    pub(super) index: usize,
+    pub(super) signals: watch::Receiver<Signal>,
+    pub(super) teller: Sender<News>,
+}
+
+/// Tells that the thread has ended, however it did: nobody is to wait for it in vain.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.teller.send(News::Gone);
+    }
+}
+
 /// Runs a thread's part of the plan.
 ///
 /// # Errors
 ///
 /// When there is no loop to be had.
-pub(super) fn run(
-    crew: &Arc<Crew>,
-    index: usize,
-    signals: watch::Receiver<Signal>,
-    teller: &Sender<News>,
-) -> Result<Tally, Fault> {
-    let _leaving = Leaving(teller);
-    let runtime = Runtime::builder().busy_poll(crew.plan.busy_poll).build()?;
-    if crew.plan.is_dedicated {
-        return dedicated::run(runtime, crew, index, signals, teller);
+pub(super) fn run(place: &Place) -> Result<Tally, Fault> {
+    let runtime = Runtime::builder().busy_poll(place.crew.plan.busy_poll).build()?;
+    if place.crew.plan.is_dedicated {
+        return dedicated::run(runtime, place);
     }
-    runtime.block_on(work(crew, index, signals, teller))?
+    runtime.block_on(work(place))?
 }
 
-/// Tells that the thread has ended, however it did: nobody is to wait for it in vain.
-struct Leaving<'a>(&'a Sender<News>);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        let _ = self.0.send(News::Gone);
-    }
-}
-
-async fn work(
-    crew: &Arc<Crew>,
-    index: usize,
-    signals: watch::Receiver<Signal>,
-    teller: &Sender<News>,
-) -> Result<Tally, Fault> {
-    let desk = Rc::new(Desk::new(crew, index));
-    let (connections, window) = muster(crew, index, &desk, signals, teller, None).await?;
+async fn work(place: &Place) -> Result<Tally, Fault> {
+    let crew = &place.crew;
+    let desk = Rc::new(Desk::new(crew, place.index));
+    let (connections, window) = muster(place, &desk, None).await?;
     if let Some(window) = window {
         load(crew, &window, &desk, &connections).await?;
-        let _ = teller.send(News::Finished);
+        let _ = place.teller.send(News::Finished);
         drain(crew, &desk).await;
-        desk.enter(Stage::Over);
-        for (connection, _) in &connections {
-            connection.borrow_mut().settle();
-        }
+        settle_all(&desk, &connections);
     }
     close_all(&connections).await;
     Ok(desk.tally.replace(Tally::new(&crew.plan)))
@@ -74,15 +67,14 @@ async fn work(
 /// Connects, and waits until all threads have: the connections, and when they are to send, if the
 /// load is to begin.
 pub(super) async fn muster(
-    crew: &Arc<Crew>,
-    index: usize,
+    place: &Place,
     desk: &Rc<Desk>,
-    mut signals: watch::Receiver<Signal>,
-    teller: &Sender<News>,
     stopper: Option<Stopper>,
 ) -> Result<(Vec<Pair>, Option<Window>), Fault> {
-    let (connections, failures) = connect_all(crew, index, desk).await?;
-    let _ = teller.send(News::Connected { connections: connections.len(), failures, stopper });
+    let (connections, failures) = connect_all(&place.crew, place.index, desk).await?;
+    let told = News::Connected { connections: connections.len(), failures, stopper };
+    let _ = place.teller.send(told);
+    let mut signals = place.signals.clone();
     let signal = *signals.wait_for(|signal| !matches!(signal, Signal::Wait)).await?;
     let Signal::Start(window) = signal else {
         desk.enter(Stage::Over);
@@ -193,6 +185,14 @@ async fn drain(crew: &Crew, desk: &Desk) {
         }
     })
     .await;
+}
+
+/// Ends the measuring, and counts what is still missing on each connection.
+pub(super) fn settle_all(desk: &Desk, connections: &[Pair]) {
+    desk.enter(Stage::Over);
+    for (connection, _) in connections {
+        connection.borrow_mut().settle();
+    }
 }
 
 /// Says goodbye, and waits a moment for the answers.
