@@ -5,12 +5,12 @@ mod common;
 use common::{Client, Got, address, next, noise, workers};
 use picows_uring::{
     CloseCode, DisconnectCause, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, Listener, ListenerResult,
-    MsgType, QueuePolicy, SendStatus, Transport, Upgrade,
+    MsgType, QueuePolicy, SendStatus, ServerHandle, Transport, Upgrade,
 };
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
@@ -129,16 +129,29 @@ impl Listener for Flood {
     }
 }
 
-#[test]
-fn a_full_queue_closes_by_default() {
-    use SendStatus::{Closed, Congested, Queued};
+/// A server that floods who asks for it, a client of it, and what the server tells.
+struct Flooding {
+    server: ServerHandle,
+    client: Client,
+    tells: Receiver<Vec<SendStatus>>,
+    ends: Receiver<Option<DisconnectCause>>,
+}
+
+fn flooding(policy: QueuePolicy) -> Flooding {
     let (told, tells) = mpsc::channel();
     let (ended, ends) = mpsc::channel();
     let server = workers(1)
-        .max_queue_size(250_000, QueuePolicy::default())
+        .max_queue_size(250_000, policy)
         .start(move |_| Upgrade::accept(Flood { told: told.clone(), ended: ended.clone() }))
-        .unwrap();
-    let mut client = Client::upgrade(address(&server));
+        .expect("it starts");
+    let client = Client::upgrade(address(&server));
+    Flooding { server, client, tells, ends }
+}
+
+#[test]
+fn a_full_queue_closes_by_default() {
+    use SendStatus::{Closed, Congested, Queued};
+    let Flooding { server: _server, mut client, tells, ends } = flooding(QueuePolicy::default());
     client.send_text("flood");
     let wanted = [Queued, Congested, Congested, Congested, Closed, Closed, Closed, Closed];
     assert_eq!(next(&tells), wanted);
@@ -154,13 +167,7 @@ fn a_full_queue_closes_by_default() {
 #[test]
 fn a_full_queue_drops_the_newest_if_told_so() {
     use SendStatus::{Congested, Dropped, Queued};
-    let (told, tells) = mpsc::channel();
-    let (ended, ends) = mpsc::channel();
-    let server = workers(1)
-        .max_queue_size(250_000, QueuePolicy::DropNewest)
-        .start(move |_| Upgrade::accept(Flood { told: told.clone(), ended: ended.clone() }))
-        .unwrap();
-    let mut client = Client::upgrade(address(&server));
+    let Flooding { server, mut client, tells, ends } = flooding(QueuePolicy::DropNewest);
     for _ in 0..3 {
         client.send_text("flood");
         // A control frame is never dropped, and a message that fits is sent.
@@ -184,13 +191,7 @@ fn a_full_queue_drops_the_newest_if_told_so() {
 #[test]
 fn a_full_queue_drops_the_oldest_if_told_so() {
     use SendStatus::{Congested, DroppedOldest, Queued};
-    let (told, tells) = mpsc::channel();
-    let (ended, ends) = mpsc::channel();
-    let server = workers(1)
-        .max_queue_size(250_000, QueuePolicy::DropOldest)
-        .start(move |_| Upgrade::accept(Flood { told: told.clone(), ended: ended.clone() }))
-        .unwrap();
-    let mut client = Client::upgrade(address(&server));
+    let Flooding { server, mut client, tells, ends } = flooding(QueuePolicy::DropOldest);
     for _ in 0..3 {
         client.send_text("flood");
         let mut told = next(&tells);

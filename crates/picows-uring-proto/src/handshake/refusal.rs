@@ -67,38 +67,34 @@ pub enum ResponseError {
     InvalidSubprotocol(Box<RejectedResponse>),
 }
 
+/// The answer in an error, borrowed as the error is.
+macro_rules! response_of {
+    ($error:expr) => {
+        match $error {
+            Self::InvalidMessage(_) => None,
+            Self::InvalidStatus(response)
+            | Self::Redirect { response, .. }
+            | Self::TransferEncoding(response)
+            | Self::ContentLength(response)
+            | Self::InvalidUpgrade(response)
+            | Self::InvalidConnection(response)
+            | Self::InvalidAccept(response)
+            | Self::InvalidExtensions(response)
+            | Self::InvalidSubprotocol(response) => Some(response),
+        }
+    };
+}
+
 impl ResponseError {
     /// The answer; `None` when it was not even HTTP.
     #[must_use]
     pub fn response(&self) -> Option<&RejectedResponse> {
-        match self {
-            Self::InvalidMessage(_) => None,
-            Self::InvalidStatus(response)
-            | Self::Redirect { response, .. }
-            | Self::TransferEncoding(response)
-            | Self::ContentLength(response)
-            | Self::InvalidUpgrade(response)
-            | Self::InvalidConnection(response)
-            | Self::InvalidAccept(response)
-            | Self::InvalidExtensions(response)
-            | Self::InvalidSubprotocol(response) => Some(response),
-        }
+        response_of!(self)
     }
 
     /// The same, to add what arrives of its body.
     pub fn response_mut(&mut self) -> Option<&mut RejectedResponse> {
-        match self {
-            Self::InvalidMessage(_) => None,
-            Self::InvalidStatus(response)
-            | Self::Redirect { response, .. }
-            | Self::TransferEncoding(response)
-            | Self::ContentLength(response)
-            | Self::InvalidUpgrade(response)
-            | Self::InvalidConnection(response)
-            | Self::InvalidAccept(response)
-            | Self::InvalidExtensions(response)
-            | Self::InvalidSubprotocol(response) => Some(response),
-        }
+        response_of!(self)
     }
 }
 
