@@ -3,14 +3,16 @@
 //! Speaks through the protocol crate's client side. What it may expect depends on what was done
 //! to it: [`Client::verdict`] is told.
 
+mod reading;
+mod verdict;
+
 use super::journal::{Journal, Seen};
 use super::plan::{Pace, Plan};
-use super::{letters, listeners, script};
+use super::{listeners, script};
 use crate::ring::Socket;
-use crate::ring::sim::{BrokenBy, PeerId, PeerRead, Random, SimRing};
+use crate::ring::sim::{BrokenBy, PeerId, Random, SimRing};
 use picows_uring_proto::{
-    ClientHandshake, CloseCode, CloseFrame, Decoder, FrameHead, FrameRules, HeadLimits,
-    LivenessRules, MsgType, ResponseError, Role, Stash,
+    ClientHandshake, CloseCode, CloseFrame, Decoder, FrameHead, LivenessRules, MsgType, Role, Stash,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -80,12 +82,6 @@ enum Way {
     Reset,
     Close,
     ShutDown,
-}
-
-/// A frame that is no part of the plan.
-enum Other {
-    Ping(Vec<u8>),
-    Letter(u32),
 }
 
 /// What the rest of the world knows when a client is judged.
@@ -338,239 +334,6 @@ impl Client {
             }
         }
     }
-
-    fn read(&mut self, ring: &mut SimRing, peer: PeerId, now: Duration, journal: &Journal) -> bool {
-        let max = if self.reads() { self.random.between(1, self.pace.read_max) } else { 0 };
-        let mut bytes = match ring.peer(peer).read(max) {
-            PeerRead::Nothing => return false,
-            PeerRead::Bytes(bytes) => bytes,
-            PeerRead::End => {
-                self.has_read_end = true;
-                ring.peer(peer).close();
-                self.over(now);
-                return true;
-            }
-            PeerRead::Reset => {
-                self.over(now);
-                return true;
-            }
-        };
-        self.pace.reads_at = now + self.pace.read_pause;
-        if self.stage == Stage::Handshake {
-            self.answer.append(&mut bytes);
-            self.read_answer(&mut bytes);
-            if self.stage == Stage::Open {
-                self.opened_at = Some(now);
-            }
-        }
-        if self.status == Some(101) {
-            self.read_frames(&mut bytes, journal);
-        }
-        true
-    }
-
-    /// Reads the answer to the request, and leaves in `rest` what comes after it.
-    fn read_answer(&mut self, rest: &mut Vec<u8>) {
-        match self.handshake.parse_response(&self.answer, &HeadLimits::default()) {
-            Ok(None) => {}
-            Ok(Some((_, used))) => {
-                self.status = Some(101);
-                self.stage = Stage::Open;
-                rest.extend_from_slice(&self.answer[used..]);
-            }
-            Err(ResponseError::InvalidStatus(answer)) => {
-                self.status = Some(answer.head().status().as_u16());
-                self.stage = Stage::Closed;
-            }
-            Err(error) => self.fail(format!("a strange answer: {error}")),
-        }
-    }
-
-    fn read_frames(&mut self, bytes: &mut [u8], journal: &Journal) {
-        let rules = FrameRules::default();
-        let mut consumed = 0;
-        loop {
-            let input = &mut bytes[consumed..];
-            let (seen, close, other) = match self.decoder.next_frame(&rules, &mut self.stash, input)
-            {
-                Err(error) => return self.fail(format!("the server broke the protocol: {error}")),
-                Ok(decoded) => {
-                    consumed += decoded.consumed;
-                    let Some(frame) = decoded.frame else { break };
-                    let close = (frame.msg_type() == MsgType::Close).then(|| {
-                        let reason = frame.close_reason().unwrap_or_default();
-                        frame
-                            .close_code()
-                            .map_or(CloseFrame::empty(), |code| CloseFrame::new(code, reason))
-                    });
-                    let payload = frame.payload();
-                    let other = match frame.msg_type() {
-                        MsgType::Ping => Some(Other::Ping(payload.to_vec())),
-                        _ => letters::addressee(payload).map(Other::Letter),
-                    };
-                    (Seen::new(frame.msg_type(), frame.fin(), payload), close, other)
-                }
-            };
-            match (close, other) {
-                (Some(close), _) => self.read_close(close),
-                (None, Some(Other::Ping(nonce))) => self.answer_ping(&nonce),
-                (None, Some(Other::Letter(to))) if to == self.id => {}
-                (None, Some(Other::Letter(to))) => self.fail(format!("it got a letter for {to}")),
-                (None, None) => self.read_frame(seen, journal),
-            }
-        }
-        if !self.decoder.wants_stash() {
-            self.stash.clear();
-        }
-    }
-
-    fn read_frame(&mut self, seen: Seen, journal: &Journal) {
-        self.arrived += 1;
-        let expected = if self.plan.is_echo() {
-            self.take_expected(seen)
-        } else {
-            let record = journal.records.get(&self.id);
-            record.and_then(|record| record.sent.get(self.arrived - 1).copied())
-        };
-        // Rubbish may happen to be a frame, which is echoed.
-        if expected != Some(seen) && self.plan != Plan::Rubbish {
-            let number = self.arrived;
-            self.fail(format!("frame {number} is {seen:?} and should be {expected:?}"));
-        }
-    }
-
-    /// The frame that ought to be `seen`: the next one, but that of several PINGs only the last may
-    /// be answered, behind what came later (RFC 6455 §5.5.3).
-    fn take_expected(&mut self, seen: Seen) -> Option<Seen> {
-        let position = if seen.is_pong() {
-            self.expected.iter().position(|expected| *expected == seen)
-        } else {
-            self.expected.iter().position(|expected| !expected.is_pong())
-        };
-        self.expected.remove(position?)
-    }
-
-    fn answer_ping(&mut self, nonce: &[u8]) {
-        if self.stage == Stage::Open && !self.has_gone && self.plan != Plan::Silent {
-            let head = FrameHead::new(MsgType::Pong);
-            script::frame(&mut self.random, &mut self.out, head, nonce);
-        }
-    }
-
-    fn read_close(&mut self, close: CloseFrame) {
-        if self.close_sent.is_none() && !self.has_gone && self.stage < Stage::Closing {
-            // What was not sent stays so, unless it has begun.
-            close.append(&mut self.out, Some([9; 4]));
-            self.close_sent = Some(close.clone());
-        }
-        self.close_received = Some(close);
-        self.stage = Stage::Closed;
-    }
-
-    /// Judges what it got, at its end.
-    pub(super) fn verdict(&self, facts: &Facts, journal: &Journal) -> Result<(), String> {
-        let record = journal.records.get(&self.id);
-        if record.is_some_and(|record| record.dropped > 0) {
-            // A fragment may be among them, and then nothing fits any more.
-            return Ok(());
-        }
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone());
-        }
-        let is_refused = facts.has_limit && self.status == Some(503);
-        let is_excused = self.has_gone
-            || is_refused
-            || matches!(facts.broken, Some(BrokenBy::Network | BrokenBy::Peer))
-            || record.is_some_and(|record| record.is_ended_by_us);
-        let is_cut_short = facts.stopped.is_some_and(|(at, _)| self.ended_at >= at);
-        let is_waiting = matches!(self.plan, Plan::Idle | Plan::Silent);
-        if is_excused || (is_cut_short && !is_waiting) {
-            return Ok(());
-        }
-        let demand = |is_kept: bool, what: &str| {
-            if is_kept { Ok(()) } else { Err(format!("{what}: {self:?}, {record:?}")) }
-        };
-        if let (Some(most), Some(opened)) = (self.lasts_at_most(facts), self.opened_at) {
-            let has_lasted = self.ended_at.saturating_sub(opened);
-            demand(has_lasted <= most, "it should have been ended before")?;
-        }
-        let code = self.close_received.as_ref().map(|close| close.code().map(CloseCode::get));
-        if code == Some(Some(1001)) && self.may_be_sent_away(facts) {
-            return Ok(());
-        }
-        let status = self.status.unwrap_or(0);
-        match self.plan {
-            Plan::Http(index) => {
-                return demand(script::REQUESTS[index].1.contains(&status), "the wrong status");
-            }
-            Plan::Drip => {
-                let took = self.ended_at.saturating_sub(self.accepted_at.unwrap_or_default());
-                let is_in_time =
-                    took + SLACK >= HANDSHAKE_TIMEOUT && took < HANDSHAKE_TIMEOUT + SLACK;
-                return demand(status == 0 && is_in_time, "the handshake timeout is not kept");
-            }
-            Plan::Rubbish | Plan::Slow | Plan::Deaf => return Ok(()),
-            _ => {}
-        }
-        if self.plan == Plan::Silent && facts.liveness.auto_ping.is_some() {
-            // It is given little time to read its CLOSE.
-            return Ok(());
-        }
-        if is_waiting {
-            return self.verdict_of_idle(facts, &demand);
-        }
-        demand(status == 101, "no handshake")?;
-        // After its end, a server that stops may still leave bytes unread.
-        let was_over = facts.stopped.is_some() && self.has_read_end;
-        demand(facts.broken.is_none() || was_over, "it was reset")?;
-        let is_all_here = match record {
-            Some(record) if !self.plan.is_echo() => record.sent.len() == self.arrived,
-            // Only a peer that did not keep up is not owed each PONG.
-            Some(record) if record.pauses > 0 => self.expected.iter().all(Seen::is_pong),
-            _ => self.expected.is_empty(),
-        };
-        demand(is_all_here, "frames are lost")?;
-        match self.plan {
-            Plan::Break(index) => {
-                let is_owed = code == Some(Some(script::VIOLATIONS[index].1));
-                demand(is_owed, "the wrong close code")
-            }
-            Plan::Room if code == Some(Some(1008)) => Ok(()),
-            _ => demand(self.close_received == self.close_sent, "the wrong close frame"),
-        }
-    }
-
-    /// How long a connection lasts at the most that the server does not stop.
-    fn lasts_at_most(&self, facts: &Facts) -> Option<Duration> {
-        let ping = facts.liveness.auto_ping.filter(|_| self.plan == Plan::Silent);
-        let silence = ping.map(|ping| ping.idle_timeout + ping.reply_timeout);
-        let idle = facts.liveness.idle_timeout.filter(|_| self.plan == Plan::Silent);
-        // A slow one is still reading when the server has long let it go.
-        let lifetime = facts.liveness.lifetime;
-        let lifetime = lifetime.filter(|_| self.reads() && self.plan != Plan::Slow);
-        let most = [silence, idle, lifetime].into_iter().flatten().min()?;
-        Some(most + CLOSE_TIMEOUT + SLACK)
-    }
-
-    /// Whether it may be told to go, although it does nothing wrong.
-    fn may_be_sent_away(&self, facts: &Facts) -> bool {
-        let is_silent = self.plan == Plan::Silent && facts.liveness.auto_ping.is_some();
-        is_silent || facts.liveness.lifetime.is_some() || facts.liveness.idle_timeout.is_some()
-    }
-
-    fn verdict_of_idle(
-        &self,
-        facts: &Facts,
-        demand: &dyn Fn(bool, &str) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let Some((at, drain)) = facts.stopped else { return Ok(()) };
-        let was_open = self.opened_at.is_some_and(|opened| opened + SLACK < at);
-        if was_open && drain > SLACK {
-            let code = self.close_received.as_ref().and_then(CloseFrame::code);
-            return demand(code == Some(CloseCode::GOING_AWAY), "no CLOSE 1001");
-        }
-        Ok(())
-    }
 }
 
 impl std::fmt::Debug for Client {
@@ -598,8 +361,3 @@ const COMMANDS: [&str; 9] =
     ["panic", "error", "refuse", "abort", "disconnect", "close", "others", "stay", "stay"];
 /// An echo client waits when so much of what it said has not come back.
 const ECHO_PENDING_MAX: usize = 60_000;
-/// As the simulation configures it.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What delays and paces may add up to.
-const SLACK: Duration = Duration::from_millis(500);
