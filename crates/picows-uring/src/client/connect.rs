@@ -99,8 +99,8 @@ impl Connect {
         self
     }
 
-    /// How long it may take from here to the open connection, redirects included; `None` for ever.
-    /// Default: 5 s.
+    /// How long it may take from here to the open connection, redirects included: more than zero,
+    /// `None` for ever. Default: 5 s.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.conversation.handshake_timeout = timeout.into();
         self

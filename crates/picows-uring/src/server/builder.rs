@@ -146,8 +146,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a client may take from the connection to the end of its request; `None` for ever.
-    /// Then it is cut off. Default: 5 s.
+    /// How long a client may take from the connection to the end of its request, before it is cut
+    /// off: more than zero, `None` for ever. Default: 5 s.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.conversation.handshake_timeout = timeout.into();
         self
@@ -214,10 +214,10 @@ impl ServerBuilder {
     }
 
     /// How long a callback may block its worker before the log names it, with its connection and how
-    /// long it took ([`Stats::slow_callbacks`](crate::Stats::slow_callbacks)). Measured is each turn
-    /// of a worker, with one look at the clock, and within it each connection that received
-    /// something, by a clock that moves every few milliseconds: shorter times than 10 ms are told
-    /// of whole turns only. Zero switches it off. Default: 100 ms.
+    /// long it took ([`Stats::slow_callbacks`](crate::Stats::slow_callbacks)). Each turn of a worker
+    /// is measured, with one look at the clock, and within it each connection that received
+    /// something, by a clock that moves every few milliseconds: a limit below 10 ms is kept for
+    /// whole turns only. Zero switches it off. Default: 100 ms.
     pub fn slow_callback(mut self, limit: Duration) -> Self {
         self.config.slow_callback = limit;
         self
