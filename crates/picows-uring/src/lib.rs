@@ -1,4 +1,4 @@
-//! WebSocket server runtime for Linux on io_uring, in the image of Python's picows.
+//! WebSocket client and server runtime for Linux on io_uring, in the image of Python's picows.
 //!
 //! The data path is not async: each core runs one loop, on which a worker receives into
 //! registered buffers, parses frames where they lie, and calls your [`Listener`] with a borrowed
