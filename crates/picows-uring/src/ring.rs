@@ -7,12 +7,14 @@ mod batch;
 #[cfg(test)]
 pub(crate) mod by_hand;
 pub(crate) mod kernel;
+mod loan;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "some of it is for tests only"))]
 pub(crate) mod sim;
 mod token;
 
 pub(crate) use batch::{Segment, SendBatch};
+pub(crate) use loan::Loan;
 pub(crate) use token::Token;
 
 use std::io;
@@ -35,6 +37,10 @@ pub(crate) trait Ring {
 
     /// The bytes of a received buffer.
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8];
+
+    /// Lends the bytes of a received buffer to whoever sends them on. The buffer is released as
+    /// ever, before the loan ends or after. `None` where a copy is as good, or too much is lent.
+    fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan>;
 
     /// Gives a received buffer back to the kernel.
     fn release(&mut self, buffer: RecvBuffer);

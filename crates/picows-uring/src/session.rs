@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
-use crate::ring::{SendBatch, Socket, Token};
+use crate::ring::{Loan, SendBatch, Socket, Token};
 use crate::transport::{DisconnectCause, SendStatus};
 use crate::watch::Watch;
 use extras::{Extras, join, wake_all};
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     /// The loop that hosts the worker is to give it back.
     pub(crate) is_released: Cell<bool>,
     pub(crate) watch: Watch,
+    /// What frames are being read from, while it can be lent.
+    pub(crate) source: RefCell<Option<Loan>>,
 }
 
 impl Shared {
@@ -74,6 +76,7 @@ impl Shared {
             recruits: RefCell::default(),
             waker: RefCell::default(),
             is_released: Cell::new(false),
+            source: RefCell::default(),
         })
     }
 }

@@ -168,8 +168,8 @@ impl Transport {
     /// Sends `frame` on: its type, its FIN and RSV bits, and its payload. On this connection it is
     /// an echo, on another one of the same thread a relay.
     ///
-    /// On the server's side, a large frame that arrived in pieces is not copied: the memory it was
-    /// collected in is what is sent.
+    /// On the server's side, a large frame is not copied: it is sent from where it lies, which is the
+    /// receive buffer, or the memory in which its pieces were collected.
     ///
     /// ```
     /// use picows_uring::{Frame, Listener, ListenerResult, Transport};

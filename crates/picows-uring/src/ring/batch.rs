@@ -3,6 +3,7 @@
 //! A queue of segments that know how much of them has left. Which bytes those are is not known
 //! here.
 
+use super::Loan;
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -18,6 +19,8 @@ pub(crate) enum Segment {
     Shared(Bytes),
     /// What was received in memory of its own and is sent on. The first `start` bytes have left.
     Received { memory: Rc<Vec<u8>>, start: usize },
+    /// What was received and is sent on from where it lies.
+    Lent(Loan),
 }
 
 impl Segment {
@@ -27,11 +30,15 @@ impl Segment {
             Self::Owned { bytes, start } => &bytes[*start..],
             Self::Shared(bytes) => bytes,
             Self::Received { memory, start } => &memory[*start..],
+            Self::Lent(loan) => loan.as_slice(),
         }
     }
 
     fn len(&self) -> usize {
-        self.as_slice().len()
+        match self {
+            Self::Lent(loan) => loan.len(),
+            _ => self.as_slice().len(),
+        }
     }
 
     /// Bytes of memory that it keeps from being freed.
@@ -40,6 +47,7 @@ impl Segment {
             Self::Owned { bytes, .. } => bytes.capacity(),
             Self::Received { memory, .. } => memory.capacity(),
             Self::Shared(bytes) => bytes.len(),
+            Self::Lent(loan) => loan.len(),
         }
     }
 
@@ -47,6 +55,7 @@ impl Segment {
         match self {
             Self::Owned { start, .. } | Self::Received { start, .. } => *start += count,
             Self::Shared(bytes) => drop(bytes.split_to(count)),
+            Self::Lent(loan) => loan.advance(count),
         }
     }
 }

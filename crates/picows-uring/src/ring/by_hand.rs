@@ -1,5 +1,6 @@
 //! A kernel that a test plays by hand, clock included: what arrives, what leaves, and when.
 
+use super::loan::{Loan, RecvMemory};
 use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -33,7 +34,8 @@ pub(crate) struct ByHand {
     /// The receives that are in flight.
     receiving: Vec<(Socket, Token)>,
     sending: Option<(Token, Box<SendBatch>)>,
-    buffers: Vec<Vec<u8>>,
+    /// None is used again, so that loans of a released one stay as they were.
+    buffers: Vec<Option<Rc<RecvMemory>>>,
 }
 
 impl ByHand {
@@ -76,7 +78,7 @@ impl ByHand {
         let token = *token;
         let buffer =
             RecvBuffer { id: self.buffers.len() as u16, offset: 0, len: bytes.len() as u32 };
-        self.buffers.push(bytes.to_vec());
+        self.buffers.push(Some(memory_of(bytes)));
         let result = Received::Data(buffer);
         self.arrived.push_back(Completion::Received { token, result, more: true });
     }
@@ -102,7 +104,11 @@ impl ByHand {
 
     /// Buffers that were not given back.
     pub(crate) fn lent(&self) -> usize {
-        self.buffers.iter().filter(|buffer| !buffer.is_empty()).count()
+        self.buffers.iter().flatten().count()
+    }
+
+    fn memory(&self, buffer: &RecvBuffer) -> &Rc<RecvMemory> {
+        self.buffers[usize::from(buffer.id)].as_ref().expect("it was not released")
     }
 
     /// The peer takes what is being sent.
@@ -139,6 +145,19 @@ impl ByHand {
     }
 }
 
+/// A receive buffer with `bytes` at its start.
+fn memory_of(bytes: &[u8]) -> Rc<RecvMemory> {
+    let memory = RecvMemory::new(bytes.len().max(1).next_multiple_of(4096), LOAN_BYTES_MIN);
+    // SAFETY: it is as long, and nobody else knows it yet.
+    #[expect(unsafe_code)]
+    unsafe {
+        memory.address().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+    }
+    memory
+}
+
+const LOAN_BYTES_MIN: usize = 4096;
+
 thread_local! {
     static STALLED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
@@ -168,11 +187,21 @@ impl Ring for ByHand {
     }
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
-        &mut self.buffers[usize::from(buffer.id)]
+        let memory = self.memory(buffer);
+        // SAFETY: the memory is as long, is written to by nobody else, and is lent to the kernel
+        // only while the ring is not borrowed.
+        #[expect(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts_mut(memory.address(), buffer.len as usize)
+        }
+    }
+
+    fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan> {
+        self.memory(buffer).lend(0, buffer.len as usize)
     }
 
     fn release(&mut self, buffer: RecvBuffer) {
-        self.buffers[usize::from(buffer.id)].clear();
+        self.buffers[usize::from(buffer.id)] = None;
     }
 
     fn send(&mut self, _: Socket, token: Token, batch: Box<SendBatch>) {

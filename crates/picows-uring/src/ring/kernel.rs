@@ -1,7 +1,8 @@
 //! The data ring: [`Ring`] on io_uring.
 //!
-//! Everything that talks to the kernel through shared memory is here and in `kernel/`. See
-//! `docs/KERNEL.md` for the features used and since when they exist.
+//! Everything that talks to the kernel through shared memory is here and in `kernel/`, but for the
+//! memory of the receive buffers (`loan.rs`). See `docs/KERNEL.md` for the features used and since
+//! when they exist.
 
 mod buffers;
 mod event;
@@ -9,7 +10,7 @@ mod outbox;
 mod sends;
 mod start;
 
-use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -161,6 +162,7 @@ impl KernelRing {
     /// Hands over what is queued, lets the kernel finish what it has deferred, and waits for `want`
     /// completions.
     fn enter(&mut self, want: u32) -> io::Result<()> {
+        self.buffers.reclaim();
         self.push_backlog();
         let mut submission = self.ring.submission();
         let queued = submission.len();
@@ -270,6 +272,10 @@ impl Ring for KernelRing {
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
         self.buffers.bytes(buffer)
+    }
+
+    fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan> {
+        self.buffers.lend(buffer)
     }
 
     fn release(&mut self, buffer: RecvBuffer) {

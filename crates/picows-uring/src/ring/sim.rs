@@ -19,7 +19,7 @@ pub(crate) use link::BrokenBy;
 pub(crate) use peer::{Peer, PeerId, PeerRead};
 pub(crate) use random::Random;
 
-use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
 use buffers::Buffers;
 use link::Link;
 use std::collections::{BTreeMap, VecDeque};
@@ -198,7 +198,8 @@ impl SimRing {
             .collect();
         self.demand(open.is_empty(), || format!("sockets are left open: {open:?}"));
         self.demand(self.completions.is_empty(), || "completions are left".into());
-        self.demand(self.buffers.are_all_free(), || "receive buffers are left".into());
+        let are_free = self.buffers.are_all_free();
+        self.demand(are_free, || "receive buffers are left".into());
     }
 
     /// Hands the caller a completion that the kernel would never make.
@@ -295,7 +296,7 @@ impl SimRing {
         });
         match &completion {
             Completion::Received { result: Received::Data(buffer), .. } => {
-                self.buffers.lend(buffer);
+                self.buffers.hand_over(buffer);
                 let is_forged = socket.0 < DESCRIPTOR_MIN;
                 self.told.0 += if is_forged { 0 } else { u64::from(buffer.len) };
             }
@@ -335,6 +336,10 @@ impl Ring for SimRing {
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
         self.buffers.bytes(buffer).expect("contract of the ring broken: bytes after release")
+    }
+
+    fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan> {
+        self.buffers.lend(buffer)
     }
 
     fn release(&mut self, buffer: RecvBuffer) {

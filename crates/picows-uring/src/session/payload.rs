@@ -4,7 +4,7 @@
 
 use super::waiting::WaitingFrame;
 use crate::pool::Pool;
-use crate::ring::{Segment, SendBatch};
+use crate::ring::{Loan, Segment, SendBatch};
 use bytes::Bytes;
 use picows_uring_proto::{FRAME_HEADER_BYTES_MAX, FrameHead};
 use std::rc::Rc;
@@ -28,6 +28,13 @@ pub(super) struct Referenced<'a>(pub(super) &'a Bytes);
 
 /// It was received, in memory of its own, and need not be masked.
 pub(super) struct Received<'a>(pub(super) &'a Rc<Vec<u8>>);
+
+/// It was received, lies in a receive buffer, and need not be masked. Where it has to wait, it is
+/// copied, as the buffer is wanted back.
+pub(super) struct Lent<'a> {
+    pub(super) loan: Loan,
+    pub(super) payload: &'a [u8],
+}
 
 /// The header is written in front of it: at least [`FRAME_HEADER_BYTES_MAX`] bytes are free there,
 /// and `start` is not past the end.
@@ -90,6 +97,21 @@ impl Payload for Received<'_> {
     fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
         let body = Segment::Received { memory: Rc::clone(self.0), start: 0 };
         WaitingFrame::new(head, header(head, self.0.len(), key), Some(body))
+    }
+}
+
+impl Payload for Lent<'_> {
+    fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
+        append_header(head, self.payload.len(), queue, pool, key);
+        queue.push(Segment::Lent(self.loan));
+    }
+
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+        Copied(self.payload).apart(head, key)
     }
 }
 

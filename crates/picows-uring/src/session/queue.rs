@@ -5,10 +5,10 @@
 //! soon as more is unsent than is worth keeping movable, and follow a little at a time.
 
 use super::Session;
-use super::payload::{Copied, InPlace, Payload, Received, Referenced};
+use super::payload::{Copied, InPlace, Lent, Payload, Received, Referenced};
 use super::waiting::{COPY_BYTES_MAX, Waiting};
 use crate::config::{Config, QueuePolicy};
-use crate::ring::SendBatch;
+use crate::ring::{Loan, SendBatch};
 use crate::transport::{DisconnectCause, SendStatus};
 use bytes::Bytes;
 use picows_uring_proto::{
@@ -58,17 +58,30 @@ impl Session {
         self.queue_frame(head, Referenced(payload))
     }
 
-    /// Queues a frame that was received, without a copy of its payload where that lies in memory
-    /// of its own and need not be masked.
+    /// Queues a frame that was received, without a copy of a large payload that need not be masked:
+    /// it leaves from where it lies.
     #[inline]
     pub(crate) fn forward(&self, head: FrameHead, frame: &Frame<'_>) -> SendStatus {
         let payload = frame.payload();
         match frame.memory() {
-            Some(memory) if payload.len() > COPY_BYTES_MAX && !self.is_client => {
-                self.queue_frame(head, Received(memory))
-            }
-            _ => self.send(head, payload),
+            _ if payload.len() <= COPY_BYTES_MAX || self.is_client => self.send(head, payload),
+            Some(memory) => self.queue_frame(head, Received(memory)),
+            None => match self.borrow(payload) {
+                Some(loan) => self.queue_frame(head, Lent { loan, payload }),
+                None => self.send(head, payload),
+            },
         }
+    }
+
+    /// The loan of a payload that lies in a receive buffer.
+    ///
+    /// Not for a peer that has not taken what was sent before: who knows when it will, and the
+    /// buffer is wanted back.
+    fn borrow(&self, payload: &[u8]) -> Option<Loan> {
+        if self.in_flight.get() > 0 {
+            return None;
+        }
+        self.shared.source.borrow().as_ref()?.part(payload)
     }
 
     /// Queues a frame whose header is written in front of its payload.

@@ -65,8 +65,17 @@ impl<R: Ring> Worker<R> {
             // It has ended, and held this.
             return self.ring.release(buffer);
         };
+        let source = self.ring.lend(&buffer);
+        let is_lent = source.is_some();
+        if is_lent {
+            self.shared.source.replace(source);
+        }
         let bytes = &mut self.ring.bytes(&buffer)[start..];
-        let Some(count) = connection.receive(&*self.factory, self.turn, bytes) else {
+        let count = connection.receive(&*self.factory, self.turn, bytes);
+        if is_lent {
+            self.shared.source.take();
+        }
+        let Some(count) = count else {
             return self.ring.release(buffer);
         };
         connection.is_held = true;

@@ -252,6 +252,37 @@ fn a_large_frame_that_came_in_pieces_is_sent_on_from_where_it_lies() {
 }
 
 #[test]
+fn a_large_frame_that_came_whole_is_sent_on_from_where_it_lies() {
+    let mut stage = Stage::new(Manner::default(), |_| {});
+    let mut frame = vec![0x82, 0xFE, 0x14, 0x00, 1, 2, 3, 4];
+    frame.extend((0..0x1400).map(|index| b'a' ^ [1, 2, 3, 4][index % 4]));
+    let two = [&frame[..], &frame[..]].concat();
+    stage.worker.ring.is_stuck = true;
+    stage.deliver(&two);
+    assert_eq!(stage.worker.ring.lent(), 0, "it is given back, whatever is lent");
+    let parts = stage.worker.ring.sending();
+    let [header, first, _, second] = parts[..] else { panic!("{} parts", parts.len()) };
+    assert_eq!((header, first, second), (&[0x82, 126, 0x14, 0][..], &[b'a'; 0x1400][..], first));
+    let distance = second.as_ptr().addr() - first.as_ptr().addr();
+    assert_eq!(distance, frame.len(), "they lie as they came");
+    // For a peer that has not taken the first, it is copied.
+    stage.deliver(&two);
+    stage.worker.ring.unstick();
+    stage.worker.ring.is_stuck = true;
+    stage.turn();
+    let parts = stage.worker.ring.sending();
+    assert_eq!(parts.iter().map(|part| part.len()).sum::<usize>(), 2 * (4 + 0x1400));
+    assert!(parts.len() < 4, "{} parts", parts.len());
+    stage.worker.ring.unstick();
+    stage.turn();
+    let sent = std::mem::take(&mut stage.worker.ring.sent);
+    assert_eq!(sent.len(), 4 * (4 + 0x1400));
+    assert!(sent.chunks(4 + 0x1400).all(|it| it[4..].iter().all(|byte| *byte == b'a')));
+    // Of another buffer than the one that is read from, nothing is lent.
+    assert!(stage.worker.shared.source.borrow().is_none());
+}
+
+#[test]
 fn other_threads_post_no_more_than_the_queue_may_hold() {
     let mut stage = Stage::new(Manner::default(), |config| {
         (config.queue_bytes_max, config.liveness.auto_ping) = (10_000, None);

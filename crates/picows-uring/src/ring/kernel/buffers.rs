@@ -7,11 +7,13 @@
 //! found none, and shrinks when most were not needed for a while: too many in turn do not stay in
 //! cache, and are memory.
 
-use super::{RecvBuffer, Uring};
+use super::{Loan, RecvBuffer, Uring};
+use crate::ring::loan::RecvMemory;
 use io_uring::types::BufRingEntry;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The buffers of one ring.
@@ -23,6 +25,8 @@ pub(super) struct Buffers {
     tail: u16,
     /// By id; `None` for ids that are free.
     buffers: Vec<Option<Buffer>>,
+    /// Those that would be back with the kernel if no loan of them were left.
+    lent_out: Vec<u16>,
     /// How many there are.
     count: usize,
     /// There are never fewer.
@@ -42,7 +46,7 @@ pub(super) struct Buffers {
 
 #[derive(Debug)]
 struct Buffer {
-    bytes: NonNull<u8>,
+    memory: Rc<RecvMemory>,
     /// How far the kernel has filled it.
     filled: u32,
     /// Pieces that were received and not released.
@@ -70,6 +74,7 @@ impl Buffers {
             entries,
             tail: 0,
             buffers: Vec::with_capacity(ENTRIES_MAX as usize),
+            lent_out: Vec::new(),
             count: 0,
             count_min: usize::from(INCREMENTAL_BUFFERS_MIN),
             count_max: usize::from(INCREMENTAL_BUFFERS_MAX),
@@ -128,10 +133,11 @@ impl Buffers {
         let buffer = self.buffers[usize::from(piece.id)].as_ref().expect("a piece of it is lent");
         // SAFETY: the piece was made by `take`, so it lies inside the buffer, in a part that the
         // kernel has filled and will not touch again before it is released, and no other piece
-        // covers it. The borrow of `self` keeps it from being released meanwhile.
+        // covers it. The borrow of `self` keeps it from being released meanwhile. Loans of it are
+        // read by the kernel only, and by whoever sends, which borrows the ring.
         #[expect(unsafe_code)]
         unsafe {
-            let start = buffer.bytes.as_ptr().add(piece.offset as usize);
+            let start = buffer.memory.address().add(piece.offset as usize);
             std::slice::from_raw_parts_mut(start, piece.len as usize)
         }
     }
@@ -144,16 +150,50 @@ impl Buffers {
         if !buffer.is_full || buffer.lent > 0 {
             return;
         }
+        if buffer.memory.is_lent() {
+            self.lent_out.push(piece.id);
+        } else {
+            self.go_back(piece.id);
+        }
+    }
+
+    /// Lends the bytes of a piece, so that the buffer stays after its last one was released.
+    ///
+    /// Not while many stay already: sends that do not get ahead must not take all there are.
+    pub(super) fn lend(&self, piece: &RecvBuffer) -> Option<Loan> {
+        if self.lent_out.len() >= LENT_OUT_MAX {
+            return None;
+        }
+        let buffer = self.buffers[usize::from(piece.id)].as_ref()?;
+        buffer.memory.lend(piece.offset as usize, piece.len as usize)
+    }
+
+    /// Takes buffers back of which no loan is left.
+    #[inline]
+    pub(super) fn reclaim(&mut self) {
+        for index in (0..self.lent_out.len()).rev() {
+            let id = self.lent_out[index];
+            let buffer = self.buffers[usize::from(id)].as_ref();
+            if !buffer.is_some_and(|buffer| buffer.memory.is_lent()) {
+                self.lent_out.swap_remove(index);
+                self.go_back(id);
+            }
+        }
+    }
+
+    /// Returns a buffer to the kernel that has been filled and read, unless it is surplus.
+    fn go_back(&mut self, id: u16) {
+        let Some(buffer) = &mut self.buffers[usize::from(id)] else { return };
         self.busy -= 1;
         if self.surplus > 0 {
             self.surplus -= 1;
-            self.remove(piece.id);
+            self.remove(id);
             return;
         }
         buffer.is_full = false;
         buffer.is_busy = false;
         buffer.filled = 0;
-        self.provide(piece.id);
+        self.provide(id);
     }
 
     /// How many there are.
@@ -193,17 +233,13 @@ impl Buffers {
 
     /// Gives up the memory, as the kernel may still write to it.
     pub(super) fn leak(&mut self) {
-        self.buffers.clear();
+        std::mem::forget(std::mem::take(&mut self.buffers));
         self.entries = NonNull::dangling();
     }
 
     fn add(&mut self) {
-        let layout = self.buffer_layout();
-        // SAFETY: the layout has a size.
-        #[expect(unsafe_code)]
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(bytes) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        let buffer = Buffer { bytes, filled: 0, lent: 0, is_full: false, is_busy: false };
+        let memory = RecvMemory::new(self.buffer_bytes as usize, LOAN_BYTES_MIN);
+        let buffer = Buffer { memory, filled: 0, lent: 0, is_full: false, is_busy: false };
         let vacant = self.buffers.iter().position(Option::is_none);
         let id = vacant.unwrap_or(self.buffers.len());
         if vacant.is_some() {
@@ -217,20 +253,15 @@ impl Buffers {
 
     /// Frees a buffer that the kernel does not have, and of which nothing is lent.
     fn remove(&mut self, id: u16) {
-        let Some(buffer) = self.buffers[usize::from(id)].take() else { return };
-        self.count -= 1;
-        // SAFETY: allocated in `add` with this layout. The kernel has filled it and will not touch
-        // it before it is described once more, and each piece of it was released.
-        #[expect(unsafe_code)]
-        unsafe {
-            dealloc(buffer.bytes.as_ptr(), self.buffer_layout());
+        if self.buffers[usize::from(id)].take().is_some() {
+            self.count -= 1;
         }
     }
 
     /// Describes buffer `id` to the kernel.
     fn provide(&mut self, id: u16) {
         let Some(buffer) = &self.buffers[usize::from(id)] else { return };
-        let address = buffer.bytes.as_ptr() as u64;
+        let address = buffer.memory.address() as u64;
         let slot = self.tail & (ENTRIES_MAX - 1);
         // SAFETY: `slot` is below `ENTRIES_MAX`, for which there is room. The kernel does not read
         // an entry at or behind the tail, and each buffer is described at most once at a time, so
@@ -253,25 +284,12 @@ impl Buffers {
         };
         tail.store(self.tail, Ordering::Release);
     }
-
-    fn buffer_layout(&self) -> Layout {
-        page_aligned(self.buffer_bytes as usize)
-    }
 }
 
 impl Drop for Buffers {
     fn drop(&mut self) {
         if self.entries == NonNull::dangling() {
             return;
-        }
-        let layout = self.buffer_layout();
-        for buffer in self.buffers.iter().flatten() {
-            // SAFETY: allocated in `add` with this layout; nothing is in flight any more, or
-            // `leak` would have been called.
-            #[expect(unsafe_code)]
-            unsafe {
-                dealloc(buffer.bytes.as_ptr(), layout);
-            }
         }
         // SAFETY: allocated in `register` with this layout; the ring went first or is going, and
         // it has nothing in flight.
@@ -303,6 +321,10 @@ const WHOLE_BUFFERS_MIN: u16 = 32;
 const WHOLE_BUFFER_BYTES: u32 = 16 * 1024;
 /// Fill buffers piece by piece (Linux 6.12, `io_uring_register_buf_ring(3)`).
 const IOU_PBUF_RING_INC: u16 = 2;
+/// Up to here a copy is cheaper than a part of its own in the send.
+const LOAN_BYTES_MIN: usize = 4 * 1024;
+/// Buffers that may be kept by loans alone: 2 MiB.
+const LENT_OUT_MAX: usize = 8;
 const PAGE_BYTES: usize = 4096;
 
 const _: () = assert!(ENTRIES_MAX.is_power_of_two());

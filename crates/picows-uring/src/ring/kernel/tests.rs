@@ -51,6 +51,92 @@ fn a_ring_that_is_dropped_waits_for_its_sends() {
     assert_eq!(read.len() as u64, sent);
 }
 
+/// Receives so much that buffers become full, and hands each piece to `keep`.
+fn receive(
+    ring: &mut KernelRing,
+    (to, from): (Socket, &UnixStream),
+    keep: &mut dyn FnMut(Option<Loan>),
+) {
+    let mut from = from;
+    let (chunk, mut received, mut out) = (vec![9; 1 << 16], 0, Vec::new());
+    let bytes_max = 2 * BUFFER_BYTES;
+    while received < bytes_max {
+        from.write_all(&chunk).unwrap();
+        let until = received + chunk.len();
+        while received < until {
+            ring.wait().unwrap();
+            ring.poll(100, &mut out).unwrap();
+            for completion in out.drain(..) {
+                let Completion::Received { result, more, .. } = completion else { panic!() };
+                if !more {
+                    ring.receive(to, TOKEN);
+                }
+                let Received::Data(buffer) = result else { continue };
+                received += ring.bytes(&buffer).len();
+                keep(ring.lend(&buffer));
+                ring.release(buffer);
+            }
+        }
+    }
+}
+
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What is lent is not written to, whatever arrives; and what is lent no more is used again.
+#[test]
+fn a_buffer_goes_back_when_its_last_loan_ends() {
+    let mut ring = KernelRing::new(Waiting::Dedicated).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let path = (Socket(ours.into_raw_fd()), &theirs);
+    ring.receive(path.0, TOKEN);
+    let mut loans = Vec::new();
+    receive(&mut ring, path, &mut |loan| loans.extend(loan));
+    let kept: Vec<_> = loans.drain(..4).collect();
+    let addresses: Vec<_> = kept.iter().map(|loan| loan.as_slice().as_ptr().addr()).collect();
+    drop(loans);
+    for _ in 0..4 {
+        receive(&mut ring, path, &mut |loan| {
+            let bytes = loan.as_ref().unwrap().as_slice();
+            let (start, end) = (bytes.as_ptr().addr(), bytes.as_ptr().addr() + bytes.len());
+            assert!(addresses.iter().all(|kept| !(start..end).contains(kept)), "it is lent");
+        });
+    }
+    let count = ring.recv_buffers();
+    assert!(kept.iter().all(|loan| loan.as_slice().iter().all(|byte| *byte == 9)));
+    drop(kept);
+    let mut seen = 0;
+    for _ in 0..4 {
+        receive(&mut ring, path, &mut |loan| {
+            let bytes = loan.as_ref().unwrap().as_slice();
+            seen += usize::from(addresses.contains(&bytes.as_ptr().addr()));
+        });
+    }
+    assert!(seen > 0, "it is used again");
+    assert_eq!(ring.recv_buffers(), count, "so there is no need for more");
+}
+
+/// Sends that do not get ahead must not take all buffers there are.
+#[test]
+fn only_so_many_buffers_are_kept_by_loans() {
+    let mut ring = KernelRing::new(Waiting::Dedicated).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let path = (Socket(ours.into_raw_fd()), &theirs);
+    ring.receive(path.0, TOKEN);
+    let (mut loans, mut refused) = (Vec::new(), 0);
+    for _ in 0..10 {
+        receive(&mut ring, path, &mut |loan| match loan {
+            Some(loan) => loans.push(loan),
+            None => refused += 1,
+        });
+    }
+    let lent: usize = loans.iter().map(Loan::len).sum();
+    assert!(refused > 0 && lent <= 10 * BUFFER_BYTES, "{lent} bytes, {refused} refused");
+    drop(loans);
+    let mut refused = 0;
+    receive(&mut ring, path, &mut |loan| refused += usize::from(loan.is_none()));
+    assert_eq!(refused, 0);
+}
+
 /// Operations that were queued and not handed over name their socket by a number, which means
 /// something else when the socket is closed and another one is opened.
 #[test]
