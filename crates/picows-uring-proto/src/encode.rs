@@ -111,11 +111,29 @@ impl FrameHead {
     /// Appends only the header of a frame whose payload of `payload_len` bytes goes another way.
     #[inline]
     pub fn append_header(&self, out: &mut Vec<u8>, payload_len: usize, key: Option<[u8; 4]>) {
-        let (bytes, len) = self.header(payload_len, key).encode();
+        let (bytes, len) = self.encode_header(payload_len, key);
         // All of it, and back: a copy whose length is fixed is two moves, and not a call.
         let end = out.len() + len;
         out.extend_from_slice(&bytes);
         out.truncate(end);
+    }
+
+    /// The header by itself: its bytes, and how many of them there are.
+    ///
+    /// ```
+    /// use picows_uring_proto::{FrameHead, MsgType};
+    ///
+    /// let (bytes, len) = FrameHead::new(MsgType::Binary).encode_header(1000, None);
+    /// assert_eq!(bytes[..len], [0x82, 126, 0x03, 0xE8]);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn encode_header(
+        &self,
+        payload_len: usize,
+        key: Option<[u8; 4]>,
+    ) -> ([u8; FRAME_HEADER_BYTES_MAX], usize) {
+        self.header(payload_len, key).encode()
     }
 
     /// Writes the header in front of the payload that starts at `payload_start` of `buffer`,

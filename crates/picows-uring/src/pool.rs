@@ -77,7 +77,7 @@ impl Pool {
         match segment {
             Segment::Owned { bytes, .. } => self.put_buffer(bytes),
             Segment::Received { memory, .. } => self.put_memory(memory),
-            Segment::Shared(_) | Segment::Lent(_) => {}
+            Segment::Short { .. } | Segment::Shared(_) | Segment::Lent(_) => {}
         }
     }
 

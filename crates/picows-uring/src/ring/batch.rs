@@ -15,6 +15,8 @@ pub(crate) enum Segment {
     /// Bytes that belong to the batch: copied here, or handed over. The first `start` are not
     /// part of it.
     Owned { bytes: Vec<u8>, start: usize },
+    /// A few bytes, kept in the queue itself.
+    Short { bytes: [u8; SHORT_BYTES_MAX], start: u8, end: u8 },
     /// Bytes that others may hold as well.
     Shared(Bytes),
     /// What was received in memory of its own and is sent on. The first `start` bytes have left.
@@ -28,10 +30,19 @@ impl Segment {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Owned { bytes, start } => &bytes[*start..],
+            Self::Short { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
             Self::Shared(bytes) => bytes,
             Self::Received { memory, start } => &memory[*start..],
             Self::Lent(loan) => loan.as_slice(),
         }
+    }
+
+    /// A few bytes: of more, the first [`SHORT_BYTES_MAX`].
+    pub(crate) fn short(bytes: &[u8]) -> Self {
+        debug_assert!(bytes.len() <= SHORT_BYTES_MAX, "{} bytes", bytes.len());
+        let (mut copy, end) = ([0; SHORT_BYTES_MAX], bytes.len().min(SHORT_BYTES_MAX));
+        copy[..end].copy_from_slice(&bytes[..end]);
+        Self::Short { bytes: copy, start: 0, end: end as u8 }
     }
 
     fn len(&self) -> usize {
@@ -46,6 +57,7 @@ impl Segment {
         match self {
             Self::Owned { bytes, .. } => bytes.capacity(),
             Self::Received { memory, .. } => memory.capacity(),
+            Self::Short { .. } => size_of::<Self>(),
             Self::Shared(bytes) => bytes.len(),
             Self::Lent(loan) => loan.len(),
         }
@@ -54,11 +66,15 @@ impl Segment {
     fn advance(&mut self, count: usize) {
         match self {
             Self::Owned { start, .. } | Self::Received { start, .. } => *start += count,
+            Self::Short { start, .. } => *start += count as u8,
             Self::Shared(bytes) => drop(bytes.split_to(count)),
             Self::Lent(loan) => loan.advance(count),
         }
     }
 }
+
+/// As many as the header of a frame has.
+const SHORT_BYTES_MAX: usize = 14;
 
 /// Segments that leave together, in order.
 #[derive(Debug, Default)]
@@ -127,6 +143,17 @@ impl SendBatch {
         let mut bytes = fresh();
         write(&mut bytes);
         self.push(Segment::Owned { bytes, start: 0 });
+    }
+
+    /// Appends a few bytes: to the last segment, if it is an owned one with room for them.
+    pub(crate) fn append_short(&mut self, short: &[u8]) {
+        match self.segments.back_mut() {
+            Some(Segment::Owned { bytes, .. }) if bytes.capacity() - bytes.len() >= short.len() => {
+                bytes.extend_from_slice(short);
+                self.len += short.len();
+            }
+            _ => self.push(Segment::short(short)),
+        }
     }
 
     /// Appends everything in `later` and leaves it empty.
@@ -235,6 +262,21 @@ mod tests {
         batch.append(1, || Vec::with_capacity(1), |bytes| bytes.push(b'!'));
         assert_eq!(batch.segments().len(), 4);
         assert_eq!(rest(&batch), b"hello wide world0123456789!");
+    }
+
+    #[test]
+    fn a_few_bytes_take_no_memory_of_their_own() {
+        let mut batch = batch();
+        batch.append_short(b"0123456789");
+        assert_eq!((batch.segments().len(), rest(&batch).len()), (3, 26), "there is room");
+        batch.append_short(b"abcdefghijklmn");
+        batch.append_short(b"op");
+        assert_eq!(batch.segments().len(), 5);
+        batch.advance(29, drop);
+        assert_eq!(rest(&batch), b"defghijklmnop");
+        batch.advance(12, drop);
+        assert_eq!((rest(&batch), batch.segments().len()), (b"p".to_vec(), 1));
+        assert!(batch.memory <= 2 * size_of::<Segment>(), "{} bytes", batch.memory);
     }
 
     #[test]

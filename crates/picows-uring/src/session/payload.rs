@@ -71,7 +71,7 @@ impl Payload for Referenced<'_> {
         if key.is_some() {
             return Copied(self.0).append(head, queue, pool, key);
         }
-        append_header(head, self.0.len(), queue, pool, key);
+        append_header(head, self.0.len(), queue);
         queue.push(Segment::Shared(self.0.clone()));
     }
 
@@ -80,7 +80,7 @@ impl Payload for Referenced<'_> {
             return Copied(self.0).apart(head, key);
         }
         let body = Segment::Shared(self.0.clone());
-        WaitingFrame::new(head, header(head, self.0.len(), key), Some(body))
+        WaitingFrame::new(head, header(head, self.0.len()), Some(body))
     }
 }
 
@@ -89,14 +89,14 @@ impl Payload for Received<'_> {
         self.0.len()
     }
 
-    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
-        append_header(head, self.0.len(), queue, pool, key);
+    fn append(self, head: FrameHead, queue: &mut SendBatch, _: &Pool, _: Option<[u8; 4]>) {
+        append_header(head, self.0.len(), queue);
         queue.push(Segment::Received { memory: Rc::clone(self.0), start: 0 });
     }
 
-    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+    fn apart(self, head: FrameHead, _: Option<[u8; 4]>) -> WaitingFrame {
         let body = Segment::Received { memory: Rc::clone(self.0), start: 0 };
-        WaitingFrame::new(head, header(head, self.0.len(), key), Some(body))
+        WaitingFrame::new(head, header(head, self.0.len()), Some(body))
     }
 }
 
@@ -105,8 +105,8 @@ impl Payload for Lent<'_> {
         self.payload.len()
     }
 
-    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
-        append_header(head, self.payload.len(), queue, pool, key);
+    fn append(self, head: FrameHead, queue: &mut SendBatch, _: &Pool, _: Option<[u8; 4]>) {
+        append_header(head, self.payload.len(), queue);
         queue.push(Segment::Lent(self.loan));
     }
 
@@ -115,23 +115,16 @@ impl Payload for Lent<'_> {
     }
 }
 
-fn append_header(
-    head: FrameHead,
-    payload_len: usize,
-    queue: &mut SendBatch,
-    pool: &Pool,
-    key: Option<[u8; 4]>,
-) {
-    let len = FRAME_HEADER_BYTES_MAX;
-    let append = |out: &mut Vec<u8>| head.append_header(out, payload_len, key);
-    queue.append(len, || pool.buffer(len), append);
+/// The header of a payload that follows by itself, unmasked.
+fn append_header(head: FrameHead, payload_len: usize, queue: &mut SendBatch) {
+    let (bytes, len) = head.encode_header(payload_len, None);
+    queue.append_short(&bytes[..len]);
 }
 
 /// A header by itself.
-fn header(head: FrameHead, payload_len: usize, key: Option<[u8; 4]>) -> Segment {
-    let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES_MAX);
-    head.append_header(&mut bytes, payload_len, key);
-    Segment::Owned { bytes, start: 0 }
+fn header(head: FrameHead, payload_len: usize) -> Segment {
+    let (bytes, len) = head.encode_header(payload_len, None);
+    Segment::short(&bytes[..len])
 }
 
 impl Payload for InPlace {

@@ -217,6 +217,9 @@ fn append(batch: &mut SendBatch, segment: Segment, pool: &Pool) {
     if bytes.len() > COPY_BYTES_MAX {
         return batch.push(segment);
     }
+    if let Segment::Short { .. } = segment {
+        return batch.append_short(bytes);
+    }
     batch.append(bytes.len(), || pool.buffer(bytes.len()), |out| out.extend_from_slice(bytes));
 }
 

@@ -94,7 +94,8 @@ impl Entry {
 
     /// The operation that sends as much of `batch` as fits into one.
     ///
-    /// The pointers in it lead to the heap (the buffers, `gather`), so the batch may be moved.
+    /// The pointers in it lead to the heap (the buffers, the queue of segments, `gather`), so the
+    /// batch may be moved.
     fn operation(&mut self, socket: Socket, batch: &SendBatch) -> squeue::Entry {
         let fd = types::Fd(socket.0);
         // MSG_WAITALL: the kernel waits for room and goes on, instead of telling us of each part.

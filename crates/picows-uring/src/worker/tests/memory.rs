@@ -1,6 +1,8 @@
 //! What is held is counted, and what a burst leaves behind goes.
 
 use super::*;
+use bytes::Bytes;
+use picows_uring_proto::FrameHead;
 
 impl Stage {
     fn quiet() -> Self {
@@ -59,4 +61,24 @@ fn a_frame_or_request_of_which_a_part_has_arrived_is_counted() {
     transport().abort();
     stage.turn();
     assert_eq!((stage.stats().slots, stage.stats().stash_bytes), (0, 0));
+}
+
+/// One message for many who do not read is in memory once, and what each has of it is a header.
+#[test]
+fn what_is_sent_by_reference_takes_no_buffer_for_its_header() {
+    let mut stage = Stage::new(Manner::default(), |_| {});
+    stage.worker.ring.is_stuck = true;
+    let payload = Bytes::from(vec![7; 2000]);
+    for _ in 0..1000 {
+        assert!(transport().send_bytes(FrameHead::new(MsgType::Binary), &payload).is_queued());
+    }
+    stage.turn();
+    let taken = stage.stats().queue_bytes;
+    assert!((2_000_000..2_100_000).contains(&taken), "{taken} bytes");
+    stage.worker.ring.unstick();
+    stage.turn();
+    assert_eq!(stage.stats().queue_bytes, 0);
+    let sent = std::mem::take(&mut stage.worker.ring.sent);
+    assert_eq!(sent.len(), 1000 * 2004);
+    assert!(sent.chunks(2004).all(|frame| frame.starts_with(&[0x82, 126, 7, 208, 7])));
 }
