@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
+mod scripted;
+
 use picows_uring::{
     CloseCode, Connect, ConnectFault, EchoListener, Frame, Listener, ListenerResult, MsgType,
     Runtime, Server, ServerHandle, Transport, Upgrade,
 };
+use scripted::{PATIENCE, patiently, run};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -49,7 +52,7 @@ fn echoes_every_size_and_closes_cleanly() {
     let (server, url) = echo_server();
     for size in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20, 8 << 20] {
         let url = url.clone();
-        picows_uring::run(async move {
+        run(async move {
             let payload: Vec<u8> = (0..size).map(|index: usize| (index % 251) as u8).collect();
             let listener = Rc::new(RefCell::new(Rounds { payload, left: 3 }));
             let transport = Connect::new(url).connect(Rc::clone(&listener)).await.unwrap();
@@ -96,7 +99,7 @@ fn a_dedicated_server_echoes_and_runs_no_tasks() {
         })
         .unwrap();
     let url = server.addresses()[0].to_string();
-    picows_uring::run(async move {
+    run(async move {
         let listener = Rounds { payload: vec![7; 256], left: 100 };
         let transport = Connect::new(url).connect(listener).await.unwrap();
         transport.wait_disconnected().await.unwrap();
@@ -117,7 +120,7 @@ fn a_remote_handle_sends_from_another_thread_until_the_end() {
             Ok(())
         }
     }
-    picows_uring::run(async move {
+    run(async move {
         let (echoes, echoed) = std::sync::mpsc::channel();
         let transport = Connect::new(url).connect(Count(echoes)).await.unwrap();
         let remote = transport.remote();
@@ -126,12 +129,10 @@ fn a_remote_handle_sends_from_another_thread_until_the_end() {
                 remote.send(MsgType::Text, number.to_string()).unwrap();
             }
             for number in 0..1000 {
-                assert_eq!(echoed.recv().unwrap(), number.to_string());
+                assert_eq!(echoed.recv_timeout(PATIENCE).unwrap(), number.to_string());
             }
             remote.send_close(CloseCode::NORMAL, "").unwrap();
-            while !remote.is_disconnected() {
-                std::thread::yield_now();
-            }
+            patiently("the end is known", || remote.is_disconnected().then_some(()));
             assert!(remote.send(MsgType::Text, "late").is_err());
         });
         transport.wait_disconnected().await.unwrap();
@@ -143,10 +144,9 @@ fn a_remote_handle_sends_from_another_thread_until_the_end() {
 
 #[test]
 fn faults_name_what_happened_and_what_to_try() {
-    let free_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_unheard, free_port) = scripted::unheard();
     let fault = |url: String| {
-        picows_uring::run(async move { Connect::new(url).connect(EchoListener).await.unwrap_err() })
-            .unwrap()
+        run(async move { Connect::new(url).connect(EchoListener).await.unwrap_err() }).unwrap()
     };
     let error = fault(format!("ws://{free_port}/"));
     assert!(matches!(error.fault(), ConnectFault::Unreachable { .. }), "{error}");

@@ -4,8 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
-use picows_uring::{CloseCode, Connect, EchoListener, Server, Upgrade, run};
-use std::time::{Duration, Instant};
+mod patience;
+
+use patience::{run, until};
+use picows_uring::{CloseCode, Connect, EchoListener, Server, Upgrade};
+use std::time::Duration;
 
 /// How many connections are made and closed; `PICOWS_CHURN` asks for more.
 const CYCLES: usize = 2_000;
@@ -13,7 +16,6 @@ const CYCLES: usize = 2_000;
 const ABREAST: usize = 10;
 /// What allocators and counters may keep.
 const GROWTH_BYTES_MAX: usize = 2 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn memory_and_descriptors_stay_flat_over_many_connections() {
@@ -23,11 +25,12 @@ fn memory_and_descriptors_stay_flat_over_many_connections() {
     let url = server.addresses()[0].to_string();
     run(async move {
         let descriptors = count_descriptors();
+        let is_flat = || count_descriptors() <= descriptors;
         // Memory that is kept for the next connection is there after a few.
         churn(&url, cycles / 4).await;
         let resident = resident_bytes();
         churn(&url, cycles).await;
-        eventually(|| count_descriptors() <= descriptors, "descriptors").await;
+        until("descriptors", || is_flat().then_some(())).await;
         let grown = resident_bytes().saturating_sub(resident);
         assert!(grown < GROWTH_BYTES_MAX, "{grown} bytes more over {cycles} connections");
 
@@ -38,7 +41,7 @@ fn memory_and_descriptors_stay_flat_over_many_connections() {
                 opened.unwrap().abort();
             }
         }
-        eventually(|| count_descriptors() <= descriptors, "descriptors of dropped futures").await;
+        until("descriptors of dropped futures", || is_flat().then_some(())).await;
     })
     .unwrap();
     let stats = server.stop().unwrap();
@@ -66,15 +69,6 @@ async fn churn(url: &str, count: usize) {
         .collect();
     for task in tasks {
         task.await.unwrap();
-    }
-}
-
-async fn eventually(holds: impl Fn() -> bool, what: &str) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "{what}: {}", count_descriptors());
-        // Bounds the polling; no result depends on it.
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -5,9 +5,14 @@
 mod scripted;
 
 use picows_uring::{
-    Connect, ConnectFault, ConnectStage, MessageFault, MsgType, ResponseError, run,
+    Connect, ConnectFault, ConnectStage, MessageFault, MsgType, ResponseError, spawn,
 };
-use scripted::{Heard, Request, answers, connected, refused, serve};
+use scripted::{
+    Heard, PATIENCE, Request, answers, connected, patiently, refused, run, serve, until,
+};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// The fault of an answer.
@@ -122,29 +127,39 @@ fn a_body_that_does_not_end_is_not_waited_for() {
         ["HTTP/1.1 404 Not Found\r\n\r\nnot", "HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nnot"]
     {
         let url = answers(move |_| head.to_owned());
+        // The server would go on after as long as that.
         let started = Instant::now();
         let error = refused(Connect::new(url).handshake_timeout(None));
-        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+        assert!(started.elapsed() < PATIENCE / 2, "{:?}", started.elapsed());
         assert_eq!(error.response().unwrap().status().as_u16(), 404);
         assert_eq!(error.body(), Some(&b"not"[..]));
     }
     // When there is no time at all, the answer still says more than that.
     let url = answers(move |_| "HTTP/1.1 404 Not Found\r\n\r\n".to_owned());
-    let error = refused(Connect::new(url).handshake_timeout(Duration::from_millis(200)));
-    assert_eq!(error.response().map(|it| it.status().as_u16()), Some(404), "{error}");
+    let status = patiently("an answer before the time is over", || {
+        let error = refused(Connect::new(&*url).handshake_timeout(Duration::from_millis(200)));
+        error.response().map(|it| it.status().as_u16())
+    });
+    assert_eq!(status, 404);
 }
 
 #[test]
 fn a_reset_after_the_answer_does_not_hide_it() {
-    let address = serve(|_, mut peer| {
-        peer.request();
-        peer.write(b"HTTP/1.1 403 Forbidden\r\n\r\ngo");
-        // The client has read it when it answers nothing more; a moment for it to arrive.
-        std::thread::sleep(Duration::from_millis(50));
-        peer.reset();
+    // Over TCP, the reset may overtake the answer. On a Unix socket it is what comes behind, if
+    // something is left unread.
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r") {
+            theirs.read_exact(&mut byte).unwrap();
+            head.extend_from_slice(&byte);
+        }
+        theirs.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\ngo").unwrap();
     });
-    let error = refused(Connect::new(format!("ws://{address}/")));
+    let error = refused(Connect::new("ws://localhost/").socket(ours));
     assert_eq!(error.response().map(|it| it.status().as_u16()), Some(403), "{error}");
+    assert_eq!(error.body(), Some(&b"go"[..]));
+    server.join().unwrap();
 }
 
 #[test]
@@ -239,11 +254,7 @@ fn expect_hello(url: &str) {
     run(async {
         let heard = Heard::default();
         let transport = Connect::new(url).connect(heard.clone()).await.unwrap();
-        let started = Instant::now();
-        while heard.0.borrow().len() < 2 {
-            assert!(started.elapsed() < scripted::PATIENCE);
-            tokio::task::yield_now().await;
-        }
+        until("both frames", || (heard.0.borrow().len() >= 2).then_some(())).await;
         let wanted = [(MsgType::Text, b"hello".to_vec()), (MsgType::Binary, Vec::new())];
         assert_eq!(*heard.0.borrow(), wanted);
         transport.abort();
@@ -255,25 +266,42 @@ fn expect_hello(url: &str) {
 fn silence_is_a_timeout_that_names_the_stage() {
     let url = answers(|_| String::new());
     let limit = Duration::from_millis(100);
-    let error = refused(Connect::new(url).handshake_timeout(limit));
-    assert!(
-        matches!(error.fault(), ConnectFault::Timeout { stage: ConnectStage::Handshake, limit: it } if *it == limit),
-        "{error:?}"
-    );
+    let error = patiently("a connection before the time is over", || {
+        let error = refused(Connect::new(&*url).handshake_timeout(limit));
+        let ConnectFault::Timeout { stage, limit: it } = error.fault() else { panic!("{error:?}") };
+        assert_eq!(*it, limit);
+        (*stage == ConnectStage::Handshake).then_some(error)
+    });
     assert!(error.to_string().contains("the upgrade took longer than 100ms"), "{error}");
     assert!(error.is_transient());
 }
 
 #[test]
 fn a_late_answer_is_taken_when_there_is_no_limit() {
-    let address = serve(|_, mut peer| {
+    // Later than another one with a limit gives up.
+    let (release, gate) = mpsc::channel();
+    let gate = Mutex::new(gate);
+    let address = serve(move |_, mut peer| {
         let request = peer.request();
-        std::thread::sleep(Duration::from_millis(200));
-        peer.write(request.accepted("").as_bytes());
+        if request.target() == "/late" {
+            gate.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            peer.write(request.accepted("").as_bytes());
+        }
         peer.read_to_end();
     });
-    let connect = Connect::new(format!("ws://{address}/")).handshake_timeout(None);
-    connected(connect, |transport| assert!(transport.is_open()));
+    let connect = |path| Connect::new(format!("ws://{address}{path}"));
+    run(async {
+        let late = connect("/late").handshake_timeout(None).connect(Heard::default());
+        let patient = spawn(late).unwrap();
+        let limit = Duration::from_millis(50);
+        let hasty = connect("/never").handshake_timeout(limit).connect(Heard::default());
+        assert!(hasty.await.is_err());
+        release.send(()).unwrap();
+        let transport = patient.await.unwrap().unwrap();
+        assert!(transport.is_open());
+        transport.abort();
+    })
+    .unwrap();
 }
 
 #[test]

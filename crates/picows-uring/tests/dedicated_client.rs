@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
+mod patience;
+
+use patience::PATIENCE;
 use picows_uring::{
     AutoPing, CloseCode, Connect, ConnectError, ConnectFault, DisconnectCause, EchoListener, Frame,
     Listener, ListenerResult, MsgType, RemoteError, Runtime, Server, ServerBuilder, ServerHandle,
@@ -143,8 +146,8 @@ fn other_threads_reach_it_in_both_phases() {
     let (remotes, given) = channel::<picows_uring::RemoteTransport>();
     let (echoed, hosted_echo) = tokio::sync::oneshot::channel();
     let thread = std::thread::spawn(move || {
-        let remote = given.recv().unwrap();
-        let next = || tells.recv_timeout(Duration::from_secs(20)).unwrap();
+        let remote = given.recv_timeout(PATIENCE).unwrap();
+        let next = || tells.recv_timeout(PATIENCE).unwrap();
         assert_eq!(next(), "connected");
         remote.send(MsgType::Text, "hosted").unwrap();
         assert_eq!(next(), "hosted");
@@ -190,9 +193,9 @@ fn a_stopper_says_goodbye_and_ends_it() {
     let runtime = runtime();
     let stopper = runtime.stopper();
     let thread = std::thread::spawn(move || {
-        assert_eq!(tells.recv().unwrap(), "connected");
+        assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "connected");
         stopper.stop();
-        assert_eq!(tells.recv_timeout(Duration::from_secs(20)).unwrap(), "disconnected");
+        assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "disconnected");
     });
     let transport = runtime.run_dedicated(Connect::new(url).connect(Tell(told))).unwrap().unwrap();
     assert_eq!(transport.disconnect_cause(), Some(DisconnectCause::Stopped));

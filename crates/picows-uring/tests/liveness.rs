@@ -5,21 +5,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
+mod common;
+
+use common::{PATIENCE, next, run, uninterrupted};
 use picows_uring::{
     AutoPing, AutoPingStrategy, CloseCode, Connect, DisconnectCause, EchoListener, Frame, Listener,
     ListenerError, ListenerResult, MsgType, RoundtripError, Server, ServerBuilder, ServerHandle,
     Transport, Upgrade,
 };
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_millis(50);
-/// For what is sure to come.
-const PATIENCE: Duration = Duration::from_secs(30);
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn start(
@@ -97,7 +98,7 @@ impl Listener for Recorder {
 fn a_peer_that_answers_is_pinged_again_and_again() {
     let (listener, seen) = witness();
     let (server, url) = start(server().auto_ping(ping_often()), listener);
-    picows_uring::run(async move {
+    run(async move {
         let recorder = Rc::new(RefCell::new(Recorder { pongs_left: 2, ..Recorder::default() }));
         let connect = Connect::new(url).auto_pong(false);
         let transport = connect.connect(Rc::clone(&recorder)).await.unwrap();
@@ -106,7 +107,7 @@ fn a_peer_that_answers_is_pinged_again_and_again() {
         assert!(pings >= 2, "{pings}");
     })
     .unwrap();
-    let told = seen.recv().unwrap();
+    let told = next(&seen);
     assert!(told.starts_with("Close"), "the pongs are consumed: {told}");
     server.stop().unwrap();
 }
@@ -115,7 +116,7 @@ fn a_peer_that_answers_is_pinged_again_and_again() {
 fn a_peer_that_does_not_answer_gets_a_ping_a_close_and_the_end() {
     let (listener, seen) = witness();
     let (server, url) = start(server().auto_ping(AutoPing::new(SOON, SOON)), listener);
-    picows_uring::run(async move {
+    run(async move {
         let recorder = Rc::new(RefCell::new(Recorder::default()));
         let connect = Connect::new(url).auto_pong(false).auto_close(false);
         let transport = connect.connect(Rc::clone(&recorder)).await.unwrap();
@@ -127,10 +128,7 @@ fn a_peer_that_does_not_answer_gets_a_ping_a_close_and_the_end() {
         assert!(reason.contains("50ms"), "{reason}");
     })
     .unwrap();
-    assert_eq!(
-        seen.recv().unwrap(),
-        format!("disconnected {:?}", Some(DisconnectCause::PingTimedOut))
-    );
+    assert_eq!(next(&seen), format!("disconnected {:?}", Some(DisconnectCause::PingTimedOut)));
     assert_eq!(server.stop().unwrap().disconnected, 1);
     assert!(seen.recv().is_err(), "told once");
 }
@@ -139,7 +137,7 @@ fn a_peer_that_does_not_answer_gets_a_ping_a_close_and_the_end() {
 fn the_client_finds_a_server_that_does_not_answer() {
     let (listener, _seen) = witness();
     let (server, url) = start(server().auto_pong(false), listener);
-    picows_uring::run(async move {
+    run(async move {
         let connect = Connect::new(url).auto_ping(AutoPing::new(SOON, SOON));
         let transport = connect.connect(EchoListener).await.unwrap();
         transport.wait_disconnected().await.unwrap();
@@ -198,7 +196,7 @@ fn text_pings<const NOTIFY: bool>() -> Vec<String> {
     let (server, url) = start(server().auto_ping(ping_often()), move || {
         Box::new(TextPing::<NOTIFY>(sender.lock().unwrap().clone()))
     });
-    picows_uring::run(async move {
+    run(async move {
         let transport = Connect::new(url).connect(TextPong(2)).await.unwrap();
         transport.wait_disconnected().await.unwrap();
     })
@@ -234,7 +232,7 @@ impl Listener for BadPing {
 #[test]
 fn an_error_of_the_listeners_ping_closes_with_1011() {
     let (server, url) = start(server().auto_ping(AutoPing::new(SOON, SOON)), || Box::new(BadPing));
-    picows_uring::run(async move {
+    run(async move {
         let recorder = Rc::new(RefCell::new(Recorder::default()));
         let transport = Connect::new(url).connect(Rc::clone(&recorder)).await.unwrap();
         transport.wait_disconnected().await.unwrap();
@@ -249,7 +247,7 @@ fn an_error_of_the_listeners_ping_closes_with_1011() {
 fn round_trips_are_measured_beside_automatic_pings() {
     for auto_ping in [None, Some(ping_often()), Some(AutoPing::new(NEVER, NEVER))] {
         let (server, url) = start(server(), || Box::new(EchoListener));
-        picows_uring::run(async move {
+        run(async move {
             let connect = Connect::new(url).auto_ping(auto_ping);
             let transport = connect.connect(EchoListener).await.unwrap();
             for _ in 0..2 {
@@ -271,7 +269,7 @@ fn round_trips_are_measured_beside_automatic_pings() {
 #[test]
 fn a_disconnect_ends_a_measurement() {
     let (server, url) = start(server().auto_pong(false), || Box::new(TextPong(1)));
-    picows_uring::run(async move {
+    run(async move {
         let transport = Connect::new(url).connect(EchoListener).await.unwrap();
         let measured = transport.clone();
         let task =
@@ -302,7 +300,7 @@ fn idle_connections_and_old_ones_are_ended() {
     ] {
         let (listener, _seen) = witness();
         let (server, url) = start(builder, listener);
-        picows_uring::run(async move {
+        run(async move {
             let recorder = Rc::new(RefCell::new(Recorder::default()));
             let transport = Connect::new(url).connect(Rc::clone(&recorder)).await.unwrap();
             transport.wait_disconnected().await.unwrap();
@@ -325,6 +323,8 @@ fn pings_whose_pongs_are_not_read_cost_little_and_the_last_is_answered_rfc6455_5
           Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
     )
     .unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    peer.set_write_timeout(Some(PATIENCE)).unwrap();
     // Pings of 125 bytes, masked with a key of zeros: far more than sockets and queue hold.
     let ping = |byte| [[0x89, 0x80 | 125, 0, 0, 0, 0].as_slice(), &[byte; 125]].concat();
     let pings = ping(7).repeat(500);
@@ -333,10 +333,9 @@ fn pings_whose_pongs_are_not_read_cost_little_and_the_last_is_answered_rfc6455_5
     }
     peer.write_all(&ping(8)).unwrap();
     // Only now does it read, and finds the answer to the last one.
-    peer.set_read_timeout(Some(PATIENCE)).unwrap();
     let (mut heard, mut buffer, mut tail) = (0, vec![0; 1 << 16], Vec::new());
     while !tail.ends_with(&[8; 125]) {
-        let count = std::io::Read::read(&mut peer, &mut buffer).unwrap();
+        let count = uninterrupted(|| peer.read(&mut buffer)).unwrap();
         assert!(count > 0, "the connection has ended");
         heard += count;
         tail.extend_from_slice(&buffer[..count]);

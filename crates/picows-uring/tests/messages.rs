@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
+mod patience;
+
+use patience::{PATIENCE, run};
 use picows_uring::{
     ApiMisuse, Assembled, CloseCode, Connect, DisconnectCause, Frame, FrameHead, Listener,
     ListenerResult, Message, MessageAssembler, MessageListener, Messages, MsgType, PeerMisbehaved,
-    QueuePolicy, SendStatus, Server, ServerBuilder, ServerHandle, Transport, Upgrade, run,
+    QueuePolicy, SendStatus, Server, ServerBuilder, ServerHandle, Transport, Upgrade,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 /// Echoes messages, and tells how its connection ended.
 struct Echo(Sender<Option<DisconnectCause>>);
@@ -107,8 +109,6 @@ fn close(code: u16, reason: &str) -> Heard {
     Heard::Control(MsgType::Close, [&code.to_be_bytes()[..], reason.as_bytes()].concat())
 }
 
-/// A wait that is longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
 const BEGINS: FrameHead = FrameHead::new(MsgType::Text).with_fin(false);
 const CONTINUES: FrameHead = FrameHead::new(MsgType::Continuation).with_fin(false);
 const ENDS: FrameHead = FrameHead::new(MsgType::Continuation);
@@ -132,7 +132,7 @@ fn fragments_are_joined_with_control_frames_between_them_rfc6455_5_4() {
     let close = Heard::Control(MsgType::Close, vec![0x03, 0xE8]);
     let words = text("Здравствуй, мир");
     assert_eq!(heard, [words, empty, pong, binary, text("bye"), close]);
-    assert_eq!(ends.recv().unwrap(), Some(DisconnectCause::Closed));
+    assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), Some(DisconnectCause::Closed));
     let stats = server.stop().unwrap();
     assert_eq!((stats.protocol_errors, stats.listener_errors), (0, 0));
 }
@@ -178,7 +178,7 @@ fn a_message_over_the_limit_is_told_1009_and_why() {
         });
         assert_eq!(heard, [close(1009, reason)]);
         let cause = DisconnectCause::PeerMisbehaved(PeerMisbehaved::MessageTooLarge);
-        assert_eq!(ends.recv().unwrap(), Some(cause));
+        assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), Some(cause));
     }
     let stats = server.stop().unwrap();
     assert_eq!((stats.protocol_errors, stats.listener_errors), (2, 0), "the peer's fault");
@@ -198,7 +198,7 @@ fn broken_text_is_told_1007_before_the_message_is_complete_rfc6455_8_1() {
         let told = close(1007, "received text that is not valid UTF-8");
         assert_eq!(heard, [text("good"), told]);
         let cause = DisconnectCause::PeerMisbehaved(PeerMisbehaved::InvalidUtf8);
-        assert_eq!(ends.recv().unwrap(), Some(cause));
+        assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), Some(cause));
         server.stop().unwrap();
     }
 }

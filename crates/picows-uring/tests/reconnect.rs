@@ -6,9 +6,9 @@ mod scripted;
 
 use picows_uring::{
     Backoff, CloseCode, Connect, ConnectFault, Frame, Listener, ListenerResult, MsgType, Reconnect,
-    Transport, run,
+    Transport,
 };
-use scripted::{Heard, answers, serve};
+use scripted::{Heard, answers, run, serve, until};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -126,9 +126,7 @@ fn dropping_it_says_goodbye() {
         let reconnect = Reconnect::new(move || Connect::new(&*url))
             .on_connected(move |_| connected.send(()).unwrap());
         let running = picows_uring::spawn(reconnect.run(Heard::default)).unwrap();
-        while is_connected.try_recv().is_err() {
-            tokio::task::yield_now().await;
-        }
+        until("it is connected", || is_connected.try_recv().ok()).await;
         running.abort();
         assert!(running.await.is_err());
     })

@@ -9,10 +9,11 @@ use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use picows_uring::{
     CloseCode, CloseFrame, Connect, DisconnectCause, EchoListener, Frame, Listener, ListenerError,
     ListenerResult, MsgType, OwnedMessage, PeerMisbehaved, SendError, Server, ServerHandle,
-    StreamOptions, Transport, Upgrade, WhenFull, WsStream, run,
+    StreamOptions, Transport, Upgrade, WhenFull, WsStream,
 };
-use scripted::{PATIENCE, Peer, serve};
-use std::time::{Duration, Instant};
+use scripted::{PATIENCE, Peer, run, serve, until};
+use std::io::Read;
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Runs a task, which is polled when it is woken and at no other time.
@@ -21,7 +22,14 @@ fn run_task<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
 }
 
 fn serving(make: impl Fn() -> Upgrade + Send + Sync + 'static) -> (ServerHandle, String) {
-    let server = Server::builder().listen("127.0.0.1:0").workers(1).start(move |_| make()).unwrap();
+    let builder = Server::builder().listen("127.0.0.1:0").workers(1).close_timeout(2 * PATIENCE);
+    let server = builder
+        .handshake_timeout(PATIENCE)
+        .start(move |request| match request.path() {
+            "/echo" => Upgrade::accept(EchoListener),
+            _ => make(),
+        })
+        .unwrap();
     let url = server.addresses()[0].to_string();
     (server, url)
 }
@@ -208,16 +216,20 @@ fn queued(stream: &WsStream) -> usize {
     stream.size_hint().0
 }
 
-/// Waits until nothing more is queued for a while.
-async fn stalled(stream: &WsStream) -> usize {
-    let (mut before, mut same) = (0, 0);
-    while same < 10 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        let now = queued(stream);
-        same = if now == before && now > 0 { same + 1 } else { 0 };
-        before = now;
-    }
-    before
+/// Has our worker and that of the server take many turns: far more than what has arrived is worth.
+async fn take_turns(url: &str) {
+    let url = format!("{}/echo", url.trim_end_matches('/'));
+    let beside = Connect::new(url).connect(EchoListener).await.unwrap();
+    beside.measure_roundtrip_time(100).await.unwrap();
+    beside.disconnect();
+}
+
+/// Waits until the peer is held back and all that had arrived by then is queued, and tells how much
+/// that is.
+async fn stalled(stream: &WsStream, url: &str) -> usize {
+    until("it is held back", || stream.transport().is_reading_paused().then_some(())).await;
+    take_turns(url).await;
+    queued(stream)
 }
 
 #[test]
@@ -226,8 +238,8 @@ fn a_full_queue_holds_the_peer_back_and_loses_nothing() {
     let (server, url) = flood_server(COUNT);
     run_task(async move {
         let options = StreamOptions::default().max_messages(100);
-        let mut stream = Connect::new(url).stream_with(options).await.unwrap();
-        let waiting = stalled(&stream).await;
+        let mut stream = Connect::new(&*url).stream_with(options).await.unwrap();
+        let waiting = stalled(&stream, &url).await;
         assert!((100..10_000).contains(&waiting), "{waiting} of {COUNT} messages are queued");
         assert!(stream.transport().is_reading_paused());
         for wanted in 0..COUNT {
@@ -235,7 +247,7 @@ fn a_full_queue_holds_the_peer_back_and_loses_nothing() {
             assert_eq!((number(&message), message.len()), (wanted, FLOOD_BYTES));
             if wanted == COUNT / 2 {
                 // Not only the first time.
-                let waiting = stalled(&stream).await;
+                let waiting = stalled(&stream, &url).await;
                 assert!(waiting < 10_000, "{waiting} of {COUNT} messages are queued");
             }
         }
@@ -250,11 +262,11 @@ fn closing_reads_past_a_full_queue() {
     let (server, url) = flood_server(60_000);
     run_task(async move {
         let options = StreamOptions::default().max_messages(100);
-        let mut stream = Connect::new(url).stream_with(options).await.unwrap();
-        let waiting = stalled(&stream).await;
-        let started = Instant::now();
-        stream.close_with(CloseCode::GOING_AWAY, "enough").await;
-        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+        let connect = Connect::new(&*url).close_timeout(2 * PATIENCE);
+        let mut stream = connect.stream_with(options).await.unwrap();
+        let waiting = stalled(&stream, &url).await;
+        let closing = stream.close_with(CloseCode::GOING_AWAY, "enough");
+        timeout(PATIENCE, closing).await.expect("it need not wait for the close timeout");
         assert!(stream.transport().close_handshake().is_complete());
         // What had arrived before can still be had.
         assert_eq!(stream.count().await, waiting);
@@ -270,9 +282,8 @@ fn messages_are_dropped_where_that_is_asked_for() {
         run_task(async move {
             let options = StreamOptions::default().max_messages(10).when_full(policy);
             let mut stream = Connect::new(url).stream_with(options).await.unwrap();
-            while stream.dropped() < (COUNT - 10) as u64 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            let is_over = || (stream.dropped() >= (COUNT - 10) as u64).then_some(());
+            until("most are dropped", is_over).await;
             assert_eq!(queued(&stream), 10);
             let first = if policy == WhenFull::DropOldest { COUNT - 10 } else { 0 };
             for wanted in first..first + 10 {
@@ -330,7 +341,8 @@ fn sending_waits_for_a_peer_that_does_not_read() {
         let mut stream = connect.stream().await.unwrap();
         let payload = vec![7_u8; 10_000];
         let mut sent = 0;
-        // Until the kernel takes no more, and the queue is full.
+        // Until the kernel takes no more, and the queue is full. Should it only be late, the peer
+        // has read nothing all the same.
         while timeout(Duration::from_millis(200), stream.send(payload.clone())).await.is_ok() {
             sent += 1;
             let buffered = stream.transport().buffered_amount();
@@ -410,8 +422,8 @@ fn a_peer_that_disappears_ends_the_stream() {
         peer.write(answer.as_bytes());
         peer.write(b"\x81\x02hi");
         if number == 1 {
-            // Arrives before the reset, which would overtake it otherwise.
-            std::thread::sleep(Duration::from_millis(50));
+            // Once it has arrived: the reset would overtake it otherwise.
+            peer.stream.read_exact(&mut [0]).unwrap();
             peer.reset();
         }
     });
@@ -421,6 +433,9 @@ fn a_peer_that_disappears_ends_the_stream() {
         run_task(async move {
             let mut stream = Connect::new(format!("ws://{address}/")).stream().await.unwrap();
             assert_eq!(stream.next().await, Some("hi".into()));
+            if cause != DisconnectCause::EndOfStream {
+                stream.send("it has arrived").await.unwrap();
+            }
             assert_eq!(stream.next().await, None);
             assert_eq!(stream.transport().disconnect_cause(), Some(cause));
             assert_eq!(stream.transport().wait_disconnected().await, Ok(()));
@@ -433,8 +448,8 @@ fn a_client_that_goes_away_while_nobody_reads_is_noticed_when_somebody_does() {
     let (server, url) = flood_server(60_000);
     run_task(async move {
         let options = StreamOptions::default().max_messages(10);
-        let mut stream = Connect::new(url).stream_with(options).await.unwrap();
-        stalled(&stream).await;
+        let mut stream = Connect::new(&*url).stream_with(options).await.unwrap();
+        stalled(&stream, &url).await;
         stream.transport().abort();
         let taken = timeout(PATIENCE, async {
             let mut taken = 0;
@@ -455,7 +470,7 @@ fn many_streams_share_a_thread() {
     run_task(async move {
         let tasks: Vec<_> = (0..100)
             .map(|number| {
-                let connecting = Connect::new(&*url).stream();
+                let connecting = Connect::new(&*url).handshake_timeout(PATIENCE).stream();
                 let exchange = async move {
                     let mut stream = connecting.await.unwrap();
                     for round in 0..20 {
@@ -524,14 +539,15 @@ fn a_paused_connection_can_be_ended() {
     for end in [Transport::disconnect, Transport::abort] {
         let url = url.clone();
         run_task(async move {
-            let transport = Connect::new(url).connect(EchoListener).await.unwrap();
+            let connect = Connect::new(&*url).close_timeout(2 * PATIENCE);
+            let transport = connect.connect(EchoListener).await.unwrap();
             transport.pause_reading();
             transport.pause_reading();
             assert!(transport.is_reading_paused());
             // Until the kernel has been told.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            take_turns(&url).await;
             end(&transport);
-            timeout(Duration::from_secs(4), transport.wait_disconnected()).await.unwrap().unwrap();
+            timeout(PATIENCE, transport.wait_disconnected()).await.unwrap().unwrap();
         });
     }
     server.stop().unwrap();

@@ -7,10 +7,10 @@
 
 mod common;
 
-use common::{Client, address, masked, upgrade_request, workers};
+use common::{Client, PATIENCE, address, masked, run, upgrade_request, workers};
 use picows_uring::{
     Connect, EchoListener, Frame, FrameHead, Listener, ListenerResult, Message, MessageListener,
-    Messages, MsgType, Transport, Upgrade, run, spawn,
+    Messages, MsgType, Transport, Upgrade, spawn,
 };
 use picows_uring_proto::{HeadLimits, UpgradeRequest, encode_switching_protocols};
 use std::cell::{Cell, RefCell};
@@ -66,6 +66,7 @@ impl Flood {
 
     /// Writes until `is_over`, and meanwhile reads what comes back.
     fn run(self, mut stream: TcpStream, is_client: bool, is_over: &AtomicBool) -> usize {
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let mut answers = stream.try_clone().unwrap();
         let reader = std::thread::spawn(move || {
             let mut buffer = vec![0; 1 << 16];
@@ -81,6 +82,15 @@ impl Flood {
         drop(stream.shutdown(std::net::Shutdown::Both));
         reader.join().unwrap();
         sent
+    }
+}
+
+/// Ends a flood when it is dropped, also if its victim has failed.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -147,6 +157,7 @@ fn a_flood_of_frames_does_not_keep_the_server_from_its_other_clients() {
     let flooded = flooded.local_addr().unwrap();
     for flood in FLOODS {
         let is_over = AtomicBool::new(false);
+        let end = End(&is_over);
         let mut victim = Client::upgrade(address(&server));
         let mut stream = TcpStream::connect(flooded).unwrap();
         stream.write_all(upgrade_request("/flood", "").as_bytes()).unwrap();
@@ -155,7 +166,7 @@ fn a_flood_of_frames_does_not_keep_the_server_from_its_other_clients() {
             for round in 0..ROUNDS {
                 victim.echo(&round.to_le_bytes());
             }
-            is_over.store(true, Ordering::Relaxed);
+            drop(end);
             assert!(sender.join().unwrap() >= FLOOD_FRAMES_MIN, "{flood:?}");
         });
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, PATIENCE, address, eventually, on_frame, workers};
+use common::{Client, PATIENCE, address, eventually, on_frame, patiently, workers};
 use picows_uring::{Upgrade, WorkerState};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -29,25 +29,28 @@ fn a_worker_that_is_blocked_is_seen_while_it_is() {
         let mut client = Client::upgrade(address(&server));
         let held = gate.lock().unwrap();
         client.send_text("block");
-        let start = Instant::now();
-        let blocked = || {
-            let times = monitor.workers().map(|worker| worker.turn_time.unwrap_or_default());
-            times.filter(|time| *time > 2 * limit).count()
+        let index = server.worker_stats().position(|stats| stats.connections == 1).unwrap();
+        let stats = || server.worker_stats().nth(index).unwrap();
+        // Where the machine is busy, any turn may be long for a moment.
+        let blocked = |wanted: [bool; 2]| {
+            patiently("who is blocked", || {
+                let times = monitor.workers().map(|worker| worker.turn_time.unwrap_or_default());
+                times.map(|time| time > 2 * limit).eq(wanted).then_some(())
+            });
         };
-        while blocked() == 0 {
-            assert!(start.elapsed() < PATIENCE, "{:?}", monitor.workers().collect::<Vec<_>>());
-            std::thread::yield_now();
-        }
-        assert_eq!(blocked(), 1, "the other one sleeps");
-        assert_eq!(monitor.stats().slow_turns, 0, "the turn is not over");
+        blocked([index == 0, index == 1]);
+        let before = stats();
+        blocked([index == 0, index == 1]);
+        assert_eq!(stats(), before, "the turn is not over, and not counted");
         drop(held);
         client.expect_text("block");
-        eventually(&server, "the slow turn is counted", |stats| stats.slow_turns > 0);
-        let stats = server.stats();
-        assert!(stats.slow_callbacks > 0 && stats.longest_turn_micros >= 40_000, "{stats:?}");
-        assert_eq!(blocked(), 0);
-        let by_worker: Vec<_> = monitor.workers().map(|worker| worker.stats.slow_turns).collect();
-        assert!(by_worker.contains(&0), "only one was slow: {by_worker:?}");
+        patiently("the slow turn is counted", || {
+            let now = stats();
+            let is_slow = now.slow_turns > before.slow_turns;
+            (is_slow && now.slow_callbacks > before.slow_callbacks).then_some(())
+        });
+        assert!(stats().longest_turn_micros >= 40_000, "{:?}", stats());
+        blocked([false, false]);
         drop(client);
         server.stop().unwrap();
         assert!(monitor.workers().all(|worker| worker.state == WorkerState::Ended));
@@ -57,7 +60,7 @@ fn a_worker_that_is_blocked_is_seen_while_it_is() {
 
 #[test]
 fn counters_are_read_by_any_thread_while_the_server_works() {
-    const FRAMES: u64 = 2000;
+    const FRAMES: u64 = 500;
     let server = workers(2)
         .start(|_| {
             Upgrade::accept(on_frame(|transport, frame| {
@@ -79,6 +82,7 @@ fn counters_are_read_by_any_thread_while_the_server_works() {
             assert!(stats.frames_received >= seen, "it only grows");
             seen = stats.frames_received;
             assert!(start.elapsed() < PATIENCE, "{stats:?}");
+            std::thread::yield_now();
         }
     });
     eventually(&server, "the client has gone", |stats| stats.connections == 0);

@@ -5,6 +5,11 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+#[path = "../patience/mod.rs"]
+mod patience;
+
+pub(crate) use patience::*;
+
 use picows_uring::{
     CloseCode, CloseHandshake, DisconnectCause, Frame, FrameHead, Listener, ListenerResult,
     MsgType, Server, ServerBuilder, ServerHandle, Stats, Transport,
@@ -19,12 +24,16 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// A wait that is longer than this has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
 /// A server description: any free port of the loopback, and this many workers.
 pub(crate) fn workers(count: usize) -> ServerBuilder {
     Server::builder().listen("127.0.0.1:0").workers(count)
+}
+
+/// A server description with a loopback address of this process' own, `number` apart from others:
+/// no other server gets its port, and no client leaves from it, while nobody listens there.
+pub(crate) fn own_loopback(number: u8) -> ServerBuilder {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Server::builder().listen(format!("127.{}.{high}.{low}:0", 100 + number))
 }
 
 /// Where `server` listens.
@@ -180,6 +189,19 @@ impl Client {
         client
     }
 
+    /// Connects and completes the handshake, unless the server has hung up before.
+    pub(crate) fn try_upgrade(address: SocketAddr) -> Option<Self> {
+        let mut client = Self::connect(address);
+        client.try_write(upgrade_request("/", "").as_bytes()).ok()?;
+        while !client.rest().ends_with(b"\r\n\r\n") {
+            if !client.fill().is_ok_and(|count| count > 0) {
+                return None;
+            }
+        }
+        assert_eq!(client.response().status, 101);
+        Some(client)
+    }
+
     /// Completes the handshake of an open connection.
     #[track_caller]
     pub(crate) fn upgraded(mut self) -> Self {
@@ -318,13 +340,23 @@ impl Client {
         }
     }
 
-    /// Nothing comes for this long: time passes in which the server has nothing to do.
-    #[track_caller]
-    pub(crate) fn expect_silence(&mut self, duration: Duration) {
-        self.stream.set_read_timeout(Some(duration)).expect("a timeout can be set");
-        let error = self.fill().expect_err("nothing, not even the end");
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+    /// Whether nothing comes for this long, not even the end: time passes in which the server has
+    /// nothing to do.
+    pub(crate) fn is_silent(&self, duration: Duration) -> bool {
+        let start = Instant::now();
+        let is_silent = loop {
+            let left = duration.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                break true;
+            }
+            self.stream.set_read_timeout(Some(left)).expect("a timeout can be set");
+            // An error is the timeout, or that the process was stopped.
+            if self.stream.peek(&mut [0]).is_ok() {
+                break false;
+            }
+        };
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        is_silent
     }
 
     /// Ends our side of the stream.
@@ -375,7 +407,7 @@ impl Client {
     /// Reads once.
     fn fill(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 64 * 1024];
-        let count = self.stream.read(&mut chunk)?;
+        let count = uninterrupted(|| self.stream.read(&mut chunk))?;
         self.received.drain(..std::mem::take(&mut self.used));
         self.received.extend_from_slice(&chunk[..count]);
         Ok(count)

@@ -4,19 +4,29 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
-use picows_uring::{
-    Connect, ConnectError, Frame, Listener, ListenerResult, MsgType, Transport, run,
-};
+#[path = "../patience/mod.rs"]
+mod patience;
+
+pub(crate) use patience::*;
+
+use picows_uring::{Connect, ConnectError, Frame, Listener, ListenerResult, MsgType, Transport};
 use picows_uring_proto::AcceptKey;
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A wait that is longer than this has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// A port on which nobody listens, and nobody can as long as the socket is kept.
+pub(crate) fn unheard() -> (OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
+    let address = getsockname(&socket).expect("it is bound");
+    (socket, address.try_into().expect("it is an address of IPv4"))
+}
 
 /// A server that follows `script`, which is also told the number of the connection.
 pub(crate) fn serve(script: impl Fn(usize, Peer) + Send + Sync + 'static) -> SocketAddr {
