@@ -3,14 +3,23 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
 use picows_uring::{EchoListener, Server, Upgrade};
-use std::process::Command;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+use rustix::process::{Pid, Signal, kill_process};
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// A run that is longer than this has failed. Cargo may have to build, and to wait until others
+/// have.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs an example to its end and returns the lines it printed.
 fn lines(example: &str, arguments: &[&str]) -> Vec<String> {
     let builder = Server::builder().listen("127.0.0.1:0").workers(1);
     let server = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
     let url = server.addresses()[0].to_string();
-    let outcome = command(example).arg(url).args(arguments).output().unwrap();
+    let outcome = output(command(example).arg(url).args(arguments));
     let errors = String::from_utf8_lossy(&outcome.stderr);
     assert!(outcome.status.success(), "{example} ended with {}: {errors}", outcome.status);
     server.stop().unwrap();
@@ -26,6 +35,19 @@ fn command(example: &str) -> Command {
     }
     command.arg("--");
     command
+}
+
+/// Runs it to its end.
+fn output(command: &mut Command) -> Output {
+    let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = pipes.spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (told, outcome) = channel();
+    std::thread::spawn(move || drop(told.send(child.wait_with_output().unwrap())));
+    outcome.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("{command:?} does not end");
+    })
 }
 
 fn numbered(count: usize) -> Vec<String> {
@@ -65,9 +87,11 @@ fn reconnecting_client() {
 
 #[test]
 fn a_client_that_cannot_connect_says_why() {
-    let free_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let outcome = command("echo_client").arg(format!("ws://{free_port}/")).output();
-    let outcome = outcome.unwrap();
+    // Bound and not listening: nobody else can listen there either.
+    let unheard = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&unheard, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = SocketAddr::try_from(getsockname(&unheard).unwrap()).unwrap();
+    let outcome = output(command("echo_client").arg(format!("ws://{address}/")));
     assert!(!outcome.status.success());
     let errors = String::from_utf8_lossy(&outcome.stderr);
     assert!(errors.contains("nobody listens there"), "{errors}");

@@ -3,18 +3,21 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// A wait that is longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for Cargo, which may have to build, and to wait until others have.
+const BUILD_PATIENCE: Duration = Duration::from_secs(300);
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
 
 /// An example that runs. Dropped, it is killed.
 struct Example {
     process: Child,
-    output: BufReader<ChildStdout>,
+    lines: Receiver<String>,
     address: String,
 }
 
@@ -28,8 +31,13 @@ impl Example {
         }
         command.args(["--", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("cargo is there");
-        let output = process.stdout.take().expect("it is a pipe");
-        let mut example = Self { process, output: BufReader::new(output), address: String::new() };
+        let output = BufReader::new(process.stdout.take().expect("it is a pipe"));
+        let (told, lines) = channel();
+        std::thread::spawn(move || {
+            // To the end, whether anybody listens or not.
+            output.lines().for_each(|line| drop(told.send(line.expect("it speaks UTF-8"))));
+        });
+        let mut example = Self { process, lines, address: String::new() };
         let line = example.line();
         let address = line.strip_prefix("listening on ws://");
         example.address = address.unwrap_or_else(|| panic!("{name} said {line:?}")).to_owned();
@@ -37,10 +45,8 @@ impl Example {
         example
     }
 
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("it speaks UTF-8");
-        line.trim_end().to_owned()
+    fn line(&self) -> String {
+        self.lines.recv_timeout(BUILD_PATIENCE).expect("another line, in time")
     }
 
     /// The answer to a request: its head, and the connection.
@@ -145,7 +151,9 @@ fn graceful_shutdown() {
         kill_process(Pid::from_child(&example.process), signal).unwrap();
         assert_eq!(receive(&mut stream, CLOSE)[..2], 1001_u16.to_be_bytes());
         send(&mut stream, CLOSE, &1001_u16.to_be_bytes());
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"");
         drop(stream);
         assert_eq!(example.line(), "closing 1 connections");
         assert_eq!(example.line(), "served 1 connections, 2 frames");
@@ -171,7 +179,7 @@ fn receive_until(stream: &mut TcpStream, is_last: impl Fn(&str) -> bool) -> Vec<
 
 #[test]
 fn slow_client_backpressure() {
-    let mut example = Example::start("slow_client_backpressure");
+    let example = Example::start("slow_client_backpressure");
     // All that was to be said has been, and only then does the client read.
     let mut stream = example.upgrade("/quotes", "");
     let said = example.line();

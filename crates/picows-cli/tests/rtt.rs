@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Echo, odd_server, run};
+use common::{Echo, measure, odd_server, run};
 
 #[test]
 fn round_trips_are_counted_under_the_names_of_load() {
@@ -13,10 +13,9 @@ fn round_trips_are_counted_under_the_names_of_load() {
         ["", "--busy-poll 50us", "--size 64KiB", "--dedicated", "--dedicated --busy-poll always"]
     {
         let line = format!("rtt --duration 200ms --warmup 0 --json - {flags}");
-        let done = run(&line, &echo.url);
+        let (done, json) = measure(&line, &echo.url);
         assert_eq!(done.code, 0, "{flags}: {}", done.stderr);
         assert!(done.stderr.contains("round trips"), "{}", done.stderr);
-        let json = done.json();
         assert_eq!(json["command"], "rtt");
         assert_eq!(json["settings"]["connections"], 1);
         assert_eq!(json["settings"]["dedicated"], flags.contains("--dedicated"));

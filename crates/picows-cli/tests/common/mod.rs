@@ -7,14 +7,24 @@ use picows_uring::{
     CloseCode, EchoListener, Frame, FrameHead, Listener, ListenerError, ListenerResult, MsgType,
     Server, ServerHandle, Transport, Upgrade,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// A wait that is longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `picows` with these arguments.
 pub fn picows<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_picows"));
-    command.args(arguments).env("RUST_LOG", "warn").env("NO_COLOR", "1");
+    // That a turn was long is the fault of a machine that is busy.
+    let log = "warn,picows_uring::worker::watchdog=off";
+    command.args(arguments).env("RUST_LOG", log).env("NO_COLOR", "1");
     command
 }
 
@@ -47,6 +57,35 @@ pub fn run(line: &str, url: &str) -> Done {
     run_with_input(line, url, b"")
 }
 
+/// [`run`], again while it has measured nothing: on a busy machine, others may have had all of a
+/// short time.
+pub fn measure(line: &str, url: &str) -> (Done, Value) {
+    measure_into(line, url, Done::json)
+}
+
+/// [`measure`], with the figures where `json` finds them.
+pub fn measure_into(line: &str, url: &str, json: impl Fn(&Done) -> Value) -> (Done, Value) {
+    let start = Instant::now();
+    loop {
+        let done = run(line, url);
+        let figures = json(&done);
+        let samples = figures.pointer("/latency_us/samples").and_then(Value::as_f64);
+        if samples.is_some_and(|count| count > 0.0) {
+            return (done, figures);
+        }
+        assert!(start.elapsed() < PATIENCE, "nothing is measured: {figures:#}\n{}", done.stderr);
+    }
+}
+
+/// A port on which nobody listens, and nobody can as long as the socket is kept.
+pub fn unheard() -> (OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, address)
+}
+
 /// [`run`], with standard input.
 pub fn run_with_input(line: &str, url: &str, input: &[u8]) -> Done {
     Done::from(raw_run_with_input(line, url, input))
@@ -64,9 +103,21 @@ pub fn raw_run_with_input(line: &str, url: &str, input: &[u8]) -> Output {
     let input = input.to_vec();
     // A command that ends before it has read all is judged by its status.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-    let output = child.wait_with_output().unwrap();
+    let pid = Pid::from_child(&child);
+    let output = in_time(move || child.wait_with_output().unwrap());
+    let output = output.unwrap_or_else(|| {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("`picows {line} {url}` does not end");
+    });
     writer.join().unwrap();
     output
+}
+
+/// What `work` comes to on a thread of its own, unless that takes too long.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (told, outcome) = mpsc::channel();
+    std::thread::spawn(move || drop(told.send(work())));
+    outcome.recv_timeout(PATIENCE).ok()
 }
 
 /// A running `picows echo`, on a port of its own.
@@ -87,8 +138,17 @@ impl Echo {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let said = in_time(move || {
+            let mut said = String::new();
+            BufReader::new(&mut stdout).read_line(&mut said).unwrap();
+            (said, stdout)
+        });
+        let Some((said, stdout)) = said else {
+            let _ = child.kill();
+            panic!("`picows {line}` does not say where it listens");
+        };
+        child.stdout = Some(stdout);
         let url = said.trim().strip_prefix("listening on ").expect("it listens").to_owned();
         Self { child, url }
     }
