@@ -23,7 +23,7 @@ LIMIT_S = 60
 IDLE_S, REPLY_S = 1.0, 1.0
 # What a busy machine may add to a deadline. The deadlines themselves are checked to the nanosecond
 # with a virtual clock, in Rust.
-GRACE_S = 5.0
+GRACE_S = 30.0
 
 
 def run(coroutine):
@@ -55,14 +55,14 @@ def auto_ping(idle=IDLE_S, reply=REPLY_S):
 
 
 def test_a_client_of_the_websockets_package_lives_through_several_pings(start_server):
-    server = start_server(*auto_ping(0.2, 0.2), "--auto-ping-strategy", "periodic", log="info,picows_uring=debug")
+    server = start_server(*auto_ping(1.5, 1.5), "--auto-ping-strategy", "periodic", log="info,picows_uring=debug")
 
     def pings():
         return sum("pinging" in line for line in list(server.stderr_lines))
 
     async def live():
         async with websockets_connect(server.url, proxy=None, compression=None, ping_interval=None) as ws:
-            while pings() < 6:
+            while pings() < 3:
                 await ws.send("still there?")
                 assert await ws.recv() == "still there?"
                 await asyncio.sleep(0.01)
@@ -73,16 +73,16 @@ def test_a_client_of_the_websockets_package_lives_through_several_pings(start_se
 
 
 def test_a_raw_client_that_answers_is_pinged_with_another_number_each_time(start_server):
-    server = start_server(*auto_ping(0.2, 0.2))
+    server = start_server(*auto_ping())
     with Peer(server.endpoint) as peer:
         peer.upgrade()
         numbers = set()
-        for _ in range(4):
+        for _ in range(3):
             frame = peer.receive()
             assert frame.opcode == PING and len(frame.payload) == 8
             numbers.add(frame.payload)
             peer.send_frame(PONG, frame.payload)
-        assert len(numbers) == 4
+        assert len(numbers) == 3
         peer.send_frame(CLOSE, close_payload(1000))
         peer.expect_close(1000)
 
@@ -90,11 +90,14 @@ def test_a_raw_client_that_answers_is_pinged_with_another_number_each_time(start
 def test_data_keeps_a_client_from_being_pinged(start_server):
     server = start_server(*auto_ping(1.0, 1.0), log="info,picows_uring=debug")
     with Peer(server.endpoint) as peer:
+        longest_pause, last = 0.0, time.monotonic()
+        until = last + 2.5
         peer.upgrade()
-        until = time.monotonic() + 2.5
-        while time.monotonic() < until:
+        while last < until:
             peer.echo()
-    assert "pinging" not in server.stderr
+            longest_pause, last = max(longest_pause, time.monotonic() - last), time.monotonic()
+    # Unless the machine was so busy that there was no data either.
+    assert "pinging" not in server.stderr or longest_pause > 0.9
 
 
 # Clients that do not
@@ -114,9 +117,9 @@ def test_a_client_that_does_not_answer_gets_a_ping_a_close_and_the_end(start_ser
 def test_a_pong_with_the_wrong_number_is_no_answer(start_server):
     server = start_server(*auto_ping())
     with Peer(server.endpoint) as peer:
+        since = time.monotonic()
         peer.upgrade()
         frame = peer.receive()
-        since = time.monotonic() - IDLE_S
         peer.send_frame(PONG, bytes(byte ^ 1 for byte in frame.payload))
         peer.send_frame(PONG, b"")
         peer.expect_close(1001)
@@ -128,8 +131,9 @@ def test_a_client_that_stops_reading_is_dropped_with_all_that_is_queued_for_it(s
     with Peer(server.endpoint) as peer:
         peer.upgrade()
         # Echoes of 24 MB: more than the sockets hold, and less than the limit of the queue.
+        since = time.monotonic()
         peer.send(encode(BINARY, bytes(8 << 20)) * 3)
-        expect_dropped(server, time.monotonic())
+        expect_dropped(server, since)
         with pytest.raises(Gone):
             while True:
                 peer.receive()
@@ -151,11 +155,12 @@ def test_a_client_stopped_with_sigstop_is_dropped(start_server):
     server = start_server(*auto_ping())
     host, port = server.endpoint.address
     command = [sys.executable, "-c", SLEEPER, str(Path(__file__).parent), host, str(port)]
+    since = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
         try:
             assert client.stdout.readline() == "ready\n"
             client.send_signal(signal.SIGSTOP)
-            expect_dropped(server, time.monotonic())
+            expect_dropped(server, since)
         finally:
             client.kill()
 
@@ -165,7 +170,7 @@ def test_a_client_stopped_with_sigstop_is_dropped(start_server):
 
 def test_a_client_that_reads_slowly_is_not_dropped(start_server):
     """It sends nothing, and gets to the pings only behind 16 MB, of which it takes 4 MB a second."""
-    server = start_server(*auto_ping(0.5, 0.5))
+    server = start_server(*auto_ping(1.5, 1.5))
     with Peer(server.endpoint) as peer:
         # What the kernel has taken for it is taken, as far as the server can know: a little.
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
@@ -220,14 +225,14 @@ def example(name):
 
 
 def test_a_client_of_an_exchange_answers_text_with_text():
-    command = [example("auto_ping_text"), "127.0.0.1:0", "0.3", "0.3"]
+    command = [example("auto_ping_text"), "127.0.0.1:0", "1.5", "1.5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             endpoint = parse_endpoint(server.stdout.readline().rstrip("\n"))
 
             async def trade():
                 async with websockets_connect(endpoint.url, proxy=None, compression=None, ping_interval=None) as ws:
-                    for _ in range(4):
+                    for _ in range(2):
                         assert await ws.recv() == "ping"
                         await ws.send("pong")
                     await ws.send("ping")
@@ -237,7 +242,7 @@ def test_a_client_of_an_exchange_answers_text_with_text():
                     # And now no answer.
                     assert await ws.recv() == "ping"
                     await ws.wait_closed()
-                    assert ws.close_code == 1001 and ws.close_reason == "no pong within 300ms"
+                    assert ws.close_code == 1001 and ws.close_reason == "no pong within 1.5s"
 
             run(trade())
         finally:
@@ -262,7 +267,7 @@ def test_a_feed_that_pings_in_json_is_answered_and_answers():
             port = server.sockets[0].getsockname()[1]
             url = f"ws://127.0.0.1:{port}/"
             client = await asyncio.create_subprocess_exec(
-                example("auto_ping_json"), url, "0.3", "0.3", stdout=subprocess.PIPE
+                example("auto_ping_json"), url, "1.5", "1.5", stdout=subprocess.PIPE
             )
             out, _ = await client.communicate()
             heard = await served

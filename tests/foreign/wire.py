@@ -14,7 +14,7 @@ from typing import NamedTuple
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 # An upper bound on one wait, never a pause: a test that waits this long has failed.
-TIMEOUT_S = 15.0
+TIMEOUT_S = 30.0
 
 MASK_KEY = b"\x37\xfa\x21\x3d"
 
