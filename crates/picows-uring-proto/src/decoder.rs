@@ -95,6 +95,85 @@ impl Decoder {
         self.pending.is_some() || self.stash_delivered
     }
 
+    /// How many bytes are missing of the frame of which `stash` has the first; 0 if it has none.
+    ///
+    /// They may be put behind those of the stash as they come from the peer, instead of going
+    /// through [`next_frame`](Self::next_frame): see [`filled`](Self::filled).
+    #[must_use]
+    pub fn missing(&self, stash: &Stash) -> u64 {
+        match self.pending {
+            Some(header) if !self.stash_delivered && !stash.is_empty() => {
+                header.payload_len - stash.len() as u64
+            }
+            _ => 0,
+        }
+    }
+
+    /// Takes the last `count` bytes of `stash` for the next ones of the peer, and returns the frame
+    /// if they complete it. The `gap` bytes in front of them are dropped.
+    ///
+    /// There are no more than are [missing](Self::missing); if none is, they are forgotten.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_frame`](Self::next_frame).
+    ///
+    /// ```
+    /// use picows_uring_proto::{Decoder, FrameRules, Role, Stash};
+    ///
+    /// let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
+    /// let mut stash = Stash::new();
+    /// decoder.next_frame(&rules, &mut stash, &mut *b"\x81\x05Hel".to_vec())?;
+    /// assert_eq!(decoder.missing(&stash), 2);
+    /// stash.bytes_mut().extend_from_slice(b"..lo");
+    /// let frame = decoder.filled(&rules, &mut stash, 2, 2)?.unwrap();
+    /// assert_eq!(frame.text()?, "Hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn filled<'a>(
+        &mut self,
+        rules: &FrameRules,
+        stash: &'a mut Stash,
+        gap: usize,
+        count: usize,
+    ) -> Result<Option<Frame<'a>>, PeerMisbehaved> {
+        let position = stash.len().saturating_sub(gap + count);
+        let header = self.pending.filter(|header| {
+            let is_fitting = (position + count) as u64 <= header.payload_len;
+            debug_assert!(is_fitting, "no more than is missing");
+            is_fitting && !self.stash_delivered
+        });
+        let bytes = stash.bytes_mut();
+        let Some(header) = header else {
+            bytes.truncate(position);
+            return Ok(None);
+        };
+        let part = &mut bytes[position..];
+        match (self.role, gap) {
+            (Role::Server, 0) => mask::apply_at(part, header.key, position),
+            (Role::Server, _) => mask::apply_moving(part, gap, header.key, position),
+            (Role::Client, _) => part.copy_within(gap.., 0),
+        }
+        bytes.truncate(position + count);
+        self.check_stashed(rules, header, stash, position)?;
+        if (stash.len() as u64) < header.payload_len {
+            return Ok(None);
+        }
+        self.pending = None;
+        self.stash_delivered = true;
+        let stash: &'a Stash = stash;
+        self.finish(rules, header, stash.bytes())?;
+        Ok(Some(Frame {
+            payload: stash.bytes(),
+            msg_type: header.msg_type,
+            fin: header.fin,
+            rsv: header.rsv,
+            last_in_buffer: true,
+            tail_size: 0,
+            memory: stash.memory(),
+        }))
+    }
+
     /// Whether the peer has sent CLOSE, so that nothing more will come out.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
@@ -308,7 +387,19 @@ impl Decoder {
             Role::Server => mask::copy_at(bytes, part, header.key, position),
             Role::Client => bytes.extend_from_slice(part),
         }
-        let checked = self.check_text(rules, header, &bytes[position..]);
+        self.check_stashed(rules, header, stash, position)
+    }
+
+    /// Checks what is in the stash from `position` on.
+    #[inline]
+    fn check_stashed(
+        &mut self,
+        rules: &FrameRules,
+        header: Pending,
+        stash: &mut Stash,
+        position: usize,
+    ) -> Result<(), PeerMisbehaved> {
+        let checked = self.check_text(rules, header, &stash.bytes()[position..]);
         if checked.is_err() {
             // The stash is not wanted any more, and may go to another connection.
             stash.clear();

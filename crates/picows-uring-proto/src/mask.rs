@@ -70,6 +70,30 @@ pub fn copy_at(destination: &mut Vec<u8>, source: &[u8], key: [u8; 4], position:
     copy_words(destination, source, key);
 }
 
+/// XORs what is behind the first `gap` bytes of `payload` with `key`, and moves it to the front;
+/// `position` is the index of its first byte in the payload of its frame. What is left at the end
+/// means nothing.
+///
+/// Costs what [`apply_at`] does: each byte is read and written once.
+///
+/// ```
+/// use picows_uring_proto::mask;
+///
+/// let mut payload = *b"--\x7f\x9f\x4d\x51\x58";
+/// mask::apply_moving(&mut payload, 2, [0x37, 0xfa, 0x21, 0x3d], 0);
+/// assert_eq!(payload[..5], *b"Hello");
+/// ```
+pub fn apply_moving(payload: &mut [u8], gap: usize, key: [u8; 4], position: usize) {
+    let key = rotated(key, position);
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the branch above saw AVX2, which is all that `move_avx2` requires.
+        #[expect(unsafe_code)]
+        return unsafe { move_avx2(payload, gap, key) };
+    }
+    move_blocks::<16>(payload, gap, key);
+}
+
 /// In place, for any length and any processor.
 fn apply_words(payload: &mut [u8], key: [u8; 4]) {
     match payload.len() {
@@ -113,6 +137,13 @@ fn apply_avx2(payload: &mut [u8], key: [u8; 4]) {
     apply_blocks::<AVX2_BLOCK_BYTES>(payload, key);
 }
 
+/// Moving, for any length.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn move_avx2(payload: &mut [u8], gap: usize, key: [u8; 4]) {
+    move_blocks::<AVX2_BLOCK_BYTES>(payload, gap, key);
+}
+
 /// Appending, for sources of a block or more.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
@@ -147,6 +178,23 @@ fn copy_blocks<const BLOCK_BYTES: usize>(destination: &mut Vec<u8>, source: &[u8
     let last = source.last_chunk::<BLOCK_BYTES>().expect(LONG_ENOUGH);
     destination.truncate(destination.len() + rest.len() - BLOCK_BYTES);
     destination.extend_from_slice(&xored(*last, rotated(key, source.len())));
+}
+
+/// The body of every path that moves. Always inlined: it becomes AVX2 code inside `move_avx2`.
+///
+/// Blocks move to the front in their order, so none is overwritten before it was read.
+#[inline(always)]
+fn move_blocks<const BLOCK_BYTES: usize>(payload: &mut [u8], gap: usize, key: [u8; 4]) {
+    const { assert!(BLOCK_BYTES.is_multiple_of(4)) };
+    let (mut to, mut from) = (0, gap);
+    while let Some(block) = payload.get(from..).and_then(|rest| rest.first_chunk::<BLOCK_BYTES>()) {
+        let block = xored(*block, key);
+        payload[to..to + BLOCK_BYTES].copy_from_slice(&block);
+        (to, from) = (to + BLOCK_BYTES, from + BLOCK_BYTES);
+    }
+    let len = payload.len().saturating_sub(from);
+    payload.copy_within(from.min(payload.len()).., to);
+    apply_bytes(&mut payload[to..to + len], key);
 }
 
 /// The obvious version: what payloads of less than a word get, and what the tests compare with.

@@ -149,6 +149,32 @@ impl Reader {
         self.swap_stash();
     }
 
+    /// Puts what arrived behind what is in the stash, without a look at it.
+    fn fill(&mut self, arrived: &[u8], gap: usize) {
+        assert!(arrived.len() as u64 <= self.decoder.missing(&self.stash));
+        let bytes = self.stash.bytes_mut();
+        bytes.resize(bytes.len() + gap, 0xDD);
+        bytes.extend_from_slice(arrived);
+        match self.decoder.filled(&self.rules, &mut self.stash, gap, arrived.len()) {
+            Ok(None) => {}
+            Ok(Some(frame)) => {
+                assert!(frame.memory().is_some_and(|memory| ***memory == *frame.payload()));
+                self.tails.push((frame.last_in_buffer(), frame.tail_size()));
+                self.frames.push(Seen {
+                    msg_type: frame.msg_type(),
+                    fin: frame.fin(),
+                    rsv: frame.rsv(),
+                    payload: frame.payload().to_vec(),
+                });
+            }
+            Err(error) => {
+                assert_eq!(self.error, None);
+                self.error = Some(error);
+            }
+        }
+        self.feed(&[]);
+    }
+
     /// What a runtime with a pool of stashes does.
     fn swap_stash(&mut self) {
         if !self.decoder.wants_stash() {

@@ -194,3 +194,23 @@ fn appending_into_reserved_room_does_not_move_the_buffer() {
     copy_at(&mut destination, &source, KEYS[0], 0);
     assert_eq!((destination.as_ptr(), destination.capacity()), (address, capacity));
 }
+
+#[test]
+fn moving_masks_as_applying_does_at_every_length_gap_and_position() {
+    for length in 0..=LENGTH_MAX {
+        for gap in [0, 1, 3, 10, 14, 31, 32, 33, 64, 100] {
+            for position in 0..4 {
+                let source = pattern(length);
+                let expected = oracle(&source, KEYS[0], position);
+                let mut payload = vec![0xAA; gap];
+                payload.extend_from_slice(&source);
+                apply_moving(&mut payload, gap, KEYS[0], position);
+                assert_eq!(payload[..length], expected, "{length} {gap} {position}");
+                let mut payload = [&vec![0xAA; gap][..], &source].concat();
+                move_blocks::<16>(&mut payload, gap, rotated(KEYS[0], position));
+                assert_eq!(payload[..length], expected, "by words: {length} {gap} {position}");
+            }
+        }
+    }
+    apply_moving(&mut [1, 2], 3, KEYS[0], 0);
+}

@@ -260,3 +260,34 @@ fn a_large_frame_in_pieces_is_unmasked_right() {
         }
     }
 }
+
+#[test]
+fn a_frame_that_is_completed_in_its_stash_is_the_last_of_what_came() {
+    for role in ROLES {
+        let bytes = frame(role, BINARY, &[9; 500]);
+        let header_len = bytes.len() - 500;
+        let mut reader = Reader::new(role, &rules());
+        reader.feed(&bytes[..header_len]);
+        assert_eq!(reader.decoder.missing(&reader.stash), 0, "nothing is in the stash");
+        reader.feed(&bytes[header_len..header_len + 100]);
+        assert_eq!(reader.decoder.missing(&reader.stash), 400);
+        reader.fill(&bytes[header_len + 100..header_len + 399], 14);
+        assert_eq!(reader.decoder.missing(&reader.stash), 101);
+        reader.fill(&bytes[header_len + 399..], 0);
+        assert_eq!(reader.frames, seen(&[(BINARY, &[9; 500])]));
+        assert_eq!(reader.tails, [(true, 0)]);
+        assert_eq!(reader.decoder.missing(&reader.stash), 0);
+        assert!(!reader.decoder.wants_stash() && reader.stash.is_empty());
+    }
+}
+
+#[test]
+fn nothing_is_missing_of_a_frame_whose_header_came_behind_one_that_is_lent() {
+    let (front, back) = (frame(Role::Server, TEXT, b"Hello"), frame(Role::Server, TEXT, b"again"));
+    let (mut decoder, mut stash) = (Decoder::new(Role::Server), Stash::new());
+    decoder.next_frame(&rules(), &mut stash, &mut front[..8].to_vec()).unwrap();
+    let mut rest = [&front[8..], &back[..6]].concat();
+    let decoded = decoder.next_frame(&rules(), &mut stash, &mut rest).unwrap();
+    assert_eq!(decoded.frame.unwrap().payload(), b"Hello");
+    assert_eq!(decoder.missing(&stash), 0, "what is in the stash is of the frame before");
+}

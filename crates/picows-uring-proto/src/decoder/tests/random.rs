@@ -97,6 +97,39 @@ proptest! {
         prop_assert_eq!(got, Outcome { frames: seen(&frames), error: None });
     }
 
+    /// Whatever is missing of a frame may be put into the stash instead, as far as it came.
+    #[test]
+    fn what_is_put_into_the_stash_is_what_would_have_come_in_order(
+        role in role(),
+        is_garbage: bool,
+        frames in conversation(),
+        garbage in garbage(),
+        pieces in proptest::collection::vec((1..200_usize, 0..3_usize), 1..40),
+        gap in 0..40_usize,
+        validate_text: bool,
+    ) {
+        let frames: Vec<_> = frames.iter().map(|(first, payload)| (*first, &payload[..])).collect();
+        let bytes = if is_garbage { garbage } else { stream(role, &frames) };
+        let rules = FrameRules { validate_text, ..FrameRules::default() };
+        let whole = read_in_pieces(role, &rules, [&bytes[..]]);
+        let mut reader = Reader::new(role, &rules);
+        let (mut rest, mut pieces) = (&bytes[..], pieces.iter().cycle());
+        while !rest.is_empty() {
+            let (len, way) = pieces.next().unwrap();
+            let missing = reader.decoder.missing(&reader.stash) as usize;
+            let is_filled = *way > 0 && missing > 0;
+            let most = if is_filled { missing } else { usize::MAX };
+            let (piece, after) = rest.split_at((*len).min(rest.len()).min(most));
+            if is_filled {
+                reader.fill(piece, gap);
+            } else {
+                reader.feed(piece);
+            }
+            rest = after;
+        }
+        prop_assert_eq!(reader.outcome(), whole);
+    }
+
     #[test]
     fn garbage_does_the_same_however_it_is_cut_and_never_panics(
         role in role(),
