@@ -4,6 +4,7 @@
 
 mod alive;
 mod budget;
+mod direct;
 mod handshake;
 mod opening;
 
@@ -180,12 +181,7 @@ impl Connection {
             }
         }
         self.budget.spend(frames, consumed);
-        let is_wanted = self.decoder.wants_stash() && !stash.is_empty();
-        if is_wanted && self.phase() == Phase::Open {
-            self.keep_stash(stash);
-        } else {
-            shared.pool.put_stash(stash);
-        }
+        self.put_away(stash);
         // After the end of the conversation, nobody wants the rest.
         (frames == frames_max && self.phase() == Phase::Open).then_some(consumed)
     }
@@ -206,6 +202,16 @@ impl Connection {
     fn keep_stash(&mut self, mut stash: Stash) {
         self.shared().pool.hold(&mut stash);
         self.stash = stash;
+    }
+
+    /// Keeps what has arrived of a frame, if anybody wants the rest.
+    fn put_away(&mut self, stash: Stash) {
+        let is_wanted = self.decoder.wants_stash() && !stash.is_empty();
+        if is_wanted && self.phase() == Phase::Open {
+            self.keep_stash(stash);
+        } else {
+            self.shared().pool.put_stash(stash);
+        }
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>) {

@@ -35,6 +35,27 @@ pub(crate) trait Ring {
     /// Receives from `socket` until a completion says that there is no `more`.
     fn receive(&mut self, socket: Socket, token: Token);
 
+    /// Receives from `socket` once, as [`receive`](Self::receive) does, and no more than the
+    /// beginning of what is there.
+    fn receive_once(&mut self, socket: Socket, token: Token);
+
+    /// Takes bytes that wait in `socket`, without waiting for any: at most `max`, put behind what
+    /// is in `memory` and `gap` bytes of no meaning. Tells how many; 0 is the end of the stream.
+    /// There is room for all of it. Nothing is receiving from the socket, or that would come later
+    /// and be earlier.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` where nothing waits, or what is wrong with the connection. `memory` is as it
+    /// was.
+    fn receive_now(
+        &mut self,
+        socket: Socket,
+        memory: &mut Vec<u8>,
+        gap: usize,
+        max: usize,
+    ) -> io::Result<usize>;
+
     /// The bytes of a received buffer.
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8];
 

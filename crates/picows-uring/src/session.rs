@@ -136,6 +136,8 @@ pub(crate) struct Session {
     pub(crate) is_pinging: Cell<bool>,
     /// The application does not want to be told what arrives.
     pub(crate) is_reading_paused: Cell<bool>,
+    /// So many receives more are each one by itself, as a large frame came lately.
+    pub(crate) bulk: Cell<u8>,
     /// Nobody has the stream of this connection any more: say goodbye.
     pub(crate) is_abandoned: Cell<bool>,
     pub(crate) peer: PeerAddr,
@@ -186,6 +188,7 @@ impl Session {
             is_disconnected: Cell::new(false),
             is_pinging: Cell::new(false),
             is_reading_paused: Cell::new(false),
+            bulk: Cell::new(0),
             is_abandoned: Cell::new(false),
             peer: peer.into(),
             watch: OnceCell::new(),

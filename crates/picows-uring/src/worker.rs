@@ -190,6 +190,7 @@ impl<R: Ring> Worker<R> {
             Received::Cancelled => {}
             Received::Failed(error) => self.end_of_data(token, Some(error)),
         }
+        self.receive_directly(token);
         let Some(connection) = self.slots.get_mut(token) else { return };
         if connection.phase() == Phase::Ended {
             // A receive that outlived its cancellation is cancelled again.
@@ -200,6 +201,31 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Takes the rest of a large frame from the socket into its memory, as far as it is there.
+    ///
+    /// The multishot receive ends first: its bytes come before. From then on each receive is one by
+    /// itself, as long as large frames come.
+    fn receive_directly(&mut self, token: Token) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let is_wanted = connection.wants_receive() && connection.is_worth_direct();
+        connection.count_bulk(is_wanted);
+        if !is_wanted {
+            return;
+        }
+        if connection.is_receiving {
+            if !connection.is_receive_cancelled {
+                connection.is_receive_cancelled = true;
+                self.ring.cancel_receive(token);
+            }
+            return;
+        }
+        match connection.receive_directly(&mut self.ring, self.turn) {
+            Ok(false) => {}
+            Ok(true) => self.end_of_data(token, None),
+            Err(error) => self.end_of_data(token, Some(error)),
+        }
+    }
+
     /// Receives from a connection, or has it stopped, as it wants.
     fn receive_as_wanted(&mut self, token: Token) {
         let Some(connection) = self.slots.get_mut(token) else { return };
@@ -207,7 +233,11 @@ impl<R: Ring> Worker<R> {
         let is_wanted = connection.wants_receive();
         if is_wanted && !connection.is_receiving {
             connection.is_receiving = true;
-            self.ring.receive(socket, token);
+            if connection.is_bulk() {
+                self.ring.receive_once(socket, token);
+            } else {
+                self.ring.receive(socket, token);
+            }
         } else if !is_wanted && connection.is_receiving && !connection.is_receive_cancelled {
             connection.is_receive_cancelled = true;
             self.ring.cancel_receive(token);

@@ -33,6 +33,12 @@ pub(crate) struct ByHand {
     arrived: VecDeque<Completion>,
     /// The receives that are in flight.
     receiving: Vec<(Socket, Token)>,
+    /// Those of them that bring one piece.
+    single: Vec<Token>,
+    /// What waits in the sockets to be taken at once, piece by piece, and how it ends.
+    pub(crate) waiting: VecDeque<io::Result<Vec<u8>>>,
+    /// How much each time may be taken at once.
+    pub(crate) asked: Vec<usize>,
     sending: Option<(Token, Box<SendBatch>)>,
     /// None is used again, so that loans of a released one stay as they were.
     buffers: Vec<Option<Rc<RecvMemory>>>,
@@ -80,7 +86,12 @@ impl ByHand {
             RecvBuffer { id: self.buffers.len() as u16, offset: 0, len: bytes.len() as u32 };
         self.buffers.push(Some(memory_of(bytes)));
         let result = Received::Data(buffer);
-        self.arrived.push_back(Completion::Received { token, result, more: true });
+        let is_single = self.single.contains(&token);
+        if is_single {
+            self.single.retain(|it| *it != token);
+            self.receiving.retain(|(_, it)| *it != token);
+        }
+        self.arrived.push_back(Completion::Received { token, result, more: !is_single });
     }
 
     /// The peer ends the stream, or breaks it.
@@ -93,6 +104,7 @@ impl ByHand {
     pub(crate) fn end_of(&mut self, socket: Socket, result: Received) {
         if let Some(index) = self.receiving.iter().position(|(it, _)| *it == socket) {
             let (_, token) = self.receiving.remove(index);
+            self.single.retain(|it| *it != token);
             self.arrived.push_back(Completion::Received { token, result, more: false });
         }
     }
@@ -100,6 +112,12 @@ impl ByHand {
     /// Whether a socket receives.
     pub(crate) fn is_receiving(&self, socket: i32) -> bool {
         self.receiving.iter().any(|(it, _)| it.0 == socket)
+    }
+
+    /// Whether the next piece ends its receive.
+    pub(crate) fn is_single(&self, socket: i32) -> bool {
+        let of_socket = self.receiving.iter().find(|(it, _)| it.0 == socket);
+        of_socket.is_some_and(|(_, token)| self.single.contains(token))
     }
 
     /// Buffers that were not given back.
@@ -184,6 +202,34 @@ impl Ring for ByHand {
 
     fn receive(&mut self, socket: Socket, token: Token) {
         self.receiving.push((socket, token));
+    }
+
+    fn receive_once(&mut self, socket: Socket, token: Token) {
+        self.receiving.push((socket, token));
+        self.single.push(token);
+    }
+
+    fn receive_now(
+        &mut self,
+        socket: Socket,
+        memory: &mut Vec<u8>,
+        gap: usize,
+        max: usize,
+    ) -> io::Result<usize> {
+        assert!(!self.is_receiving(socket.0), "bytes would overtake others");
+        assert!(memory.capacity() - memory.len() >= gap + max, "there is room");
+        self.asked.push(max);
+        let mut piece = match self.waiting.pop_front() {
+            None => return Err(io::ErrorKind::WouldBlock.into()),
+            Some(piece) => piece?,
+        };
+        let rest = piece.split_off(piece.len().min(max));
+        if !rest.is_empty() {
+            self.waiting.push_front(Ok(rest));
+        }
+        memory.resize(memory.len() + gap, 0xDD);
+        memory.extend_from_slice(&piece);
+        Ok(piece.len())
     }
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {

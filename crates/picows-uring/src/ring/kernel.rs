@@ -14,6 +14,7 @@ use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, SendBatch, Soc
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::net::RecvFlags;
 use sends::Sends;
 use std::collections::VecDeque;
 use std::io;
@@ -270,6 +271,43 @@ impl Ring for KernelRing {
         self.push(entry);
     }
 
+    fn receive_once(&mut self, socket: Socket, token: Token) {
+        // No address: the kernel takes one of the buffers.
+        let entry = opcode::Recv::new(types::Fd(socket.0), std::ptr::null_mut(), ONCE_BYTES_MAX)
+            .buf_group(Buffers::GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
+            .user_data(Op::Receive.tag(token.pack()));
+        self.push(entry);
+    }
+
+    fn receive_now(
+        &mut self,
+        socket: Socket,
+        memory: &mut Vec<u8>,
+        gap: usize,
+        max: usize,
+    ) -> io::Result<usize> {
+        let before = memory.len();
+        memory.resize(before + gap, 0);
+        let room = memory.spare_capacity_mut();
+        let end = room.len().min(max);
+        let received = rustix::net::recv(borrow(&socket), &mut room[..end], RecvFlags::DONTWAIT);
+        let count = received.map(|((bytes, _), _)| bytes.len());
+        match count {
+            Ok(count @ 1..) => {
+                // SAFETY: so many bytes behind those of `memory` were just written, in its
+                // capacity.
+                #[expect(unsafe_code)]
+                unsafe {
+                    memory.set_len(before + gap + count);
+                }
+            }
+            _ => memory.truncate(before),
+        }
+        Ok(count?)
+    }
+
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
         self.buffers.bytes(buffer)
     }
@@ -444,6 +482,10 @@ const ENTER_GETEVENTS: u32 = 1;
 /// How often `drop` looks for completions, one millisecond each, before it leaks.
 const DROP_ROUNDS_MAX: usize = 1000;
 const DROP_ROUND_NANOS: u32 = 1_000_000;
+
+/// What [`Ring::receive_once`] brings at the most: the header of a large frame, and of its payload
+/// as much as costs little to be copied. The rest is taken from the socket at once.
+const ONCE_BYTES_MAX: u32 = 16 * 1024;
 
 /// Operations for which a quiet ring keeps room.
 const BACKLOG_KEPT: usize = 1024;

@@ -45,6 +45,8 @@ pub(crate) struct SimRing {
     tokens: BTreeMap<u64, PeerId>,
     /// Bytes that the caller was told have arrived, and that have left.
     told: (u64, u64),
+    /// Those of them that it took at once.
+    taken: u64,
     is_traced: bool,
 }
 
@@ -76,6 +78,8 @@ struct Operation {
     /// Nothing comes of it before.
     gate: Duration,
     is_cancelled: bool,
+    /// It ends with its first success.
+    is_single: bool,
 }
 
 #[derive(Debug)]
@@ -90,6 +94,7 @@ struct Sending {
 enum Submission {
     Accept(Socket, Token),
     Receive(Socket, Token),
+    ReceiveOnce(Socket, Token),
     Send(Socket, Token, Box<SendBatch>),
     CancelReceive(Token),
     Cancel(Socket),
@@ -116,6 +121,7 @@ impl SimRing {
             deadline: None,
             tokens: BTreeMap::new(),
             told: (0, 0),
+            taken: 0,
             is_traced: false,
         }
     }
@@ -164,6 +170,11 @@ impl SimRing {
     /// Bytes that the caller was told have arrived, and that have left, on all sockets.
     pub(crate) fn told(&self) -> (u64, u64) {
         self.told
+    }
+
+    /// Bytes that the caller took from sockets at once.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// What is in flight on a socket: whether a receive is, and how many bytes a send was given.
@@ -275,6 +286,13 @@ impl SimRing {
         self.demand(first == owner, || format!("{call}: {token:?} of {first:?} for {owner:?}"));
     }
 
+    fn begin_receive(&mut self, socket: Socket, token: Token) {
+        self.check_token("receive", socket, token);
+        let entry = self.called("receive", socket);
+        let is_first = !std::mem::replace(&mut entry.is_receiving, true);
+        self.demand(is_first, || format!("a second receive on {socket:?}"));
+    }
+
     #[track_caller]
     fn demand(&self, is_kept: bool, what: impl FnOnce() -> String) {
         assert!(is_kept, "contract of the ring broken: {}", what());
@@ -327,11 +345,34 @@ impl Ring for SimRing {
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {
-        self.check_token("receive", socket, token);
-        let entry = self.called("receive", socket);
-        let is_first = !std::mem::replace(&mut entry.is_receiving, true);
-        self.demand(is_first, || format!("a second receive on {socket:?}"));
+        self.begin_receive(socket, token);
         self.submissions.push_back(Submission::Receive(socket, token));
+    }
+
+    fn receive_once(&mut self, socket: Socket, token: Token) {
+        self.begin_receive(socket, token);
+        self.submissions.push_back(Submission::ReceiveOnce(socket, token));
+    }
+
+    fn receive_now(
+        &mut self,
+        socket: Socket,
+        memory: &mut Vec<u8>,
+        gap: usize,
+        max: usize,
+    ) -> io::Result<usize> {
+        let is_receiving = self.called("receive_now", socket).is_receiving;
+        self.demand(!is_receiving, || format!("receive_now overtakes a receive on {socket:?}"));
+        let has_room = max > 0 && memory.capacity() - memory.len() >= gap + max;
+        self.demand(has_room, || format!("no room for {max} bytes behind {gap}"));
+        let peer = self.stream(socket).expect("checked above");
+        let bytes = self.take_now(peer, max)?;
+        memory.resize(memory.len() + gap, self.random.next() as u8);
+        memory.extend_from_slice(&bytes);
+        self.told.0 += bytes.len() as u64;
+        self.taken += bytes.len() as u64;
+        self.trace(|| format!("{socket:?} took {} of {max} bytes", bytes.len()));
+        Ok(bytes.len())
     }
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {

@@ -336,8 +336,9 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")))
 }
 
-/// Plays one seed, and says which it was if it fails.
-fn play(seed: u64, is_traced: bool) {
+/// Plays one seed, and says which it was if it fails. Tells how many bytes of large frames were
+/// taken straight from their sockets.
+fn play(seed: u64, is_traced: bool) -> u64 {
     let mut run = Run::new(seed);
     run.harness.ring().set_traced(is_traced);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
@@ -346,15 +347,18 @@ fn play(seed: u64, is_traced: bool) {
         std::mem::forget(run);
         resume_unwind(panic);
     }
+    run.harness.ring().taken()
 }
 
 #[test]
 fn everybody_is_served_whatever_the_kernel_does() {
     if let Some(seed) = number("PICOWS_SIM_SEED") {
-        return play(seed, true);
+        play(seed, true);
+        return;
     }
     let (from, count) = (number("PICOWS_SIM_FROM"), number("PICOWS_SIM_SEEDS"));
     let (from, count) = (from.unwrap_or(0), count.unwrap_or(SEEDS));
+    let taken = AtomicU64::new(0);
     let (next, done, has_failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // A run belongs to its thread from beginning to end, so any number may be under way.
     std::thread::scope(|scope| {
@@ -365,8 +369,9 @@ fn everybody_is_served_whatever_the_kernel_does() {
                     if index >= count {
                         return;
                     }
-                    if catch_unwind(|| play(from + index, false)).is_err() {
-                        has_failed.store(true, Relaxed);
+                    match catch_unwind(|| play(from + index, false)) {
+                        Ok(count) => drop(taken.fetch_add(count, Relaxed)),
+                        Err(_) => has_failed.store(true, Relaxed),
                     }
                     let done = done.fetch_add(1, Relaxed) + 1;
                     if done.is_multiple_of(SEEDS_PER_LINE) {
@@ -377,6 +382,9 @@ fn everybody_is_served_whatever_the_kernel_does() {
         }
     });
     assert!(!has_failed.into_inner(), "see above");
+    let taken = taken.into_inner();
+    eprintln!("{taken} bytes of large frames were taken straight from their sockets");
+    assert!(count < SEEDS || taken > count * 1000, "too few to show anything: {taken}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod admission;
 mod callbacks;
 mod ending;
+mod large;
 mod memory;
 mod pings;
 

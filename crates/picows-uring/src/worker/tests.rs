@@ -3,6 +3,7 @@
 
 mod accepting;
 mod failing;
+mod large;
 mod measuring;
 mod memory;
 mod pings;

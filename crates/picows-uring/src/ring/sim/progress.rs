@@ -22,6 +22,10 @@ impl SimRing {
                     let operation = self.operation(token);
                     self.taken_in(socket).receive = Some(operation);
                 }
+                Submission::ReceiveOnce(socket, token) => {
+                    let operation = Operation { is_single: true, ..self.operation(token) };
+                    self.taken_in(socket).receive = Some(operation);
+                }
                 Submission::Send(socket, token, batch) => {
                     let operation = self.operation(token);
                     self.taken_in(socket).send = Some(Sending { operation, batch, sent: 0 });
@@ -104,7 +108,7 @@ impl SimRing {
     }
 
     fn operation(&mut self, token: Token) -> Operation {
-        Operation { token, gate: self.gate(), is_cancelled: false }
+        Operation { token, gate: self.gate(), is_cancelled: false, is_single: false }
     }
 
     fn taken_in(&mut self, socket: Socket) -> &mut super::Entry {
@@ -228,15 +232,35 @@ impl SimRing {
                 self.receive_now(peer)
             };
             let more = matches!(result, Received::Data(_))
+                && !receive.is_single
                 && !self.random.chance(self.faults.receive_ends);
             if more {
                 let outlives = self.random.chance(self.faults.outlive);
                 let is_cancelled = receive.is_cancelled && !outlives;
                 let gate = self.gate();
-                self.taken_in(socket).receive = Some(Operation { token, gate, is_cancelled });
+                self.taken_in(socket).receive = Some(Operation { gate, is_cancelled, ..receive });
             }
             self.complete(socket, Completion::Received { token, result, more });
         }
+    }
+
+    /// What the caller gets that asks for what is there.
+    pub(super) fn take_now(&mut self, peer: PeerId, max: usize) -> io::Result<Vec<u8>> {
+        let link = &mut self.links[peer.0];
+        if std::mem::take(&mut link.owes_error) {
+            return Err(errno(libc::ECONNRESET));
+        }
+        let count = max.min(link.to_server.len());
+        let is_nothing = count == 0 && !link.is_to_server_ended && link.broken.is_none();
+        if is_nothing || self.random.chance(self.faults.no_buffer) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = if count > 0 && self.random.chance(self.faults.cut) {
+            self.random.between(1, count)
+        } else {
+            count
+        };
+        Ok(self.links[peer.0].to_server.drain(..count).collect())
     }
 
     /// What a receive brings from a connection that has something to bring.

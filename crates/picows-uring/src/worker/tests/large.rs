@@ -1,0 +1,207 @@
+//! Large frames, whose rest is taken from the socket straight into their memory.
+
+use super::*;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const BINARY: u8 = 2;
+
+impl Stage {
+    fn of_large() -> Self {
+        Self::new(Manner::default(), |config| {
+            config.liveness.auto_ping = None;
+            config.frames.payload_bytes_max = 16 * MIB as u64;
+        })
+    }
+
+    /// The beginning of a frame arrives as the kernel brings it, and the rest waits in the socket.
+    fn begin(&mut self, payload: &[u8], arrived: usize) {
+        let bytes = masked(payload);
+        let (front, rest) = bytes.split_at(14 + arrived);
+        self.worker.ring.waiting.push_back(Ok(rest.to_vec()));
+        self.deliver(front);
+    }
+
+    fn taken(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.worker.ring.asked)
+    }
+}
+
+/// A frame of a client, with a key that shows where its bytes are.
+fn masked(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x80 | BINARY, 0x80 | 127];
+    bytes.extend((payload.len() as u64).to_be_bytes());
+    bytes.extend([1, 2, 3, 4]);
+    bytes.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
+}
+
+fn payload(len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index % 251) as u8).collect()
+}
+
+/// What an echo of it is.
+fn echoed(payload: &[u8]) -> Vec<u8> {
+    [&[0x80 | BINARY, 127][..], &(payload.len() as u64).to_be_bytes(), payload].concat()
+}
+
+#[test]
+fn the_rest_of_a_large_frame_is_taken_at_once_and_in_pieces_that_grow_with_what_is_there() {
+    let mut stage = Stage::of_large();
+    let payload = payload(MIB);
+    stage.begin(&payload, 64 * KIB);
+    assert!(stage.worker.ring.sent == echoed(&payload), "it comes back as it was");
+    assert_eq!(stage.taken(), [64, 128, 256, 256, 256].map(|kib| kib * KIB));
+    assert_eq!((stage.stats().frames_received, stage.stats().stash_bytes), (1, 0));
+    assert_eq!(stage.worker.ring.lent(), 0);
+    // The next one has the memory of the first, as far as that is not still being sent.
+    stage.worker.ring.sent.clear();
+    stage.begin(&payload, 10);
+    assert!(stage.worker.ring.sent == echoed(&payload));
+    assert_eq!(stage.taken(), [256 * KIB, 256 * KIB, 256 * KIB, 256 * KIB - 10]);
+}
+
+#[test]
+fn little_that_is_missing_comes_as_everything_does() {
+    let mut stage = Stage::of_large();
+    let payload = payload(128 * KIB);
+    stage.begin(&payload, 64 * KIB + 1);
+    assert_eq!(stage.taken(), []);
+    assert!(stage.worker.ring.is_receiving(7));
+    let Some(Ok(rest)) = stage.worker.ring.waiting.pop_front() else { panic!() };
+    stage.deliver(&rest);
+    assert!(stage.worker.ring.sent == echoed(&payload));
+}
+
+#[test]
+fn a_header_that_claims_much_gets_no_more_memory_than_has_arrived() {
+    let mut stage = Stage::of_large();
+    let bytes = masked(&payload(10 * MIB));
+    let mut arrived = 0;
+    for piece in bytes[..MIB].chunks(40 * KIB) {
+        // Whatever way it is asked for.
+        if stage.worker.ring.is_receiving(7) && arrived < 200 * KIB {
+            stage.deliver(piece);
+        } else {
+            stage.worker.ring.waiting.push_back(Ok(piece.to_vec()));
+            stage.deliver(b"");
+        }
+        arrived += piece.len();
+        let stashed = stage.stats().stash_bytes as usize;
+        assert!(stashed <= 2 * arrived + 64, "{stashed} for {arrived}");
+    }
+    assert!(!stage.taken().is_empty());
+    transport().abort();
+    stage.turn();
+    assert_eq!((stage.stats().slots, stage.stats().stash_bytes), (0, 0));
+}
+
+#[test]
+fn receives_are_single_ones_until_large_frames_have_not_come_for_a_while() {
+    let mut stage = Stage::of_large();
+    stage.begin(&payload(MIB), 64 * KIB);
+    for _ in 0..BULK_RECEIVES {
+        assert!(stage.worker.ring.is_single(7));
+        stage.say(TEXT, b"short");
+    }
+    assert!(stage.worker.ring.is_receiving(7) && !stage.worker.ring.is_single(7));
+}
+
+#[test]
+fn a_connection_takes_its_share_of_a_turn_and_goes_on_in_the_next() {
+    let mut stage = Stage::of_large();
+    let payload = payload(10 * MIB);
+    let bytes = masked(&payload);
+    stage.worker.ring.waiting.push_back(Ok(bytes[14 + 512 * KIB..].to_vec()));
+    stage.worker.ring.deliver(&bytes[..14 + 512 * KIB]);
+    // The multishot receive ends first.
+    stage.worker.turn().unwrap();
+    for _ in 0..4 {
+        stage.worker.turn().unwrap();
+        let taken: usize = stage.taken().iter().sum();
+        assert!(taken > 0 && taken <= 2 * MIB + 256 * KIB, "{taken}");
+        let Some(Ok(rest)) = stage.worker.ring.waiting.front_mut() else { panic!() };
+        let piece: Vec<u8> = rest.drain(..KIB).collect();
+        stage.worker.ring.deliver(&piece);
+    }
+    stage.turn();
+    assert!(stage.worker.ring.sent == echoed(&payload));
+}
+
+#[test]
+fn what_does_not_wait_is_waited_for() {
+    let mut stage = Stage::of_large();
+    let payload = payload(MIB);
+    let bytes = masked(&payload);
+    stage.deliver(&bytes[..300 * KIB]);
+    assert_eq!(stage.taken().len(), 1, "asked once");
+    assert!(stage.worker.ring.is_single(7));
+    stage.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
+    stage.deliver(&bytes[300 * KIB..310 * KIB]);
+    assert!(stage.worker.ring.sent == echoed(&payload));
+}
+
+#[test]
+fn a_pause_in_the_middle_is_kept() {
+    let mut stage = Stage::of_large();
+    let payload = payload(MIB);
+    let bytes = masked(&payload);
+    stage.deliver(&bytes[..300 * KIB]);
+    transport().pause_reading();
+    stage.turn();
+    stage.taken();
+    assert!(!stage.worker.ring.is_receiving(7));
+    stage.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
+    stage.turn();
+    assert_eq!(stage.taken(), []);
+    transport().resume_reading();
+    stage.turn();
+    stage.deliver(&bytes[300 * KIB..310 * KIB]);
+    assert!(stage.worker.ring.sent == echoed(&payload));
+}
+
+#[test]
+fn the_end_and_an_error_in_the_middle_end_the_connection() {
+    for (end, cause) in [
+        (Ok(Vec::new()), "disconnected EndOfStream"),
+        (Err(io::Error::from(io::ErrorKind::ConnectionReset)), "disconnected Io(ConnectionReset)"),
+    ] {
+        let mut stage = Stage::of_large();
+        stage.worker.ring.waiting.push_back(Ok(payload(100 * KIB)));
+        stage.worker.ring.waiting.push_back(end);
+        stage.deliver(&masked(&payload(MIB))[..100 * KIB]);
+        stage.deliver(b"x");
+        stage.go(20 * SECOND);
+        assert!(stage.is_gone());
+        assert_eq!(seen(), [cause]);
+        assert_eq!(stage.stats().stash_bytes, 0);
+    }
+}
+
+#[test]
+fn bytes_that_are_taken_are_a_sign_of_life() {
+    let mut stage = Stage::new(Manner::default(), |_| {});
+    let bytes = masked(&payload(MIB));
+    stage.deliver(&bytes[..200 * KIB]);
+    stage.go(9 * SECOND);
+    stage.worker.ring.waiting.push_back(Ok(bytes[200 * KIB + 1..300 * KIB].to_vec()));
+    stage.deliver(&bytes[200 * KIB..][..1]);
+    stage.go(15 * SECOND);
+    assert!(stage.heard().is_empty(), "no ping before 19 s");
+}
+
+#[test]
+fn bad_text_in_what_is_taken_is_a_violation() {
+    let mut stage = Stage::new(Manner::default(), |config| config.frames.validate_text = true);
+    let mut bytes = masked(&vec![b'a'; MIB]);
+    bytes[0] = 0x80 | TEXT;
+    bytes[700 * KIB] ^= 0x80;
+    stage.worker.ring.waiting.push_back(Ok(bytes[200 * KIB..].to_vec()));
+    stage.deliver(&bytes[..200 * KIB]);
+    let [(CLOSE, payload)] = &stage.heard()[..] else { panic!() };
+    assert_eq!(payload[..2], 1007_u16.to_be_bytes());
+    assert_eq!(stage.stats().stash_bytes, 0);
+}
+
+/// As `connection/direct.rs` has it.
+const BULK_RECEIVES: usize = 16;
