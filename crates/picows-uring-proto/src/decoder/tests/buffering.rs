@@ -283,7 +283,8 @@ fn a_frame_that_is_completed_in_its_stash_is_the_last_of_what_came() {
 
 #[test]
 fn nothing_is_missing_of_a_frame_whose_header_came_behind_one_that_is_lent() {
-    let (front, back) = (frame(Role::Server, TEXT, b"Hello"), frame(Role::Server, TEXT, b"again"));
+    let (front, back) =
+        (frame(Role::Server, TEXT, b"Hello"), frame(Role::Server, TEXT, b"once more"));
     let (mut decoder, mut stash) = (Decoder::new(Role::Server), Stash::new());
     decoder.next_frame(&rules(), &mut stash, &mut front[..8].to_vec()).unwrap();
     let mut rest = [&front[8..], &back[..6]].concat();
