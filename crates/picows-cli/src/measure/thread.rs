@@ -119,7 +119,10 @@ async fn connect_all(
 fn connector(crew: &Crew) -> Connect {
     let plan = &crew.plan;
     let frame_bytes = plan.size_bytes + FRAME_HEADER_BYTES_MAX;
-    let queue_bytes = frame_bytes.saturating_mul(plan.pipeline).saturating_add(QUEUE_SPARE_BYTES);
+    // Twice what is in flight: a send counts in full until its last byte has left, and before that
+    // all of its messages but the last may have come back and been followed by others.
+    let frames = plan.pipeline.saturating_mul(2);
+    let queue_bytes = frame_bytes.saturating_mul(frames).saturating_add(QUEUE_SPARE_BYTES);
     Connect::new(plan.url.as_str())
         // A longer echo than was sent is to be told as that.
         .max_frame_size(plan.size_bytes as u64 + FRAME_SPARE_BYTES)
