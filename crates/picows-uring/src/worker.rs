@@ -353,12 +353,13 @@ impl<R: Ring> Worker<R> {
         }
         connection.session().socket.take();
         self.ring.close(socket);
-        self.shared.counters.connections.decrement();
-        self.shared.counters.disconnected.increment();
         let (place, peer) = (connection.place, connection.session().peer.get());
         self.left(place, peer);
         self.slots.free(token);
         self.shared.counters.slots.set(self.slots.len() as u64);
+        // Last: who sees it gone may count on its place.
+        self.shared.counters.connections.decrement();
+        self.shared.counters.disconnected.increment();
         // There is a descriptor again.
         self.resume_accept();
     }
