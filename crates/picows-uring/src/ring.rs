@@ -39,22 +39,15 @@ pub(crate) trait Ring {
     /// beginning of what is there.
     fn receive_once(&mut self, socket: Socket, token: Token);
 
-    /// Takes bytes that wait in `socket`, without waiting for any: at most `max`, put behind what
-    /// is in `memory` and `gap` bytes of no meaning. Tells how many; 0 is the end of the stream.
-    /// There is room for all of it. Nothing is receiving from the socket, or that would come later
-    /// and be earlier.
+    /// Takes bytes that wait in `socket`, without waiting for any, and as many as there is room for.
+    /// Tells how many; 0 is the end of the stream. Nothing is receiving from the socket, or that
+    /// would come later and be earlier.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` where nothing waits, or what is wrong with the connection. `memory` is as it
+    /// `WouldBlock` where nothing waits, or what is wrong with the connection. The memory is as it
     /// was.
-    fn receive_now(
-        &mut self,
-        socket: Socket,
-        memory: &mut Vec<u8>,
-        gap: usize,
-        max: usize,
-    ) -> io::Result<usize>;
+    fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize>;
 
     /// The bytes of a received buffer.
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8];
@@ -120,6 +113,31 @@ pub(crate) trait Ring {
 
     /// Gives up memory that was not needed since the last call.
     fn trim(&mut self) {}
+}
+
+/// Where bytes that wait in a socket are to go: behind what is in `memory` and `gap` bytes of no
+/// meaning.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    memory: &'a mut Vec<u8>,
+    gap: usize,
+    max: usize,
+}
+
+impl<'a> Room<'a> {
+    /// Room for `max` bytes, for which it takes memory.
+    pub(crate) fn new(memory: &'a mut Vec<u8>, gap: usize, max: usize) -> Self {
+        memory.reserve_exact(gap + max);
+        Self { memory, gap, max }
+    }
+
+    /// What a kernel of tests does: puts `bytes` there, of which there are not too many.
+    #[cfg(any(test, feature = "fuzzing"))]
+    fn fill(self, bytes: &[u8], meaningless: u8) {
+        debug_assert!(bytes.len() <= self.max, "{} bytes, room for {}", bytes.len(), self.max);
+        self.memory.resize(self.memory.len() + self.gap, meaningless);
+        self.memory.extend_from_slice(bytes);
+    }
 }
 
 /// A socket, as the ring names it. Means nothing to anybody else.

@@ -5,7 +5,7 @@
 //! Here one connection is read and unmasked at a time, in pieces that stay in cache.
 
 use super::Connection;
-use crate::ring::Ring;
+use crate::ring::{Ring, Room};
 use picows_uring_proto::{Phase, Stash};
 use std::io;
 use std::rc::Rc;
@@ -50,9 +50,7 @@ impl Connection {
             }
             let gap = if self.session().is_client { GAP_OF_CLIENT } else { GAP_OF_SERVER };
             let mut stash = self.take_stash();
-            let memory = stash.bytes_mut();
-            memory.reserve_exact(gap + max);
-            let received = ring.receive_now(socket, memory, gap, max);
+            let received = ring.receive_now(socket, Room::new(stash.bytes_mut(), gap, max));
             let count = *received.as_ref().unwrap_or(&0);
             if count > 0 {
                 self.heard(count);

@@ -1,7 +1,7 @@
 //! A kernel that a test plays by hand, clock included: what arrives, what leaves, and when.
 
 use super::loan::{Loan, RecvMemory};
-use super::{Completion, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use super::{Completion, Outbox, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -209,26 +209,18 @@ impl Ring for ByHand {
         self.single.push(token);
     }
 
-    fn receive_now(
-        &mut self,
-        socket: Socket,
-        memory: &mut Vec<u8>,
-        gap: usize,
-        max: usize,
-    ) -> io::Result<usize> {
+    fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
         assert!(!self.is_receiving(socket.0), "bytes would overtake others");
-        assert!(memory.capacity() - memory.len() >= gap + max, "there is room");
-        self.asked.push(max);
+        self.asked.push(room.max);
         let mut piece = match self.waiting.pop_front() {
             None => return Err(io::ErrorKind::WouldBlock.into()),
             Some(piece) => piece?,
         };
-        let rest = piece.split_off(piece.len().min(max));
+        let rest = piece.split_off(piece.len().min(room.max));
         if !rest.is_empty() {
             self.waiting.push_front(Ok(rest));
         }
-        memory.resize(memory.len() + gap, 0xDD);
-        memory.extend_from_slice(&piece);
+        room.fill(&piece, 0xDD);
         Ok(piece.len())
     }
 

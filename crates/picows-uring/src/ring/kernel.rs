@@ -10,7 +10,7 @@ mod outbox;
 mod sends;
 mod start;
 
-use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token};
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -281,18 +281,13 @@ impl Ring for KernelRing {
         self.push(entry);
     }
 
-    fn receive_now(
-        &mut self,
-        socket: Socket,
-        memory: &mut Vec<u8>,
-        gap: usize,
-        max: usize,
-    ) -> io::Result<usize> {
+    fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
+        let Room { memory, gap, max } = room;
         let before = memory.len();
         memory.resize(before + gap, 0);
-        let room = memory.spare_capacity_mut();
-        let end = room.len().min(max);
-        let received = rustix::net::recv(borrow(&socket), &mut room[..end], RecvFlags::DONTWAIT);
+        let free = memory.spare_capacity_mut();
+        let end = free.len().min(max);
+        let received = rustix::net::recv(borrow(&socket), &mut free[..end], RecvFlags::DONTWAIT);
         let count = received.map(|((bytes, _), _)| bytes.len());
         match count {
             Ok(count @ 1..) => {

@@ -19,7 +19,7 @@ pub(crate) use link::BrokenBy;
 pub(crate) use peer::{Peer, PeerId, PeerRead};
 pub(crate) use random::Random;
 
-use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, SendBatch, Socket, Token};
+use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token};
 use buffers::Buffers;
 use link::Link;
 use std::collections::{BTreeMap, VecDeque};
@@ -354,21 +354,14 @@ impl Ring for SimRing {
         self.submissions.push_back(Submission::ReceiveOnce(socket, token));
     }
 
-    fn receive_now(
-        &mut self,
-        socket: Socket,
-        memory: &mut Vec<u8>,
-        gap: usize,
-        max: usize,
-    ) -> io::Result<usize> {
+    fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
         let is_receiving = self.called("receive_now", socket).is_receiving;
         self.demand(!is_receiving, || format!("receive_now overtakes a receive on {socket:?}"));
-        let has_room = max > 0 && memory.capacity() - memory.len() >= gap + max;
-        self.demand(has_room, || format!("no room for {max} bytes behind {gap}"));
+        let max = room.max;
+        self.demand(max > 0, || format!("no room for what {socket:?} has"));
         let peer = self.stream(socket).expect("checked above");
         let bytes = self.take_now(peer, max)?;
-        memory.resize(memory.len() + gap, self.random.next() as u8);
-        memory.extend_from_slice(&bytes);
+        room.fill(&bytes, self.random.next() as u8);
         self.told.0 += bytes.len() as u64;
         self.taken += bytes.len() as u64;
         self.trace(|| format!("{socket:?} took {} of {max} bytes", bytes.len()));

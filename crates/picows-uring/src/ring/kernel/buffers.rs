@@ -131,10 +131,9 @@ impl Buffers {
     /// The bytes of a piece.
     pub(super) fn bytes(&mut self, piece: &RecvBuffer) -> &mut [u8] {
         let buffer = self.buffers[usize::from(piece.id)].as_ref().expect("a piece of it is lent");
-        // SAFETY: the piece was made by `take`, so it lies inside the buffer, in a part that the
-        // kernel has filled and will not touch again before it is released, and no other piece
-        // covers it. The borrow of `self` keeps it from being released meanwhile. Loans of it are
-        // read by the kernel only, and by whoever sends, which borrows the ring.
+        // SAFETY: made by `take`, the piece lies inside the buffer where the kernel has written and
+        // does not again before it is released, which the borrow of `self` prevents; no other piece
+        // covers it. Loans of it are read by the kernel, and by senders, who borrow the ring.
         #[expect(unsafe_code)]
         unsafe {
             let start = buffer.memory.address().add(piece.offset as usize);
@@ -263,10 +262,9 @@ impl Buffers {
         let Some(buffer) = &self.buffers[usize::from(id)] else { return };
         let address = buffer.memory.address() as u64;
         let slot = self.tail & (ENTRIES_MAX - 1);
-        // SAFETY: `slot` is below `ENTRIES_MAX`, for which there is room. The kernel does not read
-        // an entry at or behind the tail, and each buffer is described at most once at a time, so
-        // no entry is overwritten before it was used. The setters write the fields one by one, so
-        // the tail, which shares memory with entry 0, is left alone.
+        // SAFETY: there is room for `ENTRIES_MAX`, and `slot` is below. The kernel reads no entry at
+        // or behind the tail, and each buffer is described once at a time, so none is overwritten
+        // unused. The setters leave the tail alone, which shares memory with entry 0.
         #[expect(unsafe_code)]
         unsafe {
             let entry = &mut *self.entries.as_ptr().add(usize::from(slot));
