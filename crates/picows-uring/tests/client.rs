@@ -2,15 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
+mod rounds;
 mod scripted;
 
 use picows_uring::{
-    CloseCode, Connect, ConnectFault, EchoListener, Frame, Listener, ListenerResult, MsgType,
-    Runtime, Server, ServerHandle, Transport, Upgrade,
+    CloseCode, Connect, ConnectFault, EchoListener, Error, Frame, Listener, ListenerResult,
+    MsgType, Runtime, Server, ServerHandle, Transport, Upgrade,
 };
-use scripted::{PATIENCE, patiently, run};
+use rounds::Rounds;
+use scripted::{PATIENCE, patiently, run, serve, until};
 use std::cell::RefCell;
+use std::io::Read;
 use std::rc::Rc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 fn echo_server() -> (ServerHandle, String) {
@@ -18,33 +22,6 @@ fn echo_server() -> (ServerHandle, String) {
     let server = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
     let url = server.addresses()[0].to_string();
     (server, url)
-}
-
-/// Sends a number of messages, one after the other, and checks each echo.
-struct Rounds {
-    payload: Vec<u8>,
-    left: usize,
-}
-
-impl Listener for Rounds {
-    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
-        transport.send(MsgType::Binary, &self.payload);
-        Ok(())
-    }
-
-    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
-        if frame.msg_type() == MsgType::Close {
-            return Ok(());
-        }
-        assert_eq!(frame.payload(), self.payload);
-        self.left -= 1;
-        if self.left == 0 {
-            transport.send_close(CloseCode::NORMAL, "done");
-        } else {
-            transport.send(MsgType::Binary, &self.payload);
-        }
-        Ok(())
-    }
 }
 
 #[test]
@@ -111,7 +88,7 @@ fn a_dedicated_server_echoes_and_runs_no_tasks() {
 #[test]
 fn a_remote_handle_sends_from_another_thread_until_the_end() {
     let (server, url) = echo_server();
-    struct Count(std::sync::mpsc::Sender<String>);
+    struct Count(mpsc::Sender<String>);
     impl Listener for Count {
         fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
             if frame.msg_type() == MsgType::Text {
@@ -121,7 +98,7 @@ fn a_remote_handle_sends_from_another_thread_until_the_end() {
         }
     }
     run(async move {
-        let (echoes, echoed) = std::sync::mpsc::channel();
+        let (echoes, echoed) = mpsc::channel();
         let transport = Connect::new(url).connect(Count(echoes)).await.unwrap();
         let remote = transport.remote();
         let thread = std::thread::spawn(move || {
@@ -153,6 +130,37 @@ fn faults_name_what_happened_and_what_to_try() {
     assert!(error.to_string().contains("nobody listens there"), "{error}");
     assert!(error.is_transient());
     assert!(matches!(fault("wss://localhost/".into()).fault(), ConnectFault::TlsUnsupported));
+}
+
+#[test]
+fn a_loop_that_panics_with_a_send_in_flight_ends_its_connections() {
+    let (begun, sending) = mpsc::channel();
+    let (gone, is_gone) = mpsc::channel::<()>();
+    let is_gone = Mutex::new(is_gone);
+    let (ended, has_ended) = mpsc::channel();
+    let server = serve(move |_, mut peer| {
+        let request = peer.request();
+        peer.write(request.accepted("").as_bytes());
+        peer.stream.read_exact(&mut [0]).unwrap();
+        begun.send(()).unwrap();
+        // Takes no more before the loop is gone, so that the send is in flight until then.
+        let _ = is_gone.lock().unwrap().recv();
+        ended.send(peer.read_to_end().len()).unwrap();
+    });
+    let client = std::thread::spawn(move || {
+        let _gone = gone;
+        let panicking = async move {
+            let connect = Connect::new(format!("ws://{server}/"));
+            let transport = connect.connect(EchoListener).await.unwrap();
+            assert!(transport.send(MsgType::Binary, vec![7; 32 << 20]).is_queued());
+            until("the send is under way", || sending.try_recv().ok()).await;
+            panic!("on purpose");
+        };
+        let _: Result<(), Error> = picows_uring::run(panicking);
+    });
+    assert!(client.join().is_err());
+    let taken = has_ended.recv_timeout(PATIENCE).unwrap();
+    assert!(taken < 32 << 20, "{taken} bytes came: nothing was in flight");
 }
 
 #[test]

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
 mod common;
+mod rounds;
 
 use common::{Client, Got, address, eventually, masked, next, noise, on_frame, workers};
 use picows_uring::{
     Connect, DisconnectCause, EchoListener, Frame, FrameHead, Listener, ListenerResult, MsgType,
     Transport, Upgrade,
 };
+use rounds::Rounds;
 use std::sync::mpsc::{self, Sender};
 
 const MIB: usize = 1 << 20;
@@ -52,33 +54,6 @@ fn many_connections_send_large_frames_at_once() {
     eventually(&server, "nothing is held", |stats| stats.stash_bytes == 0);
 }
 
-/// Sends a large message once it is connected, and again for each echo.
-struct Caller {
-    payload: Vec<u8>,
-    left: usize,
-}
-
-impl Listener for Caller {
-    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
-        transport.send(MsgType::Binary, &self.payload);
-        Ok(())
-    }
-
-    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
-        if frame.msg_type() == MsgType::Close {
-            return Ok(());
-        }
-        assert!(frame.payload() == self.payload);
-        self.left -= 1;
-        if self.left == 0 {
-            transport.disconnect();
-        } else {
-            transport.send(MsgType::Binary, &self.payload);
-        }
-        Ok(())
-    }
-}
-
 #[test]
 fn a_client_gets_large_frames_as_a_server_does() {
     let server = workers(1).start(|_| Upgrade::accept(EchoListener)).unwrap();
@@ -86,11 +61,11 @@ fn a_client_gets_large_frames_as_a_server_does() {
     for (seed, len) in [MIB, 10 * MIB].into_iter().enumerate() {
         let url = url.clone();
         picows_uring::run(async move {
-            let listener = Caller { payload: noise(seed as u64, len), left: 5 };
+            let listener = Rounds { payload: noise(seed as u64, len), left: 5 };
             let transport = Connect::new(url).connect(listener).await.unwrap();
             transport.wait_disconnected().await.unwrap();
             let cause = transport.disconnect_cause();
-            assert!(matches!(cause, Some(DisconnectCause::Application)), "{cause:?}");
+            assert!(matches!(cause, Some(DisconnectCause::Closed)), "{cause:?}");
         })
         .unwrap();
     }

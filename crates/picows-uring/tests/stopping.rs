@@ -8,8 +8,8 @@ use common::{
     recorder, workers,
 };
 use picows_uring::{
-    CloseCode, Connect, EchoListener, Error, FrameHead, MsgType, Server, ServerBuilder,
-    ServerHandle, Upgrade,
+    CloseCode, EchoListener, Error, FrameHead, MsgType, Server, ServerBuilder, ServerHandle,
+    Upgrade,
 };
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
@@ -222,34 +222,6 @@ fn a_server_that_is_dropped_lets_go_of_what_it_was_sending() {
     drop(server);
     assert!(payload.is_unique(), "nobody holds on to it");
     assert!(client.read_to_end() < payload.len());
-}
-
-/// The loop of a client is dropped by a panic, with a send in flight that the server does not take.
-#[test]
-fn a_loop_that_is_dropped_with_sends_in_flight_is_clean() {
-    let builder = workers(1).drain_timeout(Duration::ZERO).drain_spread(Duration::ZERO);
-    let deaf = builder.start(|_| {
-        Upgrade::accept(on_frame(|transport, _| {
-            transport.pause_reading();
-            Ok(())
-        }))
-    });
-    let server = deaf.unwrap();
-    let url = format!("ws://{}/", address(&server));
-    let client = thread::spawn(move || {
-        let sending = async move {
-            let transport = Connect::new(url).connect(EchoListener).await.unwrap();
-            transport.send_text("pause");
-            assert!(transport.send(MsgType::Binary, vec![7; 32 << 20]).is_queued());
-            // A timer fires when the worker has had its turns: the send is under way.
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            panic!("on purpose");
-        };
-        let _: Result<(), Error> = picows_uring::run(sending);
-    });
-    assert!(client.join().is_err());
-    eventually(&server, "the connection has broken", |stats| stats.disconnected == 1);
-    server.stop().unwrap();
 }
 
 #[test]
