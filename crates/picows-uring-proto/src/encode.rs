@@ -51,6 +51,38 @@ impl FrameHead {
         self
     }
 
+    /// The header of a message in one frame without RSV bits, of less than 64 KiB and not masked: its
+    /// bytes, and how many of them there are. `None` for any other frame.
+    ///
+    /// [`check`](Self::check) has nothing against such a frame. Where most frames are of this kind,
+    /// asking here first is the shorter way.
+    ///
+    /// ```
+    /// use picows_uring_proto::{FrameHead, MsgType};
+    ///
+    /// let head = FrameHead::new(MsgType::Binary);
+    /// assert_eq!(head.encode_usual_header(1000), Some(([0x82, 126, 0x03, 0xE8], 4)));
+    /// assert_eq!(head.encode_usual_header(100), Some(([0x82, 100, 0, 0], 2)));
+    /// assert_eq!(head.with_fin(false).encode_usual_header(100), None);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn encode_usual_header(&self, payload_len: usize) -> Option<([u8; 4], usize)> {
+        let is_usual = matches!(self.msg_type, MsgType::Text | MsgType::Binary);
+        if !is_usual || !self.fin || self.rsv != 0 {
+            return None;
+        }
+        let first = 0x80 | self.msg_type.opcode();
+        match payload_len {
+            0..=125 => Some(([first, payload_len as u8, 0, 0], 2)),
+            126..=0xFFFF => {
+                let [high, low] = (payload_len as u16).to_be_bytes();
+                Some(([first, 126, high, low], 4))
+            }
+            _ => None,
+        }
+    }
+
     /// Checks that such a frame of `payload_len` bytes may be sent (RFC 6455 §5.5).
     ///
     /// # Errors
@@ -220,6 +252,26 @@ mod tests {
             Err(ApiMisuse::InvalidRsv(8))
         );
         assert_eq!(FrameHead::new(MsgType::Text).with_fin(false).check(1 << 20), Ok(()));
+    }
+
+    #[test]
+    fn a_usual_header_is_what_the_other_way_makes_of_it() {
+        let mut usual = 0;
+        for opcode in [0, 1, 2, 8, 9, 10] {
+            let msg_type = MsgType::from_opcode(opcode).unwrap();
+            for (fin, rsv) in [(true, 0), (false, 0), (true, 4), (true, 8)] {
+                let head = FrameHead::new(msg_type).with_fin(fin).with_rsv(rsv);
+                for len in [0, 1, 125, 126, 127, 255, 256, 65_535, 65_536] {
+                    let Some((short, short_len)) = head.encode_usual_header(len) else { continue };
+                    let (bytes, bytes_len) = head.encode_header(len, None);
+                    assert_eq!(short[..short_len], bytes[..bytes_len], "{head:?} {len}");
+                    assert_eq!(head.check(len), Ok(()));
+                    assert_eq!(head.check_order(false), Ok(false));
+                    usual += 1;
+                }
+            }
+        }
+        assert_eq!(usual, 2 * 8, "whole text and binary messages, and no others");
     }
 
     #[test]

@@ -122,27 +122,59 @@ impl SendBatch {
     /// more bytes, else to a buffer that `fresh` makes.
     ///
     /// A segment is not grown: its bytes would be copied, and it would not fit the pool any more.
-    #[inline(always)] // Two dozen instructions of a send, which the compiler saves only if told.
     pub(crate) fn append(
         &mut self,
         expected: usize,
         fresh: impl FnOnce() -> Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        if let Some(Segment::Owned { bytes, .. }) = self.segments.back_mut()
-            && bytes.capacity() - bytes.len() >= expected
-        {
+        if let Some(bytes) = self.room(expected) {
             let (len, capacity) = (bytes.len(), bytes.capacity());
             write(bytes);
-            self.len += bytes.len() - len;
+            let (written, grown) = (bytes.len() - len, bytes.capacity() - capacity);
+            self.len += written;
             // Only what is longer than expected makes it grow.
-            let grown = bytes.capacity() - capacity;
             self.grow(grown);
             return;
         }
         let mut bytes = fresh();
         write(&mut bytes);
         self.push(Segment::Owned { bytes, start: 0 });
+    }
+
+    /// Appends the first `start_len` bytes of `start`, and `rest`, to the last segment, and tells
+    /// whether there was room for them.
+    ///
+    /// Without the checks and calls of a vector, which are as much work as the copies of short ones.
+    #[inline(always)] // It is called in one place, which has to be fast.
+    pub(crate) fn append_pair(&mut self, start: [u8; 4], start_len: usize, rest: &[u8]) -> bool {
+        let expected = start.len() + rest.len();
+        let Some(bytes) = self.room(expected) else { return false };
+        let start_len = start_len.min(start.len());
+        let count = start_len + rest.len();
+        let (from, to) = (rest.as_ptr(), bytes.spare_capacity_mut().as_mut_ptr().cast::<u8>());
+        // SAFETY: there is room for all of `start` and `rest` behind the bytes of the vector, and
+        // `count` is no more than that, all of it written. What is lent here does not overlap what is
+        // owned there.
+        #[expect(unsafe_code)]
+        unsafe {
+            std::ptr::copy_nonoverlapping(start.as_ptr(), to, start.len());
+            std::ptr::copy_nonoverlapping(from, to.add(start_len), rest.len());
+            bytes.set_len(bytes.len() + count);
+        }
+        self.len += count;
+        true
+    }
+
+    /// The last segment, if it is an owned one with room for `expected` more bytes.
+    #[inline(always)]
+    fn room(&mut self, expected: usize) -> Option<&mut Vec<u8>> {
+        match self.segments.back_mut() {
+            Some(Segment::Owned { bytes, .. }) if bytes.capacity() - bytes.len() >= expected => {
+                Some(bytes)
+            }
+            _ => None,
+        }
     }
 
     /// Appends a few bytes: to the last segment, if it is an owned one with room for them.
@@ -262,6 +294,24 @@ mod tests {
         batch.append(1, || Vec::with_capacity(1), |bytes| bytes.push(b'!'));
         assert_eq!(batch.segments().len(), 4);
         assert_eq!(rest(&batch), b"hello wide world0123456789!");
+    }
+
+    #[test]
+    fn a_pair_is_appended_where_there_is_room_for_all_of_it() {
+        let mut batch = batch();
+        assert!(!batch.append_pair(*b"0123", 2, b"4567890"), "no room for four and seven");
+        assert_eq!((batch.segments().len(), batch.len()), (3, 16));
+        assert!(batch.append_pair(*b"0123", 2, b"456"));
+        assert!(batch.append_pair(*b"ab..", 0, b"c"), "none of the first");
+        assert!(!batch.append_pair(*b"ab..", 2, b"c"));
+        assert_eq!(rest(&batch), b"hello wide world01456c");
+        batch.advance(batch.len() - 2, drop);
+        assert_eq!(rest(&batch), b"6c");
+        let mut empty = SendBatch::default();
+        assert!(!empty.append_pair(*b"0123", 4, b""), "nothing to append it to");
+        let mut shared = SendBatch::default();
+        shared.push(Segment::Shared(Bytes::from_static(b"not ours to write to")));
+        assert!(!shared.append_pair(*b"0123", 4, b""));
     }
 
     #[test]

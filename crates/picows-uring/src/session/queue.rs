@@ -45,9 +45,29 @@ impl Session {
     }
 
     /// Queues a frame whose payload is copied.
-    #[inline]
     pub(crate) fn send(&self, head: FrameHead, payload: &[u8]) -> SendStatus {
-        self.queue_frame(head, Copied(payload))
+        match self.send_behind(head, payload) {
+            Some(status) => status,
+            None => self.queue_frame(head, Copied(payload)),
+        }
+    }
+
+    /// [`send`](Self::send) of what most frames are: a whole message of a server, where others wait
+    /// for the same send and leave room in their buffer. Of any other, this knows nothing.
+    #[inline(always)]
+    fn send_behind(&self, head: FrameHead, payload: &[u8]) -> Option<SendStatus> {
+        let mut queue = self.queue.borrow_mut();
+        let queue = queue.as_mut()?;
+        let (header, header_len) = head.encode_usual_header(payload.len())?;
+        if self.is_client || self.is_message_open.get() || !self.conversation.borrow().may_send() {
+            return None;
+        }
+        let buffered = self.in_flight.get() + queue.len() + FRAME_HEADER_BYTES_MAX + payload.len();
+        let fits = buffered <= self.append_max.get() as usize;
+        if !fits || !queue.append_pair(header, header_len, payload) {
+            return None;
+        }
+        Some(self.queued_frame(buffered))
     }
 
     /// Queues a frame whose payload is kept by reference, if it need not be masked.
@@ -141,7 +161,7 @@ impl Session {
     }
 
     /// Checks whether a frame may be queued, does so, and keeps the books.
-    #[inline]
+    #[inline(never)]
     fn queue_frame<P: Payload>(&self, head: FrameHead, payload: P) -> SendStatus {
         let is_message_open = match self.check(head, payload.len()) {
             Ok(is_message_open) => is_message_open,
