@@ -63,6 +63,14 @@ pub(crate) trait Ring {
     /// at a time for each socket, and never an empty one.
     fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>);
 
+    /// Sends of `batch` what the socket takes at once, and tells how much that is. Nothing is being
+    /// sent on it.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` where it takes nothing now, or what is wrong with the connection.
+    fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize>;
+
     /// Ends the receive of `token` soon; it still gets its last completion.
     fn cancel_receive(&mut self, token: Token);
 

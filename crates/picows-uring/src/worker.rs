@@ -9,11 +9,12 @@ mod farewells;
 mod held;
 mod mail;
 mod memory;
+mod sending;
 mod slots;
 mod watchdog;
 
 use crate::client::ConnectFault;
-use crate::ring::{Completion, Received, Ring, SendBatch, Socket, Token};
+use crate::ring::{Completion, Received, Ring, Socket, Token};
 use crate::server::{Factory, Gauge, Place};
 use crate::session::Shared;
 use crate::transport::DisconnectCause;
@@ -52,6 +53,8 @@ pub(crate) struct Worker<R: Ring> {
     has_backlog: bool,
     /// What arrived for connections that had had their share of the turn.
     held: Held,
+    /// The connection that is being looked at is the only one on the list.
+    is_alone: bool,
     /// Counted around, to tell turns apart.
     turn: u32,
     /// Kept between turns for its memory.
@@ -108,6 +111,7 @@ impl<R: Ring> Worker<R> {
             is_trim_due: false,
             has_backlog: false,
             held: Held::default(),
+            is_alone: false,
             turn: 0,
             completions: Vec::new(),
             dirty: Vec::new(),
@@ -244,41 +248,6 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    fn sent(&mut self, token: Token, result: io::Result<usize>, mut batch: Box<SendBatch>) {
-        let shared = Rc::clone(&self.shared);
-        let Some(connection) = self.slots.get_mut(token) else {
-            debug_assert!(false, "a completion for nobody: {token:?}");
-            return shared.pool.put_batch(batch);
-        };
-        connection.is_sending = false;
-        let session = Rc::clone(connection.session());
-        session.in_flight.set(0);
-        match result {
-            Ok(count) if count > 0 => {
-                shared.counters.bytes_sent.add(count as u64);
-                session.sent(count);
-                batch.advance(count, |segment| shared.pool.put_segment(segment));
-                if batch.is_empty() || connection.phase() == Phase::Ended {
-                    shared.pool.put_batch(batch);
-                } else {
-                    session.put_back(batch);
-                }
-            }
-            failed => {
-                shared.pool.put_batch(batch);
-                if connection.phase() != Phase::Ended {
-                    let nothing = || io::Error::from(io::ErrorKind::WriteZero);
-                    connection.io_failed(&failed.err().unwrap_or_else(nothing));
-                }
-            }
-        }
-        session.drained();
-        let is_open = connection.phase() == Phase::Open;
-        if !is_open || session.queued() > 0 || session.is_paused.get() {
-            session.touch();
-        }
-    }
-
     /// Looks at every connection that wants to be looked at.
     fn flush(&mut self) {
         // A callback may put further connections on the list; those wait for the next round, and
@@ -289,6 +258,7 @@ impl<R: Ring> Worker<R> {
                 return;
             }
             let mut dirty = std::mem::take(&mut self.dirty);
+            self.is_alone = dirty.len() == 1;
             for token in dirty.drain(..) {
                 self.settle(token);
             }
@@ -309,14 +279,9 @@ impl<R: Ring> Worker<R> {
             && connection.phase() != Phase::Ended
             && let Some(batch) = session.take_queue()
         {
-            if batch.is_empty() {
-                self.shared.pool.put_batch(batch);
-            } else {
-                session.in_flight.set(batch.len());
-                connection.is_sending = true;
-                self.ring.send(socket, token, batch);
-            }
+            self.send(token, socket, batch);
         }
+        let Some(connection) = self.slots.get_mut(token) else { return };
         let step = session.conversation.borrow().step(!connection.is_sending);
         if connection.place == Place::Handshaking && connection.phase() != Phase::Handshake {
             connection.place = Place::Inside;

@@ -39,6 +39,8 @@ pub(crate) struct ByHand {
     pub(crate) waiting: VecDeque<io::Result<Vec<u8>>>,
     /// How much each time may be taken at once.
     pub(crate) asked: Vec<usize>,
+    /// How much a socket takes at once, call by call; nothing after the last.
+    pub(crate) room: VecDeque<io::Result<usize>>,
     sending: Option<(Token, Box<SendBatch>)>,
     /// None is used again, so that loans of a released one stay as they were.
     buffers: Vec<Option<Rc<RecvMemory>>>,
@@ -248,6 +250,13 @@ impl Ring for ByHand {
         } else {
             self.leave(token, batch);
         }
+    }
+
+    fn send_now(&mut self, _: Socket, batch: &SendBatch) -> io::Result<usize> {
+        let room = self.room.pop_front().unwrap_or(Err(io::ErrorKind::WouldBlock.into()))?;
+        let count = batch.len().min(room);
+        self.sent.extend(batch.segments().flatten().take(count));
+        Ok(count)
     }
 
     fn cancel_receive(&mut self, token: Token) {

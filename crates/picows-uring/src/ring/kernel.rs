@@ -14,10 +14,10 @@ use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, Room, SendBatc
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use sends::Sends;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
@@ -320,6 +320,20 @@ impl Ring for KernelRing {
         self.push(entry.user_data(Op::Send.tag(u64::from(index))));
     }
 
+    fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
+        let mut parts = [IoSlice::new(&[]); SEGMENTS_PER_CALL_MAX];
+        let mut count = 0;
+        for (part, segment) in parts.iter_mut().zip(batch.segments()) {
+            *part = IoSlice::new(segment);
+            count += 1;
+        }
+        let (fd, flags) = (borrow(&socket), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        Ok(match &parts[..count] {
+            [only] => rustix::net::send(fd, only, flags)?,
+            parts => rustix::net::sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), flags)?,
+        })
+    }
+
     fn cancel_receive(&mut self, token: Token) {
         let receive = types::CancelBuilder::user_data(Op::Receive.tag(token.pack()));
         self.push(opcode::AsyncCancel2::new(receive).build().user_data(Op::Silent.tag(0)));
@@ -477,6 +491,9 @@ const ENTER_GETEVENTS: u32 = 1;
 /// How often `drop` looks for completions, one millisecond each, before it leaks.
 const DROP_ROUNDS_MAX: usize = 1000;
 const DROP_ROUND_NANOS: u32 = 1_000_000;
+
+/// Segments that leave with one call; the rest goes the other way.
+const SEGMENTS_PER_CALL_MAX: usize = 8;
 
 /// What [`Ring::receive_once`] brings at the most: the header of a large frame, and of its payload
 /// as much as costs little to be copied. The rest is taken from the socket at once.

@@ -393,6 +393,19 @@ impl Ring for SimRing {
         self.submissions.push_back(Submission::Send(socket, token, batch));
     }
 
+    fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
+        let entry = self.called("send_now", socket);
+        let (is_sending, is_shut_down) = (entry.is_sending, entry.is_shut_down);
+        self.demand(!is_sending, || format!("send_now overtakes a send on {socket:?}"));
+        self.demand(!is_shut_down, || format!("send_now after shut_down on {socket:?}"));
+        self.demand(!batch.is_empty(), || "an empty batch".into());
+        let peer = self.stream(socket).expect("checked above");
+        let count = self.give_now(peer, batch)?;
+        self.told.1 += count as u64;
+        self.trace(|| format!("{socket:?} sent {count} of {} bytes at once", batch.len()));
+        Ok(count)
+    }
+
     fn cancel_receive(&mut self, token: Token) {
         self.demand(self.tokens.contains_key(&token.pack()), || format!("{token:?} is unknown"));
         self.submissions.push_back(Submission::CancelReceive(token));

@@ -392,7 +392,7 @@ fn a_worker_that_goes_in_the_middle_of_traffic_tells_everybody_once() {
     let mut open = 0;
     for seed in 0..SEEDS {
         let mut run = Run::new(seed);
-        for _ in 0..run.random.below(2000) {
+        for _ in 0..run.random.below(1000) {
             if !run.harness.is_done() {
                 run.step();
             }

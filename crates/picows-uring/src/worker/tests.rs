@@ -8,6 +8,7 @@ mod measuring;
 mod memory;
 mod pings;
 mod queue;
+mod sending;
 mod shares;
 mod watching;
 
@@ -130,15 +131,22 @@ impl Stage {
         config.liveness.auto_ping = Some(AutoPing::new(10 * SECOND, 5 * SECOND));
         change(&mut config);
         let mut stage = Self::listening(manner, config);
-        stage.worker.ring.connect(7);
-        stage.turn();
-        stage.deliver(
+        stage.join(7);
+        stage
+    }
+
+    /// A further connection, that is upgraded.
+    fn join(&mut self, socket: i32) {
+        self.worker.ring.connect(socket);
+        self.turn();
+        self.worker.ring.deliver_to(
+            socket,
             b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
               Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
         );
-        assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 101"));
-        stage.worker.ring.sent.clear();
-        stage
+        self.turn();
+        assert!(self.worker.ring.sent.starts_with(b"HTTP/1.1 101"));
+        self.worker.ring.sent.clear();
     }
 
     fn listening(manner: Manner, config: Config) -> Self {

@@ -2,8 +2,8 @@
 
 use super::link::{BrokenBy, ServerEnd};
 use super::{
-    Completion, DESCRIPTOR_MIN, Kind, Operation, PeerId, Queued, Received, Sending, SimRing,
-    Socket, Submission, Token,
+    Completion, DESCRIPTOR_MIN, Kind, Operation, PeerId, Queued, Received, SendBatch, Sending,
+    SimRing, Socket, Submission, Token,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -261,6 +261,28 @@ impl SimRing {
             count
         };
         Ok(self.links[peer.0].to_server.drain(..count).collect())
+    }
+
+    /// What of `batch` the connection takes from a caller who does not wait.
+    pub(super) fn give_now(&mut self, peer: PeerId, batch: &SendBatch) -> io::Result<usize> {
+        let link = &mut self.links[peer.0];
+        if link.broken.is_some() {
+            let is_news = std::mem::take(&mut link.owes_error);
+            return Err(errno(if is_news { libc::ECONNRESET } else { libc::EPIPE }));
+        }
+        if link.is_peer_gone {
+            // It answers bytes with a reset.
+            link.break_off(BrokenBy::Peer);
+            return Ok(batch.len());
+        }
+        let room = link.room_to_peer().min(batch.len());
+        if room == 0 || self.random.chance(self.faults.no_buffer) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let is_short = self.random.chance(self.faults.short_send);
+        let count = if is_short { self.random.between(1, room) } else { room };
+        self.links[peer.0].to_peer.extend(batch.segments().flatten().take(count));
+        Ok(count)
     }
 
     /// What a receive brings from a connection that has something to bring.
