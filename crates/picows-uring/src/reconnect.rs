@@ -51,17 +51,18 @@ impl Backoff {
         self
     }
 
-    /// How much longer each delay is than the one before; at least 1. Default: 2.
+    /// How much longer each delay is than the one before; less than 1 counts as 1. Default: 2.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = factor.max(1.0);
         self
     }
 
-    /// The part of each delay that is left to chance, from 0 (none) to 1 (all of it). Default: 0.5.
+    /// The part of each delay that is left to chance, from 0 (none) to 1 (all of it); what is outside
+    /// counts as the nearer of the two. Default: 0.5.
     #[must_use]
     pub fn jitter(mut self, jitter: f64) -> Self {
-        self.jitter = jitter.clamp(0.0, 1.0);
+        self.jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) };
         self
     }
 
@@ -80,7 +81,8 @@ impl Backoff {
             self.delays += 1;
         }
         let chance = f64::from(random) / (f64::from(u32::MAX) + 1.0);
-        Duration::from_secs_f64(delay * (1.0 - self.jitter * chance))
+        // What is nearly `Duration::MAX` is more than that in seconds of floating point.
+        Duration::try_from_secs_f64(delay * (1.0 - self.jitter * chance)).unwrap_or(self.max)
     }
 
     /// A connection was lost that lasted for `lived`.
@@ -292,6 +294,25 @@ mod tests {
         }
         let mut even = Backoff::default().jitter(0.0).factor(0.0);
         assert_eq!(delays(&mut even, 0), [100; 50]);
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_make_no_panic() {
+        let mut backoff = Backoff::default().jitter(f64::NAN);
+        assert_eq!(backoff.next_delay(u32::MAX), 100 * MS, "none is left to chance");
+        let numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -1.0, 0.0];
+        for (factor, jitter) in numbers.iter().flat_map(|it| numbers.map(|that| (*it, that))) {
+            for limit in [Duration::ZERO, MS, Duration::MAX] {
+                for initial in [Duration::ZERO, MS, Duration::MAX] {
+                    let backoff = Backoff::default().initial(initial).max(limit);
+                    let mut backoff = backoff.factor(factor).jitter(jitter);
+                    for random in [0, 1, u32::MAX, 0] {
+                        let delay = backoff.next_delay(random);
+                        assert!(delay <= limit, "{delay:?} with {backoff:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
