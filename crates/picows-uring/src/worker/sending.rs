@@ -8,7 +8,7 @@ use super::Worker;
 use crate::ring::{Ring, SendBatch, Socket, Token};
 use crate::session::Session;
 use picows_uring_proto::Phase;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 impl<R: Ring> Worker<R> {
@@ -20,7 +20,8 @@ impl<R: Ring> Worker<R> {
         if is_now {
             match self.ring.send_now(socket, &batch) {
                 Ok(count) => took(&session, &mut batch, count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The ring waits for room, and tries again.
+                Err(error) if is_passing(&error) => {}
                 Err(error) => {
                     connection.io_failed(&error);
                     return self.shared.pool.put_batch(batch);
@@ -70,7 +71,7 @@ impl<R: Ring> Worker<R> {
             failed => {
                 shared.pool.put_batch(batch);
                 if connection.phase() != Phase::Ended {
-                    let nothing = || io::Error::from(io::ErrorKind::WriteZero);
+                    let nothing = || io::Error::from(ErrorKind::WriteZero);
                     connection.io_failed(&failed.err().unwrap_or_else(nothing));
                 }
             }
@@ -89,6 +90,11 @@ fn took(session: &Session, batch: &mut SendBatch, count: usize) {
     shared.counters.bytes_sent.add(count as u64);
     session.sent(count);
     batch.advance(count, |segment| shared.pool.put_segment(segment));
+}
+
+/// Whether it may take more later, for which the ring waits.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// More may not fit into the socket, and is worth being waited for by the kernel.

@@ -46,8 +46,9 @@ fn what_is_sent_alone_has_left_when_the_turn_ends() {
 
 #[test]
 fn what_does_not_fit_at_once_follows_in_order() {
-    let full = || Err(io::ErrorKind::WouldBlock.into());
-    for (room, taken) in [(full(), 0), (Ok(1), 1), (Ok(6), 6)] {
+    let full = Err(io::ErrorKind::WouldBlock.into());
+    let interrupted = Err(io::ErrorKind::Interrupted.into());
+    for (room, taken) in [(full, 0), (interrupted, 0), (Ok(1), 1), (Ok(6), 6)] {
         let mut stage = Stage::immediate([room]);
         transport().send_text("alone");
         stage.turn();
