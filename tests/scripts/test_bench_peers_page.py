@@ -60,6 +60,26 @@ class Figures(RecordCase):
         self.assertTrue(goals["64x16x256: dedicated to the floor"])
         self.assertFalse(goals["64x16x256: picows-uring to the floor"])
 
+    def test_clients_are_compared_at_the_same_server(self):
+        record = self.record(rounds=1, sections=["rtt"], sizes_rtt=[256])
+        found = {
+            "256-sleeping": {"picows-uring": 61.0, "dedicated": 59.0, "spinning": 22.0, "beast": 60.0, "fastwebsockets": 70.0},
+            "256-spinning": {"picows-uring": 22.0, "dedicated": 21.0, "spinning": 10.0, "beast": 20.0, "fastwebsockets": 19.0},
+        }
+        for case, clients in found.items():
+            for name, value in clients.items():
+                self.add(record, "rtt", case, name, {"latency_p50_us": value})
+        goals = {what: (value, is_met) for what, _, value, is_met in figures.goals(figures.Figures(record))}
+        start = "round trip of 256 bytes, "
+        peers = "to the best peer's client"
+        self.assertEqual(goals, {
+            f"{start}client spinning, server sleeping, {peers}": (22 / 60, False),
+            f"{start}client spinning, server spinning, {peers}": (10 / 19, False),
+            f"{start}both ends spinning, {peers} and a sleeping server": (10 / 60, True),
+            f"{start}blocking, picows-uring, to Beast's client": (61 / 60, False),
+            f"{start}blocking, dedicated, to Beast's client": (59 / 60, True),
+        })
+
     def test_disturbance_is_counted(self):
         record = self.record()
         self.add(record, "echo", CASE, "epoll", *cpu(1, 1), steal=0.05, attempts=3)
@@ -86,7 +106,7 @@ class Page(RecordCase):
         text, images = page.Page(self.full(), "## What was tried\n\nMany things.\n", "plots").render()
         for part in ("| 64×1×256 | 10.0 | 11.0 | **10.4** | 10.5 |", "*behind*", "skipped: Node is / not installed",
                      "- echo 64×1×256, beast: it fell over", "| 64×1×256 | 1.10 | 1.04 | 1.05 | 0.99 | epoll |",
-                     "Some CPU, 2 cores of a virtual machine", "tokio 1.2.3", "## Memory of an idle connection"):
+                     "Some CPU, 2 cores of a virtual machine", "tokio 1.2.3", "Rounds: echo 1, peak 1,", "## Memory of an idle connection"):
             self.assertIn(part, text)
         self.assertTrue(text.endswith("## What was tried\n\nMany things.\n"), text[-80:])
         for name in images:

@@ -85,7 +85,7 @@ def describe(root):
         "cores": os.cpu_count(),
         "memory_gib": round(int(memory[1]) / (1 << 20)),
         "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(encoding="utf-8"),
-        "kernel": platform.release(),
+        "kernel": re.match(r"[\d.]+|.*", platform.release())[0],
         "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
         "commit": f"{commit or 'unknown'}{' with changes' if changed else ''}",
     }

@@ -85,7 +85,7 @@ class Settings(NamedTuple):
 
     def rounds_of(self, section):
         """The matrix has all rounds; what is compared by eye, or does not vary, has fewer."""
-        fewer = {"peak": 2, "open": 4, "rtt": 4, "fan-out": 4, "connect": 4, "syscalls": 1, "idle": 1}
+        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "connect": 4, "syscalls": 1, "idle": 1}
         return min(self.rounds, fewer.get(section, self.rounds))
 
     def cases_of(self, section):
