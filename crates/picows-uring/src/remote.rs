@@ -42,7 +42,8 @@ pub enum RemoteError {
     /// The connection has ended.
     #[error("the connection has ended: make another one")]
     Disconnected,
-    /// As many bytes wait for the thread of the connection as its queue may hold
+    /// Other frames wait for the thread of the connection, and with this one they would be more bytes
+    /// than its queue may hold
     /// ([`max_queue_size`](crate::ServerBuilder::max_queue_size)).
     #[error("the thread of the connection does not keep up: send less, or wait and try again")]
     Congested,
@@ -74,8 +75,11 @@ impl RemoteState {
     fn admit(&self, action: &RemoteAction) -> bool {
         let bytes = action.bytes();
         let admit = |posted: usize| {
+            // Alone, it always gets through: what is too long for the queue is for the queue's
+            // policy, and would never fit here however long somebody waits.
+            let is_alone = posted == 0;
             let posted = posted.saturating_add(bytes);
-            (bytes == 0 || posted <= self.posted_max).then_some(posted)
+            (bytes == 0 || is_alone || posted <= self.posted_max).then_some(posted)
         };
         self.posted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
     }

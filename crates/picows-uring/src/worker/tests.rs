@@ -305,6 +305,11 @@ fn other_threads_post_no_more_than_the_queue_may_hold() {
         stage.turn();
     }
     assert_eq!(stage.stats().frames_sent, 3 * 10);
+    // What does not fit by itself is for the policy of the queue.
+    assert_eq!(remote.send(MsgType::Binary, vec![1; 9980]), Ok(()));
+    assert_eq!(remote.send(MsgType::Text, "more"), Err(RemoteError::Congested));
+    stage.turn();
+    assert_eq!(stage.stats().frames_sent, 3 * 10 + 1);
     while remote.send(MsgType::Text, "full").is_ok() {}
     assert_eq!(remote.send_close(CloseCode::NORMAL, "the end gets through"), Ok(()));
     stage.turn();
