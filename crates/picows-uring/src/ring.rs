@@ -133,9 +133,11 @@ pub(crate) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Room for `max` bytes, for which it takes memory.
-    pub(crate) fn new(memory: &'a mut Vec<u8>, gap: usize, max: usize) -> Self {
-        memory.reserve_exact(gap + max);
+    /// Room for `max` bytes. If memory has to be taken for them, it is for `expected` or more.
+    pub(crate) fn new(memory: &'a mut Vec<u8>, gap: usize, expected: usize, max: usize) -> Self {
+        if memory.capacity() - memory.len() < gap + max {
+            memory.reserve_exact(gap + expected.max(max));
+        }
         Self { memory, gap, max }
     }
 

@@ -53,6 +53,8 @@ pub(crate) struct Worker<R: Ring> {
     has_backlog: bool,
     /// What arrived for connections that had had their share of the turn.
     held: Held,
+    /// Bytes that all connections together may still take straight from their sockets in this turn.
+    direct_left: usize,
     /// The connection that is being looked at is the only one on the list.
     is_alone: bool,
     /// Counted around, to tell turns apart.
@@ -111,6 +113,7 @@ impl<R: Ring> Worker<R> {
             is_trim_due: false,
             has_backlog: false,
             held: Held::default(),
+            direct_left: 0,
             is_alone: false,
             turn: 0,
             completions: Vec::new(),
@@ -139,6 +142,7 @@ impl<R: Ring> Worker<R> {
         self.enlist();
         self.has_backlog = self.completions.len() >= COMPLETIONS_PER_TURN;
         self.turn = self.turn.wrapping_add(1);
+        self.direct_left = DIRECT_BYTES_PER_TURN;
         self.resume_held();
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
@@ -223,7 +227,7 @@ impl<R: Ring> Worker<R> {
             }
             return;
         }
-        match connection.receive_directly(&mut self.ring, self.turn) {
+        match connection.receive_directly(&mut self.ring, self.turn, &mut self.direct_left) {
             Ok(false) => {}
             Ok(true) => self.end_of_data(token, None),
             Err(error) => self.end_of_data(token, Some(error)),
@@ -435,6 +439,9 @@ fn tick(since_origin: Duration) -> Tick {
 /// Completions that are handled before what came of them is sent: enough to send for many at
 /// once, and few enough that nobody waits long for an answer.
 const COMPLETIONS_PER_TURN: usize = 512;
+/// As much as receive buffers can hold: with it, a turn of many connections that send large frames
+/// takes no longer than without.
+const DIRECT_BYTES_PER_TURN: usize = 16 * 1024 * 1024;
 /// How often a turn looks again for connections that callbacks of others have touched.
 const FLUSH_ROUNDS_MAX: usize = 4;
 

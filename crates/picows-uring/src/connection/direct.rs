@@ -39,19 +39,27 @@ impl Connection {
         missing.min(capacity.max(2 * len) - len)
     }
 
-    /// Takes what waits in the socket for the frame under way, up to its end or that of this
-    /// connection's share of the turn. Tells whether the stream has ended.
-    pub(crate) fn receive_directly(&mut self, ring: &mut impl Ring, turn: u32) -> io::Result<bool> {
+    /// Takes what waits in the socket for the frame under way, up to its end, that of this
+    /// connection's share of the turn, or `left` bytes, of which it takes off what it took. Tells
+    /// whether the stream has ended.
+    pub(crate) fn receive_directly(
+        &mut self,
+        ring: &mut impl Ring,
+        turn: u32,
+        left: &mut usize,
+    ) -> io::Result<bool> {
         let Some(socket) = self.session().socket.get() else { return Ok(false) };
         loop {
-            let max = self.room().min(PIECE_BYTES_MAX);
+            let room = self.room();
+            let max = room.min(PIECE_BYTES_MAX).min(*left);
             if max == 0 || !self.budget.renew(turn) {
                 return Ok(false);
             }
             let gap = if self.session().is_client { GAP_OF_CLIENT } else { GAP_OF_SERVER };
             let mut stash = self.take_stash();
-            let received = ring.receive_now(socket, Room::new(stash.bytes_mut(), gap, max));
+            let received = ring.receive_now(socket, Room::new(stash.bytes_mut(), gap, room, max));
             let count = *received.as_ref().unwrap_or(&0);
+            *left -= count;
             if count > 0 {
                 self.heard(count);
                 self.fill(stash, gap, count);
@@ -63,7 +71,7 @@ impl Connection {
                 // The socket is empty, or it could have brought more.
                 Ok(count) if count < max => return Ok(false),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if is_passing(&error) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
@@ -87,6 +95,11 @@ impl Connection {
         }
         self.put_away(stash);
     }
+}
+
+/// Whether there may be more later, for which the ring waits.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Less is copied sooner than asked for: 64 KiB made an echo of 100 kB a fifth slower. The random runs

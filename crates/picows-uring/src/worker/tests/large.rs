@@ -206,3 +206,45 @@ fn bad_text_in_what_is_taken_is_a_violation() {
 
 /// As `connection/direct.rs` has it.
 const BULK_RECEIVES: usize = 16;
+
+#[test]
+fn memory_grows_by_doubling_while_a_frame_is_taken() {
+    let mut stage = Stage::of_large();
+    let bytes = masked(&payload(10 * MIB));
+    stage.deliver(&bytes[..200 * KIB]);
+    let mut sizes = vec![stage.stats().stash_bytes];
+    for piece in bytes[200 * KIB..9 * MIB].chunks(100 * KIB) {
+        stage.worker.ring.waiting.push_back(Ok(piece[1..].to_vec()));
+        stage.deliver(&piece[..1]);
+        assert!(stage.worker.ring.waiting.is_empty(), "it is taken");
+        let size = stage.stats().stash_bytes;
+        if sizes.last() != Some(&size) {
+            sizes.push(size);
+        }
+    }
+    assert!(sizes.len() <= 9, "{sizes:?}");
+}
+
+#[test]
+fn many_that_send_large_frames_share_a_turn() {
+    const SOCKETS: std::ops::Range<i32> = 7..19;
+    let mut stage = Stage::of_large();
+    SOCKETS.skip(1).for_each(|socket| stage.join(socket));
+    let begun = masked(&payload(8 * MIB));
+    let mut left = 100;
+    stage.worker.ring.waiting.extend((0..left).map(|_| Ok(vec![0; 256 * KIB])));
+    let (mut received, mut turns, mut most) = (stage.stats().bytes_received, 0, 0);
+    while left > 0 {
+        SOCKETS.for_each(|socket| stage.worker.ring.deliver_to(socket, &begun[..150 * KIB]));
+        stage.worker.turn().unwrap();
+        let now = stage.stats().bytes_received;
+        most = most.max(now - received);
+        received = now;
+        left = stage.worker.ring.waiting.len();
+        turns += 1;
+        assert!(turns < 100, "{left} are left");
+    }
+    // What comes through the buffers is bounded by them.
+    let direct = most as usize - SOCKETS.len() * 150 * KIB;
+    assert!((15 * MIB..=16 * MIB).contains(&direct), "{direct} bytes in one turn");
+}

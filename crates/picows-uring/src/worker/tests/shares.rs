@@ -12,15 +12,7 @@ impl Stage {
     /// Two connections to listeners that write down what they hear.
     fn of_two() -> Self {
         let mut stage = Self::new(Manner::default(), |config| config.liveness.auto_ping = None);
-        stage.worker.ring.connect(NEIGHBOUR);
-        stage.turn();
-        stage.worker.ring.deliver_to(
-            NEIGHBOUR,
-            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-        );
-        stage.turn();
-        stage.worker.ring.sent.clear();
+        stage.join(NEIGHBOUR);
         seen();
         stage
     }
