@@ -286,7 +286,9 @@ impl<R: Ring> Worker<R> {
             self.send(token, socket, batch);
         }
         let Some(connection) = self.slots.get_mut(token) else { return };
-        let step = session.conversation.borrow().step(!connection.is_sending);
+        // What waits apart has not left, though nothing is being sent.
+        let is_flushed = !connection.is_sending && session.queued() == 0;
+        let step = session.conversation.borrow().step(is_flushed);
         if connection.place == Place::Handshaking && connection.phase() != Phase::Handshake {
             connection.place = Place::Inside;
             self.gauge.handshake_ended();

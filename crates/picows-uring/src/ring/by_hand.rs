@@ -19,6 +19,8 @@ pub(crate) struct ByHand {
     pub(crate) outbox: Option<Outbox>,
     /// What has left, of all sockets.
     pub(crate) sent: Vec<u8>,
+    /// How much had left when a sending side was shut.
+    pub(crate) shut_down_behind: Option<usize>,
     pub(crate) closed: Vec<Socket>,
     /// Sockets of a worker that has gone before its time; outlives both.
     pub(crate) abandoned: Rc<RefCell<Vec<Socket>>>,
@@ -273,7 +275,9 @@ impl Ring for ByHand {
         }
     }
 
-    fn shut_down(&mut self, _: Socket) {}
+    fn shut_down(&mut self, _: Socket) {
+        self.shut_down_behind = Some(self.sent.len());
+    }
 
     fn close(&mut self, socket: Socket) {
         self.closed.push(socket);

@@ -123,3 +123,27 @@ fn what_waits_apart_follows_without_a_completion() {
     assert_eq!(transport().buffered_amount(), 0);
     assert!(stage.worker.ring.room.len() < 7, "a part at a time");
 }
+
+#[test]
+fn what_waits_apart_leaves_before_the_end() {
+    type End = fn(&mut Stage);
+    let ends: [(&str, End); 3] = [
+        ("disconnect", |_| transport().disconnect()),
+        ("close", |_| assert!(transport().send_close(CloseCode::NORMAL, "").is_queued())),
+        ("end of stream", |stage| stage.worker.ring.end(Received::EndOfStream)),
+    ];
+    for (what, end) in ends {
+        let mut stage = Stage::immediate_up_to(usize::MAX, [(); 8].map(|()| Ok(usize::MAX)));
+        for _ in 0..100 {
+            transport().send(MsgType::Binary, vec![0; 1000]);
+        }
+        end(&mut stage);
+        stage.turn();
+        stage.worker.ring.unstick();
+        stage.turn();
+        let before = stage.worker.ring.shut_down_behind.unwrap_or(stage.worker.ring.sent.len());
+        assert!(before >= 100 * 1004, "{what}: {before} bytes");
+        stage.go(10 * SECOND);
+        assert!(stage.is_gone(), "{what}");
+    }
+}
