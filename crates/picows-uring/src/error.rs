@@ -71,6 +71,17 @@ impl From<WrongSetting> for Error {
     }
 }
 
+/// What helps when there is no descriptor for another socket, if that is what `error` says.
+pub(crate) fn descriptor_cure(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => Some(
+            "no descriptor left: raise the limit of open files (ulimit -n, LimitNOFILE= in systemd)",
+        ),
+        Some(libc::ENFILE) => Some("no descriptor left in the whole system: raise fs.file-max"),
+        _ => None,
+    }
+}
+
 /// What the kernel said, with what helps against it.
 fn listen_cure(error: &io::Error) -> String {
     let cure = match error.kind() {
@@ -85,10 +96,10 @@ fn listen_cure(error: &io::Error) -> String {
              be written to"
         }
         io::ErrorKind::NotFound => "the folder of the Unix socket does not exist: make it first",
-        _ if error.raw_os_error() == Some(libc::EMFILE) => {
-            "no descriptor left: raise the limit of open files (ulimit -n, LimitNOFILE= in systemd)"
-        }
-        _ => return error.to_string(),
+        _ => match descriptor_cure(error) {
+            Some(cure) => cure,
+            None => return error.to_string(),
+        },
     };
     format!("{error}: {cure}")
 }
@@ -105,6 +116,7 @@ mod tests {
             (libc::EACCES, "CAP_NET_BIND_SERVICE"),
             (libc::ENOENT, "make it first"),
             (libc::EMFILE, "ulimit -n"),
+            (libc::ENFILE, "fs.file-max"),
         ] {
             let source = io::Error::from_raw_os_error(errno);
             let text = Error::Listen { address: "127.0.0.1:9001".into(), source }.to_string();

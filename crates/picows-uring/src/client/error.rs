@@ -1,6 +1,7 @@
 //! Why a connection could not be made: what happened, to whom, and what to try.
 
 use crate::config::WrongSetting;
+use crate::error::descriptor_cure;
 use picows_uring_proto::{
     HandshakeMisuse, RejectedResponse, RequestError, ResponseError, ResponseHead,
 };
@@ -234,14 +235,22 @@ fn without_secrets(url: &str) -> String {
 
 fn tell_attempts(attempts: &[(SocketAddr, io::Error)]) -> String {
     let told: Vec<_> = attempts.iter().map(|(at, error)| format!("{at}: {error}")).collect();
-    let is_refused =
-        attempts.iter().any(|(_, error)| error.kind() == io::ErrorKind::ConnectionRefused);
-    let cure = if is_refused {
+    let told = told.join("; ");
+    // What this machine lacks is not what the server did.
+    if let Some(cure) = attempts.iter().find_map(|(_, error)| descriptor_cure(error)) {
+        return format!("no socket to be had ({told}): {cure}, or make fewer connections");
+    }
+    let is_any = |kind| attempts.iter().any(|(_, error)| error.kind() == kind);
+    let cure = if is_any(io::ErrorKind::ConnectionRefused) {
         "nobody listens there: check the port, and that the server runs"
+    } else if is_any(io::ErrorKind::AddrNotAvailable) {
+        "no local port is free, or this machine does not have the local address: widen \
+         net.ipv4.ip_local_port_range, connect from more addresses of this machine, or \
+         make fewer connections"
     } else {
         "check the address and the network"
     };
-    format!("no address answered ({}): {cure}", told.join("; "))
+    format!("no address answered ({told}): {cure}")
 }
 
 fn tell_cause(cause: Option<&io::Error>) -> String {
@@ -263,6 +272,31 @@ mod tests {
             ("nonsense?secret", "nonsense?..."),
         ] {
             assert_eq!(without_secrets(url), shown);
+        }
+    }
+
+    #[test]
+    fn what_keeps_addresses_from_answering_has_its_own_cure() {
+        let told = |errnos: &[i32]| {
+            let at = SocketAddr::from(([192, 0, 2, 1], 80));
+            let error = |&errno: &i32| (at, io::Error::from_raw_os_error(errno));
+            let attempts = errnos.iter().map(error).collect();
+            ConnectFault::Unreachable { attempts }.to_string()
+        };
+        for (errnos, cure) in [
+            (
+                &[libc::EMFILE][..],
+                "(ulimit -n, LimitNOFILE= in systemd), or make fewer connections",
+            ),
+            (&[libc::ENFILE], "raise fs.file-max, or make fewer connections"),
+            (&[libc::EADDRNOTAVAIL], "widen net.ipv4.ip_local_port_range, connect from more"),
+            (&[libc::EHOSTUNREACH], "check the address and the network"),
+            // The family that this machine does not have beside the one that it has.
+            (&[libc::EADDRNOTAVAIL, libc::ECONNREFUSED], "nobody listens there"),
+            (&[libc::ECONNREFUSED, libc::EMFILE], "ulimit -n"),
+        ] {
+            let text = told(errnos);
+            assert!(text.contains(cure) && text.contains("192.0.2.1:80: "), "{text}");
         }
     }
 
