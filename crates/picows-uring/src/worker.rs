@@ -47,6 +47,8 @@ pub(crate) struct Worker<R: Ring> {
     watchdog: Watchdog,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
+    /// When the log may be told again that it does.
+    accept_warn_at: Tick,
     /// An alarm is set for giving up memory.
     is_trim_due: bool,
     /// The last poll brought as much as it may: there may be more.
@@ -110,6 +112,7 @@ impl<R: Ring> Worker<R> {
             farewells: Farewells::default(),
             watchdog: Watchdog::default(),
             is_accept_waiting: false,
+            accept_warn_at: Tick::default(),
             is_trim_due: false,
             has_backlog: false,
             held: Held::default(),

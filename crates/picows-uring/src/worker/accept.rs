@@ -4,6 +4,7 @@ use super::{Alarm, Worker};
 use crate::client::{ConnectFault, Opening, Recruit};
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::error::descriptor_cure;
 use crate::ring::{Ring, Socket, Token};
 use crate::server::{Place, Refusal};
 use crate::session::Session;
@@ -215,12 +216,21 @@ impl<R: Ring> Worker<R> {
             }
             _ => ACCEPT_PAUSE_UNKNOWN,
         };
-        if !self.is_accept_waiting {
-            tracing::warn!(%error, ?wait, "cannot accept connections: pausing");
-            self.shared.counters.accept_pauses.increment();
-            self.is_accept_waiting = true;
-            self.wheel.insert(self.shared.now.get() + wait, Alarm::ResumeAccept.pack());
+        if self.is_accept_waiting {
+            return;
         }
+        let (now, counters) = (self.shared.now.get(), &self.shared.counters);
+        counters.accept_pauses.increment();
+        if self.accept_warn_at <= now {
+            // It lasts: one line for each pause would be ten a second, of each worker.
+            self.accept_warn_at = now + PAUSES_PER_WARNING;
+            let pauses = counters.accept_pauses.get();
+            let cure = descriptor_cure(error).map(|it| format!("; {it}, or set max_connections"));
+            let cure = cure.unwrap_or_default();
+            tracing::warn!(%error, ?wait, pauses, "cannot accept connections: pausing{cure}");
+        }
+        self.is_accept_waiting = true;
+        self.wheel.insert(now + wait, Alarm::ResumeAccept.pack());
     }
 }
 
@@ -229,6 +239,8 @@ impl<R: Ring> Worker<R> {
 const REFUSED_MAX: usize = 256;
 /// Between two lines of the log about them.
 const REFUSALS_PER_WARNING: Duration = Duration::from_secs(1);
+/// Between two lines of the log about accepting that pauses.
+const PAUSES_PER_WARNING: Duration = Duration::from_secs(1);
 /// How long accepting pauses for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long it pauses after an error whose cause is not known.

@@ -4,6 +4,7 @@
 mod accepting;
 mod failing;
 mod large;
+mod log;
 mod measuring;
 mod memory;
 mod pings;

@@ -1,5 +1,6 @@
 //! Accepting that fails: it pauses, and never spins.
 
+use super::log::warnings;
 use super::*;
 
 const PAUSE: Duration = Duration::from_millis(100);
@@ -30,6 +31,29 @@ fn for_want_of_something_accepting_pauses_and_resumes() {
         // Nothing wakes it for an accept that waits for connections.
         assert!(stage.go(stage.worker.ring.now + SECOND) <= 1);
     }
+}
+
+#[test]
+fn a_lack_that_lasts_is_logged_once_a_second_with_its_cure() {
+    let mut stage = stage();
+    let lines = warnings(|| {
+        for _ in 0..25 {
+            stage.worker.ring.fail_accept(libc::EMFILE);
+            stage.turn();
+            stage.go(stage.worker.ring.now + PAUSE + GRANULE);
+        }
+    });
+    assert_eq!(stage.stats().accept_pauses, 25);
+    assert_eq!(lines.len(), 3, "of less than three seconds: {lines:?}");
+    for line in &lines {
+        assert!(line.contains("ulimit -n") && line.contains("max_connections"), "{line}");
+    }
+    let lines = warnings(|| {
+        stage.go(stage.worker.ring.now + 2 * SECOND);
+        stage.worker.ring.fail_accept(libc::ENOMEM);
+        stage.turn();
+    });
+    assert!(lines.len() == 1 && !lines[0].contains("ulimit"), "{lines:?}");
 }
 
 #[test]

@@ -1,54 +1,14 @@
 //! The watchdog: who blocks the loop, and for how long.
 
+use super::log::warnings;
 use super::*;
-use std::fmt::{Debug, Write};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
 
 const LIMIT: Duration = Duration::from_millis(100);
-
-/// Collects warnings, a line each.
-struct Log(Arc<std::sync::Mutex<Vec<String>>>);
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = write!(self.0, "{}={value:?} ", field.name());
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-fn watched(act: impl FnOnce()) -> Vec<String> {
-    let lines = Arc::default();
-    tracing::subscriber::with_default(Log(Arc::clone(&lines)), act);
-    std::mem::take(&mut *lines.lock().unwrap())
-}
 
 #[test]
 fn a_callback_that_blocks_the_loop_is_named_with_its_time() {
     let mut stage = Stage::new(Manner::default(), |_| {});
-    let lines = watched(|| {
+    let lines = warnings(|| {
         stage.say(TEXT, b"stall 99");
         assert_eq!(stage.stats().slow_turns, 0);
         stage.say(TEXT, b"stall 250");
@@ -69,13 +29,13 @@ fn a_callback_that_blocks_the_loop_is_named_with_its_time() {
 fn each_callback_is_known_by_its_name() {
     let manner = Manner { farewell_takes: 3 * LIMIT, ..Manner::default() };
     let mut stage = Stage::new(manner, |_| {});
-    let lines = watched(|| {
+    let lines = warnings(|| {
         stage.worker.ring.end(Received::EndOfStream);
         stage.turn();
     });
     assert!(lines[0].contains("on_disconnected"), "{lines:?}");
     let mut stage = Stage::new(Manner::default(), |_| {});
-    let lines = watched(|| {
+    let lines = warnings(|| {
         // In the same turn: first the frame, then the end.
         stage
             .worker
@@ -89,7 +49,7 @@ fn each_callback_is_known_by_its_name() {
 #[test]
 fn the_log_is_told_once_a_second() {
     let mut stage = Stage::new(Manner::default(), |_| {});
-    let lines = watched(|| {
+    let lines = warnings(|| {
         for _ in 0..30 {
             stage.say(TEXT, b"stall 100");
         }
@@ -101,7 +61,7 @@ fn the_log_is_told_once_a_second() {
 #[test]
 fn many_short_callbacks_are_a_long_turn_and_nobodys_fault() {
     let mut stage = Stage::new(Manner::default(), |_| {});
-    let lines = watched(|| {
+    let lines = warnings(|| {
         for _ in 0..12 {
             stage.worker.ring.deliver(b"\x81\x88\0\0\0\0stall 50");
         }
@@ -114,7 +74,7 @@ fn many_short_callbacks_are_a_long_turn_and_nobodys_fault() {
 #[test]
 fn without_a_limit_nothing_is_timed() {
     let mut stage = Stage::new(Manner::default(), |config| config.slow_callback = Duration::ZERO);
-    let lines = watched(|| stage.say(TEXT, b"stall 5000"));
+    let lines = warnings(|| stage.say(TEXT, b"stall 5000"));
     assert!(lines.is_empty());
     assert_eq!((stage.stats().slow_turns, stage.stats().longest_turn_micros), (0, 0));
 }
