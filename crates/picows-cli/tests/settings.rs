@@ -4,8 +4,7 @@
 
 mod common;
 
-use common::{Done, picows, run};
-use std::process::Stdio;
+use common::{Done, output_of, picows, run};
 
 #[test]
 fn flags_of_the_server_are_told_with_cause_and_cure() {
@@ -19,8 +18,7 @@ fn flags_of_the_server_are_told_with_cause_and_cure() {
         ),
     ] {
         let line = format!("echo --listen 127.0.0.1:0 {flags}");
-        let done = picows(line.split_whitespace()).stdin(Stdio::null()).output().unwrap();
-        let done = Done::from(done);
+        let done = Done::from(output_of(&mut picows(line.split_whitespace()), b""));
         assert_eq!((done.code, done.stderr.as_str()), (2, text), "{flags}");
         assert_eq!(done.stdout, "", "{flags}: it does not listen");
     }
@@ -63,7 +61,7 @@ fn flags_of_the_clients_are_told_with_cause_and_cure() {
 fn a_request_that_no_server_takes_is_status_2() {
     let header = format!("X-Long: {}", "x".repeat(70_000));
     let mut command = picows(["connect", "-H", &header, "ws://127.0.0.1:1/"]);
-    let done = Done::from(command.stdin(Stdio::null()).output().unwrap());
+    let done = Done::from(output_of(&mut command, b""));
     assert_eq!(done.code, 2, "{}", done.stderr);
     assert!(done.stderr.contains("give fewer or shorter headers"), "{}", done.stderr);
 }

@@ -5,7 +5,7 @@
 mod common;
 mod rounds;
 
-use common::{Client, Got, address, eventually, masked, next, noise, on_frame, workers};
+use common::{Client, Got, address, eventually, masked, next, noise, on_frame, run, workers};
 use picows_uring::{
     Connect, DisconnectCause, EchoListener, Frame, FrameHead, Listener, ListenerResult, MsgType,
     Transport, Upgrade,
@@ -60,7 +60,7 @@ fn a_client_gets_large_frames_as_a_server_does() {
     let url = server.addresses()[0].to_string();
     for (seed, len) in [MIB, 10 * MIB].into_iter().enumerate() {
         let url = url.clone();
-        picows_uring::run(async move {
+        run(async move {
             let listener = Rounds { payload: noise(seed as u64, len), left: 5 };
             let transport = Connect::new(url).connect(listener).await.unwrap();
             transport.wait_disconnected().await.unwrap();

@@ -93,7 +93,12 @@ pub fn run_with_input(line: &str, url: &str, input: &[u8]) -> Done {
 
 /// [`run_with_input`], for bytes that are no text.
 pub fn raw_run_with_input(line: &str, url: &str, input: &[u8]) -> Output {
-    let mut child = picows(line.split_whitespace().chain([url]))
+    output_of(&mut picows(line.split_whitespace().chain([url])), input)
+}
+
+/// What a command that ends by itself came to, given standard input.
+pub fn output_of(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -107,7 +112,7 @@ pub fn raw_run_with_input(line: &str, url: &str, input: &[u8]) -> Output {
     let output = in_time(move || child.wait_with_output().unwrap());
     let output = output.unwrap_or_else(|| {
         let _ = kill_process(pid, Signal::KILL);
-        panic!("`picows {line} {url}` does not end");
+        panic!("{command:?} does not end");
     });
     writer.join().unwrap();
     output
