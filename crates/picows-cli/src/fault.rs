@@ -55,7 +55,12 @@ pub(crate) fn exit_code(fault: &Fault) -> ExitCode {
         || matches!(fault.downcast_ref::<Error>(), Some(Error::Address { .. }))
         || matches!(
             fault.downcast_ref::<ConnectError>().map(ConnectError::fault),
-            Some(ConnectFault::Url(_) | ConnectFault::Option(_) | ConnectFault::Request(_))
+            Some(
+                ConnectFault::Url(_)
+                    | ConnectFault::Option(_)
+                    | ConnectFault::Request(_)
+                    | ConnectFault::TlsUnsupported
+            )
         );
     if is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }

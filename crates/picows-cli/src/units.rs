@@ -40,10 +40,16 @@ pub(crate) fn message_size(bytes: u64) -> Result<usize, String> {
     }
 }
 
-/// How long to spin: a duration, or `always`.
+/// How long to spin: a duration with its unit, or `always`.
+///
+/// Nobody spins for seconds: a bare number is meant in microseconds, or milliseconds.
 pub(crate) fn busy_poll(text: &str) -> Result<Duration, String> {
     match text {
         "always" => Ok(Duration::MAX),
+        "0" => Ok(Duration::ZERO),
+        _ if text.parse::<u64>().is_ok() => {
+            Err(format!("a unit is missing: write {text}us, {text}ms, or always"))
+        }
         _ => duration(text).map_err(|error| format!("{error}, or always")),
     }
 }
@@ -117,6 +123,8 @@ mod tests {
         assert_eq!(busy_poll("always"), Ok(Duration::MAX));
         assert_eq!(busy_poll("50us"), Ok(Duration::from_micros(50)));
         assert_eq!(busy_poll("0"), Ok(Duration::ZERO));
+        let error = "a unit is missing: write 50us, 50ms, or always";
+        assert_eq!(busy_poll("50"), Err(error.to_owned()));
         assert!(busy_poll("never").unwrap_err().contains("always"));
     }
 

@@ -225,7 +225,9 @@ fn what_makes_no_sense_is_status_2() {
         assert!(done.stderr.contains(word), "{line}: {}", done.stderr);
     }
     for command in ["load", "rtt", "connect"] {
-        assert_eq!(run(command, "http://127.0.0.1:1/").code, 2, "{command}");
+        for url in ["http://127.0.0.1:1/", "wss://127.0.0.1:1/"] {
+            assert_eq!(run(command, url).code, 2, "{command} {url}");
+        }
     }
 }
 

@@ -49,6 +49,7 @@ fn flags_of_the_clients_are_told_with_cause_and_cure() {
         ("connect --close-timeout 0", "--close-timeout"),
         ("connect --max-frame-size much", "--max-frame-size"),
         ("load --busy-poll never", "--busy-poll"),
+        ("load --busy-poll 50", "write 50us, 50ms, or always"),
         ("rtt --size much", "--size"),
     ] {
         let done = run(line, "ws://127.0.0.1:1/");
