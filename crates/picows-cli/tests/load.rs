@@ -167,6 +167,18 @@ fn each_kind_of_wrong_echo_is_counted_and_status_1() {
 }
 
 #[test]
+fn messages_that_the_server_does_not_take_are_told_with_the_cure() {
+    let echo = Echo::with("--max-frame-size 1000");
+    for line in ["load -c 1", "rtt", "rtt --dedicated"] {
+        let done = run(&format!("{line} --size 2000 --duration 10s --warmup 0"), &echo.url);
+        assert_eq!(done.code, 1, "{line}: {}", done.stderr);
+        for part in ["(1009): ", "a smaller --size", "--max-frame-size"] {
+            assert!(done.stderr.contains(part), "{line}: {}", done.stderr);
+        }
+    }
+}
+
+#[test]
 fn fragments_and_greetings_are_no_errors() {
     let (server, url) = odd_server();
     for way in ["fragments", "greet"] {

@@ -308,8 +308,9 @@ impl Listener for Connection {
                 let cause = cause.map_or_else(String::new, |it| format!(": {it}"));
                 let close = transport.close_handshake().received;
                 let code = close.and_then(|it| it.code());
+                let cure = if code == Some(CloseCode::MESSAGE_TOO_BIG) { TOO_BIG } else { "" };
                 let code = code.map_or_else(String::new, |it| format!(" ({it})"));
-                format!("connection {} was lost{cause}{code}", self.id)
+                format!("connection {} was lost{cause}{code}{cure}", self.id)
             });
             tally.errors.missing += self.waiting.len() as u64;
             let in_flight = self.waiting.len();
@@ -333,5 +334,8 @@ impl Listener for Connection {
     }
 }
 
+/// What helps when the server says so.
+const TOO_BIG: &str = ": a message is larger than the server takes: use a smaller --size, or raise \
+                       its limit (picows echo --max-frame-size)";
 /// How far back an echo that came twice is recognised.
 const ANSWERED_LOOK_BACK: u64 = 16;
