@@ -137,15 +137,26 @@ impl Report {
         report
     }
 
+    /// Whether the window was long enough for shares of its time to say anything: what happens
+    /// at its ends counts too, such as the threads' ending when all connections were lost.
+    fn has_shares(&self) -> bool {
+        self.measured_s >= SHARE_WINDOW_S_MIN
+    }
+
     /// Says what makes the figures mean something else than one would think.
     fn warn(&mut self, plan: &Plan) {
         let threads = plan.threads as f64;
+        let is_busy = self.has_shares() && self.client_cpu_share >= BOTTLENECK_SHARE * threads;
         // Whoever spins is always busy.
-        if plan.busy_poll.is_zero() && self.client_cpu_share >= BOTTLENECK_SHARE * threads {
+        if plan.busy_poll.is_zero() && is_busy {
+            let cure = if plan.threads < plan.connections {
+                "give it more --threads, or another machine"
+            } else {
+                "give it a faster machine"
+            };
             self.warnings.push(format!(
                 "the client was the bottleneck: it used {:.2} of the {} cores that its threads can \
-                 use, so the server may be faster than this; give it more --threads, or another \
-                 machine",
+                 use, so the server may be faster than this; {cure}",
                 self.client_cpu_share, plan.threads
             ));
         }
@@ -298,6 +309,8 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Fault {
 
 /// Of the cores that the threads can use. What is left is the threads' waking up.
 const BOTTLENECK_SHARE: f64 = 0.9;
+/// Shorter, and a share of processor time is chance.
+const SHARE_WINDOW_S_MIN: f64 = 0.1;
 /// Points of the curve from 0 to 90 %, from there to 99 %, and so on.
 const STEPS_PER_DIGIT: f64 = 10.0;
 
@@ -384,15 +397,32 @@ pub(crate) mod tests {
 
     #[test]
     fn a_busy_client_is_told_unless_it_spins() {
-        let busy = |busy_poll| {
-            let plan = Plan { busy_poll, ..plan() };
+        let busy = |plan: Plan| {
             let mut report = report_of(&plan, 1000);
             report.client_cpu_share = 0.95;
             report.warnings.clear();
             report.warn(&plan);
             report.warnings
         };
-        assert!(busy(Duration::ZERO)[0].contains("bottleneck"));
-        assert!(busy(Duration::MAX).is_empty());
+        let told = &busy(plan())[0];
+        assert!(told.contains("bottleneck") && told.contains("more --threads"), "{told}");
+        assert!(busy(Plan { busy_poll: Duration::MAX, ..plan() }).is_empty());
+        // As `rtt` has it.
+        let told = &busy(Plan { connections: 1, ..plan() })[0];
+        assert!(told.contains("bottleneck") && !told.contains("--threads"), "{told}");
+    }
+
+    #[test]
+    fn a_tiny_window_has_no_shares_of_cores() {
+        for (millis, has_shares) in [(20, false), (200, true)] {
+            let plan = Plan { duration: Duration::from_millis(millis), ..plan() };
+            let mut report = report_of(&plan, 1000);
+            report.client_cpu_share = 5.2;
+            report.warnings.clear();
+            report.warn(&plan);
+            assert_eq!(!report.warnings.is_empty(), has_shares, "{:?}", report.warnings);
+            let table = table::render(&report);
+            assert_eq!(table.contains("cores"), has_shares, "{table}");
+        }
     }
 }

@@ -60,9 +60,11 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
         rows.push(("send delay p50".to_owned(), time(delay.p50)));
         rows.push(("send delay p99".to_owned(), time(delay.p99)));
     }
-    rows.push(("client CPU".to_owned(), format!("{:.2} cores", report.client_cpu_share)));
-    let server = report.server_cpu_share.map(|share| format!("{share:.2} cores"));
-    rows.extend(server.map(|value| ("server CPU".to_owned(), value)));
+    if report.has_shares() {
+        rows.push(("client CPU".to_owned(), format!("{:.2} cores", report.client_cpu_share)));
+        let server = report.server_cpu_share.map(|share| format!("{share:.2} cores"));
+        rows.extend(server.map(|value| ("server CPU".to_owned(), value)));
+    }
     let each = report.server_cpu_us_per_message.map(|time| format!("{time:.3} µs"));
     rows.extend(each.map(|value| ("server CPU a message".to_owned(), value)));
     rows.push(("errors".to_owned(), grouped(report.errors)));
