@@ -11,6 +11,7 @@ use picows_uring::{
     AutoPing, Connect, Frame, Listener, ListenerError, ListenerResult, MsgType, Transport,
 };
 use std::error::Error;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 #[derive(Default)]
@@ -59,7 +60,13 @@ fn op(message: &str) -> Option<&str> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    // No colour codes in a log that goes into a file.
+    if std::io::stderr().is_terminal() {
+        log.init();
+    } else {
+        log.with_ansi(false).init();
+    }
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("usage: auto_ping_json URL [IDLE_SECONDS REPLY_SECONDS]")?;
     let mut seconds = |default: f64| -> Result<Duration, Box<dyn Error>> {

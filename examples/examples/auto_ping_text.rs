@@ -11,6 +11,7 @@ use picows_uring::{
     AutoPing, Frame, Listener, ListenerError, ListenerResult, MsgType, Server, Transport, Upgrade,
 };
 use std::error::Error;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 struct Exchange;
@@ -46,7 +47,13 @@ impl Listener for Exchange {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    // No colour codes in a log that goes into a file.
+    if std::io::stderr().is_terminal() {
+        log.init();
+    } else {
+        log.with_ansi(false).init();
+    }
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:9001".to_owned());
     let mut seconds = |default: f64| -> Result<Duration, Box<dyn Error>> {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Done, output_of, picows, run};
+use common::{Done, output_of, picows, run, unheard};
 
 #[test]
 fn flags_of_the_server_are_told_with_cause_and_cure() {
@@ -65,4 +65,14 @@ fn a_request_that_no_server_takes_is_status_2() {
     let done = Done::from(output_of(&mut command, b""));
     assert_eq!(done.code, 2, "{}", done.stderr);
     assert!(done.stderr.contains("give fewer or shorter headers"), "{}", done.stderr);
+}
+
+#[test]
+fn a_log_that_goes_into_a_file_has_no_colours() {
+    let (_socket, address) = unheard();
+    let url = format!("ws://{address}/");
+    let mut command = picows(["load", "--connections", "1", &url]);
+    let output = output_of(command.env("RUST_LOG", "info").env_remove("NO_COLOR"), b"");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("INFO") && !log.contains('\u{1b}'), "{log:?}");
 }
