@@ -1,5 +1,7 @@
 """What the tests of scripts/bench-peers share: a record made by hand."""
 
+import importlib.machinery
+import importlib.util
 import sys
 import tempfile
 import unittest
@@ -10,6 +12,15 @@ sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 
 from bench_peers.plan import Run, Settings  # noqa: E402
 from bench_peers.record import Record  # noqa: E402
+
+
+def program(name):
+    """A script, loaded as a module."""
+    loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(ROOT / "scripts" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
 
 ABOUT = {
     "date": "2026-01-02", "processor": "Some CPU", "cores": 2, "memory_gib": 8, "virtual": True,

@@ -47,7 +47,7 @@ class Order(unittest.TestCase):
         sections = list(dict.fromkeys(run.section for run in self.order(1)))
         self.assertLess(sections.index("peak"), sections.index("open"))
 
-    def test_the_issue_wants_eight_rounds_of_the_matrix(self):
+    def test_the_goals_want_eight_rounds_of_the_matrix(self):
         settings = plan.Settings.full(1)
         self.assertGreaterEqual(settings.rounds_of("echo"), 8)
         self.assertEqual(settings._replace(rounds=1).rounds_of("open"), 1)

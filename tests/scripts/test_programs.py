@@ -1,25 +1,19 @@
 """The scripts in Python can be loaded: what they take from each other is there."""
 
-import importlib.machinery
-import importlib.util
+import contextlib
+import io
 import subprocess
 import sys
 import unittest
+from unittest import mock
 
-from bench_peers_case import ROOT
+from bench_peers_case import ROOT, program
 
 
 def programs():
     for path in sorted((ROOT / "scripts").iterdir()):
         if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env python3"):
             yield path
-
-
-def flamegraph():
-    loader = importlib.machinery.SourceFileLoader("flamegraph", str(ROOT / "scripts/flamegraph"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("flamegraph", loader))
-    loader.exec_module(module)
-    return module
 
 
 class Programs(unittest.TestCase):
@@ -32,13 +26,21 @@ class Programs(unittest.TestCase):
                 self.assertIn("usage", told.stdout.lower())
 
     def test_flamegraph_finds_what_it_takes_from_bench(self):
-        bench = flamegraph().load_bench()
+        bench = program("flamegraph").load_bench()
         self.addCleanup(sys.modules.pop, "bench")
         for name in ("build", "choose_servers", "running"):
             self.assertTrue(callable(getattr(bench, name, None)), name)
 
+    def test_flamegraph_names_a_cell_that_is_none(self):
+        told = io.StringIO()
+        with mock.patch.object(sys, "argv", ["flamegraph", "--cells", "1x1x256,foo"]), \
+                contextlib.redirect_stderr(told), self.assertRaises(SystemExit) as ended:
+            program("flamegraph").parse_args(None)
+        self.assertEqual(ended.exception.code, 2)
+        self.assertRegex(told.getvalue(), "error: --cells: .*foo")
+
     def test_time_is_told_by_the_part_of_the_way(self):
-        told = flamegraph().by_part("\n".join((
+        told = program("flamegraph").by_part("\n".join((
             "epoll_echo;main;epoll_echo::Server::run 10",
             "epoll_echo;main;do_syscall_64;do_epoll_wait;ep_poll 20",
             "epoll_echo;main;do_syscall_64;do_epoll_wait;schedule;finish_task_switch 30",
