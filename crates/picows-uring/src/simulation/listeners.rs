@@ -106,7 +106,12 @@ impl Watched {
                 _ => break,
             }
         }
-        transport.send_close(CloseCode::NORMAL, "that was all");
+        if self.random.chance(300) {
+            // What was said before arrives all the same.
+            transport.disconnect();
+        } else {
+            transport.send_close(CloseCode::NORMAL, "that was all");
+        }
     }
 
     /// Says what there is to say while little of it is under way, and goodbye after the last.
