@@ -82,6 +82,17 @@ impl Seen {
     }
 }
 
+impl From<&Frame<'_>> for Seen {
+    fn from(frame: &Frame<'_>) -> Self {
+        Self {
+            msg_type: frame.msg_type(),
+            fin: frame.fin(),
+            rsv: frame.rsv(),
+            payload: frame.payload().to_vec(),
+        }
+    }
+}
+
 fn seen(frames: &[(u8, &[u8])]) -> Vec<Seen> {
     frames.iter().map(|(first, payload)| Seen::new(*first, payload)).collect()
 }
@@ -127,12 +138,7 @@ impl Reader {
                     consumed += more;
                     assert!(frame.tail_size() <= rest_len);
                     self.tails.push((frame.last_in_buffer(), frame.tail_size()));
-                    self.frames.push(Seen {
-                        msg_type: frame.msg_type(),
-                        fin: frame.fin(),
-                        rsv: frame.rsv(),
-                        payload: frame.payload().to_vec(),
-                    });
+                    self.frames.push(Seen::from(&frame));
                 }
                 Ok(Decoded { consumed: more, frame: None }) => {
                     assert_eq!(self.error, None, "an error stays");
@@ -160,12 +166,7 @@ impl Reader {
             Ok(Some(frame)) => {
                 assert!(frame.memory().is_some_and(|memory| ***memory == *frame.payload()));
                 self.tails.push((frame.last_in_buffer(), frame.tail_size()));
-                self.frames.push(Seen {
-                    msg_type: frame.msg_type(),
-                    fin: frame.fin(),
-                    rsv: frame.rsv(),
-                    payload: frame.payload().to_vec(),
-                });
+                self.frames.push(Seen::from(&frame));
             }
             Err(error) => {
                 assert_eq!(self.error, None);
