@@ -1,10 +1,12 @@
-//! Rings that go before their time, with operations in flight.
+//! Rings that go before their time, with operations in flight; what a socket takes or has at once.
 
 use super::*;
 use crate::ring::Segment;
 use bytes::Bytes;
 use std::cell::Cell;
 use std::io::{Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
 
@@ -158,4 +160,158 @@ fn what_was_queued_on_an_abandoned_socket_reaches_no_other() {
     }
     let mut read = Vec::new();
     theirs.read_to_end(&mut read).unwrap();
+}
+
+fn of_segments<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> SendBatch {
+    let mut batch = SendBatch::default();
+    for segment in segments {
+        batch.push(Segment::Shared(Bytes::copy_from_slice(segment)));
+    }
+    batch
+}
+
+/// A ring, and two sockets that are connected.
+fn connected() -> (KernelRing, UnixStream, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (KernelRing::new(Waiting::Dedicated).unwrap(), ours, theirs)
+}
+
+#[test]
+fn a_send_at_once_takes_what_there_is_room_for_and_then_nothing() {
+    let (mut ring, ours, mut theirs) = connected();
+    let socket = Socket(ours.as_raw_fd());
+    let bytes: Vec<u8> = (0..4 << 20).map(|index| (index % 251) as u8).collect();
+    let (mut batch, mut read, mut full) = (of_segments(bytes.chunks(1 << 20)), Vec::new(), 0);
+    let first = ring.send_now(socket, &batch).unwrap();
+    assert!((1..batch.len()).contains(&first), "a part: {first}");
+    batch.advance(first, drop);
+    while !batch.is_empty() {
+        match ring.send_now(socket, &batch) {
+            Ok(0) => panic!("no room is an error"),
+            Ok(count) => batch.advance(count, drop),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                full += 1;
+                let start = read.len();
+                read.resize(bytes.len() - batch.len(), 0);
+                theirs.read_exact(&mut read[start..]).unwrap();
+            }
+        }
+    }
+    drop(ours);
+    theirs.read_to_end(&mut read).unwrap();
+    assert!(full > 0 && read == bytes, "what was counted has left, and nothing else");
+}
+
+#[test]
+fn of_many_segments_a_send_at_once_counts_those_it_took() {
+    let (mut ring, ours, mut theirs) = connected();
+    let segments: Vec<_> =
+        (0..2 * SEGMENTS_PER_CALL_MAX + 3).map(|index| [index as u8; 9]).collect();
+    let mut batch = of_segments(segments.iter().map(|segment| &segment[..]));
+    let mut counts = Vec::new();
+    while !batch.is_empty() {
+        let count = ring.send_now(Socket(ours.as_raw_fd()), &batch).unwrap();
+        assert!(count > 0, "there is room");
+        batch.advance(count, drop);
+        counts.push(count);
+    }
+    assert_eq!(counts, [SEGMENTS_PER_CALL_MAX, SEGMENTS_PER_CALL_MAX, 3].map(|count| count * 9));
+    drop(ours);
+    let mut read = Vec::new();
+    theirs.read_to_end(&mut read).unwrap();
+    assert_eq!(read, segments.concat());
+}
+
+/// Programs other than those of Rust do not ignore the signal, and may lend us their threads.
+#[test]
+fn a_send_at_once_to_a_peer_that_is_gone_fails_without_a_signal() {
+    // A thread of its own, as its signals are blocked, so that one which is ignored is kept as well.
+    let ran = std::thread::spawn(|| {
+        let mut signals = MaybeUninit::uninit();
+        // SAFETY: `sigemptyset` makes the set that the others use, and it outlives the calls.
+        #[expect(unsafe_code)]
+        let result = unsafe {
+            libc::sigemptyset(signals.as_mut_ptr());
+            libc::sigaddset(signals.as_mut_ptr(), libc::SIGPIPE);
+            libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), std::ptr::null_mut())
+        };
+        assert_eq!(result, 0);
+        for segments in [&[&b"one"[..]][..], &[b"one", b"two"]] {
+            let (mut ring, ours, theirs) = connected();
+            drop(theirs);
+            let batch = of_segments(segments.iter().copied());
+            let error = ring.send_now(Socket(ours.as_raw_fd()), &batch).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:")).unwrap();
+            let pending = u64::from_str_radix(pending.trim(), 16).unwrap();
+            assert_eq!(pending & (1 << (libc::SIGPIPE - 1)), 0, "{}", segments.len());
+        }
+    });
+    ran.join().unwrap();
+}
+
+#[test]
+fn at_once_is_told_that_the_peer_has_reset_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for is_sending in [true, false] {
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut ours, _) = listener.accept().unwrap();
+        // Closed with bytes that nobody read: a reset (RFC 2525 §2.17), once they are there.
+        ours.write_all(b"unread").unwrap();
+        assert_eq!(theirs.peek(&mut [0]).unwrap(), 1);
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(ours.read(&mut [0]).unwrap(), 1);
+        drop(theirs);
+        let mut ring = KernelRing::new(Waiting::Dedicated).unwrap();
+        let socket = Socket(ours.as_raw_fd());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Until it has arrived, at once is too early.
+        let error = loop {
+            assert!(Instant::now() < deadline, "it does not arrive");
+            let mut memory = Vec::new();
+            let result = if is_sending {
+                ring.send_now(socket, &of_segments([&b"late"[..]]))
+            } else {
+                ring.receive_now(socket, Room::new(&mut memory, 0, 10, 10))
+            };
+            match result {
+                Ok(count) => assert!(is_sending && count > 0, "{count}: not the end of the stream"),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{is_sending}");
+    }
+}
+
+#[test]
+fn what_is_received_at_once_lies_behind_the_gap_and_is_no_more_than_asked_for() {
+    let (mut ring, ours, mut theirs) = connected();
+    let socket = Socket(ours.as_raw_fd());
+    theirs.write_all(b"Hello, and the rest").unwrap();
+    // More memory than is asked for.
+    let mut memory = Vec::with_capacity(1000);
+    memory.extend_from_slice(b"kept");
+    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 14, 5, 5)).unwrap(), 5);
+    assert_eq!((&memory[..4], &memory[4 + 14..]), (&b"kept"[..], &b"Hello"[..]));
+    // Nor does it take what it has no room for.
+    assert!(ring.has_unread(socket));
+    let before = memory.clone();
+    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 0, 900, 900)).unwrap(), 14);
+    assert_eq!(memory, [&before[..], b", and the rest"].concat());
+}
+
+#[test]
+fn where_nothing_is_received_at_once_the_memory_is_as_it_was() {
+    let (mut ring, ours, theirs) = connected();
+    let socket = Socket(ours.as_raw_fd());
+    let mut memory = b"kept".to_vec();
+    let result = ring.receive_now(socket, Room::new(&mut memory, 14, 100, 100));
+    assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(memory, b"kept");
+    drop(theirs);
+    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 14, 100, 100)).unwrap(), 0);
+    assert_eq!(memory, b"kept", "at the end of the stream");
 }
