@@ -104,12 +104,14 @@ fn made_of(host: &[u8], target: &[u8], name: &[u8], value: &[u8], subprotocol: &
     let _ = request.validate_upgrade();
 }
 
-/// Frames for a server or a client, cut wherever the input says, with rules that it chooses.
+/// Frames for a server or a client, cut wherever the input says, with rules that it chooses; and
+/// with the rest of some put into the stash instead.
 pub fn frames(data: &[u8]) {
     let Some(input) = Input::read(data) else { return };
     let whole = input.decode([input.stream]);
     assert_eq!(input.decode(input.pieces()), whole, "cuts make no difference");
     assert_eq!(input.decode(input.stream.chunks(1)), whole, "byte by byte, neither");
+    assert_eq!(input.decode_filling(), whole, "nor what goes straight into the stash");
     // What came out goes in again, and is the same. Valid text stays valid, and order stays order.
     let key = (input.role == Role::Server).then_some([0x37, 0xFA, 0x21, 0x3D]);
     let mut again = Vec::new();
@@ -202,38 +204,30 @@ impl<'a> Input<'a> {
     }
 
     fn decode<'b>(&self, pieces: impl IntoIterator<Item = &'b [u8]>) -> Outcome {
-        let (mut decoder, mut stash) = (Decoder::new(self.role), Stash::new());
-        let (mut frames, mut received) = (Vec::new(), 0);
-        for piece in pieces {
-            received += piece.len();
-            let mut piece = piece.to_vec();
-            let mut consumed = 0;
-            loop {
-                let rest = &mut piece[consumed..];
-                let rest_len = rest.len();
-                let decoded = match decoder.next_frame(&self.rules, &mut stash, rest) {
-                    Ok(decoded) => decoded,
-                    Err(error) => {
-                        let again = decoder.next_frame(&self.rules, &mut stash, &mut []);
-                        assert!(again.is_err_and(|it| it == error), "it stays");
-                        return (frames, Some(error));
-                    }
-                };
-                assert!(decoded.consumed <= rest_len);
-                consumed += decoded.consumed;
-                let Some(frame) = decoded.frame else { break };
-                self.check(&frame, rest_len);
-                let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin());
-                frames.push((head.with_rsv(frame.rsv()), frame.payload().to_vec()));
+        let mut reading = Reading::new(self);
+        let ended = pieces.into_iter().try_for_each(|piece| reading.feed(piece));
+        (reading.frames, ended.err())
+    }
+
+    /// The same, where some of what is missing of a frame goes straight into the stash. The lengths
+    /// of the pieces and of the gaps are drawn from the cuts, which also choose the way.
+    fn decode_filling(&self) -> Outcome {
+        let mut reading = Reading::new(self);
+        let (mut rest, mut drawn) = (self.stream, self.cuts.iter().chain(&[13]).cycle());
+        let mut draw = || drawn.next().copied().map_or(0, usize::from);
+        while !rest.is_empty() {
+            let (len, gap) = (draw().clamp(1, rest.len()), draw());
+            let missing = reading.decoder.missing(&reading.stash);
+            let is_filled = missing > 0 && gap % 4 != 0;
+            let most = if is_filled { missing.min(rest.len() as u64) as usize } else { rest.len() };
+            let (piece, behind) = rest.split_at(len.min(most));
+            let fed = if is_filled { reading.fill(piece, gap / 4) } else { reading.feed(piece) };
+            if let Err(error) = fed {
+                return (reading.frames, Some(error));
             }
-            assert_eq!(consumed, piece.len());
-            assert!(stash.len() <= received, "memory grows with what has arrived");
-            if !decoder.wants_stash() {
-                assert!(stash.is_empty());
-                stash = Stash::new();
-            }
+            rest = behind;
         }
-        (frames, None)
+        (reading.frames, None)
     }
 
     /// What holds for every frame that is delivered.
@@ -248,6 +242,79 @@ impl<'a> Input<'a> {
         assert!(frame.tail_size() <= input_len);
         let _ = (frame.text(), frame.close_code(), frame.close_reason(), format!("{frame:?}"));
     }
+}
+
+/// A decoder, the stash of its caller, and what came out.
+struct Reading<'a> {
+    input: &'a Input<'a>,
+    decoder: Decoder,
+    stash: Stash,
+    received: usize,
+    frames: Vec<(FrameHead, Vec<u8>)>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(input: &'a Input<'a>) -> Self {
+        let decoder = Decoder::new(input.role);
+        Self { input, decoder, stash: Stash::new(), received: 0, frames: Vec::new() }
+    }
+
+    /// Hands in what arrived.
+    fn feed(&mut self, piece: &[u8]) -> Result<(), PeerMisbehaved> {
+        self.received += piece.len();
+        let mut piece = piece.to_vec();
+        let mut consumed = 0;
+        loop {
+            let rest = &mut piece[consumed..];
+            let rest_len = rest.len();
+            let decoded = match self.decoder.next_frame(&self.input.rules, &mut self.stash, rest) {
+                Ok(decoded) => decoded,
+                Err(error) => return self.fail(error),
+            };
+            assert!(decoded.consumed <= rest_len);
+            consumed += decoded.consumed;
+            let Some(frame) = decoded.frame else { break };
+            self.input.check(&frame, rest_len);
+            self.frames.push(kept(&frame));
+        }
+        assert_eq!(consumed, piece.len());
+        assert!(self.stash.len() <= self.received, "memory grows with what has arrived");
+        if !self.decoder.wants_stash() {
+            assert!(self.stash.is_empty());
+            self.stash = Stash::new();
+        }
+        Ok(())
+    }
+
+    /// Puts what arrived behind what is in the stash.
+    fn fill(&mut self, piece: &[u8], gap: usize) -> Result<(), PeerMisbehaved> {
+        self.received += piece.len();
+        let bytes = self.stash.bytes_mut();
+        bytes.resize(bytes.len() + gap, 0xDD);
+        bytes.extend_from_slice(piece);
+        match self.decoder.filled(&self.input.rules, &mut self.stash, gap, piece.len()) {
+            Ok(None) => {}
+            Ok(Some(frame)) => {
+                self.input.check(&frame, 0);
+                self.frames.push(kept(&frame));
+            }
+            Err(error) => return self.fail(error),
+        }
+        self.feed(&[])
+    }
+
+    /// What ended it is told again.
+    fn fail(&mut self, error: PeerMisbehaved) -> Result<(), PeerMisbehaved> {
+        let again = self.decoder.next_frame(&self.input.rules, &mut self.stash, &mut []);
+        assert!(again.is_err_and(|it| it == error), "it stays");
+        Err(error)
+    }
+}
+
+/// What the frame can be made of again.
+fn kept(frame: &Frame<'_>) -> (FrameHead, Vec<u8>) {
+    let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin());
+    (head.with_rsv(frame.rsv()), frame.payload().to_vec())
 }
 
 /// Bytes that a header is decoded from, and what is encoded from that.
