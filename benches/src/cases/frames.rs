@@ -10,6 +10,8 @@ use std::rc::Rc;
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// Where a payload begins behind a masked header of medium length, which decides its alignment.
 const PAYLOAD_START: usize = 8;
+/// What a server leaves free in front of bytes that it takes straight into the stash.
+const GAP: usize = 14;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -23,6 +25,11 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(unmask(len));
         cases.push(mask_copy(len));
     }
+    for len in [32, 256, 65_536] {
+        cases.push(unmask_moving(len));
+    }
+    cases.push(encode_usual_header("header/encode/usual/7-bit", 32));
+    cases.push(encode_usual_header("header/encode/usual/16-bit", 256));
     // No longer ones: callgrind counts each byte that `memcpy` moves with `rep movsb`.
     for len in [0, 32, 256, 1024] {
         cases.push(append(format!("encode/server/{len}"), len, None));
@@ -40,6 +47,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(cut("decoder/server/cut-in-payload/256", 256, 100));
     cases.push(cut("decoder/server/cut-in-header/256", 256, 5));
     cases.push(cut("decoder/server/cut-in-payload/16384", 16_384, 9_000));
+    cases.push(filled(64));
     cases
 }
 
@@ -61,10 +69,24 @@ fn encode_header(name: String, payload_len: u64) -> Case {
     })
 }
 
+fn encode_usual_header(name: &str, payload_len: usize) -> Case {
+    let head = FrameHead::new(MsgType::Binary);
+    Case::new(name, move || {
+        black_box(black_box(&head).encode_usual_header(black_box(payload_len)));
+    })
+}
+
 fn unmask(len: usize) -> Case {
     let mut frame = vec![0x5a; PAYLOAD_START + len];
     Case::new(format!("mask/in-place/{len}"), move || {
         mask::apply(black_box(&mut frame[PAYLOAD_START..]), black_box(KEY));
+    })
+}
+
+fn unmask_moving(len: usize) -> Case {
+    let mut payload = vec![0x5a; GAP + len];
+    Case::new(format!("mask/moving/{len}"), move || {
+        mask::apply_moving(black_box(&mut payload), GAP, black_box(KEY), 0);
     })
 }
 
@@ -137,6 +159,32 @@ fn cut(name: &str, len: usize, first: usize) -> Case {
         let found = decode(&mut decoder, &rules, &mut stash, head);
         assert_eq!(found + decode(&mut decoder, &rules, &mut stash, tail), 1);
     })
+}
+
+/// A frame of which all but the first byte comes straight into the stash, each piece behind a gap.
+fn filled(pieces: u32) -> Case {
+    // As short as `encode` has them, for the same reason: they are copied here as the kernel would.
+    let piece = [0x5a; 1024];
+    let len = 1 + piece.len() * pieces as usize;
+    let mut front = received(MsgType::Binary, &vec![0x5a; len], Some(KEY), 1);
+    front.truncate(FRAME_HEADER_BYTES_MAX + 1);
+    let (rules, mut decoder) = (FrameRules::default(), Decoder::new(Role::Server));
+    let mut stash = Stash::with_memory(Rc::new(Vec::with_capacity(len + GAP)));
+    let call = move || {
+        assert_eq!(decode(&mut decoder, &rules, &mut stash, black_box(&mut front)), 0);
+        let mut found = 0;
+        for _ in 0..pieces {
+            let memory = stash.bytes_mut();
+            memory.resize(memory.len() + GAP, 0);
+            memory.extend_from_slice(black_box(&piece));
+            let frame = decoder
+                .filled(&rules, &mut stash, GAP, piece.len())
+                .expect("the frame is in order");
+            found += u32::from(black_box(frame).is_some());
+        }
+        assert_eq!(found, 1);
+    };
+    Case::new("decoder/server/filled/1024", call).of_items(pieces)
 }
 
 /// Takes all frames off `input`, as a connection does.
