@@ -74,7 +74,7 @@ pub fn copy_at(destination: &mut Vec<u8>, source: &[u8], key: [u8; 4], position:
 /// `position` is the index of its first byte in the payload of its frame. What is left at the end
 /// means nothing.
 ///
-/// Costs what [`apply_at`] does: each byte is read and written once.
+/// Each byte is read and written once, as with [`apply_at`].
 ///
 /// ```
 /// use picows_uring_proto::mask;
@@ -91,7 +91,7 @@ pub fn apply_moving(payload: &mut [u8], gap: usize, key: [u8; 4], position: usiz
         #[expect(unsafe_code)]
         return unsafe { move_avx2(payload, gap, key) };
     }
-    move_blocks::<16>(payload, gap, key);
+    move_blocks::<16, 64>(payload, gap, key);
 }
 
 /// In place, for any length and any processor.
@@ -141,7 +141,7 @@ fn apply_avx2(payload: &mut [u8], key: [u8; 4]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn move_avx2(payload: &mut [u8], gap: usize, key: [u8; 4]) {
-    move_blocks::<AVX2_BLOCK_BYTES>(payload, gap, key);
+    move_blocks::<AVX2_BLOCK_BYTES, { 4 * AVX2_BLOCK_BYTES }>(payload, gap, key);
 }
 
 /// Appending, for sources of a block or more.
@@ -182,19 +182,36 @@ fn copy_blocks<const BLOCK_BYTES: usize>(destination: &mut Vec<u8>, source: &[u8
 
 /// The body of every path that moves. Always inlined: it becomes AVX2 code inside `move_avx2`.
 ///
-/// Blocks move to the front in their order, so none is overwritten before it was read.
+/// Blocks move to the front in their order, each read before it is written, so none is overwritten
+/// before it was read. Four at a time, as finding the place of one is as much work as moving it.
 #[inline(always)]
-fn move_blocks<const BLOCK_BYTES: usize>(payload: &mut [u8], gap: usize, key: [u8; 4]) {
-    const { assert!(BLOCK_BYTES.is_multiple_of(4)) };
-    let (mut to, mut from) = (0, gap);
-    while let Some(block) = payload.get(from..).and_then(|rest| rest.first_chunk::<BLOCK_BYTES>()) {
+fn move_blocks<const BLOCK_BYTES: usize, const FOUR_BLOCKS: usize>(
+    payload: &mut [u8],
+    gap: usize,
+    key: [u8; 4],
+) {
+    const { assert!(BLOCK_BYTES.is_multiple_of(4) && FOUR_BLOCKS == 4 * BLOCK_BYTES) };
+    let mut moved = 0;
+    moved += move_whole::<FOUR_BLOCKS>(payload, gap, key);
+    moved += move_whole::<BLOCK_BYTES>(&mut payload[moved..], gap, key);
+    let rest = &mut payload[moved..];
+    let len = rest.len().saturating_sub(gap);
+    rest.copy_within(rest.len() - len.., 0);
+    apply_bytes(&mut rest[..len], key);
+}
+
+/// Moves all whole blocks, and tells how many bytes they are.
+#[inline(always)]
+fn move_whole<const BLOCK_BYTES: usize>(payload: &mut [u8], gap: usize, key: [u8; 4]) -> usize {
+    let mut to = 0;
+    while let Some(block) =
+        payload.get(to + gap..).and_then(|rest| rest.first_chunk::<BLOCK_BYTES>())
+    {
         let block = xored(*block, key);
         payload[to..to + BLOCK_BYTES].copy_from_slice(&block);
-        (to, from) = (to + BLOCK_BYTES, from + BLOCK_BYTES);
+        to += BLOCK_BYTES;
     }
-    let len = payload.len().saturating_sub(from);
-    payload.copy_within(from.min(payload.len()).., to);
-    apply_bytes(&mut payload[to..to + len], key);
+    to
 }
 
 /// The obvious version: what payloads of less than a word get, and what the tests compare with.

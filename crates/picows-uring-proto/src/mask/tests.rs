@@ -197,7 +197,8 @@ fn appending_into_reserved_room_does_not_move_the_buffer() {
 
 #[test]
 fn moving_masks_as_applying_does_at_every_length_gap_and_position() {
-    for length in 0..=LENGTH_MAX {
+    // Beyond, more than one time four blocks.
+    for length in (0..=LENGTH_MAX).chain(250..=300) {
         for gap in [0, 1, 3, 10, 14, 31, 32, 33, 64, 100] {
             for position in 0..4 {
                 let source = pattern(length);
@@ -207,7 +208,7 @@ fn moving_masks_as_applying_does_at_every_length_gap_and_position() {
                 apply_moving(&mut payload, gap, KEYS[0], position);
                 assert_eq!(payload[..length], expected, "{length} {gap} {position}");
                 let mut payload = [&vec![0xAA; gap][..], &source].concat();
-                move_blocks::<16>(&mut payload, gap, rotated(KEYS[0], position));
+                move_blocks::<16, 64>(&mut payload, gap, rotated(KEYS[0], position));
                 assert_eq!(payload[..length], expected, "by words: {length} {gap} {position}");
             }
         }
