@@ -80,6 +80,13 @@ class Figures(RecordCase):
             f"{start}blocking, dedicated, to Beast's client": (59 / 60, True),
         })
 
+    def test_a_few_system_calls_in_ten_thousand_messages_are_none(self):
+        record = self.record(rounds=1, sections=["syscalls"])
+        for name, value in {"dedicated": 2.0004, "picows-uring": 2.006}.items():
+            self.add(record, "syscalls", "1x1x256", name, {"syscalls_per_message": value})
+        goals = {what: is_met for what, _, _, is_met in figures.goals(figures.Figures(record))}
+        self.assertEqual(list(goals.values()), [False, True], goals)
+
     def test_disturbance_is_counted(self):
         record = self.record()
         self.add(record, "echo", CASE, "epoll", *cpu(1, 1), steal=0.05, attempts=3)
