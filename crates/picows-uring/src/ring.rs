@@ -123,6 +123,11 @@ pub(crate) trait Ring {
     fn trim(&mut self) {}
 }
 
+/// Whether what a socket refused at once may go later: an operation of the ring waits for that.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
 /// Where bytes that wait in a socket are to go: behind what is in `memory` and `gap` bytes of no
 /// meaning.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! Here one connection is read and unmasked at a time, in pieces that stay in cache.
 
 use super::Connection;
-use crate::ring::{Ring, Room};
+use crate::ring::{Ring, Room, is_passing};
 use picows_uring_proto::{Phase, Stash};
 use std::io;
 use std::rc::Rc;
@@ -95,11 +95,6 @@ impl Connection {
         }
         self.put_away(stash);
     }
-}
-
-/// Whether there may be more later, for which the ring waits.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Less is copied sooner than asked for: 64 KiB made an echo of 100 kB a fifth slower. The random runs

@@ -5,7 +5,7 @@
 //! ends.
 
 use super::Worker;
-use crate::ring::{Ring, SendBatch, Socket, Token};
+use crate::ring::{Ring, SendBatch, Socket, Token, is_passing};
 use crate::session::Session;
 use picows_uring_proto::Phase;
 use std::io::{self, ErrorKind};
@@ -90,11 +90,6 @@ fn took(session: &Session, batch: &mut SendBatch, count: usize) {
     shared.counters.bytes_sent.add(count as u64);
     session.sent(count);
     batch.advance(count, |segment| shared.pool.put_segment(segment));
-}
-
-/// Whether it may take more later, for which the ring waits.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// More may not fit into the socket, and is worth being waited for by the kernel.
