@@ -19,6 +19,7 @@ mod conversation;
 mod decoder;
 mod encode;
 mod error;
+mod escape;
 mod frame;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -41,6 +42,7 @@ pub use conversation::{Arrival, Conversation, ConversationRules, Phase, Step};
 pub use decoder::{Decoded, Decoder};
 pub use encode::FrameHead;
 pub use error::{ApiMisuse, PeerMisbehaved};
+pub use escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX};
 pub use frame::{Frame, MsgType, Role};
 pub use handshake::*;
 pub use header::Header;

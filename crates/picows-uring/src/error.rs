@@ -4,6 +4,7 @@
 //! [`PeerMisbehaved`](crate::PeerMisbehaved).
 
 use crate::config::WrongSetting;
+use picows_uring_proto::{Escaped, SHOWN_TEXT_BYTES_MAX};
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
@@ -21,7 +22,7 @@ pub enum Error {
         fault: String,
     },
     /// An address to listen on could not be understood.
-    #[error("cannot listen on {address:?}: {fault}")]
+    #[error("cannot listen on {}: {fault}", shown(address).quoted())]
     Address {
         /// The address as given.
         address: String,
@@ -29,7 +30,7 @@ pub enum Error {
         fault: String,
     },
     /// An address to listen on could not be had.
-    #[error("cannot listen on {address}: {}", listen_cure(source))]
+    #[error("cannot listen on {}: {}", shown(address), listen_cure(source))]
     Listen {
         /// The address.
         address: String,
@@ -69,6 +70,11 @@ impl From<WrongSetting> for Error {
     fn from(WrongSetting { setting, fault }: WrongSetting) -> Self {
         Self::Config { setting, fault }
     }
+}
+
+/// Text of a peer or a caller, as errors and the log may quote it.
+pub(crate) fn shown(text: &(impl AsRef<[u8]> + ?Sized)) -> Escaped<'_> {
+    Escaped::new(text).at_most(SHOWN_TEXT_BYTES_MAX)
 }
 
 /// What helps when there is no descriptor for another socket, if that is what `error` says.

@@ -73,7 +73,7 @@ pub use transport::{DisconnectCause, SendStatus, Transport};
 
 pub use picows_uring_proto::{
     ApiMisuse, Assembled, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
-    FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, InvalidMessage, Message,
+    Escaped, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, InvalidMessage, Message,
     MessageAssembler, MessageFault, MsgType, PeerMisbehaved, RejectedResponse, RequestError,
     ResponseError, ResponseHead, UpgradeRequest, UpgradeResponse, select_subprotocol,
 };

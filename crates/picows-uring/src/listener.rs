@@ -2,6 +2,7 @@
 //!
 //! Called by the worker that owns the connection, on its thread, one at a time.
 
+use crate::error::shown;
 use crate::transport::Transport;
 use picows_uring_proto::{CloseCode, Frame, MsgType, PeerMisbehaved};
 use std::cell::RefCell;
@@ -204,7 +205,9 @@ impl fmt::Display for ListenerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             Cause::Error(error) => error.fmt(f),
-            Cause::Close(code, reason) => write!(f, "close {code} {reason:?}"),
+            Cause::Close(code, reason) => {
+                write!(f, "close {code} {}", shown(reason).quoted())
+            }
             Cause::Peer(error) => error.fmt(f),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Never blocks and does no I/O: what is sent is queued, and leaves when the worker's turn ends.
 
+use crate::error::shown;
 use crate::remote::RemoteTransport;
 use crate::ring::kernel;
 use crate::roundtrip::{self, RoundtripError};
@@ -96,7 +97,7 @@ pub enum DisconnectCause {
     #[error("the peer did not answer a ping in time")]
     PingTimedOut,
     /// A callback of the listener returned an error or panicked.
-    #[error("the listener failed: {0}")]
+    #[error("the listener failed: {}", shown(.0))]
     Listener(String),
     /// More was queued than the limit.
     #[error("the peer did not read, and the send queue was full")]

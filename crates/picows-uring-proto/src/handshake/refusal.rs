@@ -8,6 +8,7 @@ use std::fmt;
 use http::StatusCode;
 
 use super::{MessageFault, ResponseHead};
+use crate::escape::{Escaped, SHOWN_TEXT_BYTES_MAX, short};
 
 /// How much of what follows a refused answer's head is kept: enough for an error page's text.
 pub const REJECTED_BODY_BYTES_MAX: usize = 4 * 1024;
@@ -37,7 +38,7 @@ pub enum ResponseError {
     #[error("the server answered {} instead of 101", .0.head().status())]
     InvalidStatus(Box<RejectedResponse>),
     /// The status is 301, 302, 303, 307 or 308.
-    #[error("the server redirects to {location:?}")]
+    #[error("the server redirects to {}", Escaped::new(location).quoted().at_most(SHOWN_TEXT_BYTES_MAX))]
     Redirect {
         /// The value of `Location`, which may be relative to the URL that was asked for.
         location: String,
@@ -167,7 +168,7 @@ impl RejectedResponse {
         if values.is_empty() {
             return "missing".to_owned();
         }
-        excerpt(&values.join(&b", "[..]))
+        short(&values.join(&b", "[..])).to_string()
     }
 }
 
@@ -175,7 +176,7 @@ impl fmt::Debug for RejectedResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RejectedResponse")
             .field("head", &self.head)
-            .field("body", &format_args!("{}", excerpt(&self.body)))
+            .field("body", &short(&self.body))
             .finish()
     }
 }
@@ -209,21 +210,12 @@ impl fmt::Debug for InvalidMessage {
         f.debug_struct("InvalidMessage")
             .field("fault", &self.fault)
             .field("status", &self.status)
-            .field("head", &format_args!("{}", excerpt(&self.head)))
-            .field("body", &format_args!("{}", excerpt(&self.body)))
+            .field("head", &short(&self.head))
+            .field("body", &short(&self.body))
             .finish()
     }
-}
-
-/// `bytes` in quotes, escaped and cut short.
-fn excerpt(bytes: &[u8]) -> String {
-    let (shown, more) = bytes.split_at(bytes.len().min(EXCERPT_BYTES_MAX));
-    format!("\"{}\"{}", shown.escape_ascii(), if more.is_empty() { "" } else { "..." })
 }
 
 fn capped(body: &[u8]) -> &[u8] {
     &body[..body.len().min(REJECTED_BODY_BYTES_MAX)]
 }
-
-/// What a peer sends may be as long as the head; what we say of it should fit a log line.
-const EXCERPT_BYTES_MAX: usize = 64;

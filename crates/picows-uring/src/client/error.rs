@@ -1,7 +1,7 @@
 //! Why a connection could not be made: what happened, to whom, and what to try.
 
 use crate::config::WrongSetting;
-use crate::error::descriptor_cure;
+use crate::error::{descriptor_cure, shown};
 use picows_uring_proto::{
     HandshakeMisuse, RejectedResponse, RequestError, ResponseError, ResponseHead,
 };
@@ -61,7 +61,10 @@ pub enum ConnectFault {
     )]
     NoRuntime,
     /// The name of the host has no address.
-    #[error("the name {host:?} cannot be resolved ({source}): check its spelling and the DNS")]
+    #[error(
+        "the name {} cannot be resolved ({source}): check its spelling and the DNS",
+        shown(host).quoted()
+    )]
     Resolve {
         /// The name.
         host: String,
@@ -75,7 +78,7 @@ pub enum ConnectFault {
         attempts: Vec<(SocketAddr, io::Error)>,
     },
     /// The socket could not be set up.
-    #[error("the socket cannot be set up: {0}")]
+    #[error("the socket cannot be set up: {}", shown_error(.0))]
     Socket(#[source] io::Error),
     /// It took too long.
     #[error(
@@ -93,7 +96,7 @@ pub enum ConnectFault {
     #[error("the server refused the upgrade: {0}")]
     Response(#[from] ResponseError),
     /// The server leads somewhere that is not followed.
-    #[error("the server redirects to {location:?}: {fault}")]
+    #[error("the server redirects to {}: {fault}", shown(location).quoted())]
     Redirect {
         /// Where it leads.
         location: String,
@@ -200,7 +203,7 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot connect to {}: {}", without_secrets(&self.url), self.fault)
+        write!(f, "cannot connect to {}: {}", shown(&without_secrets(&self.url)), self.fault)
     }
 }
 
@@ -233,9 +236,18 @@ fn without_secrets(url: &str) -> String {
     }
 }
 
+/// The text of an error that may be the application's, such as that of a socket hook.
+fn shown_error(error: &io::Error) -> String {
+    shown(&error.to_string()).at_most(ERROR_BYTES_SHOWN_MAX).to_string()
+}
+
 fn tell_attempts(attempts: &[(SocketAddr, io::Error)]) -> String {
-    let told: Vec<_> = attempts.iter().map(|(at, error)| format!("{at}: {error}")).collect();
-    let told = told.join("; ");
+    let shown = attempts.iter().take(ATTEMPTS_SHOWN_MAX);
+    let told: Vec<_> = shown.map(|(at, error)| format!("{at}: {}", shown_error(error))).collect();
+    let mut told = told.join("; ");
+    if let Some(more) = attempts.len().checked_sub(ATTEMPTS_SHOWN_MAX).filter(|&more| more > 0) {
+        told += &format!("; and {more} more");
+    }
     // What this machine lacks is not what the server did.
     if let Some(cure) = attempts.iter().find_map(|(_, error)| descriptor_cure(error)) {
         return format!("no socket to be had ({told}): {cure}, or make fewer connections");
@@ -257,9 +269,16 @@ fn tell_cause(cause: Option<&io::Error>) -> String {
     cause.map_or_else(String::new, |error| format!(": {error}"))
 }
 
+/// Addresses that the text names: a name may have hundreds.
+const ATTEMPTS_SHOWN_MAX: usize = 8;
+
+/// Bytes shown of each of their errors: longer than any of the kernel's.
+const ERROR_BYTES_SHOWN_MAX: usize = 160;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::target::Target;
 
     #[test]
     fn the_text_shows_no_credentials() {
@@ -297,6 +316,37 @@ mod tests {
         ] {
             let text = told(errnos);
             assert!(text.contains(cure) && text.contains("192.0.2.1:80: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_text_is_one_bounded_line_whatever_it_quotes() {
+        let evil = "\u{9b}2J\r\nERROR forged\x1b[31m\u{202e}";
+        let long = "x".repeat(100_000);
+        let at = SocketAddr::from(([192, 0, 2, 1], 80));
+        for text in [evil, &long] {
+            let error = || io::Error::other(text.to_owned());
+            let faults = [
+                Target::parse(&format!("{text}://a/")).unwrap_err(),
+                Target::parse(&format!("a{}:b", text.replace(['[', ']', '/'], ""))).unwrap_err(),
+                ConnectFault::Resolve { host: text.into(), source: io::ErrorKind::NotFound.into() },
+                ConnectFault::Socket(error()),
+                ConnectFault::Unreachable { attempts: (0..300).map(|_| (at, error())).collect() },
+                HandshakeMisuse::InvalidHeaderName { name: text.into() }.into(),
+                HandshakeMisuse::InvalidHeaderValue { name: text.into() }.into(),
+                HandshakeMisuse::ReservedHeader { name: text.into() }.into(),
+                HandshakeMisuse::InvalidHost { host: text.into() }.into(),
+                HandshakeMisuse::InvalidTarget { target: text.into() }.into(),
+                HandshakeMisuse::InvalidSubprotocol { subprotocol: text.into() }.into(),
+                HandshakeMisuse::InvalidExtension { extension: text.into() }.into(),
+            ];
+            for fault in faults {
+                let error = ConnectError::new(&format!("ws://host/{text}"), fault);
+                for shown in [error.to_string(), format!("{error:?}"), error.fault.to_string()] {
+                    let is_bad = |c: char| c.is_control() || c == '\u{202e}';
+                    assert!(!shown.contains(is_bad) && shown.len() < 4096, "{shown:?}");
+                }
+            }
         }
     }
 

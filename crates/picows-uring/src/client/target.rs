@@ -1,6 +1,7 @@
 //! Where a URL leads (RFC 6455 §3).
 
 use super::error::ConnectFault;
+use picows_uring_proto::{Escaped, SHOWN_BYTES_MAX};
 use url::{Host, Url};
 
 /// A URL that was understood.
@@ -51,7 +52,10 @@ impl Target {
         let is_secure = match url.scheme() {
             "ws" => false,
             "wss" => true,
-            other => return Err(format!("the scheme is {other:?}: it has to be ws or wss")),
+            other => {
+                let shown = Escaped::new(other).quoted().at_most(SHOWN_BYTES_MAX);
+                return Err(format!("the scheme is {shown}: it has to be ws or wss"));
+            }
         };
         if url.fragment().is_some() {
             return Err("it has a fragment (#…), which WebSocket URLs must not: remove it, or \

@@ -3,6 +3,7 @@
 //! What HTTP and RFC 6455 §4.2 demand is decided in the protocol crate; here it is put in order.
 
 use super::{Connection, panic_error};
+use crate::error::shown;
 use crate::listener::{Listener, ListenerError};
 use crate::server::{Answer, Factory, Upgrade};
 use crate::session::Session;
@@ -109,7 +110,7 @@ impl Connection {
         session.queue_raw(HEAD_BYTES_USUAL, |out| {
             encode_switching_protocols(out, key, subprotocol.as_deref(), headers);
         });
-        tracing::info!(peer = ?session.peer, path = request.path(), "connected");
+        tracing::info!(peer = ?session.peer, path = ?shown(request.path()), "connected");
         session.opened();
         session.shared.counters.upgraded.increment();
         if let Some(name) = subprotocol {

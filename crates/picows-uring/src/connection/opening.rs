@@ -4,6 +4,7 @@
 
 use super::{Connection, panic_error};
 use crate::client::{ConnectFault, Opening};
+use crate::error::shown;
 use crate::transport::Transport;
 use picows_uring_proto::{RejectedResponse, ResponseError, ResponseHead};
 use std::io;
@@ -69,7 +70,7 @@ impl Connection {
         let (Some(request), Some(make)) = (session.request(), opening.make.take()) else {
             return;
         };
-        tracing::info!(peer = ?session.peer, path = request.path(), "connected");
+        tracing::info!(peer = ?session.peer, path = ?shown(request.path()), "connected");
         session.opened();
         session.shared.counters.upgraded.increment();
         if let Some(name) = response.subprotocol() {

@@ -1,6 +1,7 @@
 //! Turns that take too long, and who is behind it.
 
 use super::Worker;
+use crate::error::shown;
 use crate::ring::Ring;
 use crate::watch::COARSE_STEP_MAX;
 use picows_uring_proto::{Tick, UpgradeRequest};
@@ -51,7 +52,7 @@ impl<R: Ring> Worker<R> {
                 });
                 tracing::warn!(
                     ?peer,
-                    path,
+                    path = path.map(|path| tracing::field::debug(shown(path))),
                     callback,
                     ?took,
                     ?turn,
