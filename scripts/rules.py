@@ -31,6 +31,14 @@ USERS_FORBIDDEN_DIRECT = ("picows-uring-proto", "tokio-uring", "io-uring", "sock
 
 LIBRARY = "crates/picows-uring/src"
 PROTO = "crates/picows-uring-proto/src"
+# Where a line of level WARN or above is logged that no peer can cause, or once only.
+UNLIMITED_LOGS = (
+    f"{LIBRARY}/keys",
+    f"{LIBRARY}/log_limit",
+    f"{LIBRARY}/ring/kernel",
+    f"{LIBRARY}/server/handle",
+    f"{LIBRARY}/server/threads",
+)
 UNSAFE_ALLOWED = (f"{LIBRARY}/ring", f"{PROTO}/mask")
 
 RULES = {
@@ -40,6 +48,7 @@ RULES = {
     "public-api": "tokio_uring, io_uring and socket2 are in no public signature",
     "unsafe": "unsafe stays in the ring module and the mask dispatch",
     "ring-no-proto": "the ring module knows descriptors, bytes and tokens, not frames",
+    "limited-logs": "warnings that a peer can cause are logged with a limit",
     "file-length": f"a file has at most {LINES_MAX} lines without its tests (a warning from {LINES_TALK})",
 }
 
@@ -410,6 +419,19 @@ def check_ring_no_proto(root, _packages):
             )
 
 
+def check_limited_logs(root, _packages):
+    for source in sources(root, LIBRARY):
+        if source.is_test() or any(source.is_in(module) for module in UNLIMITED_LOGS):
+            continue
+        for match in re.finditer(r"\btracing::(warn|error)!", source.code):
+            yield Finding(
+                "limited-logs",
+                source.at(match.start()),
+                f"a line of level {match[1].upper()} without a limit",
+                "use log_limited! with a LogLine; where no peer can cause it, add the file to UNLIMITED_LOGS",
+            )
+
+
 def check_file_length(root, _packages):
     for source in sources(root, "crates", "examples", "benches"):
         if source.is_test():
@@ -433,6 +455,7 @@ CHECKS = (
     check_public_api,
     check_unsafe,
     check_ring_no_proto,
+    check_limited_logs,
     check_file_length,
 )
 
@@ -506,6 +529,8 @@ pub(crate) fn start() -> IoUring { IoUring::new(8) }
 pub fn types(types: usize) -> usize { let ring: IoUring = start(); types }
 impl From<io_uring::Entry> for Completion { fn from(_: io_uring::Entry) -> Self { Completion } }
 """,
+    f"{LIBRARY}/log_limit.rs": "macro_rules! l { () => { tracing::$level!(); tracing::warn!() } }",
+    f"{LIBRARY}/session.rs": "fn f() { log_limited!(warn, x, y); tracing::info!() }\n",
     f"{PROTO}/mask.rs": "#[expect(unsafe_code)]\npub fn f() { unsafe { g() } }\n",
     f"{PROTO}/frame.rs": "fn f() {}\n" * LINES_TALK,
     f"{PROTO}/long.rs": "fn f() {}\n" + "#[cfg(test)]\nmod tests {\n" + "    fn t() {}\n" * LINES_MAX + "}\n",
@@ -575,6 +600,8 @@ BROKEN_TREES = [
     ("unsafe", "in the command", {"crates/picows-cli/src/main.rs": "fn main() { unsafe { g() } }"}, {}),
     ("ring-no-proto", "ring.rs", {f"{LIBRARY}/ring.rs": "use picows_uring_proto::Frame;"}, {}),
     ("ring-no-proto", "below ring/", {f"{LIBRARY}/ring/sim.rs": "fn f(x: picows_uring_proto::Frame) {}"}, {}),
+    ("limited-logs", "warn", {f"{LIBRARY}/session.rs": "fn f() { tracing::warn!(x) }"}, {}),
+    ("limited-logs", "error", {f"{LIBRARY}/session/queue.rs": "fn f() { tracing::error!(x) }"}, {}),
     ("file-length", "too long", {f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_MAX + 1)}, {}),
 ]
 

@@ -9,6 +9,7 @@ mod handshake;
 mod opening;
 
 use crate::listener::{Listener, ListenerError, ListenerResult};
+use crate::log_limit::{LogLine, log_limited};
 use crate::ring::Ring;
 use crate::server::Place;
 use crate::session::{Session, Shared};
@@ -247,7 +248,7 @@ impl Connection {
 
     fn peer_misbehaved(&self, error: PeerMisbehaved) {
         let session = self.session();
-        tracing::warn!(peer = ?session.peer, %error, "protocol error: closing");
+        log_limited!(warn, session.shared, LogLine::ProtocolError, peer = ?session.peer, %error);
         session.shared.counters.protocol_errors.increment();
         session.set_cause(DisconnectCause::PeerMisbehaved(error));
         let (rules, now) = (&session.config.conversation, session.shared.now.get());
@@ -393,7 +394,7 @@ impl Connection {
         }
         let session = self.session();
         let shared = &session.shared;
-        tracing::error!(peer = ?session.peer, callback, %error, "listener failed");
+        log_limited!(error, shared, LogLine::ListenerFailed, peer = ?session.peer, callback, %error);
         shared.counters.listener_errors.increment();
         let is_tolerated =
             callback == "on_frame" && !session.config.disconnect_on_error && !error.is_close();

@@ -34,6 +34,7 @@ pub mod fuzzing;
 mod host;
 mod keys;
 mod listener;
+mod log_limit;
 mod mailbox;
 mod messages;
 mod pool;

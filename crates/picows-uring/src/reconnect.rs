@@ -5,6 +5,7 @@
 use crate::client::{Connect, ConnectError};
 use crate::host;
 use crate::listener::Listener;
+use crate::log_limit::{LogLine, log_limited};
 use crate::stream::WsStream;
 use crate::transport::{DisconnectCause, Transport};
 use picows_uring_proto::CloseCode;
@@ -192,7 +193,8 @@ impl Reconnect {
             let open = Leaving(transport);
             (self.on_connected)(&open.0);
             if let Err(cause) = open.0.wait_disconnected().await {
-                tracing::warn!(%cause, "connection failed");
+                let shared = &open.0.session().shared;
+                log_limited!(warn, shared, LogLine::ConnectionFailed, %cause);
             }
             if is_our_doing(&open.0) {
                 return Ok(());

@@ -12,6 +12,7 @@ use crate::client::Recruit;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::keys::KeySource;
+use crate::log_limit::LogLimits;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
 use crate::ring::{Loan, SendBatch, Socket, Token};
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     /// The loop that hosts the worker is to give it back.
     pub(crate) is_released: Cell<bool>,
     pub(crate) watch: Watch,
+    /// Of the lines that peers can cause.
+    pub(crate) log_limits: LogLimits,
     /// What frames are being read from, while it can be lent.
     pub(crate) source: RefCell<Option<Loan>>,
 }
@@ -65,6 +68,7 @@ impl Shared {
         let watch = Watch::new(config.slow_callback);
         Rc::new(Self {
             watch,
+            log_limits: LogLimits::new(),
             config,
             counters,
             mailbox,

@@ -9,6 +9,7 @@ mod message;
 
 use crate::host;
 use crate::listener::{ListenerError, ListenerResult};
+use crate::log_limit::{LogLine, log_limited};
 use crate::runtime::{SpawnError, spawn};
 use crate::transport::{DisconnectCause, SendStatus, Transport};
 use bytes::Bytes;
@@ -407,7 +408,7 @@ fn handler_failed(transport: &Transport, error: &ListenerError) {
         tracing::debug!(peer = ?session.peer, %error, "handler failed after the disconnect");
         return;
     }
-    tracing::error!(peer = ?session.peer, %error, "handler failed");
+    log_limited!(error, session.shared, LogLine::HandlerFailed, peer = ?session.peer, %error);
     session.shared.counters.listener_errors.increment();
     let (code, reason) = error.close_code_and_reason();
     session.fail(DisconnectCause::Listener(error.to_string()), code, reason);

@@ -7,6 +7,7 @@
 mod accept;
 mod farewells;
 mod held;
+mod log_report;
 mod mail;
 mod memory;
 mod sending;
@@ -27,7 +28,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use watchdog::Watchdog;
 
 /// The sessions of one thread.
 pub(crate) struct Worker<R: Ring> {
@@ -44,11 +44,10 @@ pub(crate) struct Worker<R: Ring> {
     /// Ends with its last connection, without being told to.
     is_ending: bool,
     farewells: Farewells,
-    watchdog: Watchdog,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
-    /// When the log may be told again that it does.
-    accept_warn_at: Tick,
+    /// An alarm is set for reporting the lines that the log left out.
+    is_log_report_set: bool,
     /// An alarm is set for giving up memory.
     is_trim_due: bool,
     /// The last poll brought as much as it may: there may be more.
@@ -85,6 +84,7 @@ enum Alarm {
     Farewell,
     Drain,
     Trim,
+    LogReport,
 }
 
 impl<R: Ring> Worker<R> {
@@ -110,9 +110,8 @@ impl<R: Ring> Worker<R> {
             is_stopping: false,
             is_ending: false,
             farewells: Farewells::default(),
-            watchdog: Watchdog::default(),
             is_accept_waiting: false,
-            accept_warn_at: Tick::default(),
+            is_log_report_set: false,
             is_trim_due: false,
             has_backlog: false,
             held: Held::default(),
@@ -155,6 +154,7 @@ impl<R: Ring> Worker<R> {
         self.expire();
         self.flush();
         self.account();
+        self.set_log_report();
         if let Some(deadline) = self.wheel.next_deadline() {
             self.ring.set_deadline(deadline.duration_since(Tick::ZERO));
         }
@@ -380,6 +380,7 @@ impl<R: Ring> Worker<R> {
                 Alarm::Farewell => self.say_farewells(),
                 Alarm::Drain => self.drained(),
                 Alarm::Trim => self.trim(),
+                Alarm::LogReport => self.report_log(),
             }
         }
     }
@@ -418,6 +419,7 @@ impl Alarm {
             Self::ResumeAccept => 1 << ALARM_SHIFT,
             Self::Drain => 2 << ALARM_SHIFT,
             Self::Farewell => 3 << ALARM_SHIFT,
+            Self::LogReport => 4 << ALARM_SHIFT,
             Self::Trim => 7 << ALARM_SHIFT,
         }
     }
@@ -427,6 +429,7 @@ impl Alarm {
             1 => Self::ResumeAccept,
             2 => Self::Drain,
             3 => Self::Farewell,
+            4 => Self::LogReport,
             7 => Self::Trim,
             _ => Self::Connection(Token::unpack(bits)),
         }
@@ -455,6 +458,7 @@ impl<R: Ring> Drop for Worker<R> {
     /// sockets, so that nobody connects to a server that does not answer.
     fn drop(&mut self) {
         self.shared.counters.pulse.turn_ends();
+        self.shared.log_limits.report_all(self.shared.now.get());
         let mut places = Vec::new();
         for connection in self.slots.iter_mut() {
             let session = Rc::clone(connection.session());

@@ -5,6 +5,7 @@
 use super::{Connection, panic_error};
 use crate::error::shown;
 use crate::listener::{Listener, ListenerError};
+use crate::log_limit::{LogLine, log_limited};
 use crate::server::{Answer, Factory, Upgrade};
 use crate::session::Session;
 use http::{HeaderMap, StatusCode};
@@ -125,8 +126,9 @@ impl Connection {
 
     /// The application failed: the peer is not told how.
     fn factory_failed(&self, error: &ListenerError) {
-        tracing::error!(peer = ?self.session().peer, %error, "factory failed");
-        self.shared().counters.listener_errors.increment();
+        let (shared, peer) = (self.shared(), self.session().peer.get());
+        log_limited!(error, shared, LogLine::FactoryFailed, ?peer, %error);
+        shared.counters.listener_errors.increment();
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         self.respond(&UpgradeResponse::text(status, "internal server error\n"));
     }

@@ -8,6 +8,7 @@ use super::Session;
 use super::payload::{Copied, InPlace, Lent, Payload, Received, Referenced};
 use super::waiting::{COPY_BYTES_MAX, Waiting};
 use crate::config::{Config, QueuePolicy};
+use crate::log_limit::{LogLine, log_limited};
 use crate::ring::{Loan, SendBatch};
 use crate::transport::{DisconnectCause, SendStatus};
 use bytes::Bytes;
@@ -310,7 +311,7 @@ impl Session {
             return SendStatus::Dropped;
         }
         let limit = self.config.queue_bytes_max;
-        tracing::warn!(peer = ?self.peer, limit, "send queue full: closing");
+        log_limited!(warn, self.shared, LogLine::QueueFull, peer = ?self.peer, limit);
         self.fail(DisconnectCause::QueueFull, CloseCode::POLICY_VIOLATION, "send queue full");
         SendStatus::Closed
     }

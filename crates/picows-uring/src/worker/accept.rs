@@ -5,10 +5,11 @@ use crate::client::{ConnectFault, Opening, Recruit};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
+use crate::log_limit::{LogLine, log_limited};
 use crate::ring::{Ring, Socket, Token};
 use crate::server::{Place, Refusal};
 use crate::session::Session;
-use picows_uring_proto::{Role, Tick};
+use picows_uring_proto::Role;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
@@ -47,8 +48,6 @@ impl Acceptor {
 pub(super) struct Refusals {
     /// Those that are being told so.
     open: usize,
-    /// When the log may be told again.
-    warn_at: Tick,
 }
 
 impl<R: Ring> Worker<R> {
@@ -120,13 +119,8 @@ impl<R: Ring> Worker<R> {
         }
         let limit = refusal.setting();
         tracing::debug!(?peer, limit, "refusing a connection");
-        let now = self.shared.now.get();
-        if self.refusals.warn_at <= now {
-            // A flood of connections shall not be one of lines.
-            self.refusals.warn_at = now + REFUSALS_PER_WARNING;
-            let refused = counters.refused.get();
-            tracing::warn!(?peer, limit, refused, "too many connections: refusing some");
-        }
+        let refused = counters.refused.get();
+        log_limited!(warn, self.shared, LogLine::Refused, ?peer, limit, refused);
     }
 
     /// A connection has gone: there is room for another.
@@ -219,28 +213,19 @@ impl<R: Ring> Worker<R> {
         if self.is_accept_waiting {
             return;
         }
-        let (now, counters) = (self.shared.now.get(), &self.shared.counters);
-        counters.accept_pauses.increment();
-        if self.accept_warn_at <= now {
-            // It lasts: one line for each pause would be ten a second, of each worker.
-            self.accept_warn_at = now + PAUSES_PER_WARNING;
-            let pauses = counters.accept_pauses.get();
-            let cure = descriptor_cure(error).map(|it| format!("; {it}, or set max_connections"));
-            let cure = cure.unwrap_or_default();
-            tracing::warn!(%error, ?wait, pauses, "cannot accept connections: pausing{cure}");
-        }
+        let shared = &self.shared;
+        shared.counters.accept_pauses.increment();
+        let pauses = shared.counters.accept_pauses.get();
+        let cure = descriptor_cure(error).map(|it| format!("{it}, or set max_connections"));
+        log_limited!(warn, shared, LogLine::AcceptPaused, %error, ?wait, pauses, cure);
         self.is_accept_waiting = true;
-        self.wheel.insert(now + wait, Alarm::ResumeAccept.pack());
+        self.wheel.insert(shared.now.get() + wait, Alarm::ResumeAccept.pack());
     }
 }
 
 /// Connections of a worker that are told at the same time that there is no room. Each is a
 /// descriptor, which a flood must not be able to use up.
 const REFUSED_MAX: usize = 256;
-/// Between two lines of the log about them.
-const REFUSALS_PER_WARNING: Duration = Duration::from_secs(1);
-/// Between two lines of the log about accepting that pauses.
-const PAUSES_PER_WARNING: Duration = Duration::from_secs(1);
 /// How long accepting pauses for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long it pauses after an error whose cause is not known.

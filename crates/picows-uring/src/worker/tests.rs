@@ -3,6 +3,7 @@
 
 mod accepting;
 mod failing;
+mod flood;
 mod large;
 mod log;
 mod measuring;

@@ -2,16 +2,11 @@
 
 use super::Worker;
 use crate::error::shown;
+use crate::log_limit::{LogLine, log_limited};
 use crate::ring::Ring;
 use crate::watch::COARSE_STEP_MAX;
-use picows_uring_proto::{Tick, UpgradeRequest};
+use picows_uring_proto::UpgradeRequest;
 use std::time::Duration;
-
-/// When the log was told of slow turns.
-#[derive(Debug, Default)]
-pub(super) struct Watchdog {
-    warn_at: Tick,
-}
 
 impl<R: Ring> Worker<R> {
     /// A turn is over that began at `begun`: looks at the clock, once.
@@ -38,11 +33,6 @@ impl<R: Ring> Worker<R> {
         if is_callback {
             shared.counters.slow_callbacks.increment();
         }
-        let now = shared.now.get();
-        if now < self.watchdog.warn_at {
-            return;
-        }
-        self.watchdog.warn_at = now + WARNING_PAUSE;
         match longest {
             Some((token, callback, took)) if is_callback => {
                 // It may have ended, and its slot be free.
@@ -50,23 +40,14 @@ impl<R: Ring> Worker<R> {
                 let (peer, path) = session.as_ref().map_or((None, None), |session| {
                     (session.peer.get(), session.request().map(UpgradeRequest::path))
                 });
-                tracing::warn!(
-                    ?peer,
-                    path = path.map(|path| tracing::field::debug(shown(path))),
-                    callback,
-                    ?took,
-                    ?turn,
-                    "a callback blocks the loop: nobody else of this worker was served meanwhile"
-                );
+                let path = path.map(|path| tracing::field::debug(shown(path)));
+                let line = LogLine::CallbackBlocks;
+                log_limited!(warn, shared, line, ?peer, path, callback, ?took, ?turn);
             }
-            _ => tracing::warn!(
-                ?turn,
-                longest = ?longest.map(|(_, callback, took)| (callback, took)),
-                "a long turn, of many callbacks that are short each: this worker is overloaded"
-            ),
+            _ => {
+                let longest = longest.map(|(_, callback, took)| (callback, took));
+                log_limited!(warn, shared, LogLine::LongTurn, ?turn, ?longest);
+            }
         }
     }
 }
-
-/// Between two lines of the log.
-const WARNING_PAUSE: Duration = Duration::from_secs(1);
