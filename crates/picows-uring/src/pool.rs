@@ -4,12 +4,19 @@
 //! gives up what nobody needed for a while.
 
 mod shelf;
+mod system;
+mod tide;
 
 use crate::ring::{Segment, SendBatch};
 use picows_uring_proto::Stash;
 use shelf::{Item, Shelf};
 use std::cell::Cell;
 use std::rc::Rc;
+use tide::Tide;
+
+pub(crate) use system::release_free_pages;
+#[cfg(test)]
+pub(crate) use system::releases;
 
 /// Buffers and queues that nobody uses at the moment.
 #[derive(Debug, Default)]
@@ -22,6 +29,8 @@ pub(crate) struct Pool {
     queued: Rc<Cell<usize>>,
     /// Bytes of the stashes that connections hold.
     stashed: Cell<usize>,
+    /// Peaks of what was in use.
+    pub(crate) tide: Tide,
 }
 
 impl Pool {

@@ -1,6 +1,7 @@
 //! What the worker holds, told to whoever asks; and what a burst has left behind, given up.
 
 use super::{Alarm, Worker};
+use crate::pool::release_free_pages;
 use crate::ring::Ring;
 use crate::session::Session;
 
@@ -15,7 +16,12 @@ impl<R: Ring> Worker<R> {
         counters.stash_bytes.set(pool.stashed() as u64);
         counters.pool_bytes.set(pool.bytes() as u64);
         counters.receive_buffers.set(self.ring.recv_buffers() as u64);
-        let has_spare = pool.has_spare() || self.slots.has_spare() || self.ring.has_spare();
+        let in_use = self.in_use();
+        pool.tide.note(in_use);
+        let has_spare = pool.has_spare()
+            || self.slots.has_spare()
+            || self.ring.has_spare()
+            || pool.tide.has_ebbed(in_use);
         if has_spare && !self.is_trim_due {
             self.is_trim_due = true;
             let at = self.shared.now.get() + self.shared.config.memory_release;
@@ -23,7 +29,17 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Gives up what was not needed since the last time.
+    /// Bytes of memory that the worker has of the allocator, what it keeps for use again included.
+    fn in_use(&self) -> usize {
+        let (counters, pool) = (&self.shared.counters, &self.shared.pool);
+        let messages = usize::try_from(counters.message_bytes.get()).unwrap_or(usize::MAX);
+        let connections = self.slots.bytes() + self.slots.len() * size_of::<Session>();
+        let held = pool.queued() + pool.stashed() + pool.bytes();
+        connections.saturating_add(held).saturating_add(messages)
+    }
+
+    /// Gives up what was not needed since the last time: to the allocator, and once that has much
+    /// more than was needed, to the system.
     pub(super) fn trim(&mut self) {
         self.is_trim_due = false;
         self.shared.pool.trim();
@@ -32,6 +48,10 @@ impl<R: Ring> Worker<R> {
         self.wheel.trim();
         self.shared.dirty.borrow_mut().shrink_to(DIRTY_KEPT);
         self.dirty.shrink_to(DIRTY_KEPT);
+        let tide = &self.shared.pool.tide;
+        if tide.look(self.in_use()) && release_free_pages() {
+            tide.trimmed();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is held is counted, and what a burst leaves behind goes.
 
 use super::*;
+use crate::pool::releases;
 use bytes::Bytes;
 use picows_uring_proto::FrameHead;
 
@@ -37,6 +38,26 @@ fn what_a_burst_needed_goes_after_calm_periods_and_then_nobody_is_woken() {
     let least = stage.stats();
     assert!(least.pool_bytes < 150_000, "{least:?}");
     assert_eq!(stage.go(100_000 * SECOND), 0, "there is nothing left to give up");
+}
+
+#[test]
+fn free_memory_returns_to_the_system_after_a_calm_period_and_once() {
+    let mut stage = Stage::quiet();
+    let before = releases();
+    stage.worker.ring.is_stuck = true;
+    for _ in 0..1000 {
+        transport().send(MsgType::Binary, [0; 10_000]);
+    }
+    stage.turn();
+    assert_eq!(stage.go(100 * SECOND), 0, "it is in use");
+    stage.worker.ring.unstick();
+    stage.turn();
+    stage.go(111 * SECOND);
+    assert_eq!(releases() - before, 0, "it was in use within the last period");
+    stage.go(121 * SECOND);
+    assert_eq!(releases() - before, 1);
+    stage.go(100_000 * SECOND);
+    assert_eq!(releases() - before, 1, "nothing was used since");
 }
 
 #[test]
