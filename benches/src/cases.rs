@@ -1,4 +1,5 @@
-//! What is measured of the protocol crate, one call at a time.
+//! What is measured of the protocol crate, and with the feature `worker` of a worker, one call at a
+//! time.
 //!
 //! Each case is a call that can be repeated, and does the same work each time. Who counts
 //! instructions (`bin/icount.rs`) or nanoseconds (`benches/protocol.rs`) is not known here.
@@ -6,6 +7,8 @@
 mod frames;
 mod handshakes;
 mod rest;
+#[cfg(feature = "worker")]
+mod worker;
 
 use std::fmt;
 
@@ -58,5 +61,7 @@ pub fn all() -> Vec<Case> {
     let mut cases = handshakes::cases();
     cases.extend(frames::cases());
     cases.extend(rest::cases());
+    #[cfg(feature = "worker")]
+    cases.extend(worker::cases());
     cases
 }

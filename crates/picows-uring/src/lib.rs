@@ -36,6 +36,9 @@ mod keys;
 mod listener;
 mod log_limit;
 mod mailbox;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod measured;
 mod messages;
 mod pool;
 mod pulse;

@@ -4,7 +4,8 @@
 //! `kernel.rs` is io_uring, `sim.rs` a seeded kernel for tests.
 
 mod batch;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "some of it is for tests only"))]
 pub(crate) mod by_hand;
 pub(crate) mod kernel;
 mod loan;

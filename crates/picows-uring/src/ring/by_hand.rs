@@ -46,9 +46,17 @@ pub(crate) struct ByHand {
     sending: Option<(Token, Box<SendBatch>)>,
     /// None is used again, so that loans of a released one stay as they were.
     buffers: Vec<Option<Rc<RecvMemory>>>,
+    /// Memory of released buffers of which no loan is left, where it is kept for the next.
+    spare: Option<Vec<Rc<RecvMemory>>>,
 }
 
 impl ByHand {
+    /// Uses the memory of released buffers again, so that a delivery costs next to nothing.
+    pub(crate) fn with_spare_buffers(mut self) -> Self {
+        self.spare = Some(Vec::new());
+        self
+    }
+
     /// Somebody connects.
     pub(crate) fn connect(&mut self, socket: i32) {
         let token = Token { slot: 0, generation: 0 };
@@ -88,7 +96,8 @@ impl ByHand {
         let token = *token;
         let buffer =
             RecvBuffer { id: self.buffers.len() as u16, offset: 0, len: bytes.len() as u32 };
-        self.buffers.push(Some(memory_of(bytes)));
+        let spare = self.spare.as_mut().and_then(Vec::pop);
+        self.buffers.push(Some(filled(spare, bytes)));
         let result = Received::Data(buffer);
         let is_single = self.single.contains(&token);
         if is_single {
@@ -167,9 +176,12 @@ impl ByHand {
     }
 }
 
-/// A receive buffer with `bytes` at its start.
-fn memory_of(bytes: &[u8]) -> Rc<RecvMemory> {
-    let memory = RecvMemory::new(bytes.len().max(1).next_multiple_of(4096), LOAN_BYTES_MIN);
+/// A receive buffer with `bytes` at its start: `spare`, if it is large enough.
+fn filled(spare: Option<Rc<RecvMemory>>, bytes: &[u8]) -> Rc<RecvMemory> {
+    let len = bytes.len().max(1).next_multiple_of(4096);
+    let memory = spare
+        .filter(|spare| spare.len() >= len)
+        .unwrap_or_else(|| RecvMemory::new(len, LOAN_BYTES_MIN));
     // SAFETY: it is as long, and nobody else knows it yet.
     #[expect(unsafe_code)]
     unsafe {
@@ -243,7 +255,15 @@ impl Ring for ByHand {
     }
 
     fn release(&mut self, buffer: RecvBuffer) {
-        self.buffers[usize::from(buffer.id)] = None;
+        let memory = self.buffers[usize::from(buffer.id)].take().expect("it was not released");
+        if let Some(spare) = &mut self.spare {
+            if !memory.is_lent() {
+                spare.push(memory);
+            }
+            while self.buffers.last().is_some_and(Option::is_none) {
+                self.buffers.pop();
+            }
+        }
     }
 
     fn send(&mut self, _: Socket, token: Token, batch: Box<SendBatch>) {
@@ -256,9 +276,12 @@ impl Ring for ByHand {
 
     fn send_now(&mut self, _: Socket, batch: &SendBatch) -> io::Result<usize> {
         let room = self.room.pop_front().unwrap_or(Err(io::ErrorKind::WouldBlock.into()))?;
-        let count = batch.len().min(room);
-        self.sent.extend(batch.segments().flatten().take(count));
-        Ok(count)
+        let before = self.sent.len();
+        for segment in batch.segments() {
+            self.sent.extend_from_slice(segment);
+        }
+        self.sent.truncate(before.saturating_add(room));
+        Ok(self.sent.len() - before)
     }
 
     fn cancel_receive(&mut self, token: Token) {

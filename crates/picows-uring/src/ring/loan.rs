@@ -42,6 +42,12 @@ impl RecvMemory {
         (len >= self.loan_min).then(|| Loan { memory: Rc::clone(self), start, len })
     }
 
+    /// Bytes in it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn len(&self) -> usize {
+        self.layout.size()
+    }
+
     /// Whether a loan is left.
     pub(super) fn is_lent(self: &Rc<Self>) -> bool {
         Rc::strong_count(self) > 1
