@@ -225,15 +225,16 @@ impl KernelRing {
     }
 
     fn received(&mut self, result: i32, flags: u32) -> Received {
-        let buffer = cqueue::buffer_select(flags).map(|id| {
-            let is_last = !cqueue::buffer_more(flags);
-            self.buffers.take(id, result.max(0) as u32, is_last)
-        });
-        match (outcome(result), buffer) {
-            (Ok(len), Some(buffer)) if len > 0 => Received::Data(buffer),
-            (result, buffer) => {
-                if let Some(buffer) = buffer {
-                    self.buffers.release(buffer);
+        match (outcome(result), cqueue::buffer_select(flags)) {
+            (Ok(len), Some(id)) if len > 0 => {
+                match self.buffers.take(id, len as u32, !cqueue::buffer_more(flags)) {
+                    Ok(buffer) => Received::Data(buffer),
+                    Err(error) => Received::Failed(error),
+                }
+            }
+            (result, unused) => {
+                if let Some(id) = unused {
+                    self.buffers.pass_over(id);
                 }
                 match result {
                     Ok(_) => Received::EndOfStream,
@@ -265,7 +266,7 @@ impl Ring for KernelRing {
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {
-        let entry = opcode::RecvMulti::new(types::Fd(socket.0), Buffers::GROUP)
+        let entry = opcode::RecvMulti::new(types::Fd(socket.0), self.buffers.multishot_group())
             .build()
             .user_data(Op::Receive.tag(token.pack()));
         self.push(entry);
@@ -273,8 +274,9 @@ impl Ring for KernelRing {
 
     fn receive_once(&mut self, socket: Socket, token: Token) {
         // No address: the kernel takes one of the buffers.
+        let group = self.buffers.single_group();
         let entry = opcode::Recv::new(types::Fd(socket.0), std::ptr::null_mut(), ONCE_BYTES_MAX)
-            .buf_group(Buffers::GROUP)
+            .buf_group(group)
             .build()
             .flags(squeue::Flags::BUFFER_SELECT)
             .user_data(Op::Receive.tag(token.pack()));

@@ -1,329 +1,199 @@
 //! Receive buffers that are shared with the kernel.
 //!
-//! A buffer ring (`io_uring_register_buf_ring(3)`) of a few large buffers, so that what is received
+//! Buffer rings (`io_uring_register_buf_ring(3)`) of a few large buffers, so that what is received
 //! stays in cache. Where the kernel can (Linux 6.12), it fills each buffer piece by piece
 //! (`IOU_PBUF_RING_INC`), so that a short message takes only its own length; else each receive
 //! takes a whole buffer, and there are more and smaller ones. The number grows when the kernel
 //! found none, and shrinks when most were not needed for a while: too many in turn do not stay in
 //! cache, and are memory.
+//!
+//! # Order
+//!
+//! Where a piece of an incremental buffer lies is not in its completion: it follows from the pieces
+//! before, of whichever connections. So the completions of a group have to come in the order in
+//! which its buffers were filled. The kernel keeps that order among multishot receives, each of
+//! whose completions is posted at once. A single receive is completed later, with others, and
+//! kernels before 6.15 post multishot completions in between that are younger: in one group with
+//! those, its bytes would be taken for those of another connection. Therefore single receives have
+//! a group of their own, of whole buffers, in which no piece depends on another. This holds for
+//! every kernel, so nothing depends on recognising the old ones.
+
+mod group;
 
 use super::{Loan, RecvBuffer, Uring};
-use crate::ring::loan::RecvMemory;
-use io_uring::types::BufRingEntry;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use group::{ENTRIES_MAX, Group, OutOfOrder, Shape};
 use std::io;
-use std::ptr::NonNull;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The buffers of one ring.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    /// The ring of descriptions that the kernel reads; `ENTRIES_MAX` of them.
-    entries: NonNull<BufRingEntry>,
-    /// Position behind the last description that we wrote.
-    tail: u16,
-    /// By id; `None` for ids that are free.
-    buffers: Vec<Option<Buffer>>,
-    /// Those that would be back with the kernel if no loan of them were left.
-    lent_out: Vec<u16>,
-    /// How many there are.
-    count: usize,
-    /// There are never fewer.
-    count_min: usize,
-    /// Nor more.
-    count_max: usize,
-    /// Those of them that have received something and have not gone back.
-    busy: usize,
-    /// The most of those since the last trim: so many were needed at once.
-    busy_max: usize,
-    /// How many are to go, instead of back to the kernel.
-    surplus: usize,
-    buffer_bytes: u32,
-    /// The kernel fills a buffer piece by piece.
-    is_incremental: bool,
-}
-
-#[derive(Debug)]
-struct Buffer {
-    memory: Rc<RecvMemory>,
-    /// How far the kernel has filled it.
-    filled: u32,
-    /// Pieces that were received and not released.
-    lent: u32,
-    /// The kernel will put nothing more into it: it goes back when `lent` is zero.
-    is_full: bool,
-    /// It has received something since it was described to the kernel.
-    is_busy: bool,
+    /// For multishot receives.
+    multishot: Group,
+    /// For single ones. `None` where the others take whole buffers, too, and one group does.
+    single: Option<Group>,
 }
 
 impl Buffers {
-    /// The group that receives name.
-    pub(super) const GROUP: u16 = 0;
-
     /// Registers the buffers of `ring`.
     pub(super) fn register(ring: &Uring) -> io::Result<Self> {
-        let layout = entries_layout();
-        // SAFETY: the layout has a size.
-        #[expect(unsafe_code)]
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(entries) = NonNull::new(memory.cast::<BufRingEntry>()) else {
-            handle_alloc_error(layout)
-        };
-        let mut buffers = Self {
-            entries,
-            tail: 0,
-            buffers: Vec::with_capacity(ENTRIES_MAX as usize),
-            lent_out: Vec::new(),
-            count: 0,
-            count_min: usize::from(INCREMENTAL_BUFFERS_MIN),
-            count_max: usize::from(INCREMENTAL_BUFFERS_MAX),
-            busy: 0,
-            busy_max: 0,
-            surplus: 0,
-            buffer_bytes: INCREMENTAL_BUFFER_BYTES,
-            is_incremental: true,
-        };
-        let register = |flags| {
-            // SAFETY: the memory is page-aligned, has room for `ENTRIES_MAX` entries, and lives as
-            // long as the ring: both belong to the same `KernelRing`, whose `drop` sees to it that
-            // nothing is in flight.
-            #[expect(unsafe_code)]
-            unsafe {
-                let address = entries.as_ptr() as u64;
-                ring.submitter().register_buf_ring_with_flags(
-                    address,
-                    ENTRIES_MAX,
-                    Self::GROUP,
-                    flags,
-                )
+        #[cfg(test)]
+        let incremental = tests::register_unless_old(ring, INCREMENTAL);
+        #[cfg(not(test))]
+        let incremental = Group::register(ring, INCREMENTAL);
+        let mut buffers = match incremental {
+            Ok(multishot) => Self { multishot, single: Some(Group::register(ring, SINGLE)?) },
+            // The flag is not known before Linux 6.12.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                Self { multishot: Group::register(ring, WHOLE)?, single: None }
             }
+            Err(error) => return Err(error),
         };
-        if register(IOU_PBUF_RING_INC).is_err() {
-            register(0)?;
-            buffers.is_incremental = false;
-            buffers.buffer_bytes = WHOLE_BUFFER_BYTES;
-            buffers.count_min = usize::from(WHOLE_BUFFERS_MIN);
-            buffers.count_max = usize::from(ENTRIES_MAX);
-        }
-        for _ in 0..buffers.count_min {
-            buffers.add();
-        }
+        buffers.multishot.stock();
         Ok(buffers)
     }
 
-    /// Takes note of a piece of `len` bytes that the kernel put into buffer `id`.
-    pub(super) fn take(&mut self, id: u16, len: u32, is_last: bool) -> RecvBuffer {
-        let is_last = is_last || !self.is_incremental;
-        let buffer = self.buffers[usize::from(id)].as_mut().expect("the kernel has this buffer");
-        if !std::mem::replace(&mut buffer.is_busy, true) {
-            self.busy += 1;
-            self.busy_max = self.busy_max.max(self.busy);
-        }
-        let offset = buffer.filled;
-        buffer.filled += len;
-        buffer.lent += 1;
-        buffer.is_full |= is_last;
-        debug_assert!(buffer.filled <= self.buffer_bytes, "the kernel stays inside the buffer");
-        RecvBuffer { id, offset, len }
+    /// The group that multishot receives name.
+    pub(super) fn multishot_group(&self) -> u16 {
+        self.multishot.shape().number
+    }
+
+    /// The group that single receives name, which has buffers from here on.
+    pub(super) fn single_group(&mut self) -> u16 {
+        let group = self.single.as_mut().unwrap_or(&mut self.multishot);
+        group.stock();
+        group.shape().number
+    }
+
+    /// Takes note of a piece of `len` bytes, more than 0, that the kernel put into the buffer that it
+    /// calls `id`; `is_last` if it says that it puts nothing more into it.
+    ///
+    /// # Errors
+    ///
+    /// When completions have come in another order than their bytes, and where these are is unknown.
+    pub(super) fn take(&mut self, id: u16, len: u32, is_last: bool) -> io::Result<RecvBuffer> {
+        let piece = self.group(id).take(id % ENTRIES_MAX, len, is_last);
+        piece.map(|piece| RecvBuffer { id, ..piece }).map_err(|OutOfOrder| {
+            tracing::error!(
+                buffer = id,
+                len,
+                "the kernel posted completions of receives in another order than their bytes: the \
+                 connection is ended, as these may be another one's; a newer kernel helps (6.15)"
+            );
+            io::Error::other("the kernel does not say which bytes were received")
+        })
+    }
+
+    /// The kernel named the buffer that it calls `id` in a completion without bytes.
+    pub(super) fn pass_over(&mut self, id: u16) {
+        self.group(id).pass_over(id % ENTRIES_MAX);
     }
 
     /// The bytes of a piece.
     pub(super) fn bytes(&mut self, piece: &RecvBuffer) -> &mut [u8] {
-        let buffer = self.buffers[usize::from(piece.id)].as_ref().expect("a piece of it is lent");
-        // SAFETY: made by `take`, the piece lies inside the buffer where the kernel has written and
-        // does not again before it is released, which the borrow of `self` prevents; no other piece
-        // covers it. Loans of it are read by the kernel, and by senders, who borrow the ring.
-        #[expect(unsafe_code)]
-        unsafe {
-            let start = buffer.memory.address().add(piece.offset as usize);
-            std::slice::from_raw_parts_mut(start, piece.len as usize)
-        }
+        self.group(piece.id).bytes(&local(piece))
     }
 
     /// Gives a piece back; the buffer goes to the kernel with its last one.
+    #[expect(clippy::needless_pass_by_value, reason = "it is used up")]
     pub(super) fn release(&mut self, piece: RecvBuffer) {
-        let buffer = self.buffers[usize::from(piece.id)].as_mut().expect("a piece of it is lent");
-        debug_assert!(buffer.lent > 0, "released once");
-        buffer.lent -= 1;
-        if !buffer.is_full || buffer.lent > 0 {
-            return;
-        }
-        if buffer.memory.is_lent() {
-            self.lent_out.push(piece.id);
-        } else {
-            self.go_back(piece.id);
-        }
+        self.group(piece.id).release(local(&piece));
     }
 
     /// Lends the bytes of a piece, so that the buffer stays after its last one was released.
     ///
     /// Not while many stay already: sends that do not get ahead must not take all there are.
-    pub(super) fn lend(&self, piece: &RecvBuffer) -> Option<Loan> {
-        if self.lent_out.len() >= LENT_OUT_MAX {
-            return None;
-        }
-        let buffer = self.buffers[usize::from(piece.id)].as_ref()?;
-        buffer.memory.lend(piece.offset as usize, piece.len as usize)
+    pub(super) fn lend(&mut self, piece: &RecvBuffer) -> Option<Loan> {
+        self.group(piece.id).lend(&local(piece))
     }
 
     /// Takes buffers back of which no loan is left.
     #[inline]
     pub(super) fn reclaim(&mut self) {
-        for index in (0..self.lent_out.len()).rev() {
-            let id = self.lent_out[index];
-            let buffer = self.buffers[usize::from(id)].as_ref();
-            if !buffer.is_some_and(|buffer| buffer.memory.is_lent()) {
-                self.lent_out.swap_remove(index);
-                self.go_back(id);
-            }
+        self.multishot.reclaim();
+        if let Some(single) = &mut self.single {
+            single.reclaim();
         }
-    }
-
-    /// Returns a buffer to the kernel that has been filled and read, unless it is surplus.
-    fn go_back(&mut self, id: u16) {
-        let Some(buffer) = &mut self.buffers[usize::from(id)] else { return };
-        self.busy -= 1;
-        if self.surplus > 0 {
-            self.surplus -= 1;
-            self.remove(id);
-            return;
-        }
-        buffer.is_full = false;
-        buffer.is_busy = false;
-        buffer.filled = 0;
-        self.provide(id);
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.groups().map(Group::count).sum()
     }
 
     /// Whether there are more than a quiet ring needs, which are not about to go.
     pub(super) fn has_spare(&self) -> bool {
-        self.count - self.surplus > self.count_min
+        self.groups().any(Group::has_spare)
     }
 
     /// Has buffers go that were not needed since the last call. Each does when it comes back next,
     /// as the kernel cannot be asked for one.
     pub(super) fn trim(&mut self) {
-        // Where no more than the least were ever in use, those are enough.
-        let is_calm = self.busy_max <= self.count_min;
-        let wanted = if is_calm { self.count_min } else { 2 * self.busy_max };
-        self.surplus = self.count.saturating_sub(wanted);
-        self.busy_max = self.busy;
+        self.multishot.trim();
+        if let Some(single) = &mut self.single {
+            single.trim();
+        }
     }
 
-    /// The kernel ran out of buffers: adds as many as there are, up to the limit.
+    /// The kernel ran out of buffers: adds as many as there are, up to the limit. The completion does
+    /// not name the group: it is the one of which all are in use.
     pub(super) fn grow(&mut self) {
-        self.surplus = 0;
-        // A shortage is told once for each connection that met it. As long as there is room, one
-        // doubling answers all of those in a turn: further ones find buffers that nobody used.
-        if self.busy < self.count {
-            return;
-        }
-        for _ in 0..self.count {
-            if self.count < self.count_max {
-                self.add();
-            }
+        self.multishot.grow();
+        if let Some(single) = &mut self.single {
+            single.grow();
         }
     }
 
     /// Gives up the memory, as the kernel may still write to it.
     pub(super) fn leak(&mut self) {
-        std::mem::forget(std::mem::take(&mut self.buffers));
-        self.entries = NonNull::dangling();
-    }
-
-    fn add(&mut self) {
-        let memory = RecvMemory::new(self.buffer_bytes as usize, LOAN_BYTES_MIN);
-        let buffer = Buffer { memory, filled: 0, lent: 0, is_full: false, is_busy: false };
-        let vacant = self.buffers.iter().position(Option::is_none);
-        let id = vacant.unwrap_or(self.buffers.len());
-        if vacant.is_some() {
-            self.buffers[id] = Some(buffer);
-        } else {
-            self.buffers.push(Some(buffer));
-        }
-        self.count += 1;
-        self.provide(id as u16);
-    }
-
-    /// Frees a buffer that the kernel does not have, and of which nothing is lent.
-    fn remove(&mut self, id: u16) {
-        if self.buffers[usize::from(id)].take().is_some() {
-            self.count -= 1;
+        self.multishot.leak();
+        if let Some(single) = &mut self.single {
+            single.leak();
         }
     }
 
-    /// Describes buffer `id` to the kernel.
-    fn provide(&mut self, id: u16) {
-        let Some(buffer) = &self.buffers[usize::from(id)] else { return };
-        let address = buffer.memory.address() as u64;
-        let slot = self.tail & (ENTRIES_MAX - 1);
-        // SAFETY: there is room for `ENTRIES_MAX`, and `slot` is below. The kernel reads no entry at
-        // or behind the tail, and each buffer is described once at a time, so none is overwritten
-        // unused. The setters leave the tail alone, which shares memory with entry 0.
-        #[expect(unsafe_code)]
-        unsafe {
-            let entry = &mut *self.entries.as_ptr().add(usize::from(slot));
-            entry.set_addr(address);
-            entry.set_len(self.buffer_bytes);
-            entry.set_bid(id);
-        }
-        self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the tail is the last field of entry 0, aligned and initialised; the kernel reads
-        // it while we write, so it is only ever touched as an atomic.
-        #[expect(unsafe_code)]
-        let tail = unsafe {
-            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast_mut();
-            AtomicU16::from_ptr(tail)
-        };
-        tail.store(self.tail, Ordering::Release);
+    fn groups(&self) -> impl Iterator<Item = &Group> {
+        std::iter::once(&self.multishot).chain(&self.single)
     }
-}
 
-impl Drop for Buffers {
-    fn drop(&mut self) {
-        if self.entries == NonNull::dangling() {
-            return;
-        }
-        // SAFETY: allocated in `register` with this layout; the ring went first or is going, and
-        // it has nothing in flight.
-        #[expect(unsafe_code)]
-        unsafe {
-            dealloc(self.entries.as_ptr().cast(), entries_layout());
+    /// The group of the buffer that the kernel calls `id`: its number and a half of the bits.
+    fn group(&mut self, id: u16) -> &mut Group {
+        match &mut self.single {
+            Some(single) if id / ENTRIES_MAX == SINGLE.number => single,
+            _ => &mut self.multishot,
         }
     }
 }
 
-fn entries_layout() -> Layout {
-    page_aligned(usize::from(ENTRIES_MAX) * size_of::<BufRingEntry>())
+/// A piece as its group knows it.
+fn local(piece: &RecvBuffer) -> RecvBuffer {
+    RecvBuffer { id: piece.id % ENTRIES_MAX, offset: piece.offset, len: piece.len }
 }
 
-fn page_aligned(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes, PAGE_BYTES).expect("a small multiple of the page size")
-}
+/// Two buffers that are filled piece by piece are half a megabyte, about the second-level cache of a
+/// core. Few and large: a frame is cut less often. 64 are 16 MiB: as much as arrives in a moment over
+/// the fastest networks.
+const INCREMENTAL: Shape = Shape {
+    number: 0,
+    is_incremental: true,
+    buffer_bytes: 256 * 1024,
+    count_min: 2,
+    count_max: 64,
+};
 
-/// Descriptions that the kernel can be shown at a time; a power of two.
-const ENTRIES_MAX: u16 = 256;
-/// Two buffers that are filled piece by piece are half a megabyte, about the second-level cache
-/// of a core. Few and large: a frame is cut less often.
-const INCREMENTAL_BUFFERS_MIN: u16 = 2;
-/// 16 MiB: as much as arrives in a moment over the fastest networks.
-const INCREMENTAL_BUFFERS_MAX: u16 = 64;
-const INCREMENTAL_BUFFER_BYTES: u32 = 256 * 1024;
 /// Where each receive takes a whole buffer, more are needed for the same number of messages.
-const WHOLE_BUFFERS_MIN: u16 = 32;
-const WHOLE_BUFFER_BYTES: u32 = 16 * 1024;
-/// Fill buffers piece by piece (Linux 6.12, `io_uring_register_buf_ring(3)`).
-const IOU_PBUF_RING_INC: u16 = 2;
-/// Up to here a copy is cheaper than a part of its own in the send.
-const LOAN_BYTES_MIN: usize = 4 * 1024;
-/// Buffers that may be kept by loans alone: 2 MiB.
-const LENT_OUT_MAX: usize = 8;
-const PAGE_BYTES: usize = 4096;
+const WHOLE: Shape = Shape {
+    number: 0,
+    is_incremental: false,
+    buffer_bytes: 16 * 1024,
+    count_min: 32,
+    count_max: ENTRIES_MAX as usize,
+};
 
-const _: () = assert!(ENTRIES_MAX.is_power_of_two());
-const _: () = assert!(INCREMENTAL_BUFFERS_MAX <= ENTRIES_MAX && WHOLE_BUFFERS_MIN <= ENTRIES_MAX);
+/// Single receives are few, and bring no more than a buffer of these holds.
+const SINGLE: Shape = Shape { number: 1, count_min: 8, ..WHOLE };
+
+const _: () = assert!(SINGLE.buffer_bytes >= super::ONCE_BYTES_MAX);
+const _: () = assert!(INCREMENTAL.count_max <= ENTRIES_MAX as usize);
+
+#[cfg(test)]
+pub(super) mod tests;

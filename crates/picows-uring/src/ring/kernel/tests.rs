@@ -315,3 +315,98 @@ fn where_nothing_is_received_at_once_the_memory_is_as_it_was() {
     assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 14, 100, 100)).unwrap(), 0);
     assert_eq!(memory, b"kept", "at the end of the stream");
 }
+
+const TOKEN_OF_A: Token = Token { slot: 1, generation: 0 };
+const TOKEN_OF_B: Token = Token { slot: 2, generation: 0 };
+
+/// Two connections receive at the same time, A by a single receive and B by one that `receive_b`
+/// begins; their completions come in the order of the kernel, or the other way round. Returns how
+/// many brought bytes, which are those of their connection.
+fn receive_in_order(receive_b: fn(&mut KernelRing, Socket), is_reversed: bool) -> usize {
+    let mut ring = KernelRing::new(Waiting::Dedicated).unwrap();
+    let (a, mut peer_of_a) = UnixStream::pair().unwrap();
+    let (b, mut peer_of_b) = UnixStream::pair().unwrap();
+    receive_b(&mut ring, Socket(b.as_raw_fd()));
+    ring.receive_once(Socket(a.as_raw_fd()), TOKEN_OF_A);
+    ring.enter(0).unwrap();
+    peer_of_a.write_all(b"secret of A").unwrap();
+    peer_of_b.write_all(b"hello of B!").unwrap();
+    let mut entries: Vec<cqueue::Entry> = Vec::new();
+    while entries.len() < 2 {
+        ring.enter(1).unwrap();
+        entries.extend(ring.ring.completion());
+    }
+    if is_reversed {
+        entries.reverse();
+    }
+    let mut right = 0;
+    for entry in &entries {
+        let Some(Completion::Received { token, result, .. }) = ring.complete(entry) else {
+            panic!("of a receive");
+        };
+        let Received::Data(buffer) = result else { panic!("{result:?}") };
+        let wanted: &[u8] = if token == TOKEN_OF_A { b"secret of A" } else { b"hello of B!" };
+        assert_eq!(ring.bytes(&buffer), wanted, "the bytes of another connection");
+        ring.release(buffer);
+        right += 1;
+    }
+    right
+}
+
+/// Kernels before 6.15 may post a single receive, whose completion is deferred, behind a multishot
+/// one that came later.
+#[test]
+fn completions_in_another_order_do_not_mix_up_connections() {
+    let multishot: fn(&mut KernelRing, Socket) = |ring, socket| ring.receive(socket, TOKEN_OF_B);
+    let single: fn(&mut KernelRing, Socket) = |ring, socket| ring.receive_once(socket, TOKEN_OF_B);
+    for is_old in [false, true] {
+        if is_old {
+            buffers::tests::be_old();
+        }
+        for receive_b in [single, multishot] {
+            for is_reversed in [false, true] {
+                assert_eq!(receive_in_order(receive_b, is_reversed), 2);
+            }
+        }
+    }
+}
+
+/// Of a thousand buffers' worth of pieces, in both groups.
+#[test]
+fn single_receives_take_turns_with_multishot_ones() {
+    let mut ring = KernelRing::new(Waiting::Dedicated).unwrap();
+    let (a, mut peer_of_a) = UnixStream::pair().unwrap();
+    let (b, mut peer_of_b) = UnixStream::pair().unwrap();
+    let (socket_a, socket_b) = (Socket(a.as_raw_fd()), Socket(b.as_raw_fd()));
+    ring.receive(socket_b, TOKEN_OF_B);
+    let (mut got_a, mut got_b, mut out) = (0, 0, Vec::new());
+    for _ in 0..1000 {
+        ring.receive_once(socket_a, TOKEN_OF_A);
+        peer_of_a.write_all(&[b'a'; 5000]).unwrap();
+        peer_of_b.write_all(&[b'b'; 3000]).unwrap();
+        let (until_a, until_b) = (got_a + 5000, got_b + 3000);
+        while got_a < until_a || got_b < until_b {
+            ring.wait().unwrap();
+            ring.poll(10, &mut out).unwrap();
+            for completion in out.drain(..) {
+                let Completion::Received { token, result, more } = completion else { panic!() };
+                if let Received::Data(buffer) = result {
+                    let (byte, got) = match token {
+                        TOKEN_OF_A => (b'a', &mut got_a),
+                        _ => (b'b', &mut got_b),
+                    };
+                    let bytes = ring.bytes(&buffer);
+                    assert!(bytes.iter().all(|it| *it == byte), "of another connection");
+                    *got += bytes.len();
+                    ring.release(buffer);
+                }
+                if token == TOKEN_OF_A && got_a < until_a {
+                    ring.receive_once(socket_a, TOKEN_OF_A);
+                } else if token == TOKEN_OF_B && !more {
+                    ring.receive(socket_b, TOKEN_OF_B);
+                }
+            }
+        }
+    }
+    assert_eq!((got_a, got_b), (5_000_000, 3_000_000));
+}
