@@ -30,7 +30,7 @@ pub(crate) struct Args {
     listen: Vec<String>,
 
     /// Number of workers, each a thread with a ring of its own [default: one for each available
-    /// core]
+    /// core; fewer, with a warning, where the limit of locked memory (ulimit -l) is too low]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
 

@@ -40,6 +40,7 @@ mod mailbox;
 #[doc(hidden)]
 pub mod measured;
 mod messages;
+mod patience;
 mod pool;
 mod pulse;
 mod reconnect;

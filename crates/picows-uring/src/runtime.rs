@@ -8,7 +8,8 @@ use crate::counters::{Counters, Stats};
 use crate::error::Error;
 use crate::host::{self, BusyPoll, Loop};
 use crate::mailbox::{Letter, Mailbox};
-use crate::ring::kernel::{KernelRing, Waiting};
+use crate::patience::patiently;
+use crate::ring::kernel::{KernelRing, StartError, Waiting};
 use crate::server::{Factory, Gauge, Stopper, Upgrade};
 use crate::session::Shared;
 use crate::worker::Worker;
@@ -213,8 +214,10 @@ impl RuntimeBuilder {
     ///
     /// When io_uring is not there or forbidden. The text names the cause and the cure.
     pub fn build(self) -> Result<Runtime, Error> {
-        let ring = KernelRing::new(Waiting::Hosted).map_err(|it| Error::Ring(it.to_string()))?;
-        let event_loop = Loop::new().map_err(|it| Error::Ring(it.to_string()))?;
+        let failed = |it: StartError| Error::Ring(it.to_string());
+        let ring = patiently(StartError::may_pass, || KernelRing::new(Waiting::Hosted));
+        let ring = ring.map_err(failed)?;
+        let event_loop = patiently(StartError::may_pass, Loop::new).map_err(failed)?;
         let mailbox = Arc::new(Mailbox::new(ring.event()));
         let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
         // Nothing is accepted, so this is never asked.

@@ -3,6 +3,7 @@
 //! The only place that makes sockets; what happens on them is the ring's.
 
 use crate::error::Error;
+use crate::patience::patiently;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
@@ -11,7 +12,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// What a server was told to listen on.
 #[derive(Debug)]
@@ -84,11 +84,11 @@ pub(crate) fn listen(wanted: Vec<ListenOn>, options: ListenOptions) -> Result<Li
             ListenOn::Text(text) => match text.strip_prefix("unix:") {
                 Some(path) => {
                     let path = Path::new(path);
-                    patiently(|| listening.add_unix(&text, path, options))?;
+                    patiently(is_in_use, || listening.add_unix(&text, path, options))?;
                 }
                 None => {
                     for address in resolve(&text)? {
-                        patiently(|| listening.add_tcp(address, options))?;
+                        patiently(is_in_use, || listening.add_tcp(address, options))?;
                     }
                 }
             },
@@ -98,19 +98,9 @@ pub(crate) fn listen(wanted: Vec<ListenOn>, options: ListenOptions) -> Result<Li
     Ok(listening)
 }
 
-/// Tries again for a while, as long as the address is in use.
-fn patiently(mut listen: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
-    let start = Instant::now();
-    loop {
-        match listen() {
-            Err(Error::Listen { source, .. })
-                if source.kind() == io::ErrorKind::AddrInUse && start.elapsed() < IN_USE_WAIT =>
-            {
-                std::thread::sleep(IN_USE_PAUSE);
-            }
-            outcome => return outcome,
-        }
-    }
+/// Whether another socket has the address, which the kernel may be about to close.
+fn is_in_use(error: &Error) -> bool {
+    matches!(error, Error::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
 }
 
 impl Listening {
@@ -256,10 +246,6 @@ impl Drop for SocketPath {
         }
     }
 }
-
-/// How long an address may be in use before that is an error.
-const IN_USE_WAIT: Duration = Duration::from_millis(500);
-const IN_USE_PAUSE: Duration = Duration::from_millis(10);
 
 fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = std::fs::symlink_metadata(path)?;

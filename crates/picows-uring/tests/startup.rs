@@ -9,24 +9,29 @@
 mod common;
 
 use common::{PATIENCE, workers};
-use picows_uring::{EchoListener, Upgrade};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use picows_uring::{EchoListener, Server, ServerBuilder, Upgrade};
+use rustix::process::{Resource, geteuid, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-const LIMIT: &str = "PICOWS_TEST_DESCRIPTORS";
+/// What a child is run with: the limit of what.
+const DESCRIPTORS: &str = "PICOWS_TEST_DESCRIPTORS";
+const LOCKED: &str = "PICOWS_TEST_LOCKED_MEMORY";
 
 #[test]
 fn too_few_descriptors_are_named_with_the_cure() {
-    if let Ok(limit) = std::env::var(LIMIT) {
-        return start_within(limit.parse().unwrap());
+    let this_test = "too_few_descriptors_are_named_with_the_cure";
+    if let Some(limit) = limit_of_child(DESCRIPTORS) {
+        return start_within(Resource::Nofile, limit, workers(2));
     }
     let mut outcomes = Vec::new();
     for limit in 4..=48 {
-        outcomes.push(start_with(limit));
+        outcomes.push(start_with(this_test, DESCRIPTORS, limit));
     }
-    let starts = outcomes.iter().filter(|outcome| *outcome == "started").count();
-    let failures: Vec<_> = outcomes.iter().filter(|outcome| *outcome != "started").collect();
+    let starts = outcomes.iter().filter(|outcome| outcome.starts_with("started ")).count();
+    let failures: Vec<_> =
+        outcomes.iter().filter(|outcome| !outcome.starts_with("started ")).collect();
     assert!(starts > 0 && failures.len() > 5, "{outcomes:#?}");
     for failure in &failures {
         assert!(failure.starts_with("start: "), "a server that has started serves: {failure}");
@@ -34,12 +39,54 @@ fn too_few_descriptors_are_named_with_the_cure() {
     }
 }
 
-/// Has this test start a server in a process that may have `limit` descriptors, and tells how that
-/// went.
-fn start_with(limit: u64) -> String {
+/// Rings count as locked memory of their user.
+#[test]
+fn where_memory_for_rings_is_short_there_are_fewer_workers_by_default() {
+    let this_test = "where_memory_for_rings_is_short_there_are_fewer_workers_by_default";
+    if let Some(limit) = limit_of_child(LOCKED) {
+        return start_within(Resource::Memlock, limit, Server::builder().listen("127.0.0.1:0"));
+    }
+    let cores = std::thread::available_parallelism().unwrap().get();
+    // Of other users, who have rings beside this test, nothing more can be said than this.
+    let is_alone = geteuid().is_root();
+    let (mut is_enough, mut limit) = (false, 0);
+    while !is_enough {
+        assert!(limit < 64 << 20, "never enough for one");
+        limit += 128 << 10;
+        let outcome = start_with(this_test, LOCKED, limit);
+        is_enough = outcome.starts_with("started ");
+        if is_enough && is_alone && cores > 1 {
+            assert_eq!(outcome, "started 1", "with {limit} bytes");
+        } else if !is_enough {
+            assert!(outcome.contains("ulimit -l"), "{outcome}");
+        }
+    }
+    let outcome = start_with(this_test, LOCKED, 1 << 40);
+    assert_eq!(outcome, format!("started {cores}"));
+}
+
+#[test]
+fn a_number_of_workers_for_which_memory_is_short_is_an_error() {
+    let this_test = "a_number_of_workers_for_which_memory_is_short_is_an_error";
+    if let Some(limit) = limit_of_child(LOCKED) {
+        return start_within(Resource::Memlock, limit, workers(16));
+    }
+    // Less than the entries of the queues of so many take.
+    let outcome = start_with(this_test, LOCKED, 2 << 20);
+    assert!(outcome.starts_with("start: ") && outcome.contains("ulimit -l"), "{outcome}");
+    assert!(outcome.contains("of 16 workers"), "{outcome}");
+}
+
+/// The limit with which this process was run by [`start_with`].
+fn limit_of_child(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|limit| limit.parse().unwrap())
+}
+
+/// Has `test` start a server in a process that has a limit, and returns how that went.
+fn start_with(test: &str, variable: &str, limit: u64) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "too_few_descriptors_are_named_with_the_cure", "--nocapture"])
-        .env(LIMIT, limit.to_string())
+        .args(["--exact", test, "--nocapture"])
+        .env(variable, limit.to_string())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -49,20 +96,27 @@ fn start_with(limit: u64) -> String {
 }
 
 /// That process.
-fn start_within(limit: u64) {
+fn start_within(resource: Resource, limit: u64, builder: ServerBuilder) {
     std::thread::spawn(|| {
         std::thread::sleep(PATIENCE);
         tell("it hangs");
         std::process::abort();
     });
-    let mut limits = getrlimit(Resource::Nofile);
-    limits.current = Some(limit);
-    setrlimit(Resource::Nofile, limits).unwrap();
-    let outcome = match workers(2).start(|_| Upgrade::accept(EchoListener)) {
-        Ok(server) => match server.stop() {
-            Ok(_) => "started".to_owned(),
-            Err(error) => format!("stop: {error}"),
-        },
+    let mut limits = getrlimit(resource);
+    limits.current = limits.maximum.map_or(Some(limit), |maximum| Some(maximum.min(limit)));
+    setrlimit(resource, limits).unwrap();
+    // With this, memory is locked without a limit.
+    let mut sets = capabilities(None).unwrap();
+    sets.effective.remove(CapabilitySet::IPC_LOCK);
+    set_capabilities(None, sets).unwrap();
+    let outcome = match builder.start(|_| Upgrade::accept(EchoListener)) {
+        Ok(server) => {
+            let count = server.worker_stats().len();
+            match server.stop() {
+                Ok(_) => format!("started {count}"),
+                Err(error) => format!("stop: {error}"),
+            }
+        }
         Err(error) => format!("start: {error}"),
     };
     tell(&outcome);

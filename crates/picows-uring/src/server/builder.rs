@@ -91,7 +91,9 @@ impl ServerBuilder {
     }
 
     /// How many workers there are, each a thread with a loop and a ring of its own. Default: one
-    /// for each core that this process may use.
+    /// for each core that this process may use; where the user may not lock enough memory for so
+    /// many rings (`ulimit -l`, about 220 KiB each), seven of eight for which there is enough, with a
+    /// warning. A number that is given here is an error then.
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = Some(count);
         self
@@ -274,6 +276,7 @@ impl ServerBuilder {
                 backlog: i32::try_from(self.backlog).unwrap_or(i32::MAX),
                 share_port: self.share_port,
             },
+            may_be_fewer: self.workers.is_none(),
             pin: self.pin,
             waiting: self.waiting,
             busy_poll: BusyPoll(self.busy_poll),

@@ -11,6 +11,7 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::host::{self, BusyPoll, Loop};
 use crate::mailbox::Mailbox;
+use crate::patience::patiently;
 use crate::ring::Socket;
 use crate::ring::kernel::{KernelRing, StartError, Waiting};
 use crate::session::Shared;
@@ -19,14 +20,16 @@ use crate::worker::Worker;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
-use std::thread;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// A server that is to be started.
 pub(super) struct Plan {
     pub(super) listen: Vec<ListenOn>,
     pub(super) options: ListenOptions,
+    /// There may be fewer workers, if memory for their rings is short.
+    pub(super) may_be_fewer: bool,
     pub(super) pin: bool,
     pub(super) waiting: Waiting,
     pub(super) busy_poll: BusyPoll,
@@ -36,77 +39,157 @@ pub(super) struct Plan {
 }
 
 /// What one thread needs to become a worker.
-struct Recruit {
+struct WorkerSpec {
     number: usize,
     core: Option<usize>,
     waiting: Waiting,
-    sockets: Vec<OwnedFd>,
+    busy_poll: BusyPoll,
     config: Arc<Config>,
     factory: Arc<Factory>,
     gauge: Arc<Gauge>,
     counters: Arc<Counters>,
-    /// Where it says that it runs, or why it does not.
-    started: Sender<Result<Arc<Mailbox>, Error>>,
+    /// Where it says that it has all that it needs but sockets, or what there is too little of.
+    ready: Sender<Result<Arc<Mailbox>, Refused>>,
+    /// What it is to listen on. Closed if the server does not start after all.
+    sockets: Receiver<Vec<OwnedFd>>,
+}
+
+/// Why a thread cannot become a worker.
+enum Refused {
+    Ring(StartError),
+    Thread(Error),
+}
+
+/// A thread with a ring, which waits for its sockets.
+struct Ready {
+    mailbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
+    sockets: Sender<Vec<OwnedFd>>,
+    thread: JoinHandle<()>,
 }
 
 /// Starts all workers, and returns when all of them accept connections.
+///
+/// Sockets come last, when the number of workers is certain: one that listens and is then closed
+/// would lose connections that the kernel has given to it.
 pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
-    let listening = socket::listen(plan.listen, plan.options)?;
-    let cores = if plan.pin { cores()? } else { Vec::new() };
-    let gauge = Arc::<Gauge>::default();
+    let crew = make_ready(&plan)?;
+    let options = ListenOptions { workers: crew.len(), ..plan.options };
+    let listening = match socket::listen(plan.listen, options) {
+        Ok(listening) => listening,
+        Err(error) => {
+            crew.into_iter().for_each(Ready::dismiss);
+            return Err(error);
+        }
+    };
     let mut handle = ServerHandle::new(listening.addresses, listening.paths, plan.drain_timeout);
-    for (number, sockets) in listening.sockets.into_iter().enumerate() {
-        let counters = Arc::<Counters>::default();
-        let (started, starts) = mpsc::channel();
-        let recruit = Recruit {
-            number,
-            waiting: plan.waiting,
-            core: (!cores.is_empty()).then(|| cores[number % cores.len()]),
-            sockets,
-            config: Arc::clone(&plan.config),
-            factory: Arc::clone(&plan.factory),
-            gauge: Arc::clone(&gauge),
-            counters: Arc::clone(&counters),
-            started,
-        };
-        let thread = thread::Builder::new()
-            .name(format!("picows-{number}"))
-            .spawn(move || work(recruit, plan.busy_poll))
-            .map_err(|source| Error::Thread { worker: number, source })?;
-        let ended = || Error::Worker { worker: number, fault: "it ended at once".into() };
-        // An error drops the handle, which stops the workers that run already.
-        let mailbox = starts.recv().map_err(|_| ended())??;
+    for (ready, sockets) in crew.into_iter().zip(listening.sockets) {
+        // A thread that has ended shows as a failed worker.
+        let _ = ready.sockets.send(sockets);
+        let Ready { mailbox, counters, thread, .. } = ready;
         handle.add(WorkerThread { mailbox, counters, thread });
     }
     Ok(handle)
 }
 
+/// Starts the threads, as many as are wanted or, if it may be fewer, as there is memory for.
+fn make_ready(plan: &Plan) -> Result<Vec<Ready>, Error> {
+    let cores = if plan.pin { cores()? } else { Vec::new() };
+    let wanted = plan.options.workers;
+    let gauge = Arc::<Gauge>::default();
+    let mut crew = Vec::with_capacity(wanted);
+    for number in 0..wanted {
+        let core = (!cores.is_empty()).then(|| cores[number % cores.len()]);
+        let error = match start_thread(plan, number, core, &gauge) {
+            Ok(ready) => {
+                crew.push(ready);
+                continue;
+            }
+            Err(Refused::Ring(error)) if error.is_no_memory() && number > 0 => {
+                if plan.may_be_fewer {
+                    leave_some(&mut crew);
+                    let workers = crew.len();
+                    tracing::warn!(workers, wanted, %error, "fewer workers than cores");
+                    return Ok(crew);
+                }
+                Error::Ring(format!("{error}; there was enough for {number} of {wanted} workers"))
+            }
+            Err(Refused::Ring(error)) => Error::Ring(error.to_string()),
+            Err(Refused::Thread(error)) => error,
+        };
+        crew.into_iter().for_each(Ready::dismiss);
+        return Err(error);
+    }
+    Ok(crew)
+}
+
+/// Locked memory is counted for the user: has some workers end, so that the user's other programs
+/// have something left.
+fn leave_some(crew: &mut Vec<Ready>) {
+    let left = crew.len() - crew.len().div_ceil(LEFT_SHARE);
+    crew.drain(left.max(1)..).for_each(Ready::dismiss);
+}
+
+impl Ready {
+    /// Ends the thread, and waits until its ring is gone.
+    fn dismiss(self) {
+        drop(self.sockets);
+        let _ = self.thread.join();
+    }
+}
+
+/// Starts a thread, and waits until it is ready.
+fn start_thread(
+    plan: &Plan,
+    number: usize,
+    core: Option<usize>,
+    gauge: &Arc<Gauge>,
+) -> Result<Ready, Refused> {
+    let counters = Arc::<Counters>::default();
+    let (ready, readies) = mpsc::channel();
+    let (sockets, receiver) = mpsc::channel();
+    let spec = WorkerSpec {
+        number,
+        core,
+        waiting: plan.waiting,
+        busy_poll: plan.busy_poll,
+        config: Arc::clone(&plan.config),
+        factory: Arc::clone(&plan.factory),
+        gauge: Arc::clone(gauge),
+        counters: Arc::clone(&counters),
+        ready,
+        sockets: receiver,
+    };
+    let thread = thread::Builder::new()
+        .name(format!("picows-{number}"))
+        .spawn(move || work(spec))
+        .map_err(|source| Refused::Thread(Error::Thread { worker: number, source }))?;
+    let ended = || Error::Worker { worker: number, fault: "it ended at once".into() };
+    let mailbox = readies.recv().map_err(|_| Refused::Thread(ended()))??;
+    Ok(Ready { mailbox, counters, sockets, thread })
+}
+
 /// The life of a worker's thread.
-fn work(recruit: Recruit, busy_poll: BusyPoll) {
-    let started = recruit.started.clone();
+fn work(spec: WorkerSpec) {
     let mut witness = Witness {
-        worker: recruit.number,
-        counters: Arc::clone(&recruit.counters),
+        worker: spec.number,
+        counters: Arc::clone(&spec.counters),
         state: WorkerState::Failed("it panicked: this is a bug".to_owned()),
     };
-    match enlist(recruit) {
-        Ok((worker, event_loop)) => {
-            let _ = started.send(Ok(Arc::clone(&worker.shared.mailbox)));
-            drop(started);
+    let busy_poll = spec.busy_poll;
+    witness.state = match build_worker(spec) {
+        Some((worker, event_loop)) => {
             let ended = match event_loop {
                 Some(event_loop) => event_loop.block_on(host::drive(worker, busy_poll)).map(drop),
                 None => host::run_dedicated(worker, busy_poll),
             };
-            witness.state = match ended {
+            match ended {
                 Ok(()) => WorkerState::Ended,
                 Err(error) => WorkerState::Failed(format!("its ring is lost: {error}")),
-            };
+            }
         }
-        Err(error) => {
-            witness.state = WorkerState::Ended;
-            let _ = started.send(Err(error));
-        }
-    }
+        None => WorkerState::Ended,
+    };
 }
 
 /// Says how a worker ended, also if that was by a panic.
@@ -126,27 +209,41 @@ impl Drop for Witness {
     }
 }
 
-/// Makes everything that can fail for want of something, so that it fails before the server is
-/// said to run.
-fn enlist(recruit: Recruit) -> Result<(Worker<KernelRing>, Option<Loop>), Error> {
-    if let Some(core) = recruit.core {
-        let mut set = CpuSet::new();
-        set.set(core);
-        sched_setaffinity(None, &set)
-            .map_err(|errno| Error::Thread { worker: recruit.number, source: errno.into() })?;
-    }
-    let failed = |error: StartError| Error::Ring(error.to_string());
-    let ring = KernelRing::new(recruit.waiting).map_err(failed)?;
-    let event_loop = match recruit.waiting {
-        Waiting::Hosted => Some(Loop::new().map_err(failed)?),
-        Waiting::Dedicated => None,
+/// Allocates up front whatever can run out, reports that, and waits for the sockets. `None` if
+/// something has, or if the server does not start.
+fn build_worker(spec: WorkerSpec) -> Option<(Worker<KernelRing>, Option<Loop>)> {
+    let (ring, event_loop) = match allocate(&spec) {
+        Ok(allocated) => allocated,
+        Err(error) => {
+            let _ = spec.ready.send(Err(error));
+            return None;
+        }
     };
     let mailbox = Arc::new(Mailbox::new(ring.event()));
-    let shared = Shared::new(recruit.config, recruit.counters, mailbox);
-    let listeners =
-        recruit.sockets.into_iter().map(|socket| Socket(socket.into_raw_fd())).collect();
-    let worker = Worker::new(ring, shared, recruit.factory, recruit.gauge, listeners);
-    Ok((worker, event_loop))
+    let shared = Shared::new(spec.config, spec.counters, Arc::clone(&mailbox));
+    spec.ready.send(Ok(mailbox)).ok()?;
+    drop(spec.ready);
+    let sockets = spec.sockets.recv().ok()?;
+    let listeners = sockets.into_iter().map(|socket| Socket(socket.into_raw_fd())).collect();
+    let worker = Worker::new(ring, shared, spec.factory, spec.gauge, listeners);
+    Some((worker, event_loop))
+}
+
+/// The rings of a worker, on its core.
+fn allocate(spec: &WorkerSpec) -> Result<(KernelRing, Option<Loop>), Refused> {
+    if let Some(core) = spec.core {
+        let mut set = CpuSet::new();
+        set.set(core);
+        let failed = |source| Refused::Thread(Error::Thread { worker: spec.number, source });
+        sched_setaffinity(None, &set).map_err(|errno| failed(errno.into()))?;
+    }
+    let ring = patiently(StartError::may_pass, || KernelRing::new(spec.waiting));
+    let ring = ring.map_err(Refused::Ring)?;
+    let event_loop = match spec.waiting {
+        Waiting::Hosted => Some(patiently(StartError::may_pass, Loop::new).map_err(Refused::Ring)?),
+        Waiting::Dedicated => None,
+    };
+    Ok((ring, event_loop))
 }
 
 /// The cores that this process may use.
@@ -155,3 +252,6 @@ fn cores() -> Result<Vec<usize>, Error> {
         .map_err(|errno| Error::Thread { worker: 0, source: errno.into() })?;
     Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
+
+/// Where memory is short, one worker in so many that there is memory for is not started.
+const LEFT_SHARE: usize = 8;
