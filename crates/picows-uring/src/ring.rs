@@ -18,8 +18,10 @@ pub(crate) use batch::{Segment, SendBatch};
 pub(crate) use loan::Loan;
 pub(crate) use token::Token;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What a worker wants of a kernel.
@@ -72,6 +74,9 @@ pub(crate) trait Ring {
     /// `WouldBlock` where it takes nothing now, or what is wrong with the connection.
     fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize>;
 
+    /// The way to its sockets for those who do not have the ring.
+    fn outlet(&self) -> Rc<dyn Outlet>;
+
     /// Ends the receive of `token` soon; it still gets its last completion.
     fn cancel_receive(&mut self, token: Token);
 
@@ -122,6 +127,17 @@ pub(crate) trait Ring {
 
     /// Gives up memory that was not needed since the last call.
     fn trim(&mut self) {}
+}
+
+/// Sends on the sockets of a ring without the ring: also from inside a callback, which runs while
+/// the ring is lent.
+pub(crate) trait Outlet: fmt::Debug {
+    /// [`Ring::send_now`], under the same condition: nothing is being sent on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn send_now(&self, socket: Socket, batch: &SendBatch) -> io::Result<usize>;
 }
 
 /// Whether what a socket refused at once may go later: an operation of the ring waits for that.

@@ -1,8 +1,10 @@
 //! The part of a connection that handles and worker share: what is queued, and where it stands.
 //!
-//! Does no I/O: it queues, and puts itself on the worker's list of connections to look at.
+//! It queues, and puts itself on the worker's list of connections to look at. It does no I/O, but for
+//! one thing: where a limit of the queue is met, the socket is offered what is queued (`outlet.rs`).
 
 mod extras;
+mod outlet;
 mod payload;
 mod place;
 mod queue;
@@ -15,7 +17,7 @@ use crate::keys::KeySource;
 use crate::log_limit::LogLimits;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
-use crate::ring::{Loan, SendBatch, Socket, Token};
+use crate::ring::{Loan, Outlet, SendBatch, Socket, Token};
 use crate::transport::{DisconnectCause, SendStatus};
 use crate::watch::Watch;
 use extras::{Extras, join, wake_all};
@@ -57,6 +59,10 @@ pub(crate) struct Shared {
     pub(crate) log_limits: LogLimits,
     /// What frames are being read from, while it can be lent.
     pub(crate) source: RefCell<Option<Loan>>,
+    /// The way to sockets from inside a callback; the worker sees to it.
+    pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
+    /// Counted around: how often the ring has had what it was given, and told what came of it.
+    pub(crate) polls: Cell<u8>,
 }
 
 impl Shared {
@@ -81,6 +87,8 @@ impl Shared {
             waker: RefCell::default(),
             is_released: Cell::new(false),
             source: RefCell::default(),
+            outlet: OnceCell::new(),
+            polls: Cell::new(0),
         })
     }
 }
@@ -121,6 +129,10 @@ pub(crate) struct Session {
     waiting: WaitingSlot,
     /// Unsent bytes up to which a frame goes to the queue with no more ado; 0 while any wait.
     append_max: Cell<u32>,
+    /// The socket was offered what is queued, and has not taken all of it.
+    is_offered: Cell<bool>,
+    /// [`Shared::polls`] when the send in flight began.
+    sent_at: Cell<u8>,
     /// Bytes of the send in flight.
     pub(crate) in_flight: Cell<usize>,
     /// Empty once the socket is closed.
@@ -181,7 +193,9 @@ impl Session {
             conversation: RefCell::new(conversation),
             queue: RefCell::new(None),
             waiting: WaitingSlot::default(),
-            append_max: Cell::new(queue::append_max(config)),
+            append_max: Cell::new(queue::append_max(config, false)),
+            is_offered: Cell::new(false),
+            sent_at: Cell::new(0),
             in_flight: Cell::new(0),
             socket: SocketCell::new(socket),
             is_dirty: Cell::new(false),

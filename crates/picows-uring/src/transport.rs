@@ -1,6 +1,7 @@
 //! The handle of a connection: what a listener sends with, and asks.
 //!
-//! Never blocks and does no I/O: what is sent is queued, and leaves when the worker's turn ends.
+//! Never blocks: what is sent is queued, and leaves when the worker's turn ends, or before if it is
+//! much.
 
 use crate::error::shown;
 use crate::remote::RemoteTransport;
@@ -29,7 +30,8 @@ use thiserror::Error;
 /// ([`SendStatus::Closed`]). Sending on another connection from a callback is allowed.
 ///
 /// Frames that are queued in a callback, on any number of connections, leave when the worker has
-/// handled what arrived: one system call for all of them.
+/// handled what arrived: one system call for all of them. Where more is queued than the high
+/// watermark, the socket is offered it at once.
 #[derive(Clone)]
 pub struct Transport {
     session: Rc<Session>,
@@ -44,7 +46,8 @@ pub struct Transport {
 pub enum SendStatus {
     /// It is queued.
     Queued,
-    /// It is queued, and more than the high watermark is: `pause_writing` follows.
+    /// It is queued, and more than the high watermark is, which the socket does not take:
+    /// `pause_writing` follows.
     Congested,
     /// It is queued in the place of an earlier frame with its key, which is not sent
     /// ([`Transport::send_latest`]).
@@ -235,7 +238,7 @@ impl Transport {
     /// player. `payload` is copied once.
     ///
     /// A peer that keeps up gets every message. Only while it does not (an earlier send has not
-    /// completed, or more than 64 KiB were queued in this turn) does a message wait apart, and is
+    /// completed, or its socket has refused some of the first 64 KiB) does a message wait apart, and is
     /// replaced by the next with its key. So a peer that reads slowly gets fewer messages, each of
     /// them new, and has at most one of every key waiting, whatever the
     /// [`QueuePolicy`](crate::QueuePolicy).

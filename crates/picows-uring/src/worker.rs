@@ -2,7 +2,8 @@
 //!
 //! A turn takes what has happened (drain), lets it take effect (handle), and sends what came of it
 //! (flush). Handlers queue work and never call into the ring, so nothing happens twice or in the
-//! middle of something else. How the thread waits between turns is not known here.
+//! middle of something else; the one thing that they may do at once is to offer a socket what is
+//! queued for it (`session/outlet.rs`). How the thread waits between turns is not known here.
 
 mod accept;
 mod farewells;
@@ -97,6 +98,7 @@ impl<R: Ring> Worker<R> {
         listeners: Vec<Socket>,
     ) -> Self {
         let wheel = Wheel::new(tick(ring.now()));
+        let _ = shared.outlet.set(ring.outlet());
         shared.counters.pulse.set_clock(ring.now());
         let mut worker = Self {
             ring,
@@ -138,11 +140,12 @@ impl<R: Ring> Worker<R> {
         self.shared.watch.begin();
         self.shared.now.set(tick(now));
         self.shared.idle_since.set(None);
+        self.has_backlog = self.completions.len() >= COMPLETIONS_PER_TURN;
+        self.hear_what_left();
         // Behind the clock: what they set in motion has deadlines, and the turn before may be long
         // ago.
         self.read_mail();
         self.enlist();
-        self.has_backlog = self.completions.len() >= COMPLETIONS_PER_TURN;
         self.turn = self.turn.wrapping_add(1);
         self.direct_left = DIRECT_BYTES_PER_TURN;
         self.resume_held();
@@ -166,6 +169,24 @@ impl<R: Ring> Worker<R> {
         } else {
             Ok(Turn::Idle)
         }
+    }
+
+    /// Takes note of sends that have gone well, before anything more is queued: who has taken what it
+    /// was sent is not to be judged by it. Those that failed are seen in their order, as bytes of the
+    /// peer may have come before.
+    fn hear_what_left(&mut self) {
+        if !self.has_backlog {
+            self.shared.polls.set(self.shared.polls.get().wrapping_add(1));
+        }
+        let has_left = |it: &Completion| matches!(it, Completion::Sent { result: Ok(1..), .. });
+        if !self.completions.iter().any(has_left) {
+            return;
+        }
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.extract_if(.., |it| has_left(it)) {
+            self.handle(completion);
+        }
+        self.completions = completions;
     }
 
     fn handle(&mut self, completion: Completion) {

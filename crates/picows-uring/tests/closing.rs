@@ -236,7 +236,8 @@ fn disconnect_flushes_the_queue() {
 
 #[test]
 fn abort_drops_the_queue() {
-    let (server, events) = start(workers(1));
+    // Below the watermark, so that it is queued until the turn ends.
+    let (server, events) = start(workers(1).write_watermarks(2 * QUEUED, 0));
     let mut client = Client::upgrade(address(&server));
     client.send_text("queue, abort");
     assert_eq!(client.read_to_end(), 0);

@@ -240,7 +240,7 @@ fn a_fragment_that_continues_a_message_is_not_dropped() {
         assert_eq!(lost.finish([]), SendStatus::Dropped, "no rest without a beginning");
         let mut writer = transport.message_writer(MsgType::Binary);
         assert!(writer.write([0; 500]).is_queued());
-        assert_eq!(writer.write([0; 500]), SendStatus::Closed);
+        assert_eq!(writer.write([0; 2000]), SendStatus::Closed);
         transport.wait_disconnected().await.unwrap();
         assert_eq!(transport.disconnect_cause(), Some(DisconnectCause::QueueFull));
     })

@@ -88,7 +88,9 @@ macro_rules! connection_settings {
             }
 
             /// Bytes queued on a connection above which its listener is told to pause, and at or
-            /// below which it is told to resume. `low` is at most `high`, and `high` at most what
+            /// below which it is told to resume. What one callback queues is no reason to pause: at
+            /// the high one, the socket is offered what is queued, and only what it does not take
+            /// counts; so each `high` bytes queued in one turn cost a system call. `low` is at most `high`, and `high` at most what
             /// [`max_queue_size`](Self::max_queue_size) allows. Default: 64 KiB and 16 KiB.
             pub fn write_watermarks(mut self, high: usize, low: usize) -> Self {
                 self.config.high_watermark = high;
@@ -96,8 +98,11 @@ macro_rules! connection_settings {
                 self
             }
 
-            /// Bytes queued on a connection that are never passed, and what happens instead. At
-            /// least 1, and not below the high one of the
+            /// Bytes queued on a connection that are never passed, and what happens instead. The
+            /// socket is offered what is queued before a frame is held to be too much, so a peer that
+            /// reads gets everything, however much is sent at once. A frame that is longer than the
+            /// limit by itself never fits. While the kernel has not seen a send that was handed to
+            /// it, which is until the next turn, as much again may be queued behind it. At least 1, and not below the high one of the
             /// [`write_watermarks`](Self::write_watermarks), which a short queue has to lower.
             /// Default: 64 MiB, [`QueuePolicy::Close`](crate::QueuePolicy::Close).
             ///

@@ -1,7 +1,9 @@
 //! A kernel that a test plays by hand, clock included: what arrives, what leaves, and when.
 
 use super::loan::{Loan, RecvMemory};
-use super::{Completion, Outbox, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token};
+use super::{
+    Completion, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -43,7 +45,11 @@ pub(crate) struct ByHand {
     pub(crate) asked: Vec<usize>,
     /// How much a socket takes at once, call by call; nothing after the last.
     pub(crate) room: VecDeque<io::Result<usize>>,
+    /// What callbacks send with.
+    pub(crate) outlet: Rc<OutletByHand>,
     sending: Option<(Token, Box<SendBatch>)>,
+    /// A send was queued since the last poll.
+    has_queued: bool,
     /// None is used again, so that loans of a released one stay as they were.
     buffers: Vec<Option<Rc<RecvMemory>>>,
     /// Memory of released buffers of which no loan is left, where it is kept for the next.
@@ -166,6 +172,11 @@ impl ByHand {
         self.sending.iter().flat_map(|(_, batch)| batch.segments()).collect()
     }
 
+    /// What left from inside of callbacks is before all that leaves from now on.
+    pub(crate) fn gather(&mut self) {
+        self.sent.append(&mut self.outlet.sent.borrow_mut());
+    }
+
     fn leave(&mut self, token: Token, batch: Box<SendBatch>) {
         let before = self.sent.len();
         for segment in batch.segments() {
@@ -173,6 +184,40 @@ impl ByHand {
         }
         let result = Ok(self.sent.len() - before);
         self.arrived.push_back(Completion::Sent { token, result, batch });
+    }
+}
+
+/// A way to the sockets from inside a callback. They take nothing that way, unless they are given
+/// room.
+#[derive(Debug, Default)]
+pub(crate) struct OutletByHand {
+    /// How much a socket takes, call by call; nothing after the last.
+    room: RefCell<VecDeque<io::Result<usize>>>,
+    /// How often it was asked.
+    asked: Cell<usize>,
+    sent: RefCell<Vec<u8>>,
+}
+
+impl OutletByHand {
+    /// Gives the sockets room, call by call.
+    pub(crate) fn give(&self, room: impl IntoIterator<Item = io::Result<usize>>) {
+        self.room.borrow_mut().extend(room);
+    }
+
+    /// How often a socket was offered something since the last call.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.take()
+    }
+}
+
+impl Outlet for OutletByHand {
+    fn send_now(&self, _: Socket, batch: &SendBatch) -> io::Result<usize> {
+        self.asked.set(self.asked.get() + 1);
+        let full = Err(io::ErrorKind::WouldBlock.into());
+        let room = self.room.borrow_mut().pop_front().unwrap_or(full)?;
+        let count = batch.len().min(room);
+        self.sent.borrow_mut().extend(batch.segments().flatten().take(count));
+        Ok(count)
     }
 }
 
@@ -267,6 +312,8 @@ impl Ring for ByHand {
     }
 
     fn send(&mut self, _: Socket, token: Token, batch: Box<SendBatch>) {
+        self.gather();
+        self.has_queued = true;
         if self.is_stuck {
             self.sending = Some((token, batch));
         } else {
@@ -275,6 +322,7 @@ impl Ring for ByHand {
     }
 
     fn send_now(&mut self, _: Socket, batch: &SendBatch) -> io::Result<usize> {
+        self.gather();
         let room = self.room.pop_front().unwrap_or(Err(io::ErrorKind::WouldBlock.into()))?;
         let before = self.sent.len();
         for segment in batch.segments() {
@@ -282,6 +330,10 @@ impl Ring for ByHand {
         }
         self.sent.truncate(before.saturating_add(room));
         Ok(self.sent.len() - before)
+    }
+
+    fn outlet(&self) -> Rc<dyn Outlet> {
+        Rc::clone(&self.outlet) as Rc<dyn Outlet>
     }
 
     fn cancel_receive(&mut self, token: Token) {
@@ -299,6 +351,7 @@ impl Ring for ByHand {
     }
 
     fn shut_down(&mut self, _: Socket) {
+        self.gather();
         self.shut_down_behind = Some(self.sent.len());
     }
 
@@ -330,6 +383,8 @@ impl Ring for ByHand {
         if self.is_lost {
             return Err(io::Error::from_raw_os_error(libc::EBADFD));
         }
+        self.gather();
+        self.has_queued = false;
         self.deadline = self.deadline.filter(|deadline| *deadline > self.now);
         let count = self.arrived.len().min(max);
         out.extend(self.arrived.drain(..count));
@@ -337,6 +392,6 @@ impl Ring for ByHand {
     }
 
     fn has_work(&mut self) -> bool {
-        !self.arrived.is_empty()
+        self.has_queued || !self.arrived.is_empty()
     }
 }

@@ -10,7 +10,9 @@ mod outbox;
 mod sends;
 mod start;
 
-use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token};
+use super::{
+    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
+};
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -20,6 +22,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -323,17 +326,11 @@ impl Ring for KernelRing {
     }
 
     fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
-        let mut parts = [IoSlice::new(&[]); SEGMENTS_PER_CALL_MAX];
-        let mut count = 0;
-        for (part, segment) in parts.iter_mut().zip(batch.segments()) {
-            *part = IoSlice::new(segment);
-            count += 1;
-        }
-        let (fd, flags) = (borrow(&socket), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        Ok(match &parts[..count] {
-            [only] => rustix::net::send(fd, only, flags)?,
-            parts => rustix::net::sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), flags)?,
-        })
+        SocketOutlet.send_now(socket, batch)
+    }
+
+    fn outlet(&self) -> Rc<dyn Outlet> {
+        Rc::new(SocketOutlet)
     }
 
     fn cancel_receive(&mut self, token: Token) {
@@ -465,6 +462,27 @@ impl Drop for KernelRing {
             self.sends.leak();
             std::mem::forget(std::mem::take(&mut self.timespec));
         }
+    }
+}
+
+/// Sends by a call of its own, which needs nothing of the ring.
+#[derive(Debug)]
+struct SocketOutlet;
+
+impl Outlet for SocketOutlet {
+    #[inline]
+    fn send_now(&self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
+        let mut parts = [IoSlice::new(&[]); SEGMENTS_PER_CALL_MAX];
+        let mut count = 0;
+        for (part, segment) in parts.iter_mut().zip(batch.segments()) {
+            *part = IoSlice::new(segment);
+            count += 1;
+        }
+        let (fd, flags) = (borrow(&socket), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        Ok(match &parts[..count] {
+            [only] => rustix::net::send(fd, only, flags)?,
+            parts => rustix::net::sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), flags)?,
+        })
     }
 }
 

@@ -12,6 +12,7 @@ mod progress;
 mod random;
 #[cfg(test)]
 mod tests;
+mod wires;
 
 pub(crate) use faults::Faults;
 #[cfg(test)]
@@ -19,13 +20,18 @@ pub(crate) use link::BrokenBy;
 pub(crate) use peer::{Peer, PeerId, PeerRead};
 pub(crate) use random::Random;
 
-use super::{Completion, Loan, Outbox, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token};
+use super::{
+    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
+};
 use buffers::Buffers;
 use link::Link;
+use std::cell::RefMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
+use wires::Wires;
 
 /// The simulated kernel, with everything that is connected to it.
 pub(crate) struct SimRing {
@@ -36,8 +42,7 @@ pub(crate) struct SimRing {
     /// Open sockets by descriptor, counted from [`DESCRIPTOR_MIN`]. The lowest that is free is
     /// used next, as in any Unix.
     sockets: Vec<Option<Entry>>,
-    /// By [`PeerId`].
-    links: Vec<Link>,
+    wires: Rc<Wires>,
     submissions: VecDeque<Submission>,
     completions: VecDeque<Queued>,
     deadline: Option<Duration>,
@@ -115,7 +120,7 @@ impl SimRing {
             faults,
             now: Duration::ZERO,
             sockets: Vec::new(),
-            links: Vec::new(),
+            wires: Rc::new(Wires::new(seed)),
             submissions: VecDeque::new(),
             completions: VecDeque::new(),
             deadline: None,
@@ -169,7 +174,7 @@ impl SimRing {
 
     /// Bytes that the caller was told have arrived, and that have left, on all sockets.
     pub(crate) fn told(&self) -> (u64, u64) {
-        self.told
+        (self.told.0, self.told.1 + self.wires.taken())
     }
 
     /// Bytes that the caller took from sockets at once.
@@ -238,8 +243,22 @@ impl SimRing {
             self.sockets.push(None);
             self.sockets.len() - 1
         });
+        let socket = Socket(index as i32 + DESCRIPTOR_MIN);
+        if let Kind::Stream(peer) = entry.kind {
+            self.link(peer).socket = Some(socket);
+        }
         self.sockets[index] = Some(entry);
-        Socket(index as i32 + DESCRIPTOR_MIN)
+        socket
+    }
+
+    fn link(&self, peer: PeerId) -> RefMut<'_, Link> {
+        RefMut::map(self.wires.links.borrow_mut(), |links| &mut links[peer.0])
+    }
+
+    fn set_sending(&self, socket: Socket, is_sending: bool) {
+        if let Some(peer) = self.stream(socket) {
+            self.link(peer).is_sending = is_sending;
+        }
     }
 
     fn descriptors(&self) -> usize {
@@ -321,6 +340,9 @@ impl SimRing {
             Completion::Sent { result: Ok(count), .. } => self.told.1 += *count as u64,
             _ => {}
         }
+        if matches!(completion, Completion::Sent { .. }) {
+            self.set_sending(socket, false);
+        }
         if let Some(entry) = self.entry_mut(socket) {
             match completion {
                 Completion::Accepted { more, .. } => entry.is_accepting = more,
@@ -386,6 +408,7 @@ impl Ring for SimRing {
         let entry = self.called("send", socket);
         let is_first = !std::mem::replace(&mut entry.is_sending, true);
         let is_shut_down = entry.is_shut_down;
+        self.set_sending(socket, true);
         self.demand(is_first, || format!("a second send on {socket:?}"));
         self.demand(!is_shut_down, || format!("a send after shut_down on {socket:?}"));
         self.demand(!batch.is_empty(), || "an empty batch".into());
@@ -394,16 +417,14 @@ impl Ring for SimRing {
     }
 
     fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
-        let entry = self.called("send_now", socket);
-        let (is_sending, is_shut_down) = (entry.is_sending, entry.is_shut_down);
-        self.demand(!is_sending, || format!("send_now overtakes a send on {socket:?}"));
-        self.demand(!is_shut_down, || format!("send_now after shut_down on {socket:?}"));
-        self.demand(!batch.is_empty(), || "an empty batch".into());
-        let peer = self.stream(socket).expect("checked above");
-        let count = self.give_now(peer, batch)?;
-        self.told.1 += count as u64;
+        self.called("send_now", socket);
+        let count = self.wires.send_now(socket, batch)?;
         self.trace(|| format!("{socket:?} sent {count} of {} bytes at once", batch.len()));
         Ok(count)
+    }
+
+    fn outlet(&self) -> Rc<dyn Outlet> {
+        Rc::clone(&self.wires) as Rc<dyn Outlet>
     }
 
     fn cancel_receive(&mut self, token: Token) {
@@ -425,7 +446,7 @@ impl Ring for SimRing {
         self.demand(!is_sending, || format!("shut_down of {socket:?} in the middle of a send"));
         self.demand(is_first, || format!("a second shut_down of {socket:?}"));
         self.trace(|| format!("{socket:?} shut_down"));
-        self.links[peer.0].is_to_peer_ended = true;
+        self.link(peer).is_to_peer_ended = true;
     }
 
     fn close(&mut self, socket: Socket) {
@@ -433,6 +454,9 @@ impl Ring for SimRing {
         let is_idle = !entry.is_accepting && !entry.is_receiving && !entry.is_sending;
         entry.is_closing = true;
         self.demand(is_idle, || format!("close of {socket:?} with operations in flight"));
+        if let Some(peer) = self.stream(socket) {
+            self.link(peer).socket = None;
+        }
         self.submissions.push_back(Submission::Close(socket));
     }
 
@@ -441,7 +465,7 @@ impl Ring for SimRing {
     }
 
     fn has_unread(&self, socket: Socket) -> bool {
-        self.stream(socket).is_some_and(|peer| !self.links[peer.0].to_server.is_empty())
+        self.stream(socket).is_some_and(|peer| !self.link(peer).to_server.is_empty())
     }
 
     fn outbox(&self, _: Socket) -> Option<Outbox> {
@@ -460,6 +484,7 @@ impl Ring for SimRing {
 
     fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
         self.assert_turn_is_over();
+        self.wires.set_faults(self.faults.no_buffer, self.faults.short_send);
         self.submit();
         if self.random.chance(500) {
             self.progress();

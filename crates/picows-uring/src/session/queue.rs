@@ -2,7 +2,8 @@
 //!
 //! Frames are appended to one run of bytes, which leaves with the next send. Where frames may be
 //! taken back (the policy is to drop the oldest, or they have keys), they wait apart instead, as
-//! soon as more is unsent than is worth keeping movable, and follow a little at a time.
+//! soon as more is unsent than is worth keeping movable, and follow a little at a time. Before a frame
+//! has to wait, or is too much, the socket is offered what is queued (`outlet.rs`).
 
 use super::Session;
 use super::payload::{Copied, InPlace, Lent, Payload, Received, Referenced};
@@ -203,6 +204,12 @@ impl Session {
         key: Option<u64>,
     ) -> SendStatus {
         let size = FRAME_HEADER_BYTES_MAX + payload.len();
+        if self.is_offered_at(size, key) {
+            self.offer();
+            if !self.conversation.borrow().may_send() {
+                return SendStatus::Closed;
+            }
+        }
         // Neither is ever dropped, nor has to wait: they may come between any two messages, and
         // control frames between fragments (RFC 6455 §5.4).
         let is_urgent = head.msg_type.is_control() || self.is_pinging.get();
@@ -228,6 +235,9 @@ impl Session {
         let counters = &self.shared.counters;
         counters.frames_dropped.add(dropped as u64);
         counters.frames_conflated.add(u64::from(is_replaced));
+        if self.buffered() > self.config.high_watermark {
+            self.offer();
+        }
         let status = self.queued_frame(self.buffered());
         if dropped > 0 {
             // It was full, though it may not even be above the watermark any more.
@@ -240,6 +250,17 @@ impl Session {
         }
     }
 
+    /// Whether the socket is offered what is queued before a frame of `size` bytes is: it would have
+    /// to wait, or be too much.
+    fn is_offered_at(&self, size: usize, key: Option<u64>) -> bool {
+        let max = match key {
+            Some(_) => commit_bytes_max(&self.config),
+            None => hard_max(&self.config),
+        };
+        let waiting = self.waiting.ask(Waiting::weight).unwrap_or(0);
+        !self.is_offered.get() && self.committed() + waiting + size > max
+    }
+
     /// Sees to it that a frame of `size` bytes fits into the queue, and tells how many others were
     /// dropped for that; or what is to become of it.
     fn make_room(
@@ -250,7 +271,7 @@ impl Session {
         is_urgent: bool,
         waiting: Option<&mut Waiting>,
     ) -> Result<usize, QueuePolicy> {
-        let (max, policy) = (self.config.queue_bytes_max, self.config.queue_policy);
+        let (max, policy) = (self.queue_bytes_max(), self.config.queue_policy);
         let others = self.committed() + size;
         let replaced = |waiting: &Waiting| key.map_or(0, |key| waiting.weight_of(key));
         let total = |waiting: &Waiting| others + waiting.weight() - replaced(waiting);
@@ -395,8 +416,13 @@ impl Session {
         if let Some(waiting) = &mut waiting {
             waiting.count_into(self.shared.pool.queued_sum());
         }
-        self.append_max.set(if waiting.is_some() { 0 } else { append_max(&self.config) });
+        self.set_append_max(waiting.is_some());
         self.waiting.set(waiting);
+    }
+
+    pub(super) fn set_append_max(&self, is_waiting: bool) {
+        let max = append_max(&self.config, self.is_offered.get());
+        self.append_max.set(if is_waiting { 0 } else { max });
     }
 
     /// The key of the next frame, if frames are masked (RFC 6455 §5.3).
@@ -412,13 +438,19 @@ impl Session {
     }
 }
 
-/// Unsent bytes up to which frames are appended to the queue, whatever they are.
-pub(super) fn append_max(config: &Config) -> u32 {
-    let bytes = match config.queue_policy {
+/// Unsent bytes up to which frames are appended to the queue, whatever they are: as many as are no
+/// reason to pause, until the socket was offered what is queued and has refused some.
+pub(super) fn append_max(config: &Config, is_offered: bool) -> u32 {
+    let (hard, soft) = (hard_max(config), config.high_watermark);
+    u32::try_from(if is_offered { hard } else { hard.min(soft) }).unwrap_or(u32::MAX)
+}
+
+/// Unsent bytes up to which frames are appended to the queue of a peer that does not take them.
+fn hard_max(config: &Config) -> usize {
+    match config.queue_policy {
         QueuePolicy::DropOldest => commit_bytes_max(config),
         QueuePolicy::Close | QueuePolicy::DropNewest => config.queue_bytes_max,
-    };
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
 }
 
 /// Bytes that are as good as on their way, where frames may be taken back: the more, the fewer

@@ -215,7 +215,7 @@ impl Harness {
             let (is_receiving, sending) = self.worker.ring.in_flight(socket);
             assert_eq!((receives, sends), (is_receiving, sending.is_some()), "{token:?}");
             assert_eq!(session.in_flight.get(), sending.unwrap_or(0), "{token:?}");
-            let most = session.config.queue_bytes_max + CONTROL_BYTES;
+            let most = session.queue_bytes_max() + CONTROL_BYTES;
             assert!(session.buffered() <= most, "{token:?}: {} are queued", session.buffered());
         }
     }

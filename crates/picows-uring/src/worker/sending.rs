@@ -6,7 +6,6 @@
 
 use super::Worker;
 use crate::ring::{Ring, SendBatch, Socket, Token, is_passing};
-use crate::session::Session;
 use picows_uring_proto::Phase;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
@@ -16,10 +15,11 @@ impl<R: Ring> Worker<R> {
     pub(super) fn send(&mut self, token: Token, socket: Socket, mut batch: Box<SendBatch>) {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let session = Rc::clone(connection.session());
+        session.may_offer();
         let is_now = self.is_alone && (1..=SEND_NOW_BYTES_MAX).contains(&batch.len());
         if is_now {
             match self.ring.send_now(socket, &batch) {
-                Ok(count) => took(&session, &mut batch, count),
+                Ok(count) => session.took(&mut batch, count),
                 // The ring waits for room, and tries again.
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
@@ -31,7 +31,7 @@ impl<R: Ring> Worker<R> {
         if batch.is_empty() {
             self.shared.pool.put_batch(batch);
         } else {
-            session.in_flight.set(batch.len());
+            session.send_begins(batch.len());
             connection.is_sending = true;
             self.ring.send(socket, token, batch);
         }
@@ -58,10 +58,10 @@ impl<R: Ring> Worker<R> {
         };
         connection.is_sending = false;
         let session = Rc::clone(connection.session());
-        session.in_flight.set(0);
+        session.send_is_over();
         match result {
             Ok(count) if count > 0 => {
-                took(&session, &mut batch, count);
+                session.took(&mut batch, count);
                 if batch.is_empty() || connection.phase() == Phase::Ended {
                     shared.pool.put_batch(batch);
                 } else {
@@ -82,14 +82,6 @@ impl<R: Ring> Worker<R> {
             session.touch();
         }
     }
-}
-
-/// The kernel took `count` bytes of `batch`.
-fn took(session: &Session, batch: &mut SendBatch, count: usize) {
-    let shared = &session.shared;
-    shared.counters.bytes_sent.add(count as u64);
-    session.sent(count);
-    batch.advance(count, |segment| shared.pool.put_segment(segment));
 }
 
 /// More may not fit into the socket, and is worth being waited for by the kernel.

@@ -8,6 +8,7 @@ mod large;
 mod log;
 mod measuring;
 mod memory;
+mod offers;
 mod pings;
 mod queue;
 mod sending;
@@ -171,6 +172,7 @@ impl Stage {
     /// Takes turns until there is nothing to do.
     fn turn(&mut self) {
         while self.worker.turn().unwrap() == Turn::Busy {}
+        self.worker.ring.gather();
     }
 
     /// Goes to a point in time, woken as the worker wants to be; tells how often that was.

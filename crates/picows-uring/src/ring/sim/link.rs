@@ -3,6 +3,7 @@
 //! Follows TCP where it hurts: closing with unread bytes resets, and a reset takes away what the
 //! other end has not read.
 
+use super::Socket;
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub(super) struct Link {
     pub(super) room: usize,
     /// The network may break it.
     pub(super) may_break: bool,
+    /// The caller's end, from when it has it until it closes it.
+    pub(super) socket: Option<Socket>,
+    /// The caller is sending on it.
+    pub(super) is_sending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,8 @@ impl Link {
             is_peer_gone: false,
             room,
             may_break,
+            socket: None,
+            is_sending: false,
         }
     }
 

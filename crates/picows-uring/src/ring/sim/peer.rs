@@ -2,6 +2,7 @@
 
 use super::link::{BrokenBy, Link, ServerEnd};
 use super::{Kind, SimRing, Socket};
+use std::cell::RefMut;
 
 /// Names the peer of a connection, for as long as the ring lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +27,7 @@ impl SimRing {
     /// Connects to `listener`. `room` is what each direction holds; the network may break the
     /// connection if `may_break`.
     pub(crate) fn connect(&mut self, listener: Socket, room: usize, may_break: bool) -> PeerId {
-        let id = PeerId(self.links.len());
+        let id = PeerId(self.wires.links.borrow().len());
         let mut link = Link::new(room, may_break);
         if let Some(entry) = self.listener_mut(listener) {
             entry.push_back(id);
@@ -34,17 +35,17 @@ impl SimRing {
             link.server = ServerEnd::Closed;
             link.break_off(BrokenBy::Server);
         }
-        self.links.push(link);
+        self.wires.links.borrow_mut().push(link);
         self.trace(|| format!("{id:?} connects"));
         id
     }
 
     /// Connects to a peer, as the client of a worker does before it hands the socket over.
     pub(crate) fn dial(&mut self, room: usize, may_break: bool) -> (Socket, PeerId) {
-        let id = PeerId(self.links.len());
+        let id = PeerId(self.wires.links.borrow().len());
         let mut link = Link::new(room, may_break);
         link.server = ServerEnd::Open;
-        self.links.push(link);
+        self.wires.links.borrow_mut().push(link);
         let socket = self.open(Kind::Stream(id));
         self.trace(|| format!("{id:?} is dialed as {socket:?}"));
         (socket, id)
@@ -56,8 +57,8 @@ impl SimRing {
 }
 
 impl Peer<'_> {
-    fn link(&mut self) -> &mut Link {
-        &mut self.ring.links[self.id.0]
+    fn link(&self) -> RefMut<'_, Link> {
+        self.ring.link(self.id)
     }
 
     fn trace(&self, what: impl FnOnce() -> String) {
@@ -66,7 +67,7 @@ impl Peer<'_> {
 
     /// Sends a part of `bytes`, and tells how many; `None` when the connection is broken.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Option<usize> {
-        let link = self.link();
+        let mut link = self.link();
         assert!(!link.is_to_server_ended, "a peer writes after it shut down");
         if link.broken.is_none() && link.server == ServerEnd::Closed && !bytes.is_empty() {
             link.break_off(BrokenBy::Server);
@@ -77,6 +78,7 @@ impl Peer<'_> {
         let was_empty = link.to_server.is_empty();
         let count = bytes.len().min(link.room.saturating_sub(link.to_server.len()));
         link.to_server.extend(&bytes[..count]);
+        drop(link);
         self.trace(|| format!("writes {count} bytes"));
         if was_empty && count > 0 {
             self.ring.delay_receive(self.id);
@@ -85,12 +87,13 @@ impl Peer<'_> {
     }
 
     pub(crate) fn read(&mut self, max: usize) -> PeerRead {
-        let link = self.link();
+        let mut link = self.link();
         if link.broken.is_some() {
             PeerRead::Reset
         } else if !link.to_peer.is_empty() && max > 0 {
             let count = max.min(link.to_peer.len());
             let bytes = link.to_peer.drain(..count).collect();
+            drop(link);
             self.trace(|| format!("reads {count} bytes"));
             PeerRead::Bytes(bytes)
         } else if link.to_peer.is_empty() && link.is_to_peer_ended {
@@ -110,7 +113,7 @@ impl Peer<'_> {
     /// Breaks the connection.
     pub(crate) fn reset(&mut self) {
         self.trace(|| "resets".into());
-        let link = self.link();
+        let mut link = self.link();
         link.break_off(BrokenBy::Peer);
         link.is_peer_gone = true;
     }
@@ -118,12 +121,13 @@ impl Peer<'_> {
     /// Closes the socket; with bytes unread, that is a reset.
     pub(crate) fn close(&mut self) {
         self.trace(|| "closes".into());
-        let link = self.link();
+        let mut link = self.link();
         if !link.to_peer.is_empty() {
             link.break_off(BrokenBy::Peer);
         }
         link.is_to_server_ended = true;
         link.is_peer_gone = true;
+        drop(link);
         self.ring.delay_receive(self.id);
     }
 

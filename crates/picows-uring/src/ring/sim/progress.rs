@@ -2,8 +2,8 @@
 
 use super::link::{BrokenBy, ServerEnd};
 use super::{
-    Completion, DESCRIPTOR_MIN, Kind, Operation, PeerId, Queued, Received, SendBatch, Sending,
-    SimRing, Socket, Submission, Token,
+    Completion, DESCRIPTOR_MIN, Kind, Operation, PeerId, Queued, Received, Sending, SimRing,
+    Socket, Submission, Token,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -47,9 +47,10 @@ impl SimRing {
             match entry.kind {
                 Kind::Listener(_) => self.progress_accept(socket),
                 Kind::Stream(peer) => {
-                    if self.links[peer.0].may_break && self.random.chance(self.faults.reset) {
+                    let may_break = self.link(peer).may_break;
+                    if may_break && self.random.chance(self.faults.reset) {
                         self.trace(|| format!("{socket:?} the network breaks {peer:?}"));
-                        self.links[peer.0].break_off(BrokenBy::Network);
+                        self.link(peer).break_off(BrokenBy::Network);
                     }
                     if self.random.chance(500) {
                         self.progress_send(socket, peer);
@@ -75,7 +76,7 @@ impl SimRing {
                     [accept.and_then(|accept| is_ready(!waiting.is_empty(), accept)), None]
                 }
                 Kind::Stream(peer) => {
-                    let link = &self.links[peer.0];
+                    let link = &self.wires.links.borrow()[peer.0];
                     let receive = entry.receive.as_ref();
                     let send = entry.send.as_ref().map(|send| &send.operation);
                     [
@@ -145,11 +146,11 @@ impl SimRing {
         let index = (socket.0 - DESCRIPTOR_MIN) as usize;
         let Some(entry) = self.sockets[index].take() else { return };
         match entry.kind {
-            Kind::Stream(peer) => self.links[peer.0].close_server_end(),
+            Kind::Stream(peer) => self.link(peer).close_server_end(),
             Kind::Listener(waiting) => {
                 for peer in waiting {
-                    self.links[peer.0].close_server_end();
-                    self.links[peer.0].break_off(BrokenBy::Server);
+                    self.link(peer).close_server_end();
+                    self.link(peer).break_off(BrokenBy::Server);
                 }
             }
         }
@@ -180,8 +181,8 @@ impl SimRing {
                 if failure == libc::ECONNABORTED
                     && let Some(peer) = self.listener_mut(socket).and_then(VecDeque::pop_front)
                 {
-                    self.links[peer.0].break_off(BrokenBy::Network);
-                    self.links[peer.0].close_server_end();
+                    self.link(peer).break_off(BrokenBy::Network);
+                    self.link(peer).close_server_end();
                 }
                 let result = Err(errno(failure));
                 self.complete(socket, Completion::Accepted { token, result, more: false });
@@ -189,7 +190,7 @@ impl SimRing {
             }
             let peer = self.listener_mut(socket).and_then(VecDeque::pop_front);
             let peer = peer.expect("somebody waits");
-            self.links[peer.0].server = ServerEnd::Open;
+            self.link(peer).server = ServerEnd::Open;
             let stream = self.open(Kind::Stream(peer));
             self.trace(|| format!("{peer:?} is accepted as {stream:?}"));
             let more = !self.random.chance(self.faults.accept_ends);
@@ -219,9 +220,10 @@ impl SimRing {
             let Some(receive) = entry.receive.take_if(|receive| receive.gate <= now) else {
                 return;
             };
-            let has_bytes = !self.links[peer.0].to_server.is_empty();
+            let has_bytes = !self.link(peer).to_server.is_empty();
             let races = receive.is_cancelled && has_bytes && self.random.chance(self.faults.race);
-            if !receive.is_cancelled && !self.links[peer.0].can_receive() {
+            let can_receive = self.link(peer).can_receive();
+            if !receive.is_cancelled && !can_receive {
                 self.taken_in(socket).receive = Some(receive);
                 return;
             }
@@ -246,7 +248,8 @@ impl SimRing {
 
     /// What the caller gets that asks for what is there.
     pub(super) fn take_now(&mut self, peer: PeerId, max: usize) -> io::Result<Vec<u8>> {
-        let link = &mut self.links[peer.0];
+        let mut links = self.wires.links.borrow_mut();
+        let link = &mut links[peer.0];
         if std::mem::take(&mut link.owes_error) {
             return Err(errno(libc::ECONNRESET));
         }
@@ -260,34 +263,13 @@ impl SimRing {
         } else {
             count
         };
-        Ok(self.links[peer.0].to_server.drain(..count).collect())
-    }
-
-    /// What of `batch` the connection takes from a caller who does not wait.
-    pub(super) fn give_now(&mut self, peer: PeerId, batch: &SendBatch) -> io::Result<usize> {
-        let link = &mut self.links[peer.0];
-        if link.broken.is_some() {
-            let is_news = std::mem::take(&mut link.owes_error);
-            return Err(errno(if is_news { libc::ECONNRESET } else { libc::EPIPE }));
-        }
-        if link.is_peer_gone {
-            // It answers bytes with a reset.
-            link.break_off(BrokenBy::Peer);
-            return Ok(batch.len());
-        }
-        let room = link.room_to_peer().min(batch.len());
-        if room == 0 || self.random.chance(self.faults.no_buffer) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let is_short = self.random.chance(self.faults.short_send);
-        let count = if is_short { self.random.between(1, room) } else { room };
-        self.links[peer.0].to_peer.extend(batch.segments().flatten().take(count));
-        Ok(count)
+        Ok(link.to_server.drain(..count).collect())
     }
 
     /// What a receive brings from a connection that has something to bring.
     fn receive_now(&mut self, peer: PeerId) -> Received {
-        let link = &mut self.links[peer.0];
+        let mut links = self.wires.links.borrow_mut();
+        let link = &mut links[peer.0];
         if std::mem::take(&mut link.owes_error) {
             return Received::Failed(errno(libc::ECONNRESET));
         }
@@ -312,7 +294,8 @@ impl SimRing {
         let now = self.now;
         let entry = self.taken_in(socket);
         let Some(mut send) = entry.send.take_if(|send| send.operation.gate <= now) else { return };
-        let link = &mut self.links[peer.0];
+        let mut links = self.wires.links.borrow_mut();
+        let link = &mut links[peer.0];
         let token = send.operation.token;
         let outcome = if link.broken.is_some() {
             let is_news = std::mem::take(&mut link.owes_error);
@@ -340,6 +323,7 @@ impl SimRing {
                 sent => Ok(sent),
             })
         };
+        drop(links);
         match outcome {
             // Bytes that have left are told of before what went wrong after them.
             Some(result) => {
@@ -354,7 +338,7 @@ impl SimRing {
     }
 }
 
-fn errno(code: i32) -> io::Error {
+pub(super) fn errno(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
 }
 

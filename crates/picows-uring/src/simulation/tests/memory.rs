@@ -66,17 +66,23 @@ fn a_full_queue_may_drop_what_is_newest_and_no_control_frame() {
 
 #[test]
 fn who_is_told_that_the_queue_is_congested_is_told_to_pause() {
-    // With its header counted in full, the frame passes the mark; with its real one, it does not.
     let config = Config { high_watermark: 1000, low_watermark: 100, ..Config::default() };
     let mut scene = Scene::new(Faults::none(), config);
-    let peer = scene.call("/echo");
-    scene.say(peer, MsgType::Binary, &[0; 990]);
-    scene.run(MILLI * 5);
-    let (pauses, is_paused) = journal::with(|journal| {
-        let record = journal.record(0);
-        (record.pauses, record.is_paused)
-    });
-    assert_eq!((pauses, is_paused), (1, false), "paused, and resumed when it was sent");
+    // There is no room for the first echo beside the response, which it has not read.
+    let peer = scene.call_with_room("/echo", 1000);
+    let pauses = || {
+        journal::with(|journal| {
+            let record = journal.record(0);
+            (record.pauses, record.is_paused)
+        })
+    };
+    for expected in [(0, false), (1, true)] {
+        scene.say(peer, MsgType::Binary, &[0; 990]);
+        scene.run(MILLI * 5);
+        assert_eq!(pauses(), expected);
+    }
+    assert_eq!(scene.hear(peer).frames.len(), 2);
+    assert_eq!(pauses(), (1, false), "resumed when it was sent");
     scene.assert_served(peer);
     scene.end();
 }

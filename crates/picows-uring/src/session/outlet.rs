@@ -1,0 +1,124 @@
+//! Sending from inside a callback or a task, where a limit of the queue is met.
+//!
+//! A limit is for peers that do not read, and what one turn has queued says nothing of that: the
+//! socket is offered it first, and the rest is judged (`queue.rs`). Everything else leaves when the
+//! turn ends (`worker/sending.rs`).
+
+use super::Session;
+use super::waiting::Waiting;
+use crate::ring::{Outlet, SendBatch, Socket, is_passing};
+use crate::transport::DisconnectCause;
+use std::io;
+
+impl Session {
+    /// Offers the socket what is queued, unless it has refused some since the last send, and as long
+    /// as it takes all of it.
+    #[cold]
+    pub(super) fn offer(&self) {
+        // Before anything else: what is dropped on the way may send, and get here again.
+        if self.is_offered.replace(true) {
+            return;
+        }
+        if self.in_flight.get() == 0 && self.conversation.borrow().may_send() {
+            match self.offer_all() {
+                Ok(true) => self.is_offered.set(false),
+                // Nothing more until the ring has waited for room.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(peer = ?self.peer, %error, "connection broken");
+                    self.set_cause(DisconnectCause::Io(error.kind()));
+                    self.conversation.borrow_mut().end();
+                    self.touch();
+                }
+            }
+        }
+        self.set_append_max(self.waiting.ask(Waiting::len).is_some());
+        self.drained();
+    }
+
+    /// The ring is given a send, or one is over: the next limit is one to offer something at.
+    #[inline]
+    pub(crate) fn may_offer(&self) {
+        if self.is_offered.replace(false) {
+            self.set_append_max(self.waiting.ask(Waiting::len).is_some());
+        }
+    }
+
+    /// The ring is given a send of `len` bytes.
+    pub(crate) fn send_begins(&self, len: usize) {
+        self.in_flight.set(len);
+        self.sent_at.set(self.shared.polls.get());
+    }
+
+    /// The send in flight is over.
+    pub(crate) fn send_is_over(&self) {
+        self.in_flight.set(0);
+        self.may_offer();
+    }
+
+    /// What may be queued. Twice as much as the setting says while the kernel has not seen what it
+    /// was given: nothing is known of the peer then.
+    pub(crate) fn queue_bytes_max(&self) -> usize {
+        let max = self.config.queue_bytes_max;
+        let is_tried = self.in_flight.get() == 0 || self.sent_at.get() != self.shared.polls.get();
+        if is_tried { max } else { max.saturating_mul(2) }
+    }
+
+    /// Whether the socket took everything that is queued.
+    fn offer_all(&self) -> io::Result<bool> {
+        let (Some(socket), Some(outlet)) = (self.socket.get(), self.shared.outlet.get()) else {
+            return Ok(false);
+        };
+        loop {
+            // Out of the cell first: what is sent is dropped, and whose it was may send.
+            let queue = self.queue.borrow_mut().take();
+            let queue = match queue {
+                Some(queue) if !queue.is_empty() => queue,
+                empty => {
+                    if let Some(batch) = empty {
+                        self.shared.pool.put_batch(batch);
+                    }
+                    // Of what waits apart, a part at a time.
+                    match self.take_queue() {
+                        Some(queue) => queue,
+                        None => return Ok(true),
+                    }
+                }
+            };
+            let (rest, outcome) = self.send_now(socket, outlet.as_ref(), queue);
+            if let Some(rest) = rest {
+                self.put_back(rest);
+            }
+            if !outcome? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Sends of `batch` what the socket takes, and returns the rest; and whether there may be room
+    /// for more.
+    fn send_now(
+        &self,
+        socket: Socket,
+        outlet: &dyn Outlet,
+        mut batch: Box<SendBatch>,
+    ) -> (Option<Box<SendBatch>>, io::Result<bool>) {
+        while !batch.is_empty() {
+            match outlet.send_now(socket, &batch) {
+                Ok(count) if count > 0 => self.took(&mut batch, count),
+                Ok(_) => return (Some(batch), Ok(false)),
+                Err(error) if is_passing(&error) => return (Some(batch), Ok(false)),
+                Err(error) => return (Some(batch), Err(error)),
+            }
+        }
+        self.shared.pool.put_batch(batch);
+        (None, Ok(true))
+    }
+
+    /// The kernel took `count` bytes of `batch`.
+    pub(crate) fn took(&self, batch: &mut SendBatch, count: usize) {
+        self.shared.counters.bytes_sent.add(count as u64);
+        self.sent(count);
+        batch.advance(count, |segment| self.shared.pool.put_segment(segment));
+    }
+}
