@@ -9,8 +9,8 @@ use crate::encode::FrameHead;
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType, Role};
 use crate::handshake::{
-    ClientHandshake, HeadLimits, HeadScanner, UpgradeRequest, UpgradeResponse,
-    encode_switching_protocols, select_subprotocol,
+    ClientHandshake, HeadLimits, HeadScanner, ResponseError, ResponseScanner, UpgradeRequest,
+    UpgradeResponse, encode_switching_protocols, select_subprotocol,
 };
 use crate::header::Header;
 use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FrameRules};
@@ -59,18 +59,27 @@ pub fn client_handshake(data: &[u8]) {
         .and_then(|it| it.with_extension("permessage-deflate"))
         .expect("a good handshake");
     let whole = handshake.parse_response(wire, &LIMITS);
-    let (mut scanner, mut pieced) = (HeadScanner::new(), Ok(None));
+    let (mut scanner, mut pieced) = (ResponseScanner::new(), Ok(None));
+    let mut cut_status = None;
     for end in ends(wire, *step) {
         pieced = handshake.parse_response_with(&mut scanner, &wire[..end], &LIMITS);
         if pieced != Ok(None) {
             break;
         }
+        let cut = handshake.cut_response(&scanner, &wire[..end], &LIMITS);
+        let status = cut.as_ref().and_then(status_of);
+        assert!(cut_status.is_none() || cut_status == status, "a status that is known stays");
+        cut_status = status;
+    }
+    if let (Some(status), Ok(Some(_)) | Err(_)) = (cut_status, &pieced) {
+        assert_eq!(pieced.as_ref().err().and_then(status_of), Some(status), "{pieced:?}");
     }
     match (&whole, &pieced) {
         (Ok(whole), Ok(pieced)) => assert_eq!(whole, pieced),
         // How much of a body came with the head is told, and differs.
         (Err(whole), Err(pieced)) => {
             assert_eq!(std::mem::discriminant(whole), std::mem::discriminant(pieced));
+            assert_eq!(status_of(whole), status_of(pieced));
             let _ = (whole.to_string(), format!("{pieced:?}"));
         }
         (whole, pieced) => panic!("{whole:?} and {pieced:?}"),
@@ -78,6 +87,14 @@ pub fn client_handshake(data: &[u8]) {
     let parts: Vec<_> = wire.splitn(5, |byte| *byte == b'\n').collect();
     if let [host, target, name, value, subprotocol] = parts[..] {
         made_of(host, target, name, value, subprotocol);
+    }
+}
+
+/// The status of a refusal; and of a bad 101, if it could be read.
+fn status_of(error: &ResponseError) -> Option<http::StatusCode> {
+    match error {
+        ResponseError::InvalidMessage(message) => message.status,
+        error => error.response().map(|it| it.head().status()),
     }
 }
 

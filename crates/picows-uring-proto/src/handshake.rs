@@ -10,14 +10,19 @@
 
 mod accept;
 mod answer;
+mod body;
 mod client;
 mod head;
+mod http_date;
 mod misuse;
 mod refusal;
 mod request;
 mod request_line;
 mod response;
+mod response_scanner;
+mod retry_after;
 mod scan;
+mod status_line;
 mod upgrade;
 mod verify;
 
@@ -26,12 +31,15 @@ mod tests;
 
 pub use accept::AcceptKey;
 pub use answer::{UpgradeResponse, encode_switching_protocols};
+pub use body::REJECTED_BODY_BYTES_MAX;
 pub use client::ClientHandshake;
 pub use head::HeadError;
 pub use misuse::HandshakeMisuse;
-pub use refusal::{InvalidMessage, REJECTED_BODY_BYTES_MAX, RejectedResponse, ResponseError};
+pub use refusal::{InvalidMessage, RejectedResponse, ResponseError};
 pub use request::{RequestError, UpgradeRequest};
 pub use response::{MessageFault, ResponseHead};
+pub use response_scanner::{INTERIM_RESPONSES_MAX, ResponseScanner};
+pub use retry_after::RetryAfter;
 pub use scan::HeadScanner;
 pub use upgrade::{UpgradeError, check_subprotocol, select_subprotocol};
 

@@ -77,7 +77,9 @@ impl Stash {
         }
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// What is in it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], |memory| memory)
     }
 

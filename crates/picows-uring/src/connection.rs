@@ -321,11 +321,12 @@ impl Connection {
         if self.session().is_disconnected.replace(true) {
             return;
         }
+        // First, as what has arrived of an answer may say why.
+        self.opening_failed(None);
         if self.stash.capacity() > 0 {
             let stash = self.take_stash();
             self.shared().pool.put_stash(stash);
         }
-        self.opening_failed(None);
         if self.listener.is_some() {
             self.dismiss_listener();
         }

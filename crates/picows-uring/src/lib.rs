@@ -80,5 +80,5 @@ pub use picows_uring_proto::{
     ApiMisuse, Assembled, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
     Escaped, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, InvalidMessage, Message,
     MessageAssembler, MessageFault, MsgType, PeerMisbehaved, RejectedResponse, RequestError,
-    ResponseError, ResponseHead, UpgradeRequest, UpgradeResponse, select_subprotocol,
+    ResponseError, ResponseHead, RetryAfter, UpgradeRequest, UpgradeResponse, select_subprotocol,
 };

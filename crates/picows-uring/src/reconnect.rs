@@ -129,6 +129,7 @@ pub struct Reconnect {
     connect: Box<dyn FnMut() -> Connect>,
     backoff: Backoff,
     attempts_max: Option<u32>,
+    retry_after_max: Duration,
     on_connected: Box<dyn FnMut(&Transport)>,
     retry_if: Box<dyn Fn(&ConnectError) -> bool>,
     /// When the connection was made that is open or was lost.
@@ -143,6 +144,7 @@ impl Reconnect {
             connect: Box::new(connect),
             backoff: Backoff::default(),
             attempts_max: None,
+            retry_after_max: RETRY_AFTER_MAX,
             on_connected: Box::new(|_| ()),
             retry_if: Box::new(ConnectError::is_transient),
             connected_at: None,
@@ -159,6 +161,16 @@ impl Reconnect {
     /// number.
     pub fn max_attempts(mut self, count: u32) -> Self {
         self.attempts_max = Some(count);
+        self
+    }
+
+    /// The longest `Retry-After` that is obeyed: a server that refuses and asks to be left alone
+    /// for longer is left alone for as long as this. Zero: none is. Default: 5 minutes.
+    ///
+    /// What the server asks for comes on top of the delay of the [`Backoff`], which keeps clients
+    /// that were refused together from coming back together.
+    pub fn max_retry_after(mut self, duration: Duration) -> Self {
+        self.retry_after_max = duration;
         self
     }
 
@@ -219,7 +231,7 @@ impl Reconnect {
     ) -> Result<T, ConnectError> {
         if let Some(since) = self.connected_at.take() {
             self.backoff.disconnected(since.elapsed());
-            self.pause().await;
+            self.pause(None).await;
         }
         let mut attempts = 0;
         loop {
@@ -236,17 +248,29 @@ impl Reconnect {
                 return Err(error);
             }
             tracing::info!(%error, attempts, "not connected: trying again");
-            self.pause().await;
+            self.pause(error.retry_after()).await;
         }
     }
 
-    async fn pause(&mut self) {
+    /// Waits before the next attempt, for which the server may have `asked`.
+    async fn pause(&mut self, asked: Option<Duration>) {
         let random = host::current().map_or([0; 4], |it| it.keys.borrow_mut().next_key());
         let delay = self.backoff.next_delay(u32::from_ne_bytes(random));
+        let delay = with_retry_after(delay, asked, self.retry_after_max);
         tracing::debug!(?delay, "waiting before connecting again");
         sleep(delay).await;
     }
 }
+
+/// How long to wait when the server has asked for something, and nothing has more of a say than
+/// `max`.
+fn with_retry_after(delay: Duration, asked: Option<Duration>, max: Duration) -> Duration {
+    delay.saturating_add(asked.unwrap_or_default().min(max))
+}
+
+/// Longest `Retry-After` that is obeyed: a server that restarts or sheds load asks for less, and
+/// one that asks for a week should not silence a client for a week.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Whether the application ended the connection, rather than the peer or a fault.
 fn is_our_doing(transport: &Transport) -> bool {
@@ -327,6 +351,23 @@ mod tests {
             let middle = backoff.next_delay(u32::MAX / 2);
             assert_eq!(middle.as_millis().abs_diff(u128::from(100 + least) / 2) / 2, 0);
         }
+    }
+
+    #[test]
+    fn a_server_is_left_alone_for_as_long_as_it_asks_within_the_bound() {
+        let second = 1000 * MS;
+        for (asked, wanted) in [
+            (None, 100 * MS),
+            (Some(Duration::ZERO), 100 * MS),
+            (Some(7 * second), 7100 * MS),
+            (Some(60 * second), 60_100 * MS),
+            (Some(61 * second), 60_100 * MS),
+            (Some(Duration::MAX), 60_100 * MS),
+        ] {
+            assert_eq!(with_retry_after(100 * MS, asked, 60 * second), wanted, "{asked:?}");
+        }
+        assert_eq!(with_retry_after(MS, Some(second), Duration::ZERO), MS);
+        assert_eq!(with_retry_after(MS, Some(Duration::MAX), Duration::MAX), Duration::MAX);
     }
 
     #[test]

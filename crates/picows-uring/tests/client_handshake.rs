@@ -49,7 +49,7 @@ fn a_wrong_accept_is_refused_rfc6455_4_1() {
 #[test]
 fn missing_and_wrong_headers_each_have_an_error_rfc6455_4_1() {
     type Is = fn(&ResponseError) -> bool;
-    let cases: [(&str, &str, Is); 8] = [
+    let cases: [(&str, &str, Is); 6] = [
         ("Upgrade", "", |it| matches!(it, ResponseError::InvalidUpgrade(_))),
         ("Upgrade", "Upgrade: not-websocket\r\n", |it| {
             matches!(it, ResponseError::InvalidUpgrade(_))
@@ -64,10 +64,6 @@ fn missing_and_wrong_headers_each_have_an_error_rfc6455_4_1() {
         ("X", "Sec-WebSocket-Protocol: chat\r\n", |it| {
             matches!(it, ResponseError::InvalidSubprotocol(_))
         }),
-        ("X", "Transfer-Encoding: chunked\r\n", |it| {
-            matches!(it, ResponseError::TransferEncoding(_))
-        }),
-        ("X", "Content-Length: 5\r\n", |it| matches!(it, ResponseError::ContentLength(_))),
     ];
     for (name, instead, is) in cases {
         let error = response_error(move |request| without(request, name, instead));
@@ -92,9 +88,123 @@ fn another_status_comes_with_its_headers_and_body() {
 }
 
 #[test]
-fn a_server_that_fails_may_recover() {
-    let url = answers(|_| "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_owned());
-    assert!(refused(Connect::new(url)).is_transient());
+fn a_server_that_fails_or_says_not_now_may_recover() {
+    for (status, is_transient) in [
+        (500, true),
+        (502, true),
+        (503, true),
+        (599, true),
+        (429, true), // RFC 6585 §4
+        (408, true), // RFC 9110 §15.5.9
+        (425, true), // RFC 8470 §5.2
+        (200, false),
+        (400, false),
+        (401, false),
+        (403, false),
+        (404, false),
+        (426, false),
+    ] {
+        let url = answers(move |_| format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+        assert_eq!(refused(Connect::new(url)).is_transient(), is_transient, "{status}");
+    }
+}
+
+/// Sends `answer`, and then ends the connection.
+fn answers_and_ends(answer: &'static str) -> String {
+    let address = serve(move |_, mut peer| {
+        peer.request();
+        peer.write(answer.as_bytes());
+    });
+    format!("ws://{address}/")
+}
+
+#[test]
+fn a_refusal_in_odd_form_says_its_status_and_may_be_transient() {
+    for answer in [
+        "HTTP/1.0 503 Service Unavailable\r\nRetry-After: 9\r\nConnection: close\r\n\r\nbusy",
+        "HTTP/1.1 503\nRetry-After: 9\n\nbusy",
+        "HTTP/1.1 503 X\r\nbad line\r\nRetry-After : 9\r\n\r\nbusy",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 X\r\nRetry-After: 9\r\n\r\nbusy",
+        // The head is cut off.
+        "HTTP/1.1 503 X\r\nRetry-After: 9\r\nX: busy",
+    ] {
+        let error = refused(Connect::new(answers_and_ends(answer)));
+        let is_status =
+            matches!(error.fault(), ConnectFault::Response(ResponseError::InvalidStatus(_)));
+        assert!(is_status && error.is_transient(), "{answer:?}: {error:?}");
+        assert_eq!(error.response().unwrap().status().as_u16(), 503);
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(9)), "{answer:?}");
+        let body = if answer.contains("X: busy") { &b""[..] } else { b"busy" };
+        assert_eq!(error.body(), Some(body));
+        let text = error.to_string();
+        assert!(text.contains("503 Service Unavailable instead of 101 (Retry-After: 9)"), "{text}");
+        assert_eq!(text.contains("busy"), !body.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn a_refusal_whose_head_does_not_end_in_time_says_its_status() {
+    let url = answers(|_| "HTTP/1.1 403 Forbidden\r\nX: y\r\n".to_owned());
+    let status = patiently("an answer before the time is over", || {
+        let error = refused(Connect::new(&*url).handshake_timeout(Duration::from_millis(200)));
+        error.response().map(|it| it.status().as_u16())
+    });
+    assert_eq!(status, 403);
+}
+
+#[test]
+fn a_date_to_come_again_that_has_passed_is_no_time() {
+    let url = answers(|_| {
+        "HTTP/1.1 503 X\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n"
+            .to_owned()
+    });
+    assert_eq!(refused(Connect::new(url)).retry_after(), Some(Duration::ZERO));
+}
+
+#[test]
+fn interim_responses_are_passed_over_rfc9110_15_2() {
+    let address = serve(|_, mut peer| {
+        let answer = peer.request().accepted("");
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n";
+        for byte in (interim.to_owned() + &answer).bytes() {
+            peer.write(&[byte]);
+        }
+        peer.write(b"\x81\x05hello\x82\x00");
+        peer.read_to_end();
+    });
+    expect_hello(&format!("ws://{address}/"));
+    // In one piece with what follows.
+    let address = serve(|_, mut peer| {
+        let answer = peer.request().accepted("");
+        let mut wire = ("HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &answer).into_bytes();
+        wire.extend_from_slice(b"\x81\x05hello\x82\x00");
+        peer.write(&wire);
+        peer.read_to_end();
+    });
+    expect_hello(&format!("ws://{address}/"));
+    // Without end.
+    let url = answers(|_| "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000));
+    let error = refused(Connect::new(url));
+    let ConnectFault::Response(ResponseError::InvalidMessage(message)) = error.fault() else {
+        panic!("{error:?}")
+    };
+    assert!(matches!(message.fault, MessageFault::TooManyInterim { count_max: 8 }), "{error:?}");
+    // Only those: nothing has been decided.
+    let error = refused(Connect::new(answers_and_ends("HTTP/1.1 100 Continue\r\n\r\n")));
+    assert!(matches!(error.fault(), ConnectFault::Disconnected(None)), "{error:?}");
+}
+
+#[test]
+fn a_101_has_no_body_whatever_its_headers_say_rfc9112_6_3() {
+    for line in ["Transfer-Encoding: chunked\r\n", "Content-Length: 5\r\n"] {
+        let address = serve(move |_, mut peer| {
+            let mut answer = peer.request().accepted(line).into_bytes();
+            answer.extend_from_slice(b"\x81\x05hello\x82\x00");
+            peer.write(&answer);
+            peer.read_to_end();
+        });
+        expect_hello(&format!("ws://{address}/"));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use picows_uring::{
 use scripted::{Heard, answers, run, serve, until};
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn quick() -> Backoff {
     Backoff::default().initial(Duration::from_millis(1)).max(Duration::from_millis(5))
@@ -93,6 +93,60 @@ fn what_cannot_get_better_ends_it() {
     let reconnect = Reconnect::new(move || Connect::new(&*url)).backoff(quick());
     let error = run(reconnect.run(Heard::default)).unwrap().unwrap_err();
     assert_eq!(error.response().unwrap().status().as_u16(), 404);
+}
+
+/// How often a server that gives `answer` is asked, when it may be thrice.
+fn attempts(answer: &'static str) -> usize {
+    let (told, asked) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let address = serve(move |_, mut peer| {
+        peer.request();
+        told.lock().unwrap().send(()).unwrap();
+        peer.write(answer.as_bytes());
+    });
+    let url = format!("ws://{address}/");
+    let reconnect = Reconnect::new(move || Connect::new(&*url)).backoff(quick()).max_attempts(3);
+    assert!(run(reconnect.run(Heard::default)).unwrap().is_err());
+    asked.try_iter().count()
+}
+
+#[test]
+fn a_refusal_is_tried_again_by_its_status_whatever_its_form() {
+    for (answer, wanted) in [
+        ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", 3),
+        ("HTTP/1.0 503 Service Unavailable\r\nConnection: close\r\n\r\nbusy", 3),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n", 3),
+        ("HTTP/1.1 502\n\n", 3),
+        ("HTTP/1.1 503 X\r\nno header\r\n\r\n", 3),
+        ("HTTP/1.1 503 X\r\nX: cut off", 3),
+        ("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", 3),
+        ("HTTP/1.0 404 Not Found\r\n\r\n", 1),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n", 1),
+        ("HTTP/1.0 101 Old\r\n\r\n", 1),
+    ] {
+        assert_eq!(attempts(answer), wanted, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_server_is_left_alone_for_as_long_as_it_asks() {
+    let address = serve(|number, mut peer| {
+        let request = peer.request();
+        if number == 0 {
+            peer.write(b"HTTP/1.1 503 X\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
+        } else {
+            peer.write(request.accepted("").as_bytes());
+        }
+        peer.read_to_end();
+    });
+    let url = format!("ws://{address}/");
+    let began = Instant::now();
+    run(async move {
+        let mut reconnect = Reconnect::new(move || Connect::new(&*url)).backoff(quick());
+        reconnect.stream().await.unwrap();
+    })
+    .unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
 #[test]

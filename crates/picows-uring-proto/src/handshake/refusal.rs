@@ -7,11 +7,10 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::{MessageFault, ResponseHead};
-use crate::escape::{Escaped, SHOWN_TEXT_BYTES_MAX, short};
-
-/// How much of what follows a refused answer's head is kept: enough for an error page's text.
-pub const REJECTED_BODY_BYTES_MAX: usize = 4 * 1024;
+use super::body::Body;
+use super::head::list_elements;
+use super::{MessageFault, REJECTED_BODY_BYTES_MAX, ResponseHead};
+use crate::escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX, short};
 
 /// Why a server's answer does not open a WebSocket.
 ///
@@ -23,7 +22,8 @@ pub const REJECTED_BODY_BYTES_MAX: usize = 4 * 1024;
 /// let handshake = ClientHandshake::new("example.com", "/", [0; 16])?;
 /// let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nno room";
 /// let error = handshake.parse_response(answer, &HeadLimits::default()).unwrap_err();
-/// assert_eq!(error.to_string(), "the server answered 404 Not Found instead of 101");
+/// let text = "the server answered 404 Not Found instead of 101: \"no room\"";
+/// assert_eq!(error.to_string(), text);
 /// let ResponseError::InvalidStatus(response) = error else { unreachable!() };
 /// assert_eq!(response.body(), b"no room");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -31,11 +31,13 @@ pub const REJECTED_BODY_BYTES_MAX: usize = 4 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
-    /// It is no HTTP/1.1 response.
+    /// It is no HTTP response, or a 101 that is malformed.
     #[error("invalid HTTP response: {}", .0.fault)]
     InvalidMessage(Box<InvalidMessage>),
-    /// The status is not 101 (RFC 6455 §4.1), nor a redirect that says where to.
-    #[error("the server answered {} instead of 101", .0.head().status())]
+    /// The status is not 101 (RFC 6455 §4.1), nor a redirect that says where to. Nothing else of
+    /// the answer has to be right: HTTP/1.0, lines that end with LF, bad headers and a head that is
+    /// too long hide no status.
+    #[error("the server answered {} instead of 101{}", .0.head().status(), .0.explanation())]
     InvalidStatus(Box<RejectedResponse>),
     /// The status is 301, 302, 303, 307 or 308.
     #[error("the server redirects to {}", Escaped::new(location).quoted().at_most(SHOWN_TEXT_BYTES_MAX))]
@@ -45,12 +47,6 @@ pub enum ResponseError {
         /// The whole answer.
         response: Box<RejectedResponse>,
     },
-    /// A 101 has a `Transfer-Encoding` (RFC 9112 §6.1).
-    #[error("invalid transfer-encoding header on a 101: {}", .0.shown("transfer-encoding"))]
-    TransferEncoding(Box<RejectedResponse>),
-    /// A 101 has a `Content-Length` that is not one plain zero (RFC 9110 §8.6).
-    #[error("invalid content-length header on a 101: {}", .0.shown("content-length"))]
-    ContentLength(Box<RejectedResponse>),
     /// `Upgrade` is not `websocket` (RFC 6455 §4.1, item 2 of the checks).
     #[error("invalid upgrade header: {}", .0.shown("upgrade"))]
     InvalidUpgrade(Box<RejectedResponse>),
@@ -75,8 +71,6 @@ macro_rules! response_of {
             Self::InvalidMessage(_) => None,
             Self::InvalidStatus(response)
             | Self::Redirect { response, .. }
-            | Self::TransferEncoding(response)
-            | Self::ContentLength(response)
             | Self::InvalidUpgrade(response)
             | Self::InvalidConnection(response)
             | Self::InvalidAccept(response)
@@ -103,20 +97,18 @@ impl ResponseError {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RejectedResponse {
     head: ResponseHead,
-    /// At most `REJECTED_BODY_BYTES_MAX`.
-    body: Vec<u8>,
+    body: Body,
 }
 
 impl RejectedResponse {
-    pub(super) fn new(head: ResponseHead, body: &[u8]) -> Self {
-        let mut response = Self { head, body: Vec::new() };
-        if response.body_missing() > 0 {
-            response.extend_body(body);
-        } else {
-            // It has no body, so what follows is something else, which may tell what.
-            response.body = capped(body).to_vec();
-        }
-        response
+    pub(super) fn new(head: ResponseHead, arrived: &[u8]) -> Self {
+        let body = Body::after(&head, arrived);
+        Self { head, body }
+    }
+
+    /// An answer whose head is too long or was cut off: what follows is unknown.
+    pub(super) const fn without_body(head: ResponseHead) -> Self {
+        Self { head, body: Body::none() }
     }
 
     /// Status and headers.
@@ -125,10 +117,11 @@ impl RejectedResponse {
         &self.head
     }
 
-    /// The first part of the body, as far as it has arrived, still in its transfer encoding.
+    /// The first part of the body, as far as it has arrived; without the framing of its chunks, and
+    /// still in its content coding.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.body
+        self.body.bytes()
     }
 
     /// How many more bytes of the body there may be and are worth waiting for.
@@ -146,20 +139,30 @@ impl RejectedResponse {
     /// ```
     #[must_use]
     pub fn body_missing(&self) -> usize {
-        let status = self.head.status();
-        let has_body = !status.is_informational()
-            && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let announced = self.head.header_str("content-length").and_then(|text| text.parse().ok());
-        // Without a length the body lasts until the connection ends (RFC 9112 §6.3).
-        let length: usize = if has_body { announced.unwrap_or(usize::MAX) } else { 0 };
-        length.min(REJECTED_BODY_BYTES_MAX).saturating_sub(self.body.len())
+        self.body.missing()
     }
 
     /// Adds bytes of the body that have arrived since; those beyond
-    /// [`REJECTED_BODY_BYTES_MAX`] in all are dropped.
+    /// [`REJECTED_BODY_BYTES_MAX`](crate::REJECTED_BODY_BYTES_MAX) in all are dropped.
     pub fn extend_body(&mut self, more: &[u8]) {
-        let wanted = self.body_missing().min(more.len());
-        self.body.extend_from_slice(&more[..wanted]);
+        self.body.extend(more);
+    }
+
+    /// What an error text says of the answer behind its status: when to come again, and how the
+    /// body begins.
+    fn explanation(&self) -> String {
+        let mut text = String::new();
+        if let Some(value) = self.head.header("retry-after") {
+            let shown = Escaped::new(value).at_most(SHOWN_BYTES_MAX);
+            text += &format!(" (Retry-After: {shown})");
+        }
+        let codings = self.head.header_values("content-encoding");
+        let is_readable = codings.flat_map(list_elements).all(|it| it == b"identity");
+        let body = self.body().trim_ascii();
+        if is_readable && !body.is_empty() {
+            text += &format!(": {}", Escaped::new(body).quoted().at_most(BODY_BYTES_SHOWN_MAX));
+        }
+        text
     }
 
     /// The values of a header for an error text.
@@ -176,17 +179,17 @@ impl fmt::Debug for RejectedResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RejectedResponse")
             .field("head", &self.head)
-            .field("body", &short(&self.body))
+            .field("body", &short(self.body()))
             .finish()
     }
 }
 
-/// An answer that is no HTTP/1.1 response.
+/// An answer that is no HTTP response, or a malformed 101.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InvalidMessage {
     /// What is wrong with it.
     pub fault: MessageFault,
-    /// The status, when the first line was good and only a header was not.
+    /// The status, if there is one.
     pub status: Option<StatusCode>,
     /// The head as received; all there is of it when it does not end.
     pub head: Vec<u8>,
@@ -219,3 +222,6 @@ impl fmt::Debug for InvalidMessage {
 fn capped(body: &[u8]) -> &[u8] {
     &body[..body.len().min(REJECTED_BODY_BYTES_MAX)]
 }
+
+/// Bytes of a body in an error text: the first sentences of an error page.
+const BODY_BYTES_SHOWN_MAX: usize = 200;

@@ -1,15 +1,19 @@
 //! The head of the answer a client gets.
 //!
-//! Judges HTTP only: whether the answer opens a WebSocket is decided in `verify`.
+//! Judges HTTP only: whether the answer opens a WebSocket is decided in `verify`. Strict where the
+//! answer may open one, which is where two readings of the same bytes would matter; of any other
+//! answer the status counts, and as much of the rest as can be read.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use http::StatusCode;
 
-use super::head::{Head, HeadError, first_line, is_value_byte, narrow};
+use super::head::{Head, HeadError, first_line, narrow};
 use super::refusal::InvalidMessage;
-use super::{HeadLimits, HeadScanner};
+use super::response_scanner::HeadEnd;
+use super::status_line::{self, NoStatus, StatusLine, check_strictly};
+use super::{HeadLimits, INTERIM_RESPONSES_MAX, ResponseScanner};
 
 /// Status and headers of an answer, kept as the bytes that arrived and a table of where its
 /// headers lie.
@@ -18,11 +22,18 @@ use super::{HeadLimits, HeadScanner};
 #[derive(Clone, PartialEq, Eq)]
 pub struct ResponseHead {
     head: Head,
-    status: StatusCode,
+    line: StatusLine,
     reason_end: u16,
 }
 
-/// Why an answer is no HTTP/1.1 response.
+/// The final answer of a server, as far as it has been read.
+pub(super) struct FinalResponse {
+    pub(super) head: ResponseHead,
+    /// Where the head ends and a body or frames begin; `None` when it is too long or cut off.
+    pub(super) head_end: Option<usize>,
+}
+
+/// Why an answer cannot be understood, or why a 101 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageFault {
@@ -35,55 +46,132 @@ pub enum MessageFault {
     /// The first line is not a version, a number of three digits and a reason.
     #[error("malformed HTTP status line")]
     MalformedStatusLine,
-    /// The version is not HTTP/1.1.
+    /// A 101 is not of HTTP/1.1.
     #[error("unsupported HTTP version: expected HTTP/1.1")]
     UnsupportedVersion,
-    /// The headers are malformed, or there are too many.
+    /// There are more interim responses (1xx) in front of the final one than anything sends.
+    #[error("more than {count_max} interim responses, and no final one")]
+    TooManyInterim {
+        /// The limit, which is [`INTERIM_RESPONSES_MAX`].
+        count_max: u8,
+    },
+    /// The headers of a 101 are malformed, or there are too many.
     #[error(transparent)]
     Head(#[from] HeadError),
 }
 
 impl ResponseHead {
-    /// Returns the head that `input` starts with and its length, or `None` until it is complete.
+    /// Returns the final answer in `input`, or `None` until its head is complete.
     pub(super) fn parse_with(
-        scanner: &mut HeadScanner,
+        scanner: &mut ResponseScanner,
         input: &[u8],
         limits: &HeadLimits,
-    ) -> Result<Option<(Self, usize)>, InvalidMessage> {
-        // Until the end of the head is known, all there is of it counts as head.
-        let known = &input[..input.len().min(limits.head_bytes())];
-        let unfinished = |fault| InvalidMessage::new(fault, None, known, b"");
-        refuse_early(input).map_err(unfinished)?;
-        let end = scanner.find_end(input, limits).map_err(|fault| unfinished(fault.into()))?;
-        let Some(end) = end else {
-            return Ok(None);
+    ) -> Result<Option<FinalResponse>, InvalidMessage> {
+        loop {
+            let known = scanner.known(input, limits);
+            refuse_early(known).map_err(|fault| InvalidMessage::new(fault, None, known, b""))?;
+            let line = match StatusLine::read(known) {
+                Ok(Some(line)) => line,
+                // All of the head that is let in, and no status.
+                Ok(None) if input.len() < limits.head_bytes() => return Ok(None),
+                Ok(None) | Err(NoStatus) => return without_status(scanner, input, limits),
+            };
+            if line.status == StatusCode::SWITCHING_PROTOCOLS {
+                return Self::parse_strictly(scanner, line, input, limits);
+            }
+            let end = scanner.find_lenient_end(input, limits);
+            if !line.status.is_informational() {
+                return Ok(Self::parse_leniently(scanner, line, end, input, limits));
+            }
+            let bad = |fault| InvalidMessage::new(fault, Some(line.status), known, b"");
+            let length = match end {
+                HeadEnd::At(length) => length,
+                HeadEnd::Open => return Ok(None),
+                HeadEnd::TooFar => {
+                    let head_bytes_max = limits.head_bytes();
+                    return Err(bad(HeadError::TooLarge { head_bytes_max }.into()));
+                }
+            };
+            if !scanner.skip_interim(length) {
+                let count_max = INTERIM_RESPONSES_MAX;
+                return Err(bad(MessageFault::TooManyInterim { count_max }));
+            }
+        }
+    }
+
+    /// Returns the final answer in `input` of which more was to come, if it is no 101.
+    pub(super) fn parse_cut(
+        scanner: &ResponseScanner,
+        input: &[u8],
+        limits: &HeadLimits,
+    ) -> Option<FinalResponse> {
+        let known = scanner.known(input, limits);
+        let line = StatusLine::read(known).ok().flatten()?;
+        let is_final = known.starts_with(status_line::NAME) && !line.status.is_informational();
+        is_final.then(|| FinalResponse { head: Self::lenient(line, known, limits), head_end: None })
+    }
+
+    /// The head of a 101.
+    fn parse_strictly(
+        scanner: &mut ResponseScanner,
+        line: StatusLine,
+        input: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<FinalResponse>, InvalidMessage> {
+        let known = scanner.known(input, limits);
+        let end = scanner
+            .find_strict_end(input, limits)
+            .map_err(|fault| InvalidMessage::new(fault.into(), Some(line.status), known, b""))?;
+        let Some(length) = end else { return Ok(None) };
+        let head_end = scanner.start() + length;
+        let (raw, rest) = (&known[..length], &input[head_end..]);
+        let bad = |fault| InvalidMessage::new(fault, Some(line.status), raw, rest);
+        check_strictly(first_line(raw)).map_err(bad)?;
+        let head = Head::parse(raw, limits.headers_max).map_err(|fault| bad(fault.into()))?;
+        let head = Self { head, line, reason_end: narrow(first_line(raw).len()) };
+        Ok(Some(FinalResponse { head, head_end: Some(head_end) }))
+    }
+
+    /// The head of an answer that opens nothing.
+    fn parse_leniently(
+        scanner: &ResponseScanner,
+        line: StatusLine,
+        end: HeadEnd,
+        input: &[u8],
+        limits: &HeadLimits,
+    ) -> Option<FinalResponse> {
+        let known = scanner.known(input, limits);
+        let (raw, head_end) = match end {
+            HeadEnd::Open => return None,
+            HeadEnd::At(length) => (&known[..length], Some(scanner.start() + length)),
+            HeadEnd::TooFar => (known, None),
         };
-        let (raw, body) = input.split_at(end);
-        let status = parse_status_line(first_line(raw))
-            .map_err(|fault| InvalidMessage::new(fault, None, raw, body))?;
-        let head = Head::parse(raw, limits.headers_max)
-            .map_err(|fault| InvalidMessage::new(fault.into(), Some(status), raw, body))?;
-        let reason_end = narrow(first_line(raw).len());
-        Ok(Some((Self { head, status, reason_end }, end)))
+        Some(FinalResponse { head: Self::lenient(line, raw, limits), head_end })
+    }
+
+    fn lenient(line: StatusLine, raw: &[u8], limits: &HeadLimits) -> Self {
+        let first_line_end = raw.iter().position(|&byte| byte == b'\n').unwrap_or(raw.len());
+        let head = Head::parse_leniently(raw, limits.headers_max);
+        Self { head, line, reason_end: narrow(first_line_end) }
     }
 
     /// The status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        self.status
+        self.line.status
     }
 
     /// The reason phrase. It means nothing (RFC 9112 §4) and may be empty.
     #[must_use]
     pub fn reason(&self) -> Cow<'_, str> {
-        let reason = self.head.bytes(STATUS_END..self.reason_end);
+        let reason = self.head.bytes(self.line.status_end..self.reason_end);
         String::from_utf8_lossy(reason.trim_ascii())
     }
 
-    /// The version, which is always `HTTP/1.1`.
+    /// The version: `HTTP/1.1` of a 101, and what stands there, such as `HTTP/1.0`, of any other.
     #[must_use]
-    pub const fn version(&self) -> &'static str {
-        "HTTP/1.1"
+    pub fn version(&self) -> &str {
+        self.head.text(0..self.line.version_end)
     }
 
     /// The value of the first header called `name`, in any case. Bytes from 0x80 up are kept.
@@ -128,17 +216,12 @@ impl ResponseHead {
 impl fmt::Debug for ResponseHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseHead")
-            .field("status", &self.status)
+            .field("status", &self.status())
             .field("reason", &self.reason())
             .field("headers", &self.head)
             .finish()
     }
 }
-
-/// Where the reason of a status line starts, if there is one: after the space that follows the
-/// version and the three digits.
-const STATUS_END: u16 = 12;
-const _: () = assert!(b"HTTP/1.1 101".len() == STATUS_END as usize);
 
 /// First bytes of TLS records that carry an alert or a handshake (RFC 8446 §5.1).
 const TLS_ALERT: u8 = 0x15;
@@ -146,25 +229,24 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Refuses what can never become an HTTP response, as soon as that is sure.
 fn refuse_early(input: &[u8]) -> Result<(), MessageFault> {
-    const PREFIX: &[u8] = b"HTTP/";
     if matches!(input.first(), Some(&(TLS_ALERT | TLS_HANDSHAKE))) {
         return Err(MessageFault::Tls);
     }
-    let is_prefix = input.iter().zip(PREFIX).all(|(is, should)| is == should);
+    let is_prefix = input.iter().zip(status_line::NAME).all(|(is, should)| is == should);
     if is_prefix { Ok(()) } else { Err(MessageFault::NotHttp) }
 }
 
-/// Returns the status. The reason may be anything a header value may be, or nothing; the space
-/// before it may be missing, as it is from servers that have no reason to give.
-fn parse_status_line(line: &[u8]) -> Result<StatusCode, MessageFault> {
-    let after_version = line.strip_prefix(b"HTTP/1.1").ok_or(MessageFault::UnsupportedVersion)?;
-    let [b' ', first, second, third, rest @ ..] = after_version else {
-        return Err(MessageFault::MalformedStatusLine);
+/// An answer that begins with a version of HTTP and has no status behind it.
+fn without_status(
+    scanner: &mut ResponseScanner,
+    input: &[u8],
+    limits: &HeadLimits,
+) -> Result<Option<FinalResponse>, InvalidMessage> {
+    let known = scanner.known(input, limits);
+    let (head, body) = match scanner.find_lenient_end(input, limits) {
+        HeadEnd::Open => return Ok(None),
+        HeadEnd::At(length) => (&known[..length], &input[scanner.start() + length..]),
+        HeadEnd::TooFar => (known, &b""[..]),
     };
-    let is_reason = rest.is_empty() || rest.starts_with(b" ");
-    if !is_reason || !rest.iter().copied().all(is_value_byte) {
-        return Err(MessageFault::MalformedStatusLine);
-    }
-    StatusCode::from_bytes(&[*first, *second, *third])
-        .map_err(|_| MessageFault::MalformedStatusLine)
+    Err(InvalidMessage::new(MessageFault::MalformedStatusLine, None, head, body))
 }

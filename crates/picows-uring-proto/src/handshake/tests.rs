@@ -2,7 +2,9 @@
 
 mod answer;
 mod client;
+mod interim;
 mod random;
+mod refusal;
 mod request;
 mod response;
 mod upgrade;

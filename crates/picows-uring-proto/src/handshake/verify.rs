@@ -4,16 +4,17 @@
 
 use http::StatusCode;
 
-use super::head::{Framing, extension_names};
+use super::head::extension_names;
 use super::refusal::{RejectedResponse, ResponseError};
-use super::{ClientHandshake, HeadLimits, HeadScanner, ResponseHead};
+use super::response::FinalResponse;
+use super::{ClientHandshake, HeadLimits, ResponseHead, ResponseScanner};
 
 /// The variant of `ResponseError` that names a fault of a 101.
 type Fault = fn(Box<RejectedResponse>) -> ResponseError;
 
 impl ClientHandshake {
-    /// Returns the head of the answer and its length in bytes when it opens the connection, or
-    /// `None` until more bytes arrive. What follows the head is the first frames.
+    /// Returns the head of the answer and where it ends when it opens the connection, or `None`
+    /// until more bytes arrive. What follows the head is the first frames.
     ///
     /// Searches `input` from its start; [`Self::parse_response_with`] does not when called again.
     pub fn parse_response(
@@ -21,46 +22,75 @@ impl ClientHandshake {
         input: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<(ResponseHead, usize)>, ResponseError> {
-        self.parse_response_with(&mut HeadScanner::new(), input, limits)
+        self.parse_response_with(&mut ResponseScanner::new(), input, limits)
     }
 
     /// The same as [`Self::parse_response`], for a buffer that grows: `scanner` remembers how far
     /// it has been searched.
     ///
-    /// The status is judged first: a refusal may well have a body. No 1xx but the 101 is skipped,
-    /// since we ask for none.
+    /// Interim responses (1xx) in front of the final one are passed over, up to
+    /// [`INTERIM_RESPONSES_MAX`](crate::INTERIM_RESPONSES_MAX) of them (RFC 9110 §15.2). The status
+    /// is judged first: a refusal may well have a body, and need not be well-formed.
     pub fn parse_response_with(
         &self,
-        scanner: &mut HeadScanner,
+        scanner: &mut ResponseScanner,
         input: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<(ResponseHead, usize)>, ResponseError> {
         let parsed = ResponseHead::parse_with(scanner, input, limits)
             .map_err(|message| ResponseError::InvalidMessage(Box::new(message)))?;
-        let Some((head, length)) = parsed else {
-            return Ok(None);
-        };
-        let rejected = |head| Box::new(RejectedResponse::new(head, &input[length..]));
-        if head.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(match redirect_location(&head) {
-                Some(location) => ResponseError::Redirect { location, response: rejected(head) },
-                None => ResponseError::InvalidStatus(rejected(head)),
-            });
-        }
-        match self.verify(&head) {
-            Ok(()) => Ok(Some((head, length))),
-            Err(fault) => Err(fault(rejected(head))),
+        match parsed {
+            None => Ok(None),
+            Some(FinalResponse { head, head_end: None }) => Err(refusal_without_end(head)),
+            Some(FinalResponse { head, head_end: Some(end) }) => {
+                self.judge(head, &input[end..]).map(|head| Some((head, end)))
+            }
         }
     }
 
-    /// Checks the headers of a 101.
+    /// The refusal that `input` begins, when no more of it is to come: its head did not end, but
+    /// its status is there. `None` for anything else, a 101 included.
+    ///
+    /// ```
+    /// # use picows_uring_proto::{ClientHandshake, HeadLimits, ResponseScanner};
+    /// # let handshake = ClientHandshake::new("example.com", "/", [0; 16])?;
+    /// let (wire, limits) = (b"HTTP/1.1 503 Busy\r\nRetry-Af", HeadLimits::default());
+    /// let mut scanner = ResponseScanner::new();
+    /// assert!(matches!(handshake.parse_response_with(&mut scanner, wire, &limits), Ok(None)));
+    /// let error = handshake.cut_response(&scanner, wire, &limits).unwrap();
+    /// assert_eq!(error.response().unwrap().head().status().as_u16(), 503);
+    /// # Ok::<(), picows_uring_proto::HandshakeMisuse>(())
+    /// ```
+    #[must_use]
+    pub fn cut_response(
+        &self,
+        scanner: &ResponseScanner,
+        input: &[u8],
+        limits: &HeadLimits,
+    ) -> Option<ResponseError> {
+        let cut = ResponseHead::parse_cut(scanner, input, limits)?;
+        Some(refusal_without_end(cut.head))
+    }
+
+    /// Judges an answer whose head is complete; `rest` is what followed it so far.
+    fn judge(&self, head: ResponseHead, rest: &[u8]) -> Result<ResponseHead, ResponseError> {
+        let rejected = |head| Box::new(RejectedResponse::new(head, rest));
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return match self.verify(&head) {
+                Ok(()) => Ok(head),
+                Err(fault) => Err(fault(rejected(head))),
+            };
+        }
+        Err(match redirect_location(&head) {
+            Some(location) => ResponseError::Redirect { location, response: rejected(head) },
+            None => ResponseError::InvalidStatus(rejected(head)),
+        })
+    }
+
+    /// Checks the headers of a 101. `Content-Length` and `Transfer-Encoding` say nothing: no 1xx
+    /// has a body, whatever its headers say (RFC 9112 §6.3, rule 1).
     fn verify(&self, response: &ResponseHead) -> Result<(), Fault> {
         let head = response.head();
-        match head.framing() {
-            Framing::NoBody => {}
-            Framing::TransferEncoding => return Err(ResponseError::TransferEncoding),
-            Framing::ContentLength => return Err(ResponseError::ContentLength),
-        }
         let upgrade = head.only_value("upgrade").unwrap_or_default();
         // Not a list here: a second protocol would sit on top of, or below, the frames we read.
         if !upgrade.eq_ignore_ascii_case(b"websocket") {
@@ -89,6 +119,11 @@ impl ClientHandshake {
         extension_names(value)
             .is_some_and(|names| names.iter().all(|name| self.offers_extension(name)))
     }
+}
+
+/// A redirect is none then: where it leads may be in what is missing.
+fn refusal_without_end(head: ResponseHead) -> ResponseError {
+    ResponseError::InvalidStatus(Box::new(RejectedResponse::without_body(head)))
 }
 
 /// Where a redirect leads. A redirect that does not say so is an ordinary refusal.

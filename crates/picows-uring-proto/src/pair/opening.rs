@@ -2,8 +2,8 @@
 
 use crate::frame::Role;
 use crate::handshake::{
-    ClientHandshake, HeadLimits, HeadScanner, UpgradeRequest, UpgradeResponse,
-    encode_switching_protocols,
+    ClientHandshake, HeadLimits, HeadScanner, ResponseError, ResponseScanner, UpgradeRequest,
+    UpgradeResponse, encode_switching_protocols,
 };
 
 /// One side of an opening handshake, as far as it came.
@@ -11,6 +11,7 @@ pub(super) struct Opening {
     /// `None` on a server.
     request: Option<ClientHandshake>,
     scanner: HeadScanner,
+    answer_scanner: ResponseScanner,
     arrived: Vec<u8>,
 }
 
@@ -30,7 +31,8 @@ impl Opening {
         if let Some(request) = &request {
             request.encode(queue);
         }
-        Self { request, scanner: HeadScanner::new(), arrived: Vec::new() }
+        let (scanner, answer_scanner) = (HeadScanner::new(), ResponseScanner::new());
+        Self { request, scanner, answer_scanner, arrived: Vec::new() }
     }
 
     /// Takes the next bytes, and appends the answer that is owed for them to `queue`.
@@ -43,11 +45,11 @@ impl Opening {
         let head_bytes = match &self.request {
             Some(request) => {
                 let parsed = request.parse_response_with(
-                    &mut self.scanner,
+                    &mut self.answer_scanner,
                     &self.arrived,
                     &HeadLimits::default(),
                 );
-                parsed.map_err(|error| error.to_string())?.map(|(_, head_bytes)| head_bytes)
+                parsed.map_err(|error| told(&error))?.map(|(_, head_bytes)| head_bytes)
             }
             None => self.accept(queue).map_err(|refusal| {
                 refusal.encode(queue);
@@ -68,5 +70,15 @@ impl Opening {
         let accept = request.validate_upgrade().map_err(|error| refuse(error.into()))?;
         encode_switching_protocols(queue, &accept, None, &http::HeaderMap::new());
         Ok(Some(head_bytes))
+    }
+}
+
+/// Why there is no connection, whatever of the answer's body has arrived.
+fn told(error: &ResponseError) -> String {
+    match error {
+        ResponseError::InvalidStatus(response) => {
+            format!("the server answered {} instead of 101", response.head().status())
+        }
+        error => error.to_string(),
     }
 }

@@ -10,7 +10,9 @@ use crate::listener::Listener;
 use crate::session::Shared;
 use crate::stream::{StreamListener, StreamOptions, WsStream};
 use crate::transport::Transport;
-use picows_uring_proto::{ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
+use picows_uring_proto::{
+    ClientHandshake, ResponseError, ResponseHead, ResponseScanner, UpgradeRequest,
+};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::sockopt::set_tcp_nodelay;
 use std::cell::Cell;
@@ -258,6 +260,7 @@ impl Connect {
             progress.outcome.set(Some(Rc::clone(&outcome)));
             let opening = Opening {
                 handshake,
+                scanner: ResponseScanner::new(),
                 request,
                 make: Rc::clone(&make),
                 outcome: Rc::clone(&outcome),

@@ -8,7 +8,7 @@ use picows_uring_proto::{
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 /// A connection could not be made.
@@ -162,10 +162,19 @@ impl ConnectError {
     }
 
     /// The first part of the body of the server's answer: at most 4 KiB, and what arrived within
-    /// half a second.
+    /// half a second. Without the framing of its chunks; still in its content coding, if it has one.
     #[must_use]
     pub fn body(&self) -> Option<&[u8]> {
         self.rejected().map(RejectedResponse::body)
+    }
+
+    /// How long the server asks to be left alone from now on, by the `Retry-After` of its answer
+    /// (RFC 9110 §10.2.3), in seconds or as a date; zero when that has passed. Not bounded: a
+    /// server may ask for a year.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Some(self.response()?.retry_after()?.delay(now.as_secs()))
     }
 
     fn rejected(&self) -> Option<&RejectedResponse> {
@@ -177,7 +186,8 @@ impl ConnectError {
     }
 
     /// Whether trying again later may help: everything but what the caller, or the server on
-    /// purpose, has decided.
+    /// purpose, has decided. Of answers, those with a status of 408 (it waited too long), 425 (too
+    /// early), 429 (too many requests) and 5xx.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.fault {
@@ -193,10 +203,12 @@ impl ConnectError {
             | ConnectFault::Socket(_)
             | ConnectFault::Timeout { .. }
             | ConnectFault::Disconnected(_) => true,
-            // As picows has it: a server that fails may recover, one that refuses will not.
-            ConnectFault::Response(_) => {
-                self.response().is_some_and(|response| response.status().is_server_error())
-            }
+            // As picows has it, a server that fails may recover, and one that refuses will not;
+            // but for those that say "not now" (RFC 9110 §15.5.9, RFC 8470 §5.2, RFC 6585 §4).
+            ConnectFault::Response(_) => self.response().is_some_and(|response| {
+                let status = response.status();
+                status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+            }),
         }
     }
 }

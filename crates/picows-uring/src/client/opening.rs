@@ -5,7 +5,9 @@ use crate::config::Config;
 use crate::listener::Listener;
 use crate::session::Session;
 use crate::transport::Transport;
-use picows_uring_proto::{ClientHandshake, ResponseError, ResponseHead, UpgradeRequest};
+use picows_uring_proto::{
+    ClientHandshake, ResponseError, ResponseHead, ResponseScanner, UpgradeRequest,
+};
 use rustix::fd::OwnedFd;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -37,6 +39,8 @@ pub(crate) type MakeListener = Box<dyn FnOnce(&UpgradeRequest, &ResponseHead) ->
 /// A handshake that is under way, on the client's side.
 pub(crate) struct Opening {
     pub(crate) handshake: ClientHandshake,
+    /// How much of the answer has been searched.
+    pub(crate) scanner: ResponseScanner,
     /// The handshake's request, as a server sees it.
     pub(crate) request: Box<UpgradeRequest>,
     /// Shared by all attempts; taken by the one that succeeds.
@@ -54,6 +58,8 @@ pub(crate) struct Outcome {
     session: RefCell<Option<Rc<Session>>>,
     /// An answer that is no upgrade, whose body may still be arriving.
     rejected: RefCell<Option<ResponseError>>,
+    /// The same of an answer whose head has not ended, as it was when its status was first known.
+    unfinished: RefCell<Option<ResponseError>>,
     /// Nobody waits any more.
     is_abandoned: Cell<bool>,
 }
@@ -96,7 +102,25 @@ impl Outcome {
 
     /// The answer that is no upgrade, as far as it has arrived.
     pub(crate) fn take_rejected(&self) -> Option<ResponseError> {
-        self.rejected.take()
+        self.rejected.take().or_else(|| self.unfinished.take())
+    }
+
+    /// The answer that is no upgrade, at the end of the connection; `cut` finds one whose head did
+    /// not end.
+    pub(crate) fn rejection(
+        &self,
+        cut: impl FnOnce() -> Option<ResponseError>,
+    ) -> Option<ResponseError> {
+        self.rejected.take().or_else(cut)
+    }
+
+    /// The head of an answer has not ended. `refusal` finds what it says so far, if that is no
+    /// upgrade; it is not called again once it has.
+    pub(crate) fn unfinished(&self, refusal: impl FnOnce() -> Option<ResponseError>) {
+        let mut unfinished = self.unfinished.borrow_mut();
+        if unfinished.is_none() {
+            *unfinished = refusal();
+        }
     }
 
     /// What whoever waits gets, as far as it is there.

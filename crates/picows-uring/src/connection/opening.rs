@@ -28,7 +28,7 @@ impl Connection {
     /// Bytes of the answer arrived, perhaps with the first frames behind it.
     pub(super) fn receive_response(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let limits = self.session().config.head;
-        let opening = self.session().take_opening()?;
+        let mut opening = self.session().take_opening()?;
         if let Some(missing) = opening.outcome.extend_body(bytes) {
             self.session().set_opening(opening);
             if missing == 0 {
@@ -40,13 +40,15 @@ impl Connection {
         let mut stash = self.take_stash();
         let head = stash.bytes_mut();
         head.extend_from_slice(bytes);
-        match opening.handshake.parse_response_with(&mut self.scanner, head, &limits) {
+        match opening.handshake.parse_response_with(&mut opening.scanner, head, &limits) {
             Ok(Some((response, used))) => {
                 self.shared().pool.put_stash(stash);
                 self.opened(*opening, response);
                 return self.receive_first_frames(bytes, used.saturating_sub(before));
             }
             Ok(None) => {
+                let Opening { handshake, scanner, outcome, .. } = &*opening;
+                outcome.unfinished(|| handshake.cut_response(scanner, head, &limits));
                 self.session().set_opening(opening);
                 self.keep_stash(stash);
             }
@@ -91,7 +93,11 @@ impl Connection {
     /// There will be no connection: ends it, and tells whoever waits why.
     pub(super) fn opening_failed(&mut self, cause: Option<io::Error>) {
         let Some(opening) = self.session().take_opening() else { return };
-        let fault = match opening.outcome.take_rejected() {
+        let limits = self.session().config.head;
+        // More of the head may have arrived than when its status was first known.
+        let cut = || opening.handshake.cut_response(&opening.scanner, self.stash.bytes(), &limits);
+        let rejected = opening.outcome.rejection(cut);
+        let fault = match rejected {
             Some(error) => ConnectFault::Response(error),
             None => ConnectFault::Disconnected(cause),
         };

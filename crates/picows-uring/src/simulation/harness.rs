@@ -84,6 +84,7 @@ impl Harness {
         let make: MakeListener = Box::new(move |_, _| listeners::caller(id));
         let outcome = Rc::<Outcome>::default();
         let opening = Opening {
+            scanner: picows_uring_proto::ResponseScanner::new(),
             handshake,
             request,
             make: Rc::new(Cell::new(Some(make))),

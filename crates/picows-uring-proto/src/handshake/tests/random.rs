@@ -78,12 +78,20 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_answers_never_panic(wire in almost_a_head(), prefix in any::<bool>()) {
-        let prefix: &[u8] = if prefix { b"HTTP/1.1 101 X\r\n" } else { b"" };
-        let wire = [prefix, &wire].concat();
-        if let Err(error) = client().parse_response(&wire, &LIMITS) {
-            let _ = (error.to_string(), format!("{error:?}"));
-        }
+    fn arbitrary_answers_never_panic_and_every_read_size_says_the_same(
+        wire in almost_a_head(),
+        prefix in prop::sample::select(vec![
+            "",
+            "HTTP/1.1 101 X\r\n",
+            "HTTP/1.1 100 X\r\n\r\n",
+            "HTTP/1.1 100\n\nHTTP/1.1 101 X\r\n",
+            "HTTP/1.1 103 X\r\nA: b\r\n\r\nHTTP/1.0 503",
+            "HTTP/1.0 302 X\nLocation: /\n",
+            "HTTP/1.1 429 X\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ]),
+        step in 1_u8..40,
+    ) {
+        crate::fuzzing::client_handshake(&[&[step], prefix.as_bytes(), &wire].concat());
     }
 
     #[test]
