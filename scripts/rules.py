@@ -38,6 +38,7 @@ UNLIMITED_LOGS = (
     f"{LIBRARY}/ring/kernel",
     f"{LIBRARY}/server/handle",
     f"{LIBRARY}/server/threads",
+    f"{LIBRARY}/socket",
 )
 UNSAFE_ALLOWED = (f"{LIBRARY}/ring", f"{LIBRARY}/pool/system", f"{PROTO}/mask")
 

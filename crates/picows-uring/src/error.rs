@@ -30,7 +30,7 @@ pub enum Error {
         fault: String,
     },
     /// An address to listen on could not be had.
-    #[error("cannot listen on {}: {}", shown(address), listen_cure(source))]
+    #[error("cannot listen on {}: {}", shown(address), listen_cure(address, source))]
     Listen {
         /// The address.
         address: String,
@@ -89,18 +89,23 @@ pub(crate) fn descriptor_cure(error: &io::Error) -> Option<&'static str> {
 }
 
 /// What the kernel said, with what helps against it.
-fn listen_cure(error: &io::Error) -> String {
+fn listen_cure(address: &str, error: &io::Error) -> String {
+    let is_unix = address.starts_with("unix:");
     let cure = match error.kind() {
+        io::ErrorKind::AddrInUse if is_unix => {
+            "something else listens there: stop it, or choose another path"
+        }
         io::ErrorKind::AddrInUse => {
             "something else listens there: stop it, choose another port, or port 0 for any free one"
         }
         io::ErrorKind::AddrNotAvailable => {
             "no interface of this machine has that address: use one of its own, 0.0.0.0 or [::]"
         }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE, and a Unix socket needs a folder that can \
-             be written to"
+        io::ErrorKind::PermissionDenied if is_unix => {
+            "a Unix socket needs a folder that this user can write to, and one that is left there has \
+             to be this user's: choose another path, or remove it"
         }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
         io::ErrorKind::NotFound => "the folder of the Unix socket does not exist: make it first",
         _ => match descriptor_cure(error) {
             Some(cure) => cure,
@@ -128,6 +133,15 @@ mod tests {
             let text = Error::Listen { address: "127.0.0.1:9001".into(), source }.to_string();
             assert!(text.starts_with("cannot listen on 127.0.0.1:9001: "), "{text}");
             assert!(text.contains(cure), "{text}");
+        }
+        for (errno, cure) in [
+            (libc::EADDRINUSE, "stop it, or choose another path"),
+            (libc::EACCES, "a folder that this user can write to"),
+            (libc::EPERM, "this user's"),
+        ] {
+            let source = io::Error::from_raw_os_error(errno);
+            let text = Error::Listen { address: "unix:/run/s".into(), source }.to_string();
+            assert!(text.contains(cure) && !text.contains("port"), "{text}");
         }
     }
 }

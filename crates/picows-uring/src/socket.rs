@@ -2,16 +2,19 @@
 //!
 //! The only place that makes sockets; what happens on them is the ring's.
 
+mod unix_path;
+
 use crate::error::Error;
 use crate::patience::patiently;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use unix_path::PathFault;
+
+pub(crate) use unix_path::SocketPath;
 
 /// What a server was told to listen on.
 #[derive(Debug)]
@@ -140,19 +143,11 @@ impl Listening {
             return Err(Error::Address { address: text.to_owned(), fault });
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-        let address = SockAddr::unix(path).map_err(failed)?;
-        if let Err(error) = socket.bind(&address) {
-            // A server that was killed leaves its path behind; nobody answers there.
-            let is_stale = error.kind() == io::ErrorKind::AddrInUse
-                && UnixStream::connect(path)
-                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-            if !is_stale {
-                return Err(failed(error));
-            }
-            std::fs::remove_file(path).map_err(failed)?;
-            socket.bind(&address).map_err(failed)?;
-        }
-        self.paths.push(SocketPath::new(path).map_err(failed)?);
+        let bound = unix_path::bind(&socket, path).map_err(|fault| match fault {
+            PathFault::Io(error) => failed(error),
+            PathFault::Taken(fault) => Error::Address { address: text.to_owned(), fault },
+        })?;
+        self.paths.push(bound);
         socket.listen(options.backlog).map_err(failed)?;
         self.share(socket, failed)?;
         self.addresses.push(ListenAddress::Unix(path.to_owned()));
@@ -222,32 +217,4 @@ fn resolve(text: &str) -> Result<Vec<SocketAddr>, Error> {
         return Err(bad("the name has no address".into()));
     }
     Ok(found)
-}
-
-/// The path of a Unix socket that we bound; removed when this is dropped, unless somebody else
-/// has bound it since.
-#[derive(Debug)]
-pub(crate) struct SocketPath {
-    path: PathBuf,
-    device_and_inode: (u64, u64),
-}
-
-impl SocketPath {
-    fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), device_and_inode: device_and_inode(path)? })
-    }
-}
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        if device_and_inode(&self.path).is_ok_and(|found| found == self.device_and_inode) {
-            // If it cannot be removed, the next server finds it stale and does.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }

@@ -76,8 +76,9 @@ impl ServerBuilder {
     /// Listens on `address`; may be called several times. Default: `127.0.0.1:9001`.
     ///
     /// `127.0.0.1:9001`, `[::1]:9001`, `localhost:9001` (every address of the name), port 0 for
-    /// any free one, or `unix:/run/picows.sock`, which is made, and removed in the end. `[::]`
-    /// means IPv6 only: give `0.0.0.0` as well for both.
+    /// any free one, or `unix:/run/picows.sock`, which is made, and removed in the end. A socket that
+    /// a dead server has left there is replaced; anything else stays, and is an error. `[::]` means
+    /// IPv6 only: give `0.0.0.0` as well for both.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen.push(ListenOn::Text(address.into()));
         self
