@@ -325,6 +325,14 @@ impl Conversation {
         }
     }
 
+    /// The peer's time is up at `now`, if it was not before: a limit from outside has passed. To be
+    /// said again after each step, as some begin a time of their own.
+    pub fn expire(&mut self, now: Tick) {
+        if self.phase != Phase::Ended {
+            self.deadline = self.deadline.min(now);
+        }
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is next wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Tick> {

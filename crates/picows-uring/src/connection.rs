@@ -241,7 +241,7 @@ impl Connection {
     /// The listener has seen the peer's CLOSE: answers it, if it did not.
     fn after_close(&mut self, frame: &Frame<'_>) {
         let session = self.session();
-        let (rules, now) = (&session.config.conversation, session.shared.now.get());
+        let (rules, now) = (&session.config.conversation, session.shared.now());
         let reply = session.conversation.borrow_mut().close_reply(rules, now, frame);
         session.queue_close(reply);
     }
@@ -251,7 +251,7 @@ impl Connection {
         log_limited!(warn, session.shared, LogLine::ProtocolError, peer = ?session.peer, %error);
         session.shared.counters.protocol_errors.increment();
         session.set_cause(DisconnectCause::PeerMisbehaved(error));
-        let (rules, now) = (&session.config.conversation, session.shared.now.get());
+        let (rules, now) = (&session.config.conversation, session.shared.now());
         let close = session.conversation.borrow_mut().peer_misbehaved(rules, now, error);
         session.queue_close(close);
     }
@@ -260,7 +260,7 @@ impl Connection {
     pub(crate) fn end_of_stream(&mut self) {
         let session = self.session();
         session.set_cause(DisconnectCause::EndOfStream);
-        let (rules, now) = (&session.config.conversation, session.shared.now.get());
+        let (rules, now) = (&session.config.conversation, session.shared.now());
         session.conversation.borrow_mut().end_of_stream(rules, now);
         session.touch();
     }
@@ -275,18 +275,30 @@ impl Connection {
         self.opening_failed(Some(io::Error::new(error.kind(), error.to_string())));
     }
 
-    /// Does what is due, and has its timer armed again. `has_backlog` says that bytes of the peer
-    /// may wait to be looked at.
-    pub(crate) fn handle_timeout(&mut self, ring: &impl Ring, now: Tick, has_backlog: bool) {
+    /// Does what was due at `seen`, and has its timer armed again. All input that had arrived by then
+    /// was handled, but for a connection that does not read, and for one that always has more
+    /// (`has_backlog`).
+    pub(crate) fn handle_timeout(&mut self, ring: &impl Ring, seen: Tick, has_backlog: bool) {
         let session = Rc::clone(self.session());
         let phase = self.phase();
-        if session.conversation.borrow_mut().handle_timeout(now) {
+        if session.conversation.borrow_mut().handle_timeout(seen) {
             tracing::info!(peer = ?session.peer, ?phase, "timed out: dropping");
             session.set_cause(DisconnectCause::TimedOut);
         }
         // A peer that is to answer our CLOSE has a deadline for that, and no ping can follow it.
         if self.phase() == Phase::Open && !session.conversation.borrow().is_closing() {
-            self.check_liveness(&session, ring, now, has_backlog);
+            self.check_liveness(&session, ring, seen, has_backlog);
+        }
+        session.touch();
+    }
+
+    /// The server waits no longer: ends it at once, or as of `at` when its input was handled.
+    pub(crate) fn stop(&self, at: Option<Tick>) {
+        let session = self.session();
+        session.set_cause(DisconnectCause::Stopped);
+        match at {
+            Some(at) => session.conversation.borrow_mut().expire(at),
+            None => session.conversation.borrow_mut().end(),
         }
         session.touch();
     }
@@ -404,7 +416,7 @@ impl Connection {
         }
         session.set_cause(DisconnectCause::Listener(error.to_string()));
         let (code, reason) = error.close_code_and_reason();
-        let (rules, now) = (&session.config.conversation, shared.now.get());
+        let (rules, now) = (&session.config.conversation, shared.now());
         let close = session.conversation.borrow_mut().fail(rules, now, code, reason);
         session.queue_close(close);
     }

@@ -92,8 +92,8 @@ pub(crate) trait Ring {
     /// Closes a socket whatever is in flight on it, with the ring: the worker goes before its time.
     fn abandon(&mut self, socket: Socket);
 
-    /// Whether bytes of the peer wait in `socket` that no completion has brought.
-    fn has_unread(&self, socket: Socket) -> bool;
+    /// How many bytes of the peer wait in `socket` that no completion has brought.
+    fn unread(&self, socket: Socket) -> usize;
 
     /// What has become of the bytes that were sent; `None` where the kernel does not say.
     fn outbox(&self, socket: Socket) -> Option<Outbox>;
@@ -114,6 +114,10 @@ pub(crate) trait Ring {
 
     /// Whether operations are queued that the kernel has not seen, or completions wait.
     fn has_work(&mut self) -> bool;
+
+    /// After so many polls of at most `max` completions, all that has happened up to now has been
+    /// returned: a poll need not return all there is, even below `max`.
+    fn polls_behind(&mut self, max: usize) -> usize;
 
     /// How many receive buffers there are.
     fn recv_buffers(&self) -> usize {
@@ -192,6 +196,13 @@ pub(crate) struct RecvBuffer {
     id: u16,
     offset: u32,
     len: u32,
+}
+
+impl RecvBuffer {
+    /// How many bytes are in it.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
 }
 
 /// The outcome of an operation, or one of several.

@@ -94,11 +94,12 @@ impl Shared {
 }
 
 impl Shared {
-    /// The time, also for a task that runs while the worker waits.
+    /// The time, also for a task that runs while the worker waits, and behind a callback that took
+    /// long: a deadline that begins in the middle of a turn is as long as any.
     pub(crate) fn now(&self) -> Tick {
         match self.idle_since.get() {
             Some(since) => self.now.get() + since.elapsed(),
-            None => self.now.get(),
+            None => self.now.get() + self.watch.late(),
         }
     }
 
@@ -185,7 +186,7 @@ impl Session {
         socket: Socket,
         peer: Option<SocketAddr>,
     ) -> Rc<Self> {
-        let conversation = Conversation::new(role, &config.conversation, shared.now.get());
+        let conversation = Conversation::new(role, &config.conversation, shared.now());
         Rc::new(Self {
             shared: Rc::clone(shared),
             config: Arc::clone(config),
@@ -235,7 +236,7 @@ impl Session {
     /// The connection is open: its liveness is watched from now on.
     pub(crate) fn opened(&self) {
         self.conversation.borrow_mut().opened();
-        let (rules, now) = (&self.config.liveness, self.shared.now.get());
+        let (rules, now) = (&self.config.liveness, self.shared.now());
         if rules.is_on() {
             let lifetime = rules.lifetime.map(|lifetime| {
                 let cut = self.config.lifetime_jitter * self.shared.keys.borrow_mut().fraction();
@@ -260,7 +261,7 @@ impl Session {
     #[inline]
     pub(crate) fn sent(&self, count: usize) {
         if let Some(mut liveness) = self.liveness() {
-            liveness.sent(self.shared.now.get(), count);
+            liveness.sent(self.shared.now(), count);
         }
     }
 
@@ -385,6 +386,11 @@ impl Session {
     /// Why the connection ends, as far as that is known.
     pub(crate) fn cause(&self) -> Option<DisconnectCause> {
         self.extras.get()?.cause.borrow().as_deref().cloned()
+    }
+
+    /// Whether a deadline of the conversation has ended it.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        matches!(self.cause(), Some(DisconnectCause::TimedOut))
     }
 
     /// What watches whether the peer is there, if anybody wants that.

@@ -1,7 +1,7 @@
 //! Which connection, and which of its callbacks, took most of a turn.
 //!
 //! Only the coarse clock of the kernel is read, which costs a few nanoseconds and moves every few
-//! milliseconds: once for each completion that brings bytes, not for each message.
+//! milliseconds: once for each turn, and for each completion that brings bytes, not for each message.
 
 use crate::ring::Token;
 use rustix::time::{ClockId, clock_gettime};
@@ -14,6 +14,7 @@ pub(crate) struct Watch {
     /// Turns and callbacks are slow from here on; zero is never.
     limit: Duration,
     pub(crate) clock: Cell<fn() -> Duration>,
+    begun: Cell<Duration>,
     last: Cell<Duration>,
     longest: Cell<Duration>,
     culprit: Cell<Option<(Token, &'static str)>>,
@@ -24,6 +25,7 @@ impl Watch {
         Self {
             limit,
             clock: Cell::new(coarse_clock),
+            begun: Cell::default(),
             last: Cell::default(),
             longest: Cell::default(),
             culprit: Cell::default(),
@@ -37,10 +39,17 @@ impl Watch {
     /// A turn begins.
     #[inline]
     pub(crate) fn begin(&self) {
-        if !self.limit.is_zero() {
-            self.last.set((self.clock.get())());
-            self.longest.set(Duration::ZERO);
-        }
+        let now = (self.clock.get())();
+        self.begun.set(now);
+        self.last.set(now);
+        self.longest.set(Duration::ZERO);
+    }
+
+    /// How long ago the turn began, as exactly as the coarse clock tells; zero if that is no more
+    /// than its step.
+    pub(crate) fn late(&self) -> Duration {
+        let late = (self.clock.get())().saturating_sub(self.begun.get());
+        if late > COARSE_STEP_MAX { late } else { Duration::ZERO }
     }
 
     /// What has happened since the last mark was `callback` of a connection.

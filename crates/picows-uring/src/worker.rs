@@ -6,6 +6,7 @@
 //! queued for it (`session/outlet.rs`). How the thread waits between turns is not known here.
 
 mod accept;
+mod deadlines;
 mod farewells;
 mod held;
 mod log_report;
@@ -21,6 +22,7 @@ use crate::server::{Factory, Gauge, Place};
 use crate::session::Shared;
 use crate::transport::DisconnectCause;
 use accept::{Acceptor, Refusals};
+use deadlines::Deadlines;
 use farewells::Farewells;
 use held::Held;
 use picows_uring_proto::{Phase, Step, Tick, Wheel};
@@ -51,8 +53,7 @@ pub(crate) struct Worker<R: Ring> {
     is_log_report_set: bool,
     /// An alarm is set for giving up memory.
     is_trim_due: bool,
-    /// The last poll brought as much as it may: there may be more.
-    has_backlog: bool,
+    deadlines: Deadlines,
     /// What arrived for connections that had had their share of the turn.
     held: Held,
     /// Bytes that all connections together may still take straight from their sockets in this turn.
@@ -97,7 +98,7 @@ impl<R: Ring> Worker<R> {
         gauge: Arc<Gauge>,
         listeners: Vec<Socket>,
     ) -> Self {
-        let wheel = Wheel::new(tick(ring.now()));
+        let now = tick(ring.now());
         let _ = shared.outlet.set(ring.outlet());
         shared.counters.pulse.set_clock(ring.now());
         let mut worker = Self {
@@ -106,7 +107,7 @@ impl<R: Ring> Worker<R> {
             factory,
             gauge,
             slots: Slots::default(),
-            wheel,
+            wheel: Wheel::new(now),
             acceptors: listeners.into_iter().map(Acceptor::new).collect(),
             refusals: Refusals::default(),
             is_stopping: false,
@@ -115,7 +116,7 @@ impl<R: Ring> Worker<R> {
             is_accept_waiting: false,
             is_log_report_set: false,
             is_trim_due: false,
-            has_backlog: false,
+            deadlines: Deadlines::new(now),
             held: Held::default(),
             direct_left: 0,
             is_alone: false,
@@ -136,11 +137,12 @@ impl<R: Ring> Worker<R> {
         self.shared.counters.turns.increment();
         self.ring.poll(COMPLETIONS_PER_TURN, &mut self.completions)?;
         let now = self.ring.now();
+        // Behind the clock: what is not here yet may have happened before.
+        self.polled(now);
         self.shared.counters.pulse.turn_begins(now);
         self.shared.watch.begin();
         self.shared.now.set(tick(now));
         self.shared.idle_since.set(None);
-        self.has_backlog = self.completions.len() >= COMPLETIONS_PER_TURN;
         self.hear_what_left();
         // Behind the clock: what they set in motion has deadlines, and the turn before may be long
         // ago.
@@ -175,7 +177,8 @@ impl<R: Ring> Worker<R> {
     /// was sent is not to be judged by it. Those that failed are seen in their order, as bytes of the
     /// peer may have come before.
     fn hear_what_left(&mut self) {
-        if !self.has_backlog {
+        // Fewer than there may be: the poll brought all that there was.
+        if self.completions.len() < COMPLETIONS_PER_TURN {
             self.shared.polls.set(self.shared.polls.get().wrapping_add(1));
         }
         let has_left = |it: &Completion| matches!(it, Completion::Sent { result: Ok(1..), .. });
@@ -251,7 +254,11 @@ impl<R: Ring> Worker<R> {
             }
             return;
         }
-        match connection.receive_directly(&mut self.ring, self.turn, &mut self.direct_left) {
+        let before = self.direct_left;
+        let received =
+            connection.receive_directly(&mut self.ring, self.turn, &mut self.direct_left);
+        self.deadlines.handled(token, before - self.direct_left);
+        match received {
             Ok(false) => {}
             Ok(true) => self.end_of_data(token, None),
             Err(error) => self.end_of_data(token, Some(error)),
@@ -327,6 +334,7 @@ impl<R: Ring> Worker<R> {
             Step::Close => return self.close(token, socket),
         }
         self.receive_as_wanted(token);
+        self.keep_drain_timeout(token);
         self.arm_timer(token);
     }
 
@@ -348,6 +356,7 @@ impl<R: Ring> Worker<R> {
         }
         connection.session().socket.take();
         self.ring.close(socket);
+        self.deadlines.forget(token);
         let (place, peer) = (connection.place, connection.session().peer.get());
         self.left(place, peer);
         self.slots.free(token);
@@ -384,16 +393,10 @@ impl<R: Ring> Worker<R> {
     }
 
     fn expire(&mut self) {
-        let now = self.shared.now.get();
-        while let Some(alarm) = self.wheel.expire(now) {
+        let seen = self.deadlines.seen();
+        while let Some(alarm) = self.wheel.expire(seen) {
             match Alarm::unpack(alarm) {
-                Alarm::Connection(token) => {
-                    if let Some(connection) = self.slots.get_mut(token) {
-                        connection.timer = None;
-                        let has_backlog = self.has_backlog || connection.is_held;
-                        connection.handle_timeout(&self.ring, now, has_backlog);
-                    }
-                }
+                Alarm::Connection(token) => self.timer_fired(token),
                 Alarm::ResumeAccept => {
                     self.is_accept_waiting = false;
                     self.resume_accept();

@@ -16,12 +16,16 @@ use picows_uring_proto::{
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::sockopt::set_tcp_nodelay;
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// A connection to be made, with its settings. Those of the connection itself are the same as a
@@ -209,14 +213,21 @@ impl Connect {
         let progress =
             Progress { stage: Cell::new(ConnectStage::Resolve), outcome: Cell::default() };
         let limit = self.config.conversation.handshake_timeout;
-        let attempt = self.follow(&shared, make, &progress);
+        let mut attempt = pin!(self.follow(&shared, make, &progress));
         let Some(limit) = limit else { return attempt.await };
-        timeout(limit, attempt).await.unwrap_or_else(|_| {
-            // An answer of which only the end is missing says more than that it is.
-            let rejected = progress.outcome.take().and_then(|outcome| outcome.take_rejected());
-            let late = ConnectFault::Timeout { stage: progress.stage.get(), limit };
-            Err(rejected.map_or(late, ConnectFault::Response))
-        })
+        if let Ok(outcome) = timeout(limit, attempt.as_mut()).await {
+            return outcome;
+        }
+        let stage = progress.stage.get();
+        match last_look(attempt, &progress).await {
+            None => {
+                // An answer of which only the end is missing says more than that it is.
+                let rejected = progress.outcome.take().and_then(|outcome| outcome.take_rejected());
+                let late = ConnectFault::Timeout { stage, limit };
+                Err(rejected.map_or(late, ConnectFault::Response))
+            }
+            Some(outcome) => outcome,
+        }
     }
 
     /// What the worker is to know of the connection.
@@ -312,6 +323,40 @@ connection_settings! {
     Connect, import: "Connect", make: "Connect::new(\"ws://127.0.0.1:9001/\")", pings: "10 s"
 }
 
+/// Lets take effect what arrived before the time was over: this thread may have been held up for
+/// longer, and have a turn of this task before those that look at the sockets. `None` when that
+/// settles nothing.
+async fn last_look(
+    mut attempt: Pin<&mut impl Future<Output = Result<Transport, ConnectFault>>>,
+    progress: &Progress,
+) -> Option<Result<Transport, ConnectFault>> {
+    // A socket that has connected wakes a task of its own, which hands it to this one.
+    for _ in 0..LATE_LOOKS {
+        if progress.stage.get() == ConnectStage::Handshake {
+            break;
+        }
+        let looked = poll_fn(|context| Poll::Ready(attempt.as_mut().poll(context))).await;
+        if let Poll::Ready(outcome) = looked {
+            return Some(outcome);
+        }
+        yield_now().await;
+    }
+    let outcome = progress.outcome.take()?;
+    progress.outcome.set(Some(Rc::clone(&outcome)));
+    let session = outcome.expire()?;
+    // The worker ends the handshake as soon as it has handled what had arrived.
+    poll_fn(|context| match attempt.as_mut().poll(context) {
+        Poll::Ready(Err(ConnectFault::Disconnected(None))) if session.has_timed_out() => {
+            Poll::Ready(None)
+        }
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        // A redirect would be another handshake, for which there is no time.
+        Poll::Pending if progress.stage.get() != ConnectStage::Handshake => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
 /// How far a connection has come, for whoever gives it up.
 struct Progress {
     stage: Cell<ConnectStage>,
@@ -356,6 +401,8 @@ impl std::fmt::Debug for Connect {
 
 /// As in picows.
 const REDIRECTS_MAX: u32 = 5;
+/// Turns that the tasks of the loop have after the time is over: more than one task wakes another.
+const LATE_LOOKS: usize = 8;
 
 #[cfg(test)]
 mod tests {

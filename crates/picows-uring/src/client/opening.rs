@@ -123,6 +123,16 @@ impl Outcome {
         }
     }
 
+    /// The time of the handshake is over: the worker ends it once it has handled what had arrived,
+    /// and leaves the outcome. `None` when it is not under way.
+    pub(super) fn expire(&self) -> Option<Rc<Session>> {
+        let session = self.session.borrow().clone()?;
+        let now = session.shared.now();
+        session.conversation.borrow_mut().expire(now);
+        session.touch();
+        Some(session)
+    }
+
     /// What whoever waits gets, as far as it is there.
     #[cfg(test)]
     pub(crate) fn take_result(&self) -> Option<Result<Transport, ConnectFault>> {
@@ -143,7 +153,11 @@ impl Outcome {
         if !outcome.has_result() {
             // The end of a body without a length is the end of the connection, which a server
             // that means to keep it does not bring about.
-            let _ = timeout(BODY_WAIT, outcome.until(|| outcome.has_result())).await;
+            let waited = timeout(BODY_WAIT, outcome.until(|| outcome.has_result())).await;
+            if waited.is_err() && outcome.expire().is_some() {
+                // What has arrived of it by now is handled first.
+                outcome.until(|| outcome.has_result()).await;
+            }
         }
         let result = outcome.result.take();
         result.unwrap_or_else(|| {

@@ -15,11 +15,11 @@ impl Connection {
         &mut self,
         session: &Session,
         ring: &impl Ring,
-        now: Tick,
+        seen: Tick,
         has_backlog: bool,
     ) {
-        let rules = &session.config.liveness;
-        let ask = || session.liveness()?.handle_timeout(rules, now, has_backlog);
+        let (rules, now) = (&session.config.liveness, session.shared.now());
+        let ask = || session.liveness()?.handle_timeout(rules, seen, has_backlog);
         let mut verdict = ask();
         if matches!(verdict, Some(Verdict::Silent | Verdict::Idle)) {
             look_closer(session, ring, now);
@@ -117,7 +117,7 @@ impl Connection {
 /// Before a peer is given up: whether it is us, or the way to it, that is slow.
 fn look_closer(session: &Session, ring: &impl Ring, now: Tick) {
     // After a stall of ours, the kernel brings what has arrived a little at a time.
-    if session.socket.get().is_some_and(|socket| ring.has_unread(socket))
+    if session.socket.get().is_some_and(|socket| ring.unread(socket) > 0)
         && let Some(mut liveness) = session.liveness()
     {
         liveness.received(now);

@@ -143,7 +143,7 @@ impl Connection {
 fn refuse(session: &Session, response: &UpgradeResponse) {
     tracing::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
     session.queue_raw(HEAD_BYTES_USUAL + response.body.len(), |out| response.encode(out));
-    let (rules, now) = (&session.config.conversation, session.shared.now.get());
+    let (rules, now) = (&session.config.conversation, session.shared.now());
     session.conversation.borrow_mut().finish(rules, now);
 }
 

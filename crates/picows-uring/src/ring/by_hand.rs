@@ -17,7 +17,10 @@ pub(crate) struct ByHand {
     pub(crate) now: Duration,
     /// The peer takes nothing more.
     pub(crate) is_stuck: bool,
-    pub(crate) has_unread: bool,
+    /// Bytes that wait in every socket.
+    pub(crate) unread: usize,
+    /// Completions that a poll returns at the most, if not all.
+    pub(crate) per_poll: Option<usize>,
     pub(crate) outbox: Option<Outbox>,
     /// What has left, of all sockets.
     pub(crate) sent: Vec<u8>,
@@ -359,8 +362,8 @@ impl Ring for ByHand {
         self.closed.push(socket);
     }
 
-    fn has_unread(&self, _: Socket) -> bool {
-        self.has_unread
+    fn unread(&self, _: Socket) -> usize {
+        self.unread
     }
 
     fn outbox(&self, _: Socket) -> Option<Outbox> {
@@ -386,12 +389,16 @@ impl Ring for ByHand {
         self.gather();
         self.has_queued = false;
         self.deadline = self.deadline.filter(|deadline| *deadline > self.now);
-        let count = self.arrived.len().min(max);
+        let count = self.arrived.len().min(max).min(self.per_poll.unwrap_or(max));
         out.extend(self.arrived.drain(..count));
         Ok(())
     }
 
     fn has_work(&mut self) -> bool {
         self.has_queued || !self.arrived.is_empty()
+    }
+
+    fn polls_behind(&mut self, max: usize) -> usize {
+        self.arrived.len().div_ceil(self.per_poll.unwrap_or(max))
     }
 }

@@ -360,8 +360,8 @@ impl Ring for KernelRing {
         self.abandoned.push(unsafe { OwnedFd::from_raw_fd(socket.0) });
     }
 
-    fn has_unread(&self, socket: Socket) -> bool {
-        rustix::io::ioctl_fionread(borrow(&socket)).is_ok_and(|count| count > 0)
+    fn unread(&self, socket: Socket) -> usize {
+        rustix::io::ioctl_fionread(borrow(&socket)).map_or(0, |count| count as usize)
     }
 
     fn outbox(&self, socket: Socket) -> Option<Outbox> {
@@ -409,6 +409,11 @@ impl Ring for KernelRing {
         let is_pending = !submission.is_empty() || submission.taskrun();
         drop(submission);
         is_pending || !self.backlog.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    fn polls_behind(&mut self, max: usize) -> usize {
+        // Each operation has at most one piece of deferred work at a time, and their order is kept.
+        self.in_flight.div_ceil(TASK_WORK_PER_ENTER) + self.ring.completion().len().div_ceil(max)
     }
 
     fn recv_buffers(&self) -> usize {
@@ -508,6 +513,9 @@ fn outcome(result: i32) -> io::Result<usize> {
 
 /// `IORING_ENTER_GETEVENTS`: with `DEFER_TASKRUN`, completions are made in such a call only.
 const ENTER_GETEVENTS: u32 = 1;
+/// What a call that waits for nothing runs of the deferred work (`IO_LOCAL_TW_DEFAULT_MAX`, since
+/// Linux 6.13): after a stall, so many completions come of each.
+const TASK_WORK_PER_ENTER: usize = 20;
 /// How often `drop` looks for completions, one millisecond each, before it leaks.
 const DROP_ROUNDS_MAX: usize = 1000;
 const DROP_ROUND_NANOS: u32 = 1_000_000;

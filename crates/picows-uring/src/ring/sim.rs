@@ -464,8 +464,8 @@ impl Ring for SimRing {
         // A worker that goes before its time takes this kernel with it.
     }
 
-    fn has_unread(&self, socket: Socket) -> bool {
-        self.stream(socket).is_some_and(|peer| !self.link(peer).to_server.is_empty())
+    fn unread(&self, socket: Socket) -> usize {
+        self.stream(socket).map_or(0, |peer| self.link(peer).to_server.len())
     }
 
     fn outbox(&self, _: Socket) -> Option<Outbox> {
@@ -503,6 +503,11 @@ impl Ring for SimRing {
 
     fn has_work(&mut self) -> bool {
         !self.submissions.is_empty() || !self.completions.is_empty()
+    }
+
+    fn polls_behind(&mut self, _: usize) -> usize {
+        // One completion at the least is returned each time.
+        self.completions.len()
     }
 }
 

@@ -49,6 +49,7 @@ impl Harness {
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&event)));
         let counters = Arc::<Counters>::default();
         let shared = Shared::new(Arc::new(config), Arc::clone(&counters), mailbox);
+        shared.watch.clock.set(|| Duration::ZERO);
         let gauge = Arc::<Gauge>::default();
         let factory = listeners::factory();
         let worker = Worker::new(ring, shared, factory, Arc::clone(&gauge), vec![listener]);

@@ -28,8 +28,23 @@ impl Held {
         self.arrived.push_back((token, arrived));
     }
 
+    /// Bytes that are held of a connection.
+    pub(super) fn bytes_of(&self, token: Token) -> usize {
+        let of_token = self.arrived.iter().filter(|(it, _)| *it == token);
+        of_token.map(|(_, arrived)| arrived.len()).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.arrived.is_empty()
+    }
+}
+
+impl Arrived {
+    fn len(&self) -> usize {
+        match self {
+            Self::Data { buffer, start } => buffer.len() - start,
+            Self::End(_) => 0,
+        }
     }
 }
 
@@ -71,7 +86,9 @@ impl<R: Ring> Worker<R> {
             self.shared.source.replace(source);
         }
         let bytes = &mut self.ring.bytes(&buffer)[start..];
+        let len = bytes.len();
         let count = connection.receive(&*self.factory, self.turn, bytes);
+        self.deadlines.handled(token, count.unwrap_or(len));
         if is_lent {
             self.shared.source.take();
         }

@@ -103,14 +103,4 @@ impl<R: Ring> Worker<R> {
             self.farewells.timer = Some(self.wheel.insert(next, Alarm::Farewell.pack()));
         }
     }
-
-    /// Whoever is still there has had its time.
-    pub(super) fn drained(&mut self) {
-        for connection in self.slots.iter_mut() {
-            let session = connection.session();
-            session.set_cause(DisconnectCause::Stopped);
-            session.conversation.borrow_mut().end();
-            session.touch();
-        }
-    }
 }

@@ -2,6 +2,7 @@
 //! of the protocol crate lead to.
 
 mod accepting;
+mod deadlines;
 mod failing;
 mod flood;
 mod large;
@@ -74,6 +75,9 @@ impl Listener for Actor {
         }
         if frame.payload().len() > 1000 {
             transport.forward(frame);
+        }
+        if frame.payload() == b"close" {
+            transport.send_close(CloseCode::NORMAL, "");
         }
         if frame.payload() == b"end the last" {
             self::transport().abort();

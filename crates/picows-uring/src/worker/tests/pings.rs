@@ -225,10 +225,10 @@ fn a_peer_that_takes_nothing_is_dropped_within_idle_and_reply_timeout() {
 fn bytes_that_wait_in_the_kernel_are_no_silence() {
     let mut stage = Stage::new(Manner::default(), |_| {});
     let nonce = stage.ping();
-    stage.worker.ring.has_unread = true;
+    stage.worker.ring.unread = 1;
     stage.go(19 * SECOND);
     assert!(seen().is_empty() && stage.heard().is_empty());
-    stage.worker.ring.has_unread = false;
+    stage.worker.ring.unread = 0;
     stage.say(PONG, &nonce);
     stage.go(28 * SECOND);
     assert_eq!(seen(), ["asked"]);
@@ -241,11 +241,11 @@ fn while_reading_is_paused_a_pong_that_waits_to_be_read_counts_and_none_does_not
         transport().pause_reading();
         stage.turn();
         let nonce = stage.ping();
-        stage.worker.ring.has_unread = answers;
+        stage.worker.ring.unread = usize::from(answers);
         stage.go(60 * SECOND);
         assert_eq!(stage.is_gone(), !answers);
         if answers {
-            stage.worker.ring.has_unread = false;
+            stage.worker.ring.unread = 0;
             transport().resume_reading();
             stage.turn();
             stage.say(PONG, &nonce);

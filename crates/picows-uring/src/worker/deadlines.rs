@@ -1,0 +1,177 @@
+//! Deadlines, judged after the input that was there in time.
+//!
+//! After a stall of the process the kernel returns what has arrived a little at a time, so a turn
+//! sees a few of many completions. Two rules keep a peer that met its deadline: deadlines are
+//! judged by a clock that stands still until the ring has returned all that happened before
+//! ([`Hindsight`]), and a connection whose deadline has passed has the bytes handled first that it
+//! had then, and no others ([`Deadlines::owed`]). So a peer cannot put its deadline off by sending
+//! more.
+
+use super::{Alarm, COMPLETIONS_PER_TURN, Worker, tick};
+use crate::ring::{Ring, Token};
+use picows_uring_proto::{Phase, Tick};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What is known of deadlines that have passed.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    hindsight: Hindsight,
+    /// Connections whose deadline has passed, and what is to be handled before it counts.
+    owed: HashMap<Token, Owed>,
+    /// The drain timeout of a worker that stops has passed.
+    is_drain_over: bool,
+}
+
+/// What a connection had in time.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    bytes: usize,
+    /// How often it is looked at once more while nothing of it comes.
+    looks_left: u16,
+}
+
+/// The time up to which the ring has returned everything.
+#[derive(Debug)]
+struct Hindsight {
+    seen: Tick,
+    /// What happened before is returned after this many more polls.
+    mark: Tick,
+    polls_left: usize,
+}
+
+impl Hindsight {
+    /// The ring was polled, and it is `now`.
+    ///
+    /// A ring that has nothing more has returned all that happened up to now. One that never runs
+    /// dry has done so for a moment in the past, some polls later.
+    fn polled(&mut self, now: Tick, ring: &mut impl Ring) {
+        if !ring.has_work() {
+            (self.seen, self.polls_left) = (now, 0);
+            return;
+        }
+        if self.polls_left > 0 {
+            self.polls_left -= 1;
+            if self.polls_left > 0 {
+                return;
+            }
+            self.seen = self.mark;
+        }
+        self.mark = now;
+        self.polls_left = ring.polls_behind(COMPLETIONS_PER_TURN).max(1);
+    }
+}
+
+impl Deadlines {
+    pub(super) fn new(now: Tick) -> Self {
+        let hindsight = Hindsight { seen: now, mark: now, polls_left: 0 };
+        Self { hindsight, owed: HashMap::new(), is_drain_over: false }
+    }
+
+    /// Deadlines at or before this have passed.
+    pub(super) fn seen(&self) -> Tick {
+        self.hindsight.seen
+    }
+
+    /// So many bytes of a connection were handled.
+    #[inline]
+    pub(super) fn handled(&mut self, token: Token, count: usize) {
+        if !self.owed.is_empty()
+            && let Some(owed) = self.owed.get_mut(&token)
+        {
+            owed.bytes = owed.bytes.saturating_sub(count);
+            if count > 0 && !self.is_drain_over {
+                owed.looks_left = LOOKS_MAX;
+            }
+        }
+    }
+
+    /// A connection has ended.
+    pub(super) fn forget(&mut self, token: Token) {
+        if !self.owed.is_empty() {
+            self.owed.remove(&token);
+        }
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// The ring was polled at `now`.
+    pub(super) fn polled(&mut self, now: Duration) {
+        self.deadlines.hindsight.polled(tick(now), &mut self.ring);
+    }
+
+    /// The timer of a connection has fired, perhaps before its deadline.
+    pub(super) fn timer_fired(&mut self, token: Token) {
+        let seen = self.deadlines.seen();
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        connection.timer = None;
+        let due = connection.session().deadline().filter(|deadline| *deadline <= seen);
+        if let Some(due) = due
+            && self.owes_input(token)
+        {
+            // Looks again a moment later.
+            let timer = self.wheel.insert(due, Alarm::Connection(token).pack());
+            if let Some(connection) = self.slots.get_mut(token) {
+                connection.timer = Some((timer, due));
+            }
+            return;
+        }
+        self.deadlines.forget(token);
+        if let Some(connection) = self.slots.get_mut(token) {
+            let is_held = connection.is_held;
+            connection.handle_timeout(&self.ring, seen, is_held);
+        }
+    }
+
+    /// Whether bytes of a connection are to be handled before a deadline of it counts that has
+    /// passed: those that had arrived when this was first asked. A connection that does not read
+    /// is not waited for.
+    fn owes_input(&mut self, token: Token) -> bool {
+        let Some(connection) = self.slots.get_mut(token) else { return false };
+        if !connection.is_held && !connection.wants_receive() {
+            return false;
+        }
+        let socket = connection.session().socket.get();
+        let unread = socket.map_or(0, |socket| self.ring.unread(socket));
+        let waiting = unread + self.held.bytes_of(token);
+        let looks_max = if self.deadlines.is_drain_over { DRAIN_LOOKS_MAX } else { LOOKS_MAX };
+        let first = Owed { bytes: waiting, looks_left: looks_max };
+        let owed = self.deadlines.owed.entry(token).or_insert(first);
+        // With nothing left, all was handled, whatever was counted.
+        owed.bytes = owed.bytes.min(waiting);
+        owed.looks_left = owed.looks_left.min(looks_max).saturating_sub(1);
+        owed.bytes > 0 && owed.looks_left > 0
+    }
+
+    /// The drain timeout has passed: ends the connections that are left, each after the input that
+    /// it had by then.
+    pub(super) fn drained(&mut self) {
+        self.deadlines.is_drain_over = true;
+        let seen = self.deadlines.seen();
+        let tokens: Vec<_> = self.slots.iter_mut().map(|it| it.session().token).collect();
+        for token in tokens {
+            let owes_input = self.owes_input(token);
+            let Some(connection) = self.slots.get_mut(token) else { continue };
+            connection.stop(if owes_input { Some(seen) } else { None });
+        }
+    }
+
+    /// What a connection does after the drain timeout has no later deadline.
+    pub(super) fn keep_drain_timeout(&mut self, token: Token) {
+        if !self.deadlines.is_drain_over {
+            return;
+        }
+        let seen = self.deadlines.seen();
+        if let Some(connection) = self.slots.get_mut(token)
+            && connection.phase() != Phase::Ended
+        {
+            connection.session().conversation.borrow_mut().expire(seen);
+        }
+    }
+}
+
+/// A connection of which nothing comes although bytes wait is looked at once a turn, and no more than
+/// once in a granule of the wheel: a second of turns, which is longer than buffers are short.
+const LOOKS_MAX: u16 = 1000;
+/// Whoever stops a server waits for it: 64 turns in all.
+const DRAIN_LOOKS_MAX: u16 = 64;

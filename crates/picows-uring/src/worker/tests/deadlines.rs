@@ -1,0 +1,191 @@
+//! Deadlines after input: what was there in time counts, however late the worker looks, and
+//! nothing that came later does.
+
+use super::*;
+
+const REQUEST: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// What a kernel returns at a time after a stall.
+const A_FEW: usize = 20;
+const FIRST: i32 = 100;
+const CLOSE_1000: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8];
+
+impl Stage {
+    /// Connections that were accepted, and have said nothing.
+    fn crowd(config: Config, count: i32) -> Self {
+        let mut stage = Self::listening(Manner::default(), config);
+        for socket in FIRST..FIRST + count {
+            stage.worker.ring.connect(socket);
+        }
+        stage.turn();
+        stage.worker.ring.per_poll = Some(A_FEW);
+        stage
+    }
+
+    /// Connections that are open, and were sent CLOSE.
+    fn closing_crowd(config: Config, count: i32) -> Self {
+        let mut stage = Self::crowd(config, count);
+        stage.deliver_to_all(count, REQUEST);
+        stage.turn();
+        for connection in stage.worker.slots.iter_mut() {
+            connection.transport.send_close(CloseCode::NORMAL, "");
+        }
+        stage.turn();
+        assert_eq!(stage.stats().upgraded, count as u64);
+        seen();
+        stage
+    }
+
+    fn deliver_to_all(&mut self, count: i32, bytes: &[u8]) {
+        for socket in FIRST..FIRST + count {
+            self.worker.ring.deliver_to(socket, bytes);
+        }
+    }
+}
+
+/// How often each thing was seen.
+fn count(told: &[String], what: &str) -> usize {
+    told.iter().filter(|it| it.starts_with(what)).count()
+}
+
+#[test]
+fn requests_that_came_in_time_are_answered_after_a_stall() {
+    let mut stage = Stage::crowd(Config::default(), 200);
+    stage.deliver_to_all(200, REQUEST);
+    stage.go(6 * SECOND);
+    assert_eq!(stage.stats().upgraded, 200, "the handshake timeout is 5 s");
+}
+
+#[test]
+fn close_frames_that_came_in_time_count_after_a_stall() {
+    let mut stage = Stage::closing_crowd(Config::default(), 200);
+    stage.deliver_to_all(200, &CLOSE_1000);
+    stage.go(6 * SECOND);
+    stage.go(20 * SECOND);
+    let told = seen();
+    assert_eq!((count(&told, "Close"), count(&told, "disconnected Closed")), (200, 200));
+}
+
+#[test]
+fn close_frames_that_came_before_the_drain_timeout_are_handled() {
+    let config = Config { drain_spread: None, ..Config::default() };
+    let mut stage = Stage::closing_crowd(config, 100);
+    stage.worker.stop(3 * SECOND);
+    stage.turn();
+    stage.deliver_to_all(100, &CLOSE_1000);
+    stage.go(4 * SECOND);
+    assert_eq!(count(&seen(), "Close"), 100);
+    stage.go(4 * SECOND + 4 * GRANULE);
+    assert_eq!(stage.stats().connections, 0, "and nothing has time beyond it");
+}
+
+#[test]
+fn an_answer_that_waits_in_the_socket_when_the_drain_timeout_passes_counts() {
+    let mut stage = Stage::closing_crowd(Config::default(), 1);
+    stage.worker.stop(3 * SECOND);
+    stage.turn();
+    stage.worker.ring.unread = CLOSE_1000.len();
+    stage.go(3 * SECOND + 32 * GRANULE);
+    assert!(seen().is_empty(), "it is waited for");
+    stage.worker.ring.unread = 0;
+    stage.deliver_to_all(1, &CLOSE_1000);
+    stage.go(3 * SECOND + 36 * GRANULE);
+    assert_eq!(seen(), ["Close \u{3}\u{fffd}", "disconnected Stopped"]);
+    assert_eq!(stage.stats().connections, 0, "and its close timeout is cut short");
+}
+
+#[test]
+fn a_worker_that_stops_does_not_wait_long_for_what_never_comes() {
+    let mut stage = Stage::closing_crowd(Config::default(), 1);
+    stage.worker.stop(3 * SECOND);
+    stage.turn();
+    stage.worker.ring.unread = 1000;
+    stage.go(3 * SECOND + 70 * GRANULE);
+    assert_eq!(stage.stats().connections, 0);
+}
+
+#[test]
+fn a_peer_that_drips_does_not_put_its_deadline_off() {
+    let mut stage = Stage::listening(Manner::default(), Config::default());
+    stage.worker.ring.connect(7);
+    stage.turn();
+    // There is always more, of which the first ten bytes were there in time.
+    stage.worker.ring.unread = 10;
+    stage.go(5 * SECOND + GRANULE);
+    for byte in 0..10 {
+        assert!(!stage.is_gone(), "byte {byte} is looked at first");
+        stage.deliver(&REQUEST[byte..=byte]);
+        stage.go(5 * SECOND + (byte as u32 + 2) * GRANULE);
+    }
+    assert!(stage.is_gone(), "no other byte is");
+}
+
+#[test]
+fn a_connection_that_does_not_read_is_not_waited_for() {
+    let mut stage = Stage::new(Manner::default(), |config| config.liveness.auto_ping = None);
+    transport().send_close(CloseCode::NORMAL, "");
+    transport().pause_reading();
+    stage.worker.ring.unread = 1;
+    stage.go(5 * SECOND + 2 * GRANULE);
+    assert!(stage.is_gone());
+}
+
+#[test]
+fn a_ring_that_never_runs_dry_keeps_no_deadline_from_passing() {
+    let mut stage = Stage::new(Manner::default(), |config| config.liveness.auto_ping = None);
+    stage.worker.ring.connect(8);
+    stage.turn();
+    stage.worker.ring.per_poll = Some(1);
+    let mut turns = 0;
+    while !stage.worker.ring.closed.contains(&Socket(8)) {
+        // A neighbour that keeps it busy.
+        for _ in 0..3 {
+            stage.worker.ring.deliver_to(7, b"\x81\x80\0\0\0\0");
+        }
+        stage.worker.turn().unwrap();
+        stage.worker.ring.now = 6 * SECOND;
+        turns += 1;
+        assert!(turns < 100, "still there");
+    }
+}
+
+#[test]
+fn input_that_the_ring_returns_late_is_handled_before_the_deadline_it_met() {
+    let mut stage = Stage::listening(Manner::default(), Config::default());
+    stage.worker.ring.connect(7);
+    stage.worker.ring.connect(8);
+    stage.turn();
+    // The neighbour has much, and what this one sends comes behind it.
+    stage.worker.ring.per_poll = Some(1);
+    for byte in REQUEST.chunks(1).take(30) {
+        stage.worker.ring.deliver_to(8, byte);
+    }
+    stage.worker.ring.deliver_to(7, REQUEST);
+    stage.go(6 * SECOND);
+    assert_eq!(stage.stats().upgraded, 1);
+    assert_eq!(stage.worker.ring.closed, [Socket(8)]);
+}
+
+#[test]
+fn deadlines_that_begin_behind_a_slow_callback_are_as_long_as_any() {
+    // A handshake,
+    let mut stage = Stage::new(Manner::default(), |config| config.liveness.auto_ping = None);
+    stage.worker.ring.deliver(b"\x81\x8A\0\0\0\0stall 6000");
+    stage.worker.ring.connect(8);
+    stage.turn();
+    stage.go(4 * SECOND);
+    assert!(stage.worker.ring.closed.is_empty(), "4 s after it began");
+    stage.go(5 * SECOND + 2 * GRANULE);
+    assert_eq!(stage.worker.ring.closed, [Socket(8)]);
+
+    // and a CLOSE.
+    let mut stage = Stage::new(Manner::default(), |config| config.liveness.auto_ping = None);
+    let frames = [&b"\x81\x8A\0\0\0\0stall 6000"[..], b"\x81\x85\0\0\0\0close"].concat();
+    stage.deliver(&frames);
+    stage.go(4 * SECOND);
+    assert!(!stage.is_gone(), "4 s after it was sent");
+    stage.deliver(&CLOSE_1000);
+    stage.go(20 * SECOND);
+    assert_eq!(seen().last().unwrap(), "disconnected Closed");
+}
