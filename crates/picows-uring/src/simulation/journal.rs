@@ -45,6 +45,8 @@ pub(super) struct Record {
     /// What was queued, in its order.
     pub(super) sent: Vec<Seen>,
     pub(super) dropped: u32,
+    /// The last data frame that was queued leaves its message open (RFC 6455 §5.4).
+    pub(super) is_message_open: bool,
     /// Frames that came back to our client.
     pub(super) echoed: usize,
     /// A listener ended it, or tried to, or another thread did.

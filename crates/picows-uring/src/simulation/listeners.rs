@@ -232,9 +232,19 @@ fn send_on(random: &mut Random, id: u32, transport: &Transport, frame: &Frame<'_
 
 fn note(id: u32, head: FrameHead, payload: &[u8], status: SendStatus) -> SendStatus {
     journal::with(|journal| {
-        journal.demand(id, !matches!(status, SendStatus::Refused(_)), "a send was refused");
+        let record = journal.record(id);
+        // Frames of others that a room sends on may come between those of a message, and the rest of
+        // a message of which a frame was dropped is none: such are refused, and no others.
+        let order = head.check_order(record.is_message_open);
+        let is_right = match status {
+            SendStatus::Refused(misuse) => order == Err(misuse),
+            SendStatus::Closed => true,
+            _ => order.is_ok(),
+        };
+        journal.demand(id, is_right, "the order of frames decided otherwise");
         let record = journal.record(id);
         if status.is_queued() {
+            record.is_message_open = order.unwrap_or_default();
             record.sent.push(Seen::new(head.msg_type, head.fin, payload));
         }
         let is_gap = matches!(status, SendStatus::Dropped | SendStatus::DroppedOldest);
