@@ -13,6 +13,7 @@ use picows_uring::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
+use std::num::NonZeroU32;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -77,10 +78,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_per_address: Option<u32>,
 
-    /// Most handshakes in progress at a time; further connections are answered with 503 [default: no
-    /// limit]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_handshakes: Option<u32>,
+    /// Most handshakes in progress at a time; further connections are answered with 503; 0 for no
+    /// limit
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    max_handshakes: u32,
+
+    /// Most memory that all connections together may hold, such as 512MiB: then the one that holds the
+    /// most is ended with CLOSE 1013; 0 for no limit [default: half of the least of the memory of the
+    /// machine, of its control group, and the limit of the address space]
+    #[arg(long, value_name = "BYTES", value_parser = units::size)]
+    memory_limit: Option<u64>,
 
     /// How long a client may take to send its request
     #[arg(long, value_name = "DURATION", value_parser = units::positive_duration,
@@ -187,7 +194,7 @@ fn builder(args: &Args) -> ServerBuilder {
         .max_connections(args.max_connections.map(|count| count as usize))
         .handshake_timeout(args.handshake_timeout)
         .max_per_address(args.max_per_address.map(|count| count as usize))
-        .max_handshakes(args.max_handshakes.map(|count| count as usize))
+        .max_handshakes(NonZeroU32::new(args.max_handshakes).map(|count| count.get() as usize))
         .drain_timeout(args.drain_timeout)
         .drain_spread(args.drain_spread)
         .slow_callback(args.slow_callback)
@@ -195,6 +202,9 @@ fn builder(args: &Args) -> ServerBuilder {
         .keep_request(false);
     for address in &args.listen {
         builder = builder.listen(address);
+    }
+    if let Some(limit) = args.memory_limit {
+        builder = builder.memory_limit(usize::try_from(limit).ok().filter(|limit| *limit > 0));
     }
     if let Some(count) = args.workers {
         builder = builder.workers(usize::from(count));

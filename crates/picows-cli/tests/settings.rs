@@ -32,6 +32,13 @@ fn a_short_queue_gets_watermarks_that_fit() {
 }
 
 #[test]
+fn the_limits_of_memory_and_handshakes_can_be_switched_off() {
+    for flags in ["--memory-limit 0 --max-handshakes 0", "--memory-limit 512MiB"] {
+        common::Echo::with(flags);
+    }
+}
+
+#[test]
 fn flags_of_the_clients_are_told_with_cause_and_cure() {
     for command in ["load", "connect"] {
         for (flags, words) in [

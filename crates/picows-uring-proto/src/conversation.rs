@@ -270,7 +270,19 @@ impl Conversation {
         reason: &str,
         linger: Duration,
     ) -> Option<CloseFrame> {
-        let frame = self.fail(rules, now, CloseCode::GOING_AWAY, reason);
+        self.fail_within(rules, now, CloseCode::GOING_AWAY, reason, linger)
+    }
+
+    /// [`fail`](Self::fail), with only `linger` for the end, unless the close timeout is shorter.
+    pub fn fail_within(
+        &mut self,
+        rules: &ConversationRules,
+        now: Tick,
+        code: CloseCode,
+        reason: &str,
+        linger: Duration,
+    ) -> Option<CloseFrame> {
+        let frame = self.fail(rules, now, code, reason);
         self.deadline = self.deadline.min(now + linger);
         frame
     }

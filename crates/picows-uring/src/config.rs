@@ -8,7 +8,9 @@ mod settings;
 pub(crate) use check::WrongSetting;
 pub(crate) use settings::connection_settings;
 
+use crate::memory::MemoryBudget;
 use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of every connection of a server, or of one of a client.
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) keep_request: bool,
     /// How long a worker keeps memory that nobody needs.
     pub(crate) memory_release: Duration,
+    /// What the connections of a worker may hold together with those of the others.
+    pub(crate) memory: Arc<MemoryBudget>,
 }
 
 /// What happens to a connection whose queue of unsent bytes would pass its limit.
@@ -87,17 +91,21 @@ impl Default for Config {
             disconnect_on_error: true,
             connections_max: None,
             connections_per_address_max: None,
-            handshakes_max: None,
+            handshakes_max: Some(HANDSHAKES_MAX),
             drain_spread: Some(Duration::ZERO),
             slow_callback: SLOW_CALLBACK,
             keep_request: true,
             memory_release: MEMORY_RELEASE,
+            memory: MemoryBudget::of_process(),
         }
     }
 }
 
 /// Connections that begin together end over a fifth of their lifetime, and come back so.
 const LIFETIME_JITTER: f64 = 0.2;
+/// As many as a backlog holds by default; more clients than that do not connect within the handshake
+/// timeout of a server that keeps up.
+const HANDSHAKES_MAX: usize = 4096;
 /// As in the debug mode of asyncio.
 const SLOW_CALLBACK: Duration = Duration::from_millis(100);
 /// Longer than the pauses of a connection that is busy, and soon enough for what else runs here.

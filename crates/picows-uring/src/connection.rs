@@ -5,6 +5,7 @@
 mod alive;
 mod budget;
 mod direct;
+mod eviction;
 mod handshake;
 mod opening;
 

@@ -59,7 +59,7 @@ counters! {
     /// Connections that were accepted.
     accepted,
     /// Connections that were refused because there were too many, with 503 where it could be
-    /// said: the sum of the next three.
+    /// said: the sum of the next four.
     refused,
     /// Connections that were refused because the server had `max_connections`.
     refused_by_connections,
@@ -67,6 +67,9 @@ counters! {
     refused_by_address,
     /// Connections that were refused because `max_handshakes` were in progress.
     refused_by_handshakes,
+    /// Connections that were refused because little was left of `memory_limit`, and none held so
+    /// much that ending it would have helped.
+    refused_by_memory,
     /// Handshakes that were completed.
     upgraded,
     /// Connections that are open now, handshakes and those about to end included.
@@ -77,6 +80,9 @@ counters! {
     disconnected,
     /// Connections that were ended because the peer broke the protocol.
     protocol_errors,
+    /// Connections that were ended because all together held more than `memory_limit`, and they
+    /// the most.
+    memory_evictions,
     /// Errors and panics of listeners.
     listener_errors,
     /// Frames that arrived.

@@ -39,6 +39,7 @@ mod mailbox;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod measured;
+mod memory;
 mod messages;
 mod patience;
 mod pool;

@@ -41,6 +41,8 @@ log_lines! {
     FactoryFailed = "factory failed",
     /// The peer reads less than is sent to it.
     QueueFull = "send queue full: closing",
+    /// All connections together hold too much memory.
+    MemoryLimit = "memory limit reached: ending the connection that holds the most",
     /// A limit of connections is met.
     Refused = "too many connections: refusing some",
     /// Accepting fails.

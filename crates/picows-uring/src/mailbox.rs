@@ -14,6 +14,8 @@ use std::time::Duration;
 pub(crate) enum Letter {
     /// End every connection with CLOSE 1001, one after the other, and after `drain` without it.
     Stop { drain: Duration },
+    /// The memory of all may be beyond its limit: see whether the largest holder is yours.
+    LookAtMemory,
     /// Do something with a connection.
     Remote(Token, RemoteAction),
 }

@@ -29,6 +29,8 @@ pub(crate) struct Pool {
     queued: Rc<Cell<usize>>,
     /// Bytes of the stashes that connections hold.
     stashed: Cell<usize>,
+    /// Bytes of `queued` of connections that were evicted, which the kernel has yet to let go.
+    leaving: Cell<usize>,
     /// Peaks of what was in use.
     pub(crate) tide: Tide,
 }
@@ -143,6 +145,21 @@ impl Pool {
     /// Bytes of memory of the stashes that connections hold.
     pub(crate) fn stashed(&self) -> usize {
         self.stashed.get()
+    }
+
+    /// Bytes of memory that connections hold in queues, sends and stashes.
+    pub(crate) fn held(&self) -> usize {
+        (self.queued() + self.stashed()).saturating_sub(self.leaving.get())
+    }
+
+    /// So many of the queued bytes go as soon as the kernel lets go of them.
+    pub(crate) fn leave(&self, bytes: usize) {
+        self.leaving.set(self.leaving.get() + bytes);
+    }
+
+    /// They went.
+    pub(crate) fn left(&self, bytes: usize) {
+        self.leaving.set(self.leaving.get().saturating_sub(bytes));
     }
 
     /// Whether more is kept than a quiet worker needs.

@@ -8,6 +8,7 @@ use crate::counters::{Counters, Stats};
 use crate::error::Error;
 use crate::host::{self, BusyPoll, Loop};
 use crate::mailbox::{Letter, Mailbox};
+use crate::memory::MemoryBudget;
 use crate::patience::patiently;
 use crate::ring::kernel::{KernelRing, StartError, Waiting};
 use crate::server::{Factory, Gauge, Stopper, Upgrade};
@@ -57,6 +58,8 @@ pub struct Runtime {
 pub struct RuntimeBuilder {
     busy_poll: Duration,
     drain_timeout: Duration,
+    /// `None` for the one of the process.
+    memory_limit: Option<Option<usize>>,
 }
 
 impl Runtime {
@@ -71,7 +74,11 @@ impl Runtime {
     /// # Ok::<(), picows_uring::Error>(())
     /// ```
     pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder { busy_poll: Duration::ZERO, drain_timeout: DRAIN_TIMEOUT }
+        RuntimeBuilder {
+            busy_poll: Duration::ZERO,
+            drain_timeout: DRAIN_TIMEOUT,
+            memory_limit: None,
+        }
     }
 
     /// Runs `future` to its end, then closes the connections that are left with 1001, and returns
@@ -208,18 +215,31 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Bytes of memory that the connections of this loop may hold together; see
+    /// [`ServerBuilder::memory_limit`](crate::ServerBuilder::memory_limit).
+    pub fn memory_limit(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.memory_limit = Some(bytes.into());
+        self
+    }
+
     /// Makes the loop.
     ///
     /// # Errors
     ///
-    /// When io_uring is not there or forbidden. The text names the cause and the cure.
+    /// When a setting makes no sense, or io_uring is not there or forbidden. The text names the cause
+    /// and the cure.
     pub fn build(self) -> Result<Runtime, Error> {
+        let mut config = Config::default();
+        if let Some(limit) = self.memory_limit {
+            config.memory = MemoryBudget::new(limit);
+        }
+        config.check()?;
         let failed = |it: StartError| Error::Ring(it.to_string());
         let ring = patiently(StartError::may_pass, || KernelRing::new(Waiting::Hosted));
         let ring = ring.map_err(failed)?;
         let event_loop = patiently(StartError::may_pass, Loop::new).map_err(failed)?;
         let mailbox = Arc::new(Mailbox::new(ring.event()));
-        let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
+        let shared = Shared::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
         // Nothing is accepted, so this is never asked.
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));
         let worker = Worker::new(ring, shared, factory, Arc::<Gauge>::default(), Vec::new());

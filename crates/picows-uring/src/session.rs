@@ -136,6 +136,8 @@ pub(crate) struct Session {
     sent_at: Cell<u8>,
     /// Bytes of the send in flight.
     pub(crate) in_flight: Cell<usize>,
+    /// Bytes of memory that they keep from being freed; of more, as many as fit.
+    pub(crate) in_flight_memory: Cell<u32>,
     /// Empty once the socket is closed.
     pub(crate) socket: SocketCell,
     is_dirty: Cell<bool>,
@@ -198,6 +200,7 @@ impl Session {
             is_offered: Cell::new(false),
             sent_at: Cell::new(0),
             in_flight: Cell::new(0),
+            in_flight_memory: Cell::new(0),
             socket: SocketCell::new(socket),
             is_dirty: Cell::new(false),
             is_client: role == Role::Client,

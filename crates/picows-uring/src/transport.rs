@@ -105,6 +105,10 @@ pub enum DisconnectCause {
     /// More was queued than the limit.
     #[error("the peer did not read, and the send queue was full")]
     QueueFull,
+    /// All connections together held more memory than
+    /// [`memory_limit`](crate::ServerBuilder::memory_limit), and this one the most.
+    #[error("all connections together held too much memory, and this one the most")]
+    MemoryLimit,
     /// The server, or the loop, was stopped.
     #[error("the loop was stopped")]
     Stopped,

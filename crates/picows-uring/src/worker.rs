@@ -7,6 +7,7 @@
 
 mod accept;
 mod deadlines;
+mod eviction;
 mod farewells;
 mod held;
 mod log_report;
@@ -17,6 +18,7 @@ mod slots;
 mod watchdog;
 
 use crate::client::ConnectFault;
+use crate::memory::MemoryShare;
 use crate::ring::{Completion, Received, Ring, Socket, Token};
 use crate::server::{Factory, Gauge, Place};
 use crate::session::Shared;
@@ -51,6 +53,10 @@ pub(crate) struct Worker<R: Ring> {
     is_accept_waiting: bool,
     /// An alarm is set for reporting the lines that the log left out.
     is_log_report_set: bool,
+    /// What its connections hold, in the budget of all workers.
+    pub(crate) memory: MemoryShare,
+    /// Turns for which the sum has been beyond the limit.
+    turns_over: u32,
     /// An alarm is set for giving up memory.
     is_trim_due: bool,
     deadlines: Deadlines,
@@ -101,6 +107,7 @@ impl<R: Ring> Worker<R> {
         let now = tick(ring.now());
         let _ = shared.outlet.set(ring.outlet());
         shared.counters.pulse.set_clock(ring.now());
+        let memory = MemoryShare::new(&shared.config.memory, &shared.mailbox);
         let mut worker = Self {
             ring,
             shared,
@@ -115,6 +122,8 @@ impl<R: Ring> Worker<R> {
             farewells: Farewells::default(),
             is_accept_waiting: false,
             is_log_report_set: false,
+            memory,
+            turns_over: 0,
             is_trim_due: false,
             deadlines: Deadlines::new(now),
             held: Held::default(),
@@ -158,6 +167,7 @@ impl<R: Ring> Worker<R> {
         self.completions = completions;
         self.expire();
         self.flush();
+        self.keep_to_budget();
         self.account();
         self.set_log_report();
         if let Some(deadline) = self.wheel.next_deadline() {

@@ -6,11 +6,14 @@ mod common;
 
 use common::{Client, PATIENCE, address, eventually, masked, next, on_frame, workers};
 use picows_uring::{
-    FrameHead, ListenerResult, Message, MessageListener, Messages, MsgType, Transport, Upgrade,
+    CloseCode, EchoListener, FrameHead, ListenerResult, Message, MessageListener, Messages,
+    MsgType, ServerHandle, Transport, Upgrade,
 };
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+const MIB: usize = 1024 * 1024;
 
 #[test]
 fn a_burst_makes_buffers_more_and_calm_makes_them_fewer() {
@@ -113,4 +116,81 @@ fn messages_that_wait_for_a_task_are_counted() {
     eventually(&server, "they were taken", |stats| stats.message_bytes == 0);
     drop(client);
     server.stop().unwrap();
+}
+
+/// Sends all but the last byte of a frame of a MiB.
+fn cut_frame(server: &ServerHandle) -> Client {
+    let mut client = Client::upgrade(address(server));
+    let frame = masked(FrameHead::new(MsgType::Binary), &vec![1; MIB]);
+    client.write(&frame[..frame.len() - 1]);
+    client
+}
+
+#[test]
+fn beyond_the_memory_limit_the_largest_holder_gets_1013_and_others_are_served() {
+    for count in [1, 3] {
+        let server =
+            workers(count).memory_limit(10 * MIB).start(|_| Upgrade::accept(EchoListener)).unwrap();
+        let mut witness = Client::upgrade(address(&server));
+        let frame = masked(FrameHead::new(MsgType::Binary), &vec![1; 5 * MIB]);
+        let mut greedy = Client::upgrade(address(&server));
+        greedy.write(&frame[..frame.len() - 1]);
+        eventually(&server, "it is counted", |stats| stats.stash_bytes as usize >= 5 * MIB);
+        let mut others: Vec<_> = (0..6).map(|_| cut_frame(&server)).collect();
+        greedy.expect_close(CloseCode::TRY_AGAIN_LATER, "memory limit reached: try again later");
+        for other in &mut others {
+            other.write(&frame[frame.len() - 1..]);
+            assert_eq!(other.receive().payload.len(), MIB);
+        }
+        witness.echo(b"still there?");
+        drop((greedy, others));
+        eventually(&server, "all is free again", |stats| stats.stash_bytes == 0);
+        let stats = server.stats();
+        assert_eq!((stats.memory_evictions, stats.protocol_errors), (1, 0), "{stats:?}");
+        Client::upgrade(address(&server)).echo(b"newcomer");
+        drop(witness);
+        server.stop().unwrap();
+    }
+}
+
+#[test]
+fn messages_count_towards_the_memory_limit_and_go_with_their_connection() {
+    let server = workers(1).memory_limit(MIB).start(|_| Upgrade::accept(Messages::new(Count)));
+    let server = server.unwrap();
+    let first = FrameHead::new(MsgType::Binary).with_fin(false);
+    let mut small = Client::upgrade(address(&server));
+    small.write(&masked(first, &[1; 100_000]));
+    let mut large = Client::upgrade(address(&server));
+    large.write(&masked(first, &[1; 600_000]));
+    large.write(&masked(FrameHead::new(MsgType::Continuation).with_fin(false), &[1; 600_000]));
+    large.expect_close(CloseCode::TRY_AGAIN_LATER, "memory limit reached: try again later");
+    eventually(&server, "it is free", |stats| stats.message_bytes < 200_000);
+    small.send(MsgType::Continuation, b"!");
+    small.expect_text("100001");
+    drop((small, large));
+    server.stop().unwrap();
+}
+
+#[test]
+fn messages_that_no_task_takes_are_dropped_with_their_connection() {
+    let (release, gate) = tokio::sync::oneshot::channel::<()>();
+    let gate = Mutex::new(Some(gate));
+    let server = workers(1)
+        .memory_limit(50_000)
+        .start(move |_| {
+            let gate = gate.lock().unwrap().take().unwrap();
+            Upgrade::accept_stream(async move |mut stream| {
+                let _ = gate.await;
+                assert_eq!(stream.next().await, None);
+                Ok(())
+            })
+        })
+        .unwrap();
+    let mut client = Client::upgrade(address(&server));
+    (0..6).for_each(|_| client.send(MsgType::Binary, [1; 10_000]));
+    eventually(&server, "it is ended", |stats| stats.memory_evictions == 1);
+    eventually(&server, "they are gone", |stats| stats.message_bytes == 0);
+    release.send(()).unwrap();
+    drop(client);
+    assert_eq!(server.stop().unwrap().listener_errors, 0);
 }

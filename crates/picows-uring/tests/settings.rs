@@ -6,7 +6,8 @@ mod common;
 
 use common::workers;
 use picows_uring::{
-    AutoPing, Connect, ConnectFault, EchoListener, Error, QueuePolicy, ServerBuilder, Upgrade, run,
+    AutoPing, Connect, ConnectFault, EchoListener, Error, QueuePolicy, Runtime, ServerBuilder,
+    Upgrade, run,
 };
 use std::time::Duration;
 
@@ -99,6 +100,11 @@ fn what_makes_no_sense_for_a_server_is_named() {
             workers(1).max_handshakes(0),
         ),
         (
+            "memory_limit",
+            "0 lets nothing be held: use some MiB, or None",
+            workers(1).memory_limit(0),
+        ),
+        (
             "drain_spread",
             "3s is more than half of the drain timeout of 5s: the last would have no time to \
              answer; use 2.5s or less",
@@ -136,6 +142,13 @@ fn the_text_says_who_and_where() {
     let text = error.to_string();
     assert!(text.starts_with(&format!("cannot connect to {NOWHERE}: allow_rsv: 8 ")), "{text}");
     assert!(!error.is_transient(), "trying again does not help");
+}
+
+#[test]
+fn a_loop_is_checked_as_well() {
+    let error = Runtime::builder().memory_limit(0).build().unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("memory_limit: 0 lets nothing be held"), "{text}");
 }
 
 #[test]

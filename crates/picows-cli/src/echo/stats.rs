@@ -53,6 +53,8 @@ fn troubles(stats: &Stats) -> String {
     for (count, what) in [
         (stats.refused_by_address, "refused by address"),
         (stats.refused_by_handshakes, "refused by handshakes"),
+        (stats.refused_by_memory, "refused by memory"),
+        (stats.memory_evictions, "ended for their memory"),
         (stats.accept_pauses, "accept pauses"),
         (stats.listener_errors, "listener errors"),
         (stats.frames_dropped, "frames dropped"),

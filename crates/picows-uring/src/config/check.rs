@@ -51,6 +51,9 @@ impl Config {
                 return wrong(setting, "0 lets nobody in: use 1 or more, or None");
             }
         }
+        if self.memory.limit() == Some(0) {
+            return wrong("memory_limit", "0 lets nothing be held: use some MiB, or None");
+        }
         Ok(())
     }
 

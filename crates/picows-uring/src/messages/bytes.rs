@@ -12,7 +12,9 @@ impl MessageBytes {
     pub(crate) fn tell(&mut self, transport: &Transport, bytes: usize) {
         if self.0 != bytes {
             // At once, and not at the end of a turn: a task takes messages while the worker waits.
-            let total = &transport.session().shared.counters.message_bytes;
+            let session = transport.session();
+            session.count_message_bytes(self.0, bytes);
+            let total = &session.shared.counters.message_bytes;
             total.set((total.get() + bytes as u64).saturating_sub(self.0 as u64));
             self.0 = bytes;
         }

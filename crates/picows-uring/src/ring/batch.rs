@@ -84,6 +84,8 @@ pub(crate) struct SendBatch {
     len: usize,
     /// Sum of the memory of `segments`.
     memory: usize,
+    /// A part was sent: the rest may begin anywhere.
+    is_begun: bool,
     /// Where the memory of all batches is summed up.
     total: Rc<Cell<usize>>,
 }
@@ -91,12 +93,22 @@ pub(crate) struct SendBatch {
 impl SendBatch {
     /// An empty batch that counts its memory in `total`.
     pub(crate) fn counted(total: Rc<Cell<usize>>) -> Self {
-        Self { segments: VecDeque::new(), len: 0, memory: 0, total }
+        Self { segments: VecDeque::new(), len: 0, memory: 0, is_begun: false, total }
     }
 
     /// Bytes that are left to be sent.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of memory that it keeps from being freed, its own aside.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Whether a part was sent, and this is the rest.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// Whether nothing is left to be sent.
@@ -205,6 +217,7 @@ impl SendBatch {
         debug_assert!(count <= self.len, "sent {count} of {}", self.len);
         let mut count = count.min(self.len);
         self.len -= count;
+        self.is_begun = self.len > 0;
         while let Some(mut first) = self.segments.pop_front() {
             self.shrink(first.memory());
             let first_len = first.len();

@@ -6,6 +6,7 @@ use super::upgrade::{Factory, IntoUpgrade};
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::error::Error;
 use crate::host::BusyPoll;
+use crate::memory::MemoryBudget;
 use crate::ring::kernel::Waiting;
 use crate::socket::{ListenOn, ListenOptions};
 use picows_uring_proto::UpgradeRequest;
@@ -202,9 +203,24 @@ impl ServerBuilder {
     /// Handshakes in progress, of all workers together; further connections are answered with 503
     /// and closed. One is in progress from the connection until the request is answered, at most
     /// the [`handshake_timeout`](Self::handshake_timeout): so it also bounds how many clients that
-    /// connect and say nothing are waited for. Default: none.
+    /// connect and say nothing are waited for. `None` for no limit. Default: 4096.
     pub fn max_handshakes(mut self, count: impl Into<Option<usize>>) -> Self {
         self.config.handshakes_max = count.into();
+        self
+    }
+
+    /// Bytes of memory that the connections of this server may hold together: queues, cut frames and
+    /// requests, messages that wait for their rest or for a task. More than zero; `None` for no limit.
+    /// Beyond it, the connection that holds the most gives up its memory and ends, with CLOSE 1013 if
+    /// its socket takes it ([`DisconnectCause::MemoryLimit`](crate::DisconnectCause::MemoryLimit)), and
+    /// so does the next, until less than 90 % are held. While as much is held and no connection has
+    /// more than 1 MiB, new ones are answered with 503.
+    ///
+    /// Default: one limit for all servers and loops of the process that have none of their own. It is
+    /// half of the least of these, as far as they can be read: the memory limit of the cgroup, the
+    /// memory of the machine, the limit of the address space (`ulimit -v`).
+    pub fn memory_limit(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.config.memory = MemoryBudget::new(bytes.into());
         self
     }
 

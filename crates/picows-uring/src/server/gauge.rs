@@ -61,6 +61,7 @@ pub(crate) enum Refusal {
     Connections,
     Address,
     Handshakes,
+    Memory,
 }
 
 impl Refusal {
@@ -71,6 +72,7 @@ impl Refusal {
             Self::Connections => "too many connections\n",
             Self::Address => "too many connections from your address\n",
             Self::Handshakes => "too many handshakes in progress\n",
+            Self::Memory => "too little memory\n",
         };
         UpgradeResponse::text(StatusCode::SERVICE_UNAVAILABLE, text)
     }
@@ -81,6 +83,7 @@ impl Refusal {
             Self::Connections => "max_connections",
             Self::Address => "max_per_address",
             Self::Handshakes => "max_handshakes",
+            Self::Memory => "memory_limit",
         }
     }
 }

@@ -26,6 +26,10 @@ pub(super) struct Extras {
     pub(super) roundtrip: RefCell<Option<Box<Roundtrip>>>,
     /// What the last ping of ours carried, where nobody watches for its answer.
     pub(super) ping_nonce: Cell<u64>,
+    /// Bytes of messages that the listener or a stream of ours holds.
+    pub(super) message_bytes: Cell<usize>,
+    /// Bytes of memory of the send in flight, of a connection that was evicted.
+    pub(super) leaving: Cell<usize>,
     /// Tasks that wait for the end.
     pub(super) waiters: RefCell<Waiters>,
     /// Tasks that wait until less is queued.
@@ -45,6 +49,30 @@ impl Session {
     /// Begins a measurement, or ends it.
     pub(crate) fn set_roundtrip(&self, roundtrip: Option<Roundtrip>) {
         *self.extras().roundtrip.borrow_mut() = roundtrip.map(Box::new);
+    }
+
+    /// Bytes of memory that it holds towards the memory limit, its stash aside.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let messages = self.extras.get().map_or(0, |extras| extras.message_bytes.get());
+        self.queue_memory() + self.in_flight_memory.get() as usize + messages
+    }
+
+    /// A listener or stream of ours holds `after` bytes of messages now, instead of `before`.
+    pub(crate) fn count_message_bytes(&self, before: usize, after: usize) {
+        let messages = &self.extras().message_bytes;
+        messages.set((messages.get() + after).saturating_sub(before));
+    }
+
+    /// What is in flight counts no more; returns how many bytes of memory that are.
+    pub(crate) fn leave(&self) -> usize {
+        let bytes = self.in_flight_memory.take() as usize;
+        self.extras().leaving.set(bytes);
+        bytes
+    }
+
+    /// The last send in flight is over: returns what [`leave`](Self::leave) did.
+    pub(crate) fn left(&self) -> usize {
+        self.extras.get().map_or(0, |extras| extras.leaving.take())
     }
 
     pub(crate) fn request(&self) -> Option<&UpgradeRequest> {

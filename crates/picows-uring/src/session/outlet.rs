@@ -45,14 +45,17 @@ impl Session {
     }
 
     /// The ring is given a send of `len` bytes.
-    pub(crate) fn send_begins(&self, len: usize) {
-        self.in_flight.set(len);
+    pub(crate) fn send_begins(&self, batch: &SendBatch) {
+        self.in_flight.set(batch.len());
+        self.in_flight_memory.set(u32::try_from(batch.memory()).unwrap_or(u32::MAX));
         self.sent_at.set(self.shared.polls.get());
     }
 
     /// The send in flight is over.
     pub(crate) fn send_is_over(&self) {
         self.in_flight.set(0);
+        self.in_flight_memory.set(0);
+        self.shared.pool.left(self.left());
         self.may_offer();
     }
 

@@ -39,6 +39,17 @@ impl Session {
         self.queue.borrow().as_ref().map_or(0, |queue| queue.len())
     }
 
+    /// Bytes of memory of what waits for the next send.
+    pub(super) fn queue_memory(&self) -> usize {
+        let apart = self.waiting.ask(Waiting::weight).unwrap_or(0);
+        apart + self.queue.borrow().as_ref().map_or(0, |queue| queue.memory())
+    }
+
+    /// Whether what is sent next begins a frame, provided that nothing is in flight.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        !self.queue.borrow().as_ref().is_some_and(|queue| queue.is_begun())
+    }
+
     /// Whether there is a queue at all, and how long its buffers are.
     #[cfg(test)]
     pub(crate) fn queue_capacity(&self) -> usize {

@@ -374,6 +374,7 @@ impl Callee {
         &mut self,
         broken: Option<BrokenBy>,
         is_sent_away: bool,
+        may_be_evicted: bool,
         stopped: Option<(Duration, Duration)>,
         journal: &Journal,
     ) -> Result<(), String> {
@@ -394,10 +395,14 @@ impl Callee {
         }
         let is_cut_short = stopped.is_some_and(|(at, _)| self.ended_at.is_none_or(|it| it >= at));
         let is_late = self.close_received == Some(Some(1001)) && is_sent_away;
-        let is_ended_by_us = is_late || record.is_some_and(|record| record.is_ended_by_us);
+        let is_ended_by_us =
+            is_late || record.is_some_and(|record| record.is_ended_by_us || record.is_evicted);
         let is_broken = matches!(broken, Some(BrokenBy::Network | BrokenBy::Peer));
         if is_ended_by_us || is_broken || is_cut_short || self.manner == Manner::Vanish {
             return Ok(());
+        }
+        if may_be_evicted && matches!(told, Some(Err(ConnectFault::Disconnected(_)))) {
+            return Ok(()); // In its handshake, where there is no listener to be told.
         }
         // An answer that is refused is not read to its end.
         let is_rude = matches!(self.manner, Manner::Refuse | Manner::Rubbish | Manner::Mute);

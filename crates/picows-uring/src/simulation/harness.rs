@@ -174,8 +174,10 @@ impl Harness {
     fn check(&mut self, turn: Turn) {
         self.audit(turn);
         let stats = self.stats();
-        let refused =
-            stats.refused_by_connections + stats.refused_by_address + stats.refused_by_handshakes;
+        let refused = stats.refused_by_connections
+            + stats.refused_by_address
+            + stats.refused_by_handshakes
+            + stats.refused_by_memory;
         assert_eq!(stats.refused, refused, "{stats:?}");
         let made = stats.accepted + journal::with(|journal| journal.dialed);
         assert_eq!(made, stats.connections + stats.disconnected, "{stats:?}");
@@ -204,6 +206,13 @@ impl Harness {
     /// That the worker's view of each connection is the kernel's: what is in flight, and how much.
     fn audit(&mut self, turn: Turn) {
         let mut views = Vec::new();
+        let held: usize = self.worker.connections().map(|it| it.held_bytes()).sum();
+        assert_eq!(held, self.worker.held_bytes(), "the worker counts what its connections hold");
+        if let Some(limit) = self.worker.shared.config.memory.limit() {
+            let published = self.worker.memory.published();
+            assert!(held.abs_diff(published) <= limit / 1024, "{published} of {held} published");
+            assert!(turn == Turn::Busy || held <= limit + limit / 1024, "{held} of {limit} held");
+        }
         for connection in self.worker.connections() {
             if turn != Turn::Busy {
                 check_rest(connection);

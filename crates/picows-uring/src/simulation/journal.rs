@@ -51,6 +51,8 @@ pub(super) struct Record {
     pub(super) echoed: usize,
     /// A listener ended it, or tried to, or another thread did.
     pub(super) is_ended_by_us: bool,
+    /// It held the most when all held too much.
+    pub(super) is_evicted: bool,
 }
 
 /// A frame, short enough to be kept.

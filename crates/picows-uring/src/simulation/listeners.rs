@@ -4,7 +4,7 @@ use super::journal::{self, Seen};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::ring::sim::Random;
 use crate::server::{Factory, Upgrade};
-use crate::transport::{SendStatus, Transport};
+use crate::transport::{DisconnectCause, SendStatus, Transport};
 use bytes::Bytes;
 use picows_uring_proto::{
     CloseCode, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, MsgType, UpgradeRequest, UpgradeResponse,
@@ -311,6 +311,7 @@ impl Listener for Watched {
             journal.room.remove(&self.id);
             journal.open.remove(&self.id);
             let record = journal.record(self.id);
+            record.is_evicted = transport.disconnect_cause() == Some(DisconnectCause::MemoryLimit);
             record.disconnected += 1;
             record.awaits_pause = false;
             let is_first = record.connected == 1 && record.disconnected == 1;

@@ -10,6 +10,7 @@ use super::harness::Harness;
 use super::plan::Plan;
 use super::{journal, letters, listeners};
 use crate::config::{Config, QueuePolicy};
+use crate::memory::MemoryBudget;
 use crate::remote::RemoteAction;
 use crate::ring::sim::{Faults, Random};
 use crate::ring::{Ring, Token};
@@ -48,7 +49,7 @@ impl Run {
         let config = draw_config(&mut random);
         let limits =
             [config.connections_max, config.connections_per_address_max, config.handshakes_max];
-        let has_limit = limits.iter().any(Option::is_some);
+        let has_limit = limits.iter().any(Option::is_some) || config.memory.limit().is_some();
         let span = Duration::from_millis(random.pick(&[0, 5, 100, 3000]));
         let count = random.between(2, 16);
         let clients = (0..count as u32)
@@ -260,7 +261,10 @@ impl Run {
             for callee in &mut self.callees {
                 let broken = callee.peer().and_then(|it| self.harness.ring().peer(it).broken_by());
                 let is_sent_away = self.calling.liveness.is_on();
-                if let Err(fault) = callee.verdict(broken, is_sent_away, stopped, journal) {
+                let may_be_evicted = stats.memory_evictions > 0;
+                if let Err(fault) =
+                    callee.verdict(broken, is_sent_away, may_be_evicted, stopped, journal)
+                {
                     panic!("{fault}: {callee:?}");
                 }
             }
@@ -293,6 +297,8 @@ fn draw_config(random: &mut Random) -> Config {
     if random.chance(100) {
         config.handshakes_max = Some(random.between(1, 5));
     }
+    let memory = random.chance(300).then(|| random.pick(&[50_000, 200_000, 1_000_000]));
+    config.memory = MemoryBudget::new(memory);
     config.drain_spread = random.pick(&[None, Some(Duration::from_secs(1))]);
     config.frames.payload_bytes_max = 1024 * 1024;
     config.frames.validate_text = true;
@@ -337,8 +343,8 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Plays one seed, and says which it was if it fails. Tells how many bytes of large frames were
-/// taken straight from their sockets.
-fn play(seed: u64, is_traced: bool) -> u64 {
+/// taken straight from their sockets, and how many connections were ended for their memory.
+fn play(seed: u64, is_traced: bool) -> [u64; 2] {
     let mut run = Run::new(seed);
     run.harness.ring().set_traced(is_traced);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
@@ -347,7 +353,7 @@ fn play(seed: u64, is_traced: bool) -> u64 {
         std::mem::forget(run);
         resume_unwind(panic);
     }
-    run.harness.ring().taken()
+    [run.harness.ring().taken(), run.harness.stats().memory_evictions]
 }
 
 #[test]
@@ -358,7 +364,7 @@ fn everybody_is_served_whatever_the_kernel_does() {
     }
     let (from, count) = (number("PICOWS_SIM_FROM"), number("PICOWS_SIM_SEEDS"));
     let (from, count) = (from.unwrap_or(0), count.unwrap_or(SEEDS));
-    let taken = AtomicU64::new(0);
+    let (taken, evicted) = (AtomicU64::new(0), AtomicU64::new(0));
     let (next, done, has_failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // A run belongs to its thread from beginning to end, so any number may be under way.
     std::thread::scope(|scope| {
@@ -370,7 +376,10 @@ fn everybody_is_served_whatever_the_kernel_does() {
                         return;
                     }
                     match catch_unwind(|| play(from + index, false)) {
-                        Ok(count) => drop(taken.fetch_add(count, Relaxed)),
+                        Ok([bytes, connections]) => {
+                            taken.fetch_add(bytes, Relaxed);
+                            evicted.fetch_add(connections, Relaxed);
+                        }
                         Err(_) => has_failed.store(true, Relaxed),
                     }
                     let done = done.fetch_add(1, Relaxed) + 1;
@@ -382,9 +391,11 @@ fn everybody_is_served_whatever_the_kernel_does() {
         }
     });
     assert!(!has_failed.into_inner(), "see above");
-    let taken = taken.into_inner();
+    let (taken, evicted) = (taken.into_inner(), evicted.into_inner());
     eprintln!("{taken} bytes of large frames were taken straight from their sockets");
+    eprintln!("{evicted} connections were ended for their memory");
     assert!(count < SEEDS || taken > count * 1000, "too few to show anything: {taken}");
+    assert!(count < SEEDS || evicted > count / 10, "too few to show anything: {evicted}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{OwnedMessage, StreamOptions, WhenFull, WsStream};
 use crate::listener::{Listener, ListenerResult};
 use crate::messages::MessageBytes;
 use crate::runtime::SpawnError;
-use crate::transport::Transport;
+use crate::transport::{DisconnectCause, Transport};
 use bytes::Bytes;
 use picows_uring_proto::{Assembled, Frame, MessageAssembler, MsgType};
 use std::cell::RefCell;
@@ -69,6 +69,14 @@ impl Inbox {
         self.bytes = 0;
         self.tell(transport);
         self.reader = None;
+    }
+
+    /// Drops what was not taken: its memory is wanted.
+    fn give_up(&mut self, transport: &Transport) {
+        self.dropped += self.messages.len() as u64;
+        self.messages = VecDeque::new();
+        self.bytes = 0;
+        self.tell(transport);
     }
 
     fn tell(&mut self, transport: &Transport) {
@@ -185,6 +193,9 @@ impl Listener for StreamListener {
 
     fn on_disconnected(&mut self, transport: &Transport) {
         self.bytes.tell(transport, 0);
+        if transport.disconnect_cause() == Some(DisconnectCause::MemoryLimit) {
+            self.inbox.borrow_mut().give_up(transport);
+        }
         self.inbox.borrow_mut().is_ended = true;
         self.wake();
     }

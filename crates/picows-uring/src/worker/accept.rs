@@ -88,7 +88,11 @@ impl<R: Ring> Worker<R> {
     fn connected(&mut self, socket: Socket) {
         let config = Arc::clone(&self.shared.config);
         let peer = self.ring.peer_addr(socket);
-        let refusal = self.gauge.admit(&config, peer).err();
+        let refusal = if self.memory.budget().is_full() {
+            Some(Refusal::Memory)
+        } else {
+            self.gauge.admit(&config, peer).err()
+        };
         if let Some(refusal) = refusal {
             self.refused(refusal, peer);
             if self.refusals.open >= REFUSED_MAX {
@@ -116,6 +120,7 @@ impl<R: Ring> Worker<R> {
             Refusal::Connections => counters.refused_by_connections.increment(),
             Refusal::Address => counters.refused_by_address.increment(),
             Refusal::Handshakes => counters.refused_by_handshakes.increment(),
+            Refusal::Memory => counters.refused_by_memory.increment(),
         }
         let limit = refusal.setting();
         tracing::debug!(?peer, limit, "refusing a connection");

@@ -15,6 +15,7 @@ impl<R: Ring> Worker<R> {
         for letter in self.shared.mailbox.take() {
             match letter {
                 Letter::Stop { drain } => self.stop(drain),
+                Letter::LookAtMemory => self.memory.asked(),
                 Letter::Remote(token, action) => self.act(token, action),
             }
         }

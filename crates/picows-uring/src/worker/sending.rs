@@ -31,7 +31,7 @@ impl<R: Ring> Worker<R> {
         if batch.is_empty() {
             self.shared.pool.put_batch(batch);
         } else {
-            session.send_begins(batch.len());
+            session.send_begins(&batch);
             connection.is_sending = true;
             self.ring.send(socket, token, batch);
         }

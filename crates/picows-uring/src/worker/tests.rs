@@ -2,6 +2,7 @@
 //! of the protocol crate lead to.
 
 mod accepting;
+mod budget;
 mod deadlines;
 mod failing;
 mod flood;

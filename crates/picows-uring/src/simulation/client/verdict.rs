@@ -20,6 +20,11 @@ impl Client {
             // A fragment may be among them, and then nothing fits any more.
             return Ok(());
         }
+        if record.is_some_and(|record| record.is_evicted) {
+            let code = self.close_received.as_ref().and_then(CloseFrame::code);
+            let is_told = code.is_none_or(|code| code == CloseCode::TRY_AGAIN_LATER);
+            return if is_told { Ok(()) } else { Err(format!("evicted with {code:?}: {self:?}")) };
+        }
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }

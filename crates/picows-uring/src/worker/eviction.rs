@@ -1,0 +1,85 @@
+//! Memory limit: drops the connections that hold the most, until enough is free.
+//!
+//! Runs at the end of a turn. What is counted, and where, is in `memory.rs`.
+
+use super::Worker;
+use crate::log_limit::{LogLine, log_limited};
+use crate::memory::Pressure;
+use crate::ring::{Ring, Token};
+use std::cmp::Reverse;
+
+impl<R: Ring> Worker<R> {
+    /// Bytes of memory that connections hold towards the memory limit.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let messages = self.shared.counters.message_bytes.get();
+        self.shared.pool.held().saturating_add(usize::try_from(messages).unwrap_or(usize::MAX))
+    }
+
+    /// Publishes what is held, and does what the budget asks for.
+    #[inline]
+    pub(super) fn keep_to_budget(&mut self) {
+        match self.memory.publish(self.held_bytes()) {
+            Pressure::None => self.turns_over = 0,
+            Pressure::Changed => {
+                self.turns_over = 0;
+                let largest = self.slots.iter_mut().map(|it| it.held_bytes()).max();
+                self.memory.looked(largest.unwrap_or(0));
+            }
+            Pressure::Over => self.relieve(),
+        }
+    }
+
+    /// The sum is beyond the limit.
+    #[cold]
+    fn relieve(&mut self) {
+        // What this turn queued was not offered to the sockets yet. That is not the peers' fault: it
+        // is judged in the next turn, which follows at once, when all has been told of it.
+        let is_undecided = self.ring.has_work();
+        if is_undecided && self.turns_over < UNDECIDED_TURNS_MAX {
+            self.turns_over += 1;
+            return;
+        }
+        let mut holders = self.holders();
+        holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        let (limit, target) = (self.memory.budget().limit(), self.memory.budget().target());
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut holders = holders.into_iter();
+        loop {
+            let next = holders.next();
+            let bytes = next.map_or(0, |(bytes, _)| bytes);
+            self.memory.looked(bytes);
+            let sum = self.memory.sum();
+            // A worker that does not look, as a callback blocks it, is not waited for for ever.
+            let can_wait = sum < limit.saturating_add(limit / 8);
+            if sum < target || (self.memory.ask_larger(bytes) && can_wait) {
+                return;
+            }
+            let Some((_, token)) = next else { return };
+            self.evict(token, bytes, limit);
+            self.memory.publish_now(self.held_bytes());
+        }
+    }
+
+    fn evict(&mut self, token: Token, bytes: usize, limit: usize) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        self.shared.counters.memory_evictions.increment();
+        let peer = connection.session().peer.get();
+        log_limited!(warn, self.shared, LogLine::MemoryLimit, ?peer, bytes, limit);
+        connection.evict();
+    }
+
+    /// What each connection holds that holds anything; as many as there is memory for the list.
+    fn holders(&mut self) -> Vec<(usize, Token)> {
+        let mut holders = Vec::new();
+        for connection in self.slots.iter_mut() {
+            let held = connection.held_bytes();
+            if held > 0 && holders.try_reserve(1).is_ok() {
+                holders.push((held, connection.session().token));
+            }
+        }
+        holders
+    }
+}
+
+/// Turns for which the outcome of sends is waited for.
+const UNDECIDED_TURNS_MAX: u32 = 8;

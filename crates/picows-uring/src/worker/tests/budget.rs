@@ -1,0 +1,153 @@
+//! Memory limit: who is dropped, and who is not.
+
+use super::*;
+use crate::memory::MemoryBudget;
+use crate::transport::DisconnectCause;
+
+/// A server whose connections may hold 100,000 bytes, with these.
+fn limited(sockets: &[i32]) -> Stage {
+    let config = Config { memory: MemoryBudget::new(Some(100_000)), ..Config::default() };
+    let mut stage = Stage::listening(Manner::default(), config);
+    sockets.iter().for_each(|socket| stage.join(*socket));
+    stage
+}
+
+impl Stage {
+    /// A client sends so much of a larger frame.
+    fn cut(&mut self, socket: i32, bytes: usize) {
+        let mut frame = b"\x82\xff\0\0\0\0\0\x09\0\0\0\0\0\0".to_vec();
+        frame.resize(frame.len() + bytes, 0);
+        self.worker.ring.deliver_to(socket, &frame);
+        self.turn();
+    }
+
+    fn assert_held(&mut self, range: std::ops::Range<usize>) {
+        let held = self.worker.held_bytes();
+        assert!(range.contains(&held), "{held} bytes are held");
+        let each: usize = self.worker.connections().map(|it| it.held_bytes()).sum();
+        assert_eq!(held, each);
+        assert!(held.abs_diff(self.worker.memory.sum()) < 1024);
+    }
+}
+
+const CLOSE_1013: &[u8] = b"\x88\x27\x03\xf5memory limit reached: try again later";
+
+#[test]
+fn the_largest_holder_gets_1013_and_its_memory_is_free_at_once() {
+    let mut stage = limited(&[7, 8, 9]);
+    stage.cut(7, 20_000);
+    stage.cut(8, 50_000);
+    stage.assert_held(70_000..75_000);
+    stage.cut(9, 40_000);
+    stage.assert_held(60_000..65_000);
+    assert_eq!(stage.worker.ring.sent, CLOSE_1013);
+    assert_eq!(seen(), ["disconnected MemoryLimit"]);
+    let stats = stage.stats();
+    assert_eq!((stats.memory_evictions, stats.connections), (1, 3), "it may read its CLOSE");
+    stage.go(2 * SECOND);
+    assert_eq!(stage.worker.ring.closed, [Socket(8)]);
+    // The others go on.
+    stage.worker.ring.sent.clear();
+    stage.worker.ring.deliver_to(7, &[0; 50_000]);
+    stage.turn();
+    assert_eq!(stage.stats().memory_evictions, 2, "now that one is the largest");
+}
+
+#[test]
+fn holders_go_one_after_the_other_until_a_tenth_is_free() {
+    let mut stage = limited(&[7, 8, 9, 10]);
+    for (socket, bytes) in [(7, 5000), (8, 12_000), (9, 60_000), (10, 22_000)] {
+        stage.cut(socket, bytes);
+    }
+    assert_eq!(stage.stats().memory_evictions, 0);
+    // The frame of 9 grows to the limit at once.
+    stage.worker.ring.deliver_to(9, &[0; 40_000]);
+    stage.turn();
+    assert_eq!(stage.stats().memory_evictions, 1);
+    stage.assert_held(39_000..42_000);
+}
+
+#[test]
+fn what_the_kernel_is_sending_counts_as_gone() {
+    let mut stage = limited(&[8, 7]);
+    stage.cut(8, 30_000);
+    stage.worker.ring.is_stuck = true;
+    transport().send(MsgType::Binary, [1; 50_000]);
+    stage.turn();
+    transport().send(MsgType::Binary, [1; 50_000]);
+    stage.turn();
+    assert_eq!(stage.stats().memory_evictions, 1, "and no other one for it");
+    assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::MemoryLimit));
+    assert!(stage.worker.ring.closed.contains(&Socket(7)), "nothing can follow half a frame");
+    assert!(stage.worker.ring.sent.is_empty());
+    stage.assert_held(30_000..31_000);
+}
+
+#[test]
+fn what_sockets_take_at_once_is_not_judged() {
+    let mut stage = limited(&[7]);
+    for _ in 0..50 {
+        transport().send(MsgType::Binary, [1; 10_000]);
+    }
+    stage.turn();
+    assert_eq!(stage.worker.ring.sent.len(), 50 * 10_004);
+    assert_eq!(stage.stats().memory_evictions, 0);
+    stage.assert_held(0..1);
+}
+
+#[test]
+fn a_request_that_holds_the_most_is_answered_with_503() {
+    let mut config = Config { memory: MemoryBudget::new(Some(4000)), ..Config::default() };
+    config.liveness.auto_ping = None;
+    let mut stage = Stage::listening(Manner::default(), config);
+    stage.worker.ring.connect(7);
+    stage.turn();
+    stage.deliver(b"GET / HTTP/1.1\r\nX: ");
+    stage.deliver(&[b'a'; 5000]);
+    assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 503 "));
+    assert_eq!(stage.stats().memory_evictions, 1);
+    stage.assert_held(0..1);
+}
+
+#[test]
+fn newcomers_are_refused_while_no_connection_holds_much() {
+    let mut stage = limited(&[7, 8]);
+    stage.cut(7, 47_000);
+    stage.cut(8, 47_000);
+    stage.worker.ring.connect(9);
+    stage.turn();
+    assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 503 "));
+    let stats = stage.stats();
+    assert_eq!((stats.refused, stats.refused_by_memory, stats.memory_evictions), (1, 1, 0));
+    stage.worker.ring.end_of(Socket(8), Received::EndOfStream);
+    stage.go(SECOND);
+    stage.worker.ring.sent.clear();
+    stage.join(10);
+}
+
+#[test]
+fn a_worker_with_a_larger_holder_is_asked_to_drop_it() {
+    let mut one = limited(&[7]);
+    let config = Config::clone(&one.worker.shared.config);
+    one.cut(7, 60_000);
+    let mut other = Stage::listening(Manner::default(), config);
+    other.join(8);
+    other.cut(8, 45_000);
+    assert_eq!(other.stats().memory_evictions, 0, "the larger one is elsewhere");
+    assert!(one.worker.shared.mailbox.has_mail());
+    one.turn();
+    assert_eq!((one.stats().memory_evictions, other.stats().memory_evictions), (1, 0));
+    other.cut(8, 0);
+    assert_eq!(other.stats().memory_evictions, 0);
+}
+
+#[test]
+fn a_worker_that_does_not_answer_is_not_waited_for() {
+    let mut blocked = limited(&[7]);
+    let config = Config::clone(&blocked.worker.shared.config);
+    blocked.cut(7, 60_000);
+    let mut other = Stage::listening(Manner::default(), config);
+    other.join(8);
+    other.cut(8, 55_000);
+    assert_eq!(other.stats().memory_evictions, 1, "far beyond the limit");
+}
