@@ -33,12 +33,22 @@ LIBRARY = "crates/picows-uring/src"
 PROTO = "crates/picows-uring-proto/src"
 # Where a line of level WARN or above is logged that no peer can cause, or once only.
 UNLIMITED_LOGS = (
+    f"{LIBRARY}/foreign",
     f"{LIBRARY}/keys",
     f"{LIBRARY}/log_limit",
     f"{LIBRARY}/ring/kernel",
     f"{LIBRARY}/server/handle",
     f"{LIBRARY}/server/threads",
     f"{LIBRARY}/socket",
+)
+# Of users, who share a listener; and of tests.
+REFCELL_ALLOWED = (
+    f"{LIBRARY}/foreign/cell",
+    f"{LIBRARY}/listener",
+    f"{LIBRARY}/messages",
+    f"{LIBRARY}/ring/by_hand",
+    f"{LIBRARY}/ring/sim",
+    f"{LIBRARY}/simulation",
 )
 UNSAFE_ALLOWED = (f"{LIBRARY}/ring", f"{LIBRARY}/pool/system", f"{PROTO}/mask")
 
@@ -49,6 +59,8 @@ RULES = {
     "public-api": "tokio_uring, io_uring and socket2 are in no public signature",
     "unsafe": "unsafe stays in the ring module, the mask dispatch and the release of memory to the system",
     "ring-no-proto": "the ring module knows descriptors, bytes and tokens, not frames",
+    "guarded-logs": "events of tracing are logged through log.rs, as a subscriber may panic",
+    "state-cells": "what handles share is in a StateCell, not borrowed while the application's code runs",
     "limited-logs": "warnings that a peer can cause are logged with a limit",
     "file-length": f"a file has at most {LINES_MAX} lines without its tests (a warning from {LINES_TALK})",
 }
@@ -424,12 +436,38 @@ def check_limited_logs(root, _packages):
     for source in sources(root, LIBRARY):
         if source.is_test() or any(source.is_in(module) for module in UNLIMITED_LOGS):
             continue
-        for match in re.finditer(r"\btracing::(warn|error)!", source.code):
+        for match in re.finditer(r"\b(?:tracing|log)::(warn|error)!", source.code):
             yield Finding(
                 "limited-logs",
                 source.at(match.start()),
                 f"a line of level {match[1].upper()} without a limit",
                 "use log_limited! with a LogLine; where no peer can cause it, add the file to UNLIMITED_LOGS",
+            )
+
+
+def check_guarded_logs(root, _packages):
+    for source in sources(root, LIBRARY):
+        if source.is_test() or source.is_in(f"{LIBRARY}/log"):
+            continue
+        for match in re.finditer(r"\btracing::(?:event|trace|debug|info|warn|error|\$\w+)!", source.code):
+            yield Finding(
+                "guarded-logs",
+                source.at(match.start()),
+                f"{match[0]} outside of log.rs",
+                "use crate::log, and its macros of the same names",
+            )
+
+
+def check_state_cells(root, _packages):
+    for source in sources(root, LIBRARY):
+        if source.is_test() or any(source.is_in(module) for module in REFCELL_ALLOWED):
+            continue
+        for match in re.finditer(r"\bRefCell\b", source.code):
+            yield Finding(
+                "state-cells",
+                source.at(match.start()),
+                "a RefCell",
+                "use foreign::StateCell: debug builds check that it is not borrowed at the wrong time",
             )
 
 
@@ -456,6 +494,8 @@ CHECKS = (
     check_public_api,
     check_unsafe,
     check_ring_no_proto,
+    check_guarded_logs,
+    check_state_cells,
     check_limited_logs,
     check_file_length,
 )
@@ -530,8 +570,10 @@ pub(crate) fn start() -> IoUring { IoUring::new(8) }
 pub fn types(types: usize) -> usize { let ring: IoUring = start(); types }
 impl From<io_uring::Entry> for Completion { fn from(_: io_uring::Entry) -> Self { Completion } }
 """,
-    f"{LIBRARY}/log_limit.rs": "macro_rules! l { () => { tracing::$level!(); tracing::warn!() } }",
-    f"{LIBRARY}/session.rs": "fn f() { log_limited!(warn, x, y); tracing::info!() }\n",
+    f"{LIBRARY}/log_limit.rs": "macro_rules! l { () => { log::$level!(); log::warn!() } }",
+    f"{LIBRARY}/log.rs": "macro_rules! l { () => { tracing::event!() } }",
+    f"{LIBRARY}/listener.rs": "impl Listener for Rc<RefCell<L>> {}\n",
+    f"{LIBRARY}/session.rs": "fn f() { log_limited!(warn, x, y); log::info!(); tracing::field::debug(x) }\n",
     f"{PROTO}/mask.rs": "#[expect(unsafe_code)]\npub fn f() { unsafe { g() } }\n",
     f"{PROTO}/frame.rs": "fn f() {}\n" * LINES_TALK,
     f"{PROTO}/long.rs": "fn f() {}\n" + "#[cfg(test)]\nmod tests {\n" + "    fn t() {}\n" * LINES_MAX + "}\n",
@@ -601,8 +643,11 @@ BROKEN_TREES = [
     ("unsafe", "in the command", {"crates/picows-cli/src/main.rs": "fn main() { unsafe { g() } }"}, {}),
     ("ring-no-proto", "ring.rs", {f"{LIBRARY}/ring.rs": "use picows_uring_proto::Frame;"}, {}),
     ("ring-no-proto", "below ring/", {f"{LIBRARY}/ring/sim.rs": "fn f(x: picows_uring_proto::Frame) {}"}, {}),
-    ("limited-logs", "warn", {f"{LIBRARY}/session.rs": "fn f() { tracing::warn!(x) }"}, {}),
-    ("limited-logs", "error", {f"{LIBRARY}/session/queue.rs": "fn f() { tracing::error!(x) }"}, {}),
+    ("limited-logs", "warn", {f"{LIBRARY}/session.rs": "fn f() { log::warn!(x) }"}, {}),
+    ("limited-logs", "error", {f"{LIBRARY}/session/queue.rs": "fn f() { log::error!(x) }"}, {}),
+    ("guarded-logs", "directly", {f"{LIBRARY}/session.rs": "fn f() { tracing::info!(x) }"}, {}),
+    ("guarded-logs", "by a macro", {f"{LIBRARY}/log_limit.rs": "macro_rules! l { () => { tracing::$level!() } }"}, {}),
+    ("state-cells", "in a session", {f"{LIBRARY}/session.rs": "struct S { queue: std::cell::RefCell<Q> }"}, {}),
     ("file-length", "too long", {f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_MAX + 1)}, {}),
 ]
 

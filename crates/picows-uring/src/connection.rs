@@ -9,7 +9,9 @@ mod eviction;
 mod handshake;
 mod opening;
 
+use crate::foreign;
 use crate::listener::{Listener, ListenerError, ListenerResult};
+use crate::log;
 use crate::log_limit::{LogLine, log_limited};
 use crate::ring::Ring;
 use crate::server::Place;
@@ -20,9 +22,7 @@ use picows_uring_proto::{
     Arrival, CloseCode, Decoder, Frame, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash, Tick,
     TimerId,
 };
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// What only the worker touches of a connection; the rest is its [`Session`].
@@ -218,7 +218,7 @@ impl Connection {
 
     fn dispatch(&mut self, frame: &Frame<'_>) {
         let session = self.session();
-        tracing::trace!(peer = ?session.peer, ?frame, "received");
+        log::trace!(peer = ?session.peer, ?frame, "received");
         let rules = &session.config.conversation;
         let arrival = session.conversation.borrow_mut().arrived(rules, frame);
         match arrival {
@@ -269,7 +269,7 @@ impl Connection {
     /// The kernel reported an error of the socket.
     pub(crate) fn io_failed(&mut self, error: &io::Error) {
         let session = self.session();
-        tracing::debug!(peer = ?session.peer, %error, "connection broken");
+        log::debug!(peer = ?session.peer, %error, "connection broken");
         session.set_cause(DisconnectCause::Io(error.kind()));
         session.conversation.borrow_mut().end();
         session.touch();
@@ -283,7 +283,7 @@ impl Connection {
         let session = Rc::clone(self.session());
         let phase = self.phase();
         if session.conversation.borrow_mut().handle_timeout(seen) {
-            tracing::info!(peer = ?session.peer, ?phase, "timed out: dropping");
+            log::info!(peer = ?session.peer, ?phase, "timed out: dropping");
             session.set_cause(DisconnectCause::TimedOut);
         }
         // A peer that is to answer our CLOSE has a deadline for that, and no ping can follow it.
@@ -347,7 +347,7 @@ impl Connection {
     }
 
     fn dismiss_listener(&mut self) {
-        tracing::info!(
+        log::info!(
             peer = ?self.session().peer,
             cause = ?self.session().cause(),
             "disconnected"
@@ -363,10 +363,10 @@ impl Connection {
 
     /// Lets a listener go, which may panic once more.
     fn drop_listener(&self, listener: Box<dyn Listener>) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| drop(listener)));
+        let outcome = foreign::call(|| drop(listener));
         self.passed("drop");
-        if let Err(panic) = outcome {
-            self.listener_failed("drop", panic_error(panic));
+        if let Err(panicked) = outcome {
+            self.listener_failed("drop", panicked.into());
         }
     }
 
@@ -384,14 +384,14 @@ impl Connection {
         }
         let Some(listener) = self.listener.as_deref_mut() else { return };
         let transport = &self.transport;
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(listener, transport)));
+        let outcome = foreign::call(|| call(listener, transport));
         if is_rare {
             self.passed(callback);
         }
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.listener_failed(callback, error),
-            Err(panic) => self.listener_failed(callback, panic_error(panic)),
+            Err(panicked) => self.listener_failed(callback, panicked.into()),
         }
     }
 
@@ -408,35 +408,20 @@ impl Connection {
         }
         let session = self.session();
         let shared = &session.shared;
-        log_limited!(error, shared, LogLine::ListenerFailed, peer = ?session.peer, callback, %error);
+        let text = foreign::text(&error);
+        log_limited!(error, shared, LogLine::ListenerFailed, peer = ?session.peer, callback, error = text);
         shared.counters.listener_errors.increment();
         let is_tolerated =
             callback == "on_frame" && !session.config.disconnect_on_error && !error.is_close();
         if is_tolerated {
             return;
         }
-        session.set_cause(DisconnectCause::Listener(error.to_string()));
+        session.set_cause(DisconnectCause::Listener(text));
         let (code, reason) = error.close_code_and_reason();
         let (rules, now) = (&session.config.conversation, shared.now());
         let close = session.conversation.borrow_mut().fail(rules, now, code, reason);
         session.queue_close(close);
     }
-}
-
-/// What a panic said, as an error.
-fn panic_error(panic: Box<dyn Any + Send>) -> ListenerError {
-    let text = if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "of a type that is no text".to_owned()
-    };
-    // The value may panic once more when it is dropped, and is worth no worker.
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
-    format!("panic: {text}").into()
 }
 
 /// How much a peer may send after the end before we let it wait: more than is on its way in the

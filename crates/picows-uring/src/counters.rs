@@ -85,6 +85,9 @@ counters! {
     memory_evictions,
     /// Errors and panics of listeners.
     listener_errors,
+    /// Panics of the application's code outside of callbacks and tasks: when a payload, an error or
+    /// a listener's maker was dropped, a task woken, a line logged. Each is in the log, but the last.
+    stray_panics,
     /// Frames that arrived.
     frames_received,
     /// Frames that were queued to be sent, those included that were dropped or replaced later.

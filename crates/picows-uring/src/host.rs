@@ -4,12 +4,12 @@
 //! nothing else on the thread. Both can spin for a while before they sleep. The only place that
 //! names tokio-uring; what that does on its own ring is not our concern.
 
+use crate::foreign::StateCell;
 use crate::ring::Ring;
 use crate::ring::kernel::{KernelRing, RingEvent, StartError};
 use crate::session::Shared;
 use crate::worker::{Turn, Worker};
 use picows_uring_proto::Tick;
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
@@ -24,12 +24,13 @@ pub(crate) struct BusyPoll(pub(crate) Duration);
 
 thread_local! {
     /// The worker that the loop of this thread hosts.
-    static CURRENT: RefCell<Option<Rc<Shared>>> = const { RefCell::new(None) };
+    static CURRENT: StateCell<Option<Rc<Shared>>> = const { StateCell::new(None) };
 }
 
 /// The worker that the loop of this thread hosts, if it does.
 pub(crate) fn current() -> Option<Rc<Shared>> {
-    CURRENT.with_borrow(Clone::clone)
+    // Not while the thread ends: what its other variables drop may ask.
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
 /// Makes the worker known to this thread for as long as it lives.
@@ -37,14 +38,14 @@ struct Hosting;
 
 impl Hosting {
     fn begin(shared: &Rc<Shared>) -> Self {
-        CURRENT.set(Some(Rc::clone(shared)));
+        CURRENT.with(|current| drop(current.replace(Some(Rc::clone(shared)))));
         Self
     }
 }
 
 impl Drop for Hosting {
     fn drop(&mut self) {
-        CURRENT.set(None);
+        let _ = CURRENT.try_with(StateCell::take);
     }
 }
 
@@ -196,7 +197,7 @@ async fn sleep(worker: &Worker<KernelRing>, event: &RingEvent) -> io::Result<()>
     }
     shared.counters.sleeps.increment();
     let woken = poll_fn(|context| poll_woken(shared, event, context)).await;
-    shared.waker.borrow_mut().take();
+    drop(shared.waker.take());
     shared.mailbox.after_sleep();
     woken
 }
@@ -209,7 +210,7 @@ fn poll_woken(
     if shared.has_work() || shared.is_released.get() {
         return Poll::Ready(Ok(()));
     }
-    *shared.waker.borrow_mut() = Some(context.waker().clone());
+    drop(shared.waker.replace(Some(context.waker().clone())));
     event.poll_signal(context)
 }
 

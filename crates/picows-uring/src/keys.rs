@@ -3,56 +3,58 @@
 //! RFC 6455 §10.3 wants keys from a strong source; a system call for each frame would cost more
 //! than the frame.
 
+use crate::log;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// Makes keys from a cipher that is seeded by the operating system at first use.
-#[derive(Debug, Default)]
+/// Makes keys from a cipher that is seeded by the operating system.
+#[derive(Debug)]
 pub(crate) struct KeySource {
     /// Makes 64 words at a time, and hands them out.
-    generator: Option<Box<ChaCha12Rng>>,
+    generator: Box<ChaCha12Rng>,
 }
 
 impl KeySource {
     /// Keys that are the same for the same seed: for tests.
     #[cfg(test)]
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self { generator: Some(Box::new(ChaCha12Rng::seed_from_u64(seed))) }
+        Self { generator: Box::new(ChaCha12Rng::seed_from_u64(seed)) }
     }
 
     /// The masking key of the next frame.
     #[inline]
     pub(crate) fn next_key(&mut self) -> [u8; 4] {
-        self.generator().next_u32().to_ne_bytes()
+        self.generator.next_u32().to_ne_bytes()
     }
 
     /// A number that no ping before it carried, or nearly so.
     pub(crate) fn next_nonce(&mut self) -> u64 {
-        self.generator().next_u64()
+        self.generator.next_u64()
     }
 
     /// A number from 0.0 up to 1.0.
     pub(crate) fn fraction(&mut self) -> f64 {
-        f64::from(self.generator().next_u32()) / (f64::from(u32::MAX) + 1.0)
+        f64::from(self.generator.next_u32()) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// The nonce of a handshake (RFC 6455 §4.1).
     pub(crate) fn nonce(&mut self) -> [u8; 16] {
         let mut nonce = [0; 16];
-        self.generator().fill_bytes(&mut nonce);
+        self.generator.fill_bytes(&mut nonce);
         nonce
     }
+}
 
-    fn generator(&mut self) -> &mut ChaCha12Rng {
-        self.generator.get_or_insert_with(|| {
-            let mut seed = [0; 32];
-            // It fails only where there is no getrandom(2), which is older than io_uring. Keys that
-            // can be guessed harm proxies, not us: better than no connection.
-            if let Err(error) = getrandom::fill(&mut seed) {
-                tracing::error!(%error, "no randomness from the system: masks can be guessed");
-            }
-            Box::new(ChaCha12Rng::from_seed(seed))
-        })
+impl Default for KeySource {
+    /// Not at first use: the log is not written to while a session is at work.
+    fn default() -> Self {
+        let mut seed = [0; 32];
+        // It fails only where there is no getrandom(2), which is older than io_uring. Keys that
+        // can be guessed harm proxies, not us: better than no connection.
+        if let Err(error) = getrandom::fill(&mut seed) {
+            log::error!(%error, "no randomness from the system: masks can be guessed");
+        }
+        Self { generator: Box::new(ChaCha12Rng::from_seed(seed)) }
     }
 }
 

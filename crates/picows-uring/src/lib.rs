@@ -28,12 +28,14 @@ mod config;
 mod connection;
 mod counters;
 mod error;
+mod foreign;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
 mod keys;
 mod listener;
+mod log;
 mod log_limit;
 mod mailbox;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -3,6 +3,7 @@
 //! Called by the worker that owns the connection, on its thread, one at a time.
 
 use crate::error::shown;
+use crate::foreign::Foreign;
 use crate::transport::Transport;
 use picows_uring_proto::{CloseCode, Frame, MsgType, PeerMisbehaved};
 use std::cell::RefCell;
@@ -145,7 +146,7 @@ pub struct ListenerError {
 }
 
 enum Cause {
-    Error(Box<dyn std::error::Error + Send + Sync>),
+    Error(Foreign<Box<dyn std::error::Error + Send + Sync>>),
     Close(CloseCode, String),
     Peer(PeerMisbehaved),
 }
@@ -195,7 +196,7 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for ListenerErro
     fn from(error: E) -> Self {
         let cause = match error.into().downcast::<PeerMisbehaved>() {
             Ok(misbehaved) => Cause::Peer(*misbehaved),
-            Err(error) => Cause::Error(error),
+            Err(error) => Cause::Error(Foreign::new(error)),
         };
         Self { cause }
     }

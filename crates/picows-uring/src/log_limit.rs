@@ -4,6 +4,7 @@
 //! without a look at their fields, and the next line of that kind says how many they were. Where
 //! none follows, the worker reports the count by itself. Writes nothing but through `tracing`.
 
+use crate::log;
 use picows_uring_proto::Tick;
 use std::cell::Cell;
 use std::fmt;
@@ -62,7 +63,7 @@ macro_rules! log_limited {
     ($level:ident, $shared:expr, $kind:expr, $($fields:tt)+) => {
         if let Some(more) = $shared.log_limits.admit($kind, $shared.now()) {
             let text = $kind.text();
-            tracing::$level!($($fields)+, left_out = more.count(), "{text}{more}");
+            $crate::log::$level!($($fields)+, left_out = more.count(), "{text}{more}");
         }
     };
 }
@@ -159,7 +160,7 @@ impl LogLimit {
     fn report(&self, kind: LogLine, now: Tick) {
         let more = self.take(now);
         let text = kind.text();
-        tracing::warn!(left_out = more.count(), "{text}{more}");
+        log::warn!(left_out = more.count(), "{text}{more}");
     }
 }
 

@@ -7,7 +7,9 @@ mod shelf;
 mod system;
 mod tide;
 
+use crate::foreign::{Foreign, StateCell};
 use crate::ring::{Segment, SendBatch};
+use bytes::Bytes;
 use picows_uring_proto::Stash;
 use shelf::{Item, Shelf};
 use std::cell::Cell;
@@ -25,6 +27,9 @@ pub(crate) struct Pool {
     large: Shelf<Vec<u8>>,
     batches: Shelf<Box<SendBatch>>,
     stashes: Shelf<Rc<Vec<u8>>>,
+    /// Payloads of the application that are not needed any more, each to be dropped in the guard
+    /// once nothing else is under way: their owners may send.
+    discarded: StateCell<Vec<Foreign<Bytes>>>,
     /// Bytes that wait in queues or are being sent.
     queued: Rc<Cell<usize>>,
     /// Bytes of the stashes that connections hold.
@@ -88,7 +93,34 @@ impl Pool {
         match segment {
             Segment::Owned { bytes, .. } => self.put_buffer(bytes),
             Segment::Received { memory, .. } => self.put_memory(memory),
-            Segment::Short { .. } | Segment::Shared(_) | Segment::Lent(_) => {}
+            Segment::Shared(bytes) => self.discarded.borrow_mut().push(bytes),
+            Segment::Short { .. } | Segment::Lent(_) => {}
+        }
+    }
+
+    /// Lets go of a segment that was not sent, and whose memory is not kept.
+    pub(crate) fn discard(&self, segment: Segment) {
+        if let Segment::Shared(_) = segment {
+            self.put_segment(segment);
+        }
+    }
+
+    /// Whether payloads wait to be dropped.
+    pub(crate) fn has_discarded(&self) -> bool {
+        !self.discarded.borrow().is_empty()
+    }
+
+    /// Drops the payloads that were let go of. Called where nothing of ours is borrowed or half
+    /// changed; what their owners let go of meanwhile waits for the next call.
+    pub(crate) fn drop_discarded(&self) {
+        if !self.has_discarded() {
+            return;
+        }
+        let mut discarded = self.discarded.take();
+        discarded.drain(..).for_each(drop);
+        if discarded.capacity() <= DISCARDED_KEPT {
+            let mut later = self.discarded.replace(discarded);
+            self.discarded.borrow_mut().append(&mut later);
         }
     }
 
@@ -214,6 +246,8 @@ const STASH_BYTES_MIN: usize = 4 * 1024;
 const STASHED_SLACK_MAX: usize = 8 * 1024 * 1024;
 /// A queue that grew longer than this is not kept: some hundred payloads by reference.
 const BATCH_SEGMENTS_MAX: usize = 256;
+/// Payloads that are let go of together without memory being taken for it.
+const DISCARDED_KEPT: usize = 1024;
 /// What a worker keeps for ever: enough for a few connections that come and go.
 const KEPT_BYTES: usize = 8 * BUFFER_BYTES;
 

@@ -5,6 +5,7 @@
 use crate::client::{Connect, ConnectError};
 use crate::host;
 use crate::listener::Listener;
+use crate::log;
 use crate::log_limit::{LogLine, log_limited};
 use crate::stream::WsStream;
 use crate::transport::{DisconnectCause, Transport};
@@ -247,7 +248,7 @@ impl Reconnect {
             if is_last || !(self.retry_if)(&error) {
                 return Err(error);
             }
-            tracing::info!(%error, attempts, "not connected: trying again");
+            log::info!(%error, attempts, "not connected: trying again");
             self.pause(error.retry_after()).await;
         }
     }
@@ -257,7 +258,7 @@ impl Reconnect {
         let random = host::current().map_or([0; 4], |it| it.keys.borrow_mut().next_key());
         let delay = self.backoff.next_delay(u32::from_ne_bytes(random));
         let delay = with_retry_after(delay, asked, self.retry_after_max);
-        tracing::debug!(?delay, "waiting before connecting again");
+        log::debug!(?delay, "waiting before connecting again");
         sleep(delay).await;
     }
 }

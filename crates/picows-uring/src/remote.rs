@@ -3,6 +3,7 @@
 //! Posts to the worker that owns the connection, and wakes it if it sleeps. What is posted takes
 //! effect in the worker's next turn, in the order in which one thread posted it.
 
+use crate::foreign::Foreign;
 use crate::mailbox::{Letter, Mailbox};
 use crate::ring::Token;
 use bytes::Bytes;
@@ -92,8 +93,8 @@ impl RemoteState {
 /// What a handle asks the worker to do with a connection.
 #[derive(Debug)]
 pub(crate) enum RemoteAction {
-    Send(FrameHead, Bytes),
-    SendLatest(u64, FrameHead, Bytes),
+    Send(FrameHead, Foreign<Bytes>),
+    SendLatest(u64, FrameHead, Foreign<Bytes>),
     Close(CloseFrame),
     Disconnect,
     Abort,
@@ -142,7 +143,7 @@ impl RemoteTransport {
             return Err(ApiMisuse::CloseThroughSend.into());
         }
         head.check(payload.len())?;
-        self.post(RemoteAction::Send(head, payload))
+        self.post(RemoteAction::Send(head, Foreign::new(payload)))
     }
 
     /// Sends a message that a later one with the same `key` may replace; see
@@ -161,7 +162,8 @@ impl RemoteTransport {
         if !matches!(msg_type, MsgType::Text | MsgType::Binary) {
             return Err(ApiMisuse::KeyOfFragment.into());
         }
-        self.post(RemoteAction::SendLatest(key, FrameHead::new(msg_type), payload.into()))
+        let payload = Foreign::new(payload.into());
+        self.post(RemoteAction::SendLatest(key, FrameHead::new(msg_type), payload))
     }
 
     /// Sends CLOSE; see [`Transport::send_close`](crate::Transport::send_close).

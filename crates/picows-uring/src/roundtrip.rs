@@ -2,6 +2,7 @@
 //!
 //! The task waits outside of the worker's turn; the worker sends the pings and sees the pongs.
 
+use crate::foreign::Foreign;
 use crate::session::Session;
 use crate::transport::DisconnectCause;
 use picows_uring_proto::Tick;
@@ -15,7 +16,7 @@ use thiserror::Error;
 #[derive(Debug)]
 pub(crate) struct Roundtrip {
     stage: Stage,
-    waker: Option<Waker>,
+    waker: Option<Foreign<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +42,16 @@ impl Roundtrip {
         self.stage = Stage::Sent(now);
     }
 
-    pub(crate) fn pong_received(&mut self, now: Tick) {
-        if let Stage::Sent(at) = self.stage {
-            self.stage = Stage::Done(now.duration_since(at));
-            self.wake();
-        }
+    /// The ping was answered: returns the task to wake.
+    pub(crate) fn pong_received(&mut self, now: Tick) -> Option<Foreign<Waker>> {
+        let Stage::Sent(at) = self.stage else { return None };
+        self.stage = Stage::Done(now.duration_since(at));
+        self.take_waker()
     }
 
-    pub(crate) fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+    /// The task that waits.
+    pub(crate) fn take_waker(&mut self) -> Option<Foreign<Waker>> {
+        self.waker.take()
     }
 }
 
@@ -107,13 +107,16 @@ async fn one_round(session: &Session) -> Result<Duration, RoundtripError> {
         if session.is_disconnected.get() {
             return Poll::Ready(Err(RoundtripError::Disconnected(session.cause())));
         }
+        let waker = Foreign::new(context.waker().clone());
         let Some(mut roundtrip) = session.roundtrip() else {
             return Poll::Ready(Err(RoundtripError::Disconnected(None)));
         };
         if let Stage::Done(duration) = roundtrip.stage {
             return Poll::Ready(Ok(duration));
         }
-        roundtrip.waker = Some(context.waker().clone());
+        let replaced = roundtrip.waker.replace(waker);
+        drop(roundtrip);
+        drop(replaced);
         Poll::Pending
     })
     .await

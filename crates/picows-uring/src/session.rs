@@ -13,6 +13,7 @@ mod waiting;
 use crate::client::Recruit;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::foreign::{self, StateCell, StateMut};
 use crate::keys::KeySource;
 use crate::log_limit::LogLimits;
 use crate::mailbox::Mailbox;
@@ -25,7 +26,7 @@ use picows_uring_proto::{
     CloseCode, Conversation, Frame, FrameHead, Liveness, MsgType, Phase, Role, Tick,
 };
 use place::{PeerAddr, SocketCell};
-use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,20 +46,20 @@ pub(crate) struct Shared {
     /// When the last turn was over, while the worker waits for the next.
     pub(crate) idle_since: Cell<Option<Instant>>,
     /// Connections that want to be looked at before the turn ends.
-    pub(crate) dirty: RefCell<Vec<Token>>,
+    pub(crate) dirty: StateCell<Vec<Token>>,
     /// Masks frames of clients, and makes the nonces of their handshakes.
-    pub(crate) keys: RefCell<KeySource>,
+    pub(crate) keys: StateCell<KeySource>,
     /// Sockets that were connected and wait to be taken in.
-    pub(crate) recruits: RefCell<Vec<Recruit>>,
+    pub(crate) recruits: StateCell<Vec<Recruit>>,
     /// Wakes the worker's task, for whoever queues something while it waits.
-    pub(crate) waker: RefCell<Option<Waker>>,
+    pub(crate) waker: StateCell<Option<Waker>>,
     /// The loop that hosts the worker is to give it back.
     pub(crate) is_released: Cell<bool>,
     pub(crate) watch: Watch,
     /// Of the lines that peers can cause.
     pub(crate) log_limits: LogLimits,
     /// What frames are being read from, while it can be lent.
-    pub(crate) source: RefCell<Option<Loan>>,
+    pub(crate) source: StateCell<Option<Loan>>,
     /// The way to sockets from inside a callback; the worker sees to it.
     pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
     /// Counted around: how often the ring has had what it was given, and told what came of it.
@@ -81,12 +82,12 @@ impl Shared {
             pool: Pool::default(),
             now: Cell::new(Tick::ZERO),
             idle_since: Cell::new(None),
-            dirty: RefCell::default(),
-            keys: RefCell::default(),
-            recruits: RefCell::default(),
-            waker: RefCell::default(),
+            dirty: StateCell::default(),
+            keys: StateCell::default(),
+            recruits: StateCell::default(),
+            waker: StateCell::default(),
             is_released: Cell::new(false),
-            source: RefCell::default(),
+            source: StateCell::default(),
             outlet: OnceCell::new(),
             polls: Cell::new(0),
         })
@@ -105,14 +106,16 @@ impl Shared {
 
     /// Has the worker take its turn, if it waits.
     pub(crate) fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
+        let waker = self.waker.take();
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
 
     /// Whether something is there for the worker that its ring does not know of.
     pub(crate) fn has_work(&self) -> bool {
-        !self.dirty.borrow().is_empty() || !self.recruits.borrow().is_empty()
+        let has_news = !self.dirty.borrow().is_empty() || !self.recruits.borrow().is_empty();
+        has_news || self.pool.has_discarded()
     }
 }
 
@@ -123,9 +126,9 @@ pub(crate) struct Session {
     /// Of the server, or of this client connection.
     pub(crate) config: Arc<Config>,
     pub(crate) token: Token,
-    pub(crate) conversation: RefCell<Conversation>,
+    pub(crate) conversation: StateCell<Conversation>,
     /// Bytes that wait for the end of the turn, or for the send in flight.
-    queue: RefCell<Option<Box<SendBatch>>>,
+    queue: StateCell<Option<Box<SendBatch>>>,
     /// What waits behind the queue and may still be taken back.
     waiting: WaitingSlot,
     /// Unsent bytes up to which a frame goes to the queue with no more ado; 0 while any wait.
@@ -169,7 +172,7 @@ pub(crate) struct Session {
 /// Watches whether the peer is there.
 #[derive(Debug)]
 struct PeerWatch {
-    liveness: RefCell<Liveness>,
+    liveness: StateCell<Liveness>,
     /// What the last ping of ours carried.
     ping_nonce: Cell<u64>,
 }
@@ -193,8 +196,8 @@ impl Session {
             shared: Rc::clone(shared),
             config: Arc::clone(config),
             token,
-            conversation: RefCell::new(conversation),
-            queue: RefCell::new(None),
+            conversation: StateCell::new(conversation),
+            queue: StateCell::new(None),
             waiting: WaitingSlot::default(),
             append_max: Cell::new(queue::append_max(config, false)),
             is_offered: Cell::new(false),
@@ -246,7 +249,7 @@ impl Session {
                 let seconds = lifetime.as_secs_f64() * (1.0 - cut);
                 Duration::try_from_secs_f64(seconds).unwrap_or(lifetime)
             });
-            let liveness = RefCell::new(Liveness::new(rules, now, lifetime));
+            let liveness = StateCell::new(Liveness::new(rules, now, lifetime));
             self.watch.get_or_init(|| Box::new(PeerWatch { liveness, ping_nonce: Cell::new(0) }));
         }
         self.touch();
@@ -310,17 +313,16 @@ impl Session {
         }
         // The next ping may be due before the timer that is armed, or have waited for this one.
         self.touch();
-        if let Some(mut roundtrip) = self.roundtrip() {
-            roundtrip.pong_received(now);
-        }
+        let waiting = self.roundtrip().and_then(|mut roundtrip| roundtrip.pong_received(now));
+        foreign::wake(waiting);
     }
 
     /// Holds automatic pings back, or no longer.
     pub(crate) fn hold_liveness(&self, hold: bool) {
-        if let Some(mut liveness) = self.liveness() {
-            liveness.hold(hold);
-            self.touch();
-        }
+        let Some(mut liveness) = self.liveness() else { return };
+        liveness.hold(hold);
+        drop(liveness);
+        self.touch();
     }
 
     /// When the connection next wants to be looked at.
@@ -335,13 +337,13 @@ impl Session {
 
     /// Wakes `waker` when the connection is over.
     pub(crate) fn wait(&self, waker: &Waker) {
-        join(&mut self.extras().waiters.borrow_mut(), waker);
+        join(&self.extras().waiters, waker);
     }
 
     /// Wakes `waker` when the queue has drained to the low watermark or less, each time once, and
     /// when the connection is over.
     pub(crate) fn wait_drained(&self, waker: &Waker) {
-        join(&mut self.extras().drain_waiters.borrow_mut(), waker);
+        join(&self.extras().drain_waiters, waker);
     }
 
     /// The kernel took something: tells those who wait for it.
@@ -374,9 +376,8 @@ impl Session {
         if let Some(remote) = extras.remote.get() {
             remote.end();
         }
-        if let Some(mut roundtrip) = self.roundtrip() {
-            roundtrip.wake();
-        }
+        let waiting = self.roundtrip().and_then(|mut roundtrip| roundtrip.take_waker());
+        foreign::wake(waiting);
         wake_all(&extras.waiters);
         wake_all(&extras.drain_waiters);
     }
@@ -398,7 +399,7 @@ impl Session {
 
     /// What watches whether the peer is there, if anybody wants that.
     #[inline]
-    pub(crate) fn liveness(&self) -> Option<RefMut<'_, Liveness>> {
+    pub(crate) fn liveness(&self) -> Option<StateMut<'_, Liveness>> {
         self.watch.get().map(|watch| watch.liveness.borrow_mut())
     }
 

@@ -7,8 +7,10 @@
 mod inbox;
 mod message;
 
+use crate::foreign::{self, Foreign, StateCell};
 use crate::host;
 use crate::listener::{ListenerError, ListenerResult};
+use crate::log;
 use crate::log_limit::{LogLine, log_limited};
 use crate::runtime::{SpawnError, spawn};
 use crate::transport::{DisconnectCause, SendStatus, Transport};
@@ -17,7 +19,6 @@ use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 use inbox::Inbox;
 use picows_uring_proto::{ApiMisuse, CloseCode, FrameHead, MsgType};
-use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -69,7 +70,7 @@ pub use message::OwnedMessage;
 /// ```
 pub struct WsStream {
     transport: Transport,
-    inbox: Rc<RefCell<Inbox>>,
+    inbox: Rc<StateCell<Inbox>>,
     /// More was queued to be sent than the high watermark, and not yet less than the low one.
     is_congested: bool,
 }
@@ -121,7 +122,7 @@ pub enum SendError {
 }
 
 impl WsStream {
-    pub(crate) fn new(transport: Transport, inbox: Rc<RefCell<Inbox>>) -> Self {
+    pub(crate) fn new(transport: Transport, inbox: Rc<StateCell<Inbox>>) -> Self {
         Self { transport, inbox, is_congested: false }
     }
 
@@ -186,13 +187,15 @@ impl WsStream {
     fn poll_message(&self, context: &Context<'_>) -> Poll<Option<OwnedMessage>> {
         let mut inbox = self.inbox.borrow_mut();
         match inbox.take(&self.transport) {
-            Some(message) => Poll::Ready(Some(message)),
-            None if inbox.is_ended => Poll::Ready(None),
-            None => {
-                inbox.reader = Some(context.waker().clone());
-                Poll::Pending
-            }
+            Some(message) => return Poll::Ready(Some(message)),
+            None if inbox.is_ended => return Poll::Ready(None),
+            None => drop(inbox),
         }
+        // Neither cloned nor dropped while the inbox is borrowed: both run code of an executor.
+        let waker = Foreign::new(context.waker().clone());
+        let replaced = self.inbox.borrow_mut().reader.replace(waker);
+        drop(replaced);
+        Poll::Pending
     }
 
     fn poll_sendable(&mut self, context: &Context<'_>) -> Poll<Result<(), SendError>> {
@@ -267,7 +270,8 @@ impl WsStream {
 
 impl Drop for WsStream {
     fn drop(&mut self) {
-        self.inbox.borrow_mut().abandon(&self.transport);
+        let reader = self.inbox.borrow_mut().abandon(&self.transport);
+        drop(reader);
         if self.transport.is_disconnected() {
             return;
         }
@@ -403,15 +407,16 @@ where
 
 /// An error of a handler ends its connection as one of a callback does.
 fn handler_failed(transport: &Transport, error: &ListenerError) {
-    let session = transport.session();
+    let (session, error_text) = (transport.session(), foreign::text(error));
     if transport.is_disconnected() {
-        tracing::debug!(peer = ?session.peer, %error, "handler failed after the disconnect");
+        log::debug!(peer = ?session.peer, error = error_text, "handler failed after the disconnect");
         return;
     }
-    log_limited!(error, session.shared, LogLine::HandlerFailed, peer = ?session.peer, %error);
-    session.shared.counters.listener_errors.increment();
+    let (shared, peer) = (&session.shared, session.peer.get());
+    log_limited!(error, shared, LogLine::HandlerFailed, ?peer, error = error_text);
+    shared.counters.listener_errors.increment();
     let (code, reason) = error.close_code_and_reason();
-    session.fail(DisconnectCause::Listener(error.to_string()), code, reason);
+    session.fail(DisconnectCause::Listener(error_text), code, reason);
 }
 
 /// Enough that a task that is woken once a turn does not stop the connection.

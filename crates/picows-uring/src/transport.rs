@@ -335,8 +335,8 @@ impl Transport {
     pub fn abort(&self) {
         if !self.session.is_disconnected.get() {
             self.session.set_cause(DisconnectCause::Application);
-            self.session.drop_queue();
             self.session.conversation.borrow_mut().end();
+            self.session.drop_queue();
             self.session.touch();
         }
     }

@@ -18,6 +18,7 @@ mod slots;
 mod watchdog;
 
 use crate::client::ConnectFault;
+use crate::foreign::{self, Foreign};
 use crate::memory::MemoryShare;
 use crate::ring::{Completion, Received, Ring, Socket, Token};
 use crate::server::{Factory, Gauge, Place};
@@ -38,7 +39,7 @@ use std::time::Duration;
 pub(crate) struct Worker<R: Ring> {
     pub(crate) ring: R,
     pub(crate) shared: Rc<Shared>,
-    factory: Arc<Factory>,
+    factory: Foreign<Arc<Factory>>,
     /// Open connections of all workers.
     gauge: Arc<Gauge>,
     slots: Slots,
@@ -111,7 +112,7 @@ impl<R: Ring> Worker<R> {
         let mut worker = Self {
             ring,
             shared,
-            factory,
+            factory: Foreign::new(factory),
             gauge,
             slots: Slots::default(),
             wheel: Wheel::new(now),
@@ -168,6 +169,7 @@ impl<R: Ring> Worker<R> {
         self.expire();
         self.flush();
         self.keep_to_budget();
+        self.shared.pool.drop_discarded();
         self.account();
         self.set_log_report();
         if let Some(deadline) = self.wheel.next_deadline() {
@@ -211,6 +213,7 @@ impl<R: Ring> Worker<R> {
             Completion::Sent { token, result, batch } => self.sent(token, result, batch),
             Completion::Accepted { token, result, more } => self.accepted(token, result, more),
         }
+        self.shared.pool.drop_discarded();
     }
 
     fn received(&mut self, token: Token, result: Received, more: bool) {
@@ -306,6 +309,7 @@ impl<R: Ring> Worker<R> {
             self.is_alone = dirty.len() == 1;
             for token in dirty.drain(..) {
                 self.settle(token);
+                self.shared.pool.drop_discarded();
             }
             self.dirty = dirty;
         }
@@ -499,6 +503,8 @@ impl<R: Ring> Drop for Worker<R> {
             session.set_cause(DisconnectCause::WorkerFailed);
             session.conversation.borrow_mut().end();
             connection.disconnected();
+            // A handle that outlives the worker, perhaps the thread, keeps no payload.
+            session.drop_queue();
             if let Some(socket) = session.socket.take() {
                 self.ring.abandon(socket);
                 places.push((connection.place, session.peer.get()));
@@ -516,6 +522,8 @@ impl<R: Ring> Drop for Worker<R> {
         for recruit in self.shared.recruits.take() {
             recruit.opening.outcome.set(Err(ConnectFault::Disconnected(None)));
         }
+        self.shared.pool.drop_discarded();
+        self.shared.counters.stray_panics.add(foreign::take_stray_panics());
     }
 }
 

@@ -5,6 +5,7 @@ use super::error::{ConnectError, ConnectFault, ConnectStage};
 use super::opening::{MakeListener, Opening, Outcome, Recruit};
 use super::target::Target;
 use crate::config::{Config, connection_settings};
+use crate::foreign::Foreign;
 use crate::host;
 use crate::listener::Listener;
 use crate::session::Shared;
@@ -245,7 +246,7 @@ impl Connect {
         make: MakeListener,
         progress: &Progress,
     ) -> Result<Transport, ConnectFault> {
-        let make = Rc::new(Cell::new(Some(make)));
+        let make = Rc::new(Cell::new(Some(Foreign::new(make))));
         let mut target = Target::parse(&self.url)?;
         let config = self.take_config();
         let mut given = self.socket.take();

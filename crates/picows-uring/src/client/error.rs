@@ -105,6 +105,10 @@ pub enum ConnectFault {
         /// The answer that says so.
         response: Box<RejectedResponse>,
     },
+    /// The server agreed, and then the closure that was to make the listener panicked. The
+    /// connection is closed with 1011.
+    #[error("the listener could not be made ({0}): mend the closure given to connect_with")]
+    Listener(String),
     /// The connection ended before the server had answered.
     #[error("the server ended the connection before it answered{}", tell_cause(.0.as_ref()))]
     Disconnected(Option<io::Error>),
@@ -197,6 +201,7 @@ impl ConnectError {
             | ConnectFault::Request(_)
             | ConnectFault::TlsUnsupported
             | ConnectFault::NoRuntime
+            | ConnectFault::Listener(_)
             | ConnectFault::Redirect { .. } => false,
             ConnectFault::Resolve { .. }
             | ConnectFault::Unreachable { .. }

@@ -2,6 +2,7 @@
 
 use super::error::ConnectFault;
 use crate::config::Config;
+use crate::foreign::{self, Foreign, StateCell};
 use crate::listener::Listener;
 use crate::session::Session;
 use crate::transport::Transport;
@@ -9,7 +10,7 @@ use picows_uring_proto::{
     ClientHandshake, ResponseError, ResponseHead, ResponseScanner, UpgradeRequest,
 };
 use rustix::fd::OwnedFd;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ pub(crate) struct Opening {
     /// The handshake's request, as a server sees it.
     pub(crate) request: Box<UpgradeRequest>,
     /// Shared by all attempts; taken by the one that succeeds.
-    pub(crate) make: Rc<Cell<Option<MakeListener>>>,
+    pub(crate) make: Rc<Cell<Option<Foreign<MakeListener>>>>,
     pub(crate) outcome: Rc<Outcome>,
     /// A redirect is followed, whatever its body says.
     pub(crate) follows_redirects: bool,
@@ -53,13 +54,13 @@ pub(crate) struct Opening {
 /// Where the worker leaves the outcome of a handshake.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    result: RefCell<Option<Result<Transport, ConnectFault>>>,
-    waker: Cell<Option<Waker>>,
-    session: RefCell<Option<Rc<Session>>>,
+    result: StateCell<Option<Result<Transport, ConnectFault>>>,
+    waker: Cell<Option<Foreign<Waker>>>,
+    session: StateCell<Option<Rc<Session>>>,
     /// An answer that is no upgrade, whose body may still be arriving.
-    rejected: RefCell<Option<ResponseError>>,
+    rejected: StateCell<Option<ResponseError>>,
     /// The same of an answer whose head has not ended, as it was when its status was first known.
-    unfinished: RefCell<Option<ResponseError>>,
+    unfinished: StateCell<Option<ResponseError>>,
     /// Nobody waits any more.
     is_abandoned: Cell<bool>,
 }
@@ -67,7 +68,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// The worker has taken the connection in.
     pub(crate) fn attach(&self, session: &Rc<Session>) {
-        *self.session.borrow_mut() = Some(Rc::clone(session));
+        drop(self.session.replace(Some(Rc::clone(session))));
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
@@ -76,19 +77,17 @@ impl Outcome {
 
     /// Leaves the outcome, unless there is one.
     pub(crate) fn set(&self, result: Result<Transport, ConnectFault>) {
-        self.result.borrow_mut().get_or_insert(result);
-        self.session.take();
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if !self.has_result() {
+            self.result.replace(Some(result));
         }
+        drop(self.session.take());
+        foreign::wake(self.waker.take());
     }
 
     /// An answer arrived that is no upgrade. Its body may follow.
     pub(crate) fn reject(&self, error: ResponseError) {
-        *self.rejected.borrow_mut() = Some(error);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+        drop(self.rejected.replace(Some(error)));
+        foreign::wake(self.waker.take());
     }
 
     /// Adds to the body of an answer that is no upgrade, and tells how much of it is missing;
@@ -176,7 +175,7 @@ impl Outcome {
             if holds() {
                 return Poll::Ready(());
             }
-            self.waker.set(Some(context.waker().clone()));
+            self.waker.set(Some(Foreign::new(context.waker().clone())));
             Poll::Pending
         })
         .await;

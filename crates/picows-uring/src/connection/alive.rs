@@ -1,11 +1,12 @@
 //! Whether the peer is still there: what the verdicts of the protocol crate lead to.
 
-use super::{Connection, panic_error};
+use super::Connection;
+use crate::foreign;
+use crate::log;
 use crate::ring::Ring;
 use crate::session::Session;
 use crate::transport::DisconnectCause;
 use picows_uring_proto::{CloseCode, Frame, Tick, Verdict};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,13 +29,13 @@ impl Connection {
         match verdict {
             None => {}
             Some(Verdict::Ping) => {
-                tracing::debug!(peer = ?session.peer, "pinging");
+                log::debug!(peer = ?session.peer, "pinging");
                 self.ping(session, ring, now);
             }
             Some(Verdict::Silent) => {
                 let reply = rules.auto_ping.map(|ping| ping.reply_timeout).unwrap_or_default();
                 let reason = format!("no pong within {reply:?}");
-                tracing::info!(peer = ?session.peer, %reason, "peer is silent: closing");
+                log::info!(peer = ?session.peer, %reason, "peer is silent: closing");
                 session.set_cause(DisconnectCause::PingTimedOut);
                 let rules = &session.config.conversation;
                 let close =
@@ -88,9 +89,8 @@ impl Connection {
     pub(super) fn consume_pong(&mut self, frame: &Frame<'_>) -> bool {
         let Some(listener) = self.listener.as_deref_mut() else { return false };
         let transport = &self.transport;
-        let asked =
-            catch_unwind(AssertUnwindSafe(|| listener.is_user_specific_pong(transport, frame)));
-        match asked.unwrap_or_else(|panic| Err(panic_error(panic))) {
+        let asked = foreign::call(|| listener.is_user_specific_pong(transport, frame));
+        match asked.unwrap_or_else(|panicked| Err(panicked.into())) {
             Ok(is_pong) => {
                 if is_pong {
                     self.session().pong_received();
@@ -106,7 +106,7 @@ impl Connection {
 
     /// CLOSE 1001; the peer has the close timeout to answer.
     fn end_politely(&self, session: &Session, reason: &str) {
-        tracing::info!(peer = ?session.peer, reason, "closing");
+        log::info!(peer = ?session.peer, reason, "closing");
         self.transport.send_close(CloseCode::GOING_AWAY, reason);
         if !session.config.conversation.auto_close {
             self.transport.disconnect();

@@ -2,9 +2,11 @@
 //!
 //! What HTTP and RFC 6455 §4.2 demand is decided in the protocol crate; here it is put in order.
 
-use super::{Connection, panic_error};
+use super::Connection;
 use crate::error::shown;
+use crate::foreign;
 use crate::listener::{Listener, ListenerError};
+use crate::log;
 use crate::log_limit::{LogLine, log_limited};
 use crate::server::{Answer, Factory, Upgrade};
 use crate::session::Session;
@@ -13,7 +15,6 @@ use picows_uring_proto::{
     AcceptKey, Phase, UpgradeRequest, UpgradeResponse, check_subprotocol,
     encode_switching_protocols,
 };
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl Connection {
     /// Bytes of the request arrived, perhaps with the first frames behind it.
@@ -67,29 +68,34 @@ impl Connection {
         if let Some(peer) = self.session().peer.get() {
             request.set_peer_addr(peer);
         }
-        let made = catch_unwind(AssertUnwindSafe(|| factory(&request)))
-            .unwrap_or_else(|panic| Err(panic_error(panic)));
+        let made =
+            foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()));
         self.passed("factory");
         match made {
             Ok(Upgrade { answer: Answer::Accept { listener, headers, subprotocol } }) => {
                 match request.validate_upgrade() {
                     Ok(key) => self.accept(request, &key, listener, &headers, subprotocol),
                     Err(error) => {
-                        tracing::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
+                        log::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
                         self.respond(&error.into());
                         self.drop_listener(listener);
                     }
                 }
+                discard_headers(headers);
             }
             Ok(Upgrade { answer: Answer::Respond(response) })
                 if response.status != StatusCode::SWITCHING_PROTOCOLS =>
             {
                 self.respond(&response);
+                discard(response);
             }
             Ok(Upgrade { answer: Answer::Fail(error) }) | Err(error) => {
                 self.factory_failed(&error);
             }
-            Ok(_) => self.factory_failed(&"101 is answered with Upgrade::accept".into()),
+            Ok(Upgrade { answer: Answer::Respond(response) }) => {
+                self.factory_failed(&"101 is answered with Upgrade::accept".into());
+                discard(response);
+            }
         }
     }
 
@@ -111,7 +117,7 @@ impl Connection {
         session.queue_raw(HEAD_BYTES_USUAL, |out| {
             encode_switching_protocols(out, key, subprotocol.as_deref(), headers);
         });
-        tracing::info!(peer = ?session.peer, path = ?shown(request.path()), "connected");
+        log::info!(peer = ?session.peer, path = ?shown(request.path()), "connected");
         session.opened();
         session.shared.counters.upgraded.increment();
         if let Some(name) = subprotocol {
@@ -127,7 +133,8 @@ impl Connection {
     /// The application failed: the peer is not told how.
     fn factory_failed(&self, error: &ListenerError) {
         let (shared, peer) = (self.shared(), self.session().peer.get());
-        log_limited!(error, shared, LogLine::FactoryFailed, ?peer, %error);
+        let text = foreign::text(error);
+        log_limited!(error, shared, LogLine::FactoryFailed, ?peer, error = text);
         shared.counters.listener_errors.increment();
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         self.respond(&UpgradeResponse::text(status, "internal server error\n"));
@@ -141,10 +148,20 @@ impl Connection {
 
 /// Sends an HTTP response that ends the connection.
 fn refuse(session: &Session, response: &UpgradeResponse) {
-    tracing::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
+    log::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
     session.queue_raw(HEAD_BYTES_USUAL + response.body.len(), |out| response.encode(out));
     let (rules, now) = (&session.config.conversation, session.shared.now());
     session.conversation.borrow_mut().finish(rules, now);
+}
+
+/// Lets go of what the factory made; it may refer to memory whose owners are the application's.
+fn discard(response: UpgradeResponse) {
+    discard_headers(response.headers);
+    foreign::discard(response.body);
+}
+
+fn discard_headers(headers: HeaderMap) {
+    foreign::discard_each(headers.into_iter().map(|(_, value)| value));
 }
 
 /// Room for the head of a response with a few headers; it grows if need be.

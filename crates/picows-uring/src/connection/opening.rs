@@ -2,13 +2,14 @@
 //!
 //! What the answer has to say is decided in the protocol crate.
 
-use super::{Connection, panic_error};
+use super::Connection;
 use crate::client::{ConnectFault, Opening};
 use crate::error::shown;
+use crate::foreign;
+use crate::log;
 use crate::transport::Transport;
 use picows_uring_proto::{RejectedResponse, ResponseError, ResponseHead};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 impl Connection {
@@ -70,23 +71,29 @@ impl Connection {
     fn opened(&mut self, opening: Opening, response: ResponseHead) {
         let session = Rc::clone(self.session());
         let (Some(request), Some(make)) = (session.request(), opening.make.take()) else {
-            return;
+            return opening.outcome.set(Err(ConnectFault::Disconnected(None)));
         };
-        tracing::info!(peer = ?session.peer, path = ?shown(request.path()), "connected");
+        log::info!(peer = ?session.peer, path = ?shown(request.path()), "connected");
         session.opened();
         session.shared.counters.upgraded.increment();
         if let Some(name) = response.subprotocol() {
             session.set_subprotocol(name);
         }
-        match catch_unwind(AssertUnwindSafe(|| make(request, &response))) {
+        let make = make.into_inner();
+        let outcome = match foreign::call(|| make(request, &response)) {
             Ok(listener) => {
                 self.listener = Some(listener);
                 session.set_response(response);
                 self.call("on_connected", |listener, transport| listener.on_connected(transport));
+                Ok(Transport::new(Rc::clone(&session)))
             }
-            Err(panic) => self.listener_failed("factory", panic_error(panic)),
-        }
-        opening.outcome.set(Ok(Transport::new(Rc::clone(&session))));
+            Err(panicked) => {
+                let text = panicked.to_string();
+                self.listener_failed("connect_with", panicked.into());
+                Err(ConnectFault::Listener(text))
+            }
+        };
+        opening.outcome.set(outcome);
         session.touch();
     }
 
@@ -101,7 +108,7 @@ impl Connection {
             Some(error) => ConnectFault::Response(error),
             None => ConnectFault::Disconnected(cause),
         };
-        tracing::debug!(peer = ?self.session().peer, error = %fault, "not connected");
+        log::debug!(peer = ?self.session().peer, error = %fault, "not connected");
         self.session().conversation.borrow_mut().end();
         self.session().touch();
         opening.outcome.set(Err(fault));

@@ -2,7 +2,8 @@
 //!
 //! Remembers how few were left at a time: so many were not needed.
 
-use std::cell::{Cell, RefCell};
+use crate::foreign::StateCell;
+use std::cell::Cell;
 use std::fmt;
 
 /// Something that takes memory.
@@ -12,7 +13,7 @@ pub(super) trait Item {
 }
 
 pub(super) struct Shelf<T> {
-    items: RefCell<Vec<T>>,
+    items: StateCell<Vec<T>>,
     bytes: Cell<usize>,
     /// The fewest items since the last trim.
     idle: Cell<usize>,
@@ -90,7 +91,7 @@ impl<T: Item> Shelf<T> {
 
 impl<T> Default for Shelf<T> {
     fn default() -> Self {
-        Self { items: RefCell::default(), bytes: Cell::new(0), idle: Cell::new(0) }
+        Self { items: StateCell::default(), bytes: Cell::new(0), idle: Cell::new(0) }
     }
 }
 

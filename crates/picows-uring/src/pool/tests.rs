@@ -96,7 +96,7 @@ fn the_bytes_of_queues_are_counted_until_they_are_gone() {
     let mut batch = pool.batch();
     batch.append(1, || pool.buffer(1), |bytes| bytes.push(1));
     assert_eq!(pool.queued(), BUFFER_BYTES);
-    batch.push(Segment::Shared(Bytes::from(vec![1; 3000])));
+    batch.push(Segment::shared(Bytes::from(vec![1; 3000])));
     batch.push(Segment::Owned { bytes: Vec::with_capacity(500), start: 0 });
     assert_eq!(pool.queued(), BUFFER_BYTES + 3000, "an empty segment is dropped");
     batch.advance(1001, |segment| pool.put_segment(segment));

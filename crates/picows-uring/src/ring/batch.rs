@@ -4,7 +4,8 @@
 //! here.
 
 use super::Loan;
-use bytes::Bytes;
+use crate::foreign::Foreign;
+use bytes::{Buf, Bytes};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ pub(crate) enum Segment {
     /// A few bytes, kept in the queue itself.
     Short { bytes: [u8; SHORT_BYTES_MAX], start: u8, end: u8 },
     /// Bytes that others may hold as well.
-    Shared(Bytes),
+    Shared(Foreign<Bytes>),
     /// What was received in memory of its own and is sent on. The first `start` bytes have left.
     Received { memory: Rc<Vec<u8>>, start: usize },
     /// What was received and is sent on from where it lies.
@@ -35,6 +36,11 @@ impl Segment {
             Self::Received { memory, start } => &memory[*start..],
             Self::Lent(loan) => loan.as_slice(),
         }
+    }
+
+    /// Bytes that others may hold as well.
+    pub(crate) fn shared(bytes: Bytes) -> Self {
+        Self::Shared(Foreign::new(bytes))
     }
 
     /// A few bytes: of more, the first [`SHORT_BYTES_MAX`].
@@ -67,7 +73,7 @@ impl Segment {
         match self {
             Self::Owned { start, .. } | Self::Received { start, .. } => *start += count,
             Self::Short { start, .. } => *start += count as u8,
-            Self::Shared(bytes) => drop(bytes.split_to(count)),
+            Self::Shared(bytes) => bytes.advance(count),
             Self::Lent(loan) => loan.advance(count),
         }
     }
@@ -271,8 +277,8 @@ mod tests {
     fn batch() -> SendBatch {
         let mut batch = SendBatch::default();
         batch.push(Segment::Owned { bytes: b"__hello".to_vec(), start: 2 });
-        batch.push(Segment::Shared(Bytes::from_static(b" wide")));
-        batch.push(Segment::Shared(Bytes::new()));
+        batch.push(Segment::shared(Bytes::from_static(b" wide")));
+        batch.push(Segment::shared(Bytes::new()));
         batch.append(6, || Vec::with_capacity(16), |bytes| bytes.extend_from_slice(b" world"));
         batch
     }
@@ -323,7 +329,7 @@ mod tests {
         let mut empty = SendBatch::default();
         assert!(!empty.append_pair(*b"0123", 4, b""), "nothing to append it to");
         let mut shared = SendBatch::default();
-        shared.push(Segment::Shared(Bytes::from_static(b"not ours to write to")));
+        shared.push(Segment::shared(Bytes::from_static(b"not ours to write to")));
         assert!(!shared.append_pair(*b"0123", 4, b""));
     }
 

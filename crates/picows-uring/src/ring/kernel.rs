@@ -13,6 +13,7 @@ mod start;
 use super::{
     Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
 };
+use crate::log;
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -459,7 +460,7 @@ impl Drop for KernelRing {
             }
         }
         if self.in_flight > 0 {
-            tracing::error!(
+            log::error!(
                 in_flight = self.in_flight,
                 "the kernel did not give back all buffers of the ring: leaking them"
             );

@@ -3,6 +3,7 @@
 use super::monitor::{Monitor, WorkerState};
 use crate::counters::{Counters, Stats};
 use crate::error::Error;
+use crate::log;
 use crate::mailbox::{Letter, Mailbox};
 use crate::socket::{ListenAddress, SocketPath};
 use std::net::SocketAddr;
@@ -171,7 +172,7 @@ impl Drop for ServerHandle {
         self.stopper().stop_within(Duration::ZERO);
         for (number, worker) in self.workers.drain(..).enumerate() {
             if let Err(error) = end_of(number, &worker.counters, worker.thread) {
-                tracing::error!(%error, "ended badly");
+                log::error!(%error, "ended badly");
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::host::{self, BusyPoll, Loop};
+use crate::log;
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
 use crate::ring::Socket;
@@ -109,7 +110,7 @@ fn make_ready(plan: &Plan) -> Result<Vec<Ready>, Error> {
                 if plan.may_be_fewer {
                     leave_some(&mut crew);
                     let workers = crew.len();
-                    tracing::warn!(workers, wanted, %error, "fewer workers than cores");
+                    log::warn!(workers, wanted, %error, "fewer workers than cores");
                     return Ok(crew);
                 }
                 Error::Ring(format!("{error}; there was enough for {number} of {wanted} workers"))
@@ -203,7 +204,7 @@ impl Drop for Witness {
     fn drop(&mut self) {
         if let WorkerState::Failed(fault) = &self.state {
             let worker = self.worker;
-            tracing::error!(worker, fault, "worker failed: its connections are gone");
+            log::error!(worker, fault, "worker failed: its connections are gone");
         }
         self.counters.pulse.end(std::mem::take(&mut self.state));
     }

@@ -3,11 +3,12 @@
 
 use super::Session;
 use crate::client::Opening;
+use crate::foreign::{self, Foreign, StateCell, StateMut};
 use crate::remote::RemoteState;
 use crate::roundtrip::Roundtrip;
 use crate::transport::DisconnectCause;
 use picows_uring_proto::{ResponseHead, UpgradeRequest};
-use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,9 +22,9 @@ pub(super) struct Extras {
     pub(super) response: OnceCell<Box<ResponseHead>>,
     /// The handshake that is under way, on the client's side.
     pub(super) opening: Cell<Option<Box<Opening>>>,
-    pub(super) cause: RefCell<Option<Box<DisconnectCause>>>,
+    pub(super) cause: StateCell<Option<Box<DisconnectCause>>>,
     /// A measurement that is under way.
-    pub(super) roundtrip: RefCell<Option<Box<Roundtrip>>>,
+    pub(super) roundtrip: StateCell<Option<Box<Roundtrip>>>,
     /// What the last ping of ours carried, where nobody watches for its answer.
     pub(super) ping_nonce: Cell<u64>,
     /// Bytes of messages that the listener or a stream of ours holds.
@@ -31,9 +32,9 @@ pub(super) struct Extras {
     /// Bytes of memory of the send in flight, of a connection that was evicted.
     pub(super) leaving: Cell<usize>,
     /// Tasks that wait for the end.
-    pub(super) waiters: RefCell<Waiters>,
+    pub(super) waiters: StateCell<Waiters>,
     /// Tasks that wait until less is queued.
-    pub(super) drain_waiters: RefCell<Waiters>,
+    pub(super) drain_waiters: StateCell<Waiters>,
     /// What handles in other threads know of us; made with the first of them.
     pub(super) remote: OnceCell<Arc<RemoteState>>,
 }
@@ -41,14 +42,15 @@ pub(super) struct Extras {
 impl Session {
     /// The measurement that is under way.
     #[inline]
-    pub(crate) fn roundtrip(&self) -> Option<RefMut<'_, Roundtrip>> {
+    pub(crate) fn roundtrip(&self) -> Option<StateMut<'_, Roundtrip>> {
         let roundtrip = self.extras.get()?.roundtrip.borrow_mut();
-        RefMut::filter_map(roundtrip, Option::as_deref_mut).ok()
+        roundtrip.filter_map(Option::as_deref_mut)
     }
 
     /// Begins a measurement, or ends it.
     pub(crate) fn set_roundtrip(&self, roundtrip: Option<Roundtrip>) {
-        *self.extras().roundtrip.borrow_mut() = roundtrip.map(Box::new);
+        // What was there has a waker, which is dropped when the cell is free again.
+        drop(self.extras().roundtrip.replace(roundtrip.map(Box::new)));
     }
 
     /// Bytes of memory that it holds towards the memory limit, its stash aside.
@@ -127,16 +129,18 @@ impl fmt::Debug for Extras {
 }
 
 /// Boxed twice: most sessions have none.
-pub(super) type Waiters = Option<Box<Vec<Waker>>>;
+pub(super) type Waiters = Option<Box<Vec<Foreign<Waker>>>>;
 
-pub(super) fn join(waiters: &mut Waiters, waker: &Waker) {
+pub(super) fn join(waiters: &StateCell<Waiters>, waker: &Waker) {
+    // Cloned before anything is borrowed, and dropped after that where it waits already.
+    let waker = Foreign::new(waker.clone());
+    let mut waiters = waiters.borrow_mut();
     let waiters = waiters.get_or_insert_default();
-    waiters.retain(|waiting| !waiting.will_wake(waker));
-    waiters.push(waker.clone());
+    if !waiters.iter().any(|waiting| waiting.will_wake(&waker)) {
+        waiters.push(waker);
+    }
 }
 
-pub(super) fn wake_all(waiters: &RefCell<Waiters>) {
-    for waker in waiters.take().into_iter().flat_map(|waiters| waiters.into_iter()) {
-        waker.wake();
-    }
+pub(super) fn wake_all(waiters: &StateCell<Waiters>) {
+    foreign::wake(waiters.take().into_iter().flat_map(|waiters| waiters.into_iter()));
 }

@@ -6,6 +6,7 @@
 
 use super::Session;
 use super::waiting::Waiting;
+use crate::log;
 use crate::ring::{Outlet, SendBatch, Socket, is_passing};
 use crate::transport::DisconnectCause;
 use std::io;
@@ -25,7 +26,7 @@ impl Session {
                 // Nothing more until the ring has waited for room.
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(peer = ?self.peer, %error, "connection broken");
+                    log::debug!(peer = ?self.peer, %error, "connection broken");
                     self.set_cause(DisconnectCause::Io(error.kind()));
                     self.conversation.borrow_mut().end();
                     self.touch();
@@ -74,7 +75,7 @@ impl Session {
         };
         loop {
             // Out of the cell first: what is sent is dropped, and whose it was may send.
-            let queue = self.queue.borrow_mut().take();
+            let queue = self.queue.take();
             let queue = match queue {
                 Some(queue) if !queue.is_empty() => queue,
                 empty => {

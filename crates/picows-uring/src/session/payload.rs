@@ -72,14 +72,14 @@ impl Payload for Referenced<'_> {
             return Copied(self.0).append(head, queue, pool, key);
         }
         append_header(head, self.0.len(), queue);
-        queue.push(Segment::Shared(self.0.clone()));
+        queue.push(Segment::shared(self.0.clone()));
     }
 
     fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
         if key.is_some() {
             return Copied(self.0).apart(head, key);
         }
-        let body = Segment::Shared(self.0.clone());
+        let body = Segment::shared(self.0.clone());
         WaitingFrame::new(head, header(head, self.0.len()), Some(body))
     }
 }

@@ -9,6 +9,7 @@ use super::Session;
 use super::payload::{Copied, InPlace, Lent, Payload, Received, Referenced};
 use super::waiting::{COPY_BYTES_MAX, Waiting};
 use crate::config::{Config, QueuePolicy};
+use crate::foreign::StateMut;
 use crate::log_limit::{LogLine, log_limited};
 use crate::ring::{Loan, SendBatch};
 use crate::transport::{DisconnectCause, SendStatus};
@@ -17,7 +18,6 @@ use picows_uring_proto::{
     ApiMisuse, CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, FRAME_HEADER_BYTES_MAX, Frame,
     FrameHead, MsgType,
 };
-use std::cell::RefMut;
 
 impl Session {
     /// Bytes that were queued and whose send has not completed.
@@ -186,7 +186,7 @@ impl Session {
             return self.queue_beyond(head, payload, None);
         }
         self.is_message_open.set(is_message_open);
-        payload.append(head, self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
+        payload.append(head, &mut self.open_queue(), &self.shared.pool, self.mask_key());
         self.queued_frame(buffered)
     }
 
@@ -235,9 +235,9 @@ impl Session {
         let mut is_replaced = false;
         if !is_urgent && self.waits(head, size, key, waiting.as_deref()) {
             let frame = payload.apart(head, self.mask_key());
-            is_replaced = waiting.get_or_insert_default().put(frame, key);
+            is_replaced = waiting.get_or_insert_default().put(frame, key, &self.shared.pool);
         } else {
-            payload.append(head, self.open_queue().as_mut(), &self.shared.pool, self.mask_key());
+            payload.append(head, &mut self.open_queue(), &self.shared.pool, self.mask_key());
         }
         self.set_waiting(waiting);
         if !head.msg_type.is_control() {
@@ -301,7 +301,7 @@ impl Session {
         {
             let mut dropped = 0;
             while total(waiting) > max {
-                match waiting.drop_oldest() {
+                match waiting.drop_oldest(&self.shared.pool) {
                     0 => break,
                     frames => dropped += frames,
                 }
@@ -375,7 +375,7 @@ impl Session {
             let pool = &self.shared.pool;
             if let Some(mut waiting) = self.waiting.take() {
                 // Nothing may follow it.
-                waiting.move_to(self.open_queue().as_mut(), usize::MAX, pool);
+                waiting.move_to(&mut self.open_queue(), usize::MAX, pool);
                 self.set_waiting(None);
             }
             let fresh = || pool.buffer(CLOSE_FRAME_BYTES_MAX);
@@ -399,7 +399,7 @@ impl Session {
     pub(crate) fn take_queue(&self) -> Option<Box<SendBatch>> {
         if let Some(mut waiting) = self.waiting.take() {
             let max = commit_bytes_max(&self.config);
-            waiting.move_to(self.open_queue().as_mut(), max, &self.shared.pool);
+            waiting.move_to(&mut self.open_queue(), max, &self.shared.pool);
             self.set_waiting((waiting.len() > 0).then_some(waiting));
         }
         self.queue.borrow_mut().take()
@@ -407,18 +407,21 @@ impl Session {
 
     /// Puts what a send left over in front of what was queued since.
     pub(crate) fn put_back(&self, mut rest: Box<SendBatch>) {
-        let mut queue = self.queue.borrow_mut();
-        if let Some(mut later) = queue.take() {
+        if let Some(mut later) = self.queue.take() {
             rest.extend(&mut later);
             self.shared.pool.put_batch(later);
         }
-        *queue = Some(rest);
+        self.queue.replace(Some(rest));
     }
 
     /// Drops what is queued.
     pub(crate) fn drop_queue(&self) {
+        let (waiting, queue) = (self.waiting.take(), self.queue.take());
         self.set_waiting(None);
-        if let Some(queue) = self.queue.borrow_mut().take() {
+        if let Some(mut waiting) = waiting {
+            waiting.clear(&self.shared.pool);
+        }
+        if let Some(queue) = queue {
             self.shared.pool.put_batch(queue);
         }
     }
@@ -442,10 +445,9 @@ impl Session {
         self.is_client.then(|| self.shared.keys.borrow_mut().next_key())
     }
 
-    fn open_queue(&self) -> RefMut<'_, Box<SendBatch>> {
-        RefMut::map(self.queue.borrow_mut(), |queue| {
-            queue.get_or_insert_with(|| self.shared.pool.batch())
-        })
+    fn open_queue(&self) -> StateMut<'_, Box<SendBatch>> {
+        let queue = self.queue.borrow_mut();
+        queue.map(|queue| queue.get_or_insert_with(|| self.shared.pool.batch()))
     }
 }
 

@@ -102,6 +102,14 @@ impl WaitingFrame {
     fn weight(&self) -> usize {
         self.len() + WAITING_FRAME_BYTES
     }
+
+    /// Lets go of it. What it referred to is dropped later: its owner may send.
+    fn discard(self, pool: &Pool) {
+        pool.discard(self.start);
+        if let Some(body) = self.body {
+            pool.discard(body);
+        }
+    }
 }
 
 impl Waiting {
@@ -145,12 +153,13 @@ impl Waiting {
 
     /// Adds a frame at the end; one with a key takes the place of the one that waits for the key,
     /// and says so.
-    pub(super) fn put(&mut self, mut frame: WaitingFrame, key: Option<u64>) -> bool {
+    pub(super) fn put(&mut self, mut frame: WaitingFrame, key: Option<u64>, pool: &Pool) -> bool {
         frame.key = key;
         self.len += frame.len();
         if let Some(position) = key.and_then(|key| self.position(key)) {
             let old = std::mem::replace(&mut self.frames[position], frame);
             self.len -= old.len();
+            old.discard(pool);
             return true;
         }
         if let Some(key) = key {
@@ -174,12 +183,21 @@ impl Waiting {
     }
 
     /// Drops the oldest message, and tells how many frames that were: none if it is not complete.
-    pub(super) fn drop_oldest(&mut self) -> usize {
+    pub(super) fn drop_oldest(&mut self, pool: &Pool) -> usize {
         let Some(last) = self.frames.iter().position(|frame| frame.fin) else { return 0 };
         for _ in 0..=last {
-            self.pop();
+            if let Some(frame) = self.pop() {
+                frame.discard(pool);
+            }
         }
         last + 1
+    }
+
+    /// Drops all frames.
+    pub(super) fn clear(&mut self, pool: &Pool) {
+        while let Some(frame) = self.pop() {
+            frame.discard(pool);
+        }
     }
 
     /// Moves the PONG and about `max` bytes of frames to the end of `batch`: whole messages, and of

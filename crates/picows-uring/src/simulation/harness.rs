@@ -14,6 +14,7 @@ use crate::worker::{Turn, Worker};
 #[cfg(test)]
 use crate::{
     client::{MakeListener, Opening, Outcome},
+    foreign::Foreign,
     remote::RemoteAction,
     ring::{Token, sim::PeerId},
 };
@@ -88,7 +89,7 @@ impl Harness {
             scanner: picows_uring_proto::ResponseScanner::new(),
             handshake,
             request,
-            make: Rc::new(Cell::new(Some(make))),
+            make: Rc::new(Cell::new(Some(Foreign::new(make)))),
             outcome: Rc::clone(&outcome),
             follows_redirects: false,
         };

@@ -3,6 +3,7 @@
 //! A letter says whom it is for, so that whoever gets another's notices.
 
 use super::journal;
+use crate::foreign::Foreign;
 use crate::remote::RemoteAction;
 use crate::ring::Token;
 use crate::ring::sim::Random;
@@ -22,7 +23,8 @@ pub(super) fn draw(random: &mut Random) -> Option<(Token, RemoteAction)> {
         2 => RemoteAction::Close(CloseFrame::new(CloseCode::POLICY_VIOLATION, "by a letter")),
         _ => {
             let text = [MARK, id.to_string().as_bytes()].concat();
-            RemoteAction::Send(FrameHead::new(MsgType::Binary), Bytes::from(text))
+            let payload = Foreign::new(Bytes::from(text));
+            RemoteAction::Send(FrameHead::new(MsgType::Binary), payload)
         }
     };
     if !matches!(action, RemoteAction::Send(..)) {

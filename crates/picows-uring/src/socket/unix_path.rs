@@ -18,6 +18,7 @@
 //!   its look until it has bound (flock(2), which ends with the process). Where the lock cannot be
 //!   had, that moment is the worst that can happen.
 
+use crate::log;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, open, renameat_with};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -148,7 +149,7 @@ fn remove_if(path: &Path, wanted: Identity) -> io::Result<bool> {
     // Exchanged since the look: goes back, unless there is one more by now.
     if let Err(error) = renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE) {
         let (path, aside) = (path.display(), aside.display());
-        tracing::error!(%path, %aside, %error, "a path changed while it was looked at");
+        log::error!(%path, %aside, %error, "a path changed while it was looked at");
     }
     Ok(false)
 }

@@ -1,13 +1,13 @@
 //! Where the worker leaves messages, and a task takes them.
 
 use super::{OwnedMessage, StreamOptions, WhenFull, WsStream};
+use crate::foreign::{self, Foreign, StateCell};
 use crate::listener::{Listener, ListenerResult};
 use crate::messages::MessageBytes;
 use crate::runtime::SpawnError;
 use crate::transport::{DisconnectCause, Transport};
 use bytes::Bytes;
 use picows_uring_proto::{Assembled, Frame, MessageAssembler, MsgType};
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
@@ -27,12 +27,12 @@ pub(crate) struct Inbox {
     /// What arrives is dropped: a goodbye was said, or nobody is there to take it.
     pub(super) is_discarding: bool,
     pub(super) dropped: u64,
-    pub(super) reader: Option<Waker>,
+    pub(super) reader: Option<Foreign<Waker>>,
 }
 
 impl Inbox {
-    fn new(options: StreamOptions) -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self {
+    fn new(options: StreamOptions) -> Rc<StateCell<Self>> {
+        Rc::new(StateCell::new(Self {
             messages: VecDeque::new(),
             bytes: 0,
             told: MessageBytes::default(),
@@ -62,13 +62,13 @@ impl Inbox {
         Some(message)
     }
 
-    /// Nobody is there any more.
-    pub(super) fn abandon(&mut self, transport: &Transport) {
+    /// The stream was dropped. Returns the task that waited, to be dropped outside of the borrow.
+    pub(super) fn abandon(&mut self, transport: &Transport) -> Option<Foreign<Waker>> {
         self.is_discarding = true;
         self.messages = VecDeque::new();
         self.bytes = 0;
         self.tell(transport);
-        self.reader = None;
+        self.reader.take()
     }
 
     /// Drops what was not taken: its memory is wanted.
@@ -123,7 +123,7 @@ impl Inbox {
 
 /// The listener behind a [`WsStream`].
 pub(crate) struct StreamListener {
-    inbox: Rc<RefCell<Inbox>>,
+    inbox: Rc<StateCell<Inbox>>,
     assembler: MessageAssembler,
     bytes: MessageBytes,
     /// What to do with the stream, where that is known before there is one.
@@ -134,7 +134,7 @@ type Start = Box<dyn FnOnce(WsStream) -> Result<(), SpawnError>>;
 
 impl StreamListener {
     /// A listener, and where it leaves what it hears.
-    pub(crate) fn new(options: StreamOptions) -> (Self, Rc<RefCell<Inbox>>) {
+    pub(crate) fn new(options: StreamOptions) -> (Self, Rc<StateCell<Inbox>>) {
         let inbox = Inbox::new(options);
         let assembler = MessageAssembler::new(options.message_bytes_max);
         let bytes = MessageBytes::default();
@@ -154,9 +154,7 @@ impl StreamListener {
     fn wake(&self) {
         // Not while the inbox is borrowed: what is woken may look into it.
         let reader = self.inbox.borrow_mut().reader.take();
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        foreign::wake(reader);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::client::{ConnectFault, Opening, Recruit};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
+use crate::log;
 use crate::log_limit::{LogLine, log_limited};
 use crate::ring::{Ring, Socket, Token};
 use crate::server::{Place, Refusal};
@@ -123,7 +124,7 @@ impl<R: Ring> Worker<R> {
             Refusal::Memory => counters.refused_by_memory.increment(),
         }
         let limit = refusal.setting();
-        tracing::debug!(?peer, limit, "refusing a connection");
+        log::debug!(?peer, limit, "refusing a connection");
         let refused = counters.refused.get();
         log_limited!(warn, self.shared, LogLine::Refused, ?peer, limit, refused);
     }

@@ -87,7 +87,7 @@ impl<R: Ring> Worker<R> {
         }
         let bytes = &mut self.ring.bytes(&buffer)[start..];
         let len = bytes.len();
-        let count = connection.receive(&*self.factory, self.turn, bytes);
+        let count = connection.receive(&**self.factory, self.turn, bytes);
         self.deadlines.handled(token, count.unwrap_or(len));
         if is_lent {
             self.shared.source.take();

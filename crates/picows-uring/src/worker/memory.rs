@@ -1,6 +1,7 @@
 //! What the worker holds, told to whoever asks; and what a burst has left behind, given up.
 
 use super::{Alarm, Worker};
+use crate::foreign;
 use crate::pool::release_free_pages;
 use crate::ring::Ring;
 use crate::session::Session;
@@ -16,6 +17,7 @@ impl<R: Ring> Worker<R> {
         counters.stash_bytes.set(pool.stashed() as u64);
         counters.pool_bytes.set(pool.bytes() as u64);
         counters.receive_buffers.set(self.ring.recv_buffers() as u64);
+        counters.stray_panics.add(foreign::take_stray_panics());
         let in_use = self.in_use();
         pool.tide.note(in_use);
         let has_spare = pool.has_spare()

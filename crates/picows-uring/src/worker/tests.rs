@@ -6,6 +6,7 @@ mod budget;
 mod deadlines;
 mod failing;
 mod flood;
+mod foreign;
 mod large;
 mod log;
 mod measuring;
@@ -200,9 +201,13 @@ impl Stage {
 
     /// A frame of the client, masked with zeros.
     fn say(&mut self, opcode: u8, payload: &[u8]) {
-        let mut frame = vec![0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
-        frame.extend_from_slice(payload);
-        self.deliver(&frame);
+        self.deliver(&frame(opcode, payload));
+    }
+
+    /// The same on a socket.
+    fn say_to(&mut self, socket: i32, opcode: u8, payload: &[u8]) {
+        self.worker.ring.deliver_to(socket, &frame(opcode, payload));
+        self.turn();
     }
 
     /// The short frames that were sent since the last call.
@@ -232,6 +237,13 @@ impl Stage {
     fn is_gone(&self) -> bool {
         self.worker.ring.closed == [Socket(7)]
     }
+}
+
+/// A frame of a client, masked with zeros.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
+    frame
 }
 
 fn transport() -> Transport {

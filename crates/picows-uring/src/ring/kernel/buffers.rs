@@ -21,6 +21,7 @@
 mod group;
 
 use super::{Loan, RecvBuffer, Uring};
+use crate::log;
 use group::{ENTRIES_MAX, Group, OutOfOrder, Shape};
 use std::io;
 
@@ -73,7 +74,7 @@ impl Buffers {
     pub(super) fn take(&mut self, id: u16, len: u32, is_last: bool) -> io::Result<RecvBuffer> {
         let piece = self.group(id).take(id % ENTRIES_MAX, len, is_last);
         piece.map(|piece| RecvBuffer { id, ..piece }).map_err(|OutOfOrder| {
-            tracing::error!(
+            log::error!(
                 buffer = id,
                 len,
                 "the kernel posted completions of receives in another order than their bytes: the \

@@ -27,7 +27,7 @@ const TOKEN: Token = Token { slot: 0, generation: 0 };
 
 fn batch(bytes: &Bytes) -> Box<SendBatch> {
     let mut batch = Box::<SendBatch>::default();
-    batch.push(Segment::Shared(bytes.clone()));
+    batch.push(Segment::shared(bytes.clone()));
     batch
 }
 
@@ -165,7 +165,7 @@ fn what_was_queued_on_an_abandoned_socket_reaches_no_other() {
 fn of_segments<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> SendBatch {
     let mut batch = SendBatch::default();
     for segment in segments {
-        batch.push(Segment::Shared(Bytes::copy_from_slice(segment)));
+        batch.push(Segment::shared(Bytes::copy_from_slice(segment)));
     }
     batch
 }

@@ -27,7 +27,7 @@ impl Stage {
     }
 
     /// All that the peer gets to read when it begins to.
-    fn drain(&mut self) -> Vec<(MsgType, bool, Vec<u8>)> {
+    pub(super) fn drain(&mut self) -> Vec<(MsgType, bool, Vec<u8>)> {
         self.worker.ring.is_stuck = false;
         self.worker.ring.take(usize::MAX);
         self.turn();
