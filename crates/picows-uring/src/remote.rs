@@ -96,6 +96,7 @@ pub(crate) enum RemoteAction {
     Send(FrameHead, Foreign<Bytes>),
     SendLatest(u64, FrameHead, Foreign<Bytes>),
     Close(CloseFrame),
+    ResumeReading,
     Disconnect,
     Abort,
 }
@@ -107,7 +108,7 @@ impl RemoteAction {
             Self::Send(_, payload) | Self::SendLatest(_, _, payload) => {
                 size_of::<Letter>() + payload.len()
             }
-            Self::Close(_) | Self::Disconnect | Self::Abort => 0,
+            Self::Close(_) | Self::ResumeReading | Self::Disconnect | Self::Abort => 0,
         }
     }
 }
@@ -178,6 +179,16 @@ impl RemoteTransport {
     ) -> Result<(), RemoteError> {
         let frame = code.into().map_or_else(CloseFrame::empty, |it| CloseFrame::new(it, reason));
         self.post(RemoteAction::Close(frame))
+    }
+
+    /// Reads on after [`Transport::pause_reading`](crate::Transport::pause_reading): for a listener
+    /// that hands what it receives to another thread, and pauses while that has enough.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    pub fn resume_reading(&self) -> Result<(), RemoteError> {
+        self.post(RemoteAction::ResumeReading)
     }
 
     /// Ends the connection once everything queued is sent; see

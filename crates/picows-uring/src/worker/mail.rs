@@ -37,6 +37,7 @@ impl<R: Ring> Worker<R> {
             RemoteAction::Close(frame) => {
                 transport.send_close_frame(frame);
             }
+            RemoteAction::ResumeReading => transport.resume_reading(),
             RemoteAction::Disconnect => transport.disconnect(),
             RemoteAction::Abort => transport.abort(),
         }

@@ -160,6 +160,26 @@ fn a_pause_in_the_middle_is_kept() {
 }
 
 #[test]
+fn another_thread_ends_a_pause() {
+    let mut stage = Stage::of_large();
+    let payload = payload(MIB);
+    let bytes = masked(&payload);
+    stage.deliver(&bytes[..300 * KIB]);
+    stage.taken();
+    stage.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
+    transport().pause_reading();
+    let remote = transport().remote();
+    stage.turn();
+    assert!(!stage.worker.ring.is_receiving(7));
+    std::thread::spawn(move || remote.resume_reading().unwrap()).join().unwrap();
+    assert!(transport().is_reading_paused(), "until the worker's next turn");
+    stage.turn();
+    assert!(!transport().is_reading_paused());
+    stage.deliver(&bytes[300 * KIB..310 * KIB]);
+    assert!(stage.worker.ring.sent == echoed(&payload));
+}
+
+#[test]
 fn the_end_and_an_error_in_the_middle_end_the_connection() {
     for (end, cause) in [
         (Ok(Vec::new()), "disconnected EndOfStream"),
