@@ -31,6 +31,7 @@ USERS_FORBIDDEN_DIRECT = ("picows-uring-proto", "tokio-uring", "io-uring", "sock
 
 LIBRARY = "crates/picows-uring/src"
 PROTO = "crates/picows-uring-proto/src"
+COMMAND = "crates/picows-cli/src"
 # Where a line of level WARN or above is logged that no peer can cause, or once only.
 UNLIMITED_LOGS = (
     f"{LIBRARY}/foreign",
@@ -62,6 +63,7 @@ RULES = {
     "guarded-logs": "events of tracing are logged through log.rs, as a subscriber may panic",
     "state-cells": "what handles share is in a StateCell, not borrowed while the application's code runs",
     "limited-logs": "warnings that a peer can cause are logged with a limit",
+    "command-streams": "only the module stdio of the command touches the standard streams",
     "file-length": f"a file has at most {LINES_MAX} lines without its tests (a warning from {LINES_TALK})",
 }
 
@@ -419,6 +421,20 @@ def check_unsafe(root, _packages):
             )
 
 
+def check_command_streams(root, _packages):
+    for source in sources(root, COMMAND):
+        if source.is_in(f"{COMMAND}/stdio"):
+            continue
+        used = r"\b(?:println|eprintln|print|eprint)!|\b(?:stdout|stderr)\(\)(?!\s*\.\s*is_terminal\b)"
+        for match in re.finditer(used, source.code):
+            yield Finding(
+                "command-streams",
+                source.at(match.start()),
+                "a standard stream is used directly, and waits for its reader",
+                "use stdio::out, stdio::err or stdio::note, which do not",
+            )
+
+
 def check_ring_no_proto(root, _packages):
     for source in sources(root, LIBRARY):
         if not source.is_in(f"{LIBRARY}/ring"):
@@ -497,6 +513,7 @@ CHECKS = (
     check_guarded_logs,
     check_state_cells,
     check_limited_logs,
+    check_command_streams,
     check_file_length,
 )
 
@@ -648,6 +665,8 @@ BROKEN_TREES = [
     ("guarded-logs", "directly", {f"{LIBRARY}/session.rs": "fn f() { tracing::info!(x) }"}, {}),
     ("guarded-logs", "by a macro", {f"{LIBRARY}/log_limit.rs": "macro_rules! l { () => { tracing::$level!() } }"}, {}),
     ("state-cells", "in a session", {f"{LIBRARY}/session.rs": "struct S { queue: std::cell::RefCell<Q> }"}, {}),
+    ("command-streams", "stdout", {f"{COMMAND}/echo.rs": "fn f() { std::io::stdout().lock(); }"}, {}),
+    ("command-streams", "stderr", {f"{COMMAND}/echo/stats.rs": "fn f() { writeln!(io::stderr(), x) }"}, {}),
     ("file-length", "too long", {f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_MAX + 1)}, {}),
 ]
 

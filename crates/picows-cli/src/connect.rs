@@ -3,20 +3,24 @@
 //! The connection lives on this thread; standard input is read by another.
 
 mod backlog;
+mod ending;
+mod format;
 mod input;
 mod output;
 
 use crate::auto_ping::AutoPingArgs;
 use crate::client::Waiting;
 use crate::fault::Fault;
-use crate::{note, units};
+use crate::signals::{self, Interrupted};
+use crate::stdio::{self, note};
+use crate::units;
 use backlog::Backlog;
+use format::Format;
 use input::Input;
 use output::Printer;
-use picows_uring::{
-    CloseCode, CloseFrame, Connect, DisconnectCause, MsgType, RemoteTransport, Runtime, Transport,
-};
-use std::io::{IsTerminal, stdin};
+use picows_uring::{CloseCode, Connect, MsgType, RemoteTransport, Runtime, Transport};
+use std::io::{BufReader, IsTerminal, stdin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -25,15 +29,18 @@ use std::time::Duration;
 ///
 /// Each message that arrives is a line of its own. With --binary, standard input is sent as it
 /// comes, in pieces of up to 64 KiB, each a binary message, and what arrives is written as it is.
+/// At a terminal, control characters of messages are shown escaped, so that a server cannot steer
+/// it; to a pipe or a file they go as they came. With --json a line is a message whatever it holds.
 ///
 /// At the end of the input, what was received by then is not all that is to come: CLOSE is sent,
 /// and what arrives until the server has answered it is still written. A server that answers
 /// in order, as an echo server does, so has answered everything. --linger and --no-close are for
 /// others.
 ///
-/// Exit status: 0 after a close handshake, 1 if there was no connection, if it broke, or if the
-/// server closed it with a code other than 1000 or 1001, 2 if the command line makes no sense.
+/// A reader of standard output that is slow slows the server down, and loses nothing. SIGINT,
+/// SIGTERM, SIGHUP and SIGQUIT send CLOSE 1001 and end it; a second one ends it at once.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXIT_STATUS)]
 pub(crate) struct Args {
     /// The server, such as ws://127.0.0.1:9001/
     url: String,
@@ -41,6 +48,11 @@ pub(crate) struct Args {
     /// Send and write bytes as they are
     #[arg(short, long)]
     binary: bool,
+
+    /// Write each message as a line of JSON: {"type":"text","text":"..."} or
+    /// {"type":"binary","base64":"..."}
+    #[arg(long, conflicts_with = "binary")]
+    json: bool,
 
     /// Add a header to the request, such as 'Origin: null'; may be given several
     /// times
@@ -96,14 +108,28 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
             Ok::<_, Fault>(transport)
         })??
     };
-    failures.try_recv().map_or_else(|_| judge(&transport), Err)
+    if let Some(signal) = signals::first() {
+        return Err(Interrupted(signal).into());
+    }
+    failures.try_recv().map_or(Ok(()), Err)?;
+    stdio::out().failure().map_or(Ok(()), |error| Err(stdio::cannot_write_out(&error)))?;
+    ending::judge(transport.disconnect_cause(), &transport.close_handshake(), args.close_timeout)
 }
 
 /// Connects, and has other threads send what is to be sent.
 async fn begin(args: &Args, failed: mpsc::Sender<Fault>) -> Result<Transport, Fault> {
     let backlog = Arc::<Backlog>::default();
-    let printer = Printer::new(std::io::stdout(), args.binary, Arc::clone(&backlog));
+    let format = Format::new(args.binary, args.json, stdio::out_is_terminal());
+    let is_closing = Arc::<AtomicBool>::default();
+    let closing = Arc::clone(&is_closing);
+    let printer = Printer::new(stdio::out(), format, Arc::clone(&backlog), closing);
     let transport = connector(args).connect(printer).await?;
+    let ending = Ending { remote: transport.remote(), is_closing };
+    obey_signals(&ending);
+    stdio::out().when_failed({
+        let ending = ending.clone();
+        move || ending.close(CloseCode::GOING_AWAY)
+    });
     if stdin().is_terminal() {
         let subprotocol = transport.subprotocol();
         let subprotocol = subprotocol.map_or_else(String::new, |name| format!(", speaking {name}"));
@@ -113,10 +139,40 @@ async fn begin(args: &Args, failed: mpsc::Sender<Fault>) -> Result<Transport, Fa
         let remote = transport.remote();
         spawn("picows-ping", move || ping(&remote, interval))?;
     }
-    let remote = transport.remote();
     let (is_binary, linger) = (args.binary, (!args.no_close).then_some(args.linger));
-    spawn("picows-stdin", move || converse(&remote, &backlog, is_binary, linger, &failed))?;
+    spawn("picows-stdin", move || converse(&ending, &backlog, is_binary, linger, &failed))?;
     Ok(transport)
+}
+
+/// The way to end the connection from other threads.
+#[derive(Clone)]
+struct Ending {
+    remote: RemoteTransport,
+    /// CLOSE is sent: reading is not to be paused any more.
+    is_closing: Arc<AtomicBool>,
+}
+
+impl Ending {
+    /// Sends CLOSE, and reads until it is answered. Harmless when repeated.
+    fn close(&self, code: CloseCode) {
+        self.is_closing.store(true, Ordering::SeqCst);
+        // A connection that has ended needs neither.
+        let _ = self.remote.resume_reading();
+        let _ = self.remote.send_close(code, "");
+    }
+}
+
+/// The first signal sends CLOSE, the second ends the process.
+fn obey_signals(ending: &Ending) {
+    let ending = ending.clone();
+    signals::handle(move |_, number| {
+        if number > 1 {
+            return Duration::ZERO;
+        }
+        stdio::out().release();
+        ending.close(CloseCode::GOING_AWAY);
+        STOP_TIMEOUT
+    });
 }
 
 /// A thread that ends with the connection, or with the process.
@@ -128,6 +184,7 @@ fn connector(args: &Args) -> Connect {
     let mut connect = Connect::new(args.url.as_str())
         .max_frame_size(args.max_frame_size)
         .close_timeout(args.close_timeout)
+        .validate_text(!args.binary)
         .auto_ping(args.auto_ping.settings());
     for (name, value) in &args.headers {
         connect = connect.header(name, value.as_str());
@@ -149,46 +206,36 @@ fn ping(remote: &RemoteTransport, interval: Duration) {
 
 /// Sends standard input, and CLOSE after it, `linger` later if at all.
 fn converse(
-    remote: &RemoteTransport,
+    ending: &Ending,
     backlog: &Arc<Backlog>,
     is_binary: bool,
     linger: Option<Duration>,
     failed: &mpsc::Sender<Fault>,
 ) {
-    // A connection that has ended is for the thread it was on to tell.
-    let send = |msg_type, payload| remote.send(msg_type, backlog.post(payload)).is_ok();
-    let outcome = Input::new(send, || backlog.catch_up()).read(stdin().lock(), is_binary);
+    // A connection that has ended is for the thread it was on to report.
+    let send = |msg_type, payload| ending.remote.send(msg_type, backlog.post(payload)).is_ok();
+    let input = BufReader::new(stdio::Input(stdin()));
+    let outcome = Input::new(send, || backlog.catch_up()).read(input, is_binary);
     match (outcome, linger) {
         (Ok(()), None) => return,
         (Ok(()), Some(linger)) => thread::sleep(linger),
         // Before the connection ends of it.
         (Err(failure), _) => drop(failed.send(failure)),
     }
-    let _ = remote.send_close(CloseCode::NORMAL, "");
+    ending.close(CloseCode::NORMAL);
 }
 
-/// What an end of the connection means for the exit status.
-fn judge(transport: &Transport) -> Result<(), Fault> {
-    match transport.disconnect_cause() {
-        None => Ok(()),
-        Some(DisconnectCause::Closed) => {
-            let close = transport.close_handshake();
-            let received = close.received.filter(|_| close.received_first);
-            let code = received.as_ref().and_then(CloseFrame::code);
-            match (code, received) {
-                (Some(code), Some(frame)) if !is_regular(code) => {
-                    let reason = frame.reason();
-                    let reason =
-                        if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
-                    Err(format!("the server closed the connection with {code}{reason}").into())
-                }
-                _ => Ok(()),
-            }
-        }
-        Some(cause) => Err(cause.into()),
-    }
-}
-
-fn is_regular(code: CloseCode) -> bool {
-    matches!(code, CloseCode::NORMAL | CloseCode::GOING_AWAY)
-}
+const EXIT_STATUS: &str = "\
+Exit status:
+  0      the server closed with 1000, 1001 or no code, whoever was first
+  1      the server closed with another code, which is shown with its reason
+         the server ended the connection without CLOSE, or did not answer ours
+         no connection could be made, or it broke, or a ping was not answered
+         the server sent text that is not UTF-8 (it gets CLOSE 1007; --binary
+         takes it), a frame that is too large (1009), or no WebSocket (1002)
+         standard input could not be read, or standard output not be written
+  2      the command line makes no sense
+  128+N  signal N ended it: 129 HUP, 130 INT, 131 QUIT, 143 TERM";
+/// How long the process may take to end after a signal: for the server's CLOSE, and for what is left
+/// to be written.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);

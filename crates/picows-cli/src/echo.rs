@@ -4,16 +4,16 @@ mod stats;
 
 use crate::auto_ping::AutoPingArgs;
 use crate::fault::Fault;
-use crate::{note, system, units};
+use crate::stdio::{self, FLUSH_MIN, FLUSH_TIMEOUT, note};
+use crate::{signals, system, units};
 use clap::ValueEnum;
 use picows_uring::{
     EchoListener, ListenerResult, Message, MessageListener, Messages, Monitor, QueuePolicy, Server,
-    ServerBuilder, ServerHandle, Transport, Upgrade, UpgradeRequest, UpgradeResponse, WorkerState,
+    ServerBuilder, Transport, Upgrade, UpgradeRequest, UpgradeResponse, WorkerState,
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use std::io::Write;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,14 @@ use std::time::{Duration, Instant};
 ///
 /// Prints a line `listening on ws://ADDRESS` for each address once it accepts connections. Logs go
 /// to standard error; RUST_LOG=info shows connections, RUST_LOG=trace every frame. GET /healthz
-/// answers 200. SIGINT and SIGTERM stop it: clients get CLOSE 1001, and a line says what was
-/// served. A second signal ends it at once. Workers that fail or are blocked are named.
+/// answers 200. Workers that fail or are blocked are named.
+///
+/// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup) stop it: clients get
+/// CLOSE 1001, and a line says what was served. A second signal ends it at once. Exit status: 0
+/// after that, 1 if it could not start or a worker failed, 2 if the command line makes no sense.
+///
+/// It serves and obeys signals whether or not standard output and standard error are read: lines that
+/// are not taken in time are dropped and counted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address to listen on: HOST:PORT (port 0 for any free one; IPv6 in brackets) or unix:PATH; may be
@@ -116,30 +122,51 @@ pub(crate) struct Args {
     stats: Option<Duration>,
 
     /// Print all counters to standard output, as JSON, a line each time and one in the end; as often
-    /// as --stats says, or every second
+    /// as --stats says, or every second. `lines_dropped` counts those that were not read in time
     #[arg(long)]
     stats_json: bool,
 }
 
-/// Runs until a signal comes.
-pub(crate) fn run(args: Args) -> Result<(), Fault> {
+/// Runs until a signal comes. Returns what came of it, and how long the standard streams may take
+/// to take what is left for them.
+pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
     system::raise_descriptor_limit();
     // Before the server starts, so that no signal is missed.
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let server = builder(&args).start(router(&args))?;
-    announce(&server)?;
-
     let (stopped, stops) = mpsc::channel();
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            if stopped.send(signal).is_err() {
-                return;
+    let is_hurried = Arc::new(AtomicBool::new(false));
+    let drain = args.drain_timeout;
+    signals::handle({
+        let is_hurried = Arc::clone(&is_hurried);
+        move |_, number| {
+            is_hurried.store(number > 1, Ordering::SeqCst);
+            match stopped.send(()) {
+                Ok(()) if number == 1 => drain.saturating_add(END_MARGIN),
+                Ok(()) if number == 2 => END_MARGIN,
+                _ => Duration::ZERO,
             }
         }
     });
+    let outcome = serve(args, stops);
+    let left = outcome.as_ref().map_or(FLUSH_TIMEOUT, |stop| drain.saturating_sub(stop.elapsed()));
+    let is_hurried = is_hurried.load(Ordering::SeqCst);
+    let flush = if is_hurried { FLUSH_MIN } else { left.clamp(FLUSH_MIN, FLUSH_TIMEOUT) };
+    (outcome.map(drop), flush)
+}
+
+/// Serves until a signal comes; returns when it came.
+fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
+    let server = builder(args).start(router(args))?;
+    stdio::out().when_failed(|| {
+        let error = stdio::out().failure().map_or_else(String::new, |it| it.to_string());
+        note(format_args!("standard output cannot be written, and serving goes on: {error}"));
+    });
+    for address in server.addresses() {
+        stdio::out().line(&format!("listening on {address}"));
+    }
     let start = Instant::now();
     let monitor = server.monitor();
-    watch(&monitor, &stops, &args)?;
+    watch(&monitor, &stops, args)?;
+    let stop = Instant::now();
     note(format_args!("stopping: closing {} connections", monitor.stats().connections));
     let stopper = server.stopper();
     std::thread::spawn(move || {
@@ -149,11 +176,11 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     });
     let ended = server.stop();
     if args.stats_json {
-        stats::print_json(&monitor, start.elapsed())?;
+        stats::print_json(&monitor, start.elapsed());
     }
     note(format_args!("{}", stats::summary(&monitor.stats(), start.elapsed())));
     ended?;
-    Ok(())
+    Ok(stop)
 }
 
 /// See [`QueuePolicy`].
@@ -238,16 +265,8 @@ impl MessageListener for EchoMessages {
     }
 }
 
-fn announce(server: &ServerHandle) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    for address in server.addresses() {
-        writeln!(out, "listening on {address}")?;
-    }
-    out.flush()
-}
-
 /// Waits for a signal, or for the last worker to fail, and shows how they are meanwhile.
-fn watch(monitor: &Monitor, stops: &mpsc::Receiver<i32>, args: &Args) -> Result<(), Fault> {
+fn watch(monitor: &Monitor, stops: &mpsc::Receiver<()>, args: &Args) -> Result<(), Fault> {
     let every = args.stats.unwrap_or(LOOK_EVERY);
     let (start, mut before) = (Instant::now(), monitor.stats());
     let mut failed = 0;
@@ -259,7 +278,7 @@ fn watch(monitor: &Monitor, stops: &mpsc::Receiver<i32>, args: &Args) -> Result<
         }
         let stats = monitor.stats();
         if args.stats_json {
-            stats::print_json(monitor, start.elapsed())?;
+            stats::print_json(monitor, start.elapsed());
         } else if args.stats.is_some() {
             note(format_args!("{}", stats::progress(&before, &stats, every)));
         }
@@ -286,5 +305,7 @@ fn note_blocked(monitor: &Monitor, limit: Duration) {
     }
 }
 
+/// Beyond the drain timeout, a process whose workers do not end is ended from outside of them.
+const END_MARGIN: Duration = Duration::from_secs(1);
 /// How often workers are looked at if nobody wants to see their counters.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 //!
 //! What the library reports passes through as it is; these are the command's own.
 
+use crate::signals::Interrupted;
 use picows_uring::{ConnectError, ConnectFault, Error};
 use std::fmt;
 use std::process::ExitCode;
@@ -48,8 +49,12 @@ fn flag(setting: &str) -> String {
     }
 }
 
-/// The exit status for `fault`: 2 for what was asked, 1 for what came of it.
+/// The exit status for `fault`: 2 for what was asked, 1 for what came of it, 128 and its number for
+/// a signal.
 pub(crate) fn exit_code(fault: &Fault) -> ExitCode {
+    if let Some(Interrupted(signal)) = fault.downcast_ref() {
+        return ExitCode::from(signal.exit_status());
+    }
     let is_usage = fault.is::<Usage>()
         || wrong_setting(fault).is_some()
         || matches!(fault.downcast_ref::<Error>(), Some(Error::Address { .. }))

@@ -19,12 +19,17 @@ use std::time::Duration;
 /// echo has come (a closed loop). With --rate messages are due at even distances, whatever the
 /// server does (an open loop): latency counts from the time at which a message was due, so that a
 /// stall shows in all the messages that it held up. A message waits for its turn when --pipeline
-/// messages are in flight on its connection, and its waiting counts.
+/// messages are in flight on its connection, and its waiting counts. Messages that are due within 50
+/// µs of each other may leave together; with --busy-poll the sender spins for the next instead.
 ///
 /// Rate and latency are of the time after the warm-up; errors are of the whole run.
 ///
+/// SIGINT, SIGTERM, SIGHUP and SIGQUIT end the load early: what was measured by then is reported,
+/// marked as interrupted. A second signal ends it at once, without.
+///
 /// Exit status: 0 if every echo was right, 1 on any wrong or missing echo, failed or lost
-/// connection, 2 if the command line makes no sense.
+/// connection, or a report that cannot be written, 2 if the command line makes no sense, 128 and its
+/// number after a signal (130 for SIGINT, 143 for SIGTERM).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The server, such as ws://127.0.0.1:9001/
@@ -102,7 +107,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     outputs.check()?;
     system::raise_descriptor_limit();
     let measured = measure(plan.clone(), true)?;
-    Report::new("load", &plan, &measured).publish(&outputs)
+    Report::new("load", &plan, &measured).publish(&outputs, measured.interrupted)
 }
 
 fn plan(args: &Args) -> Result<Plan, Usage> {

@@ -9,12 +9,18 @@ mod load;
 mod measure;
 mod report;
 mod rtt;
+mod signals;
+mod stdio;
 mod system;
 mod units;
 
 use clap::{Parser, Subcommand};
+use fault::Fault;
+use signals::Interrupted;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Instant;
+use stdio::{FLUSH_MIN, FLUSH_TIMEOUT, note};
 use tracing_subscriber::EnvFilter;
 
 /// WebSocket on io_uring: servers and tools to try and to measure.
@@ -34,34 +40,57 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        log.init();
-    } else {
-        // Colours are for people.
-        log.with_ansi(false).init();
+    if let Err(error) = signals::install() {
+        note(format_args!("signals end this process as the system has it: {error}"));
     }
+    let cli = Cli::parse();
+    stdio::report_panics();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Colours are for people who want them (https://no-color.org).
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    let has_colours = std::io::stderr().is_terminal() && !is_plain;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stdio::LogWriter);
+    log.with_ansi(has_colours).init();
     let outcome = match cli.command {
-        Command::Echo(args) => echo::run(args),
+        Command::Echo(args) => {
+            let (outcome, limit) = echo::run(&args);
+            let end = Instant::now() + limit;
+            // Its work was to serve: lines that are lost are counted, and no fault.
+            let _ = stdio::out().flush(Some(limit));
+            return finish(&outcome, end);
+        }
         Command::Load(args) => load::run(args),
         Command::Rtt(args) => rtt::run(args),
         Command::Connect(args) => connect::run(args),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            note(format_args!("error: {}", fault::tell(&fault)));
-            fault::exit_code(&fault)
-        }
-    }
+    end(outcome)
 }
 
-/// Prints a line for people. Failing to is no reason to fail.
-fn note(line: std::fmt::Arguments<'_>) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{line}");
+/// Waits until what was printed is written, which belongs to the outcome, and returns the exit
+/// status.
+///
+/// A reader may take its time: a signal ends the wait.
+fn end(outcome: Result<(), Fault>) -> ExitCode {
+    signals::end_at_once();
+    let limit = signals::first().map(|_| FLUSH_TIMEOUT);
+    let written = stdio::out().flush(limit).map_err(|error| stdio::cannot_write_out(&error));
+    finish(&outcome.and(written), Instant::now() + FLUSH_TIMEOUT)
+}
+
+/// Reports a fault, and returns the exit status. Standard error is waited for until `end`.
+fn finish(outcome: &Result<(), Fault>, end: Instant) -> ExitCode {
+    let code = match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            let prefix = if fault.is::<Interrupted>() { "" } else { "error: " };
+            note(format_args!("{prefix}{}", fault::tell(fault)));
+            fault::exit_code(fault)
+        }
+    };
+    // What is for people only is no reason to fail, and a stream that is read needs a moment.
+    let left = end.saturating_duration_since(Instant::now());
+    let _ = stdio::err().flush(Some(left.max(FLUSH_MIN)));
+    code
 }
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ mod table;
 
 use crate::fault::Fault;
 use crate::measure::{Errors, Measurement, Plan};
+use crate::signals::{Interrupted, Signal};
+use crate::stdio::{self, note};
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) settings: Settings,
     /// Length of the window that the figures are of.
     pub(crate) measured_s: f64,
+    /// The signal that ended it before its time, such as `SIGINT`; `null` if none did.
+    pub(crate) interrupted: Option<&'static str>,
     /// Right echoes within it.
     pub(crate) messages: u64,
     pub(crate) rate_per_s: f64,
@@ -116,6 +119,7 @@ impl Report {
             url: plan.url.clone(),
             settings: Settings::new(plan),
             measured_s: round(seconds),
+            interrupted: measured.interrupted.map(Signal::name),
             messages: tally.messages,
             rate_per_s: round(rate),
             mb_per_s: round(rate * plan.size_bytes as f64 / 1e6),
@@ -145,10 +149,21 @@ impl Report {
 
     /// Says what makes the figures mean something else than one would think.
     fn warn(&mut self, plan: &Plan) {
+        if let Some(signal) = self.interrupted {
+            let planned = plan.duration.as_secs_f64();
+            self.warnings.push(format!(
+                "interrupted by {signal} after {} s of {planned} s",
+                self.measured_s
+            ));
+        }
         let threads = plan.threads as f64;
         let is_busy = self.has_shares() && self.client_cpu_share >= BOTTLENECK_SHARE * threads;
-        // Whoever spins is always busy.
-        if plan.busy_poll.is_zero() && is_busy {
+        // With a rate, a client that is busy and yet sends in time holds nothing up.
+        let is_late = plan.rate_per_s.is_none_or(|rate| {
+            self.unsent.is_some_and(|count| count > 0) || self.rate_per_s < RATE_MET_SHARE * rate
+        });
+        // A client that spins is always busy.
+        if plan.busy_poll.is_zero() && is_busy && is_late {
             let cure = if plan.threads < plan.connections {
                 "give it more --threads, or another machine"
             } else {
@@ -175,19 +190,27 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// When a file cannot be written, or there were errors in the run.
-    pub(crate) fn publish(&self, outputs: &Outputs) -> Result<(), Fault> {
+    /// When a file cannot be written, there were errors in the run, or a signal ended it.
+    pub(crate) fn publish(
+        &self,
+        outputs: &Outputs,
+        interrupted: Option<Signal>,
+    ) -> Result<(), Fault> {
         let is_piped = outputs.json.as_deref() == Some(Path::new("-"));
         let table = table::render(self);
+        // What cannot be written is reported in the end.
+        let print = |text: &str| {
+            let _ = stdio::out().write(|queue| queue.extend_from_slice(text.as_bytes()));
+        };
         if is_piped {
-            let _ = std::io::stderr().write_all(table.as_bytes());
+            stdio::note_text(&table);
         } else {
-            std::io::stdout().write_all(table.as_bytes())?;
+            print(&table);
         }
         if let Some(path) = &outputs.json {
             let json = serde_json::to_string_pretty(self)? + "\n";
             if is_piped {
-                std::io::stdout().write_all(json.as_bytes())?;
+                print(&json);
             } else {
                 write(path, &json)?;
             }
@@ -195,11 +218,17 @@ impl Report {
         if let Some(path) = &outputs.html {
             write(path, &html::render(self))?;
         }
-        if self.errors == 0 {
-            return Ok(());
-        }
         let first = self.first_error.as_deref().unwrap_or("unknown");
-        Err(format!("{}; the first: {first}", self.errors_by_kind).into())
+        let errors = format!("{}; the first: {first}", self.errors_by_kind);
+        match (interrupted, self.errors) {
+            (None, 0) => Ok(()),
+            (None, _) => Err(errors.into()),
+            (Some(signal), 0) => Err(Interrupted(signal).into()),
+            (Some(signal), _) => {
+                note(format_args!("error: {errors}"));
+                Err(Interrupted(signal).into())
+            }
+        }
     }
 }
 
@@ -309,6 +338,8 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Fault {
 
 /// Of the cores that the threads can use. What is left is the threads' waking up.
 const BOTTLENECK_SHARE: f64 = 0.9;
+/// Less of the rate that was asked for is a rate that was not met.
+const RATE_MET_SHARE: f64 = 0.99;
 /// Shorter, and a share of processor time is chance.
 const SHARE_WINDOW_S_MIN: f64 = 0.1;
 /// Points of the curve from 0 to 90 %, from there to 99 %, and so on.
@@ -333,6 +364,7 @@ pub(crate) mod tests {
             tally,
             client_cpu: plan.duration / 2,
             server_cpu: Some(plan.duration / 4),
+            interrupted: None,
         };
         Report::new("load", plan, &measured)
     }
@@ -410,6 +442,34 @@ pub(crate) mod tests {
         // As `rtt` has it.
         let told = &busy(Plan { connections: 1, ..plan() })[0];
         assert!(told.contains("bottleneck") && !told.contains("--threads"), "{told}");
+    }
+
+    #[test]
+    fn a_rate_that_was_met_warns_of_nothing() {
+        let plan = Plan { rate_per_s: Some(100.0), ..plan() };
+        for (rate, unsent, warns_of_client) in [(100.0, 0, false), (99.1, 0, false)]
+            .into_iter()
+            .chain([(98.0, 0, true), (99.9, 1, true)])
+        {
+            let mut report = report_of(&plan, 1000);
+            (report.rate_per_s, report.unsent) = (rate, Some(unsent));
+            report.client_cpu_share = 0.99;
+            report.warnings.clear();
+            report.warn(&plan);
+            let has = report.warnings.iter().any(|warning| warning.contains("bottleneck"));
+            assert_eq!(has, warns_of_client, "{rate} {unsent}: {:?}", report.warnings);
+            assert_eq!(report.warnings.is_empty(), !warns_of_client);
+        }
+    }
+
+    #[test]
+    fn an_interrupted_run_says_so_first() {
+        let mut report = report_of(&plan(), 1000);
+        assert!(report.interrupted.is_none() && report.warnings.is_empty());
+        (report.interrupted, report.measured_s) = (Some("SIGINT"), 2.5);
+        report.warn(&plan());
+        assert_eq!(report.warnings, ["interrupted by SIGINT after 2.5 s of 10 s"]);
+        assert_eq!(serde_json::to_value(&report).unwrap()["interrupted"], "SIGINT");
     }
 
     #[test]

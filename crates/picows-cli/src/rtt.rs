@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Measure round trips to an echo server: one connection, one message in flight
 ///
 /// The next message is sent from the callback that received the echo, as in the echo benchmark of
-/// Python's picows. Every echo is checked; see `picows load --help`, also for the exit status.
+/// Python's picows. Every echo is checked; see `picows load --help`, also for signals and the exit
+/// status.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The server, such as ws://127.0.0.1:9001/
@@ -61,7 +62,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     let outputs = Outputs { json: args.json, html: None };
     outputs.check()?;
     let measured = measure(plan.clone(), true)?;
-    Report::new("rtt", &plan, &measured).publish(&outputs)
+    Report::new("rtt", &plan, &measured).publish(&outputs, measured.interrupted)
 }
 
 /// How long to wait for the last echo.

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Echo, odd_server, raw_run_with_input, run, run_with_input};
+use picows_uring::{EchoListener, Server, Upgrade};
 
 #[test]
 fn every_line_comes_back_before_the_end() {
@@ -65,6 +66,91 @@ fn the_end_of_the_connection_decides_the_status() {
     server.stop().unwrap();
 }
 
+/// Each way in which a connection can end has one exit status, whatever comes first.
+#[test]
+fn every_ending_has_its_status_each_time() {
+    const EACH: usize = 8;
+    let (server, url) = odd_server();
+    let (_socket, closed_port) = common::unheard();
+    // Does not answer CLOSE.
+    let builder = Server::builder().listen("127.0.0.1:0").workers(1).auto_close(false);
+    let deaf = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
+    let deaf_url = deaf.addresses()[0].to_string();
+    let at = |way: &str| format!("{url}/{way}");
+    for (target, flags, status, word) in [
+        (at("echo"), "", 0, ""),
+        (at("close"), "", 0, ""),
+        (at("close-1000"), "", 0, ""),
+        (at("close-1001"), "", 0, ""),
+        (at("close-1008"), "", 1, "the server closed the connection with 1008 \"bad token\""),
+        (at("close-1008"), "--no-close", 1, "1008 \"bad token\""),
+        (at("close-1008"), "--dedicated", 1, "1008 \"bad token\""),
+        (at("close-1009"), "", 1, "1009"),
+        (at("close-1011"), "", 1, "1011"),
+        (at("close-3000"), "", 1, "3000"),
+        (at("close-4401"), "", 1, "4401"),
+        (at("close-4401"), "--binary", 1, "4401"),
+        (at("fail"), "", 1, "1011"),
+        (at("bytes"), "", 1, "not valid UTF-8"),
+        (at("bytes"), "--no-close", 1, "not valid UTF-8"),
+        (at("bytes"), "--json", 1, "not valid UTF-8"),
+        (at("bytes"), "--binary", 0, ""),
+        (at("halves"), "", 1, "not valid UTF-8"),
+        (at("large"), "--max-frame-size 1000", 1, "size"),
+        (at("vanish"), "--no-close", 1, "close handshake"),
+        (at("hang-up"), "--no-close", 1, "close handshake"),
+        (deaf_url, "--close-timeout 10ms", 1, "did not answer CLOSE within 10ms"),
+        (at("mute"), "--no-close --auto-ping 10ms,10ms", 1, "did not answer a ping"),
+        (at("refuse"), "", 1, "404"),
+        (format!("ws://{closed_port}/"), "", 1, "refused"),
+        ("nonsense".to_owned(), "", 2, ""),
+        ("wss://127.0.0.1:1/".to_owned(), "", 2, ""),
+    ] {
+        for _ in 0..EACH {
+            let done = run_with_input(&format!("connect {flags}"), &target, b"hello\n");
+            assert_eq!(done.code, status, "{target} {flags}: {}", done.stderr);
+            assert!(done.stderr.contains(word), "{target} {flags}: {}", done.stderr);
+            assert_eq!(done.stderr.is_empty(), status == 0, "{target} {flags}: {}", done.stderr);
+        }
+    }
+    server.stop().unwrap();
+    deaf.stop_within(std::time::Duration::ZERO).unwrap();
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_not_written() {
+    let (server, url) = odd_server();
+    let bytes = |flags: &str, way: &str| {
+        let line = format!("connect {flags}");
+        raw_run_with_input(&line, &format!("{url}/{way}"), b"hello\n").stdout
+    };
+    assert_eq!(bytes("", "bytes"), b"");
+    assert_eq!(bytes("--json", "bytes"), b"");
+    assert_eq!(bytes("--binary", "bytes"), b"\xff\xfe");
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_line_of_json_is_a_message_whatever_it_holds() {
+    let echo = Echo::start();
+    let done = run_with_input("connect --json", &echo.url, b"one\r\n{\"a\": 1}\n");
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let lines = "{\"type\":\"text\",\"text\":\"one\\r\"}\n\
+                 {\"type\":\"text\",\"text\":\"{\\\"a\\\": 1}\"}\n";
+    assert_eq!(done.stdout, lines);
+}
+
+#[test]
+fn a_reason_cannot_steer_a_terminal() {
+    let (server, url) = odd_server();
+    let done = run_with_input("connect", &format!("{url}/rude"), b"hello\n");
+    assert_eq!(done.code, 1);
+    let line =
+        "error: the server closed the connection with 4000 \"\\u{1b}[2J\\nforged\\u{202e}\"\n";
+    assert_eq!(done.stderr, line);
+    server.stop().unwrap();
+}
+
 #[test]
 fn pings_are_sent() {
     let (server, url) = odd_server();
@@ -99,6 +185,8 @@ fn input_that_is_no_text_is_status_1_and_closes() {
 fn flags_that_make_no_sense_are_status_2() {
     for line in
         ["connect -H nonsense", "connect --no-close --linger 1s", "connect --ping-interval 0"]
+            .into_iter()
+            .chain(["connect --json --binary"])
     {
         assert_eq!(run(line, "ws://127.0.0.1:1/").code, 2, "{line}");
     }

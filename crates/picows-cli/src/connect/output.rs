@@ -1,50 +1,72 @@
 //! From messages to standard output.
 //!
-//! Writing waits for whoever reads, and the connection with it: that is how a slow reader slows the
-//! server down.
+//! Writing does not wait: a reader that is slow has reading from the server paused, and so slows it
+//! down, while signals and timeouts are obeyed.
 
 use super::backlog::Backlog;
-use picows_uring::{Frame, Listener, ListenerResult, MsgType, Transport};
-use std::io::{BufWriter, Write};
+use super::format::Format;
+use crate::stdio::Output;
+use picows_uring::{CloseCode, Frame, Listener, ListenerError, ListenerResult, MsgType, Transport};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Writes what arrives.
-pub(super) struct Printer<W: Write> {
-    out: BufWriter<W>,
-    is_binary: bool,
+pub(super) struct Printer {
+    out: &'static Output,
+    format: Format,
     backlog: Arc<Backlog>,
+    /// CLOSE was sent, and what arrives until it is answered is read without a pause.
+    is_closing: Arc<AtomicBool>,
 }
 
-impl<W: Write> Printer<W> {
-    pub(super) fn new(out: W, is_binary: bool, backlog: Arc<Backlog>) -> Self {
-        Self { out: BufWriter::new(out), is_binary, backlog }
+impl Printer {
+    pub(super) fn new(
+        out: &'static Output,
+        format: Format,
+        backlog: Arc<Backlog>,
+        is_closing: Arc<AtomicBool>,
+    ) -> Self {
+        Self { out, format, backlog, is_closing }
     }
 
-    fn print(&mut self, frame: &Frame<'_>) -> std::io::Result<()> {
-        self.out.write_all(frame.payload())?;
-        if frame.fin() && !self.is_binary {
-            self.out.write_all(b"\n")?;
-        }
-        if frame.last_in_buffer() {
-            self.out.flush()?;
+    fn print(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        let format = &mut self.format;
+        let waiting = self.out.write(|queue| format.append(frame, queue)).map_err(|_| {
+            // The status of the command says why.
+            ListenerError::close(CloseCode::GOING_AWAY, "")
+        })?;
+        if waiting > WAITING_MAX {
+            self.slow_down(transport, waiting);
         }
         Ok(())
     }
+
+    fn slow_down(&self, transport: &Transport, waiting: usize) {
+        if self.is_closing.load(Ordering::SeqCst) {
+            // A pause would have the answer to CLOSE come too late.
+            if waiting > CLOSING_WAITING_MAX {
+                self.out.wait_below(CLOSING_WAITING_MAX / 2);
+            }
+        } else if !transport.is_reading_paused() {
+            transport.pause_reading();
+            let remote = transport.remote();
+            self.out.when_below(WAITING_MAX / 2, move || {
+                // A connection that has ended reads no more.
+                let _ = remote.resume_reading();
+            });
+        }
+    }
 }
 
-impl<W: Write> Listener for Printer<W> {
-    fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
-        let outcome = match frame.msg_type() {
-            MsgType::Text | MsgType::Binary | MsgType::Continuation => self.print(frame),
-            MsgType::Close | MsgType::Ping | MsgType::Pong => self.out.flush(),
-        };
-        outcome.map_err(|error| format!("standard output cannot be written: {error}"))?;
-        Ok(())
+impl Listener for Printer {
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        match frame.msg_type() {
+            MsgType::Text | MsgType::Binary | MsgType::Continuation => self.print(transport, frame),
+            MsgType::Close | MsgType::Ping | MsgType::Pong => Ok(()),
+        }
     }
 
     fn on_disconnected(&mut self, _: &Transport) {
-        // Nobody is left to be told.
-        let _ = self.out.flush();
         self.backlog.end();
     }
 
@@ -57,28 +79,7 @@ impl<W: Write> Listener for Printer<W> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn printed(frames: &[Frame<'_>], is_binary: bool) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut printer = Printer::new(&mut out, is_binary, Arc::default());
-        for frame in frames {
-            printer.print(frame).unwrap();
-        }
-        drop(printer);
-        out
-    }
-
-    #[test]
-    fn messages_are_lines_and_fragments_are_not() {
-        let frames = [
-            Frame::new(MsgType::Text, b"one"),
-            Frame::new(MsgType::Text, b"tw").with_fin(false),
-            Frame::new(MsgType::Continuation, b"o"),
-        ];
-        assert_eq!(printed(&frames, false), b"one\ntwo\n");
-        assert_eq!(printed(&frames, true), b"onetwo");
-    }
-}
+/// Enough to keep a reader busy while the server is asked for more.
+const WAITING_MAX: usize = 1 << 20;
+/// What a server may have sent before it got our CLOSE, or may still send.
+const CLOSING_WAITING_MAX: usize = 64 << 20;

@@ -1,8 +1,8 @@
 //! Counters of the echo server, for people and for programs.
 
+use crate::stdio;
 use picows_uring::{Monitor, Stats, WorkerState};
 use serde_json::{Map, Value, json};
-use std::io::Write;
 use std::time::Duration;
 
 /// What happened between two readings, a line.
@@ -71,8 +71,10 @@ fn troubles(stats: &Stats) -> String {
 }
 
 /// All counters, of the server and of each worker, as a line on standard output.
-pub(super) fn print_json(monitor: &Monitor, time: Duration) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{}", to_json(monitor, time))
+pub(super) fn print_json(monitor: &Monitor, time: Duration) {
+    let mut json = to_json(monitor, time);
+    json["lines_dropped"] = json!(stdio::out().dropped_lines());
+    stdio::out().line(&json.to_string());
 }
 
 fn to_json(monitor: &Monitor, time: Duration) -> Value {

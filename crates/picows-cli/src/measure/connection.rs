@@ -83,6 +83,12 @@ impl Desk {
         self.stage.set(Stage::Sending);
     }
 
+    /// The window, as short as a signal has made it.
+    fn window(&self) -> Option<Window> {
+        let stop_ns = self.crew.interrupted_ns();
+        self.window.get().map(|window| Window { stop_ns: window.stop_ns.min(stop_ns), ..window })
+    }
+
     pub(super) fn enter(&self, stage: Stage) {
         self.stage.set(stage);
     }
@@ -128,7 +134,7 @@ impl Connection {
 
     /// Sends what may be sent now.
     pub(super) fn pump(&mut self, transport: &Transport, now_ns: u64) {
-        let Some(window) = self.desk.window.get() else { return };
+        let Some(window) = self.desk.window() else { return };
         if self.desk.stage.get() != Stage::Sending {
             return;
         }
@@ -174,7 +180,7 @@ impl Connection {
     /// A whole message arrived.
     fn receive(&mut self, now_ns: u64, msg_type: MsgType, echo: &[u8]) {
         let desk = Rc::clone(&self.desk);
-        let Some(window) = desk.window.get() else { return };
+        let Some(window) = desk.window() else { return };
         let mut tally = desk.tally.borrow_mut();
         let oldest = self.next - self.waiting.len() as u64;
         let about = || format!("connection {}, message {oldest}", self.id);
@@ -219,7 +225,7 @@ impl Connection {
 
     /// Whether a connection without a loop has nothing more to do.
     fn is_done(&self, now_ns: u64) -> bool {
-        let is_over = self.desk.window.get().is_some_and(|window| now_ns >= window.stop_ns);
+        let is_over = self.desk.window().is_some_and(|window| now_ns >= window.stop_ns);
         is_over && self.desk.crew.plan.is_dedicated && self.waiting.is_empty()
     }
 
@@ -236,10 +242,10 @@ impl Connection {
     /// Counts what never came, and what of the schedule was never sent.
     pub(super) fn settle(&mut self) {
         let desk = Rc::clone(&self.desk);
-        let Some(window) = desk.window.get() else { return };
+        let Some(window) = desk.window() else { return };
         let missing = self.waiting.len();
         let mut tally = desk.tally.borrow_mut();
-        if missing > 0 {
+        if missing > 0 && !desk.crew.is_drain_cut() {
             tally.errors.missing += missing as u64;
             let first = self.next - missing as u64;
             tally.tell(|| format!("connection {}, message {first}: no echo came", self.id));

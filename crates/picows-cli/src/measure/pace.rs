@@ -26,7 +26,7 @@ pub(super) async fn pace(
     schedule: &Schedule,
     connections: &[(Rc<RefCell<Connection>>, Transport)],
 ) -> io::Result<()> {
-    let mut alarm = Alarm::new()?;
+    let mut alarm = Alarm::new(crew.plan.busy_poll)?;
     let ids: Vec<_> = connections.iter().map(|(connection, _)| connection.borrow().id()).collect();
     let mut turns = (0_u64..).flat_map(|sequence| (0..ids.len()).map(move |at| (sequence, at)));
     let mut next = turns.next();
@@ -60,22 +60,25 @@ struct Alarm {
     timer: OwnedFd,
     /// The same, for the loop: it reads like a pipe, eight bytes at a time.
     expirations: Receiver,
+    /// What is due sooner is spun for.
+    busy_poll: Duration,
 }
 
 impl Alarm {
-    fn new() -> io::Result<Self> {
+    fn new(busy_poll: Duration) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         let expirations = Receiver::from_owned_fd_unchecked(timer.try_clone()?)?;
-        Ok(Self { timer, expirations })
+        Ok(Self { timer, expirations, busy_poll })
     }
 
     /// Waits for about that long, and lets the connections be served meanwhile.
     async fn wait(&mut self, duration: Duration) -> io::Result<()> {
-        if duration < SLEEP_MIN {
+        if duration <= self.busy_poll {
             tokio::task::yield_now().await;
             return Ok(());
         }
+        let duration = duration.max(SLEEP_MIN);
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = Timespec {
             tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
@@ -95,7 +98,45 @@ impl Alarm {
     }
 }
 
-/// Falling asleep and waking up takes about as long.
-const SLEEP_MIN: Duration = Duration::from_micros(20);
+/// What is due until then is sent together. Falling asleep and waking up takes some 20 µs of a
+/// processor, so that a sender that sleeps for each of many messages has no time left for them.
+const SLEEP_MIN: Duration = Duration::from_micros(50);
 /// A sender that is always late lets what it queued leave this often.
 const TURNS_PER_YIELD: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a task of the loop has its turn while the alarm waits.
+    fn turns_beside(busy_poll: Duration, wait: Duration) -> (Duration, u32) {
+        let turns = Rc::new(std::cell::Cell::new(0));
+        let count = Rc::clone(&turns);
+        let waited = picows_uring::run(async move {
+            let beside = picows_uring::spawn(async move {
+                loop {
+                    count.set(count.get() + 1);
+                    tokio::task::yield_now().await;
+                }
+            })
+            .unwrap();
+            let mut alarm = Alarm::new(busy_poll).unwrap();
+            let start = std::time::Instant::now();
+            alarm.wait(wait).await.unwrap();
+            beside.abort();
+            start.elapsed()
+        });
+        (waited.unwrap(), turns.get())
+    }
+
+    #[test]
+    fn what_is_due_soon_is_slept_for_unless_the_user_wants_to_spin() {
+        let soon = Duration::from_micros(10);
+        let (waited, _) = turns_beside(Duration::ZERO, soon);
+        assert!(waited >= SLEEP_MIN, "{waited:?}");
+        let (_, turns) = turns_beside(Duration::MAX, soon);
+        assert!(turns <= 2, "the caller looks at the clock again, and comes back: {turns}");
+        let (waited, _) = turns_beside(Duration::from_micros(5), soon);
+        assert!(waited >= SLEEP_MIN, "{waited:?}");
+    }
+}

@@ -1,16 +1,17 @@
-//! How far a measurement is, for whoever watches a terminal.
+//! A progress bar on standard error, if that is a terminal.
 
 use super::{Crew, Plan, Window};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::stdio;
 use std::cell::Cell;
 use std::io::IsTerminal;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A bar on a terminal, or nothing.
+/// A bar on a terminal, or nothing. Drawing never waits for the terminal.
 #[derive(Debug)]
 pub(super) struct Progress {
-    bar: Option<ProgressBar>,
+    is_shown: bool,
+    total_ns: u64,
     /// Time and echoes at the last look.
     last: Cell<(u64, u64)>,
 }
@@ -18,47 +19,74 @@ pub(super) struct Progress {
 impl Progress {
     /// Shows nothing unless standard error is a terminal.
     pub(super) fn new(plan: &Plan, show: bool) -> Self {
-        let bar = (show && std::io::stderr().is_terminal()).then(|| {
-            let total = super::nanos(plan.warmup + plan.duration);
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-                bar.set_style(style);
-            }
-            bar.set_message("connecting");
-            bar.tick();
-            bar
-        });
-        Self { bar, last: Cell::new((0, 0)) }
+        let total_ns = super::nanos(plan.warmup + plan.duration);
+        let is_shown = show && std::io::stderr().is_terminal();
+        let progress = Self { is_shown, total_ns, last: Cell::new((0, 0)) };
+        progress.draw(0, "connecting");
+        progress
     }
 
     /// How much of `left` to wait before looking again.
     pub(super) fn patience(&self, left: Duration) -> Duration {
-        if self.bar.is_some() { left.min(REFRESH) } else { left }
+        if self.is_shown { left.min(REFRESH) } else { left }
     }
 
     pub(super) fn show(&self, crew: &Crew, window: &Window) {
-        let Some(bar) = &self.bar else { return };
+        if !self.is_shown {
+            return;
+        }
         let now = crew.now_ns();
         let echoes: u64 = crew.echoes.iter().map(|it| it.load(Ordering::Relaxed)).sum();
         let (last, echoes_then) = self.last.replace((now, echoes));
         let rate = (echoes - echoes_then) as f64 * 1e9 / now.saturating_sub(last).max(1) as f64;
         let stage = if now < window.measure_ns { "warm-up" } else { "measuring" };
-        bar.set_position(now.saturating_sub(window.start_ns));
-        bar.set_message(format!("{stage}: {rate:.0} messages/s"));
+        let done_ns = now.saturating_sub(window.start_ns);
+        self.draw(done_ns, &format!("{stage}: {rate:.0} messages/s"));
     }
 
     pub(super) fn draining(&self) {
-        if let Some(bar) = &self.bar {
-            bar.set_message("waiting for the last echoes");
-        }
+        self.draw(self.total_ns, "waiting for the last echoes");
     }
 
     pub(super) fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        if self.is_shown {
+            stdio::err().write_unless_behind(CLEAR_LINE);
+        }
+    }
+
+    fn draw(&self, done_ns: u64, message: &str) {
+        if self.is_shown {
+            let bar = bar(done_ns, self.total_ns);
+            stdio::err().write_if_idle(&format!("{CLEAR_LINE}{bar} {message}"));
         }
     }
 }
 
-const TEMPLATE: &str = "{bar:30} {percent}% {msg}";
+fn bar(done: u64, total: u64) -> String {
+    let share = (done as f64 / total.max(1) as f64).min(1.0);
+    let full = (share * BAR_COLUMNS as f64) as usize;
+    let (full_bar, rest) = ("█".repeat(full), "░".repeat(BAR_COLUMNS - full));
+    format!("{full_bar}{rest} {:.0}%", share * 100.0)
+}
+
+const BAR_COLUMNS: usize = 30;
+const CLEAR_LINE: &str = "\r\x1b[2K";
 const REFRESH: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_has_one_length() {
+        for (done, total, share) in
+            [(0, 10, "0%"), (3, 10, "30%"), (10, 10, "100%"), (12, 10, "100%")]
+                .into_iter()
+                .chain([(0, 0, "0%")])
+        {
+            let text = bar(done, total);
+            assert_eq!(text.chars().count(), BAR_COLUMNS + 1 + share.len());
+            assert!(text.ends_with(share), "{text}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use super::dedicated;
 use super::pace::pace;
 use super::schedule::Schedule;
 use super::tally::Tally;
-use super::{Crew, News, Signal, Window};
+use super::{Crew, News, Order, Window};
 use crate::fault::Fault;
 use picows_uring::{
     CloseCode, Connect, ConnectError, FRAME_HEADER_BYTES_MAX, QueuePolicy, Runtime, Stopper,
@@ -26,7 +26,7 @@ pub(super) type Pair = (Rc<RefCell<Connection>>, Transport);
 pub(super) struct Place {
     pub(super) crew: Arc<Crew>,
     pub(super) index: usize,
-    pub(super) signals: watch::Receiver<Signal>,
+    pub(super) orders: watch::Receiver<Order>,
     pub(super) teller: Sender<News>,
 }
 
@@ -55,9 +55,12 @@ async fn work(place: &Place) -> Result<Tally, Fault> {
     let desk = Rc::new(Desk::new(crew, place.index));
     let (connections, window) = muster(place, &desk, None).await?;
     if let Some(window) = window {
-        load(crew, &window, &desk, &connections).await?;
+        let mut stopped = place.orders.clone();
+        // Its sender outlives the thread, so this ends with a signal only.
+        let stopped = async || drop(stopped.wait_for(|it| matches!(it, Order::Stop(_))).await);
+        load(crew, &window, &desk, &connections, stopped).await?;
         let _ = place.teller.send(News::Finished);
-        drain(crew, &desk).await;
+        drain(place, &desk).await;
         settle_all(&desk, &connections);
     }
     close_all(&connections).await;
@@ -71,12 +74,12 @@ pub(super) async fn muster(
     desk: &Rc<Desk>,
     stopper: Option<Stopper>,
 ) -> Result<(Vec<Pair>, Option<Window>), Fault> {
-    let (connections, failures) = connect_all(&place.crew, place.index, desk).await?;
+    let (connections, failures) = connect_all(place, desk).await?;
     let told = News::Connected { connections: connections.len(), failures, stopper };
     let _ = place.teller.send(told);
-    let mut signals = place.signals.clone();
-    let signal = *signals.wait_for(|signal| !matches!(signal, Signal::Wait)).await?;
-    let Signal::Start(window) = signal else {
+    let mut orders = place.orders.clone();
+    let order = *orders.wait_for(|order| !matches!(order, Order::Wait)).await?;
+    let (Order::Start(window) | Order::Stop(window)) = order else {
         desk.enter(Stage::Over);
         return Ok((connections, None));
     };
@@ -84,12 +87,12 @@ pub(super) async fn muster(
     Ok((connections, Some(window)))
 }
 
-/// Makes this thread's share of the connections, several at a time.
+/// Makes this thread's share of the connections, several at a time, unless a signal comes.
 async fn connect_all(
-    crew: &Arc<Crew>,
-    index: usize,
+    place: &Place,
     desk: &Rc<Desk>,
 ) -> Result<(Vec<Pair>, Vec<ConnectError>), Fault> {
+    let (crew, index) = (&place.crew, place.index);
     let ids = Rc::new(RefCell::new((index..crew.plan.connections).step_by(crew.plan.threads)));
     let done = Rc::new(RefCell::new((Vec::new(), Vec::new())));
     let mut tasks = Vec::new();
@@ -107,8 +110,17 @@ async fn connect_all(
             }
         })?);
     }
-    for task in tasks {
-        task.await?;
+    let mut orders = place.orders.clone();
+    tokio::select! {
+        outcome = async {
+            for task in &mut tasks {
+                task.await?;
+            }
+            Ok::<_, Fault>(())
+        } => outcome?,
+        _ = orders.wait_for(|order| !matches!(order, Order::Wait)) => {
+            tasks.iter().for_each(picows_uring::Task::abort);
+        }
     }
     let (mut connections, failures) = done.take();
     // In the order of the schedule.
@@ -137,6 +149,7 @@ async fn load(
     window: &Window,
     desk: &Desk,
     connections: &[Pair],
+    stopped: impl AsyncFnOnce(),
 ) -> Result<(), Fault> {
     let schedule = crew
         .plan
@@ -151,12 +164,15 @@ async fn load(
     }
     let stop = Instant::from_std(crew.instant(window.stop_ns));
     let end = async {
-        let _ = timeout_at(stop, async {
+        let deserted = async {
             while !desk.is_deserted() {
                 desk.changed.notified().await;
             }
-        })
-        .await;
+        };
+        tokio::select! {
+            _ = timeout_at(stop, deserted) => {}
+            () = stopped() => {}
+        }
     };
     match schedule {
         None => end.await,
@@ -172,7 +188,7 @@ async fn load(
             }
             // What was due before the end belongs to the load.
             for (connection, transport) in connections {
-                connection.borrow_mut().pump(transport, window.stop_ns);
+                connection.borrow_mut().pump(transport, window.stop_ns.min(crew.interrupted_ns()));
             }
         }
     }
@@ -181,13 +197,21 @@ async fn load(
 }
 
 /// Waits for the echoes of what is in flight.
-async fn drain(crew: &Crew, desk: &Desk) {
-    let _ = timeout(crew.plan.drain, async {
+async fn drain(place: &Place, desk: &Desk) {
+    let mut orders = place.orders.clone();
+    let drained = async || {
         while !desk.is_drained() && !desk.is_deserted() {
             desk.changed.notified().await;
         }
-    })
-    .await;
+    };
+    let interrupted = async {
+        let _ = orders.wait_for(|order| matches!(order, Order::Stop(_))).await;
+        let _ = timeout(place.crew.drain(), drained()).await;
+    };
+    tokio::select! {
+        _ = timeout(place.crew.plan.drain, drained()) => {}
+        () = interrupted => {}
+    }
 }
 
 /// Ends the measuring, and counts what is still missing on each connection.

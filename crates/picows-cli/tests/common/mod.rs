@@ -7,13 +7,17 @@ use picows_uring::{
     CloseCode, EchoListener, Frame, FrameHead, Listener, ListenerError, ListenerResult, MsgType,
     Server, ServerHandle, Transport, Upgrade,
 };
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Output, Stdio};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A wait that is longer than this has failed.
@@ -125,6 +129,144 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Opti
     outcome.recv_timeout(PATIENCE).ok()
 }
 
+/// A pipe that is full: its reader, and the end to be written to, which blocks.
+pub fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    for size in [4096, 1] {
+        while writer.write(&vec![b'.'; size]).is_ok() {}
+    }
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+/// Waits until `check` yields something.
+pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A command that runs until it is told to end.
+pub struct Running {
+    child: Child,
+    name: String,
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        Self { name: format!("{command:?}"), child: command.spawn().unwrap() }
+    }
+
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("it is piped")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end: its status, and what it wrote to streams that are piped.
+    pub fn end(mut self) -> Done {
+        // Read while it runs, so that it is not held up.
+        let stdout = self.child.stdout.take().map(read_all);
+        let stderr = self.child.stderr.take().map(read_all);
+        let mut status = None;
+        let start = Instant::now();
+        while status.is_none() && start.elapsed() < PATIENCE {
+            status = self.child.try_wait().unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let Some(status) = status else {
+            panic!("{} does not end", self.name);
+        };
+        let text = |bytes: Option<JoinHandle<Vec<u8>>>| {
+            let bytes = bytes.map(|it| it.join().unwrap()).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let code = status.code().unwrap_or_else(|| panic!("{}: {status}", self.name));
+        Done { code, stdout: text(stdout), stderr: text(stderr) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
+}
+
+/// A WebSocket client of a Unix socket, by hand.
+pub struct RawPeer(UnixStream);
+
+impl RawPeer {
+    /// Connects as soon as a server listens at `path`.
+    pub fn connect(path: &Path) -> Self {
+        let mut stream = eventually("the server listens", || UnixStream::connect(path).ok());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        Self(stream)
+    }
+
+    /// Sends two bytes and gets them back.
+    pub fn echo(&mut self) {
+        self.0.write_all(b"\x82\x82\0\0\0\0hi").unwrap();
+        assert_eq!(self.frame(), (2, b"hi".to_vec()));
+    }
+
+    /// The opcode and payload of the next, short frame.
+    pub fn frame(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1])];
+        self.0.read_exact(&mut payload).unwrap();
+        (head[0] & 15, payload)
+    }
+
+    /// Asserts that the server says that it goes, and answers.
+    pub fn expect_going_away(&mut self) {
+        let (opcode, payload) = self.frame();
+        assert_eq!((opcode, &payload[..2]), (8, &b"\x03\xe9"[..]));
+        // A server that ends at once may be gone already.
+        let _ = self.0.write_all(b"\x88\x82\0\0\0\0\x03\xe9");
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// A folder of its own for a test's files and sockets.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("picows-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 /// A running `picows echo`, on a port of its own.
 pub struct Echo {
     child: Child,
@@ -226,7 +368,25 @@ impl Listener for Odd {
         if self.count > 1 {
             return EchoListener.on_frame(transport, frame);
         }
+        if let Some(code) = self.way.strip_prefix("close-") {
+            transport.send_close(CloseCode::new(code.parse().unwrap()).unwrap(), "bad token");
+            return Ok(());
+        }
         match self.way.as_str() {
+            "bytes" => drop(transport.send(MsgType::Text, b"\xff\xfe")),
+            "halves" => {
+                transport.send_frame(
+                    FrameHead::new(MsgType::Text).with_fin(false),
+                    "a\u{fc}".as_bytes(),
+                );
+                transport.send_frame(FrameHead::new(MsgType::Continuation), b"\xc3");
+            }
+            "large" => drop(transport.send(MsgType::Binary, vec![0; 2000])),
+            "hang-up" => transport.disconnect(),
+            "rude" => {
+                let code = CloseCode::new(4000).unwrap();
+                transport.send_close(code, "\x1b[2J\nforged\u{202e}");
+            }
             "corrupt" => {
                 let mut wrong = payload.to_vec();
                 *wrong.last_mut().unwrap() ^= 1;

@@ -1,0 +1,121 @@
+//! The standard streams: written and read without ever holding up a thread that serves or obeys.
+//!
+//! Each output stream has a queue and a thread of its own ([`Output`]); nothing else in the command
+//! writes to them. Descriptors are taken as they were inherited, non-blocking ones included.
+
+mod descriptor;
+mod escape;
+mod output;
+
+pub(crate) use descriptor::Input;
+pub(crate) use escape::{Escaper, one_line};
+pub(crate) use output::{Notice, Output};
+
+use crate::fault::Fault;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::time::Duration;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Standard output.
+pub(crate) fn out() -> &'static Output {
+    static OUT: OnceLock<Output> = OnceLock::new();
+    OUT.get_or_init(|| {
+        let notice = Notice::Elsewhere(Box::new(|count| {
+            note(format_args!("{count} lines for standard output were dropped: {NOT_READ}"));
+        }));
+        Output::start("picows-stdout", descriptor::Descriptor(io::stdout()), notice)
+    })
+}
+
+/// Standard error.
+pub(crate) fn err() -> &'static Output {
+    static ERR: OnceLock<Output> = OnceLock::new();
+    ERR.get_or_init(|| {
+        let notice = Notice::Inline(Box::new(|count| {
+            format!("{count} lines for standard error were dropped: {NOT_READ}\n")
+        }));
+        Output::start("picows-stderr", descriptor::Descriptor(io::stderr()), notice)
+    })
+}
+
+/// Prints a line for people on standard error, escaped so that it stays one line.
+pub(crate) fn note(line: fmt::Arguments<'_>) {
+    err().line(&one_line(&line.to_string()));
+}
+
+/// Prints text of several lines on standard error.
+pub(crate) fn note_text(text: &str) {
+    // Failing to is no reason to fail.
+    let _ = err().write(|queue| queue.extend_from_slice(text.as_bytes()));
+}
+
+/// What lost output means to a command whose work it was.
+pub(crate) fn cannot_write_out(error: &io::Error) -> Fault {
+    format!("standard output cannot be written: {error}").into()
+}
+
+/// Whether standard output is a terminal.
+pub(crate) fn out_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Writes log lines to standard error; for the subscriber of `tracing`.
+pub(crate) struct LogWriter;
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LogLine(Vec::new())
+    }
+}
+
+/// One event of the log: queued whole when it is complete.
+pub(crate) struct LogLine(Vec<u8>);
+
+impl Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogLine {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.0);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        if !line.is_empty() {
+            err().line(&escape::log_line(line));
+        }
+    }
+}
+
+/// Has panics reported through the queue: the default hook writes to standard error itself, and
+/// would hold a worker up for as long as that is not read.
+pub(crate) fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let at = panic.location().map_or_else(String::new, ToString::to_string);
+        let payload = panic.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        note(format_args!("thread '{name}' panicked at {at}: {}", message.unwrap_or("no text")));
+        let backtrace = std::backtrace::Backtrace::capture();
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            note_text(&format!("{backtrace}\n"));
+        }
+    }));
+}
+
+/// How long the end of a command waits for a stream that is not read, once the command is to stop.
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Enough for a stream that is read.
+pub(crate) const FLUSH_MIN: Duration = Duration::from_millis(100);
+const NOT_READ: &str = "it was not read as fast as they came, or could not be written";

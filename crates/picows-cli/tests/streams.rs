@@ -1,0 +1,406 @@
+//! Standard streams that are not read, closed, full, or do not block: they stop nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+mod common;
+
+use common::{Echo, RawPeer, Running, eventually, folder, full_pipe, picows};
+use picows_uring::{
+    CloseCode, Frame, Listener, ListenerResult, MsgType, Server, ServerHandle, Transport, Upgrade,
+};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::Signal;
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// `picows echo` at `path`, which writes to its streams all the time.
+fn busy_echo(path: &Path) -> Command {
+    let mut command = picows(["echo", "--workers", "1", "--stats-json", "--stats", "1ms"]);
+    command.args(["--listen", &format!("unix:{}", path.display())]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Each frame is a line of the log.
+    command.env("RUST_LOG", "trace");
+    command
+}
+
+#[test]
+fn a_pipe_that_is_not_read_stops_neither_echo_nor_signals() {
+    let path = folder("streams-full").join("s");
+    let (_out_reader, out) = full_pipe();
+    let (_err_reader, err) = full_pipe();
+    for (has_out, has_err) in [(true, false), (false, true), (true, true)] {
+        let mut command = busy_echo(&path);
+        command.args(["--drain-timeout", "1h"]);
+        if has_out {
+            command.stdout(out.try_clone().unwrap());
+        }
+        if has_err {
+            command.stderr(err.try_clone().unwrap());
+        }
+        let running = Running::start(&mut command);
+        let mut peer = RawPeer::connect(&path);
+        // More lines of the log than are queued.
+        for _ in 0..5000 {
+            peer.echo();
+        }
+        running.signal(Signal::TERM);
+        peer.expect_going_away();
+        assert_eq!(running.end().code, 0, "stdout {has_out}, stderr {has_err}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_an_echo_that_is_not_read() {
+    let path = folder("streams-second").join("s");
+    let (_reader, full) = full_pipe();
+    let mut command = busy_echo(&path);
+    command.args(["--drain-timeout", "1h"]).stdout(full.try_clone().unwrap()).stderr(full);
+    let running = Running::start(&mut command);
+    let mut peer = RawPeer::connect(&path);
+    running.signal(Signal::TERM);
+    assert_eq!(peer.frame().0, 8, "and no answer to it");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().code, 0);
+}
+
+#[test]
+fn lines_that_were_dropped_are_counted_where_they_would_have_been() {
+    let path = folder("streams-dropped").join("s");
+    let (mut reader, err) = full_pipe();
+    let mut command = busy_echo(&path);
+    let running = Running::start(command.stderr(err));
+    drop(command);
+    let mut peer = RawPeer::connect(&path);
+    for _ in 0..5000 {
+        peer.echo();
+    }
+    let text = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    });
+    running.signal(Signal::TERM);
+    peer.expect_going_away();
+    assert_eq!(running.end().code, 0);
+    let text = text.join().unwrap();
+    let notice = text.lines().find(|line| line.contains("lines for standard error were dropped"));
+    let count = notice.and_then(|line| line.split(' ').next()?.parse::<u64>().ok());
+    assert!(count.is_some_and(|count| count > 1000), "{notice:?}");
+    assert!(text.lines().last().unwrap().starts_with("served 1 connections"));
+}
+
+#[test]
+fn echo_serves_on_when_its_output_is_lost() {
+    let path = folder("streams-lost").join("s");
+    let closed = || Stdio::from(pipe().unwrap().1);
+    let full_disk = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    for (out, word) in [(closed(), "Broken pipe"), (full_disk(), "No space left")] {
+        let mut command = busy_echo(&path);
+        command.env("RUST_LOG", "warn").stdout(out).stderr(Stdio::piped());
+        let running = Running::start(&mut command);
+        // The reader of the pipe is gone with the command that had it, too.
+        drop(command);
+        let mut peer = RawPeer::connect(&path);
+        peer.echo();
+        running.signal(Signal::TERM);
+        peer.expect_going_away();
+        let done = running.end();
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        assert!(done.stderr.contains("served 1 connections"), "{}", done.stderr);
+        assert!(done.stderr.contains(word), "{}", done.stderr);
+    }
+    for err in [closed(), full_disk()] {
+        let running = Running::start(busy_echo(&path).stderr(err));
+        let mut peer = RawPeer::connect(&path);
+        peer.echo();
+        running.signal(Signal::TERM);
+        peer.expect_going_away();
+        assert_eq!(running.end().code, 0);
+    }
+}
+
+#[test]
+fn the_limit_of_a_files_size_ends_nothing() {
+    let folder = folder("streams-limit");
+    let (path, log) = (folder.join("s"), folder.join("log"));
+    let program = busy_echo(&path).get_program().to_owned();
+    let mut command = Command::new("sh");
+    let script =
+        "ulimit -f 8; exec \"$0\" echo --workers 1 --stats-json --stats 1ms --listen \"$1\"";
+    command.args(["-c", script]).arg(program).arg(format!("unix:{}", path.display()));
+    command.stdout(File::create(&log).unwrap()).stderr(Stdio::piped());
+    let running = Running::start(&mut command);
+    let mut peer = RawPeer::connect(&path);
+    let size = || std::fs::metadata(&log).unwrap().len();
+    eventually("the file is as large as it may be", || (size() >= 8 * 512).then_some(()));
+    peer.echo();
+    running.signal(Signal::TERM);
+    peer.expect_going_away();
+    let done = running.end();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("File too large"), "{}", done.stderr);
+}
+
+#[test]
+fn a_report_that_is_not_read_waits_for_its_reader_and_obeys_signals() {
+    let echo = Echo::start();
+    let json = folder("streams-report").join("a.json");
+    for line in ["load -c 1 -w 0 -d 50ms", "rtt -w 0 -d 50ms"] {
+        for is_read in [true, false] {
+            let _ = std::fs::remove_file(&json);
+            let (mut reader, out) = full_pipe();
+            let mut command = picows(line.split_whitespace());
+            command.arg("--json").arg(&json).arg(&echo.url).stdout(out).stderr(Stdio::null());
+            let mut running = Running::start(&mut command);
+            drop(command);
+            let written =
+                || std::fs::metadata(&json).is_ok_and(|file| file.len() > 0).then_some(());
+            eventually("the figures are in their file", written);
+            assert!(running.is_running());
+            if is_read {
+                let mut text = String::new();
+                reader.read_to_string(&mut text).unwrap();
+                assert!(text.contains("latency p99.9"), "{line}");
+                assert_eq!(running.end().code, 0);
+            } else {
+                running.signal(Signal::TERM);
+                assert_eq!(running.end().code, 143, "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn output_that_is_lost_is_status_1() {
+    let echo = Echo::start();
+    for line in
+        ["load -c 1 -w 0 -d 50ms", "rtt -w 0 -d 50ms --json -", "connect", "connect --binary"]
+    {
+        for (is_full, word) in [(false, "Broken pipe"), (true, "No space left")] {
+            let out = if is_full {
+                Stdio::from(File::options().write(true).open("/dev/full").unwrap())
+            } else {
+                Stdio::from(pipe().unwrap().1)
+            };
+            let mut command = picows(line.split_whitespace());
+            command.arg(&echo.url).stdin(Stdio::piped()).stdout(out).stderr(Stdio::piped());
+            let mut running = Running::start(&mut command);
+            running.stdin().write_all(b"hello\n").unwrap();
+            let done = running.end();
+            assert_eq!(done.code, 1, "{line} {word}: {}", done.stderr);
+            let text = format!("error: standard output cannot be written: {word}");
+            assert!(done.stderr.contains(&text), "{line}: {}", done.stderr);
+        }
+    }
+}
+
+/// Sends messages until it has to pause, reports that, and then goes on to the last.
+struct Flood {
+    reports: Sender<Option<CloseCode>>,
+    count: usize,
+    is_paused: bool,
+}
+
+const MESSAGES: usize = 200;
+const MESSAGE_BYTES: usize = 100_000;
+
+impl Flood {
+    fn pump(&mut self, transport: &Transport) {
+        while !self.is_paused && self.count < MESSAGES {
+            let message = vec![b'a' + (self.count % 26) as u8; MESSAGE_BYTES];
+            self.count += 1;
+            // `pause_writing` follows later.
+            self.is_paused =
+                transport.send(MsgType::Text, &message) == picows_uring::SendStatus::Congested;
+        }
+        if self.count == MESSAGES {
+            transport.send_close(CloseCode::NORMAL, "");
+        }
+    }
+}
+
+impl Listener for Flood {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        self.pump(transport);
+        Ok(())
+    }
+
+    fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        if frame.msg_type() == MsgType::Close {
+            self.reports.send(frame.close_code())?;
+        }
+        Ok(())
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) {
+        self.is_paused = false;
+        self.pump(transport);
+    }
+}
+
+fn flood() -> (ServerHandle, String, Receiver<Option<CloseCode>>) {
+    let (reports, reported) = channel();
+    let server = Server::builder()
+        .listen("127.0.0.1:0")
+        .workers(1)
+        .start(move |_| {
+            let reports = reports.clone();
+            Upgrade::accept(Flood { reports, count: 0, is_paused: false })
+        })
+        .unwrap();
+    let url = server.addresses()[0].to_string();
+    (server, url, reported)
+}
+
+fn expected() -> Vec<u8> {
+    let line = |count: usize| {
+        let mut line = vec![b'a' + (count % 26) as u8; MESSAGE_BYTES];
+        line.push(b'\n');
+        line
+    };
+    (0..MESSAGES).flat_map(line).collect()
+}
+
+/// Waits until `connect` has stopped reading: the server has sent as much as goes in between.
+fn wait_until_stalled(server: &ServerHandle) {
+    let mut last = None;
+    eventually("the server is held back", || {
+        let sent = server.stats().bytes_sent;
+        let is_still = last.replace(sent) == Some(sent) && sent > 0;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        is_still.then_some(())
+    });
+    assert!(server.stats().bytes_sent < (MESSAGES * MESSAGE_BYTES) as u64, "it was held back");
+}
+
+#[test]
+fn connect_loses_nothing_to_a_slow_reader() {
+    for line in ["connect --no-close", "connect --no-close --dedicated"] {
+        let (server, url, _reports) = flood();
+        let (mut reader, out) = full_pipe();
+        let mut command = picows(line.split_whitespace());
+        command.arg(&url).stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+        let running = Running::start(&mut command);
+        drop(command);
+        wait_until_stalled(&server);
+        let text = read_behind_dots(&mut reader);
+        assert!(text == expected(), "{line}: {} bytes", text.len());
+        let done = running.end();
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{line}");
+        server.stop().unwrap();
+    }
+}
+
+/// What comes after the dots with which a pipe was filled.
+fn read_behind_dots(reader: &mut PipeReader) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    bytes.split_off(bytes.iter().take_while(|byte| **byte == b'.').count())
+}
+
+#[test]
+fn a_reader_that_comes_after_the_end_gets_all() {
+    for line in ["connect", "connect --dedicated"] {
+        let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+        let server = builder.start(|_| Upgrade::accept(picows_uring::EchoListener)).unwrap();
+        let (mut reader, out) = full_pipe();
+        let mut command = picows(line.split_whitespace());
+        command.arg(server.addresses()[0].to_string());
+        command.stdin(Stdio::piped()).stdout(out).stderr(Stdio::piped());
+        let mut running = Running::start(&mut command);
+        drop(command);
+        let input = [b"x".repeat(700_000), b"\n".repeat(1000)].concat();
+        running.stdin().write_all(&input).unwrap();
+        let ended =
+            || (server.stats().connections == 0 && server.stats().upgraded == 1).then_some(());
+        eventually("the connection has ended", ended);
+        assert!(running.is_running());
+        assert!(read_behind_dots(&mut reader) == input, "{line}");
+        let done = running.end();
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{line}");
+        server.stop().unwrap();
+    }
+}
+
+#[test]
+fn once_close_is_sent_the_answer_is_not_kept_waiting() {
+    let (server, url, _reports) = flood();
+    let (mut reader, out) = full_pipe();
+    // Its input has ended, so it closes at once.
+    let mut command = picows(["connect", &url]);
+    command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+    let running = Running::start(&mut command);
+    drop(command);
+    let ended = || (server.stats().connections == 0 && server.stats().upgraded == 1).then_some(());
+    eventually("the connection has ended", ended);
+    let text = read_behind_dots(&mut reader);
+    assert!(expected().starts_with(&text), "{} bytes", text.len());
+    let done = running.end();
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+    server.stop().unwrap();
+}
+
+#[test]
+fn connect_obeys_signals_while_its_output_is_not_read() {
+    for line in ["connect --no-close", "connect --no-close --dedicated"] {
+        for is_hasty in [false, true] {
+            let (server, url, reports) = flood();
+            let (_reader, out) = full_pipe();
+            let mut command = picows(line.split_whitespace());
+            command.arg(&url).stdin(Stdio::null()).stdout(out).stderr(Stdio::null());
+            let running = Running::start(&mut command);
+            wait_until_stalled(&server);
+            running.signal(Signal::TERM);
+            assert_eq!(reports.recv().unwrap(), Some(CloseCode::GOING_AWAY), "{line}");
+            if is_hasty {
+                running.signal(Signal::INT);
+            }
+            assert_eq!(running.end().code, 143, "{line}");
+            server.stop().unwrap();
+        }
+    }
+}
+
+/// A pipe of which neither end blocks.
+fn pipe_that_does_not_block() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = pipe().unwrap();
+    fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn streams_that_do_not_block_are_waited_for_and_stay_so() {
+    let echo = Echo::start();
+    for line in ["connect", "connect --binary", "connect --dedicated"] {
+        let (stdin, mut input) = pipe_that_does_not_block();
+        let (output, stdout) = pipe_that_does_not_block();
+        let (errors, stderr) = pipe_that_does_not_block();
+        let kept = (stdin.try_clone().unwrap(), stdout.try_clone().unwrap());
+        let mut command = picows(line.split_whitespace());
+        command.arg(&echo.url).stdin(stdin).stdout(stdout).stderr(stderr);
+        let running = Running::start(&mut command);
+        drop(command);
+        // The test's own ends are to block.
+        for end in [&input as &dyn std::os::fd::AsFd, &output, &errors] {
+            fcntl_setfl(end, OFlags::empty()).unwrap();
+        }
+        let sent = [&b"x".repeat(1_000_000)[..], b"\n"].concat();
+        let reader = std::thread::spawn(move || {
+            let (mut bytes, mut output) = (vec![0; 1_000_001], output);
+            output.read_exact(&mut bytes).unwrap();
+            bytes
+        });
+        // In two parts, so that there is nothing to be read in between.
+        input.write_all(&sent[..10]).unwrap();
+        input.write_all(&sent[10..]).unwrap();
+        drop(input);
+        assert!(reader.join().unwrap() == sent, "{line}");
+        let flags = (fcntl_getfl(&kept.0).unwrap(), fcntl_getfl(&kept.1).unwrap());
+        assert!(flags.0.contains(OFlags::NONBLOCK) && flags.1.contains(OFlags::NONBLOCK));
+        assert_eq!(running.end().code, 0, "{line}");
+    }
+}
