@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What we know about our conformance: judges reports of the Autobahn suite, and writes
-docs/CONFORMANCE.md from them and from the tests of RFC 6455.
+docs/CONFORMANCE.md from them and from the tests of RFC 6455, 9110 and 9112.
 
 Usage: conformance.py judge NAME INDEX.JSON   every case OK, or listed here with its reason
        conformance.py report FOLDER           write the document from the reports in FOLDER
-       conformance.py tests                   write only the list of RFC tests
-       conformance.py check                   the list of RFC tests in the document is right
+       conformance.py tests                   write only the lists of RFC tests
+       conformance.py check                   the lists of RFC tests in the document are right
 """
 
 import json
@@ -15,8 +15,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs/CONFORMANCE.md"
-RFC_TESTS = ROOT / "crates/picows-uring-proto/src/pair/rfc6455"
-RFC_FILES = ("handshake.rs", "framing.rs", "closing.rs")
+PROTO = ROOT / "crates/picows-uring-proto/src"
+# The part of the document, the files whose tests it lists, and the RFC if their comments name none.
+TABLES = {
+    "rfc": ([PROTO / "pair/rfc6455" / name for name in ("handshake.rs", "framing.rs", "closing.rs")], "6455"),
+    "http": ([PROTO / "handshake/tests/rules.rs"], None),
+}
 
 # What may be anything but OK, and why.
 INFORMATIONAL = {
@@ -110,20 +114,24 @@ RFC_TEST = re.compile(
 )
 
 
-def rfc_table():
-    text = "\n".join((RFC_TESTS / name).read_text(encoding="utf-8") for name in RFC_FILES)
+def rfc_table(paths, rfc):
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     rows = []
     for match in RFC_TEST.finditer(text):
         doc = " ".join(line.removeprefix("/// ") for line in match["doc"].splitlines())
         section, _, words = doc.partition(": ")
-        if not re.fullmatch(r"§[\d.]+", section) or "MUST" not in words and "SHOULD" not in words:
-            sys.exit(f"conformance: {match['name']}: the comment has to read '§5.1: … MUST …', not: {doc}")
-        if not match["name"].endswith("_rfc6455_" + section[1:].replace(".", "_")):
+        of = re.fullmatch(r"§([\d.]+)" if rfc else r"RFC (\d+) §([\d.]+)", section)
+        if not of or "MUST" not in words and "SHOULD" not in words:
+            form = "§5.1: … MUST …" if rfc else "RFC 9112 §5.1: … MUST …"
+            sys.exit(f"conformance: {match['name']}: the comment has to read '{form}', not: {doc}")
+        number, part = (rfc, of[1]) if rfc else (of[1], of[2])
+        if not match["name"].endswith(f"_rfc{number}_" + part.replace(".", "_")):
             sys.exit(f"conformance: {match['name']}: the name has to end with its section, {section}")
         rows.append(f"| {section} | {words} | `{match['name']}` |")
     count = text.count("#[test]")
     if len(rows) != count:
-        sys.exit(f"conformance: {count} tests in {RFC_TESTS}, but {len(rows)} with a comment")
+        names = ", ".join(path.name for path in paths)
+        sys.exit(f"conformance: {count} tests in {names}, but {len(rows)} with a comment")
     head = ["| section | what it asks | test |", "|---|---|---|"]
     return "\n".join(head + rows)
 
@@ -137,18 +145,24 @@ def replace(document, name, text):
     return pattern.sub(lambda _: f"{begin}\n{text}\n\n{end}", document)
 
 
+def with_tables(document):
+    for name, (paths, rfc) in TABLES.items():
+        document = replace(document, name, rfc_table(paths, rfc))
+    return document
+
+
 def main():
     match sys.argv[1:]:
         case ["judge", name, path]:
             return 0 if judge(name, path) else 1
         case ["report", folder]:
             document = replace(DOCUMENT.read_text(encoding="utf-8"), "autobahn", autobahn_table(folder))
-            DOCUMENT.write_text(replace(document, "rfc", rfc_table()), encoding="utf-8")
+            DOCUMENT.write_text(with_tables(document), encoding="utf-8")
         case ["tests"]:
-            DOCUMENT.write_text(replace(DOCUMENT.read_text(encoding="utf-8"), "rfc", rfc_table()), encoding="utf-8")
+            DOCUMENT.write_text(with_tables(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
         case ["check"]:
             document = DOCUMENT.read_text(encoding="utf-8")
-            if replace(document, "rfc", rfc_table()) != document:
+            if with_tables(document) != document:
                 print("conformance: docs/CONFORMANCE.md is behind: run scripts/conformance.py tests", file=sys.stderr)
                 return 1
         case ["-h" | "--help"]:

@@ -142,6 +142,23 @@ fn subprotocol_negotiation() {
 }
 
 #[test]
+fn origin_check() {
+    let example = Example::start("origin_check");
+    for allowed in ["", "Origin: https://app.example.com\r\n", "Origin: http://localhost:8080\r\n"]
+    {
+        let mut stream = example.upgrade("/", allowed);
+        send(&mut stream, TEXT, b"hello");
+        assert_eq!(receive(&mut stream, TEXT), b"hello");
+    }
+    for other in ["https://evil.example", "null", "https://app.example.com.evil.example", ""] {
+        let (head, _) = example.ask("/", &format!("{UPGRADE}Origin: {other}\r\n"));
+        assert!(head.starts_with("HTTP/1.1 403 "), "{other}: {head}");
+    }
+    let twice = "Origin: https://app.example.com\r\nOrigin: https://evil.example\r\n";
+    assert!(example.ask("/", &format!("{UPGRADE}{twice}")).0.starts_with("HTTP/1.1 403 "));
+}
+
+#[test]
 fn graceful_shutdown() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut example = Example::start("graceful_shutdown");

@@ -68,10 +68,27 @@ def test_another_version_gets_426_and_the_one_we_speak(curl, server, version):
     assert headers["sec-websocket-version"] == "13"
 
 
-@pytest.mark.parametrize("flags", [["-X", "POST"], ["-d", "body=1"], ["-X", "PUT"], ["-X", "DELETE"]], ids=" ".join)
-def test_only_get_is_served(curl, server, flags):
-    status, _, _ = request(curl, server.endpoint.http + "/", *flags, *upgrade())
-    assert status in (400, 405)
+@pytest.mark.parametrize("flags", [["-X", "POST"], ["-d", "body=1"], ["-X", "PUT"], ["-X", "OPTIONS"]], ids=" ".join)
+def test_only_get_and_head_are_served(curl, server, flags):
+    for path, headers in (("/", upgrade()), ("/healthz", [])):
+        status, answered, _ = request(curl, server.endpoint.http + path, *flags, *headers)
+        assert status == 405
+        assert answered["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("flags", [["--http1.1"], ["--http1.0"], ["-H", "Host: a:80"]], ids=" ".join)
+@pytest.mark.parametrize("head", [False, True], ids=["GET", "HEAD"])
+def test_health_checks_of_every_form(curl, server, flags, head):
+    status, headers, body = request(curl, server.endpoint.http + "/healthz", *flags, *(["--head"] if head else []))
+    assert (status, headers["connection"].lower(), headers["content-length"]) == (200, "close", "3")
+    assert body == ("" if head else "ok\n")
+
+
+def test_a_body_is_refused(curl, server):
+    status, headers, _ = request(curl, server.endpoint.http + "/healthz", "-X", "GET", "-d", "body")
+    assert (status, headers["connection"].lower()) == (413, "close")
+    flags = ["-X", "GET", "-d", "body", "-H", "Transfer-Encoding: chunked"]
+    assert request(curl, server.endpoint.http + "/healthz", *flags)[0] == 411
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/healthz/../etc/passwd", "/%00"])

@@ -9,8 +9,8 @@ use crate::encode::FrameHead;
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType, Role};
 use crate::handshake::{
-    ClientHandshake, HeadLimits, HeadScanner, ResponseError, ResponseScanner, UpgradeRequest,
-    UpgradeResponse, encode_switching_protocols, select_subprotocol,
+    ClientHandshake, HeadLimits, HeadScanner, RequestError, ResponseError, ResponseScanner,
+    UpgradeRequest, UpgradeResponse, encode_switching_protocols, select_subprotocol,
 };
 use crate::header::Header;
 use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FrameRules};
@@ -33,6 +33,7 @@ pub fn server_handshake(data: &[u8]) {
         Ok(None) => return,
         Ok(Some((request, len))) => {
             assert!(len <= wire.len() && request.path().starts_with('/'));
+            assert_is_one_request(&wire[..len]);
             let subprotocol = select_subprotocol(&request, &["chat", "superchat"]);
             assert!(subprotocol.iter().all(|it| request.subprotocols().any(|offer| offer == it)));
             let _ = (request.to_http(), format!("{request:?}"), request.extensions().count());
@@ -48,6 +49,33 @@ pub fn server_handshake(data: &[u8]) {
         Err(error) => UpgradeResponse::from(error).encode(&mut answer),
     }
     assert_is_one_answer(&answer);
+}
+
+/// What reaches the application has one end and one host, whoever looks: judged here line by line,
+/// without the parser.
+fn assert_is_one_request(head: &[u8]) {
+    let text = String::from_utf8_lossy(head);
+    let text = text.strip_prefix("\r\n").unwrap_or(&text);
+    assert!(text.ends_with("\r\n\r\n") && !text[..text.len() - 2].contains("\r\n\r\n"));
+    let mut lines = text.trim_end_matches("\r\n").split("\r\n");
+    let first: Vec<_> = lines.next().unwrap_or_default().split(' ').collect();
+    let [method, target, version] = first[..] else { panic!("{first:?}") };
+    assert!(["GET", "HEAD"].contains(&method) && ["HTTP/1.0", "HTTP/1.1"].contains(&version));
+    assert!(!target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic()));
+    let headers: Vec<_> = lines.map(|line| line.split_once(':').expect("a colon")).collect();
+    for (name, value) in &headers {
+        assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()), "{name:?}");
+        assert!(!value.contains(['\0', '\r', '\n', '\x1b', '\x7f']), "{value:?}");
+    }
+    let values = |wanted: &str| {
+        let mine = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        mine.map(|(_, value)| value.trim_matches([' ', '\t'])).collect::<Vec<_>>()
+    };
+    let (hosts, lengths) = (values("host"), values("content-length"));
+    assert!(hosts.len() == 1 || hosts.is_empty() && version == "HTTP/1.0", "{hosts:?}");
+    assert!(hosts.iter().all(|host| !host.contains([' ', '/', '@', '?', '#'])), "{hosts:?}");
+    assert!(values("transfer-encoding").is_empty());
+    assert!(lengths.len() <= 1 && lengths.iter().all(|it| it.parse() == Ok(0)), "{lengths:?}");
 }
 
 /// A response head and the start of a body, which arrive in pieces of a length that the first byte
@@ -112,7 +140,15 @@ fn made_of(host: &[u8], target: &[u8], name: &[u8], value: &[u8], subprotocol: &
     if wire.len() > limits.head_bytes_max {
         return;
     }
-    let parsed = UpgradeRequest::parse(&wire, &limits).expect("we send no malformed request");
+    let parsed = match UpgradeRequest::parse(&wire, &limits) {
+        // Who is spoken to and how is the caller's to say, and may be what a server refuses.
+        Err(
+            RequestError::InvalidHost
+            | RequestError::RepeatedHost
+            | RequestError::UnknownExpectation,
+        ) => return,
+        parsed => parsed.expect("we send no malformed request"),
+    };
     let (request, len) = parsed.expect("we send whole requests");
     assert_eq!(len, wire.len(), "nothing that was given ends the head");
     assert_eq!(request.target(), target);

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -105,32 +105,52 @@ impl UpgradeResponse {
     /// status cannot end an exchange, so it goes out as 500: a 101 that the application made up
     /// must not get past the checks that a real one needs.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let status = if self.status.is_informational() {
-            StatusCode::INTERNAL_SERVER_ERROR
-        } else {
-            self.status
-        };
-        let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         out.reserve(HEAD_BYTES_GUESS + self.body.len());
+        self.encode_head(out);
+        if has_body(self.status_sent()) {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// Appends the answer without its body to `out`, with every header that [`encode`](Self::encode)
+    /// writes, the length of the body included: the answer to a HEAD (RFC 9110 §9.3.2).
+    ///
+    /// ```
+    /// use picows_uring_proto::UpgradeResponse;
+    ///
+    /// let mut wire = Vec::new();
+    /// UpgradeResponse::ok().with_body("fine").encode_head(&mut wire);
+    /// assert!(wire.ends_with(b"\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"));
+    /// ```
+    pub fn encode_head(&self, out: &mut Vec<u8>) {
+        let status = self.status_sent();
+        out.reserve(HEAD_BYTES_GUESS);
         push_status_line(out, status);
         for (name, value) in &self.headers {
             if ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) {
                 push_header(out, name, value);
             }
         }
-        if has_body {
+        if has_body(status) {
             out.extend_from_slice(format!("Content-Length: {}\r\n", self.body.len()).as_bytes());
         }
         out.extend_from_slice(b"Connection: close\r\n\r\n");
-        if has_body {
-            out.extend_from_slice(&self.body);
-        }
+    }
+
+    /// The status that goes out.
+    fn status_sent(&self) -> StatusCode {
+        if self.status.is_informational() { StatusCode::INTERNAL_SERVER_ERROR } else { self.status }
     }
 }
 
+/// A 405 names the methods that are served (RFC 9110 §15.5.6).
 impl From<RequestError> for UpgradeResponse {
     fn from(error: RequestError) -> Self {
-        Self::text(error.status(), error.to_string())
+        let mut response = Self::text(error.status(), error.to_string());
+        if response.status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
     }
 }
 
@@ -144,8 +164,24 @@ impl From<UpgradeError> for UpgradeResponse {
             response.headers.insert(SEC_WEBSOCKET_VERSION, version);
             response.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
+        if response.status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers.insert(ALLOW, HeaderValue::from_static("GET"));
+        }
         response
     }
+}
+
+/// Appends the interim answer to a request that expects it, before the final one
+/// (RFC 9110 §10.1.1, §15.2.1).
+///
+/// ```
+/// let mut wire = Vec::new();
+/// picows_uring_proto::encode_continue(&mut wire);
+/// assert_eq!(wire, b"HTTP/1.1 100 Continue\r\n\r\n");
+/// ```
+pub fn encode_continue(out: &mut Vec<u8>) {
+    push_status_line(out, StatusCode::CONTINUE);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the head that accepts a WebSocket to `out` (RFC 6455 §4.2.2).
@@ -233,6 +269,11 @@ pub(super) fn push_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// 204 and 304 never have one (RFC 9110 §6.4.1).
+fn has_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 fn push_status_line(out: &mut Vec<u8>, status: StatusCode) {

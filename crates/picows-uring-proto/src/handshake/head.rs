@@ -60,17 +60,6 @@ pub enum HeadError {
     InvalidHeaderValue,
 }
 
-/// How a head says that a body follows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// No body, or one of length zero.
-    NoBody,
-    /// `Transfer-Encoding`, whatever it names.
-    TransferEncoding,
-    /// `Content-Length`: not zero, no number, or given more than once.
-    ContentLength,
-}
-
 impl Head {
     /// Parses the headers of `raw`, a head that [`HeadScanner`](super::HeadScanner) found: it ends
     /// with its first empty line, and every LF in it follows a CR.
@@ -145,23 +134,6 @@ impl Head {
         self.values(name)
             .flat_map(list_elements)
             .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
-    }
-
-    /// Whether a body follows. An odd `Content-Length` counts as one: RFC 9112 §6.3 leaves no
-    /// safe way to read on after it.
-    pub(super) fn framing(&self) -> Framing {
-        if self.value("transfer-encoding").is_some() {
-            return Framing::TransferEncoding;
-        }
-        if self.value("content-length").is_none() {
-            return Framing::NoBody;
-        }
-        match self.only_value("content-length") {
-            Some([first, rest @ ..]) if *first == b'0' && rest.iter().all(|&d| d == b'0') => {
-                Framing::NoBody
-            }
-            _ => Framing::ContentLength,
-        }
     }
 }
 
@@ -246,9 +218,12 @@ fn extension_name(element: &[u8]) -> Option<&str> {
 
 /// Whether `bytes` is a token (RFC 9110 §5.6.2).
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    let is_token_byte =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !bytes.is_empty() && bytes.iter().all(is_token_byte)
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+/// Whether `byte` may stand in a token.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether `byte` may stand in a header value or a reason phrase: tab, what is visible, and

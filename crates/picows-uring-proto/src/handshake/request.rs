@@ -1,18 +1,23 @@
-//! The request that opens a WebSocket connection, as a server receives it.
+//! A request as a server receives it: the one that opens a WebSocket connection, or a plain one.
 //!
-//! Judges HTTP only: whether the request is a good WebSocket handshake is decided in `upgrade`,
-//! after the application has had its chance to answer a plain GET.
+//! Judges HTTP only, and all of it, before the application is asked: whether the request is a good
+//! WebSocket handshake is decided in `upgrade`, after the application has had its chance to answer
+//! a plain one.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use http::StatusCode;
 
-use super::head::{Framing, Head, HeadError, first_line, is_token, list_elements};
-use super::request_line::{Target, parse_request_line, refuse_early};
+use super::head::{Head, HeadError, first_line, is_token, list_elements};
+use super::host::is_valid_host;
+use super::request_body::refuse_body;
+use super::request_line::{
+    Method, RequestLine, Version, empty_line, parse_request_line, refuse_early,
+};
 use super::{HeadLimits, HeadScanner};
 
-/// A GET request, kept as the bytes that arrived and a table of where its headers lie.
+/// A GET or HEAD request, kept as the bytes that arrived and a table of where its headers lie.
 ///
 /// Two allocations and no map: it may be kept for as long as the connection lives.
 ///
@@ -31,7 +36,7 @@ use super::{HeadLimits, HeadScanner};
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpgradeRequest {
     head: Head,
-    target: Target,
+    line: RequestLine,
     peer: Option<SocketAddr>,
 }
 
@@ -47,37 +52,62 @@ pub enum RequestError {
     /// The first line is not a method, a target and a version with one space between them.
     #[error("malformed request line: expected `GET <target> HTTP/1.1`")]
     MalformedRequestLine,
-    /// The method is not GET (RFC 6455 §4.1, item 2).
-    #[error("unsupported HTTP method {method}: a WebSocket handshake is a GET")]
+    /// The method is neither GET nor HEAD.
+    #[error("unsupported HTTP method {method}: only GET and HEAD are served")]
     UnsupportedMethod {
-        /// The method, at most `METHOD_BYTES_MAX` capital letters and hyphens.
+        /// The method, at most 17 characters of a token.
         method: String,
     },
+    /// The method is longer than any that is registered (RFC 9112 §3).
+    #[error("unknown HTTP method: longer than any that there is")]
+    MethodTooLong,
     /// There are two spaces where the target should be.
     #[error("HTTP request target cannot be empty")]
     EmptyTarget,
     /// The target is neither a path nor an absolute URL, or has a byte that no URL has.
     #[error("invalid HTTP request target: expected a percent-encoded path without fragment")]
     InvalidTarget,
-    /// The version is not HTTP/1.1 (RFC 6455 §4.1, item 2, RFC 9112 §2.3).
+    /// The version is neither HTTP/1.1 nor HTTP/1.0 (RFC 9112 §2.3).
     #[error("unsupported HTTP version: expected HTTP/1.1")]
     UnsupportedVersion,
+    /// HTTP/1.1 without `Host` (RFC 9112 §3.2).
+    #[error("no host header")]
+    MissingHost,
+    /// There is more than one `Host` (RFC 9112 §3.2).
+    #[error("more than one host header")]
+    RepeatedHost,
+    /// `Host` is not a host with an optional port (RFC 9112 §3.2).
+    #[error("invalid host header: expected a host and an optional port")]
+    InvalidHost,
+    /// `Expect` has a member other than `100-continue` (RFC 9110 §10.1.1).
+    #[error("expectation failed: only 100-continue is understood")]
+    UnknownExpectation,
     /// The headers are malformed, or there are too many.
     #[error(transparent)]
     Head(#[from] HeadError),
-    /// There is a `Transfer-Encoding`.
+    /// A body of unknown length follows.
     #[error("HTTP request body is not supported: Transfer-Encoding")]
     TransferEncoding,
-    /// There is a `Content-Length` that is not one plain zero.
+    /// A body of unknown length follows, with a coding besides chunked.
+    #[error("unknown transfer coding: only chunked is known")]
+    UnknownTransferCoding,
+    /// `Transfer-Encoding` does not say where the body ends: chunked is not the last coding, is there
+    /// twice, or the version is HTTP/1.0 (RFC 9112 §6.1, §6.3).
+    #[error("invalid transfer-encoding header: chunked is the last coding, once, in HTTP/1.1")]
+    InvalidTransferEncoding,
+    /// There are both `Transfer-Encoding` and `Content-Length` (RFC 9112 §6.1).
+    #[error("both transfer-encoding and content-length headers")]
+    ConflictingLength,
+    /// A body follows.
     #[error("HTTP request body is not supported: Content-Length must be 0 or absent")]
     ContentLength,
+    /// `Content-Length` is no number, or given more than once (RFC 9112 §6.3).
+    #[error("invalid content-length header: expected one decimal number")]
+    InvalidContentLength,
 }
 
 impl RequestError {
     /// The status owed to the peer.
-    ///
-    /// An unknown method or version gets 400 as well: 405 and 505 promise that the same request
-    /// might do in another form, and no form without GET and HTTP/1.1 does.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -93,12 +123,20 @@ impl RequestError {
             )
             | Self::TlsClientHello
             | Self::MalformedRequestLine
-            | Self::UnsupportedMethod { .. }
             | Self::EmptyTarget
             | Self::InvalidTarget
-            | Self::UnsupportedVersion
-            | Self::TransferEncoding
-            | Self::ContentLength => StatusCode::BAD_REQUEST,
+            | Self::MissingHost
+            | Self::RepeatedHost
+            | Self::InvalidHost
+            | Self::InvalidTransferEncoding
+            | Self::ConflictingLength
+            | Self::InvalidContentLength => StatusCode::BAD_REQUEST,
+            Self::UnsupportedMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TransferEncoding => StatusCode::LENGTH_REQUIRED,
+            Self::ContentLength => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnknownExpectation => StatusCode::EXPECTATION_FAILED,
+            Self::MethodTooLong | Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::UnsupportedVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
 }
@@ -106,6 +144,9 @@ impl RequestError {
 impl UpgradeRequest {
     /// Returns the request that `input` starts with and its length in bytes, or `None` until more
     /// bytes arrive. What follows the request is the first frames.
+    ///
+    /// One empty line in front is passed over, and counted. What RFC 9112 obliges a server to refuse
+    /// is refused, of plain requests as of handshakes; so is every body.
     ///
     /// Searches `input` from its start; [`Self::parse_with`] does not when called again.
     pub fn parse(input: &[u8], limits: &HeadLimits) -> Result<Option<(Self, usize)>, RequestError> {
@@ -119,42 +160,67 @@ impl UpgradeRequest {
         input: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<(Self, usize)>, RequestError> {
-        refuse_early(input)?;
+        let Some(start) = empty_line(input) else {
+            return Ok(None);
+        };
+        refuse_early(&input[start..])?;
         let Some(length) = scanner.find_end(input, limits)? else {
             return Ok(None);
         };
-        let raw = &input[..length];
-        let target = parse_request_line(first_line(raw))?;
+        let raw = &input[start..length];
+        let line = parse_request_line(first_line(raw))?;
         let head = Head::parse(raw, limits.headers_max)?;
-        match head.framing() {
-            Framing::NoBody => Ok(Some((Self { head, target, peer: None }, length))),
-            Framing::TransferEncoding => Err(RequestError::TransferEncoding),
-            Framing::ContentLength => Err(RequestError::ContentLength),
+        check_host(&head, line.version)?;
+        check_expectations(&head)?;
+        refuse_body(&head, line.version)?;
+        Ok(Some((Self { head, line, peer: None }, length)))
+    }
+
+    /// The method: `GET`, or `HEAD`, whose answer is sent without its body.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        self.line.method.as_str()
+    }
+
+    /// The version: `HTTP/1.1`, or `HTTP/1.0`, which has no upgrades and need not have a `Host`.
+    #[must_use]
+    pub const fn version(&self) -> &'static str {
+        match self.line.version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
         }
     }
 
-    /// The method, which is always `GET`.
+    /// The host the request is for, with a port if one was given: that of an absolute target, which
+    /// overrides `Host` (RFC 9112 §3.2.2), or else that of `Host`. May be empty; `None` where
+    /// HTTP/1.0 names none.
+    ///
+    /// ```
+    /// # use picows_uring_proto::{HeadLimits, UpgradeRequest};
+    /// let wire = b"GET http://example.com:80/ HTTP/1.1\r\nHost: other\r\n\r\n";
+    /// let (request, _) = UpgradeRequest::parse(wire, &HeadLimits::default())?.unwrap();
+    /// assert_eq!(request.host(), Some("example.com:80"));
+    /// # Ok::<(), picows_uring_proto::RequestError>(())
+    /// ```
     #[must_use]
-    pub const fn method(&self) -> &'static str {
-        "GET"
-    }
-
-    /// The version, which is always `HTTP/1.1`.
-    #[must_use]
-    pub const fn version(&self) -> &'static str {
-        "HTTP/1.1"
+    pub fn host(&self) -> Option<&str> {
+        let target = &self.line.target;
+        if target.authority_start < target.path_start {
+            return Some(self.head.text(target.authority_start..target.path_start));
+        }
+        self.header_str("host")
     }
 
     /// Path and query as sent, still percent-encoded; a whole URL if the client sent one.
     #[must_use]
     pub fn target(&self) -> &str {
-        self.head.text(self.target.start..self.target.end)
+        self.head.text(self.line.target.start..self.line.target.end)
     }
 
     /// The path as sent, still percent-encoded. It starts with a slash.
     #[must_use]
     pub fn path(&self) -> &str {
-        let path = self.head.text(self.target.path_start..self.target.path_end);
+        let path = self.head.text(self.line.target.path_start..self.line.target.path_end);
         // `http://example.com` has an empty path, which stands for the root (RFC 9110 §4.2.3).
         if path.is_empty() { "/" } else { path }
     }
@@ -162,7 +228,7 @@ impl UpgradeRequest {
     /// What follows the first question mark of the target.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.head.text(self.target.path_end..self.target.end).strip_prefix('?')
+        self.head.text(self.line.target.path_end..self.line.target.end).strip_prefix('?')
     }
 
     /// The value of the first header called `name`, in any case. Bytes from 0x80 up are kept.
@@ -201,7 +267,7 @@ impl UpgradeRequest {
     ///
     /// ```
     /// # use picows_uring_proto::{HeadLimits, UpgradeRequest};
-    /// let wire = b"GET / HTTP/1.1\r\nSec-WebSocket-Protocol: v2, v1\r\n\r\n";
+    /// let wire = b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: v2, v1\r\n\r\n";
     /// let (request, _) = UpgradeRequest::parse(wire, &HeadLimits::default())?.unwrap();
     /// assert_eq!(request.subprotocols().collect::<Vec<_>>(), ["v2", "v1"]);
     /// # Ok::<(), picows_uring_proto::RequestError>(())
@@ -222,10 +288,26 @@ impl UpgradeRequest {
     /// Whether the client asks for a WebSocket, well or badly.
     ///
     /// What a router asks to tell a handshake from a health check; a request that says yes here
-    /// may still fail [`Self::validate_upgrade`].
+    /// may still fail [`Self::validate_upgrade`]. HTTP/1.0 has no upgrades (RFC 9110 §7.8), and
+    /// HEAD asks for none.
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
-        self.head.lists("upgrade", "websocket") && self.head.lists("connection", "upgrade")
+        self.is_get_of_http_1_1()
+            && self.head.lists("upgrade", "websocket")
+            && self.head.lists("connection", "upgrade")
+    }
+
+    /// Whether the client waits for `100 Continue` (RFC 9110 §10.1.1). One that asks for an upgrade
+    /// is owed it before the 101 (§7.8): see [`encode_continue`](crate::encode_continue). Without a
+    /// body to wait for, any other answer does without.
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.line.version == Version::Http11 && self.head.lists("expect", "100-continue")
+    }
+
+    /// Whether it may be a WebSocket handshake by its first line (RFC 6455 §4.1, items 1 and 2).
+    pub(super) fn is_get_of_http_1_1(&self) -> bool {
+        (self.line.method, self.line.version) == (Method::Get, Version::Http11)
     }
 
     /// Where the request came from, when the runtime has said so.
@@ -244,7 +326,12 @@ impl UpgradeRequest {
     ///
     /// Fails on what that crate refuses and we do not, such as a target with a `{` in it.
     pub fn to_http(&self) -> Result<http::Request<()>, http::Error> {
-        let mut builder = http::Request::get(self.target());
+        let version = match self.line.version {
+            Version::Http10 => http::Version::HTTP_10,
+            Version::Http11 => http::Version::HTTP_11,
+        };
+        let mut builder =
+            http::Request::builder().method(self.method()).version(version).uri(self.target());
         for (name, value) in self.headers() {
             builder = builder.header(name, value);
         }
@@ -269,5 +356,28 @@ impl fmt::Debug for UpgradeRequest {
             .field("headers", &self.head)
             .field("peer", &self.peer)
             .finish_non_exhaustive()
+    }
+}
+
+/// RFC 9112 §3.2: one valid `Host`, which HTTP/1.0 may leave out.
+fn check_host(head: &Head, version: Version) -> Result<(), RequestError> {
+    let mut hosts = head.values("host");
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::Http10 => Ok(()),
+        (None, _) => Err(RequestError::MissingHost),
+        (Some(host), None) if is_valid_host(host) => Ok(()),
+        (Some(_), None) => Err(RequestError::InvalidHost),
+        (Some(_), Some(_)) => Err(RequestError::RepeatedHost),
+    }
+}
+
+/// RFC 9110 §10.1.1: an expectation that is not understood may be refused, and nobody can say what
+/// it would have been to ignore it.
+fn check_expectations(head: &Head) -> Result<(), RequestError> {
+    let is_known = |expectation: &[u8]| expectation.eq_ignore_ascii_case(b"100-continue");
+    if head.values("expect").flat_map(list_elements).all(is_known) {
+        Ok(())
+    } else {
+        Err(RequestError::UnknownExpectation)
     }
 }

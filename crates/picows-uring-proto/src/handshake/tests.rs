@@ -7,6 +7,7 @@ mod random;
 mod refusal;
 mod request;
 mod response;
+mod rules;
 mod upgrade;
 
 use super::{HeadLimits, RequestError, UpgradeRequest};
@@ -23,10 +24,12 @@ const SAMPLE_NONCE: [u8; 16] = *b"the sample nonce";
 /// The answer to it.
 const SAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A GET with these header lines, each ended with CRLF.
+/// A GET with `Host: a` and these header lines, each ended with CRLF.
 fn get(header_lines: &[u8]) -> Vec<u8> {
-    [b"GET / HTTP/1.1\r\n", header_lines, b"\r\n"].concat()
+    [GET, header_lines, b"\r\n"].concat()
 }
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n";
 
 fn parse(wire: &[u8]) -> Result<Option<UpgradeRequest>, RequestError> {
     let parsed = UpgradeRequest::parse(wire, &HeadLimits::default())?;

@@ -43,12 +43,15 @@ pub enum UpgradeError {
     /// The key is not the base64 of 16 bytes (RFC 6455 §4.2.1, item 5).
     #[error("invalid sec-websocket-key header: expected the base64 of 16 bytes")]
     InvalidKey,
-    /// There is no `Host` (RFC 6455 §4.2.1, item 2).
-    #[error("no host header")]
-    MissingHost,
-    /// There is more than one `Host` (RFC 9112 §3.2).
-    #[error("more than one host header")]
-    RepeatedHost,
+    /// `Host` is empty (RFC 6455 §4.2.1, item 2). That there is one, and not two, is known.
+    #[error("empty host header: expected the name of the server")]
+    EmptyHost,
+    /// The method is HEAD (RFC 6455 §4.1, item 2).
+    #[error("a WebSocket handshake is a GET")]
+    NotGet,
+    /// The version is HTTP/1.0 (RFC 6455 §4.1, item 2).
+    #[error("a WebSocket handshake is HTTP/1.1")]
+    NotHttp11,
 }
 
 impl UpgradeError {
@@ -60,6 +63,7 @@ impl UpgradeError {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::NotGet => StatusCode::METHOD_NOT_ALLOWED,
             Self::MissingUpgrade
             | Self::InvalidUpgrade
             | Self::MissingConnection
@@ -69,8 +73,8 @@ impl UpgradeError {
             | Self::MissingKey
             | Self::RepeatedKey
             | Self::InvalidKey
-            | Self::MissingHost
-            | Self::RepeatedHost => StatusCode::BAD_REQUEST,
+            | Self::EmptyHost
+            | Self::NotHttp11 => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -99,6 +103,10 @@ impl UpgradeRequest {
         if !head.lists("upgrade", "websocket") {
             return Err(UpgradeError::InvalidUpgrade);
         }
+        if !self.is_get_of_http_1_1() {
+            let is_head = self.method() == "HEAD";
+            return Err(if is_head { UpgradeError::NotGet } else { UpgradeError::NotHttp11 });
+        }
         if head.value("connection").is_none() {
             return Err(UpgradeError::MissingConnection);
         }
@@ -116,7 +124,9 @@ impl UpgradeRequest {
         let key =
             self.single("sec-websocket-key", UpgradeError::MissingKey, UpgradeError::RepeatedKey)?;
         let key = key_text(key).ok_or(UpgradeError::InvalidKey)?;
-        self.single("host", UpgradeError::MissingHost, UpgradeError::RepeatedHost)?;
+        if self.host().is_none_or(str::is_empty) {
+            return Err(UpgradeError::EmptyHost);
+        }
         Ok(AcceptKey::for_key(key))
     }
 
@@ -139,7 +149,7 @@ impl UpgradeRequest {
 /// ```
 /// use picows_uring_proto::{HeadLimits, UpgradeRequest, select_subprotocol};
 ///
-/// let wire = b"GET / HTTP/1.1\r\nSec-WebSocket-Protocol: superchat, chat\r\n\r\n";
+/// let wire = b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: superchat, chat\r\n\r\n";
 /// let (request, _) = UpgradeRequest::parse(wire, &HeadLimits::default())?.unwrap();
 /// let chosen = select_subprotocol(&request, &["chat", "superchat"]);
 /// assert_eq!(chosen.as_deref(), Some("chat"));
@@ -159,7 +169,7 @@ pub fn select_subprotocol(request: &UpgradeRequest, supported: &[&str]) -> Optio
 /// ```
 /// use picows_uring_proto::{HeadLimits, UpgradeRequest, check_subprotocol};
 ///
-/// let wire = b"GET / HTTP/1.1\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+/// let wire = b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
 /// let (request, _) = UpgradeRequest::parse(wire, &HeadLimits::default())?.unwrap();
 /// assert!(check_subprotocol(&request, "chat").is_ok());
 /// assert!(check_subprotocol(&request, "superchat").is_err());

@@ -3,7 +3,7 @@
 use crate::frame::Role;
 use crate::handshake::{
     ClientHandshake, HeadLimits, HeadScanner, ResponseError, ResponseScanner, UpgradeRequest,
-    UpgradeResponse, encode_switching_protocols,
+    UpgradeResponse, encode_continue, encode_switching_protocols,
 };
 
 /// One side of an opening handshake, as far as it came.
@@ -68,6 +68,9 @@ impl Opening {
             return Ok(None);
         };
         let accept = request.validate_upgrade().map_err(|error| refuse(error.into()))?;
+        if request.expects_continue() {
+            encode_continue(queue);
+        }
         encode_switching_protocols(queue, &accept, None, &http::HeaderMap::new());
         Ok(Some(head_bytes))
     }

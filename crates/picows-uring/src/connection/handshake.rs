@@ -9,11 +9,10 @@ use crate::listener::{Listener, ListenerError};
 use crate::log;
 use crate::log_limit::{LogLine, log_limited};
 use crate::server::{Answer, Factory, Upgrade};
-use crate::session::Session;
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
-    AcceptKey, Phase, UpgradeRequest, UpgradeResponse, check_subprotocol,
-    encode_switching_protocols,
+    AcceptKey, Phase, RequestError, UpgradeRequest, UpgradeResponse, check_subprotocol,
+    encode_continue, encode_switching_protocols, is_head_request,
 };
 
 impl Connection {
@@ -31,7 +30,7 @@ impl Connection {
                     stash.bytes_mut().extend_from_slice(bytes);
                     self.keep_stash(stash);
                 }
-                Err(error) => self.respond(&error.into()),
+                Err(error) => self.refuse_request(bytes, error),
             }
             return None;
         }
@@ -48,8 +47,8 @@ impl Connection {
             }
             Ok(None) => self.keep_stash(stash),
             Err(error) => {
+                self.refuse_request(head, error);
                 self.shared().pool.put_stash(stash);
-                self.respond(&error.into());
             }
         }
         None
@@ -63,8 +62,15 @@ impl Connection {
         None
     }
 
+    /// Answers a request that is none, or none that is served.
+    fn refuse_request(&mut self, input: &[u8], error: RequestError) {
+        log::debug!(peer = ?self.session().peer, %error, "bad request");
+        self.respond_to(&error.into(), is_head_request(input));
+    }
+
     /// Answers a complete request.
     fn answer(&mut self, factory: &Factory, mut request: UpgradeRequest) {
+        let is_head = request.method() == "HEAD";
         if let Some(peer) = self.session().peer.get() {
             request.set_peer_addr(peer);
         }
@@ -77,7 +83,7 @@ impl Connection {
                     Ok(key) => self.accept(request, &key, listener, &headers, subprotocol),
                     Err(error) => {
                         log::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
-                        self.respond(&error.into());
+                        self.respond_to(&error.into(), is_head);
                         self.drop_listener(listener);
                     }
                 }
@@ -86,14 +92,14 @@ impl Connection {
             Ok(Upgrade { answer: Answer::Respond(response) })
                 if response.status != StatusCode::SWITCHING_PROTOCOLS =>
             {
-                self.respond(&response);
+                self.respond_to(&response, is_head);
                 discard(response);
             }
             Ok(Upgrade { answer: Answer::Fail(error) }) | Err(error) => {
-                self.factory_failed(&error);
+                self.factory_failed(&error, is_head);
             }
             Ok(Upgrade { answer: Answer::Respond(response) }) => {
-                self.factory_failed(&"101 is answered with Upgrade::accept".into());
+                self.factory_failed(&"101 is answered with Upgrade::accept".into(), is_head);
                 discard(response);
             }
         }
@@ -110,11 +116,14 @@ impl Connection {
         if let Some(name) = &subprotocol
             && let Err(misuse) = check_subprotocol(&request, name)
         {
-            self.factory_failed(&misuse.into());
+            self.factory_failed(&misuse.into(), false);
             return self.drop_listener(listener);
         }
         let session = self.session();
         session.queue_raw(HEAD_BYTES_USUAL, |out| {
+            if request.expects_continue() {
+                encode_continue(out); // RFC 9110 §7.8: before the 101.
+            }
             encode_switching_protocols(out, key, subprotocol.as_deref(), headers);
         });
         log::info!(peer = ?session.peer, path = ?shown(request.path()), "connected");
@@ -131,27 +140,35 @@ impl Connection {
     }
 
     /// The application failed: the peer is not told how.
-    fn factory_failed(&self, error: &ListenerError) {
+    fn factory_failed(&self, error: &ListenerError, is_head: bool) {
         let (shared, peer) = (self.shared(), self.session().peer.get());
         let text = foreign::text(error);
         log_limited!(error, shared, LogLine::FactoryFailed, ?peer, error = text);
         shared.counters.listener_errors.increment();
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        self.respond(&UpgradeResponse::text(status, "internal server error\n"));
+        self.respond_to(&UpgradeResponse::text(status, "internal server error\n"), is_head);
     }
 
-    /// Sends an HTTP response that ends the connection.
+    /// Sends an HTTP response that ends the connection, whatever was asked.
     pub(crate) fn respond(&self, response: &UpgradeResponse) {
-        refuse(self.session(), response);
+        self.respond_to(response, false);
     }
-}
 
-/// Sends an HTTP response that ends the connection.
-fn refuse(session: &Session, response: &UpgradeResponse) {
-    log::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
-    session.queue_raw(HEAD_BYTES_USUAL + response.body.len(), |out| response.encode(out));
-    let (rules, now) = (&session.config.conversation, session.shared.now());
-    session.conversation.borrow_mut().finish(rules, now);
+    /// Sends the response to a request, which ends the connection; to a HEAD without its body.
+    fn respond_to(&self, response: &UpgradeResponse, is_head: bool) {
+        let session = self.session();
+        log::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
+        let body_bytes = if is_head { 0 } else { response.body.len() };
+        session.queue_raw(HEAD_BYTES_USUAL + body_bytes, |out| {
+            if is_head {
+                response.encode_head(out);
+            } else {
+                response.encode(out);
+            }
+        });
+        let (rules, now) = (&session.config.conversation, session.shared.now());
+        session.conversation.borrow_mut().finish(rules, now);
+    }
 }
 
 /// Lets go of what the factory made; it may refer to memory whose owners are the application's.

@@ -14,6 +14,7 @@ mod memory;
 mod offers;
 mod pings;
 mod queue;
+mod requests;
 mod sending;
 mod shares;
 mod watching;

@@ -130,7 +130,7 @@ fn a_subprotocol_cannot_split_the_101() {
 #[test]
 fn a_refused_request_is_told_why() {
     let response = UpgradeResponse::from(RequestError::ContentLength);
-    assert_eq!(response.status, StatusCode::BAD_REQUEST);
+    assert_eq!(response.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(response.body, RequestError::ContentLength.to_string());
     assert_eq!(response.headers["content-type"], "text/plain; charset=utf-8");
     let error = RequestError::Head(HeadError::TooLarge { head_bytes_max: 16384 });

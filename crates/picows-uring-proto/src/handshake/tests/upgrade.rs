@@ -2,12 +2,13 @@
 
 use http::StatusCode;
 
-use super::super::{HandshakeMisuse, UpgradeError, check_subprotocol, select_subprotocol};
+use super::super::{
+    HandshakeMisuse, UpgradeError, UpgradeResponse, check_subprotocol, select_subprotocol,
+};
 use super::{SAMPLE_ACCEPT, SAMPLE_REQUEST, get, parsed};
 
 /// A good handshake in header lines, to be bent by a test.
-const GOOD: [&str; 5] = [
-    "Host: a",
+const GOOD: [&str; 4] = [
     "Upgrade: websocket",
     "Connection: Upgrade",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
@@ -70,7 +71,7 @@ fn only_version_13_is_spoken() {
 fn the_key_is_the_base64_of_16_bytes_and_there_once() {
     let name = "Sec-WebSocket-Key";
     assert_eq!(judge(name, &[]), Err(UpgradeError::MissingKey));
-    let key = GOOD[3];
+    let key = GOOD[2];
     assert_eq!(judge(name, &[key, key]), Err(UpgradeError::RepeatedKey));
     for key in ["", "c2hvcnQ=", "dGhlIHNhbXBsZSBub25jZQ==garbage", "dGhlIHNhbXBsZSBub25j\u{e9}=="] {
         let line = format!("{name}: {key}");
@@ -79,14 +80,39 @@ fn the_key_is_the_base64_of_16_bytes_and_there_once() {
 }
 
 #[test]
-fn host_is_there_once() {
-    // RFC 6455 §4.2.1, item 2; RFC 9112 §3.2.
-    assert_eq!(judge("Host", &[]), Err(UpgradeError::MissingHost));
-    assert_eq!(judge("Host", &["Host: a", "host: b"]), Err(UpgradeError::RepeatedHost));
+fn host_names_the_server() {
+    // RFC 6455 §4.2.1, item 2.
+    let lines: String = GOOD.iter().map(|line| format!("{line}\r\n")).collect();
+    let judge = |first: &str| parsed(format!("{first}{lines}\r\n").as_bytes()).validate_upgrade();
+    assert_eq!(judge("GET / HTTP/1.1\r\nHost:\r\n"), Err(UpgradeError::EmptyHost));
+    assert!(judge("GET ws://a/ HTTP/1.1\r\nHost:\r\n").is_ok(), "the target does");
 }
 
 #[test]
-fn every_fault_but_the_version_is_a_400_with_a_text_of_its_own() {
+fn a_handshake_is_a_get_of_http_1_1() {
+    // RFC 6455 §4.1, items 1 and 2; RFC 9110 §7.8.
+    let lines: String = GOOD.iter().map(|line| format!("{line}\r\n")).collect();
+    for (first, fault) in [
+        ("HEAD / HTTP/1.1", UpgradeError::NotGet),
+        ("HEAD / HTTP/1.0", UpgradeError::NotGet),
+        ("GET / HTTP/1.0", UpgradeError::NotHttp11),
+    ] {
+        let request = parsed(format!("{first}\r\nHost: a\r\n{lines}\r\n").as_bytes());
+        assert!(!request.is_upgrade(), "{first}");
+        assert_eq!(request.validate_upgrade(), Err(fault), "{first}");
+    }
+    let refusal = UpgradeResponse::from(UpgradeError::NotGet);
+    assert_eq!(
+        (refusal.status.as_u16(), &refusal.headers["allow"]),
+        (405, &"GET".parse().unwrap())
+    );
+    // One that does not even try is told the same as a plain GET.
+    let head = parsed(b"HEAD / HTTP/1.0\r\n\r\n");
+    assert_eq!(head.validate_upgrade(), Err(UpgradeError::MissingUpgrade));
+}
+
+#[test]
+fn every_other_fault_is_a_400_with_a_text_of_its_own() {
     use UpgradeError as E;
     let faults = [
         E::MissingUpgrade,
@@ -98,8 +124,8 @@ fn every_fault_but_the_version_is_a_400_with_a_text_of_its_own() {
         E::MissingKey,
         E::RepeatedKey,
         E::InvalidKey,
-        E::MissingHost,
-        E::RepeatedHost,
+        E::EmptyHost,
+        E::NotHttp11,
     ];
     let texts: std::collections::HashSet<_> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), faults.len());
@@ -110,7 +136,7 @@ fn every_fault_but_the_version_is_a_400_with_a_text_of_its_own() {
 fn a_bad_handshake_is_still_told_from_a_plain_get() {
     assert!(parsed(&get(b"Upgrade: websocket\r\nConnection: x, upgrade\r\n")).is_upgrade());
     assert!(!parsed(&get(b"Upgrade: websocket\r\n")).is_upgrade());
-    assert!(!parsed(&get(b"Host: a\r\n")).is_upgrade());
+    assert!(!parsed(&get(b"")).is_upgrade());
 }
 
 #[test]

@@ -173,8 +173,10 @@ fn another_status_opens_nothing_rfc6455_4_1() {
 /// §4.2.1: a request that is no GET of HTTP/1.1 or later MUST get an HTTP error and no connection
 #[test]
 fn a_request_by_another_method_is_refused_rfc6455_4_2_1() {
-    assert_refused("GET ", "POST ", "400");
+    assert_refused("GET ", "POST ", "405");
+    assert_refused("GET ", "HEAD ", "405");
     assert_refused("HTTP/1.1", "HTTP/1.0", "400");
+    assert_refused("HTTP/1.1", "HTTP/2.0", "505");
 }
 
 /// §4.2.1: a request without Host, Upgrade, Connection or a key of 16 bytes MUST get an HTTP error

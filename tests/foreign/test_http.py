@@ -1,0 +1,102 @@
+"""Plain HTTP as load balancers, old clients and attackers speak it, over a raw socket."""
+
+import pytest
+from wire import Peer, pieces, upgrade_request
+
+PLAIN = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def answers(peer):
+    """The status lines and the rest, up to the end of the connection."""
+    peer.finish_sending()
+    text = peer.rest().decode("latin-1")
+    head, _, body = text.partition("\r\n\r\n")
+    return int(head.split()[1]), head.lower(), body
+
+
+@pytest.mark.parametrize("delivery", ["whole", "by byte"])
+@pytest.mark.parametrize(
+    "request_bytes, body",
+    [
+        (PLAIN, "ok\n"),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", "ok\n"),
+        (b"GET /healthz HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", "ok\n"),
+        (b"\r\n" + PLAIN, "ok\n"),
+        (b"GET http://a/healthz HTTP/1.1\r\nHost: b\r\n\r\n", "ok\n"),
+        (PLAIN.replace(b"GET", b"HEAD"), ""),
+        (b"HEAD /healthz HTTP/1.0\r\n\r\n", ""),
+        (PLAIN[:-2] + b"Expect: 100-continue\r\n\r\n", "ok\n"),
+        (PLAIN[:-2] + b"Content-Length: 0\r\n\r\n", "ok\n"),
+        (PLAIN + PLAIN, "ok\n"),
+    ],
+    ids=["1.1", "1.0", "1.0 with host", "empty line", "absolute", "HEAD", "HEAD 1.0", "expect", "no body", "pipelined"],
+)
+def test_health_checks(connect, request_bytes, body, delivery):
+    peer = connect()
+    peer.send_to_a_server_that_may_have_hung_up(pieces(request_bytes, delivery))
+    status, head, answered = answers(peer)
+    assert (status, answered) == (200, body)
+    assert "\r\ncontent-length: 3" in head and "\r\nconnection: close" in head
+
+
+REFUSED = {
+    "no host": (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (PLAIN[:-2] + b"Host: b\r\n\r\n", 400),
+    "invalid host": (PLAIN.replace(b"Host: a", b"Host: a/b"), 400),
+    "space before colon": (PLAIN.replace(b"Host:", b"Host :"), 400),
+    "folded": (PLAIN[:-2] + b"X: a\r\n b\r\n\r\n", 400),
+    "bare CR": (PLAIN[:-2] + b"X: a\rb\r\n\r\n", 400),
+    "control character": (PLAIN[:-2] + b"X: \x1b[2J\r\n\r\n", 400),
+    "two lengths": (PLAIN[:-2] + b"Content-Length: 0\r\nContent-Length: 5\r\n\r\nhello", 400),
+    "both lengths": (PLAIN[:-2] + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked in 1.0": (b"GET /healthz HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked is not last": (PLAIN[:-2] + b"Transfer-Encoding: chunked, gzip\r\n\r\n", 400),
+    "body": (PLAIN[:-2] + b"Content-Length: 5\r\n\r\nhello", 413),
+    "chunked": (PLAIN[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+    "asterisk": (PLAIN.replace(b"/healthz", b"*"), 400),
+    "authority": (PLAIN.replace(b"/healthz", b"a:80"), 400),
+    "OPTIONS": (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    "long method": (PLAIN.replace(b"GET", b"G" * 40), 501),
+    "version": (PLAIN.replace(b"HTTP/1.1", b"HTTP/3.0"), 505),
+    "expectation": (PLAIN[:-2] + b"Expect: 200-ok\r\n\r\n", 417),
+    "HEAD without host": (b"HEAD /healthz HTTP/1.1\r\n\r\n", 400),
+    "two empty lines": (b"\r\n\r\n" + PLAIN, 400),
+}
+
+
+@pytest.mark.parametrize("delivery", ["whole", "by byte"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(connect, name, delivery):
+    request_bytes, expected = REFUSED[name]
+    peer = connect()
+    peer.send_to_a_server_that_may_have_hung_up(pieces(request_bytes, delivery))
+    status, head, body = answers(peer)
+    assert (status, "\r\nconnection: close" in head) == (expected, True)
+    assert ("\r\nallow: get, head" in head) == (expected == 405)
+    assert (body == "") == request_bytes.startswith(b"HEAD")
+
+
+@pytest.mark.parametrize("delivery", ["whole", "by byte"])
+def test_an_upgrade_that_expects_to_continue(connect, delivery):
+    """RFC 9110 §7.8: 100 comes before 101."""
+    peer = connect()
+    for part in pieces(b"\r\n" + upgrade_request(headers=["Expect: 100-continue"]), delivery):
+        peer.send(part)
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    while len(peer.buffer) < len(interim):
+        peer._more()
+    assert peer._take(len(interim)) == interim
+    peer.upgraded().echo()
+
+
+def test_a_flood_of_bad_peers_is_none_of_lines(start_server):
+    """However many there are: each worker logs one line of a kind in a second, with the count of the others."""
+    server = start_server(workers=1)
+    for _ in range(300):
+        with Peer(server.endpoint) as peer:
+            peer.upgrade(glued=b"\xff\xff")
+            peer.expect_close(1002)
+    server.stop()
+    lines = [line for line in server.stderr_lines if "protocol error" in line]
+    assert 1 <= len(lines) < 100, lines
+    assert sum("left_out=" in line for line in lines) >= 1
