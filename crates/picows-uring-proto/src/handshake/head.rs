@@ -154,24 +154,26 @@ impl Field {
         if !is_token(name) || !value.iter().copied().all(is_value_byte) {
             return None;
         }
-        let value_start = line_start + offset_in(line, value);
-        Some(Self {
-            name_start: narrow(line_start),
-            name_end: narrow(line_start + name.len()),
-            value_start: narrow(value_start),
-            value_end: narrow(value_start + value.len()),
-        })
+        Some(Self::new(line_start, name.len(), line_start + offset_in(line, value), value.len()))
     }
 
     /// Turns slices of `raw` into offsets.
     fn locate(raw: &[u8], header: &httparse::Header<'_>) -> Self {
         let name_start = offset_in(raw, header.name.as_bytes());
         let value_start = offset_in(raw, header.value);
+        Self::new(name_start, header.name.len(), value_start, header.value.len())
+    }
+
+    /// An empty value lies nowhere: not even inside the head, as far as `httparse` knows. It is put
+    /// behind the name, so that equal heads are equal.
+    fn new(name_start: usize, name_len: usize, value_start: usize, value_len: usize) -> Self {
+        let name_end = name_start + name_len;
+        let value_start = if value_len == 0 { name_end } else { value_start };
         Self {
             name_start: narrow(name_start),
-            name_end: narrow(name_start + header.name.len()),
+            name_end: narrow(name_end),
             value_start: narrow(value_start),
-            value_end: narrow(value_start + header.value.len()),
+            value_end: narrow(value_start + value_len),
         }
     }
 }
