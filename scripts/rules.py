@@ -51,11 +51,16 @@ REFCELL_ALLOWED = (
     f"{LIBRARY}/ring/sim",
     f"{LIBRARY}/simulation",
 )
+# cargo takes into a package what is below its folder.
+LICENCES = ("LICENSE-APACHE", "LICENSE-MIT")
+PACKAGE_KEYS = ("description", "license", "readme")
 UNSAFE_ALLOWED = (f"{LIBRARY}/ring", f"{LIBRARY}/pool/system", f"{PROTO}/mask")
 
 RULES = {
     "proto-deps": "picows-uring-proto depends on nothing that waits",
     "users-deps": "examples and the command depend on picows-uring, not on what is under it",
+    "rust-version": "no dependency asks for a newer Rust than we do",
+    "package-files": "what we publish has its licences and its readme in it",
     "one-module": "tokio_uring, io_uring and socket2 are each named in one module of picows-uring",
     "public-api": "tokio_uring, io_uring and socket2 are in no public signature",
     "unsafe": "unsafe stays in the ring module, the mask dispatch and the release of memory to the system",
@@ -251,6 +256,42 @@ def check_users_deps(_root, packages):
                     f"depends on {forbidden}",
                     "use the public API of picows-uring; if it lacks something, its users lack it too: add it there",
                 )
+
+
+def version_of(text):
+    """`1.88` as numbers that compare; a missing part is 0."""
+    return tuple(int(part) for part in (text.split(".") + ["0", "0"])[:3])
+
+
+def check_rust_version(_root, packages):
+    """The compiler tells users of this one by one, and cargo's resolver leaves it to chance."""
+    ours = min((packages.by_id[member].get("rust_version") or "0" for member in packages.members.values()), key=version_of)
+    for package in packages.by_id.values():
+        theirs = package.get("rust_version")
+        if theirs and version_of(theirs) > version_of(ours):
+            yield Finding(
+                "rust-version",
+                "Cargo.lock",
+                f"{package['name']} {package.get('version', '')} needs Rust {theirs}, and we say {ours}",
+                f"keep an older one (cargo update -p {package['name']} --precise …), or raise rust-version for a reason",
+            )
+
+
+def check_package_files(root, packages):
+    for name, member in sorted(packages.members.items()):
+        package = packages.by_id[member]
+        if package.get("publish") == []:
+            continue
+        folder = Path(package["manifest_path"]).parent
+        place = f"{folder.name}/Cargo.toml"
+        for licence in LICENCES:
+            # The text itself, or a link to it: cargo packages what the link leads to.
+            text = folder / licence
+            if not text.is_file() or text.read_bytes() != (root / licence).read_bytes():
+                yield Finding("package-files", place, f"{licence} is missing or another one", f"ln -s ../../{licence} {licence}")
+        for key in PACKAGE_KEYS:
+            if not package.get(key):
+                yield Finding("package-files", place, f"no {key}", f"{key}.workspace = true, or one of its own")
 
 
 # Rules on sources
@@ -506,6 +547,8 @@ def check_file_length(root, _packages):
 CHECKS = (
     check_proto_deps,
     check_users_deps,
+    check_rust_version,
+    check_package_files,
     check_one_module,
     check_public_api,
     check_unsafe,
@@ -526,8 +569,9 @@ def findings(root, metadata):
 # Self-test
 
 
-def sample_metadata(extra=(), transitive=()):
-    """A workspace in miniature. `extra`: (package, dependency, kind) on top of the clean one."""
+def sample_metadata(root, extra=(), transitive=(), packages=None):
+    """A workspace in miniature. `extra`: (package, dependency, kind) on top of the clean one; `packages`: what else
+    is said of some."""
     direct = [
         ("picows-uring-proto", "bytes", None),
         ("picows-uring-proto", "tokio", "dev"),
@@ -546,6 +590,11 @@ def sample_metadata(extra=(), transitive=()):
                 "id": name,
                 "name": name,
                 "dependencies": [{"name": to, "kind": kind} for of, to, kind in direct if of == name],
+                "rust_version": "1.88" if name in members else "1.70.1",
+                "publish": [] if name == "examples" else None,
+                "manifest_path": str(root / f"crates/{name}/Cargo.toml"),
+                **dict.fromkeys(PACKAGE_KEYS, "given"),
+                **(packages or {}).get(name, {}),
             }
             for name in names
         ],
@@ -597,6 +646,11 @@ impl From<io_uring::Entry> for Completion { fn from(_: io_uring::Entry) -> Self 
     f"{PROTO}/long/tests.rs": "fn t() {}\n" * (LINES_MAX + 1),
     "crates/picows-uring/tests/echo.rs": "fn f() { unsafe { socket2::f() } }\n" * (LINES_MAX + 1),
     "examples/examples/echo.rs": "use picows_uring::Server;\nfn main() {}\n",
+    **{
+        f"{folder}{licence}": f"text of {licence}"
+        for folder in ("", *(f"crates/{name}/" for name in ("picows-uring-proto", "picows-uring", "picows-cli")))
+        for licence in LICENCES
+    },
 }
 
 # What each broken tree adds to the clean one: the rule it breaks, files, dependencies.
@@ -614,6 +668,15 @@ BROKEN_TREES = [
         for of in ("examples", "picows-cli")
         for name in USERS_FORBIDDEN_DIRECT
         for kind in (None, "dev")
+    ),
+    *(
+        ("rust-version", f"{name} {version}", {}, {"packages": {name: {"rust_version": version}}})
+        for name, version in (("bytes", "1.89"), ("tokio", "1.88.1"), ("tokio-uring", "2.0"))
+    ),
+    ("package-files", "another licence", {"crates/picows-cli/LICENSE-MIT": "mine"}, {}),
+    *(
+        ("package-files", f"no {key}", {}, {"packages": {"picows-uring": {key: None}}})
+        for key in PACKAGE_KEYS
     ),
     ("one-module", "tokio_uring twice", {f"{LIBRARY}/worker.rs": "fn f() { tokio_uring::spawn(g()) }"}, {}),
     ("one-module", "use io_uring", {f"{LIBRARY}/worker.rs": "use io_uring::IoUring;"}, {}),
@@ -678,7 +741,7 @@ def findings_in_sample(changes=(), **dependencies):
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        return findings(root, sample_metadata(**dependencies))
+        return findings(root, sample_metadata(root, **dependencies))
 
 
 def self_test():
