@@ -44,6 +44,8 @@ log_lines! {
     QueueFull = "send queue full: closing",
     /// All connections together hold too much memory.
     MemoryLimit = "memory limit reached: ending the connection that holds the most",
+    /// A frame of another thread does not fit into what is being sent, such as a message in fragments.
+    PostRefused = "a frame that another thread posted was refused: it is lost",
     /// A limit of connections is met.
     Refused = "too many connections: refusing some",
     /// Accepting fails.

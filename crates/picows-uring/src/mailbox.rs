@@ -1,6 +1,8 @@
 //! Words from other threads to a worker.
 //!
-//! A queue, and a wake-up that costs a system call only while the worker sleeps.
+//! A queue, and a wake-up that costs a system call only while the worker sleeps. Its length is bounded
+//! where letters are posted: frames by their bytes and ends by their kinds, for each connection
+//! (`remote.rs`), and of the others there is one each.
 
 use crate::remote::RemoteAction;
 use crate::ring::Token;
@@ -44,7 +46,7 @@ impl Mailbox {
 
     /// Posts a letter, and wakes the worker if it sleeps.
     pub(crate) fn post(&self, letter: Letter) {
-        self.lock().push(letter);
+        put(&mut self.lock(), letter);
         // The worker says that it sleeps and then looks for mail; we leave mail and then look
         // whether it sleeps. In one total order, at least one of us sees the other.
         self.has_mail.store(true, Ordering::SeqCst);
@@ -62,6 +64,12 @@ impl Mailbox {
         let mut letters = self.lock();
         self.has_mail.store(false, Ordering::SeqCst);
         std::mem::take(&mut letters)
+    }
+
+    /// How many letters there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     /// Whether there are letters.
@@ -90,6 +98,22 @@ impl Mailbox {
     }
 }
 
+/// Appends a letter. One that stops takes the place of another that waits: the shorter time is what
+/// comes of both.
+fn put(letters: &mut Vec<Letter>, letter: Letter) {
+    if let Letter::Stop { drain } = letter {
+        let waiting = letters.iter_mut().find_map(|waiting| match waiting {
+            Letter::Stop { drain } => Some(drain),
+            Letter::Remote(..) | Letter::LookAtMemory => None,
+        });
+        if let Some(waiting) = waiting {
+            *waiting = drain.min(*waiting);
+            return;
+        }
+    }
+    letters.push(letter);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,19 +131,33 @@ mod tests {
         }
     }
 
-    fn stop() -> Letter {
-        Letter::Stop { drain: Duration::ZERO }
+    fn letter() -> Letter {
+        Letter::Remote(Token { slot: 0, generation: 0 }, RemoteAction::Abort)
+    }
+
+    #[test]
+    fn one_stop_waits_and_the_shorter_time_is_what_it_says() {
+        let mailbox = mailbox();
+        for seconds in [7, 3, 5].into_iter().cycle().take(10_000) {
+            mailbox.post(Letter::Stop { drain: Duration::from_secs(seconds) });
+        }
+        mailbox.post(letter());
+        let letters = mailbox.take();
+        let [Letter::Stop { drain }, Letter::Remote(..)] = letters[..] else {
+            panic!("{} letters", letters.len());
+        };
+        assert_eq!(drain, Duration::from_secs(3));
     }
 
     #[test]
     fn only_a_sleeper_is_woken_and_once() {
         let mailbox = mailbox();
-        mailbox.post(stop());
+        mailbox.post(letter());
         assert_eq!(wakes(&mailbox), 0, "awake: it looks by itself");
         assert_eq!(mailbox.take().len(), 1);
         assert!(mailbox.before_sleep());
-        mailbox.post(stop());
-        mailbox.post(stop());
+        mailbox.post(letter());
+        mailbox.post(letter());
         assert_eq!(wakes(&mailbox), 1);
         assert_eq!(mailbox.take().len(), 2);
     }
@@ -127,12 +165,12 @@ mod tests {
     #[test]
     fn mail_keeps_the_worker_awake() {
         let mailbox = mailbox();
-        mailbox.post(stop());
+        mailbox.post(letter());
         assert!(!mailbox.before_sleep());
         mailbox.take();
         assert!(mailbox.before_sleep());
         mailbox.after_sleep();
-        mailbox.post(stop());
+        mailbox.post(letter());
         assert_eq!(wakes(&mailbox), 0);
     }
 
@@ -141,7 +179,7 @@ mod tests {
         const LETTERS: usize = 10_000;
         let mailbox = mailbox();
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..LETTERS).for_each(|_| mailbox.post(stop())));
+            scope.spawn(|| (0..LETTERS).for_each(|_| mailbox.post(letter())));
             let mut taken = 0;
             while taken < LETTERS {
                 taken += mailbox.take().len();

@@ -3,13 +3,14 @@
 //! Posts to the worker that owns the connection, and wakes it if it sleeps. What is posted takes
 //! effect in the worker's next turn, in the order in which one thread posted it.
 
+use crate::config::{Config, QueuePolicy};
 use crate::foreign::Foreign;
 use crate::mailbox::{Letter, Mailbox};
 use crate::ring::Token;
 use bytes::Bytes;
 use picows_uring_proto::{ApiMisuse, CloseCode, CloseFrame, FrameHead, MsgType};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use thiserror::Error;
 
 /// A connection, as another thread sees it. Cheap to clone; made by
@@ -44,10 +45,21 @@ pub enum RemoteError {
     #[error("the connection has ended: make another one")]
     Disconnected,
     /// Other frames wait for the thread of the connection, and with this one they would be more bytes
-    /// than its queue may hold
-    /// ([`max_queue_size`](crate::ServerBuilder::max_queue_size)).
+    /// than may: 16 MiB, or what the queue of the connection may hold
+    /// ([`max_queue_size`](crate::ServerBuilder::max_queue_size)), whichever is more. The frame is
+    /// dropped, as by the policy of the queue. Under
+    /// [`QueuePolicy::Close`](crate::QueuePolicy::Close) only control frames are.
     #[error("the thread of the connection does not keep up: send less, or wait and try again")]
     Congested,
+    /// As [`Congested`](Self::Congested), and the policy of the queue is
+    /// [`QueuePolicy::Close`](crate::QueuePolicy::Close): so that there is no gap in what arrives,
+    /// the connection ends with CLOSE 1008 after all that was posted before, and
+    /// [`DisconnectCause::QueueFull`](crate::DisconnectCause::QueueFull). Nothing more is taken.
+    #[error(
+        "more was posted than may wait for the thread of the connection, which is closed for it: \
+         send less, or allow more with max_queue_size"
+    )]
+    QueueFull,
     /// The frame would break RFC 6455.
     #[error(transparent)]
     Misuse(#[from] ApiMisuse),
@@ -60,29 +72,53 @@ pub(crate) struct RemoteState {
     /// Bytes in letters that the worker has not read.
     posted: AtomicUsize,
     posted_max: usize,
+    /// A frame that cannot be posted ends the connection.
+    closes: bool,
+    /// What was posted of which one letter is enough ([`RemoteAction::flag`]): another would only
+    /// take memory. An end takes effect once, and stays; anything else until the worker has read it.
+    posted_once: AtomicU8,
 }
 
 impl RemoteState {
-    pub(crate) fn new(posted_max: usize) -> Self {
-        Self { is_ended: AtomicBool::new(false), posted: AtomicUsize::new(0), posted_max }
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            is_ended: AtomicBool::new(false),
+            posted: AtomicUsize::new(0),
+            posted_max: config.queue_bytes_max.max(POSTED_BYTES_MIN),
+            closes: config.queue_policy == QueuePolicy::Close,
+            posted_once: AtomicU8::new(0),
+        }
     }
 
     /// The worker has read a letter.
     pub(crate) fn read(&self, action: &RemoteAction) {
         self.posted.fetch_sub(action.bytes(), Ordering::Relaxed);
+        if matches!(action, RemoteAction::ResumeReading) {
+            // Before it takes effect, so that one that is posted from now on does once more.
+            self.posted_once.fetch_and(!action.flag(), Ordering::AcqRel);
+        }
     }
 
-    /// Counts a letter that is to be posted, if there is room for it.
-    fn admit(&self, action: &RemoteAction) -> bool {
-        let bytes = action.bytes();
+    /// Counts a frame that is to be posted, if there is room for it.
+    fn admit(&self, bytes: usize) -> bool {
         let admit = |posted: usize| {
             // Alone, it always gets through: what is too long for the queue is for the queue's
-            // policy, and would never fit here however long somebody waits.
+            // policy, and would never fit here however long the caller waits.
             let is_alone = posted == 0;
             let posted = posted.saturating_add(bytes);
-            (bytes == 0 || is_alone || posted <= self.posted_max).then_some(posted)
+            (is_alone || posted <= self.posted_max).then_some(posted)
         };
         self.posted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
+    }
+
+    /// Whether none with `flag` was posted, or none waits.
+    fn is_first(&self, flag: u8) -> bool {
+        self.posted_once.fetch_or(flag, Ordering::AcqRel) & flag == 0
+    }
+
+    /// Whether the connection ends for a frame that could not be posted.
+    fn is_full(&self) -> bool {
+        self.posted_once.load(Ordering::Relaxed) & RemoteAction::QueueFull.flag() != 0
     }
 
     pub(crate) fn end(&self) {
@@ -99,16 +135,43 @@ pub(crate) enum RemoteAction {
     ResumeReading,
     Disconnect,
     Abort,
+    /// Ends it, as a frame could not be posted.
+    QueueFull,
 }
 
 impl RemoteAction {
-    /// What it takes while it waits. The end of a connection always gets through, and costs nothing.
+    /// What it takes while it waits. An end always gets through: one letter of each waits at
+    /// the most.
     fn bytes(&self) -> usize {
         match self {
             Self::Send(_, payload) | Self::SendLatest(_, _, payload) => {
                 size_of::<Letter>() + payload.len()
             }
-            Self::Close(_) | Self::ResumeReading | Self::Disconnect | Self::Abort => 0,
+            Self::Close(_)
+            | Self::ResumeReading
+            | Self::Disconnect
+            | Self::Abort
+            | Self::QueueFull => 0,
+        }
+    }
+
+    /// Its bit in [`RemoteState::posted_once`], if one letter of its kind is enough.
+    const fn flag(&self) -> u8 {
+        match self {
+            Self::Send(..) | Self::SendLatest(..) => 0,
+            Self::Close(_) => 1,
+            Self::Disconnect => 2,
+            Self::Abort => 4,
+            Self::QueueFull => 8,
+            Self::ResumeReading => 16,
+        }
+    }
+
+    /// Whether the peer misses something without it.
+    fn is_data(&self) -> bool {
+        match self {
+            Self::Send(head, _) | Self::SendLatest(_, head, _) => !head.msg_type.is_control(),
+            _ => false,
         }
     }
 }
@@ -123,8 +186,11 @@ impl RemoteTransport {
     ///
     /// # Errors
     ///
-    /// When the connection has ended, the frame would break RFC 6455, or more waits to be read by the
-    /// connection's thread than its queue may hold.
+    /// When the connection has ended, the frame would break RFC 6455, or too much waits to be read by
+    /// the connection's thread ([`Congested`](RemoteError::Congested),
+    /// [`QueueFull`](RemoteError::QueueFull)). A peer that reads is no worse off for a worker that
+    /// has not had its turn: what was posted is judged by the policy of its queue only then, after the
+    /// socket was offered it.
     pub fn send(&self, msg_type: MsgType, payload: impl Into<Bytes>) -> Result<(), RemoteError> {
         self.send_frame(FrameHead::new(msg_type), payload)
     }
@@ -167,7 +233,8 @@ impl RemoteTransport {
         self.post(RemoteAction::SendLatest(key, FrameHead::new(msg_type), payload))
     }
 
-    /// Sends CLOSE; see [`Transport::send_close`](crate::Transport::send_close).
+    /// Sends CLOSE; see [`Transport::send_close`](crate::Transport::send_close). Does nothing when
+    /// called again, here or on a clone.
     ///
     /// # Errors
     ///
@@ -220,10 +287,32 @@ impl RemoteTransport {
         if self.is_disconnected() {
             return Err(RemoteError::Disconnected);
         }
-        if !self.state.admit(&action) {
+        let (flag, bytes) = (action.flag(), action.bytes());
+        if flag != 0 {
+            if self.state.is_first(flag) {
+                self.mailbox.post(Letter::Remote(self.token, action));
+            }
+            return Ok(());
+        }
+        // In one place under one policy: whatever was posted before is sent, and nothing after.
+        if self.state.is_full() {
+            return Err(RemoteError::QueueFull);
+        }
+        if self.state.admit(bytes) {
+            self.mailbox.post(Letter::Remote(self.token, action));
+            return Ok(());
+        }
+        if !self.state.closes || !action.is_data() {
             return Err(RemoteError::Congested);
         }
-        self.mailbox.post(Letter::Remote(self.token, action));
-        Ok(())
+        if self.state.is_first(RemoteAction::QueueFull.flag()) {
+            self.mailbox.post(Letter::Remote(self.token, RemoteAction::QueueFull));
+        }
+        Err(RemoteError::QueueFull)
     }
 }
+
+/// Bytes of letters that may wait for each connection at the least: what a busy sender posts while the
+/// worker is in a long turn, or waits for a processor. That says nothing of the peer, so it is no less
+/// where queues are short.
+const POSTED_BYTES_MIN: usize = 16 * 1024 * 1024;

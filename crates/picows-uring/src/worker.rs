@@ -28,7 +28,7 @@ use accept::{Acceptor, Refusals};
 use deadlines::Deadlines;
 use farewells::Farewells;
 use held::Held;
-use picows_uring_proto::{Phase, Step, Tick, Wheel};
+use picows_uring_proto::{Phase, Step, Tick, TimerId, Wheel};
 use slots::Slots;
 use std::io;
 use std::rc::Rc;
@@ -50,6 +50,8 @@ pub(crate) struct Worker<R: Ring> {
     /// Ends with its last connection, without being told to.
     is_ending: bool,
     farewells: Farewells,
+    /// The timer that ends a drain, and when it fires.
+    drain: Option<(TimerId, Tick)>,
     /// Accepting waits for an alarm, or for a connection to end.
     is_accept_waiting: bool,
     /// An alarm is set for reporting the lines that the log left out.
@@ -121,6 +123,7 @@ impl<R: Ring> Worker<R> {
             is_stopping: false,
             is_ending: false,
             farewells: Farewells::default(),
+            drain: None,
             is_accept_waiting: false,
             is_log_report_set: false,
             memory,

@@ -113,7 +113,7 @@ impl Session {
     /// What handles in other threads know of us.
     pub(crate) fn remote(&self) -> &Arc<RemoteState> {
         self.extras().remote.get_or_init(|| {
-            let state = Arc::new(RemoteState::new(self.config.queue_bytes_max));
+            let state = Arc::new(RemoteState::new(&self.config));
             if self.is_disconnected.get() {
                 state.end();
             }

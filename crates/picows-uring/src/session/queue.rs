@@ -342,10 +342,19 @@ impl Session {
             self.shared.counters.frames_dropped.increment();
             return SendStatus::Dropped;
         }
+        self.close_as_full();
+        SendStatus::Closed
+    }
+
+    /// Ends the connection as one whose queue is full, unless it is ending already.
+    #[cold]
+    pub(crate) fn close_as_full(&self) {
+        if !self.conversation.borrow().may_send() {
+            return;
+        }
         let limit = self.config.queue_bytes_max;
         log_limited!(warn, self.shared, LogLine::QueueFull, peer = ?self.peer, limit);
         self.fail(DisconnectCause::QueueFull, CloseCode::POLICY_VIOLATION, "send queue full");
-        SendStatus::Closed
     }
 
     /// Answers a PING. While more than the high watermark is on its way, only the last PING is

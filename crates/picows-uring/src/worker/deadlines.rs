@@ -146,6 +146,7 @@ impl<R: Ring> Worker<R> {
     /// The drain timeout has passed: ends the connections that are left, each after the input that
     /// it had by then.
     pub(super) fn drained(&mut self) {
+        self.drain = None;
         self.deadlines.is_drain_over = true;
         let seen = self.deadlines.seen();
         let tokens: Vec<_> = self.slots.iter_mut().map(|it| it.session().token).collect();

@@ -3,11 +3,12 @@
 
 use super::accept::AcceptState;
 use super::{Alarm, Farewells, Worker};
+use crate::log_limit::{LogLine, log_limited};
 use crate::mailbox::Letter;
 use crate::remote::RemoteAction;
 use crate::ring::{Ring, Token};
-use crate::transport::DisconnectCause;
-use picows_uring_proto::{CloseCode, Phase};
+use crate::transport::{DisconnectCause, SendStatus};
+use picows_uring_proto::{CloseCode, Phase, Tick};
 use std::time::Duration;
 
 impl<R: Ring> Worker<R> {
@@ -27,19 +28,25 @@ impl<R: Ring> Worker<R> {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let transport = &connection.transport;
         connection.session().remote().read(&action);
-        match action {
-            RemoteAction::Send(head, payload) => {
-                transport.send_bytes(head, &payload);
-            }
+        let status = match action {
+            RemoteAction::Send(head, payload) => transport.send_bytes(head, &payload),
             RemoteAction::SendLatest(key, head, payload) => {
-                transport.send_latest_bytes(key, head, &payload);
+                transport.send_latest_bytes(key, head, &payload)
             }
             RemoteAction::Close(frame) => {
+                // Where it is refused, another CLOSE was sent, or the end has come.
                 transport.send_close_frame(frame);
+                return;
             }
-            RemoteAction::ResumeReading => transport.resume_reading(),
-            RemoteAction::Disconnect => transport.disconnect(),
-            RemoteAction::Abort => transport.abort(),
+            RemoteAction::ResumeReading => return transport.resume_reading(),
+            RemoteAction::Disconnect => return transport.disconnect(),
+            RemoteAction::Abort => return transport.abort(),
+            RemoteAction::QueueFull => return connection.session().close_as_full(),
+        };
+        if let SendStatus::Refused(misuse) = status {
+            // The caller was told that it was posted, so the log is all that is left.
+            let peer = &connection.session().peer;
+            log_limited!(warn, self.shared, LogLine::PostRefused, ?peer, %misuse);
         }
     }
 
@@ -52,7 +59,7 @@ impl<R: Ring> Worker<R> {
     /// after `drain`.
     pub(crate) fn stop(&mut self, drain: Duration) {
         let now = self.shared.now.get();
-        self.wheel.insert(now + drain, Alarm::Drain.pack());
+        self.drain_at(now + drain);
         if self.is_stopping {
             self.farewells.hurry(now, self.shared.config.drain_spread, drain);
             return self.say_farewells();
@@ -83,6 +90,17 @@ impl<R: Ring> Worker<R> {
         }
         self.farewells = Farewells::new(open, now, self.shared.config.drain_spread, drain);
         self.say_farewells();
+    }
+
+    /// Sees to it that those who are left are dropped at `time`, unless they are before. One timer
+    /// does, however often the worker is stopped.
+    fn drain_at(&mut self, time: Tick) {
+        match self.drain {
+            Some((_, armed)) if armed <= time => return,
+            Some((timer, _)) => drop(self.wheel.cancel(timer)),
+            None => {}
+        }
+        self.drain = Some((self.wheel.insert(time, Alarm::Drain.pack()), time));
     }
 
     /// Tells those whose turn it is that the server stops.

@@ -13,6 +13,7 @@ mod measuring;
 mod memory;
 mod offers;
 mod pings;
+mod posts;
 mod queue;
 mod requests;
 mod sending;
@@ -24,7 +25,6 @@ use crate::config::{Config, QueuePolicy};
 use crate::counters::{Counters, Stats};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
-use crate::remote::RemoteError;
 use crate::ring::Outbox;
 use crate::ring::by_hand::{ByHand, stall, stalled};
 use crate::server::Upgrade;
@@ -311,31 +311,6 @@ fn a_large_frame_that_came_whole_is_sent_on_from_where_it_lies() {
     assert!(sent.chunks(4 + 0x1400).all(|it| it[4..].iter().all(|byte| *byte == b'a')));
     // Of another buffer than the one that is read from, nothing is lent.
     assert!(stage.worker.shared.source.borrow().is_none());
-}
-
-#[test]
-fn other_threads_post_no_more_than_the_queue_may_hold() {
-    let mut stage = Stage::new(Manner::default(), |config| {
-        (config.queue_bytes_max, config.liveness.auto_ping) = (10_000, None);
-    });
-    let remote = transport().remote();
-    for _ in 0..3 {
-        let posted = (0..100).take_while(|_| remote.send(MsgType::Binary, vec![1; 1000]).is_ok());
-        assert_eq!(posted.count(), 9, "letters count for more than their payloads");
-        assert_eq!(remote.send(MsgType::Text, "more"), Ok(()));
-        assert_eq!(remote.send(MsgType::Binary, vec![1; 1000]), Err(RemoteError::Congested));
-        stage.turn();
-    }
-    assert_eq!(stage.stats().frames_sent, 3 * 10);
-    // What does not fit by itself is for the policy of the queue.
-    assert_eq!(remote.send(MsgType::Binary, vec![1; 9980]), Ok(()));
-    assert_eq!(remote.send(MsgType::Text, "more"), Err(RemoteError::Congested));
-    stage.turn();
-    assert_eq!(stage.stats().frames_sent, 3 * 10 + 1);
-    while remote.send(MsgType::Text, "full").is_ok() {}
-    assert_eq!(remote.send_close(CloseCode::NORMAL, "the end gets through"), Ok(()));
-    stage.turn();
-    assert!(transport().is_close_frame_sent());
 }
 
 #[test]
