@@ -67,6 +67,7 @@ RULES = {
     "ring-no-proto": "the ring module knows descriptors, bytes and tokens, not frames",
     "guarded-logs": "events of tracing are logged through log.rs, as a subscriber may panic",
     "state-cells": "what handles share is in a StateCell, not borrowed while the application's code runs",
+    "error-debug": "errors show their text in Debug, too, as unwrap and main print that",
     "limited-logs": "warnings that a peer can cause are logged with a limit",
     "command-streams": "only the module stdio of the command touches the standard streams",
     "file-length": f"a file has at most {LINES_MAX} lines without its tests (a warning from {LINES_TALK})",
@@ -528,6 +529,21 @@ def check_state_cells(root, _packages):
             )
 
 
+def check_error_debug(root, _packages):
+    for source in sources(root, LIBRARY, PROTO):
+        if source.is_test():
+            continue
+        for match in re.finditer(r"#\[derive\(([^)]*)\)\]\s*(?:#\[[^\]]*\]\s*)*pub (?:enum|struct)", source.code):
+            traits = {name.strip().split("::")[-1] for name in match[1].split(",")}
+            if "Debug" in traits and traits & {"Error", "ThisError"}:
+                yield Finding(
+                    "error-debug",
+                    source.at(match.start()),
+                    "an error whose Debug is derived has no cure in it",
+                    "use debug_with_text! instead",
+                )
+
+
 def check_file_length(root, _packages):
     for source in sources(root, "crates", "examples", "benches"):
         if source.is_test():
@@ -555,6 +571,7 @@ CHECKS = (
     check_ring_no_proto,
     check_guarded_logs,
     check_state_cells,
+    check_error_debug,
     check_limited_logs,
     check_command_streams,
     check_file_length,
@@ -727,6 +744,7 @@ BROKEN_TREES = [
     ("limited-logs", "error", {f"{LIBRARY}/session/queue.rs": "fn f() { log::error!(x) }"}, {}),
     ("guarded-logs", "directly", {f"{LIBRARY}/session.rs": "fn f() { tracing::info!(x) }"}, {}),
     ("guarded-logs", "by a macro", {f"{LIBRARY}/log_limit.rs": "macro_rules! l { () => { tracing::$level!() } }"}, {}),
+    ("error-debug", "of thiserror", {f"{PROTO}/x.rs": "#[derive(Debug, thiserror::Error)]\n#[non_exhaustive]\npub enum E {}"}, {}),
     ("state-cells", "in a session", {f"{LIBRARY}/session.rs": "struct S { queue: std::cell::RefCell<Q> }"}, {}),
     ("command-streams", "stdout", {f"{COMMAND}/echo.rs": "fn f() { std::io::stdout().lock(); }"}, {}),
     ("command-streams", "stderr", {f"{COMMAND}/echo/stats.rs": "fn f() { writeln!(io::stderr(), x) }"}, {}),

@@ -3,6 +3,7 @@
 //! Neither is ever turned into the other. Failures of the kernel are `io::Error` in the runtime.
 
 use crate::close::CloseCode;
+use crate::debug_with_text;
 use thiserror::Error;
 
 /// The peer broke RFC 6455, or passed a limit of ours.
@@ -15,7 +16,7 @@ use thiserror::Error;
 /// assert_eq!(PeerMisbehaved::UnmaskedFrame.close_code(), CloseCode::PROTOCOL_ERROR);
 /// assert_eq!(PeerMisbehaved::FrameTooLarge.close_code(), CloseCode::MESSAGE_TOO_BIG);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum PeerMisbehaved {
     /// A client sent a frame without a mask (RFC 6455 §5.1).
@@ -71,6 +72,8 @@ pub enum PeerMisbehaved {
     MessageTooLarge,
 }
 
+debug_with_text! { PeerMisbehaved: UnmaskedFrame, MaskedFrame, UnknownOpcode, UnexpectedRsv, FragmentedControlFrame, ControlFrameTooLong, NonMinimalLength16, NonMinimalLength64, LengthOverflow, UnexpectedContinuation, UnfinishedMessage, TruncatedCloseCode, InvalidCloseCode, InvalidCloseReason, InvalidUtf8, FrameTooLarge, MessageTooLarge }
+
 impl PeerMisbehaved {
     /// The close code that we owe the peer (RFC 6455 §7.4.1).
     // No `_` arm: a new variant has to choose one.
@@ -97,7 +100,7 @@ impl PeerMisbehaved {
 }
 
 /// Our caller asked for something that would break RFC 6455; nothing was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum ApiMisuse {
     /// A ping, pong or close payload of more than 125 bytes (RFC 6455 §5.5).
@@ -141,6 +144,8 @@ pub enum ApiMisuse {
         len: usize,
     },
 }
+
+debug_with_text! { ApiMisuse: ControlPayloadTooLong, CloseReasonTooLong, FragmentedControlFrame, InvalidCloseCode, CloseThroughSend, MessageUnderWay, UnexpectedContinuation, KeyOfFragment, InvalidRsv, HeadroomTooSmall, HeadroomPastEnd }
 
 #[cfg(test)]
 mod tests {

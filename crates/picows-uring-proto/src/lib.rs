@@ -16,6 +16,7 @@
 mod assembler;
 mod close;
 mod conversation;
+mod debug;
 mod decoder;
 mod encode;
 mod error;

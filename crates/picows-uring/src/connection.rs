@@ -349,7 +349,7 @@ impl Connection {
     fn dismiss_listener(&mut self) {
         log::info!(
             peer = ?self.session().peer,
-            cause = ?self.session().cause(),
+            cause = self.session().cause().map(tracing::field::display),
             "disconnected"
         );
         self.call("on_disconnected", |listener, transport| {

@@ -4,13 +4,14 @@
 //! [`PeerMisbehaved`](crate::PeerMisbehaved).
 
 use crate::config::WrongSetting;
+use picows_uring_proto::debug_with_text;
 use picows_uring_proto::{Escaped, SHOWN_TEXT_BYTES_MAX};
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
 
 /// Why a server could not be built, started or stopped.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting makes no sense, or contradicts another.
@@ -65,6 +66,8 @@ pub enum Error {
         limit: Duration,
     },
 }
+
+debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, Timeout }
 
 impl From<WrongSetting> for Error {
     fn from(WrongSetting { setting, fault }: WrongSetting) -> Self {

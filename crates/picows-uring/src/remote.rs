@@ -8,6 +8,7 @@ use crate::foreign::Foreign;
 use crate::mailbox::{Letter, Mailbox};
 use crate::ring::Token;
 use bytes::Bytes;
+use picows_uring_proto::debug_with_text;
 use picows_uring_proto::{ApiMisuse, CloseCode, CloseFrame, FrameHead, MsgType};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -38,7 +39,7 @@ pub struct RemoteTransport {
 }
 
 /// Nothing was sent, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RemoteError {
     /// The connection has ended.
@@ -64,6 +65,8 @@ pub enum RemoteError {
     #[error(transparent)]
     Misuse(#[from] ApiMisuse),
 }
+
+debug_with_text! { RemoteError: Disconnected, Congested, QueueFull, Misuse }
 
 /// What handles in other threads know of a connection.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use crate::foreign::Foreign;
 use crate::session::Session;
 use crate::transport::DisconnectCause;
 use picows_uring_proto::Tick;
+use picows_uring_proto::debug_with_text;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -56,7 +57,7 @@ impl Roundtrip {
 }
 
 /// A round trip could not be measured.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RoundtripError {
     /// The connection ended before all pongs had come.
@@ -66,6 +67,8 @@ pub enum RoundtripError {
     #[error("round trips are being measured on this connection already: wait for the other task")]
     Busy,
 }
+
+debug_with_text! { RoundtripError: Disconnected, Busy }
 
 fn tell(cause: Option<&DisconnectCause>) -> String {
     cause.map_or_else(String::new, |cause| format!(": {cause}"))

@@ -14,6 +14,7 @@ use crate::ring::kernel::{KernelRing, StartError, Waiting};
 use crate::server::{Factory, Gauge, Stopper, Upgrade};
 use crate::session::Shared;
 use crate::worker::Worker;
+use picows_uring_proto::debug_with_text;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -280,12 +281,14 @@ pub fn spawn<F: Future + 'static>(future: F) -> Result<Task<F::Output>, SpawnErr
 }
 
 /// No loop runs on this thread, so there is nothing to run a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+#[derive(Clone, Copy, PartialEq, Eq, ThisError)]
 #[error(
     "no loop runs on this thread to run a task: call it inside picows_uring::run, or from a \
      callback of a worker that is hosted; a dedicated worker runs no tasks"
 )]
 pub struct SpawnError;
+
+debug_with_text! { SpawnError }
 
 /// A task that was started with [`spawn`]. Awaited, it yields what the task came to; dropped, the
 /// task goes on.
@@ -295,9 +298,11 @@ pub struct Task<T> {
 }
 
 /// A task panicked or was aborted.
-#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[derive(Clone, PartialEq, Eq, ThisError)]
 #[error("the task did not finish: {0}")]
 pub struct TaskFailed(String);
+
+debug_with_text! { TaskFailed }
 
 impl<T> Task<T> {
     /// Ends the task at its next await.

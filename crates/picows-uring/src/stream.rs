@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 use inbox::Inbox;
+use picows_uring_proto::debug_with_text;
 use picows_uring_proto::{ApiMisuse, CloseCode, FrameHead, MsgType};
 use std::fmt;
 use std::future::poll_fn;
@@ -107,7 +108,7 @@ pub enum WhenFull {
 }
 
 /// Why a message was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// The connection is over, or about to be: a CLOSE was sent, or it broke.
@@ -120,6 +121,8 @@ pub enum SendError {
     #[error(transparent)]
     Misuse(#[from] ApiMisuse),
 }
+
+debug_with_text! { SendError: Closed, Full, Misuse }
 
 impl WsStream {
     pub(crate) fn new(transport: Transport, inbox: Rc<StateCell<Inbox>>) -> Self {

@@ -9,6 +9,7 @@ use crate::ring::kernel;
 use crate::roundtrip::{self, RoundtripError};
 use crate::session::Session;
 use bytes::Bytes;
+use picows_uring_proto::debug_with_text;
 use picows_uring_proto::{
     ApiMisuse, CloseCode, CloseFrame, CloseHandshake, Frame, FrameHead, MsgType, PeerMisbehaved,
     Phase, ResponseHead, UpgradeRequest,
@@ -74,7 +75,7 @@ impl SendStatus {
 }
 
 /// Why a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DisconnectCause {
     /// A close handshake, whoever began it.
@@ -116,6 +117,8 @@ pub enum DisconnectCause {
     #[error("the worker of the connection ended before its time")]
     WorkerFailed,
 }
+
+debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, Stopped, WorkerFailed }
 
 impl Transport {
     pub(crate) fn new(session: Rc<Session>) -> Self {

@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of request lines, status lines or what any header means.
 
+use crate::debug_with_text;
 use std::fmt;
 use std::ops::Range;
 
@@ -26,7 +27,7 @@ struct Field {
 }
 
 /// What is wrong with a head, whichever side sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadError {
     /// The head does not end within [`HeadLimits::head_bytes_max`](crate::HeadLimits).
@@ -59,6 +60,8 @@ pub enum HeadError {
     #[error("invalid HTTP header value: it has a control character")]
     InvalidHeaderValue,
 }
+
+debug_with_text! { HeadError: TooLarge, TooManyHeaders, BareLineFeed, FoldedHeader, MissingColon, InvalidHeaderName, InvalidHeaderValue }
 
 impl Head {
     /// Parses the headers of `raw`, a head that [`HeadScanner`](super::HeadScanner) found: it ends

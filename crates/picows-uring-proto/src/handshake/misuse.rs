@@ -2,6 +2,7 @@
 //!
 //! Never what a peer did: that is a `RequestError`, an `UpgradeError` or a `ResponseError`.
 
+use crate::debug_with_text;
 use crate::escape::short;
 
 /// A handshake was asked for that may not be put on the wire.
@@ -12,7 +13,7 @@ use crate::escape::short;
 /// let error = UpgradeResponse::ok().with_header("X-Trace", "a\r\nSet-Cookie: b").unwrap_err();
 /// assert_eq!(error, HandshakeMisuse::InvalidHeaderValue { name: "X-Trace".into() });
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeMisuse {
     /// A header name is no token (RFC 9110 §5.6.2).
@@ -73,3 +74,5 @@ pub enum HandshakeMisuse {
         extension: String,
     },
 }
+
+debug_with_text! { HandshakeMisuse: InvalidHeaderName, InvalidHeaderValue, ReservedHeader, InvalidHost, InvalidTarget, InvalidSubprotocol, RepeatedSubprotocol, SubprotocolNotOffered, InvalidExtension }

@@ -3,6 +3,7 @@
 //! Decides nothing: `response` and `verify` find the fault. Redirects are reported here and
 //! followed by the runtime.
 
+use crate::debug_with_text;
 use std::fmt;
 
 use http::StatusCode;
@@ -28,7 +29,7 @@ use crate::escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX, short};
 /// assert_eq!(response.body(), b"no room");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
     /// It is no HTTP response, or a 101 that is malformed.
@@ -63,6 +64,8 @@ pub enum ResponseError {
     #[error("invalid sec-websocket-protocol header: {}", .0.shown("sec-websocket-protocol"))]
     InvalidSubprotocol(Box<RejectedResponse>),
 }
+
+debug_with_text! { ResponseError: InvalidMessage, InvalidStatus, Redirect, InvalidUpgrade, InvalidConnection, InvalidAccept, InvalidExtensions, InvalidSubprotocol }
 
 /// The answer in an error, borrowed as the error is.
 macro_rules! response_of {

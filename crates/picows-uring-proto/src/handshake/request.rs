@@ -4,6 +4,7 @@
 //! WebSocket handshake is decided in `upgrade`, after the application has had its chance to answer
 //! a plain one.
 
+use crate::debug_with_text;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -43,7 +44,7 @@ pub struct UpgradeRequest {
 /// Why a request was refused before anybody looked at it.
 ///
 /// The text is fit for the peer: it names the fault and nothing about us.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
     /// The first byte is that of a TLS handshake.
@@ -105,6 +106,8 @@ pub enum RequestError {
     #[error("invalid content-length header: expected one decimal number")]
     InvalidContentLength,
 }
+
+debug_with_text! { RequestError: TlsClientHello, MalformedRequestLine, UnsupportedMethod, MethodTooLong, EmptyTarget, InvalidTarget, UnsupportedVersion, MissingHost, RepeatedHost, InvalidHost, UnknownExpectation, Head, TransferEncoding, UnknownTransferCoding, InvalidTransferEncoding, ConflictingLength, ContentLength, InvalidContentLength }
 
 impl RequestError {
     /// The status owed to the peer.

@@ -4,6 +4,7 @@
 //! answer may open one, which is where two readings of the same bytes would matter; of any other
 //! answer the status counts, and as much of the rest as can be read.
 
+use crate::debug_with_text;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -34,7 +35,7 @@ pub(super) struct FinalResponse {
 }
 
 /// Why an answer cannot be understood, or why a 101 is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageFault {
     /// The first byte is that of a TLS record.
@@ -59,6 +60,8 @@ pub enum MessageFault {
     #[error(transparent)]
     Head(#[from] HeadError),
 }
+
+debug_with_text! { MessageFault: Tls, NotHttp, MalformedStatusLine, UnsupportedVersion, TooManyInterim, Head }
 
 impl ResponseHead {
     /// Returns the final answer in `input`, or `None` until its head is complete.

@@ -2,6 +2,7 @@
 //!
 //! Does not parse and does not answer. Runs after the application has chosen to accept.
 
+use crate::debug_with_text;
 use http::StatusCode;
 
 use super::accept::key_text;
@@ -10,7 +11,7 @@ use super::{AcceptKey, HandshakeMisuse, UpgradeRequest};
 /// Why a request that was to be accepted is no WebSocket handshake.
 ///
 /// The text is fit for the peer: it names the fault and nothing about us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpgradeError {
     /// There is no `Upgrade`.
@@ -53,6 +54,8 @@ pub enum UpgradeError {
     #[error("a WebSocket handshake is HTTP/1.1")]
     NotHttp11,
 }
+
+debug_with_text! { UpgradeError: MissingUpgrade, InvalidUpgrade, MissingConnection, InvalidConnection, MissingVersion, RepeatedVersion, UnsupportedVersion, MissingKey, RepeatedKey, InvalidKey, EmptyHost, NotGet, NotHttp11 }
 
 impl UpgradeError {
     /// The status owed to the peer.

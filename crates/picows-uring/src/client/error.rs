@@ -2,6 +2,7 @@
 
 use crate::config::WrongSetting;
 use crate::error::{descriptor_cure, shown};
+use picows_uring_proto::debug_with_text;
 use picows_uring_proto::{
     HandshakeMisuse, RejectedResponse, RequestError, ResponseError, ResponseHead,
 };
@@ -30,7 +31,7 @@ pub struct ConnectError {
 }
 
 /// What went wrong with a connection that was to be made.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum ConnectFault {
     /// The URL cannot be used.
@@ -113,6 +114,8 @@ pub enum ConnectFault {
     #[error("the server ended the connection before it answered{}", tell_cause(.0.as_ref()))]
     Disconnected(Option<io::Error>),
 }
+
+debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, NoRuntime, Resolve, Unreachable, Socket, Timeout, Response, Redirect, Listener, Disconnected }
 
 /// Stages of a connection that is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,12 +227,7 @@ impl fmt::Display for ConnectError {
     }
 }
 
-impl fmt::Debug for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What `main` and `unwrap` show is read by the same people.
-        write!(f, "ConnectError({self})")
-    }
-}
+debug_with_text! { ConnectError }
 
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {

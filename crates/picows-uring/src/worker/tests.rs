@@ -126,7 +126,7 @@ impl Listener for Actor {
         stall(self.0.farewell_takes);
         see(transport
             .disconnect_cause()
-            .map_or_else(String::new, |it| format!("disconnected {it:?}")));
+            .map_or_else(String::new, |it| format!("disconnected {}", name(&it))));
     }
 }
 
@@ -237,6 +237,14 @@ impl Stage {
 
     fn is_gone(&self) -> bool {
         self.worker.ring.closed == [Socket(7)]
+    }
+}
+
+/// A cause without its text.
+fn name(cause: &DisconnectCause) -> String {
+    match cause {
+        DisconnectCause::Io(kind) => format!("Io({kind:?})"),
+        other => format!("{other:?}").split('(').next().unwrap().to_owned(),
     }
 }
 

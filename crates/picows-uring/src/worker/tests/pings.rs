@@ -181,7 +181,7 @@ fn an_idle_connection_is_told_once_and_wakes_nobody_until_its_close_is_due() {
         assert!(heard.len() == 1 && heard[0].1.ends_with(reason.as_bytes()), "{heard:?}");
         assert_eq!(stage.go(14 * SECOND), 0, "{reason}");
         stage.say(CLOSE, &heard[0].1);
-        assert_eq!(seen().last(), Some(&format!("disconnected {cause:?}")));
+        assert_eq!(seen().last(), Some(&format!("disconnected {}", name(&cause))));
     }
 }
 
