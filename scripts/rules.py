@@ -41,6 +41,7 @@ UNLIMITED_LOGS = (
     f"{LIBRARY}/server/handle",
     f"{LIBRARY}/server/threads",
     f"{LIBRARY}/socket",
+    f"{LIBRARY}/task",
 )
 # Of users, who share a listener; and of tests.
 REFCELL_ALLOWED = (

@@ -85,6 +85,8 @@ counters! {
     memory_evictions,
     /// Errors and panics of listeners.
     listener_errors,
+    /// Tasks that panicked while no other task awaited them: each is in the log.
+    task_panics,
     /// Panics of the application's code outside of callbacks and tasks: when a payload, an error or
     /// a listener's maker was dropped, a task woken, a line logged. Each is in the log, but the last.
     stray_panics,

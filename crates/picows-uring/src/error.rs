@@ -57,6 +57,13 @@ pub enum Error {
         /// What happened.
         fault: String,
     },
+    /// A runtime runs on this thread already, tokio's or one of ours.
+    #[error(
+        "a runtime runs on this thread already, and this would block it: call it on a thread of its \
+         own, such as one of tokio::task::spawn_blocking; in a loop of picows-uring, use Connect \
+         without another"
+    )]
+    InsideRuntime,
     /// Something took too long.
     #[error("{what} took longer than {limit:?}")]
     Timeout {
@@ -67,7 +74,7 @@ pub enum Error {
     },
 }
 
-debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, Timeout }
+debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, InsideRuntime, Timeout }
 
 impl From<WrongSetting> for Error {
     fn from(WrongSetting { setting, fault }: WrongSetting) -> Self {

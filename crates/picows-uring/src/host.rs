@@ -4,7 +4,8 @@
 //! nothing else on the thread. Both can spin for a while before they sleep. The only place that
 //! names tokio-uring; what that does on its own ring is not our concern.
 
-use crate::foreign::StateCell;
+use crate::error::Error;
+use crate::foreign::{self, StateCell};
 use crate::ring::Ring;
 use crate::ring::kernel::{KernelRing, RingEvent, StartError};
 use crate::session::Shared;
@@ -13,8 +14,10 @@ use picows_uring_proto::Tick;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::task::coop;
 
 pub(crate) use tokio_uring::spawn;
 
@@ -49,8 +52,42 @@ impl Drop for Hosting {
     }
 }
 
+/// Fails where tokio would panic: a loop cannot run, nor end, inside of another.
+pub(crate) fn refuse_inside_runtime() -> Result<(), Error> {
+    if is_inside_runtime() { Err(Error::InsideRuntime) } else { Ok(()) }
+}
+
+/// Whether this thread polls a future of a tokio runtime, whose loop must not be blocked.
+fn is_inside_runtime() -> bool {
+    let Ok(handle) = Handle::try_current() else { return false };
+    // Also known in `spawn_blocking` and beside an `enter` guard, where blocking is allowed. Only what
+    // is polled has a budget, unless that was switched off; then only an attempt tells.
+    is_budgeted() || foreign::call(|| handle.block_on(std::future::ready(()))).is_err()
+}
+
+/// Whether tokio bounds what is done here until the next `await`, by spending all of it.
+fn is_budgeted() -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    (0..BUDGET_MAX).any(|_| match coop::poll_proceed(&mut context) {
+        Poll::Ready(unit) => {
+            unit.made_progress();
+            false
+        }
+        Poll::Pending => true,
+    })
+}
+
 /// A tokio-uring loop on this thread.
-pub(crate) struct Loop(tokio_uring::Runtime);
+pub(crate) struct Loop(Option<tokio_uring::Runtime>);
+
+impl Drop for Loop {
+    /// Inside of another runtime, tokio would panic: then the loop is leaked.
+    fn drop(&mut self) {
+        if is_inside_runtime() {
+            std::mem::forget(self.0.take());
+        }
+    }
+}
 
 impl Loop {
     /// # Errors
@@ -59,12 +96,12 @@ impl Loop {
     pub(crate) fn new() -> Result<Self, StartError> {
         let mut builder = tokio_uring::builder();
         builder.entries(LOOP_ENTRIES);
-        Ok(Self(tokio_uring::Runtime::new(&builder)?))
+        Ok(Self(Some(tokio_uring::Runtime::new(&builder)?)))
     }
 
     /// Runs `future` to its end.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.0.block_on(future)
+        self.0.as_ref().expect("only `drop` takes it").block_on(future)
     }
 }
 
@@ -214,6 +251,8 @@ fn poll_woken(
     event.poll_signal(context)
 }
 
+/// More than tokio lets a task do before it has to wait: 128, in 2026.
+const BUDGET_MAX: usize = 1024;
 /// The loop's own ring serves what the application does with tokio-uring, such as files.
 const LOOP_ENTRIES: u32 = 64;
 /// A worker that never runs dry lets the other tasks of its loop run this often.

@@ -57,6 +57,7 @@ mod session;
 mod simulation;
 mod socket;
 mod stream;
+mod task;
 mod transport;
 mod watch;
 mod worker;
@@ -70,13 +71,14 @@ pub use messages::{MessageListener, MessageWriter, Messages};
 pub use reconnect::{Backoff, Reconnect};
 pub use remote::{RemoteError, RemoteTransport};
 pub use roundtrip::RoundtripError;
-pub use runtime::{Runtime, RuntimeBuilder, SpawnError, Task, TaskFailed, run, spawn};
+pub use runtime::{Runtime, RuntimeBuilder, run};
 pub use server::{
     IntoUpgrade, Monitor, Server, ServerBuilder, ServerHandle, Stopper, Upgrade, WorkerState,
     WorkerStatus,
 };
 pub use socket::ListenAddress;
 pub use stream::{OwnedMessage, SendError, StreamOptions, WhenFull, WsStream};
+pub use task::{SpawnError, Task, TaskFailed, spawn};
 pub use transport::{DisconnectCause, SendStatus, Transport};
 
 pub use picows_uring_proto::{

@@ -38,6 +38,8 @@ log_lines! {
     ListenerFailed = "listener failed",
     /// The task that handles a stream returned an error.
     HandlerFailed = "handler failed",
+    /// A task panicked that no other task awaits.
+    TaskPanicked = "a task panicked, and no other task awaits it",
     /// The factory returned an error, panicked, or gave an answer that cannot be sent.
     FactoryFailed = "factory failed",
     /// The peer reads less than is sent to it.

@@ -14,22 +14,19 @@ use crate::ring::kernel::{KernelRing, StartError, Waiting};
 use crate::server::{Factory, Gauge, Stopper, Upgrade};
 use crate::session::Shared;
 use crate::worker::Worker;
-use picows_uring_proto::debug_with_text;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use thiserror::Error as ThisError;
 
 /// Runs `future` on a loop of this thread, in which connections can be made; any number of them.
 /// When it ends, connections that are still open are closed with 1001.
 ///
 /// # Errors
 ///
-/// When io_uring is not there or forbidden. The text names the cause and the cure.
+/// When io_uring is not there or forbidden, or a runtime runs on this thread already
+/// ([`Error::InsideRuntime`]). The text names the cause and the cure.
 ///
 /// ```no_run
 /// use picows_uring::{Connect, EchoListener};
@@ -87,8 +84,10 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// When the ring was lost meanwhile.
+    /// When the ring was lost meanwhile, or a runtime runs on this thread already
+    /// ([`Error::InsideRuntime`]).
     pub fn block_on<F: Future>(self, future: F) -> Result<F::Output, Error> {
+        host::refuse_inside_runtime()?;
         let Self { event_loop, worker, busy_poll, drain_timeout } = self;
         let stop = |shared: &Shared| shared.mailbox.post(Letter::Stop { drain: drain_timeout });
         let (output, _) = host_worker(&event_loop, worker, busy_poll, future, stop)?;
@@ -104,13 +103,14 @@ impl Runtime {
     /// ends: tasks that are still pending are dropped, and a connection that one of them was
     /// making is given up. From then on there are the callbacks of the listeners, automatic pings,
     /// timeouts, and what [`RemoteTransport`](crate::RemoteTransport)s of other threads send;
-    /// [`spawn`] and [`Connect`](crate::Connect) fail in callbacks, as nothing is there to run a
+    /// [`spawn`](crate::spawn) and [`Connect`](crate::Connect) fail in callbacks, as nothing is there to run a
     /// task. Nothing waits for an end either: look at the [`Transport`](crate::Transport) after
     /// this has returned.
     ///
     /// # Errors
     ///
-    /// When the ring was lost meanwhile.
+    /// When the ring was lost meanwhile, or a runtime runs on this thread already
+    /// ([`Error::InsideRuntime`]).
     ///
     /// ```
     /// use picows_uring::{Connect, Frame, Listener, ListenerResult, Runtime, Transport};
@@ -144,6 +144,7 @@ impl Runtime {
         self,
         setup: impl Future<Output = Result<T, E>>,
     ) -> Result<Result<T, E>, Error> {
+        host::refuse_inside_runtime()?;
         let Self { event_loop, worker, busy_poll, drain_timeout } = self;
         let (outcome, mut worker) =
             host_worker(&event_loop, worker, busy_poll, setup, host::release)?;
@@ -230,6 +231,7 @@ impl RuntimeBuilder {
     /// When a setting makes no sense, or io_uring is not there or forbidden. The text names the cause
     /// and the cure.
     pub fn build(self) -> Result<Runtime, Error> {
+        host::refuse_inside_runtime()?;
         let mut config = Config::default();
         if let Some(limit) = self.memory_limit {
             config.memory = MemoryBudget::new(limit);
@@ -252,71 +254,6 @@ impl RuntimeBuilder {
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("busy_poll", &self.busy_poll.0).finish_non_exhaustive()
-    }
-}
-
-/// Starts a task beside the connections of this thread: in [`run`], in [`Runtime::block_on`], or
-/// from a callback of a listener, unless its worker is dedicated.
-///
-/// The task may use anything that runs on tokio. It shares the thread with the data path: while it
-/// computes, no connection is served.
-///
-/// # Errors
-///
-/// When no loop runs on this thread.
-///
-/// ```
-/// picows_uring::run(async {
-///     let task = picows_uring::spawn(async { 6 * 7 })?;
-///     assert_eq!(task.await?, 42);
-///     Ok::<(), Box<dyn std::error::Error>>(())
-/// })??;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn spawn<F: Future + 'static>(future: F) -> Result<Task<F::Output>, SpawnError> {
-    if host::current().is_none() {
-        return Err(SpawnError);
-    }
-    Ok(Task { handle: host::spawn(future) })
-}
-
-/// No loop runs on this thread, so there is nothing to run a task.
-#[derive(Clone, Copy, PartialEq, Eq, ThisError)]
-#[error(
-    "no loop runs on this thread to run a task: call it inside picows_uring::run, or from a \
-     callback of a worker that is hosted; a dedicated worker runs no tasks"
-)]
-pub struct SpawnError;
-
-debug_with_text! { SpawnError }
-
-/// A task that was started with [`spawn`]. Awaited, it yields what the task came to; dropped, the
-/// task goes on.
-#[derive(Debug)]
-pub struct Task<T> {
-    handle: tokio::task::JoinHandle<T>,
-}
-
-/// A task panicked or was aborted.
-#[derive(Clone, PartialEq, Eq, ThisError)]
-#[error("the task did not finish: {0}")]
-pub struct TaskFailed(String);
-
-debug_with_text! { TaskFailed }
-
-impl<T> Task<T> {
-    /// Ends the task at its next await.
-    pub fn abort(&self) {
-        self.handle.abort();
-    }
-}
-
-impl<T> Future for Task<T> {
-    type Output = Result<T, TaskFailed>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = Pin::new(&mut self.handle).poll(context);
-        polled.map_err(|error| TaskFailed(error.to_string()))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::host;
 use crate::listener::{ListenerError, ListenerResult};
 use crate::log;
 use crate::log_limit::{LogLine, log_limited};
-use crate::runtime::{SpawnError, spawn};
+use crate::task::{Guarded, SpawnError};
 use crate::transport::{DisconnectCause, SendStatus, Transport};
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
@@ -398,20 +398,26 @@ where
         return Err(SpawnError);
     }
     Ok(StreamListener::starting(options, |stream| {
+        if host::current().is_none() {
+            return Err(SpawnError);
+        }
         let transport = stream.transport().clone();
-        spawn(async move {
-            if let Err(error) = handler(stream).await {
-                handler_failed(&transport, &error);
+        drop(host::spawn(async move {
+            let handled = Guarded::new(async move { handler(stream).await });
+            match handled.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => handler_failed(&transport, &error, false),
+                Err(panicked) => handler_failed(&transport, &panicked.into(), true),
             }
-        })?;
+        }));
         Ok(())
     }))
 }
 
-/// An error of a handler ends its connection as one of a callback does.
-fn handler_failed(transport: &Transport, error: &ListenerError) {
+/// An error of a handler, or a panic, ends its connection as one of a callback does.
+fn handler_failed(transport: &Transport, error: &ListenerError, is_panic: bool) {
     let (session, error_text) = (transport.session(), foreign::text(error));
-    if transport.is_disconnected() {
+    if transport.is_disconnected() && !is_panic {
         log::debug!(peer = ?session.peer, error = error_text, "handler failed after the disconnect");
         return;
     }

@@ -57,6 +57,8 @@ fn troubles(stats: &Stats) -> String {
         (stats.memory_evictions, "ended for their memory"),
         (stats.accept_pauses, "accept pauses"),
         (stats.listener_errors, "listener errors"),
+        (stats.task_panics, "task panics"),
+        (stats.stray_panics, "stray panics"),
         (stats.frames_dropped, "frames dropped"),
         (stats.slow_turns, "slow turns"),
     ] {

@@ -5,6 +5,7 @@
 
 use super::error::ConnectFault;
 use super::target::Target;
+use crate::foreign;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -74,7 +75,7 @@ async fn connect(address: SocketAddr, options: &DialOptions) -> io::Result<Owned
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     socket.set_nodelay(true)?;
     if let Some(hook) = &options.hook {
-        hook(socket.as_fd())?;
+        foreign::call(|| hook(socket.as_fd())).map_err(io::Error::other)??;
     }
     if let Some(local) = options.local {
         socket.bind(SocketAddr::new(local, 0))?;

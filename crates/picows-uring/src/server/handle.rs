@@ -129,9 +129,14 @@ impl ServerHandle {
     /// Stops the server: accepts no more, ends every connection with CLOSE 1001, waits for the
     /// answers up to the drain timeout, drops the rest, and returns what was done in total.
     ///
+    /// Blocks the thread meanwhile: in async code, call it on a thread that may be blocked, such as one
+    /// of `tokio::task::spawn_blocking`; in callbacks and tasks of the server itself, call
+    /// [`Stopper::stop`], which does not wait.
+    ///
     /// # Errors
     ///
-    /// When a worker had failed.
+    /// When a worker had failed, or this is called on a worker's own thread, which cannot wait for
+    /// itself; it stops all the same.
     pub fn stop(self) -> Result<Stats, Error> {
         self.stopper().stop();
         self.join()
@@ -150,11 +155,11 @@ impl ServerHandle {
     /// Waits until the server has been stopped by a [`Stopper`], and returns what it did in total.
     ///
     /// When a worker fails, the others go on, and this waits for them: [`Monitor::failed`] tells at
-    /// once, and so does an error in the log.
+    /// once, and so does an error in the log. Blocks the thread, as [`stop`](Self::stop) does.
     ///
     /// # Errors
     ///
-    /// When a worker failed.
+    /// When a worker failed, or this is called on a worker's own thread.
     pub fn join(mut self) -> Result<Stats, Error> {
         let mut stats = Stats::default();
         let mut failed = Ok(());
@@ -180,6 +185,10 @@ impl Drop for ServerHandle {
 
 /// Waits for the thread of a worker, and tells how it ended.
 fn end_of(worker: usize, counters: &Counters, thread: JoinHandle<()>) -> Result<(), Error> {
+    if thread.thread().id() == std::thread::current().id() {
+        let fault = "its own thread cannot wait for it: use Stopper::stop in callbacks and tasks";
+        return Err(Error::Worker { worker, fault: fault.into() });
+    }
     // A panic is in the state as well.
     let _ = thread.join();
     match counters.pulse.state() {

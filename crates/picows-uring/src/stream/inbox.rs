@@ -4,7 +4,7 @@ use super::{OwnedMessage, StreamOptions, WhenFull, WsStream};
 use crate::foreign::{self, Foreign, StateCell};
 use crate::listener::{Listener, ListenerResult};
 use crate::messages::MessageBytes;
-use crate::runtime::SpawnError;
+use crate::task::SpawnError;
 use crate::transport::{DisconnectCause, Transport};
 use bytes::Bytes;
 use picows_uring_proto::{Assembled, Frame, MessageAssembler, MsgType};

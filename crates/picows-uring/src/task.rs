@@ -1,0 +1,205 @@
+//! Tasks: futures of the application that run beside the connections of a loop.
+//!
+//! A panic of a task ends that task: it is reported to the task that awaits it, or else logged and
+//! counted. Which loop runs them is `host.rs`.
+
+use crate::counters::Counter;
+use crate::foreign::{self, Foreign, Panicked};
+use crate::host;
+use crate::log;
+use crate::log_limit::{LogLine, log_limited};
+use picows_uring_proto::debug_with_text;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use thiserror::Error;
+
+/// Starts a task beside the connections of this thread: in [`run`](crate::run), in
+/// [`Runtime::block_on`](crate::Runtime::block_on), or from a callback of a listener, unless its
+/// worker is dedicated.
+///
+/// The task may use anything that runs on tokio. It shares the thread with the data path: while it
+/// computes, no connection is served.
+///
+/// A panic ends the task and nothing else. The task that awaits it gets [`TaskFailed`]; if there is
+/// none at that time, the panic is logged at level ERROR, with the place of this call, and counted in
+/// [`Stats::task_panics`](crate::Stats::task_panics). `tokio::task::block_in_place` and `block_on`
+/// panic in tasks, as they would block the thread.
+///
+/// # Errors
+///
+/// When no loop runs on this thread.
+///
+/// ```
+/// picows_uring::run(async {
+///     let task = picows_uring::spawn(async { 6 * 7 })?;
+///     assert_eq!(task.await?, 42);
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[track_caller]
+pub fn spawn<F: Future + 'static>(future: F) -> Result<Task<F::Output>, SpawnError> {
+    if host::current().is_none() {
+        return Err(SpawnError);
+    }
+    let fate = Arc::new(Fate { spawned_at: Location::caller(), state: Mutex::default() });
+    let guarded = Guarded::new(future);
+    let seen = Arc::clone(&fate);
+    let handle = host::spawn(async move {
+        let outcome = guarded.await;
+        if let Err(panicked) = &outcome {
+            seen.panicked(panicked);
+        }
+        outcome.map(Foreign::new)
+    });
+    Ok(Task { handle, fate })
+}
+
+/// No loop runs on this thread, so there is nothing to run a task.
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "no loop runs on this thread to run a task: call it inside picows_uring::run, or from a \
+     callback of a worker that is hosted; a dedicated worker runs no tasks"
+)]
+pub struct SpawnError;
+
+debug_with_text! { SpawnError }
+
+/// A task that was started with [`spawn`]. Awaited, it yields what the task came to; dropped, the
+/// task goes on.
+pub struct Task<T> {
+    handle: tokio::task::JoinHandle<Result<Foreign<T>, Panicked>>,
+    fate: Arc<Fate>,
+}
+
+/// A task panicked or was aborted.
+#[derive(Clone, PartialEq, Eq, Error)]
+#[error("the task did not finish: {0}")]
+pub struct TaskFailed(String);
+
+debug_with_text! { TaskFailed }
+
+impl<T> Task<T> {
+    /// Ends the task at its next await.
+    pub fn abort(&self) {
+        self.handle.abort();
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, TaskFailed>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Before it is asked: it may run on another thread.
+        self.fate.is_awaited(true);
+        let outcome = match Pin::new(&mut self.handle).poll(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(outcome) => outcome,
+        };
+        self.fate.take();
+        Poll::Ready(match outcome {
+            Ok(Ok(output)) => Ok(output.into_inner()),
+            Ok(Err(panicked)) => Err(TaskFailed(panicked.to_string())),
+            Err(error) => Err(TaskFailed(error.to_string())),
+        })
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        // It was awaited once, and given up since.
+        self.fate.is_awaited(false);
+        if let Some(panicked) = self.fate.take() {
+            report(self.fate.spawned_at, &panicked);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("spawned_at", &self.fate.spawned_at).finish_non_exhaustive()
+    }
+}
+
+/// What a task and its handle know of each other.
+struct Fate {
+    spawned_at: &'static Location<'static>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_awaited: bool,
+    /// A panic that the task which awaited this one has not been given yet.
+    panicked: Option<Panicked>,
+}
+
+impl Fate {
+    fn is_awaited(&self, is_awaited: bool) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_awaited = is_awaited;
+    }
+
+    fn take(&self) -> Option<Panicked> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).panicked.take()
+    }
+
+    fn panicked(&self, panicked: &Panicked) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_awaited {
+            state.panicked = Some(panicked.clone());
+            return;
+        }
+        drop(state);
+        report(self.spawned_at, panicked);
+    }
+}
+
+#[cold]
+fn report(spawned_at: &Location<'_>, panicked: &Panicked) {
+    match host::current() {
+        Some(shared) => {
+            Counter::increment(&shared.counters.task_panics);
+            log_limited!(error, shared, LogLine::TaskPanicked, %panicked, %spawned_at);
+        }
+        // Of a loop that ends.
+        None => log::error!(%panicked, %spawned_at, "{}", LogLine::TaskPanicked.text()),
+    }
+}
+
+/// A future of the application, polled and dropped in the guard.
+pub(crate) struct Guarded<F> {
+    future: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future> Guarded<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future: Some(Box::pin(future)) }
+    }
+}
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.future else { return Poll::Pending };
+        let outcome = match foreign::call(|| future.as_mut().poll(context)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(panicked) => Err(panicked),
+        };
+        foreign::discard(self.future.take());
+        Poll::Ready(outcome)
+    }
+}
+
+impl<F> Drop for Guarded<F> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take() {
+            foreign::discard(future);
+        }
+    }
+}
