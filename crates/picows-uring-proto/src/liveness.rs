@@ -118,7 +118,8 @@ impl LivenessRules {
 /// What [`Liveness::handle_timeout`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A ping is due. Send it, and say so with [`Liveness::ping_queued`].
+    /// A ping is due. Send it, and say so with [`Liveness::ping_queued`]. One that cannot be sent
+    /// is not waited for, and due again after another idle timeout.
     Ping,
     /// A ping was not answered in time: the peer is gone.
     Silent,
@@ -151,7 +152,7 @@ pub enum Verdict {
 pub struct Liveness {
     /// When something last arrived.
     last_received: Tick,
-    /// When the next ping is due, by the periodic strategy.
+    /// When the next ping is due, by the periodic strategy; none is before, by the other.
     next_ping: Tick,
     /// When the connection has lasted long enough; `NEVER` if it may last.
     ends: Tick,
@@ -286,7 +287,10 @@ impl Liveness {
         match self.ping {
             Ping::None if self.is_held => NEVER,
             Ping::None => match rules.strategy {
-                AutoPingStrategy::WhenIdle => self.last_received + rules.idle_timeout,
+                // Not at once again after one that could not be sent.
+                AutoPingStrategy::WhenIdle => {
+                    (self.last_received + rules.idle_timeout).max(self.next_ping)
+                }
                 AutoPingStrategy::Periodic => self.next_ping,
             },
             // A peer that takes bytes, or sends some, is there, though its answer may be behind

@@ -60,7 +60,9 @@ pub trait Listener {
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult;
 
     /// An automatic ping is due, or a round trip is measured: sends something that the peer
-    /// answers. By default a PING that carries a number.
+    /// answers. By default a PING that carries a number. Where nothing is queued on `transport`
+    /// here, as a message is refused between the fragments of another, such a PING is sent in its
+    /// place, and its PONG is not delivered.
     ///
     /// # Errors
     ///

@@ -44,6 +44,13 @@ impl Roundtrip {
     }
 
     /// The ping was answered: returns the task to wake.
+    /// It was not sent after all, and is wanted still.
+    pub(crate) fn ping_refused(&mut self) {
+        if self.is_pong_expected() {
+            self.stage = Stage::Wanted;
+        }
+    }
+
     pub(crate) fn pong_received(&mut self, now: Tick) -> Option<Foreign<Waker>> {
         let Stage::Sent(at) = self.stage else { return None };
         self.stage = Stage::Done(now.duration_since(at));

@@ -6,6 +6,7 @@
 mod extras;
 mod outlet;
 mod payload;
+mod pinging;
 mod place;
 mod queue;
 mod waiting;
@@ -25,6 +26,7 @@ use extras::{Extras, join, wake_all};
 use picows_uring_proto::{
     CloseCode, Conversation, Frame, FrameHead, Liveness, MsgType, Phase, Role, Tick,
 };
+use pinging::Ping;
 use place::{PeerAddr, SocketCell};
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
@@ -153,9 +155,7 @@ pub(crate) struct Session {
     pub(crate) owes_pause: Cell<bool>,
     /// No callback will follow.
     pub(crate) is_disconnected: Cell<bool>,
-    /// The listener is sending a ping: it is queued even where other frames are not, or the peer
-    /// would be expected to answer what it was never asked.
-    pub(crate) is_pinging: Cell<bool>,
+    ping: Cell<Ping>,
     /// The application does not want to be told what arrives.
     pub(crate) is_reading_paused: Cell<bool>,
     /// So many receives more are each one by itself, as a large frame came lately.
@@ -211,7 +211,7 @@ impl Session {
             is_paused: Cell::new(false),
             owes_pause: Cell::new(false),
             is_disconnected: Cell::new(false),
-            is_pinging: Cell::new(false),
+            ping: Cell::default(),
             is_reading_paused: Cell::new(false),
             bulk: Cell::new(0),
             is_abandoned: Cell::new(false),

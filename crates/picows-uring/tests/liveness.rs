@@ -9,9 +9,9 @@ mod common;
 
 use common::{PATIENCE, next, run, uninterrupted};
 use picows_uring::{
-    AutoPing, AutoPingStrategy, CloseCode, Connect, DisconnectCause, EchoListener, Frame, Listener,
-    ListenerError, ListenerResult, MsgType, RoundtripError, Server, ServerBuilder, ServerHandle,
-    Transport, Upgrade,
+    AutoPing, AutoPingStrategy, CloseCode, Connect, DisconnectCause, EchoListener, Frame,
+    FrameHead, Listener, ListenerError, ListenerResult, MsgType, RoundtripError, Server,
+    ServerBuilder, ServerHandle, Transport, Upgrade,
 };
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -109,6 +109,47 @@ fn a_peer_that_answers_is_pinged_again_and_again() {
     .unwrap();
     let told = next(&seen);
     assert!(told.starts_with("Close"), "the pongs are consumed: {told}");
+    server.stop().unwrap();
+}
+
+/// Has a message under way for ever, between whose fragments its pings would stand.
+struct Endless(Sender<bool>);
+
+impl Listener for Endless {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        transport.send_frame(FrameHead::new(MsgType::Text).with_fin(false), b"first part");
+        Ok(())
+    }
+
+    fn on_frame(&mut self, _: &Transport, _: &Frame<'_>) -> ListenerResult {
+        Ok(())
+    }
+
+    fn send_user_specific_ping(&mut self, transport: &Transport) -> ListenerResult {
+        self.0.send(transport.send_text("ping").is_queued())?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_listener_whose_ping_is_refused_keeps_a_peer_that_answers_ours() {
+    let (sender, queued) = channel();
+    let sender = std::sync::Mutex::new(sender);
+    let (server, url) = start(server().auto_ping(ping_often()), move || {
+        Box::new(Endless(sender.lock().unwrap().clone()))
+    });
+    run(async move {
+        let recorder = Rc::new(RefCell::new(Recorder { pongs_left: 2, ..Recorder::default() }));
+        let connect = Connect::new(url).auto_pong(false);
+        let transport = connect.connect(Rc::clone(&recorder)).await.unwrap();
+        transport.wait_disconnected().await.unwrap();
+        let recorder = recorder.borrow();
+        let expected = [MsgType::Text, MsgType::Ping, MsgType::Ping, MsgType::Close];
+        assert_eq!(recorder.types, expected);
+        assert_eq!(recorder.close.as_ref().unwrap().0, CloseCode::NORMAL, "our own, answered");
+    })
+    .unwrap();
+    assert!(!next(&queued) && !next(&queued), "a message between two fragments");
     server.stop().unwrap();
 }
 

@@ -60,6 +60,19 @@ fn the_reply_clock_starts_when_the_ping_has_left_the_queue() {
 }
 
 #[test]
+fn a_ping_that_was_not_sent_is_not_waited_for_and_tried_again_later() {
+    for strategy in [AutoPingStrategy::WhenIdle, AutoPingStrategy::Periodic] {
+        let rules = pinging(10, 5, strategy);
+        let mut peer = Liveness::new(&rules, at(0), None);
+        for round in 1..=3 {
+            let verdict = peer.handle_timeout(&rules, at(10 * round), false);
+            assert_eq!(verdict, Some(Verdict::Ping), "{strategy:?}");
+            assert_eq!(peer.poll_timeout(&rules), Some(at(10 * (round + 1))), "not at once");
+        }
+    }
+}
+
+#[test]
 fn a_queue_that_does_not_move_is_silence() {
     let rules = pinging(10, 5, AutoPingStrategy::WhenIdle);
     let mut peer = Liveness::new(&rules, at(0), None);

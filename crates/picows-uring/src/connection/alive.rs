@@ -67,26 +67,40 @@ impl Connection {
             return;
         }
         let now = Tick::ZERO + ring.now();
+        // Before: the answer may be taken note of by a callback that the ping leads to.
         if let Some(mut roundtrip) = session.roundtrip() {
             roundtrip.ping_sent(now);
         }
-        self.ping(&session, ring, now);
+        if !self.ping(&session, ring, now)
+            && let Some(mut roundtrip) = session.roundtrip()
+        {
+            roundtrip.ping_refused();
+        }
     }
 
-    fn ping(&mut self, session: &Session, ring: &impl Ring, now: Tick) {
-        session.is_pinging.set(true);
+    /// Has the listener send a ping, or sends one in its place. Returns whether there is one to be
+    /// answered: what was never sent is not waited for.
+    fn ping(&mut self, session: &Session, ring: &impl Ring, now: Tick) -> bool {
+        session.begin_ping();
         self.call("send_user_specific_ping", |listener, transport| {
             listener.send_user_specific_ping(transport)
         });
-        session.is_pinging.set(false);
+        if !session.end_ping() {
+            return false;
+        }
         if let Some(mut liveness) = session.liveness() {
             liveness.ping_queued(now, session.committed());
         }
         look_at_outbox(session, ring, now);
+        true
     }
 
     /// Asks the listener whether `frame` answers the ping; if so, the frame is done with.
     pub(super) fn consume_pong(&mut self, frame: &Frame<'_>) -> bool {
+        if self.session().is_pong_of_ours(frame) {
+            self.session().pong_received();
+            return true;
+        }
         let Some(listener) = self.listener.as_deref_mut() else { return false };
         let transport = &self.transport;
         let asked = foreign::call(|| listener.is_user_specific_pong(transport, frame));

@@ -223,7 +223,7 @@ impl Session {
         }
         // Neither is ever dropped, nor has to wait: they may come between any two messages, and
         // control frames between fragments (RFC 6455 §5.4).
-        let is_urgent = head.msg_type.is_control() || self.is_pinging.get();
+        let is_urgent = head.msg_type.is_control() || self.is_pinging();
         let mut waiting = self.waiting.take();
         let dropped = match self.make_room(head, size, key, is_urgent, waiting.as_deref_mut()) {
             Ok(dropped) => dropped,
@@ -249,6 +249,7 @@ impl Session {
         if self.buffered() > self.config.high_watermark {
             self.offer();
         }
+        self.note_ping();
         let status = self.queued_frame(self.buffered());
         if dropped > 0 {
             // It was full, though it may not even be above the watermark any more.

@@ -40,6 +40,8 @@ const GRANULE: Duration = Wheel::GRANULARITY;
 #[derive(Clone, Copy, Default)]
 struct Manner {
     pings_as_text: bool,
+    /// It is asked for pings, and sends none.
+    pings_never: bool,
     ping_fails: bool,
     pong_panics: bool,
     farewell_takes: Duration,
@@ -92,7 +94,9 @@ impl Listener for Actor {
         if self.0.ping_fails {
             return Err("no ping today".into());
         }
-        if self.0.pings_as_text {
+        if self.0.pings_never {
+            see("asked for a ping");
+        } else if self.0.pings_as_text {
             transport.send_text("ping");
         } else {
             transport.send_auto_ping();
@@ -225,7 +229,12 @@ impl Stage {
 
     /// Waits for the ping at 10 s, and tells what it carries.
     fn ping(&mut self) -> Vec<u8> {
-        self.go(10 * SECOND + GRANULE);
+        self.ping_at(10 * SECOND + GRANULE)
+    }
+
+    /// Waits for a ping, and tells what it carries.
+    fn ping_at(&mut self, time: Duration) -> Vec<u8> {
+        self.go(time);
         let heard = self.heard();
         let [(PING, nonce)] = &heard[..] else { panic!("{heard:?}") };
         nonce.clone()

@@ -1,7 +1,7 @@
 //! Round trips that are measured beside automatic pings.
 
 use super::*;
-use picows_uring_proto::AutoPingStrategy;
+use picows_uring_proto::{AutoPingStrategy, FrameHead};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -65,4 +65,23 @@ fn a_measurement_that_is_dropped_gives_automatic_pings_back() {
     }
     stage.go(26 * SECOND);
     assert_eq!(stage.heard().len(), 1, "one was due long ago");
+}
+
+#[test]
+fn a_round_trip_is_measured_between_the_fragments_of_a_message_too() {
+    let mut stage = Stage::new(Manner { pings_as_text: true, ..Manner::default() }, |config| {
+        config.liveness.auto_ping = None;
+    });
+    let transport = transport();
+    transport.send_frame(FrameHead::new(MsgType::Text).with_fin(false), b"first part");
+    stage.turn();
+    stage.heard();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut measuring = pin!(transport.measure_roundtrip_time(1));
+    assert!(measuring.as_mut().poll(&mut context).is_pending());
+    let number = stage.ping_at(SECOND);
+    stage.worker.ring.now = 3 * SECOND;
+    stage.say(PONG, &number);
+    let Poll::Ready(durations) = measuring.as_mut().poll(&mut context) else { panic!("no answer") };
+    assert_eq!(durations.unwrap(), [2 * SECOND]);
 }

@@ -1,6 +1,7 @@
 //! Automatic pings and silence: what counts as an answer, and how a connection ends without one.
 
 use super::*;
+use picows_uring_proto::FrameHead;
 
 #[test]
 fn only_the_pong_with_the_number_of_the_ping_counts() {
@@ -269,4 +270,61 @@ fn a_ping_is_queued_where_other_frames_are_dropped() {
     stage.worker.ring.unstick();
     stage.turn();
     assert!(stage.worker.ring.sent.ends_with(b"\x81\x04ping"));
+}
+
+/// Two ways in which a listener sends no ping: a message between fragments is refused.
+fn without_a_ping() -> [Stage; 2] {
+    let open = FrameHead::new(MsgType::Text).with_fin(false);
+    let refused = Manner { pings_as_text: true, ..Manner::default() };
+    let never = Manner { pings_never: true, ..Manner::default() };
+    [refused, never].map(|manner| {
+        let mut stage = Stage::new(manner, |_| {});
+        if manner.pings_as_text {
+            assert!(transport().send_frame(open, b"first part").is_queued());
+            assert!(!transport().send_text("in between").is_queued());
+            stage.turn();
+            assert_eq!(stage.heard().len(), 1);
+        }
+        stage
+    })
+}
+
+#[test]
+fn a_ping_that_the_listener_did_not_send_is_replaced_by_one_of_ours() {
+    for mut stage in without_a_ping() {
+        for round in 1..=3 {
+            stage.go(round * 10 * SECOND + 3 * round * GRANULE);
+            let heard = stage.heard();
+            let [(PING, number)] = &heard[..] else { panic!("{round}: {heard:?}") };
+            seen();
+            stage.say(PONG, b"another");
+            assert_eq!(seen(), ["asked", "Pong another"]);
+            stage.say(PONG, &number.clone());
+            assert!(seen().is_empty(), "the listener knows nothing of it");
+        }
+        assert!(!stage.is_gone());
+        // That one was sent, and has to be answered.
+        stage.ping_at(40 * SECOND + 12 * GRANULE);
+        stage.go(46 * SECOND);
+        assert!(stage.is_gone());
+        assert_eq!(seen().last().unwrap(), "disconnected PingTimedOut");
+    }
+}
+
+#[test]
+fn the_next_ping_is_of_the_listener_again_as_soon_as_it_can_be() {
+    let [mut stage, _] = without_a_ping();
+    TRANSPORT.set(Some(stage.worker.slots.iter_mut().next().unwrap().transport.clone()));
+    let number = stage.ping_at(10 * SECOND + GRANULE);
+    stage.say(PONG, &number);
+    let last = FrameHead::new(MsgType::Continuation);
+    assert!(transport().send_frame(last, b"last part").is_queued());
+    stage.go(21 * SECOND);
+    let heard = stage.heard();
+    assert_eq!(heard, [(0, b"last part".to_vec()), (TEXT, b"ping".to_vec())]);
+    seen();
+    stage.say(TEXT, b"pong");
+    assert_eq!(seen(), ["asked"]);
+    stage.go(30 * SECOND);
+    assert!(!stage.is_gone());
 }
