@@ -259,11 +259,21 @@ impl Connection {
 
     /// The peer ended its side of the stream.
     pub(crate) fn end_of_stream(&mut self) {
+        if let Some(kind) = self.session().send_error() {
+            return self.io_failed(&kind.into());
+        }
         let session = self.session();
         session.set_cause(DisconnectCause::EndOfStream);
         let (rules, now) = (&session.config.conversation, session.shared.now());
         session.conversation.borrow_mut().end_of_stream(rules, now);
         session.touch();
+    }
+
+    /// A send failed.
+    pub(crate) fn send_failed(&mut self, error: &io::Error) {
+        if !self.session().reads_on_after(error) {
+            self.io_failed(error);
+        }
     }
 
     /// The kernel reported an error of the socket.
@@ -284,7 +294,8 @@ impl Connection {
         let phase = self.phase();
         if session.conversation.borrow_mut().handle_timeout(seen) {
             log::info!(peer = ?session.peer, ?phase, "timed out: dropping");
-            session.set_cause(DisconnectCause::TimedOut);
+            let broken = session.send_error().map(DisconnectCause::Io);
+            session.set_cause(broken.unwrap_or(DisconnectCause::TimedOut));
         }
         // A peer that is to answer our CLOSE has a deadline for that, and no ping can follow it.
         if self.phase() == Phase::Open && !session.conversation.borrow().is_closing() {

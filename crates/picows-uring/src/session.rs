@@ -9,6 +9,7 @@ mod payload;
 mod pinging;
 mod place;
 mod queue;
+mod reset;
 mod waiting;
 
 use crate::client::Recruit;

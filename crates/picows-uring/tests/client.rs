@@ -6,13 +6,13 @@ mod rounds;
 mod scripted;
 
 use picows_uring::{
-    CloseCode, Connect, ConnectFault, EchoListener, Error, Frame, Listener, ListenerResult,
-    MsgType, Runtime, Server, ServerHandle, Transport, Upgrade,
+    CloseCode, Connect, ConnectFault, DisconnectCause, EchoListener, Error, Frame, Listener,
+    ListenerResult, MsgType, Runtime, Server, ServerHandle, Transport, Upgrade,
 };
 use rounds::Rounds;
 use scripted::{PATIENCE, patiently, run, serve, until};
 use std::cell::RefCell;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::rc::Rc;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -172,5 +172,74 @@ fn without_a_loop_connecting_says_so() {
             assert!(matches!(error.fault(), ConnectFault::NoRuntime));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// Sends within the turn in which a server has reset the connection.
+struct Belated {
+    first_is_here: mpsc::Sender<()>,
+    is_reset: mpsc::Receiver<()>,
+    texts: Rc<RefCell<Vec<String>>>,
+    /// What it sends then: in the end of the turn, or at once, as it is more than a watermark.
+    late_bytes: usize,
+}
+
+impl Listener for Belated {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        transport.send_text("of which most is not read");
+        Ok(())
+    }
+
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        if frame.msg_type() == MsgType::Text {
+            self.texts.borrow_mut().push(frame.text()?.to_owned());
+        }
+        if frame.payload() == b"first" {
+            self.first_is_here.send(())?;
+            self.is_reset.recv_timeout(PATIENCE)?;
+            transport.send(MsgType::Binary, vec![0; self.late_bytes]);
+        }
+        Ok(())
+    }
+}
+
+/// A server that does not read what it is sent resets the connection when it closes it. What it said
+/// before counts (RFC 6455 §7.1.5), though sending fails first.
+#[test]
+fn what_a_server_sent_before_it_reset_the_connection_is_read() {
+    let closed = b"\x81\x04last\x88\x06\x11\x31gone";
+    let reset = DisconnectCause::Io(ErrorKind::ConnectionReset);
+    for (late_bytes, last, cause, code) in [
+        (10, &closed[..], DisconnectCause::Closed, Some(4401)),
+        (1 << 20, closed, DisconnectCause::Closed, Some(4401)),
+        (10, b"\x81\x04last", reset.clone(), None),
+        (1 << 20, b"\x81\x04last", reset.clone(), None),
+    ] {
+        let (reset, is_reset) = mpsc::channel();
+        let (first_is_here, first) = mpsc::channel();
+        let first = Mutex::new(first);
+        let address = serve(move |_, mut peer| {
+            let request = peer.request();
+            peer.write(request.accepted("").as_bytes());
+            peer.stream.read_exact(&mut [0]).unwrap();
+            peer.write(b"\x81\x05first");
+            first.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            peer.write(last);
+            drop(peer);
+            reset.send(()).unwrap();
+        });
+        let texts = Rc::<RefCell<Vec<String>>>::default();
+        let listener = Belated { first_is_here, is_reset, texts: Rc::clone(&texts), late_bytes };
+        run(async move {
+            let connect = Connect::new(format!("ws://{address}/"));
+            let transport = connect.connect(listener).await.unwrap();
+            transport.wait_disconnected().await.unwrap();
+            assert_eq!(transport.disconnect_cause(), Some(cause));
+            let received = transport.close_handshake().received;
+            assert_eq!(received.and_then(|it| it.code()).map(CloseCode::get), code);
+            assert!(!transport.send_text("late").is_queued());
+        })
+        .unwrap();
+        assert_eq!(*texts.borrow(), ["first", "last"]);
     }
 }

@@ -10,6 +10,7 @@ use crate::transport::DisconnectCause;
 use picows_uring_proto::{ResponseHead, UpgradeRequest};
 use std::cell::{Cell, OnceCell};
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -23,6 +24,8 @@ pub(super) struct Extras {
     /// The handshake that is under way, on the client's side.
     pub(super) opening: Cell<Option<Box<Opening>>>,
     pub(super) cause: StateCell<Option<Box<DisconnectCause>>>,
+    /// Why nothing can be sent any more, while what was received before is read.
+    pub(super) send_error: Cell<Option<io::ErrorKind>>,
     /// A measurement that is under way.
     pub(super) roundtrip: StateCell<Option<Box<Roundtrip>>>,
     /// What the last ping of ours carried, where nobody watches for its answer.

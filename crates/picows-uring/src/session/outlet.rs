@@ -25,6 +25,7 @@ impl Session {
                 Ok(true) => self.is_offered.set(false),
                 // Nothing more until the ring has waited for room.
                 Ok(false) => {}
+                Err(error) if self.reads_on_after(&error) => {}
                 Err(error) => {
                     log::debug!(peer = ?self.peer, %error, "connection broken");
                     self.set_cause(DisconnectCause::Io(error.kind()));

@@ -23,7 +23,7 @@ impl<R: Ring> Worker<R> {
                 // The ring waits for room, and tries again.
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
-                    connection.io_failed(&error);
+                    connection.send_failed(&error);
                     return self.shared.pool.put_batch(batch);
                 }
             }
@@ -72,7 +72,7 @@ impl<R: Ring> Worker<R> {
                 shared.pool.put_batch(batch);
                 if connection.phase() != Phase::Ended {
                     let nothing = || io::Error::from(ErrorKind::WriteZero);
-                    connection.io_failed(&failed.err().unwrap_or_else(nothing));
+                    connection.send_failed(&failed.err().unwrap_or_else(nothing));
                 }
             }
         }
