@@ -8,6 +8,7 @@ mod connect;
 mod dial;
 mod error;
 mod opening;
+mod resolve;
 mod target;
 
 pub use connect::Connect;

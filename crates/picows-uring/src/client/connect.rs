@@ -208,6 +208,12 @@ impl Connect {
         Ok(WsStream::new(transport, inbox))
     }
 
+    #[cfg(test)]
+    pub(super) fn resolver(mut self, resolver: super::resolve::Resolver) -> Self {
+        self.dial.resolver = resolver;
+        self
+    }
+
     async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {
         let shared = host::current().ok_or(ConnectFault::NoRuntime)?;
         self.config.check()?;
@@ -262,7 +268,7 @@ impl Connect {
                 Some(socket) => socket,
                 None => {
                     progress.stage.set(ConnectStage::Resolve);
-                    let addresses = resolve(&target).await?;
+                    let addresses = resolve(&target, &self.dial.resolver).await?;
                     progress.stage.set(ConnectStage::Connect);
                     dial(addresses, &self.dial).await?
                 }

@@ -1,9 +1,10 @@
 //! From a host name to a connected socket: resolve, and race the addresses (RFC 8305).
 //!
-//! Names are resolved by the loop's blocking threads, and sockets connect in the loop, so nothing
-//! here keeps the worker from its connections.
+//! Names are resolved by threads of their own, and sockets connect in the loop, so nothing here
+//! keeps the worker from its connections.
 
 use super::error::ConnectFault;
+use super::resolve::Resolver;
 use super::target::Target;
 use crate::foreign;
 use std::collections::VecDeque;
@@ -24,13 +25,16 @@ pub(super) type SocketHook = Rc<dyn Fn(BorrowedFd<'_>) -> io::Result<()>>;
 pub(super) struct DialOptions {
     pub(super) local: Option<IpAddr>,
     pub(super) hook: Option<SocketHook>,
+    pub(super) resolver: Resolver,
 }
 
 /// Looks up the addresses of a target.
-pub(super) async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, ConnectFault> {
+pub(super) async fn resolve(
+    target: &Target,
+    resolver: &Resolver,
+) -> Result<Vec<SocketAddr>, ConnectFault> {
     let failed = |source| ConnectFault::Resolve { host: target.host.clone(), source };
-    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-    let addresses: Vec<_> = found.map_err(failed)?.collect();
+    let addresses = resolver.addresses(&target.host, target.port).await.map_err(failed)?;
     if addresses.is_empty() {
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
     }
