@@ -18,7 +18,9 @@ use backlog::Backlog;
 use format::Format;
 use input::Input;
 use output::Printer;
-use picows_uring::{CloseCode, Connect, MsgType, RemoteTransport, Runtime, Transport};
+use picows_uring::{
+    CloseCode, Connect, MsgType, RedirectKeeps, RemoteTransport, Runtime, Transport,
+};
 use std::io::{BufReader, IsTerminal, stdin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -42,7 +44,8 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXIT_STATUS)]
 pub(crate) struct Args {
-    /// The server, such as ws://127.0.0.1:9001/
+    /// The server, such as ws://127.0.0.1:9001/ or ws+unix:/run/picows.sock, with :/PATH behind it
+    /// for another path than /
     url: String,
 
     /// Send and write bytes as they are
@@ -62,6 +65,11 @@ pub(crate) struct Args {
     /// Offer a subprotocol; may be given several times, the first choice first
     #[arg(long = "subprotocol", value_name = "NAME")]
     subprotocols: Vec<String>,
+
+    /// What of --header and --subprotocol follows redirects to another origin; without it such a
+    /// redirect is an error, if any of them is given
+    #[arg(long, value_name = "WHAT")]
+    redirect_keeps: Option<Keeps>,
 
     /// Send PING this often, whatever comes of it; see --auto-ping for finding out that the server is
     /// gone
@@ -91,6 +99,30 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     waiting: Waiting,
+}
+
+/// What follows a redirect to another origin.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Keeps {
+    /// Neither headers nor subprotocol offers
+    Nothing,
+    /// Headers only
+    Headers,
+    /// Subprotocol offers only
+    Subprotocols,
+    /// Both: trust every server that this one leads to
+    All,
+}
+
+impl From<Keeps> for RedirectKeeps {
+    fn from(keeps: Keeps) -> Self {
+        match keeps {
+            Keeps::Nothing => Self::Nothing,
+            Keeps::Headers => Self::Headers,
+            Keeps::Subprotocols => Self::Subprotocols,
+            Keeps::All => Self::HeadersAndSubprotocols,
+        }
+    }
 }
 
 /// Runs until the connection ends.
@@ -191,6 +223,9 @@ fn connector(args: &Args) -> Connect {
     }
     for name in &args.subprotocols {
         connect = connect.subprotocol(name);
+    }
+    if let Some(keeps) = args.redirect_keeps {
+        connect = connect.redirect_keeps(keeps.into());
     }
     connect
 }

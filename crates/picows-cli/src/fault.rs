@@ -26,7 +26,8 @@ impl std::error::Error for Usage {}
 pub(crate) fn tell(fault: &Fault) -> String {
     match wrong_setting(fault) {
         Some((setting, what)) => format!("{}: {what}", flag(setting)),
-        None => fault.to_string(),
+        // An option of the library that a text names.
+        None => fault.to_string().replace("redirect_keeps(…)", "--redirect-keeps"),
     }
 }
 

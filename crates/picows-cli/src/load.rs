@@ -32,7 +32,7 @@ use std::time::Duration;
 /// number after a signal (130 for SIGINT, 143 for SIGTERM).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The server, such as ws://127.0.0.1:9001/
+    /// The server, such as ws://127.0.0.1:9001/ or ws+unix:/run/picows.sock
     url: String,
 
     /// Connections, of all threads together

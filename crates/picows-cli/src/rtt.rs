@@ -15,7 +15,7 @@ use std::time::Duration;
 /// status.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The server, such as ws://127.0.0.1:9001/
+    /// The server, such as ws://127.0.0.1:9001/ or ws+unix:/run/picows.sock
     url: String,
 
     /// Length of a message, such as 256 or 64KiB

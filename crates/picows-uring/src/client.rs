@@ -8,11 +8,13 @@ mod connect;
 mod dial;
 mod error;
 mod opening;
+mod redirect;
 mod resolve;
 mod target;
 
 pub use connect::Connect;
 pub use error::{ConnectError, ConnectFault, ConnectStage};
+pub use redirect::RedirectKeeps;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use target::fuzz_url;

@@ -59,10 +59,11 @@ mod socket;
 mod stream;
 mod task;
 mod transport;
+mod unix_url;
 mod watch;
 mod worker;
 
-pub use client::{Connect, ConnectError, ConnectFault, ConnectStage};
+pub use client::{Connect, ConnectError, ConnectFault, ConnectStage, RedirectKeeps};
 pub use config::QueuePolicy;
 pub use counters::Stats;
 pub use error::Error;

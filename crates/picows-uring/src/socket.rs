@@ -6,6 +6,7 @@ mod unix_path;
 
 use crate::error::Error;
 use crate::patience::patiently;
+use crate::unix_url;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
@@ -40,7 +41,8 @@ pub(crate) enum ListenOn {
 pub enum ListenAddress {
     /// TCP, with the port that was found if port 0 was asked for.
     Tcp(SocketAddr),
-    /// A Unix socket; empty for one without a path.
+    /// A Unix socket; empty for one without a path. Printed, bytes of the path that have a meaning
+    /// in URLs are percent-encoded.
     Unix(PathBuf),
 }
 
@@ -48,7 +50,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "ws://{address}"),
-            Self::Unix(path) => write!(f, "ws+unix:{}", path.display()),
+            Self::Unix(path) => unix_url::Shown(path).fmt(f),
         }
     }
 }

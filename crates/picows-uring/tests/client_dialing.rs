@@ -68,42 +68,6 @@ fn redirects_may_be_relative_and_keep_their_connection_open() {
 }
 
 #[test]
-fn what_is_for_one_origin_does_not_follow_to_another() {
-    let (told, headers) = mpsc::channel();
-    let told = std::sync::Mutex::new(told);
-    let there = answers(move |request| {
-        told.lock().unwrap().send(request.clone()).unwrap();
-        match request.target() {
-            "/" => "HTTP/1.1 307 Stay\r\nLocation: /here\r\n\r\n".to_owned(),
-            _ => request.accepted(""),
-        }
-    });
-    let (to, own) =
-        (there.clone(), there.trim_start_matches("ws://").trim_end_matches('/').to_owned());
-    let from = redirects(307, move |_| format!("Location: {to}\r\n"));
-    let with_headers = |url: &str| {
-        let connect = Connect::new(url).header("Authorization", "Basic c2VjcmV0");
-        connect.header("cookie", "a=b").header("Host", "virtual.example").header("X-Mine", "1")
-    };
-    connected(with_headers(&from), |_| ());
-    for _ in 0..2 {
-        let request = headers.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(request.headers("host"), [&own], "the other host is told its own name");
-        assert_eq!(request.headers("authorization"), Vec::<&str>::new());
-        assert_eq!(request.headers("cookie"), Vec::<&str>::new());
-        assert_eq!(request.headers("x-mine"), ["1"]);
-    }
-    // Within one origin they do.
-    connected(with_headers(&there), |_| ());
-    for _ in 0..2 {
-        let request = headers.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(request.headers("host"), ["virtual.example"]);
-        assert_eq!(request.headers("authorization"), ["Basic c2VjcmV0"]);
-        assert_eq!(request.headers("cookie"), ["a=b"]);
-    }
-}
-
-#[test]
 fn a_loop_of_redirects_ends() {
     for (max, requests) in [(5, 6), (1, 2)] {
         let (told, asked) = mpsc::channel();

@@ -1,9 +1,10 @@
 //! Everything that can be set about a client connection, and the way to it.
 
-use super::dial::{DialOptions, dial, resolve};
+use super::dial::{DialOptions, dial, dial_unix, resolve};
 use super::error::{ConnectError, ConnectFault, ConnectStage};
 use super::opening::{MakeListener, Opening, Outcome, Recruit};
-use super::target::Target;
+use super::redirect::RedirectKeeps;
+use super::target::{Endpoint, Target};
 use crate::config::{Config, connection_settings};
 use crate::foreign::Foreign;
 use crate::host;
@@ -69,9 +70,10 @@ use tokio::time::timeout;
 #[must_use = "nothing happens before `connect`"]
 pub struct Connect {
     url: String,
-    headers: Vec<(String, Vec<u8>)>,
-    subprotocols: Vec<String>,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+    pub(super) subprotocols: Vec<String>,
     max_redirects: u32,
+    pub(super) redirect_keeps: Option<RedirectKeeps>,
     dial: DialOptions,
     socket: Option<OwnedFd>,
     config: Config,
@@ -79,13 +81,20 @@ pub struct Connect {
 
 impl Connect {
     /// A connection to `url`: `ws://host[:port][/path][?query]`. Host names may be
-    /// internationalised; IPv6 addresses go in brackets.
+    /// internationalised; IPv6 addresses go in brackets, without a zone. A user name or password is
+    /// an error, as URLs end in logs: give an `Authorization` header instead.
+    ///
+    /// Or to a Unix socket: `ws+unix:/run/picows.sock`, as a [`ListenAddress`](crate::ListenAddress)
+    /// is printed, with the path and query of the request behind another colon if it is not `/`:
+    /// `ws+unix:/run/picows.sock:/path?query`. In the socket's path, `%`, `?`, `#` and `:/` are
+    /// percent-encoded. The `Host` is `localhost`, unless a header gives one.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
             max_redirects: REDIRECTS_MAX,
+            redirect_keeps: None,
             dial: DialOptions::default(),
             socket: None,
             config: Config::default(),
@@ -116,10 +125,19 @@ impl Connect {
     /// How many redirects are followed (301, 302, 303, 307, 308; never from `wss` to `ws`).
     /// Default: 5.
     ///
-    /// To another host or port, `Authorization`, `Cookie`, `Proxy-Authorization` and `Host` among
-    /// the extra headers do not follow.
+    /// To another origin, headers and subprotocol offers do not follow; if there are any, the
+    /// redirect is an error, unless [`redirect_keeps`](Self::redirect_keeps) says what to do. No
+    /// redirect leads to a Unix socket.
     pub fn max_redirects(mut self, count: u32) -> Self {
         self.max_redirects = count;
+        self
+    }
+
+    /// What of the headers and subprotocol offers that were given follows redirects to another
+    /// origin. Default: nothing, and a redirect to another origin is an error
+    /// ([`ConnectFault::Redirect`]) if there are any.
+    pub fn redirect_keeps(mut self, keeps: RedirectKeeps) -> Self {
+        self.redirect_keeps = Some(keeps);
         self
     }
 
@@ -266,12 +284,7 @@ impl Connect {
             let request = Box::new(handshake.request()?);
             let socket = match given.take() {
                 Some(socket) => socket,
-                None => {
-                    progress.stage.set(ConnectStage::Resolve);
-                    let addresses = resolve(&target, &self.dial.resolver).await?;
-                    progress.stage.set(ConnectStage::Connect);
-                    dial(addresses, &self.dial).await?
-                }
+                None => self.dial(&target, progress).await?,
             };
             progress.stage.set(ConnectStage::Handshake);
             let outcome = Rc::new(Outcome::default());
@@ -292,7 +305,7 @@ impl Connect {
                         return Err(ConnectFault::Response(error));
                     }
                     let followed = if redirects < redirects_max {
-                        target.redirect(&location)
+                        self.redirect(&target, &location)
                     } else {
                         Err(format!("{redirects_max} redirects were followed already"))
                     };
@@ -301,15 +314,37 @@ impl Connect {
                         fault,
                         response,
                     })?;
-                    if !next.is_same_origin(&target) {
-                        self.headers.retain(|(name, _)| !is_for_one_origin(name));
-                    }
                     target = next;
                 }
                 outcome => return outcome,
             }
         }
         Err(ConnectFault::NoRuntime)
+    }
+
+    /// A connected socket.
+    async fn dial(&self, target: &Target, progress: &Progress) -> Result<OwnedFd, ConnectFault> {
+        match &target.endpoint {
+            Endpoint::Host { host, port } => {
+                progress.stage.set(ConnectStage::Resolve);
+                let addresses = resolve(host, *port, &self.dial.resolver).await?;
+                progress.stage.set(ConnectStage::Connect);
+                dial(addresses, &self.dial).await
+            }
+            Endpoint::Unix(path) => {
+                progress.stage.set(ConnectStage::Connect);
+                dial_unix(path, &self.dial).await
+            }
+        }
+    }
+
+    /// Where a redirect leads, with what may not follow left out of the request.
+    fn redirect(&mut self, from: &Target, location: &str) -> Result<Target, String> {
+        let next = from.redirect(location)?;
+        if !next.is_same_origin(from) {
+            self.leave_origin()?;
+        }
+        Ok(next)
     }
 
     fn handshake(&self, shared: &Shared, target: &Target) -> Result<ClientHandshake, ConnectFault> {
@@ -368,13 +403,6 @@ async fn last_look(
 struct Progress {
     stage: Cell<ConnectStage>,
     outcome: Cell<Option<Rc<Outcome>>>,
-}
-
-/// Whether a header is for the host it was given for, and nobody to whom that one leads: what tells
-/// who we are, and the host's own name.
-fn is_for_one_origin(name: &str) -> bool {
-    let names = ["authorization", "cookie", "proxy-authorization", "host"];
-    names.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
 /// Hands a connected socket to the worker of this thread.

@@ -5,17 +5,19 @@
 
 use super::error::ConnectFault;
 use super::resolve::Resolver;
-use super::target::Target;
 use crate::foreign;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Sets options of a socket before it connects.
 pub(super) type SocketHook = Rc<dyn Fn(BorrowedFd<'_>) -> io::Result<()>>;
@@ -28,13 +30,14 @@ pub(super) struct DialOptions {
     pub(super) resolver: Resolver,
 }
 
-/// Looks up the addresses of a target.
+/// Looks up the addresses of a host.
 pub(super) async fn resolve(
-    target: &Target,
+    host: &str,
+    port: u16,
     resolver: &Resolver,
 ) -> Result<Vec<SocketAddr>, ConnectFault> {
-    let failed = |source| ConnectFault::Resolve { host: target.host.clone(), source };
-    let addresses = resolver.addresses(&target.host, target.port).await.map_err(failed)?;
+    let failed = |source| ConnectFault::Resolve { host: host.to_owned(), source };
+    let addresses = resolver.addresses(host, port).await.map_err(failed)?;
     if addresses.is_empty() {
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
     }
@@ -75,6 +78,32 @@ pub(super) async fn dial(
     }
 }
 
+/// Connects to a Unix socket, and waits as long as its server does not accept what waits already.
+pub(super) async fn dial_unix(path: &Path, options: &DialOptions) -> Result<OwnedFd, ConnectFault> {
+    if options.local.is_some() {
+        let fault = "a Unix socket has no local address: leave it out".to_owned();
+        return Err(ConnectFault::Setting { setting: "local_address", fault });
+    }
+    let failed = |source| ConnectFault::UnixSocket { path: path.to_owned(), source };
+    let address = SocketAddrUnix::new(path).map_err(|errno| failed(errno.into()))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(|errno| failed(errno.into()))?;
+    if let Some(hook) = &options.hook {
+        let hooked = foreign::call(|| hook(socket.as_fd())).map_err(io::Error::other);
+        hooked.and_then(|hooked| hooked).map_err(failed)?;
+    }
+    loop {
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            // The queue of the listener is full, and nothing says when it is no more (unix(7)).
+            Err(Errno::AGAIN) => sleep(QUEUE_FULL_PAUSE).await,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
+}
+
 async fn connect(address: SocketAddr, options: &DialOptions) -> io::Result<OwnedFd> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     socket.set_nodelay(true)?;
@@ -103,6 +132,10 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         mixed.extend(pair.1);
     }
 }
+
+/// Between two tries of a Unix socket whose queue is full: of a server that is that busy, it is a
+/// small part of the time that the handshake will take.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// RFC 8305 §5 recommends it.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);

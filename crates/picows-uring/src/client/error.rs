@@ -9,6 +9,8 @@ use picows_uring_proto::{
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
@@ -78,14 +80,24 @@ pub enum ConnectFault {
         /// Each address that was tried, and what happened.
         attempts: Vec<(SocketAddr, io::Error)>,
     },
+    /// A Unix socket could not be connected to.
+    #[error(
+        "the Unix socket {} cannot be connected to ({}): {}",
+        shown(path.as_os_str().as_bytes()).quoted(),
+        shown_error(source),
+        unix_cure(source)
+    )]
+    UnixSocket {
+        /// Its path.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
     /// The socket could not be set up.
     #[error("the socket cannot be set up: {}", shown_error(.0))]
     Socket(#[source] io::Error),
     /// It took too long.
-    #[error(
-        "{stage} took longer than {limit:?}: the server is busy or does not speak WebSocket, or \
-         the timeout is too short"
-    )]
+    #[error("{stage} took longer than {limit:?}: {}, or the timeout is too short", stage.cause())]
     Timeout {
         /// What was being done.
         stage: ConnectStage,
@@ -115,7 +127,7 @@ pub enum ConnectFault {
     Disconnected(Option<io::Error>),
 }
 
-debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, NoRuntime, Resolve, Unreachable, Socket, Timeout, Response, Redirect, Listener, Disconnected }
+debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, NoRuntime, Resolve, Unreachable, UnixSocket, Socket, Timeout, Response, Redirect, Listener, Disconnected }
 
 /// Stages of a connection that is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +139,17 @@ pub enum ConnectStage {
     Connect,
     /// Waiting for the answer to the upgrade request.
     Handshake,
+}
+
+impl ConnectStage {
+    /// Why it may take too long.
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Resolve => "the DNS is slow or out of reach",
+            Self::Connect => "the address is out of reach, or the server is busy",
+            Self::Handshake => "the server is busy or does not speak WebSocket",
+        }
+    }
 }
 
 impl fmt::Display for ConnectStage {
@@ -208,6 +231,7 @@ impl ConnectError {
             | ConnectFault::Redirect { .. } => false,
             ConnectFault::Resolve { .. }
             | ConnectFault::Unreachable { .. }
+            | ConnectFault::UnixSocket { .. }
             | ConnectFault::Socket(_)
             | ConnectFault::Timeout { .. }
             | ConnectFault::Disconnected(_) => true,
@@ -278,6 +302,17 @@ fn tell_attempts(attempts: &[(SocketAddr, io::Error)]) -> String {
         "check the address and the network"
     };
     format!("no address answered ({told}): {cure}")
+}
+
+fn unix_cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "check the path, and that the server runs",
+        io::ErrorKind::ConnectionRefused => "nothing listens there: check that the server runs",
+        io::ErrorKind::PermissionDenied => {
+            "connecting needs permission to write to the socket and to search its folders"
+        }
+        _ => descriptor_cure(error).unwrap_or("check the path, and what listens there"),
+    }
 }
 
 fn tell_cause(cause: Option<&io::Error>) -> String {

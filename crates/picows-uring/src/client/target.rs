@@ -1,51 +1,89 @@
-//! Where a URL leads (RFC 6455 §3).
+//! Where a URL leads (RFC 6455 §3), and what is the same origin (RFC 6454).
 
 use super::error::ConnectFault;
+use crate::unix_url::{self, FRAGMENT_FAULT, UnixUrl};
 use picows_uring_proto::{Escaped, SHOWN_BYTES_MAX};
+use std::path::PathBuf;
 use url::{Host, Url};
 
 /// A URL that was understood.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
+    /// For a Unix socket, a stand-in with the path and query of the request.
     url: Url,
-    /// Name or address, as a resolver wants it: an IPv6 address without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) endpoint: Endpoint,
     pub(super) is_secure: bool,
+}
+
+/// What to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Host {
+        /// Name or address, as a resolver wants it: an IPv6 address without brackets.
+        host: String,
+        port: u16,
+    },
+    Unix(PathBuf),
 }
 
 impl Target {
     pub(super) fn parse(text: &str) -> Result<Self, ConnectFault> {
-        let bad = |fault: &str| ConnectFault::Url(fault.to_owned());
-        let url = Url::parse(text).map_err(|error| {
-            ConnectFault::Url(format!("{error}: write it as ws://host:port/path"))
-        })?;
-        Self::of(url).map_err(|fault| bad(&fault))
+        let parsed = match unix_url::parse(text) {
+            Some(unix) => unix.and_then(Self::of_unix),
+            None => match Url::parse(text) {
+                Ok(url) => Self::of(url),
+                Err(_) if has_zone(text) => Err(ZONE_FAULT.to_owned()),
+                Err(error) => Err(format!("{error}: write it as ws://host:port/path")),
+            },
+        };
+        parsed.map_err(ConnectFault::Url)
     }
 
-    /// Where `location` leads, seen from here; never from wss to ws.
+    fn of_unix(unix: UnixUrl<'_>) -> Result<Self, String> {
+        let scheme = if unix.is_secure { "wss" } else { "ws" };
+        let url = Url::parse(&format!("{scheme}://{UNIX_STAND_IN}{}", unix.request_target));
+        let target = Self::of(url.map_err(|error| error.to_string())?)?;
+        Ok(Self { endpoint: Endpoint::Unix(unix.socket), ..target })
+    }
+
+    /// Where `location` leads, seen from here; never from wss to ws, and never to a Unix socket
+    /// from elsewhere: a server has no say in which of this machine are spoken to.
     pub(super) fn redirect(&self, location: &str) -> Result<Self, String> {
         let mut url = self.url.join(location).map_err(|error| error.to_string())?;
         let scheme = match url.scheme() {
-            "http" => "ws",
-            "https" => "wss",
-            _ => "",
+            "http" | "ws" => "ws",
+            "https" | "wss" => "wss",
+            other => return Err(format!("{}: it has to be ws or wss", scheme_shown(other))),
         };
-        if !scheme.is_empty() {
-            // http(s) and ws(s) are all special schemes, between which the change is allowed.
-            let _ = url.set_scheme(scheme);
-        }
+        // http(s) and ws(s) are all special schemes, between which the change is allowed.
+        let _ = url.set_scheme(scheme);
         url.set_fragment(None);
-        let target = Self::of(url)?;
+        let mut target = Self::of(url)?;
+        if let Endpoint::Unix(_) = self.endpoint
+            && target.url.origin() == self.url.origin()
+        {
+            target.endpoint = self.endpoint.clone();
+        }
         if self.is_secure && !target.is_secure {
             return Err("it leads from wss to ws, which is not secure".to_owned());
         }
         Ok(target)
     }
 
-    /// Whether both are the same scheme, host and port.
-    pub(super) fn is_same_origin(&self, other: &Self) -> bool {
-        self.url.origin() == other.url.origin()
+    /// Whether `next` is the same scheme, host and port, or the same Unix socket; or the same host
+    /// by `wss` instead of `ws`, both with their default ports, as where a server asks for TLS.
+    pub(super) fn is_same_origin(&self, next: &Self) -> bool {
+        match (&self.endpoint, &next.endpoint) {
+            (Endpoint::Host { host, port: 80 }, Endpoint::Host { host: next_host, port: 443 })
+                if !self.is_secure && next.is_secure =>
+            {
+                host == next_host
+            }
+            (Endpoint::Host { .. }, Endpoint::Host { .. }) => {
+                self.url.origin() == next.url.origin()
+            }
+            (ours, theirs) => ours == theirs && self.is_secure == next.is_secure,
+        }
     }
 
     fn of(url: Url) -> Result<Self, String> {
@@ -53,14 +91,11 @@ impl Target {
             "ws" => false,
             "wss" => true,
             other => {
-                let shown = Escaped::new(other).quoted().at_most(SHOWN_BYTES_MAX);
-                return Err(format!("the scheme is {shown}: it has to be ws or wss"));
+                return Err(format!("{}: it has to be ws, wss or ws+unix", scheme_shown(other)));
             }
         };
         if url.fragment().is_some() {
-            return Err("it has a fragment (#…), which WebSocket URLs must not: remove it, or \
-                        write %23 (RFC 6455 §3)"
-                .to_owned());
+            return Err(FRAGMENT_FAULT.to_owned());
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err("it has a user name or password, which would not be sent: give an \
@@ -74,11 +109,15 @@ impl Target {
             _ => return Err("it names no host".to_owned()),
         };
         let port = url.port_or_known_default().unwrap_or(if is_secure { 443 } else { 80 });
-        Ok(Self { host, port, is_secure, url })
+        Ok(Self { endpoint: Endpoint::Host { host, port }, is_secure, url })
     }
 
-    /// The value of the Host header: without the port where it is the scheme's own.
+    /// The value of the Host header: without the port where it is the scheme's own. `localhost` for
+    /// a Unix socket, which has no name that a server could know.
     pub(super) fn host_header(&self) -> String {
+        if let Endpoint::Unix(_) = self.endpoint {
+            return "localhost".to_owned();
+        }
         let host = self.url.host_str().unwrap_or_default();
         match self.url.port() {
             Some(port) => format!("{host}:{port}"),
@@ -95,6 +134,23 @@ impl Target {
     }
 }
 
+fn scheme_shown(scheme: &str) -> String {
+    format!("the scheme is {}", Escaped::new(scheme).quoted().at_most(SHOWN_BYTES_MAX))
+}
+
+/// Whether an IPv6 address in brackets has a zone, which no URL may have any more (RFC 9844).
+fn has_zone(text: &str) -> bool {
+    let in_brackets = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    in_brackets.is_some_and(|(address, _)| address.contains('%'))
+}
+
+const ZONE_FAULT: &str = "IPv6 zones, as in [fe80::1%25eth0], are not supported in URLs: use an \
+                          address without one, or connect a socket and give it with `socket`";
+
+/// The host of a URL that stands in for one of a Unix socket. No name may end so (RFC 6761 §6.4),
+/// and one that does leads back to the same socket.
+const UNIX_STAND_IN: &str = "unix-socket.invalid";
+
 /// For `fuzzing.rs`: a URL, and behind a line feed where it redirects to.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_url(text: &str) {
@@ -103,6 +159,11 @@ pub(crate) fn fuzz_url(text: &str) {
     fuzz_target(&target);
     if let Ok(next) = target.redirect(location) {
         assert!(next.is_secure || !target.is_secure, "never to less security");
+        let is_unix = |target: &Target| matches!(target.endpoint, Endpoint::Unix(_));
+        assert!(!is_unix(&next) || next.endpoint == target.endpoint, "never to another socket");
+        if next.is_same_origin(&target) {
+            assert_eq!(is_unix(&next), is_unix(&target));
+        }
         fuzz_target(&next);
     }
 }
@@ -111,15 +172,22 @@ pub(crate) fn fuzz_url(text: &str) {
 #[cfg(any(test, feature = "fuzzing"))]
 fn fuzz_target(target: &Target) {
     let (host, path) = (target.host_header(), target.request_target());
-    assert!(!target.host.is_empty() && path.starts_with('/'));
+    assert!(path.starts_with('/'));
     match picows_uring_proto::ClientHandshake::new(&host, &path, [0; 16]) {
         // URLs allow some characters in a host that no name has: the caller is told then.
         Ok(_) | Err(picows_uring_proto::HandshakeMisuse::InvalidHost { .. }) => {}
         Err(error) => panic!("{target:?}: {error}"),
     }
-    let scheme = if target.is_secure { "wss" } else { "ws" };
-    let again = Target::parse(&format!("{scheme}://{host}{path}")).expect("it is a URL");
-    assert_eq!((&again.host, again.port), (&target.host, target.port));
+    let start = match &target.endpoint {
+        Endpoint::Host { host, .. } => {
+            assert!(!host.is_empty());
+            format!("ws://{host_header}", host_header = target.host_header())
+        }
+        Endpoint::Unix(socket) => format!("{}:", unix_url::Shown(socket)),
+    };
+    let start = if target.is_secure { start.replacen("ws", "wss", 1) } else { start };
+    let again = Target::parse(&format!("{start}{path}")).expect("it is a URL");
+    assert_eq!(again.endpoint, target.endpoint);
     assert_eq!((again.host_header(), again.request_target()), (host, path));
 }
 
@@ -129,6 +197,10 @@ mod tests {
 
     fn target(text: &str) -> Target {
         Target::parse(text).unwrap()
+    }
+
+    fn at(host: &str, port: u16) -> Endpoint {
+        Endpoint::Host { host: host.to_owned(), port }
     }
 
     #[test]
@@ -144,7 +216,7 @@ mod tests {
             ("WS://EXAMPLE.com/", "example.com", 80, "example.com"),
         ] {
             let target = target(text);
-            assert_eq!((target.host.as_str(), target.port), (host, port), "{text}");
+            assert_eq!(target.endpoint, at(host, port), "{text}");
             assert_eq!(target.host_header(), header, "{text}");
         }
     }
@@ -159,7 +231,13 @@ mod tests {
     #[test]
     fn refuses_what_has_no_meaning() {
         for (text, word) in [
-            ("http://a/", "ws or wss"),
+            ("http://a/", "ws, wss or ws+unix"),
+            ("unix:/run/x.sock", "ws+unix"),
+            ("ws+unix:", "ws+unix:/run/picows.sock"),
+            ("ws+unix:/run/x.sock:/a#b", "fragment"),
+            ("ws+unix:/run/x.sock#b", "fragment"),
+            ("ws://[fe80::1%25eth0]:9001/", "zone"),
+            ("ws://[fe80::1%eth0]/", "zone"),
             ("ws://a/#b", "fragment"),
             ("ws://user:password@a/", "Authorization"),
             ("ws://", "ws://host:port"),
@@ -182,15 +260,73 @@ mod tests {
             ("https://b.example/c#d", "b.example", 443, "/c"),
         ] {
             let to = from.redirect(location).unwrap();
-            assert_eq!((to.host.as_str(), to.port), (host, port), "{location}");
+            assert_eq!(to.endpoint, at(host, port), "{location}");
             assert_eq!(to.request_target(), request, "{location}");
         }
         let secure = target("wss://a.example/");
         assert!(secure.redirect("ws://a.example/").unwrap_err().contains("secure"));
-        assert!(from.is_same_origin(&from.redirect("/b").unwrap()));
-        assert!(!from.is_same_origin(&from.redirect("ws://a.example/").unwrap()));
-        assert!(!from.is_same_origin(&from.redirect("wss://a.example:9001/").unwrap()));
         assert!(secure.redirect("/b").unwrap().is_secure);
         assert!(from.redirect("ftp://b.example/").is_err());
+    }
+    #[test]
+    fn scheme_host_and_port_make_the_origin_rfc6454_4() {
+        for (from, to, is_same) in [
+            ("ws://a/x", "/y", true),
+            ("ws://a/x", "//a/y", true),
+            ("ws://a/", "ws://A:80/", true),
+            ("ws://a/", "http://a/", true),
+            ("ws://a/", "wss://a/", true),
+            ("ws://a/", "https://a:443/", true),
+            ("ws://a:80/", "wss://a/", true),
+            ("ws://[::1]/", "wss://[::1]/", true),
+            ("wss://a:9/", "wss://a:9/y", true),
+            ("ws://a/", "ws://b/", false),
+            ("ws://a/", "wss://b/", false),
+            ("ws://a/", "//b/", false),
+            ("ws://a/", "\\\\b/", false),
+            ("ws://a/", "ws://a.b/", false),
+            ("ws://a/", "ws://a./", false),
+            ("ws://a/", "ws://a:81/", false),
+            ("ws://a/", "wss://a:444/", false),
+            ("ws://a:9/", "wss://a:9/", false),
+            ("ws://a:443/", "wss://a:443/", false),
+            ("ws://a:81/", "wss://a/", false),
+            ("ws://127.0.0.1/", "ws://localhost/", false),
+            ("ws+unix:/x:/a", "/b", true),
+            ("ws+unix:/x:/a", "b?c", true),
+            ("ws+unix:/x:/a", "//unix-socket.invalid/b", true),
+            ("ws+unix:/x:/a", "//localhost/b", false),
+            ("ws+unix:/x:/a", "ws://localhost/b", false),
+            ("ws+unix:/x:/a", "wss://unix-socket.invalid/b", false),
+            ("ws://unix-socket.invalid/", "ws+unix:/x", false),
+        ] {
+            let from = target(from);
+            let next = from.redirect(to);
+            let is_found = next.as_ref().is_ok_and(|next| from.is_same_origin(next));
+            assert_eq!(is_found, is_same, "{from:?} {to} {next:?}");
+            // It is another server, or there is none.
+            let is_there = next.is_ok_and(|next| next.endpoint == from.endpoint);
+            assert!(!is_there || is_same || to.contains("wss"), "{from:?} {to}");
+        }
+        // No server leads to a Unix socket of this machine.
+        for from in ["ws://a/", "ws+unix:/x"] {
+            for to in ["ws+unix:/y", "ws+unix:///y:/a", "unix:/y"] {
+                assert!(target(from).redirect(to).unwrap_err().contains("has to be"), "{to}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_has_a_request_and_a_host_as_well() {
+        for (text, request) in [
+            ("ws+unix:/run/x.sock", "/"),
+            ("ws+unix:/run/x.sock:/a b?c=ü", "/a%20b?c=%C3%BC"),
+            ("ws+unix:/run/x.sock?c", "/?c"),
+        ] {
+            let target = target(text);
+            assert_eq!(target.endpoint, Endpoint::Unix("/run/x.sock".into()), "{text}");
+            assert_eq!(target.request_target(), request, "{text}");
+            assert_eq!(target.host_header(), "localhost");
+        }
     }
 }
