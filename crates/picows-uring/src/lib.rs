@@ -57,6 +57,7 @@ mod session;
 mod simulation;
 mod socket;
 mod stream;
+mod sync;
 mod task;
 mod transport;
 mod unix_url;

@@ -6,9 +6,7 @@
 
 use crate::remote::RemoteAction;
 use crate::ring::Token;
-use rustix::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, Signal};
 use std::time::Duration;
 
 /// What a worker can be told.
@@ -31,16 +29,16 @@ pub(crate) struct Mailbox {
     /// Whether the worker sleeps, or is about to, so that it must be woken.
     is_sleeping: AtomicBool,
     /// What wakes it.
-    event: Arc<OwnedFd>,
+    signal: Signal,
 }
 
 impl Mailbox {
-    pub(crate) fn new(event: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(signal: impl Into<Signal>) -> Self {
         Self {
             letters: Mutex::default(),
             has_mail: AtomicBool::new(false),
             is_sleeping: AtomicBool::new(false),
-            event,
+            signal: signal.into(),
         }
     }
 
@@ -51,8 +49,7 @@ impl Mailbox {
         // whether it sleeps. In one total order, at least one of us sees the other.
         self.has_mail.store(true, Ordering::SeqCst);
         if self.is_sleeping.swap(false, Ordering::SeqCst) {
-            // Fails only when the counter is at its maximum, and then the worker is awake.
-            let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+            self.signal.raise();
         }
     }
 
@@ -79,7 +76,9 @@ impl Mailbox {
 
     /// The worker is about to sleep. `false` when there is mail, and it should not.
     pub(crate) fn before_sleep(&self) -> bool {
-        self.is_sleeping.store(true, Ordering::SeqCst);
+        // An exchange: it sees what a thread left that has exchanged before, and that thread sees it
+        // if it comes later (`models/`).
+        self.is_sleeping.swap(true, Ordering::SeqCst);
         if self.has_mail.load(Ordering::SeqCst) {
             self.after_sleep();
             return false;
@@ -118,6 +117,7 @@ fn put(letters: &mut Vec<Letter>, letter: Letter) {
 mod tests {
     use super::*;
     use rustix::event::{EventfdFlags, eventfd};
+    use std::sync::Arc;
 
     fn mailbox() -> Mailbox {
         Mailbox::new(Arc::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap()))
@@ -125,7 +125,7 @@ mod tests {
 
     fn wakes(mailbox: &Mailbox) -> u64 {
         let mut count = [0; 8];
-        match rustix::io::read(&mailbox.event, &mut count) {
+        match rustix::io::read(&mailbox.signal.0, &mut count) {
             Ok(_) => u64::from_ne_bytes(count),
             Err(_) => 0,
         }
@@ -184,8 +184,10 @@ mod tests {
             while taken < LETTERS {
                 taken += mailbox.take().len();
                 if taken < LETTERS && mailbox.before_sleep() {
-                    let mut wait =
-                        [rustix::event::PollFd::new(&mailbox.event, rustix::event::PollFlags::IN)];
+                    let mut wait = [rustix::event::PollFd::new(
+                        &mailbox.signal.0,
+                        rustix::event::PollFlags::IN,
+                    )];
                     rustix::event::poll(&mut wait, None).unwrap();
                     assert!(wakes(&mailbox) > 0);
                     mailbox.after_sleep();
