@@ -22,7 +22,7 @@ mod group;
 
 use super::{Loan, RecvBuffer, Uring};
 use crate::log;
-use group::{ENTRIES_MAX, Group, OutOfOrder, Shape};
+use group::{ENTRIES_MAX, Group, Shape};
 use std::io;
 
 /// The buffers of one ring.
@@ -32,6 +32,8 @@ pub(super) struct Buffers {
     multishot: Group,
     /// For single ones. `None` where the others take whole buffers, too, and one group does.
     single: Option<Group>,
+    /// That completions come in another order was logged, once: a peer could have it come often.
+    is_reported: bool,
 }
 
 impl Buffers {
@@ -42,10 +44,12 @@ impl Buffers {
         #[cfg(not(test))]
         let incremental = Group::register(ring, INCREMENTAL);
         let mut buffers = match incremental {
-            Ok(multishot) => Self { multishot, single: Some(Group::register(ring, SINGLE)?) },
+            Ok(multishot) => {
+                Self { multishot, single: Some(Group::register(ring, SINGLE)?), is_reported: false }
+            }
             // The flag is not known before Linux 6.12.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                Self { multishot: Group::register(ring, WHOLE)?, single: None }
+                Self { multishot: Group::register(ring, WHOLE)?, single: None, is_reported: false }
             }
             Err(error) => return Err(error),
         };
@@ -72,16 +76,19 @@ impl Buffers {
     ///
     /// When completions have come in another order than their bytes, and where these are is unknown.
     pub(super) fn take(&mut self, id: u16, len: u32, is_last: bool) -> io::Result<RecvBuffer> {
-        let piece = self.group(id).take(id % ENTRIES_MAX, len, is_last);
-        piece.map(|piece| RecvBuffer { id, ..piece }).map_err(|OutOfOrder| {
+        if let Ok(piece) = self.group(id).take(id % ENTRIES_MAX, len, is_last) {
+            return Ok(RecvBuffer { id, ..piece });
+        }
+        if !std::mem::replace(&mut self.is_reported, true) {
             log::error!(
                 buffer = id,
                 len,
                 "the kernel posted completions of receives in another order than their bytes: the \
-                 connection is ended, as these may be another one's; a newer kernel helps (6.15)"
+                 connections concerned are ended, as the bytes may be those of others; a newer kernel \
+                 helps (6.15)"
             );
-            io::Error::other("the kernel does not say which bytes were received")
-        })
+        }
+        Err(io::Error::other("the kernel does not say which bytes were received"))
     }
 
     /// The kernel named the buffer that it calls `id` in a completion without bytes.
