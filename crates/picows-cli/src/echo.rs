@@ -100,6 +100,16 @@ pub(crate) struct Args {
           default_value = "5s")]
     handshake_timeout: Duration,
 
+    /// How long a frame or message may be under way unless it brings 1 KiB a second; a slower one is
+    /// answered with CLOSE 1008; 0 for no limit
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "60s")]
+    message_timeout: Duration,
+
+    /// How long a client may take nothing at all of what is queued for it, before it is dropped; 0 for
+    /// no limit
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "60s")]
+    write_stall_timeout: Duration,
+
     /// How long stopping may take until clients that have not answered CLOSE are dropped
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
     drain_timeout: Duration,
@@ -222,6 +232,8 @@ fn builder(args: &Args) -> ServerBuilder {
         .handshake_timeout(args.handshake_timeout)
         .max_per_address(args.max_per_address.map(|count| count as usize))
         .max_handshakes(NonZeroU32::new(args.max_handshakes).map(|count| count.get() as usize))
+        .message_timeout(units::limit(args.message_timeout))
+        .write_stall_timeout(units::limit(args.write_stall_timeout))
         .drain_timeout(args.drain_timeout)
         .drain_spread(args.drain_spread)
         .slow_callback(args.slow_callback)

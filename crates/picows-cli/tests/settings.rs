@@ -32,8 +32,12 @@ fn a_short_queue_gets_watermarks_that_fit() {
 }
 
 #[test]
-fn the_limits_of_memory_and_handshakes_can_be_switched_off() {
-    for flags in ["--memory-limit 0 --max-handshakes 0", "--memory-limit 512MiB"] {
+fn limits_can_be_switched_off() {
+    for flags in [
+        "--memory-limit 0 --max-handshakes 0",
+        "--memory-limit 512MiB",
+        "--message-timeout 0 --write-stall-timeout 0",
+    ] {
         common::Echo::with(flags);
     }
 }

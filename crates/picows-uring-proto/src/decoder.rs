@@ -12,6 +12,7 @@ use crate::frame::{Frame, MsgType, Role};
 use crate::header::Header;
 use crate::limits::{FRAME_HEADER_BYTES_MAX, FrameRules};
 use crate::mask;
+use crate::progress::UnderWay;
 use crate::stash::Stash;
 use crate::utf8::Utf8Stream;
 use pending::Pending;
@@ -59,6 +60,10 @@ pub struct Decoder {
     head: [u8; FRAME_HEADER_BYTES_MAX],
     /// How many bytes of `head` are in use.
     head_len: u8,
+    /// A frame or message has begun that was not over with its piece, since that was last asked.
+    has_begun: bool,
+    /// Payload bytes of the complete fragments of the message under way; of more, as many as fit.
+    fragment_bytes: u32,
 }
 
 /// What [`Decoder::next_frame`] made of its input.
@@ -85,7 +90,40 @@ impl Decoder {
             stash_delivered: false,
             head: [0; FRAME_HEADER_BYTES_MAX],
             head_len: 0,
+            has_begun: false,
+            fragment_bytes: 0,
         }
+    }
+
+    /// The frame or message that has begun and is not complete, control frames included, for
+    /// [`Progress`](crate::Progress) to judge; `None` between two. `stash` is that of
+    /// [`next_frame`](Self::next_frame).
+    ///
+    /// ```
+    /// use picows_uring_proto::{Decoder, FrameRules, Role, Stash};
+    ///
+    /// let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
+    /// let mut stash = Stash::new();
+    /// decoder.next_frame(&rules, &mut stash, &mut *b"\x81\x05Hel".to_vec())?;
+    /// let begun = decoder.under_way(&stash).unwrap();
+    /// assert_eq!((begun.bytes, begun.is_new), (3, true));
+    /// assert!(!decoder.under_way(&stash).unwrap().is_new);
+    /// # Ok::<(), picows_uring_proto::PeerMisbehaved>(())
+    /// ```
+    pub fn under_way(&mut self, stash: &Stash) -> Option<UnderWay> {
+        if !self.is_under_way() {
+            return None;
+        }
+        let fragments = self.message.map_or(0, |_| u64::from(self.fragment_bytes));
+        let part = if self.stash_delivered { 0 } else { stash.len() as u64 };
+        Some(UnderWay { bytes: fragments + part, is_new: std::mem::take(&mut self.has_begun) })
+    }
+
+    /// Whether [`under_way`](Self::under_way) has something to tell.
+    #[inline]
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        !self.closed && (self.pending.is_some() || self.head_len > 0 || self.message.is_some())
     }
 
     /// Whether the stash holds part of a frame (or the frame just lent) and has to be the same
@@ -286,6 +324,7 @@ impl Decoder {
                 Ok(Some((Pending::new(&header), header_len - kept)))
             }
             Ok(None) => {
+                self.has_begun |= self.message.is_none() && kept == 0 && !input.is_empty();
                 // Shorter than the longest header, or it would have been decoded.
                 self.head[kept..kept + input.len()].copy_from_slice(input);
                 self.head_len += input.len() as u8;
@@ -375,6 +414,8 @@ impl Decoder {
         part: &[u8],
     ) -> Result<(), PeerMisbehaved> {
         let position = stash.len();
+        // The first part of a frame that begins a message, and not the next of one that drips.
+        self.has_begun |= position == 0 && !part.is_empty() && self.message.is_none();
         let bytes = stash.bytes_mut();
         let needed = position + part.len();
         if bytes.capacity() < needed {
@@ -456,6 +497,11 @@ impl Decoder {
                     self.message = None;
                 } else if header.msg_type != MsgType::Continuation {
                     self.message = Some(header.msg_type);
+                    self.has_begun = true;
+                    self.fragment_bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+                } else {
+                    let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+                    self.fragment_bytes = self.fragment_bytes.saturating_add(bytes);
                 }
             }
         }

@@ -32,6 +32,7 @@ mod liveness;
 pub mod mask;
 #[cfg(test)]
 mod pair;
+mod progress;
 mod stash;
 mod tick;
 mod utf8;
@@ -52,6 +53,7 @@ pub use limits::{
     FRAME_PAYLOAD_BYTES_CLAIM_MAX, FRAME_PAYLOAD_BYTES_DEFAULT, FrameRules, MESSAGE_BYTES_DEFAULT,
 };
 pub use liveness::{AutoPing, AutoPingStrategy, Liveness, LivenessRules, Verdict};
+pub use progress::{MESSAGE_RATE_MIN, Progress, ProgressRules, UnderWay};
 pub use stash::Stash;
 pub use tick::Tick;
 pub use utf8::{InvalidUtf8, Utf8Stream};

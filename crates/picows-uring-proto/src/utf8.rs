@@ -17,7 +17,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Utf8Stream {
     /// The start of a character whose rest has not arrived; valid as far as it goes.
-    partial: [u8; 4],
+    partial: [u8; 3],
     /// How many bytes of `partial` are in use: 0..=3.
     partial_len: u8,
 }
@@ -30,7 +30,7 @@ impl Utf8Stream {
     /// A stream before its first byte.
     #[must_use]
     pub const fn new() -> Self {
-        Self { partial: [0; 4], partial_len: 0 }
+        Self { partial: [0; 3], partial_len: 0 }
     }
 
     /// Takes the next piece.
@@ -84,14 +84,23 @@ impl Utf8Stream {
             let Some((byte, rest)) = piece.split_first() else { return Ok(()) };
             piece = rest;
             let len = usize::from(self.partial_len);
-            self.partial[len] = *byte;
-            match std::str::from_utf8(&self.partial[..=len]) {
+            let mut longer = [0; 4];
+            longer[..len].copy_from_slice(&self.partial[..len]);
+            longer[len] = *byte;
+            match std::str::from_utf8(&longer[..=len]) {
                 Ok(character) => {
                     sink(character);
                     self.partial_len = 0;
                 }
                 Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
-                Err(_) => self.partial_len += 1,
+                // Of four bytes, the longest character is complete.
+                Err(_) => match self.partial.get_mut(len) {
+                    Some(next) => {
+                        *next = *byte;
+                        self.partial_len += 1;
+                    }
+                    None => return Err(InvalidUtf8),
+                },
             }
         }
         // The compatible flavour tells an unfinished character at the end from a broken one.

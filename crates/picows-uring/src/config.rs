@@ -9,7 +9,7 @@ pub(crate) use check::WrongSetting;
 pub(crate) use settings::connection_settings;
 
 use crate::memory::MemoryBudget;
-use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules};
+use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules, ProgressRules};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) frames: FrameRules,
     pub(crate) conversation: ConversationRules,
     pub(crate) liveness: LivenessRules,
+    pub(crate) progress: ProgressRules,
     /// By how much of it a lifetime may be cut at random: 0.0 to 1.0.
     pub(crate) lifetime_jitter: f64,
     /// Queued bytes of a connection above which its listener is told to pause.
@@ -83,6 +84,7 @@ impl Default for Config {
             frames: FrameRules::default(),
             conversation: ConversationRules::default(),
             liveness: LivenessRules::default(),
+            progress: ProgressRules::default(),
             lifetime_jitter: LIFETIME_JITTER,
             high_watermark: HIGH_WATERMARK_BYTES,
             low_watermark: LOW_WATERMARK_BYTES,

@@ -8,6 +8,7 @@ mod direct;
 mod eviction;
 mod handshake;
 mod opening;
+mod progress;
 
 use crate::foreign;
 use crate::listener::{Listener, ListenerError, ListenerResult};
@@ -101,7 +102,7 @@ impl Connection {
 
     /// Says goodbye, if nobody has the stream of this connection any more.
     pub(crate) fn check_abandoned(&self) {
-        if self.session().is_abandoned.take() {
+        if self.session().take_abandoned() {
             self.transport.send_close(CloseCode::NORMAL, "");
             if !self.session().config.conversation.auto_close {
                 self.transport.disconnect();
@@ -183,6 +184,9 @@ impl Connection {
             }
         }
         self.budget.spend(frames, consumed);
+        if self.decoder.is_under_way() && !session.is_watched.get() {
+            session.touch();
+        }
         self.put_away(stash);
         // After the end of the conversation, nobody wants the rest.
         (frames == frames_max && self.phase() == Phase::Open).then_some(consumed)

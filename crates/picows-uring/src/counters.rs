@@ -83,6 +83,12 @@ counters! {
     /// Connections that were ended because all together held more than `memory_limit`, and they
     /// the most.
     memory_evictions,
+    /// Connections that were ended because a frame or message of the peer brought too little for
+    /// `message_timeout`.
+    message_timeouts,
+    /// Connections that were ended because the peer took nothing of its queue for
+    /// `write_stall_timeout`.
+    write_stalls,
     /// Errors and panics of listeners.
     listener_errors,
     /// Tasks that panicked while no other task awaited them: each is in the log.

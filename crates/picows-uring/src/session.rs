@@ -161,8 +161,8 @@ pub(crate) struct Session {
     pub(crate) is_reading_paused: Cell<bool>,
     /// So many receives more are each one by itself, as a large frame came lately.
     pub(crate) bulk: Cell<u8>,
-    /// Nobody has the stream of this connection any more: say goodbye.
-    pub(crate) is_abandoned: Cell<bool>,
+    /// It is looked at from time to time whether the peer gets on.
+    pub(crate) is_watched: Cell<bool>,
     pub(crate) peer: PeerAddr,
     /// Made when the connection is open, if anybody wants to know whether the peer is there.
     watch: OnceCell<Box<PeerWatch>>,
@@ -215,7 +215,7 @@ impl Session {
             ping: Cell::default(),
             is_reading_paused: Cell::new(false),
             bulk: Cell::new(0),
-            is_abandoned: Cell::new(false),
+            is_watched: Cell::new(false),
             peer: peer.into(),
             watch: OnceCell::new(),
             extras: OnceCell::new(),
@@ -359,7 +359,7 @@ impl Session {
 
     /// Says goodbye in the worker's next turn, unless something else ends the connection before.
     pub(crate) fn abandon(&self) {
-        self.is_abandoned.set(true);
+        self.extras().is_abandoned.set(true);
         self.touch();
     }
 

@@ -110,6 +110,14 @@ pub enum DisconnectCause {
     /// [`memory_limit`](crate::ServerBuilder::memory_limit), and this one the most.
     #[error("all connections together held too much memory, and this one the most")]
     MemoryLimit,
+    /// A frame or message of the peer brought too little for
+    /// [`message_timeout`](crate::ServerBuilder::message_timeout).
+    #[error("a message of the peer was under way for too long and brought too little")]
+    MessageTooSlow,
+    /// The peer took nothing of what was queued for it for
+    /// [`write_stall_timeout`](crate::ServerBuilder::write_stall_timeout).
+    #[error("the peer took nothing of what was queued for it")]
+    WriteStalled,
     /// The server, or the loop, was stopped.
     #[error("the loop was stopped")]
     Stopped,
@@ -118,7 +126,7 @@ pub enum DisconnectCause {
     WorkerFailed,
 }
 
-debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, Stopped, WorkerFailed }
+debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, Stopped, WorkerFailed }
 
 impl Transport {
     pub(crate) fn new(session: Rc<Session>) -> Self {

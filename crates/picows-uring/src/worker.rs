@@ -13,6 +13,7 @@ mod held;
 mod log_report;
 mod mail;
 mod memory;
+mod progress;
 mod sending;
 mod slots;
 mod watchdog;
@@ -29,6 +30,7 @@ use deadlines::Deadlines;
 use farewells::Farewells;
 use held::Held;
 use picows_uring_proto::{Phase, Step, Tick, TimerId, Wheel};
+use progress::Looks;
 use slots::Slots;
 use std::io;
 use std::rc::Rc;
@@ -63,6 +65,7 @@ pub(crate) struct Worker<R: Ring> {
     /// An alarm is set for giving up memory.
     is_trim_due: bool,
     deadlines: Deadlines,
+    looks: Looks,
     /// What arrived for connections that had had their share of the turn.
     held: Held,
     /// Bytes that all connections together may still take straight from their sockets in this turn.
@@ -96,6 +99,7 @@ enum Alarm {
     Drain,
     Trim,
     LogReport,
+    Progress,
 }
 
 impl<R: Ring> Worker<R> {
@@ -130,6 +134,7 @@ impl<R: Ring> Worker<R> {
             turns_over: 0,
             is_trim_due: false,
             deadlines: Deadlines::new(now),
+            looks: Looks::default(),
             held: Held::default(),
             direct_left: 0,
             is_alone: false,
@@ -350,9 +355,13 @@ impl<R: Ring> Worker<R> {
             }
             Step::Close => return self.close(token, socket),
         }
+        let wants_watch = connection.wants_watch();
         self.receive_as_wanted(token);
         self.keep_drain_timeout(token);
         self.arm_timer(token);
+        if wants_watch {
+            self.watch_progress(token);
+        }
     }
 
     /// Lets go of a connection, as soon as nothing of it is in flight.
@@ -421,6 +430,7 @@ impl<R: Ring> Worker<R> {
                 Alarm::Farewell => self.say_farewells(),
                 Alarm::Drain => self.drained(),
                 Alarm::Trim => self.trim(),
+                Alarm::Progress => self.look_at_progress(),
                 Alarm::LogReport => self.report_log(),
             }
         }
@@ -461,6 +471,7 @@ impl Alarm {
             Self::Drain => 2 << ALARM_SHIFT,
             Self::Farewell => 3 << ALARM_SHIFT,
             Self::LogReport => 4 << ALARM_SHIFT,
+            Self::Progress => 5 << ALARM_SHIFT,
             Self::Trim => 7 << ALARM_SHIFT,
         }
     }
@@ -471,6 +482,7 @@ impl Alarm {
             2 => Self::Drain,
             3 => Self::Farewell,
             4 => Self::LogReport,
+            5 => Self::Progress,
             7 => Self::Trim,
             _ => Self::Connection(Token::unpack(bits)),
         }

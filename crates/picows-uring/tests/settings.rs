@@ -53,6 +53,16 @@ const CASES: &[Case] = &[
         it => it.idle_timeout(Duration::ZERO)
     ),
     on_both_sides!(
+        "message_timeout",
+        "0 leaves no time at all: use None for no limit",
+        it => it.message_timeout(Duration::ZERO)
+    ),
+    on_both_sides!(
+        "write_stall_timeout",
+        "0 leaves no time at all: use None for no limit",
+        it => it.write_stall_timeout(Duration::ZERO)
+    ),
+    on_both_sides!(
         "write_watermarks",
         "low 2 is above high 1: give the high one first",
         it => it.write_watermarks(1, 2)

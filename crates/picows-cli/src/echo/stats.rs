@@ -55,6 +55,8 @@ fn troubles(stats: &Stats) -> String {
         (stats.refused_by_handshakes, "refused by handshakes"),
         (stats.refused_by_memory, "refused by memory"),
         (stats.memory_evictions, "ended for their memory"),
+        (stats.message_timeouts, "messages too slow"),
+        (stats.write_stalls, "write stalls"),
         (stats.accept_pauses, "accept pauses"),
         (stats.listener_errors, "listener errors"),
         (stats.task_panics, "task panics"),

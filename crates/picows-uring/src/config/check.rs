@@ -38,6 +38,7 @@ impl Config {
         self.check_handshake()?;
         self.check_frames()?;
         self.check_liveness()?;
+        self.check_progress()?;
         self.check_queue()
     }
 
@@ -92,6 +93,18 @@ impl Config {
         let jitter = self.lifetime_jitter;
         if !(0.0..=1.0).contains(&jitter) {
             return wrong("max_lifetime", format!("jitter {jitter}: use 0.0 to 1.0"));
+        }
+        Ok(())
+    }
+
+    fn check_progress(&self) -> Checked {
+        for (setting, limit) in [
+            ("message_timeout", self.progress.message_timeout),
+            ("write_stall_timeout", self.progress.write_stall_timeout),
+        ] {
+            if limit == Some(Duration::ZERO) {
+                return wrong(setting, "0 leaves no time at all: use None for no limit");
+            }
         }
         Ok(())
     }

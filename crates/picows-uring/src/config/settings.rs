@@ -66,6 +66,34 @@ macro_rules! connection_settings {
                 self
             }
 
+            /// How long a frame or message may be under way, unless it brings 1 KiB of payload
+            /// a second on average since it began: then it may take as long as it does. One that
+            /// is slower gets CLOSE 1008
+            /// ([`DisconnectCause::MessageTooSlow`](crate::DisconnectCause::MessageTooSlow)), within
+            /// a quarter of that time. PINGs in between and single bytes do not put that off; while
+            /// reading is [paused](crate::Transport::pause_reading), no time passes. More than
+            /// zero; `None` for no limit. Default: 60 s.
+            pub fn message_timeout(
+                mut self,
+                timeout: impl Into<Option<::std::time::Duration>>,
+            ) -> Self {
+                self.config.progress.message_timeout = timeout.into();
+                self
+            }
+
+            /// How long the peer may take nothing at all of what is queued for it, before it is
+            /// dropped ([`DisconnectCause::WriteStalled`](crate::DisconnectCause::WriteStalled)),
+            /// within a quarter of that time. Whatever it sends meanwhile does not put that off. The
+            /// kernel does not say it of Unix sockets, so it is not judged there. More than zero;
+            /// `None` for no limit. Default: 60 s.
+            pub fn write_stall_timeout(
+                mut self,
+                timeout: impl Into<Option<::std::time::Duration>>,
+            ) -> Self {
+                self.config.progress.write_stall_timeout = timeout.into();
+                self
+            }
+
             /// Whether PING is answered and not delivered. Default: on.
             pub fn auto_pong(mut self, auto: bool) -> Self {
                 self.config.conversation.auto_pong = auto;

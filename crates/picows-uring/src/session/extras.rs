@@ -30,6 +30,8 @@ pub(super) struct Extras {
     pub(super) roundtrip: StateCell<Option<Box<Roundtrip>>>,
     /// What the last ping of ours carried, where nobody watches for its answer.
     pub(super) ping_nonce: Cell<u64>,
+    /// Nobody has the stream of this connection any more: say goodbye.
+    pub(super) is_abandoned: Cell<bool>,
     /// Bytes of messages that the listener or a stream of ours holds.
     pub(super) message_bytes: Cell<usize>,
     /// Bytes of memory of the send in flight, of a connection that was evicted.
@@ -54,6 +56,12 @@ impl Session {
     pub(crate) fn set_roundtrip(&self, roundtrip: Option<Roundtrip>) {
         // What was there has a waker, which is dropped when the cell is free again.
         drop(self.extras().roundtrip.replace(roundtrip.map(Box::new)));
+    }
+
+    /// Whether the stream of this connection was dropped since this was last asked.
+    #[inline]
+    pub(crate) fn take_abandoned(&self) -> bool {
+        self.extras.get().is_some_and(|extras| extras.is_abandoned.take())
     }
 
     /// Bytes of memory that it holds towards the memory limit, its stash aside.

@@ -14,6 +14,7 @@ mod memory;
 mod offers;
 mod pings;
 mod posts;
+mod progress;
 mod queue;
 mod requests;
 mod sending;
@@ -132,6 +133,11 @@ impl Listener for Actor {
             .disconnect_cause()
             .map_or_else(String::new, |it| format!("disconnected {}", name(&it))));
     }
+}
+
+/// For tests that count how often a worker is woken for something else.
+fn without_looks(config: &mut Config) {
+    (config.progress.message_timeout, config.progress.write_stall_timeout) = (None, None);
 }
 
 struct Stage {

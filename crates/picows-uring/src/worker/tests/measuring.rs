@@ -64,6 +64,7 @@ fn a_measurement_that_is_dropped_gives_automatic_pings_back() {
         }
     }
     stage.go(26 * SECOND);
+    stage.go(26 * SECOND + GRANULE);
     assert_eq!(stage.heard().len(), 1, "one was due long ago");
 }
 

@@ -7,7 +7,10 @@ use picows_uring_proto::FrameHead;
 
 impl Stage {
     fn quiet() -> Self {
-        let mut stage = Self::new(Manner::default(), |config| config.liveness.auto_ping = None);
+        let mut stage = Self::new(Manner::default(), |config| {
+            config.liveness.auto_ping = None;
+            without_looks(config);
+        });
         // The deadline of the handshake still wakes once.
         stage.go(20 * SECOND);
         stage

@@ -175,6 +175,7 @@ fn an_idle_connection_is_told_once_and_wakes_nobody_until_its_close_is_due() {
     ] {
         let mut stage = Stage::new(Manner::default(), |config| {
             config.liveness.auto_ping = None;
+            without_looks(config);
             change(config);
         });
         assert_eq!(stage.go(10 * SECOND + GRANULE), 2, "one for the handshake that was in time");

@@ -1,0 +1,94 @@
+//! Whether the peer gets on with what is under way: what the verdicts of the protocol crate lead to.
+
+use super::Connection;
+use crate::log_limit::{LogLine, log_limited};
+use crate::ring::Ring;
+use crate::session::Session;
+use crate::transport::DisconnectCause;
+use picows_uring_proto::{CloseCode, Phase, Progress, Tick};
+use std::rc::Rc;
+
+impl Connection {
+    /// Whether anything is under way with which the peer has to get on, and it is not looked at yet.
+    #[inline]
+    pub(crate) fn wants_watch(&self) -> bool {
+        !self.session().is_watched.get() && (self.is_sending || self.decoder.is_under_way())
+    }
+
+    /// What is under way begins at `now`, as far as it arrives.
+    pub(crate) fn begin_progress(&mut self, now: Tick) -> Progress {
+        let session = self.transport.session();
+        session.is_watched.set(true);
+        let mut progress = Progress::default();
+        let under_way = self.decoder.under_way(&self.stash);
+        progress.is_message_too_slow(&session.config.progress, now, under_way, || true);
+        progress
+    }
+
+    /// Ends the connection if the peer does not get on. Returns whether it is to be looked at again.
+    pub(crate) fn check_progress(
+        &mut self,
+        ring: &impl Ring,
+        now: Tick,
+        progress: &mut Progress,
+    ) -> bool {
+        let session = Rc::clone(self.session());
+        let is_kept = self.phase() == Phase::Open
+            && !self.is_message_too_slow(&session, ring, now, progress)
+            && !is_write_stalled(&session, ring, now, progress)
+            && !progress.is_idle();
+        session.is_watched.set(is_kept);
+        is_kept
+    }
+
+    fn is_message_too_slow(
+        &mut self,
+        session: &Session,
+        ring: &impl Ring,
+        now: Tick,
+        progress: &mut Progress,
+    ) -> bool {
+        // While we do not read, the peer cannot get on.
+        let is_paused = session.is_reading_paused.get();
+        let under_way = self.decoder.under_way(&self.stash).filter(|_| !is_paused);
+        let has_unread = |socket| ring.unread(socket) > 0;
+        let has_more = || self.is_held || session.socket.get().is_some_and(has_unread);
+        let rules = &session.config.progress;
+        if !progress.is_message_too_slow(rules, now, under_way, has_more) {
+            return false;
+        }
+        session.shared.counters.message_timeouts.increment();
+        let bytes = under_way.map_or(0, |it| it.bytes);
+        let peer = session.peer.get();
+        log_limited!(warn, session.shared, LogLine::MessageTooSlow, ?peer, bytes);
+        session.fail(DisconnectCause::MessageTooSlow, CloseCode::POLICY_VIOLATION, REASON);
+        if self.stash.capacity() > 0 {
+            let stash = self.take_stash();
+            session.shared.pool.put_stash(stash);
+        }
+        true
+    }
+}
+
+fn is_write_stalled(
+    session: &Session,
+    ring: &impl Ring,
+    now: Tick,
+    progress: &mut Progress,
+) -> bool {
+    let queued = session.buffered();
+    let socket = session.socket.get().filter(|_| queued > 0);
+    let taken = socket.and_then(|socket| ring.outbox(socket)).map(|outbox| outbox.taken);
+    if !progress.is_write_stalled(&session.config.progress, now, taken) {
+        return false;
+    }
+    session.shared.counters.write_stalls.increment();
+    let peer = session.peer.get();
+    log_limited!(warn, session.shared, LogLine::WriteStalled, ?peer, queued);
+    session.set_cause(DisconnectCause::WriteStalled);
+    session.conversation.borrow_mut().end();
+    session.touch();
+    true
+}
+
+const REASON: &str = "message too slow";

@@ -1,0 +1,73 @@
+//! Looks at connections on which something is under way: a message that arrives, a queue that leaves.
+//!
+//! A connection is on the list from the turn that leaves something under way to the first look that
+//! finds nothing, so no message costs a timer. What is too slow is decided in the protocol crate.
+
+use super::{Alarm, Worker};
+use crate::ring::{Ring, Token};
+use picows_uring_proto::{Phase, Progress, Tick, TimerId};
+use std::time::Duration;
+
+/// The connections to look at, and when.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    list: Vec<(Token, Progress)>,
+    next: Option<(TimerId, Tick)>,
+}
+
+impl<R: Ring> Worker<R> {
+    /// Has a connection looked at from time to time, if it is to be.
+    #[cold]
+    pub(super) fn watch_progress(&mut self, token: Token) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let Some(every) = connection.session().config.progress.look_every() else { return };
+        // Before and after, there are deadlines.
+        if connection.phase() == Phase::Open {
+            let now = self.shared.now.get();
+            self.looks.list.push((token, connection.begin_progress(now)));
+            self.look_by(now + every);
+        }
+    }
+
+    /// Has the next look taken at `wanted` or before.
+    fn look_by(&mut self, wanted: Tick) {
+        match self.looks.next {
+            Some((_, at)) if at <= wanted => return,
+            Some((timer, _)) => {
+                self.wheel.cancel(timer);
+            }
+            None => {}
+        }
+        let timer = self.wheel.insert(wanted, Alarm::Progress.pack());
+        self.looks.next = Some((timer, wanted));
+    }
+
+    /// Ends the connections whose peers do not get on.
+    pub(super) fn look_at_progress(&mut self) {
+        let Some((_, planned)) = self.looks.next.take() else { return };
+        let (now, seen) = (self.shared.now.get(), self.deadlines.seen());
+        // While the process was held up, no peer could get on.
+        let late = Some(now.duration_since(planned)).filter(|late| *late >= HELD_UP_MIN);
+        let mut every: Option<Duration> = None;
+        let (slots, ring) = (&mut self.slots, &self.ring);
+        self.looks.list.retain_mut(|(token, progress)| {
+            let Some(connection) = slots.get_mut(*token) else { return false };
+            if let Some(late) = late {
+                progress.held_up(late);
+            }
+            let is_kept = connection.check_progress(ring, seen, progress);
+            let wanted = connection.session().config.progress.look_every().filter(|_| is_kept);
+            every = every.into_iter().chain(wanted).min();
+            is_kept
+        });
+        self.looks.list.shrink_to(LIST_KEPT);
+        if let Some(every) = every {
+            self.look_by(now + every);
+        }
+    }
+}
+
+/// A timer that is later than this says that the process did not run, or a callback took long.
+const HELD_UP_MIN: Duration = Duration::from_millis(50);
+/// Connections for which a quiet worker keeps room.
+const LIST_KEPT: usize = 64;
