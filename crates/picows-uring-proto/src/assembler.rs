@@ -6,6 +6,7 @@
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType};
 use crate::limits::MESSAGE_BYTES_DEFAULT;
+use crate::reserve::{reserve, reserve_text};
 use crate::utf8::{InvalidUtf8, Utf8Stream};
 use std::fmt;
 
@@ -146,7 +147,7 @@ impl MessageAssembler {
             self.joined.restart(frame.msg_type());
         }
         self.is_open = !frame.fin();
-        self.joined.append(frame).map_err(|InvalidUtf8| PeerMisbehaved::InvalidUtf8)
+        self.joined.append(frame)
     }
 
     #[cold]
@@ -193,14 +194,21 @@ impl Joined {
         };
     }
 
-    fn append(&mut self, frame: &Frame<'_>) -> Result<(), InvalidUtf8> {
+    fn append(&mut self, frame: &Frame<'_>) -> Result<(), PeerMisbehaved> {
+        let payload = frame.payload();
         match self {
             Self::Text(text, stream) => {
-                stream.append(frame.payload(), text)?;
-                if frame.fin() && !stream.is_complete() { Err(InvalidUtf8) } else { Ok(()) }
+                reserve_text(text, stream.partial_len() + payload.len())?;
+                let appended = stream.append(payload, text);
+                let is_broken = frame.fin() && !stream.is_complete();
+                match appended {
+                    Ok(()) if !is_broken => Ok(()),
+                    Ok(()) | Err(InvalidUtf8) => Err(PeerMisbehaved::InvalidUtf8),
+                }
             }
             Self::Binary(bytes) => {
-                bytes.extend_from_slice(frame.payload());
+                reserve(bytes, payload.len())?;
+                bytes.extend_from_slice(payload);
                 Ok(())
             }
         }

@@ -13,6 +13,7 @@ use crate::header::Header;
 use crate::limits::{FRAME_HEADER_BYTES_MAX, FrameRules};
 use crate::mask;
 use crate::progress::UnderWay;
+use crate::reserve::reserve_exact;
 use crate::stash::Stash;
 use crate::utf8::Utf8Stream;
 use pending::Pending;
@@ -422,7 +423,10 @@ impl Decoder {
             // Twice what there was, but never more than the frame will take.
             let frame_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
             let capacity = needed.max(2 * bytes.capacity()).min(frame_len.max(needed));
-            bytes.reserve_exact(capacity - position);
+            if let Err(error) = reserve_exact(bytes, capacity - position) {
+                stash.clear();
+                return Err(self.fail(error));
+            }
         }
         match self.role {
             Role::Server => mask::copy_at(bytes, part, header.key, position),

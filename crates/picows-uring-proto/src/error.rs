@@ -70,9 +70,12 @@ pub enum PeerMisbehaved {
     /// A message beyond the configured size, all fragments together.
     #[error("received message with total size exceeding max allowed size")]
     MessageTooLarge,
+    /// Nothing that the peer did wrong: there was no memory for what it sent.
+    #[error("too little memory for what was received")]
+    OutOfMemory,
 }
 
-debug_with_text! { PeerMisbehaved: UnmaskedFrame, MaskedFrame, UnknownOpcode, UnexpectedRsv, FragmentedControlFrame, ControlFrameTooLong, NonMinimalLength16, NonMinimalLength64, LengthOverflow, UnexpectedContinuation, UnfinishedMessage, TruncatedCloseCode, InvalidCloseCode, InvalidCloseReason, InvalidUtf8, FrameTooLarge, MessageTooLarge }
+debug_with_text! { PeerMisbehaved: UnmaskedFrame, MaskedFrame, UnknownOpcode, UnexpectedRsv, FragmentedControlFrame, ControlFrameTooLong, NonMinimalLength16, NonMinimalLength64, LengthOverflow, UnexpectedContinuation, UnfinishedMessage, TruncatedCloseCode, InvalidCloseCode, InvalidCloseReason, InvalidUtf8, FrameTooLarge, MessageTooLarge, OutOfMemory }
 
 impl PeerMisbehaved {
     /// The close code that we owe the peer (RFC 6455 §7.4.1).
@@ -95,6 +98,7 @@ impl PeerMisbehaved {
             | Self::InvalidCloseCode(_) => CloseCode::PROTOCOL_ERROR,
             Self::InvalidCloseReason | Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::FrameTooLarge | Self::MessageTooLarge => CloseCode::MESSAGE_TOO_BIG,
+            Self::OutOfMemory => CloseCode::TRY_AGAIN_LATER,
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod mask;
 #[cfg(test)]
 mod pair;
 mod progress;
+mod reserve;
 mod stash;
 mod tick;
 mod utf8;

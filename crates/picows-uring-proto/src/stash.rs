@@ -2,6 +2,8 @@
 //!
 //! Counted references, so that whoever gets the complete frame may keep it without a copy.
 
+use crate::error::PeerMisbehaved;
+use crate::reserve::reserve;
 use std::rc::Rc;
 
 /// Where a [`Decoder`](crate::Decoder) collects the payload of a frame that is cut by the end of its
@@ -75,6 +77,18 @@ impl Stash {
         if let Some(bytes) = self.0.as_mut().and_then(Rc::get_mut) {
             bytes.shrink_to(capacity);
         }
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerMisbehaved::OutOfMemory`], and nothing has changed.
+    pub fn try_extend(&mut self, bytes: &[u8]) -> Result<(), PeerMisbehaved> {
+        let memory = self.bytes_mut();
+        reserve(memory, bytes.len())?;
+        memory.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// What is in it.

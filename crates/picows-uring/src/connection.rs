@@ -253,6 +253,9 @@ impl Connection {
 
     fn peer_misbehaved(&self, error: PeerMisbehaved) {
         let session = self.session();
+        if error == PeerMisbehaved::OutOfMemory {
+            return session.out_of_memory();
+        }
         log_limited!(warn, session.shared, LogLine::ProtocolError, peer = ?session.peer, %error);
         session.shared.counters.protocol_errors.increment();
         session.set_cause(DisconnectCause::PeerMisbehaved(error));

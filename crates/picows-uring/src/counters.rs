@@ -83,6 +83,8 @@ counters! {
     /// Connections that were ended because all together held more than `memory_limit`, and they
     /// the most.
     memory_evictions,
+    /// Connections that were ended because there was no memory for their bytes at all.
+    allocation_failures,
     /// Connections that were ended because a frame or message of the peer brought too little for
     /// `message_timeout`.
     message_timeouts,

@@ -52,6 +52,8 @@ log_lines! {
     MessageTooSlow = "a message brings too little: closing",
     /// The peer takes nothing of what is queued for it.
     WriteStalled = "the peer takes nothing: dropping",
+    /// An allocation failed.
+    OutOfMemory = "no memory for bytes of a connection: closing",
     /// A limit of connections is met.
     Refused = "too many connections: refusing some",
     /// Accepting fails.

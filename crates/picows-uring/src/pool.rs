@@ -59,6 +59,21 @@ impl Pool {
         }
     }
 
+    /// Whether there is memory for a buffer of `len` bytes: then the next [`buffer`](Self::buffer)
+    /// of that size is sure to be had.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        if len <= BUFFER_BYTES || self.large.has(|buffer| buffer.capacity() >= len) {
+            return true;
+        }
+        let mut buffer = Vec::new();
+        let capacity = if len <= LARGE_BYTES_MAX { len.next_power_of_two() } else { len };
+        if len > reserve_max() || buffer.try_reserve_exact(capacity).is_err() {
+            return false;
+        }
+        self.large.put(buffer, usize::MAX);
+        true
+    }
+
     /// Takes a buffer back, if it is of a size that is kept.
     pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
         buffer.clear();
@@ -250,6 +265,22 @@ const BATCH_SEGMENTS_MAX: usize = 256;
 const DISCARDED_KEPT: usize = 1024;
 /// What a worker keeps for ever: enough for a few connections that come and go.
 const KEPT_BYTES: usize = 8 * BUFFER_BYTES;
+
+#[cfg(not(test))]
+fn reserve_max() -> usize {
+    usize::MAX
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Larger buffers cannot be had on this thread.
+    pub(crate) static RESERVE_MAX: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+#[cfg(test)]
+fn reserve_max() -> usize {
+    RESERVE_MAX.get()
+}
 
 #[cfg(test)]
 mod tests;

@@ -159,12 +159,18 @@ pub(crate) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Room for `max` bytes. If memory has to be taken for them, it is for `expected` or more.
-    pub(crate) fn new(memory: &'a mut Vec<u8>, gap: usize, expected: usize, max: usize) -> Self {
+    /// Room for `max` bytes. If memory has to be taken for them, it is for `expected` or more;
+    /// `None` where there is none.
+    pub(crate) fn new(
+        memory: &'a mut Vec<u8>,
+        gap: usize,
+        expected: usize,
+        max: usize,
+    ) -> Option<Self> {
         if memory.capacity() - memory.len() < gap + max {
-            memory.reserve_exact(gap + expected.max(max));
+            memory.try_reserve_exact(gap + expected.max(max)).ok()?;
         }
-        Self { memory, gap, max }
+        Some(Self { memory, gap, max })
     }
 
     /// What a kernel of tests does: puts `bytes` there, of which there are not too many.

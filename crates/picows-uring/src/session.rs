@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::foreign::{self, StateCell, StateMut};
 use crate::keys::KeySource;
-use crate::log_limit::LogLimits;
+use crate::log_limit::{LogLimits, LogLine, log_limited};
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
 use crate::ring::{Loan, Outlet, SendBatch, Socket, Token};
@@ -361,6 +361,15 @@ impl Session {
     pub(crate) fn abandon(&self) {
         self.extras().is_abandoned.set(true);
         self.touch();
+    }
+
+    /// There is no memory for bytes of the connection: ends it with CLOSE 1013.
+    #[cold]
+    pub(crate) fn out_of_memory(&self) {
+        self.shared.counters.allocation_failures.increment();
+        log_limited!(warn, self.shared, LogLine::OutOfMemory, peer = ?self.peer);
+        let code = CloseCode::TRY_AGAIN_LATER;
+        self.fail(DisconnectCause::OutOfMemory, code, "out of memory: try again later");
     }
 
     /// Ends the connection with CLOSE, if one may still be sent.

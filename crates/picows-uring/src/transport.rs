@@ -110,6 +110,10 @@ pub enum DisconnectCause {
     /// [`memory_limit`](crate::ServerBuilder::memory_limit), and this one the most.
     #[error("all connections together held too much memory, and this one the most")]
     MemoryLimit,
+    /// The process got no memory for what was received or sent: its own limits are tighter than
+    /// [`memory_limit`](crate::ServerBuilder::memory_limit).
+    #[error("there was no memory for what was received or sent")]
+    OutOfMemory,
     /// A frame or message of the peer brought too little for
     /// [`message_timeout`](crate::ServerBuilder::message_timeout).
     #[error("a message of the peer was under way for too long and brought too little")]
@@ -126,7 +130,7 @@ pub enum DisconnectCause {
     WorkerFailed,
 }
 
-debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, Stopped, WorkerFailed }
+debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, OutOfMemory, Stopped, WorkerFailed }
 
 impl Transport {
     pub(crate) fn new(session: Rc<Session>) -> Self {

@@ -55,6 +55,7 @@ fn troubles(stats: &Stats) -> String {
         (stats.refused_by_handshakes, "refused by handshakes"),
         (stats.refused_by_memory, "refused by memory"),
         (stats.memory_evictions, "ended for their memory"),
+        (stats.allocation_failures, "allocation failures"),
         (stats.message_timeouts, "messages too slow"),
         (stats.write_stalls, "write stalls"),
         (stats.accept_pauses, "accept pauses"),

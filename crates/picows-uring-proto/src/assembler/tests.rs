@@ -1,6 +1,7 @@
 //! Messages, however they were cut.
 
 use super::*;
+use crate::reserve::with_no_more_than;
 use proptest::prelude::*;
 
 /// What came out, owned.
@@ -246,5 +247,21 @@ proptest! {
             (false, _) | (true, Ok(_)) => prop_assert_eq!(got, Err(PeerMisbehaved::MessageTooLarge)),
             (true, Err(_)) => prop_assert!(got.is_err(), "whichever comes first"),
         }
+    }
+}
+
+#[test]
+fn a_fragment_for_which_there_is_no_memory_is_refused() {
+    for msg_type in [Text, Binary] {
+        let mut assembler = MessageAssembler::default();
+        let first = Frame::new(msg_type, b"a few").with_fin(false);
+        let next = Frame::new(Continuation, &[b'x'; 1000]);
+        with_no_more_than(100, || {
+            assert_eq!(assembler.push(&first), Ok(None));
+            for _ in 0..2 {
+                assert_eq!(assembler.push(&next), Err(PeerMisbehaved::OutOfMemory));
+            }
+        });
+        assert_eq!(assembler.capacity(), 0);
     }
 }

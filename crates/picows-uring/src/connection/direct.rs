@@ -6,7 +6,7 @@
 
 use super::Connection;
 use crate::ring::{Ring, Room, is_passing};
-use picows_uring_proto::{Phase, Stash};
+use picows_uring_proto::{PeerMisbehaved, Phase, Stash};
 use std::io;
 use std::rc::Rc;
 
@@ -57,7 +57,11 @@ impl Connection {
             }
             let gap = if self.session().is_client { GAP_OF_CLIENT } else { GAP_OF_SERVER };
             let mut stash = self.take_stash();
-            let received = ring.receive_now(socket, Room::new(stash.bytes_mut(), gap, room, max));
+            let Some(room) = Room::new(stash.bytes_mut(), gap, room, max) else {
+                self.peer_misbehaved(PeerMisbehaved::OutOfMemory);
+                return Ok(false);
+            };
+            let received = ring.receive_now(socket, room);
             let count = *received.as_ref().unwrap_or(&0);
             *left -= count;
             if count > 0 {

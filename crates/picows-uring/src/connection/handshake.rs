@@ -27,7 +27,10 @@ impl Connection {
                 }
                 Ok(None) => {
                     let mut stash = self.take_stash();
-                    stash.bytes_mut().extend_from_slice(bytes);
+                    if stash.try_extend(bytes).is_err() {
+                        self.session().out_of_memory();
+                        return None;
+                    }
                     self.keep_stash(stash);
                 }
                 Err(error) => self.refuse_request(bytes, error),
@@ -36,8 +39,11 @@ impl Connection {
         }
         let before = self.stash.len();
         let mut stash = self.take_stash();
+        if stash.try_extend(bytes).is_err() {
+            self.session().out_of_memory();
+            return None;
+        }
         let head = stash.bytes_mut();
-        head.extend_from_slice(bytes);
         match UpgradeRequest::parse_with(&mut self.scanner, head, &limits) {
             Ok(Some((request, used))) => {
                 self.shared().pool.put_stash(stash);

@@ -39,8 +39,13 @@ impl Connection {
         }
         let before = self.stash.len();
         let mut stash = self.take_stash();
+        if stash.try_extend(bytes).is_err() {
+            self.session().out_of_memory();
+            self.session().set_opening(opening);
+            self.opening_failed(Some(io::ErrorKind::OutOfMemory.into()));
+            return None;
+        }
         let head = stash.bytes_mut();
-        head.extend_from_slice(bytes);
         match opening.handshake.parse_response_with(&mut opening.scanner, head, &limits) {
             Ok(Some((response, used))) => {
                 self.shared().pool.put_stash(stash);

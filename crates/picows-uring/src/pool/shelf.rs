@@ -35,6 +35,11 @@ impl<T: Item> Shelf<T> {
         self.taken(item)
     }
 
+    /// Whether there is an item that `suits`.
+    pub(super) fn has(&self, suits: impl Fn(&T) -> bool) -> bool {
+        self.items.borrow().iter().any(suits)
+    }
+
     fn taken(&self, item: Option<T>) -> Option<T> {
         let bytes = item.as_ref().map_or(0, Item::bytes);
         self.bytes.set(self.bytes.get() - bytes);

@@ -13,6 +13,11 @@ use std::rc::Rc;
 pub(super) trait Payload {
     fn len(&self) -> usize;
 
+    /// Whether its bytes are copied to be sent, `masked` or not.
+    fn is_copied(&self, masked: bool) -> bool {
+        masked
+    }
+
     /// Appends the frame to `queue`.
     fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>);
 
@@ -44,6 +49,10 @@ pub(super) struct InPlace {
 }
 
 impl Payload for Copied<'_> {
+    fn is_copied(&self, _: bool) -> bool {
+        true
+    }
+
     #[inline]
     fn len(&self) -> usize {
         self.0.len()
@@ -128,6 +137,10 @@ fn header(head: FrameHead, payload_len: usize) -> Segment {
 }
 
 impl Payload for InPlace {
+    fn is_copied(&self, _: bool) -> bool {
+        false
+    }
+
     fn len(&self) -> usize {
         self.buffer.len() - self.start
     }

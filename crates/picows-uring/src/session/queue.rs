@@ -158,6 +158,7 @@ impl Session {
             return SendStatus::Refused(ApiMisuse::KeyOfFragment);
         }
         match self.check(head, payload.len()) {
+            Ok(_) if !self.has_memory_for(&payload) => SendStatus::Closed,
             Ok(_) => self.queue_beyond(head, payload, Some(key)),
             Err(status) => status,
         }
@@ -180,6 +181,9 @@ impl Session {
             Ok(is_message_open) => is_message_open,
             Err(status) => return status,
         };
+        if !self.has_memory_for(&payload) {
+            return SendStatus::Closed;
+        }
         let buffered = self.committed() + FRAME_HEADER_BYTES_MAX + payload.len();
         // Also where frames wait apart: it is 0 then.
         if buffered > self.append_max.get() as usize {
@@ -188,6 +192,18 @@ impl Session {
         self.is_message_open.set(is_message_open);
         payload.append(head, &mut self.open_queue(), &self.shared.pool, self.mask_key());
         self.queued_frame(buffered)
+    }
+
+    /// Whether there is memory for a copy of `payload`, if one is made of it; if not, this is the
+    /// connection's end.
+    #[inline]
+    fn has_memory_for<P: Payload>(&self, payload: &P) -> bool {
+        let len = FRAME_HEADER_BYTES_MAX + payload.len();
+        if payload.is_copied(self.is_client) && !self.shared.pool.has_room(len) {
+            self.out_of_memory();
+            return false;
+        }
+        true
     }
 
     /// A frame was queued, so that there are `buffered` bytes.

@@ -169,7 +169,7 @@ impl Listener for StreamListener {
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
         let message = match self.assembler.push(frame)? {
             Some(_) if self.inbox.borrow().is_discarding => None,
-            Some(Assembled::Message(message)) => Some(message.into()),
+            Some(Assembled::Message(message)) => Some(OwnedMessage::copy_of(message)?),
             Some(Assembled::Control(frame)) => {
                 let payload = || Bytes::copy_from_slice(frame.payload());
                 match frame.msg_type() {

@@ -1,7 +1,7 @@
 //! A message that belongs to whoever has it.
 
 use bytes::Bytes;
-use picows_uring_proto::Message;
+use picows_uring_proto::{Message, PeerMisbehaved};
 use std::fmt;
 
 /// A whole message, as a [`WsStream`](super::WsStream) yields and takes it.
@@ -62,6 +62,23 @@ impl OwnedMessage {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl OwnedMessage {
+    /// A copy of a message of the peer, which may be larger than the memory that is left.
+    pub(super) fn copy_of(message: Message<'_>) -> Result<Self, PeerMisbehaved> {
+        let mut bytes = Vec::new();
+        let payload = message.payload();
+        bytes.try_reserve_exact(payload.len()).map_err(|_| PeerMisbehaved::OutOfMemory)?;
+        bytes.extend_from_slice(payload);
+        match message {
+            Message::Binary(_) => Ok(Self::Binary(bytes.into())),
+            Message::Text(_) => match String::from_utf8(bytes) {
+                Ok(text) => Ok(Self::Text(text)),
+                Err(_) => Err(PeerMisbehaved::InvalidUtf8),
+            },
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod log;
 mod measuring;
 mod memory;
 mod offers;
+mod out_of_memory;
 mod pings;
 mod posts;
 mod progress;

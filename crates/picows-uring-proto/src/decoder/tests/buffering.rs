@@ -1,6 +1,7 @@
 //! What a frame knows of the bytes behind it, and which memory it lies in.
 
 use super::*;
+use crate::reserve::with_no_more_than;
 
 fn rules() -> FrameRules {
     FrameRules::default()
@@ -291,4 +292,21 @@ fn nothing_is_missing_of_a_frame_whose_header_came_behind_one_that_is_lent() {
     let decoded = decoder.next_frame(&rules(), &mut stash, &mut rest).unwrap();
     assert_eq!(decoded.frame.unwrap().payload(), b"Hello");
     assert_eq!(decoder.missing(&stash), 0, "what is in the stash is of the frame before");
+}
+
+#[test]
+fn a_frame_for_which_there_is_no_memory_is_refused_when_its_part_comes() {
+    let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
+    let mut stash = Stash::new();
+    let mut frame = b"\x82\x7e\x10\0".to_vec();
+    frame.resize(50, 0);
+    with_no_more_than(100, || {
+        assert!(decoder.next_frame(&rules, &mut stash, &mut frame).unwrap().frame.is_none());
+        for _ in 0..2 {
+            let error = decoder.next_frame(&rules, &mut stash, &mut [0; 1000]).map(drop);
+            assert_eq!(error, Err(PeerMisbehaved::OutOfMemory));
+        }
+    });
+    assert!(stash.is_empty() && !decoder.wants_stash(), "and the stash is free");
+    assert_eq!(PeerMisbehaved::OutOfMemory.close_code(), CloseCode::TRY_AGAIN_LATER);
 }

@@ -274,7 +274,7 @@ fn at_once_is_told_that_the_peer_has_reset_the_connection() {
             let result = if is_sending {
                 ring.send_now(socket, &of_segments([&b"late"[..]]))
             } else {
-                ring.receive_now(socket, Room::new(&mut memory, 0, 10, 10))
+                ring.receive_now(socket, Room::new(&mut memory, 0, 10, 10).unwrap())
             };
             match result {
                 Ok(count) => assert!(is_sending && count > 0, "{count}: not the end of the stream"),
@@ -294,12 +294,12 @@ fn what_is_received_at_once_lies_behind_the_gap_and_is_no_more_than_asked_for() 
     // More memory than is asked for.
     let mut memory = Vec::with_capacity(1000);
     memory.extend_from_slice(b"kept");
-    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 14, 5, 5)).unwrap(), 5);
+    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 14, 5, 5).unwrap()).unwrap(), 5);
     assert_eq!((&memory[..4], &memory[4 + 14..]), (&b"kept"[..], &b"Hello"[..]));
     // Nor does it take what it has no room for.
     assert!(ring.unread(socket) > 0);
     let before = memory.clone();
-    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 0, 900, 900)).unwrap(), 14);
+    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 0, 900, 900).unwrap()).unwrap(), 14);
     assert_eq!(memory, [&before[..], b", and the rest"].concat());
 }
 
@@ -308,11 +308,11 @@ fn where_nothing_is_received_at_once_the_memory_is_as_it_was() {
     let (mut ring, ours, theirs) = connected();
     let socket = Socket(ours.as_raw_fd());
     let mut memory = b"kept".to_vec();
-    let result = ring.receive_now(socket, Room::new(&mut memory, 14, 100, 100));
+    let result = ring.receive_now(socket, Room::new(&mut memory, 14, 100, 100).unwrap());
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     assert_eq!(memory, b"kept");
     drop(theirs);
-    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 14, 100, 100)).unwrap(), 0);
+    assert_eq!(ring.receive_now(socket, Room::new(&mut memory, 14, 100, 100).unwrap()).unwrap(), 0);
     assert_eq!(memory, b"kept", "at the end of the stream");
 }
 
