@@ -214,6 +214,14 @@ impl Pool {
         self.bytes() > KEPT_BYTES
     }
 
+    /// Gives up all that is kept: memory is short.
+    pub(crate) fn give_up(&self) {
+        self.large.clear();
+        self.stashes.clear();
+        self.buffers.clear();
+        self.batches.clear();
+    }
+
     /// Gives up what was not needed since the last call, the largest things first.
     pub(crate) fn trim(&self) {
         let mut surplus = self.bytes().saturating_sub(KEPT_BYTES);

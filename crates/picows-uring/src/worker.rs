@@ -62,6 +62,8 @@ pub(crate) struct Worker<R: Ring> {
     pub(crate) memory: MemoryShare,
     /// Turns for which the sum has been beyond the limit.
     turns_over: u32,
+    /// When free pages may be released again because of evictions.
+    release_at: Tick,
     /// An alarm is set for giving up memory.
     is_trim_due: bool,
     deadlines: Deadlines,
@@ -132,6 +134,7 @@ impl<R: Ring> Worker<R> {
             is_log_report_set: false,
             memory,
             turns_over: 0,
+            release_at: now,
             is_trim_due: false,
             deadlines: Deadlines::new(now),
             looks: Looks::default(),

@@ -74,6 +74,13 @@ impl<T: Item> Shelf<T> {
         self.bytes.get()
     }
 
+    /// Drops all items.
+    pub(super) fn clear(&self) {
+        drop(self.items.take());
+        self.bytes.set(0);
+        self.idle.set(0);
+    }
+
     /// Drops items that were not needed since the last call, until `surplus` bytes are gone.
     pub(super) fn trim(&self, surplus: &mut usize) {
         let mut items = self.items.borrow_mut();

@@ -5,8 +5,10 @@
 use super::Worker;
 use crate::log_limit::{LogLine, log_limited};
 use crate::memory::Pressure;
+use crate::pool::release_free_pages;
 use crate::ring::{Ring, Token};
 use std::cmp::Reverse;
+use std::time::Duration;
 
 impl<R: Ring> Worker<R> {
     /// Bytes of memory that connections hold towards the memory limit.
@@ -44,6 +46,7 @@ impl<R: Ring> Worker<R> {
         let (limit, target) = (self.memory.budget().limit(), self.memory.budget().target());
         let limit = limit.unwrap_or(usize::MAX);
         let mut holders = holders.into_iter();
+        let before = self.shared.counters.memory_evictions.get();
         loop {
             let next = holders.next();
             let bytes = next.map_or(0, |(bytes, _)| bytes);
@@ -52,11 +55,24 @@ impl<R: Ring> Worker<R> {
             // A worker that does not look, as a callback blocks it, is not waited for for ever.
             let can_wait = sum < limit.saturating_add(limit / 8);
             if sum < target || (self.memory.ask_larger(bytes) && can_wait) {
-                return;
+                break;
             }
-            let Some((_, token)) = next else { return };
+            let Some((_, token)) = next else { break };
             self.evict(token, bytes, limit);
             self.memory.publish_now(self.held_bytes());
+        }
+        if self.shared.counters.memory_evictions.get() > before {
+            self.release_at_once();
+        }
+    }
+
+    /// Connections were evicted: what they held is to be free for everything, and not for this worker
+    /// alone.
+    fn release_at_once(&mut self) {
+        self.shared.pool.give_up();
+        let now = self.shared.now.get();
+        if self.release_at <= now && release_free_pages() {
+            self.release_at = now + BETWEEN_RELEASES;
         }
     }
 
@@ -81,5 +97,7 @@ impl<R: Ring> Worker<R> {
     }
 }
 
+/// Clients that fill memory again and again do not keep the allocator busy.
+const BETWEEN_RELEASES: Duration = Duration::from_secs(1);
 /// Turns for which the outcome of sends is waited for.
 const UNDECIDED_TURNS_MAX: u32 = 8;

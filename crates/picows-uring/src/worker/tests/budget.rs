@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::memory::MemoryBudget;
+use crate::pool::releases;
 use crate::transport::DisconnectCause;
+use picows_uring_proto::Stash;
 
 /// A server whose connections may hold 100,000 bytes, with these.
 fn limited(sockets: &[i32]) -> Stage {
@@ -150,4 +152,21 @@ fn a_worker_that_does_not_answer_is_not_waited_for() {
     other.join(8);
     other.cut(8, 55_000);
     assert_eq!(other.stats().memory_evictions, 1, "far beyond the limit");
+}
+
+#[test]
+fn what_was_evicted_is_not_kept_for_others_of_the_worker() {
+    let mut stage = limited(&[7, 8]);
+    for _ in 0..3 {
+        stage.worker.shared.pool.put_stash(Stash::with_memory(Rc::new(Vec::with_capacity(50_000))));
+    }
+    let before = releases();
+    stage.cut(7, 60_000);
+    stage.cut(8, 50_000);
+    assert_eq!((stage.stats().memory_evictions, releases() - before), (1, 1));
+    assert!(stage.worker.shared.pool.bytes() < 40_000, "{:?}", stage.stats());
+    stage.worker.ring.sent.clear();
+    stage.join(9);
+    stage.cut(9, 60_000);
+    assert_eq!((stage.stats().memory_evictions, releases() - before), (2, 1), "once a second");
 }
