@@ -11,6 +11,7 @@ pub(crate) use cell::{StateCell, StateMut};
 pub(crate) use value::Foreign;
 
 use crate::{log, log_limit};
+use picows_uring_proto::Escaped;
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt::{self, Write};
@@ -24,7 +25,8 @@ pub(crate) struct Panicked(String);
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "panic: {}", self.0)
+        // The text may quote a peer, and a log is read by lines.
+        write!(f, "panic: {}", Escaped::new(&self.0))
     }
 }
 

@@ -167,3 +167,9 @@ fn code_of_the_application_does_not_run_while_a_cell_is_borrowed() {
     cell.replace([3, 4]);
     assert_eq!((cell.take(), call(|| 7)), ([3, 4], Ok(7)));
 }
+
+#[test]
+fn the_text_of_a_panic_is_one_line_that_steers_no_terminal() {
+    let panicked = call(|| panic!("bad message: \x1b[2J\r\nERROR forged")).unwrap_err();
+    assert_eq!(panicked.to_string(), r"panic: bad message: \x1b[2J\r\nERROR forged");
+}

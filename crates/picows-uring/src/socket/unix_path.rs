@@ -18,6 +18,7 @@
 //!   its look until it has bound (flock(2), which ends with the process). Where the lock cannot be
 //!   had, that moment is the worst that can happen.
 
+use crate::error::shown;
 use crate::log;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, open, renameat_with};
 use rustix::io::Errno;
@@ -26,6 +27,7 @@ use socket2::{SockAddr, Socket};
 use std::fs::{File, FileType, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -148,8 +150,9 @@ fn remove_if(path: &Path, wanted: Identity) -> io::Result<bool> {
     }
     // Exchanged since the look: goes back, unless there is one more by now.
     if let Err(error) = renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE) {
-        let (path, aside) = (path.display(), aside.display());
-        log::error!(%path, %aside, %error, "a path changed while it was looked at");
+        let (path, aside) = (path.as_os_str().as_bytes(), aside.as_os_str().as_bytes());
+        let (path, aside) = (shown(path), shown(aside));
+        log::error!(?path, ?aside, %error, "a path changed while it was looked at");
     }
     Ok(false)
 }
