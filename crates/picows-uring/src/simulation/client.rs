@@ -90,6 +90,8 @@ pub(super) struct Facts {
     /// The server was stopped, when, and how long it gave everybody.
     pub(super) stopped: Option<(Duration, Duration)>,
     pub(super) has_limit: bool,
+    /// Connections were ended as all of them held too much.
+    pub(super) has_evictions: bool,
     pub(super) liveness: LivenessRules,
 }
 

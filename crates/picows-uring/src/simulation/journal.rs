@@ -44,6 +44,8 @@ pub(super) struct Record {
     pub(super) awaits_pause: bool,
     /// What was queued, in its order.
     pub(super) sent: Vec<Seen>,
+    /// Where the last message of each key is in `sent`: the next may take its place.
+    pub(super) keys: BTreeMap<u64, usize>,
     pub(super) dropped: u32,
     /// The last data frame that was queued leaves its message open (RFC 6455 §5.4).
     pub(super) is_message_open: bool,
@@ -51,6 +53,8 @@ pub(super) struct Record {
     pub(super) echoed: usize,
     /// A listener ended it, or tried to, or another thread did.
     pub(super) is_ended_by_us: bool,
+    /// It is to end when what was queued has left, which is its cause whatever ends it before.
+    pub(super) is_leaving: bool,
     /// It held the most when all held too much.
     pub(super) is_evicted: bool,
 }

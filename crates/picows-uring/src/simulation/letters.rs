@@ -21,13 +21,18 @@ pub(super) fn draw(random: &mut Random) -> Option<(Token, RemoteAction)> {
         0 => RemoteAction::Abort,
         1 => RemoteAction::Disconnect,
         2 => RemoteAction::Close(CloseFrame::new(CloseCode::POLICY_VIOLATION, "by a letter")),
-        _ => {
+        other => {
             let text = [MARK, id.to_string().as_bytes()].concat();
             let payload = Foreign::new(Bytes::from(text));
-            RemoteAction::Send(FrameHead::new(MsgType::Binary), payload)
+            let head = FrameHead::new(MsgType::Binary);
+            if other % 3 == 0 {
+                RemoteAction::SendLatest(KEY, head, payload)
+            } else {
+                RemoteAction::Send(head, payload)
+            }
         }
     };
-    if !matches!(action, RemoteAction::Send(..)) {
+    if !matches!(action, RemoteAction::Send(..) | RemoteAction::SendLatest(..)) {
         journal::with(|journal| journal.record(id).is_ended_by_us = true);
     }
     Some((token, action))
@@ -38,4 +43,6 @@ pub(super) fn addressee(payload: &[u8]) -> Option<u32> {
     std::str::from_utf8(payload.strip_prefix(MARK)?).ok()?.parse().ok()
 }
 
+/// Of letters only: each may take the place of another.
+const KEY: u64 = u64::MAX;
 const MARK: &[u8] = b"\xFFa letter for ";

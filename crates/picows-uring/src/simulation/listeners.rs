@@ -100,14 +100,20 @@ impl Watched {
             let payload = vec![*left as u8; self.random.between(0, most)];
             *left -= 1;
             let head = FrameHead::new(MsgType::Binary);
-            match say(&mut self.random, self.id, transport, head, &payload) {
-                SendStatus::Queued => {}
+            let status = if self.random.chance(600) {
+                say_latest(&mut self.random, self.id, transport, head, &payload)
+            } else {
+                say(&mut self.random, self.id, transport, head, &payload)
+            };
+            match status {
+                SendStatus::Queued | SendStatus::Replaced => {}
                 SendStatus::Congested => return,
                 _ => break,
             }
         }
         if self.random.chance(300) {
             // What was said before arrives all the same.
+            journal::with(|journal| journal.record(self.id).is_leaving = true);
             transport.disconnect();
         } else {
             transport.send_close(CloseCode::NORMAL, "that was all");
@@ -230,6 +236,35 @@ fn send_on(random: &mut Random, id: u32, transport: &Transport, frame: &Frame<'_
     say(random, id, transport, head, frame.payload())
 }
 
+/// Sends a message with one of a few keys, and writes down which other it replaced.
+fn say_latest(
+    random: &mut Random,
+    id: u32,
+    transport: &Transport,
+    head: FrameHead,
+    payload: &[u8],
+) -> SendStatus {
+    let key = random.below(2) as u64;
+    let status = transport.send_latest_bytes(key, head, &Bytes::copy_from_slice(payload));
+    let status = note(id, head, payload, status);
+    journal::with(|journal| {
+        let record = journal.record(id);
+        if status == SendStatus::Replaced {
+            // In its place: the peer is to get it there, and the one before not at all.
+            let latest = record.sent.pop();
+            let place = record.keys.get(&key).and_then(|index| record.sent.get_mut(*index));
+            let is_known = place.is_some();
+            if let (Some(place), Some(latest)) = (place, latest) {
+                *place = latest;
+            }
+            journal.demand(id, is_known, "replaced what was never sent");
+        } else if status.is_queued() {
+            record.keys.insert(key, record.sent.len() - 1);
+        }
+    });
+    status
+}
+
 fn note(id: u32, head: FrameHead, payload: &[u8], status: SendStatus) -> SendStatus {
     journal::with(|journal| {
         let record = journal.record(id);
@@ -294,7 +329,12 @@ impl Listener for Watched {
             (App::Room, _) => {
                 let others = journal::with(|journal| journal.room.clone());
                 for (id, other) in others.iter().filter(|(id, _)| **id != self.id) {
-                    send_on(&mut self.random, *id, other, frame);
+                    let is_whole = head.fin && head.msg_type != MsgType::Continuation;
+                    if is_whole && self.random.chance(500) {
+                        say_latest(&mut self.random, *id, other, head, payload);
+                    } else {
+                        send_on(&mut self.random, *id, other, frame);
+                    }
                 }
             }
             (App::Obey, MsgType::Text) if frame.fin() => match frame.text() {

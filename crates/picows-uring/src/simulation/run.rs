@@ -253,7 +253,8 @@ impl Run {
             for client in &self.clients {
                 let broken = client.peer().and_then(|it| self.harness.ring().peer(it).broken_by());
                 let (has_limit, liveness) = (self.has_limit, self.liveness.clone());
-                let facts = Facts { broken, stopped, has_limit, liveness };
+                let has_evictions = stats.memory_evictions > 0;
+                let facts = Facts { broken, stopped, has_limit, has_evictions, liveness };
                 if let Err(fault) = client.verdict(&facts, journal) {
                     panic!("{fault}: {client:?}");
                 }
@@ -343,8 +344,9 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Plays one seed, and says which it was if it fails. Tells how many bytes of large frames were
-/// taken straight from their sockets, and how many connections were ended for their memory.
-fn play(seed: u64, is_traced: bool) -> [u64; 2] {
+/// taken straight from their sockets, and how many connections were ended for their memory, and
+/// how many messages were replaced by later ones with their keys.
+fn play(seed: u64, is_traced: bool) -> [u64; 3] {
     let mut run = Run::new(seed);
     run.harness.ring().set_traced(is_traced);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
@@ -353,7 +355,8 @@ fn play(seed: u64, is_traced: bool) -> [u64; 2] {
         std::mem::forget(run);
         resume_unwind(panic);
     }
-    [run.harness.ring().taken(), run.harness.stats().memory_evictions]
+    let stats = run.harness.stats();
+    [run.harness.ring().taken(), stats.memory_evictions, stats.frames_conflated]
 }
 
 #[test]
@@ -364,7 +367,7 @@ fn everybody_is_served_whatever_the_kernel_does() {
     }
     let (from, count) = (number("PICOWS_SIM_FROM"), number("PICOWS_SIM_SEEDS"));
     let (from, count) = (from.unwrap_or(0), count.unwrap_or(SEEDS));
-    let (taken, evicted) = (AtomicU64::new(0), AtomicU64::new(0));
+    let [taken, evicted, replaced] = [(); 3].map(|()| AtomicU64::new(0));
     let (next, done, has_failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // A run belongs to its thread from beginning to end, so any number may be under way.
     std::thread::scope(|scope| {
@@ -376,9 +379,10 @@ fn everybody_is_served_whatever_the_kernel_does() {
                         return;
                     }
                     match catch_unwind(|| play(from + index, false)) {
-                        Ok([bytes, connections]) => {
+                        Ok([bytes, connections, messages]) => {
                             taken.fetch_add(bytes, Relaxed);
                             evicted.fetch_add(connections, Relaxed);
+                            replaced.fetch_add(messages, Relaxed);
                         }
                         Err(_) => has_failed.store(true, Relaxed),
                     }
@@ -391,11 +395,13 @@ fn everybody_is_served_whatever_the_kernel_does() {
         }
     });
     assert!(!has_failed.into_inner(), "see above");
-    let (taken, evicted) = (taken.into_inner(), evicted.into_inner());
+    let [taken, evicted, replaced] = [taken, evicted, replaced].map(AtomicU64::into_inner);
     eprintln!("{taken} bytes of large frames were taken straight from their sockets");
     eprintln!("{evicted} connections were ended for their memory");
+    eprintln!("{replaced} messages were replaced by later ones with their keys");
     assert!(count < SEEDS || taken > count * 1000, "too few to show anything: {taken}");
     assert!(count < SEEDS || evicted > count / 10, "too few to show anything: {evicted}");
+    assert!(count < SEEDS || replaced > count / 10, "too few to show anything: {replaced}");
 }
 
 #[test]

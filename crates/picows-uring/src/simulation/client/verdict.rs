@@ -2,7 +2,7 @@
 
 use super::{Client, Facts};
 use crate::ring::sim::BrokenBy;
-use crate::simulation::journal::{Journal, Seen};
+use crate::simulation::journal::{Journal, Record, Seen};
 use crate::simulation::plan::Plan;
 use crate::simulation::script;
 use picows_uring_proto::{CloseCode, CloseFrame};
@@ -20,22 +20,18 @@ impl Client {
             // A fragment may be among them, and then nothing fits any more.
             return Ok(());
         }
-        if record.is_some_and(|record| record.is_evicted) {
+        if let Some(record) = record.filter(|record| record.is_evicted) {
             let code = self.close_received.as_ref().and_then(CloseFrame::code);
-            let is_told = code.is_none_or(|code| code == CloseCode::TRY_AGAIN_LATER);
+            // Another CLOSE may have been sent before.
+            let is_told = record.is_ended_by_us || code.is_none_or(|code| code == EVICTED);
             return if is_told { Ok(()) } else { Err(format!("evicted with {code:?}: {self:?}")) };
         }
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let is_refused = facts.has_limit && self.status == Some(503);
-        let is_excused = self.has_gone
-            || is_refused
-            || matches!(facts.broken, Some(BrokenBy::Network | BrokenBy::Peer))
-            || record.is_some_and(|record| record.is_ended_by_us);
         let is_cut_short = facts.stopped.is_some_and(|(at, _)| self.ended_at >= at);
         let is_waiting = matches!(self.plan, Plan::Idle | Plan::Silent);
-        if is_excused || (is_cut_short && !is_waiting) {
+        if self.is_excused(facts, record) || (is_cut_short && !is_waiting) {
             return Ok(());
         }
         let demand = |is_kept: bool, what: &str| {
@@ -91,6 +87,16 @@ impl Client {
         }
     }
 
+    /// Whether nothing is owed to it, as it, the network or one of its kind has ended it.
+    fn is_excused(&self, facts: &Facts, record: Option<&Record>) -> bool {
+        let is_refused = facts.has_limit && self.status == Some(503);
+        self.has_gone
+            || is_refused
+            || matches!(facts.broken, Some(BrokenBy::Network | BrokenBy::Peer))
+            || record.is_some_and(|record| record.is_ended_by_us)
+            || record.is_some_and(|record| record.is_leaving && facts.has_evictions)
+    }
+
     /// How long a connection lasts at the most that the server does not stop.
     fn lasts_at_most(&self, facts: &Facts) -> Option<Duration> {
         let ping = facts.liveness.auto_ping.filter(|_| self.plan == Plan::Silent);
@@ -129,3 +135,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What delays and paces may add up to.
 const SLACK: Duration = Duration::from_millis(500);
+
+/// What one is told that is ended for its memory.
+const EVICTED: CloseCode = CloseCode::TRY_AGAIN_LATER;
