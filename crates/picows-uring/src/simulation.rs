@@ -10,6 +10,7 @@ mod callee;
 #[cfg(test)]
 mod client;
 mod harness;
+mod hostile;
 mod journal;
 #[cfg(test)]
 mod letters;

@@ -421,6 +421,10 @@ impl Callee {
             Manner::Mute => demand(is_disconnected, "no word of the silence"),
             // Its caller may have been the first to say goodbye.
             Manner::Break | Manner::Leave if is_normal => Ok(()),
+            // Dropped for its memory after it had the last word, which is then the cause.
+            Manner::Break | Manner::Leave if may_be_evicted && self.close_received.is_none() => {
+                Ok(())
+            }
             Manner::Break => demand(self.close_received == Some(Some(1002)), "the wrong code"),
             Manner::Leave => demand(self.close_received == Some(Some(1001)), "the wrong code"),
             Manner::Vanish | Manner::Forget => Ok(()),

@@ -1,5 +1,6 @@
 //! The applications that a simulation serves, and the watch on the order of their callbacks.
 
+use super::hostile;
 use super::journal::{self, Seen};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::ring::sim::Random;
@@ -168,7 +169,7 @@ impl Watched {
         });
         match command {
             "panic" => resume_unwind(Box::new(String::from("as it was told"))),
-            "error" => return Err("as it was told".into()),
+            "error" => return Err(hostile::error(&mut self.random)),
             "refuse" => {
                 let code = CloseCode::new(4000).expect("it is in the private range");
                 return Err(ListenerError::close(code, "as it was told"));
@@ -213,9 +214,10 @@ pub(super) fn say(
     head: FrameHead,
     payload: &[u8],
 ) -> SendStatus {
-    let status = match random.below(3) {
+    let status = match random.below(4) {
         0 => transport.send_frame(head, payload),
         1 => transport.send_bytes(head, &Bytes::copy_from_slice(payload)),
+        2 => hostile::send_owned(random, transport, head, payload),
         _ => {
             let start = FRAME_HEADER_BYTES_MAX + random.below(8);
             let mut buffer = vec![0xEE; start];
