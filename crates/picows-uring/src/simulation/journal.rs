@@ -53,7 +53,7 @@ pub(super) struct Record {
     pub(super) echoed: usize,
     /// A listener ended it, or tried to, or another thread did.
     pub(super) is_ended_by_us: bool,
-    /// It is to end when what was queued has left, which is its cause whatever ends it before.
+    /// Its listener has said all and ends it.
     pub(super) is_leaving: bool,
     /// It held the most when all held too much.
     pub(super) is_evicted: bool,

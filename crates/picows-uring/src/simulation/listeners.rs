@@ -112,9 +112,9 @@ impl Watched {
                 _ => break,
             }
         }
+        journal::with(|journal| journal.record(self.id).is_leaving = true);
         if self.random.chance(300) {
             // What was said before arrives all the same.
-            journal::with(|journal| journal.record(self.id).is_leaving = true);
             transport.disconnect();
         } else {
             transport.send_close(CloseCode::NORMAL, "that was all");

@@ -23,7 +23,8 @@ impl Client {
         if let Some(record) = record.filter(|record| record.is_evicted) {
             let code = self.close_received.as_ref().and_then(CloseFrame::code);
             // Another CLOSE may have been sent before.
-            let is_told = record.is_ended_by_us || code.is_none_or(|code| code == EVICTED);
+            let had_close = record.is_ended_by_us || record.is_leaving;
+            let is_told = had_close || code.is_none_or(|code| code == EVICTED);
             return if is_told { Ok(()) } else { Err(format!("evicted with {code:?}: {self:?}")) };
         }
         if let Some(fault) = &self.fault {
@@ -94,7 +95,8 @@ impl Client {
             || is_refused
             || matches!(facts.broken, Some(BrokenBy::Network | BrokenBy::Peer))
             || record.is_some_and(|record| record.is_ended_by_us)
-            || record.is_some_and(|record| record.is_leaving && facts.has_evictions)
+            // The cause of one that was ending is another, and no CLOSE follows its own.
+            || (facts.has_evictions && self.close_received.is_none())
     }
 
     /// How long a connection lasts at the most that the server does not stop.
