@@ -19,6 +19,7 @@ use crate::server::Place;
 use crate::session::{Session, Shared};
 use crate::transport::{DisconnectCause, Transport};
 use budget::Budget;
+pub(crate) use budget::ShareRules;
 use picows_uring_proto::{
     Arrival, CloseCode, Decoder, Frame, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash, Tick,
     TimerId,
@@ -50,8 +51,19 @@ pub(crate) struct Connection {
     /// Which limits it counts against.
     pub(crate) place: Place,
     budget: Budget,
-    /// Something that arrived is held until a later turn.
-    pub(crate) is_held: bool,
+    /// What the next bytes of the peer wait for.
+    pub(crate) input: InputState,
+}
+
+/// What the next bytes of a peer wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InputState {
+    /// For the peer.
+    Flowing,
+    /// For its turn: some are held.
+    Held,
+    /// For a receive buffer: there was none.
+    Starved,
 }
 
 impl Connection {
@@ -71,7 +83,7 @@ impl Connection {
             discarded: 0,
             place: Place::Uncounted,
             budget: Budget::default(),
-            is_held: false,
+            input: InputState::Flowing,
         }
     }
 
@@ -96,7 +108,7 @@ impl Connection {
         let is_paused = session.is_reading_paused.get() && self.phase() <= Phase::Open;
         self.discarded < DISCARD_BYTES_MAX
             && !is_paused
-            && !self.is_held
+            && self.input != InputState::Held
             && !session.conversation.borrow().is_peer_gone()
     }
 
@@ -129,7 +141,7 @@ impl Connection {
         turn: u32,
         bytes: &mut [u8],
     ) -> Option<usize> {
-        if !self.budget.renew(turn) {
+        if !self.budget.renew(turn, &self.transport.session().shared.shares) {
             return Some(0);
         }
         match self.phase() {
@@ -146,13 +158,18 @@ impl Connection {
         }
     }
 
+    /// What it has had of its share in `turn`.
+    pub(crate) fn spent(&self, turn: u32) -> usize {
+        self.budget.spent(turn, &self.shared().shares)
+    }
+
     fn receive_frames(&mut self, bytes: &mut [u8]) -> Option<usize> {
         // Counted without a lock, unlike the settings, which all workers share.
         let session = Rc::clone(self.session());
         let (shared, config) = (&session.shared, &session.config);
         let mut stash = self.take_stash();
         let (mut consumed, mut frames) = (0, 0);
-        let frames_max = self.budget.frames();
+        let (mut meter, mut is_over) = (self.budget.begin(), false);
         loop {
             let input = &mut bytes[consumed..];
             match self.decoder.next_frame(&config.frames, &mut stash, input) {
@@ -176,20 +193,21 @@ impl Connection {
                 break;
             }
             frames += 1;
-            if frames == frames_max {
+            if meter.is_over(frames, &shared.shares) {
+                is_over = true;
                 break;
             }
             if consumed == bytes.len() && !self.decoder.wants_stash() {
                 break; // Asking once more would tell the same.
             }
         }
-        self.budget.spend(frames, consumed);
+        self.budget.spend(frames, consumed, &meter);
         if self.decoder.is_under_way() && !session.is_watched.get() {
             session.touch();
         }
         self.put_away(stash);
         // After the end of the conversation, nobody wants the rest.
-        (frames == frames_max && self.phase() == Phase::Open).then_some(consumed)
+        (is_over && self.phase() == Phase::Open).then_some(consumed)
     }
 
     /// What has arrived of the frame or head under way, or an empty stash.

@@ -62,6 +62,14 @@ pub(crate) trait Ring {
     /// Gives a received buffer back to the kernel.
     fn release(&mut self, buffer: RecvBuffer);
 
+    /// Keeps a received buffer beyond the turn. `false` if as much is kept as leaves enough for the
+    /// others: then it is to be copied and released.
+    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool;
+
+    /// How many receives may be begun that have buffers to receive into, as far as is known: single
+    /// ones, or others.
+    fn room_to_receive(&mut self, is_single: bool) -> usize;
+
     /// Sends what is in `batch`, which belongs to the kernel until its completion returns it. One
     /// at a time for each socket, and never an empty one.
     fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>);
@@ -202,6 +210,8 @@ pub(crate) struct RecvBuffer {
     id: u16,
     offset: u32,
     len: u32,
+    /// It is kept beyond its turn.
+    is_kept: bool,
 }
 
 impl RecvBuffer {

@@ -14,6 +14,7 @@ mod waiting;
 
 use crate::client::Recruit;
 use crate::config::Config;
+use crate::connection::ShareRules;
 use crate::counters::Counters;
 use crate::foreign::{self, StateCell, StateMut};
 use crate::keys::KeySource;
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     /// The loop that hosts the worker is to give it back.
     pub(crate) is_released: Cell<bool>,
     pub(crate) watch: Watch,
+    pub(crate) shares: ShareRules,
     /// Of the lines that peers can cause.
     pub(crate) log_limits: LogLimits,
     /// What frames are being read from, while it can be lent.
@@ -78,6 +80,7 @@ impl Shared {
         let watch = Watch::new(config.slow_callback);
         Rc::new(Self {
             watch,
+            shares: ShareRules::default(),
             log_limits: LogLimits::new(),
             config,
             counters,

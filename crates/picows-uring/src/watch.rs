@@ -52,12 +52,14 @@ impl Watch {
         if late > COARSE_STEP_MAX { late } else { Duration::ZERO }
     }
 
+    /// How long the turn had lasted at the last mark.
+    pub(crate) fn turn_so_far(&self) -> Duration {
+        self.last.get().saturating_sub(self.begun.get())
+    }
+
     /// What has happened since the last mark was `callback` of a connection.
     #[inline]
     pub(crate) fn mark(&self, token: Token, callback: &'static str) {
-        if self.limit.is_zero() {
-            return;
-        }
         let now = (self.clock.get())();
         let took = now.saturating_sub(self.last.replace(now));
         if took > self.longest.get() {

@@ -19,6 +19,7 @@ mod slots;
 mod watchdog;
 
 use crate::client::ConnectFault;
+use crate::connection::InputState;
 use crate::foreign::{self, Foreign};
 use crate::memory::MemoryShare;
 use crate::ring::{Completion, Received, Ring, Socket, Token};
@@ -32,6 +33,7 @@ use held::Held;
 use picows_uring_proto::{Phase, Step, Tick, TimerId, Wheel};
 use progress::Looks;
 use slots::Slots;
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -70,6 +72,10 @@ pub(crate) struct Worker<R: Ring> {
     looks: Looks,
     /// What arrived for connections that had had their share of the turn.
     held: Held,
+    /// Connections whose receives found no buffer, in their order.
+    starved: VecDeque<Token>,
+    /// This turn has lasted so long that what arrived is left for the next.
+    is_turn_spent: bool,
     /// Bytes that all connections together may still take straight from their sockets in this turn.
     direct_left: usize,
     /// The connection that is being looked at is the only one on the list.
@@ -139,6 +145,8 @@ impl<R: Ring> Worker<R> {
             deadlines: Deadlines::new(now),
             looks: Looks::default(),
             held: Held::default(),
+            starved: VecDeque::new(),
+            is_turn_spent: false,
             direct_left: 0,
             is_alone: false,
             turn: 0,
@@ -171,16 +179,19 @@ impl<R: Ring> Worker<R> {
         self.enlist();
         self.turn = self.turn.wrapping_add(1);
         self.direct_left = DIRECT_BYTES_PER_TURN;
-        self.resume_held();
+        self.is_turn_spent = false;
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.handle(completion);
         }
         self.completions = completions;
+        self.serve_held();
         self.expire();
         self.flush();
+        self.keep_held();
         self.keep_to_budget();
         self.shared.pool.drop_discarded();
+        self.feed_starved();
         self.account();
         self.set_log_report();
         if let Some(deadline) = self.wheel.next_deadline() {
@@ -220,6 +231,7 @@ impl<R: Ring> Worker<R> {
             Completion::Received { token, result, more } => {
                 self.received(token, result, more);
                 self.shared.watch.mark(token, "on_frame");
+                self.is_turn_spent = self.shared.watch.turn_so_far() >= FRESH_TIME_PER_TURN;
             }
             Completion::Sent { token, result, batch } => self.sent(token, result, batch),
             Completion::Accepted { token, result, more } => self.accepted(token, result, more),
@@ -242,10 +254,10 @@ impl<R: Ring> Worker<R> {
             Received::Data(buffer) => {
                 let bytes = self.ring.bytes(&buffer);
                 connection.heard(bytes.len());
-                self.take_in_data(token, buffer, 0);
+                self.take_in_data(token, buffer);
             }
             Received::EndOfStream => self.end_of_data(token, None),
-            Received::NoBuffer => self.shared.counters.buffer_shortages.increment(),
+            Received::NoBuffer => self.starve(token),
             Received::Cancelled => {}
             Received::Failed(error) => self.end_of_data(token, Some(error)),
         }
@@ -294,7 +306,8 @@ impl<R: Ring> Worker<R> {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let Some(socket) = connection.session().socket.get() else { return };
         let is_wanted = connection.wants_receive();
-        if is_wanted && !connection.is_receiving {
+        let is_starved = connection.input == InputState::Starved;
+        if is_wanted && !connection.is_receiving && !is_starved {
             connection.is_receiving = true;
             if connection.is_bulk() {
                 self.ring.receive_once(socket, token);
@@ -376,6 +389,8 @@ impl<R: Ring> Worker<R> {
         if let Some((timer, _)) = connection.timer.take() {
             self.wheel.cancel(timer);
         }
+        self.drop_held(token);
+        let Some(connection) = self.slots.get_mut(token) else { return };
         if connection.is_receiving || connection.is_sending {
             if !connection.is_cancelled {
                 connection.is_cancelled = true;
@@ -506,6 +521,9 @@ const COMPLETIONS_PER_TURN: usize = 512;
 /// As much as receive buffers can hold: with it, a turn of many connections that send large frames
 /// takes no longer than without.
 const DIRECT_BYTES_PER_TURN: usize = 16 * 1024 * 1024;
+/// How long a turn takes in what arrived: what is left over waits for the next, behind what is held. By
+/// the coarse clock, which moves every few milliseconds.
+const FRESH_TIME_PER_TURN: Duration = Duration::from_millis(20);
 /// How often a turn looks again for connections that callbacks of others have touched.
 const FLUSH_ROUNDS_MAX: usize = 4;
 

@@ -1,7 +1,26 @@
 //! How much of what arrived one connection may have handled in one turn.
 //!
-//! Frames and bytes are paid from one purse, so that neither many small frames nor a few large ones
-//! keep the neighbours waiting. Who waits, and where, is the worker's affair.
+//! Frames, bytes and the time of callbacks are paid from one purse, so that neither many small
+//! frames, nor a few large ones, nor a listener that takes its time keep the neighbours waiting.
+//! What is left over waits in `worker/held.rs`.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+/// What a share is, the same for all connections of a worker.
+#[derive(Debug)]
+pub(crate) struct ShareRules {
+    /// Frames, if they are small.
+    pub(crate) units: Cell<u16>,
+    /// Measures the callbacks of a share.
+    pub(crate) clock: Cell<fn() -> Duration>,
+}
+
+impl Default for ShareRules {
+    fn default() -> Self {
+        Self { units: Cell::new(UNITS_PER_TURN), clock: Cell::new(monotonic_clock) }
+    }
+}
 
 /// What is left of a connection's share of a turn.
 #[derive(Debug, Default)]
@@ -14,31 +33,83 @@ pub(super) struct Budget {
 impl Budget {
     /// Renews the share if `turn` is another one, and tells whether anything is left.
     #[inline]
-    pub(super) fn renew(&mut self, turn: u32) -> bool {
+    pub(super) fn renew(&mut self, turn: u32, rules: &ShareRules) -> bool {
         let turn = turn as u16;
         if self.turn != turn {
-            *self = Self { turn, left: UNITS_PER_TURN };
+            *self = Self { turn, left: rules.units.get() };
         }
         self.left > 0
     }
 
-    /// How many frames may be handled.
+    /// Begins to count the frames of a piece.
     #[inline]
-    pub(super) fn frames(&self) -> u32 {
-        u32::from(self.left)
+    pub(super) fn begin(&self) -> Meter {
+        let left = u32::from(self.left);
+        Meter { left, next_look: left.min(FRAMES_PER_CLOCK), micros: 0, looked_at: None }
+    }
+
+    /// Pays for so many frames of so many bytes in all, that `meter` has measured.
+    #[inline]
+    pub(super) fn spend(&mut self, frames: u32, bytes: usize, meter: &Meter) {
+        self.pay(frames.max(meter.micros), bytes);
     }
 
     /// Pays for so many frames of so many bytes in all.
     #[inline]
-    pub(super) fn spend(&mut self, frames: u32, bytes: usize) {
+    pub(super) fn pay(&mut self, frames: u32, bytes: usize) {
         let units = frames as usize + bytes / BYTES_PER_UNIT;
         self.left = self.left.saturating_sub(u16::try_from(units).unwrap_or(u16::MAX));
     }
+
+    /// What was paid in `turn`.
+    pub(super) fn spent(&self, turn: u32, rules: &ShareRules) -> usize {
+        let is_of_turn = self.turn == turn as u16;
+        if is_of_turn { usize::from(rules.units.get().saturating_sub(self.left)) } else { 0 }
+    }
 }
 
-/// Frames that are handled in a turn if they are small: some 50 µs of parsing. Whatever listeners
-/// do comes on top.
+/// Tells when the share of a connection is used up, in the middle of a piece.
+#[derive(Debug)]
+pub(super) struct Meter {
+    left: u32,
+    /// The frame behind which the clock is looked at next.
+    next_look: u32,
+    /// Time that callbacks have taken, as far as it was measured.
+    micros: u32,
+    looked_at: Option<Duration>,
+}
+
+impl Meter {
+    /// Whether the share is used up with the frame that is the `frames`th of its piece.
+    #[inline]
+    pub(super) fn is_over(&mut self, frames: u32, rules: &ShareRules) -> bool {
+        frames == self.next_look && self.look(frames, rules)
+    }
+
+    fn look(&mut self, frames: u32, rules: &ShareRules) -> bool {
+        let now = (rules.clock.get())();
+        if let Some(before) = self.looked_at.replace(now) {
+            let took = now.saturating_sub(before).as_micros();
+            self.micros = self.micros.saturating_add(u32::try_from(took).unwrap_or(u32::MAX));
+        }
+        self.next_look = self.left.min(frames + FRAMES_PER_CLOCK);
+        frames.max(self.micros) >= self.left
+    }
+}
+
+fn monotonic_clock() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Neither is negative: the clock counts from the start of the machine.
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Frames that are handled in a turn if they are small: some 50 µs of parsing. Of callbacks that take
+/// longer, microseconds are counted instead: with 64 connections whose listeners are slow, a neighbour
+/// waits for a sixteenth of a second.
 const UNITS_PER_TURN: u16 = 1024;
 /// As many bytes cost as much as one more frame: 2 MiB in a turn, some 200 µs of unmasking. Less
 /// would have the receive of a large frame stopped and begun again in the middle.
 const BYTES_PER_UNIT: usize = 2048;
+/// Frames for each look at the clock, which costs as much as half of one. A connection that has
+/// fewer in a turn has none.
+const FRAMES_PER_CLOCK: u32 = 16;

@@ -52,7 +52,8 @@ impl Connection {
         loop {
             let room = self.room();
             let max = room.min(PIECE_BYTES_MAX).min(*left);
-            if max == 0 || !self.budget.renew(turn) {
+            let shared = Rc::clone(&self.session().shared);
+            if max == 0 || !self.budget.renew(turn, &shared.shares) {
                 return Ok(false);
             }
             let gap = if self.session().is_client { GAP_OF_CLIENT } else { GAP_OF_SERVER };
@@ -86,7 +87,7 @@ impl Connection {
         let session = Rc::clone(self.session());
         let shared = &session.shared;
         let filled = self.decoder.filled(&session.config.frames, &mut stash, gap, count);
-        self.budget.spend(u32::from(matches!(filled, Ok(Some(_)))), count);
+        self.budget.pay(u32::from(matches!(filled, Ok(Some(_)))), count);
         match filled {
             Ok(None) => {}
             Ok(Some(frame)) => {

@@ -1,6 +1,6 @@
 //! Whether the peer gets on with what is under way: what the verdicts of the protocol crate lead to.
 
-use super::Connection;
+use super::{Connection, InputState};
 use crate::log_limit::{LogLine, log_limited};
 use crate::ring::Ring;
 use crate::session::Session;
@@ -52,7 +52,8 @@ impl Connection {
         let is_paused = session.is_reading_paused.get();
         let under_way = self.decoder.under_way(&self.stash).filter(|_| !is_paused);
         let has_unread = |socket| ring.unread(socket) > 0;
-        let has_more = || self.is_held || session.socket.get().is_some_and(has_unread);
+        let has_more =
+            || self.input == InputState::Held || session.socket.get().is_some_and(has_unread);
         let rules = &session.config.progress;
         if !progress.is_message_too_slow(rules, now, under_way, has_more) {
             return false;

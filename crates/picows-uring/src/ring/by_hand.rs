@@ -19,6 +19,11 @@ pub(crate) struct ByHand {
     pub(crate) is_stuck: bool,
     /// Bytes that wait in every socket.
     pub(crate) unread: usize,
+    /// Buffers that may be kept, if not any number, and how many are.
+    pub(crate) keeps: Option<usize>,
+    pub(crate) kept: usize,
+    /// Receives that find a buffer, if not all.
+    pub(crate) receives: Option<usize>,
     /// Completions that a poll returns at the most, if not all.
     pub(crate) per_poll: Option<usize>,
     pub(crate) outbox: Option<Outbox>,
@@ -103,8 +108,12 @@ impl ByHand {
             return;
         };
         let token = *token;
-        let buffer =
-            RecvBuffer { id: self.buffers.len() as u16, offset: 0, len: bytes.len() as u32 };
+        let buffer = RecvBuffer {
+            id: self.buffers.len() as u16,
+            offset: 0,
+            len: bytes.len() as u32,
+            is_kept: false,
+        };
         let spare = self.spare.as_mut().and_then(Vec::pop);
         self.buffers.push(Some(filled(spare, bytes)));
         let result = Received::Data(buffer);
@@ -302,7 +311,20 @@ impl Ring for ByHand {
         self.memory(buffer).lend(0, buffer.len as usize)
     }
 
+    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
+        if !buffer.is_kept && self.keeps.is_none_or(|most| self.kept < most) {
+            buffer.is_kept = true;
+            self.kept += 1;
+        }
+        buffer.is_kept
+    }
+
+    fn room_to_receive(&mut self, _: bool) -> usize {
+        self.receives.unwrap_or(usize::MAX)
+    }
+
     fn release(&mut self, buffer: RecvBuffer) {
+        self.kept -= usize::from(buffer.is_kept);
         let memory = self.buffers[usize::from(buffer.id)].take().expect("it was not released");
         if let Some(spare) = &mut self.spare {
             if !memory.is_lent() {

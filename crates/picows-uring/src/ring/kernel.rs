@@ -321,6 +321,14 @@ impl Ring for KernelRing {
         self.buffers.release(buffer);
     }
 
+    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
+        self.buffers.keep(buffer)
+    }
+
+    fn room_to_receive(&mut self, is_single: bool) -> usize {
+        self.buffers.room(is_single)
+    }
+
     fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>) {
         let (index, entry) = self.sends.put(socket, token, batch);
         self.push(entry.user_data(Op::Send.tag(u64::from(index))));

@@ -199,8 +199,8 @@ impl SimRing {
 
     /// A turn of the caller is over: it has given everything back that it was lent.
     pub(crate) fn assert_turn_is_over(&self) {
-        let lent = self.buffers.lent();
-        self.demand(lent == 0, || format!("{lent} receive buffers are not released"));
+        let lent = self.buffers.lent() - self.buffers.kept();
+        self.demand(lent == 0, || format!("{lent} receive buffers are neither released nor kept"));
     }
 
     /// The caller has ended: it has left nothing behind but what it has queued.
@@ -396,6 +396,14 @@ impl Ring for SimRing {
 
     fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan> {
         self.buffers.lend(buffer)
+    }
+
+    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
+        self.buffers.keep(buffer)
+    }
+
+    fn room_to_receive(&mut self, _: bool) -> usize {
+        self.buffers.free()
     }
 
     fn release(&mut self, buffer: RecvBuffer) {

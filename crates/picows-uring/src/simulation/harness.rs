@@ -3,7 +3,7 @@
 use super::journal;
 use super::listeners;
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::{Connection, InputState};
 use crate::counters::{Counters, Stats};
 use crate::mailbox::{Letter, Mailbox};
 use crate::ring::Socket;
@@ -51,6 +51,7 @@ impl Harness {
         let counters = Arc::<Counters>::default();
         let shared = Shared::new(Arc::new(config), Arc::clone(&counters), mailbox);
         shared.watch.clock.set(|| Duration::ZERO);
+        shared.shares.clock.set(|| Duration::ZERO);
         let gauge = Arc::<Gauge>::default();
         let factory = listeners::factory();
         let worker = Worker::new(ring, shared, factory, Arc::clone(&gauge), vec![listener]);
@@ -261,7 +262,9 @@ fn check_rest(connection: &Connection) {
         assert!(is_armed, "{token:?}: nobody wakes it");
     }
     let (wants, receives) = (connection.wants_receive(), connection.is_receiving);
-    let is_as_wanted = receives == wants || connection.is_receive_cancelled;
+    let is_as_wanted = receives == wants
+        || connection.is_receive_cancelled
+        || connection.input == InputState::Starved;
     assert!(is_as_wanted, "{token:?}: wants to receive: {wants}, does: {receives}");
     assert!(session.queued() == 0 || connection.is_sending, "{token:?}: nobody sends its queue");
     if phase == Phase::Open {

@@ -8,6 +8,7 @@
 //! more.
 
 use super::{Alarm, COMPLETIONS_PER_TURN, Worker, tick};
+use crate::connection::InputState;
 use crate::ring::{Ring, Token};
 use picows_uring_proto::{Phase, Tick};
 use std::collections::HashMap;
@@ -118,7 +119,7 @@ impl<R: Ring> Worker<R> {
         }
         self.deadlines.forget(token);
         if let Some(connection) = self.slots.get_mut(token) {
-            let is_held = connection.is_held;
+            let is_held = connection.input == InputState::Held;
             connection.handle_timeout(&self.ring, seen, is_held);
         }
     }
@@ -128,7 +129,7 @@ impl<R: Ring> Worker<R> {
     /// is not waited for.
     fn owes_input(&mut self, token: Token) -> bool {
         let Some(connection) = self.slots.get_mut(token) else { return false };
-        if !connection.is_held && !connection.wants_receive() {
+        if connection.input != InputState::Held && !connection.wants_receive() {
             return false;
         }
         let socket = connection.session().socket.get();

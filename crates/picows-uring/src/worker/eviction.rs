@@ -3,6 +3,7 @@
 //! Runs at the end of a turn. What is counted, and where, is in `memory.rs`.
 
 use super::Worker;
+use crate::connection::Connection;
 use crate::log_limit::{LogLine, log_limited};
 use crate::memory::Pressure;
 use crate::pool::release_free_pages;
@@ -24,7 +25,10 @@ impl<R: Ring> Worker<R> {
             Pressure::None => self.turns_over = 0,
             Pressure::Changed => {
                 self.turns_over = 0;
-                let largest = self.slots.iter_mut().map(|it| it.held_bytes()).max();
+                let held = &self.held;
+                let bytes =
+                    |it: &mut Connection| it.held_bytes() + held.copied_of(it.session().token);
+                let largest = self.slots.iter_mut().map(bytes).max();
                 self.memory.looked(largest.unwrap_or(0));
             }
             Pressure::Over => self.relieve(),
@@ -82,15 +86,17 @@ impl<R: Ring> Worker<R> {
         let peer = connection.session().peer.get();
         log_limited!(warn, self.shared, LogLine::MemoryLimit, ?peer, bytes, limit);
         connection.evict();
+        self.drop_held(token);
     }
 
     /// What each connection holds that holds anything; as many as there is memory for the list.
     fn holders(&mut self) -> Vec<(usize, Token)> {
         let mut holders = Vec::new();
         for connection in self.slots.iter_mut() {
-            let held = connection.held_bytes();
+            let token = connection.session().token;
+            let held = connection.held_bytes() + self.held.copied_of(token);
             if held > 0 && holders.try_reserve(1).is_ok() {
-                holders.push((held, connection.session().token));
+                holders.push((held, token));
             }
         }
         holders

@@ -1,84 +1,276 @@
 //! What arrived for connections that have had their share of the turn.
 //!
-//! It waits in the order in which it came, and each turn gives each of these connections a share
-//! again, so one that floods us is served in slices between which its neighbours are. What a share
-//! is, is decided in `connection/budget.rs`.
+//! It waits in the order in which it came, and the connections that hold some have their turns one
+//! after the other, so one that floods us is served in slices between which its neighbours are.
+//! Whoever holds nothing is served first, and what all of these get in a turn has a bound. What a
+//! share is, is decided in `connection/budget.rs`.
+//!
+//! Where it waits: in the receive buffers in which it came, as long as these keep no more than half
+//! of them, and else in memory of its connection. A connection that has fallen behind is not received
+//! from by the ring: it takes a share's worth from its socket each time, until nothing is left there.
 
 use super::Worker;
-use crate::ring::{RecvBuffer, Ring, Token};
-use std::collections::VecDeque;
+use crate::connection::InputState;
+use crate::ring::{RecvBuffer, Ring, Room, Token, is_passing};
+use picows_uring_proto::{Phase, Stash};
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::time::Duration;
 
-/// What is held, oldest first.
+/// What is held.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    arrived: VecDeque<(Token, Arrived)>,
+    /// The connections that hold something, the one whose turn is next first.
+    order: VecDeque<Token>,
+    input: HashMap<Token, Input>,
+    /// Those of them that got some in this turn, which may lie in too many buffers.
+    fresh: Vec<Token>,
+    /// Empty ones, kept for their memory.
+    spare: Vec<Input>,
+}
+
+/// What one connection holds, oldest first.
+#[derive(Debug, Default)]
+struct Input {
+    arrived: VecDeque<Arrived>,
+    /// Bytes that it had handled with its last share: so many are taken at a time.
+    step: usize,
 }
 
 #[derive(Debug)]
-pub(super) enum Arrived {
+enum Arrived {
     /// Bytes of the peer, of which the first `start` are done with.
     Data { buffer: RecvBuffer, start: usize },
+    /// The same in memory of the connection.
+    Copied { memory: Stash, start: usize },
     /// The stream has ended, or it broke.
     End(Option<io::Error>),
 }
 
-impl Held {
-    pub(super) fn push(&mut self, token: Token, arrived: Arrived) {
-        self.arrived.push_back((token, arrived));
-    }
-
-    /// Bytes that are held of a connection.
-    pub(super) fn bytes_of(&self, token: Token) -> usize {
-        let of_token = self.arrived.iter().filter(|(it, _)| *it == token);
-        of_token.map(|(_, arrived)| arrived.len()).sum()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.arrived.is_empty()
-    }
+/// What became of a connection's next piece.
+enum Outcome {
+    /// All of it was handled.
+    Done,
+    /// The share is used up.
+    SharePassed,
+    /// It holds nothing.
+    Nothing,
 }
 
 impl Arrived {
     fn len(&self) -> usize {
         match self {
             Self::Data { buffer, start } => buffer.len() - start,
+            Self::Copied { memory, start } => memory.len() - start,
             Self::End(_) => 0,
         }
     }
 }
 
-impl<R: Ring> Worker<R> {
-    /// Goes on with what is held, as far as the shares of this turn reach.
-    pub(super) fn resume_held(&mut self) {
-        if self.held.is_empty() {
-            return;
-        }
-        // Nothing of a connection may overtake what it still holds.
-        for (token, _) in &self.held.arrived {
-            if let Some(connection) = self.slots.get_mut(*token) {
-                connection.is_held = false;
-                // Receiving was stopped, and may go on when the turn ends.
-                connection.session().touch();
-            }
-        }
-        // What is held again goes behind these, for the next turn.
-        for _ in 0..self.held.arrived.len() {
-            let Some((token, arrived)) = self.held.arrived.pop_front() else { break };
-            match arrived {
-                Arrived::Data { buffer, start } => self.take_in_data(token, buffer, start),
-                Arrived::End(error) => self.end_of_data(token, error),
-            }
-            self.shared.watch.mark(token, "on_frame");
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Bytes that are held of a connection.
+    pub(super) fn bytes_of(&self, token: Token) -> usize {
+        self.input.get(&token).map_or(0, |input| input.arrived.iter().map(Arrived::len).sum())
+    }
+
+    /// Bytes of memory that a connection takes for what is held of it, beside the receive buffers.
+    pub(super) fn copied_of(&self, token: Token) -> usize {
+        let Some(input) = self.input.get(&token) else { return 0 };
+        let copied = input.arrived.iter().map(|arrived| match arrived {
+            Arrived::Copied { memory, .. } => memory.capacity(),
+            Arrived::Data { .. } | Arrived::End(_) => 0,
+        });
+        copied.sum()
+    }
+
+    /// A connection holds nothing more.
+    fn remove(&mut self, token: Token) {
+        if let Some(mut input) = self.input.remove(&token)
+            && self.spare.len() < SPARE_MAX
+        {
+            input.step = 0;
+            self.spare.push(input);
         }
     }
 
-    /// Hands bytes that arrived to a connection, and holds what it does not get to. One that holds
-    /// something has nothing left of its share, so nothing overtakes that.
-    pub(super) fn take_in_data(&mut self, token: Token, buffer: RecvBuffer, start: usize) {
+    /// Holds something of a connection, behind what it holds.
+    fn push(&mut self, token: Token, arrived: Arrived) {
+        let (order, spare) = (&mut self.order, &mut self.spare);
+        let input = self.input.entry(token).or_insert_with(|| {
+            order.push_back(token);
+            spare.pop().unwrap_or_default()
+        });
+        input.arrived.push_back(arrived);
+        if self.fresh.last() != Some(&token) {
+            self.fresh.push(token);
+        }
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// Serves the connections that hold something, one share each, as far as a turn goes.
+    pub(super) fn serve_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let clock = self.shared.shares.clock.get();
+        let (begun, mut units) = (clock(), 0);
+        // Each once: it has no second share.
+        for _ in 0..self.held.order.len() {
+            let Some(token) = self.held.order.pop_front() else { break };
+            units += UNITS_OF_A_LOOK + self.serve(token);
+            self.shared.watch.mark(token, "on_frame");
+            let took = clock().saturating_sub(begun);
+            if units >= UNITS_PER_TURN || took >= TIME_PER_TURN {
+                break;
+            }
+        }
+    }
+
+    /// Lets a connection go on with what it holds and with what waits in its socket, until its share
+    /// is used up or it has caught up. Tells what that cost.
+    fn serve(&mut self, token: Token) -> usize {
+        let clock = self.shared.shares.clock.get();
+        let (begun, mut handled) = (clock(), 0);
+        loop {
+            match self.handle_next(token, &mut handled) {
+                // Many pieces of a few frames each take time as well.
+                Outcome::Done if clock().saturating_sub(begun) >= TIME_PER_SHARE => {
+                    self.held.order.push_back(token);
+                    break;
+                }
+                Outcome::Done => {}
+                Outcome::SharePassed => {
+                    self.held.order.push_back(token);
+                    if let Some(input) = self.held.input.get_mut(&token) {
+                        input.step = handled.clamp(STEP_MIN, STEP_MAX);
+                    }
+                    break;
+                }
+                Outcome::Nothing if self.take_step(token) => {}
+                Outcome::Nothing => {
+                    self.caught_up(token);
+                    break;
+                }
+            }
+        }
+        self.slots.get_mut(token).map_or(0, |connection| connection.spent(self.turn))
+    }
+
+    /// Handles the next piece that a connection holds.
+    fn handle_next(&mut self, token: Token, handled: &mut usize) -> Outcome {
+        let next = self.held.input.get_mut(&token).and_then(|input| input.arrived.pop_front());
+        let rest = match next {
+            None => return Outcome::Nothing,
+            Some(Arrived::End(error)) => {
+                self.caught_up(token);
+                self.end_of_data(token, error);
+                return Outcome::Nothing;
+            }
+            Some(Arrived::Data { buffer, start }) => self.handle_data(token, buffer, start),
+            Some(Arrived::Copied { memory, start }) => self.handle_copied(token, memory, start),
+        };
+        match rest {
+            (count, None) => {
+                *handled += count;
+                Outcome::Done
+            }
+            (count, Some(rest)) => {
+                *handled += count;
+                if let Some(input) = self.held.input.get_mut(&token) {
+                    input.arrived.push_front(rest);
+                }
+                Outcome::SharePassed
+            }
+        }
+    }
+
+    /// A connection holds nothing more: it receives as any other.
+    fn caught_up(&mut self, token: Token) {
+        self.held.remove(token);
+        if let Some(connection) = self.slots.get_mut(token) {
+            connection.input = InputState::Flowing;
+            // Receiving was stopped, and may go on when the turn ends.
+            connection.session().touch();
+        }
+    }
+
+    /// Takes the next bytes from the socket of a connection that has fallen behind. `false` when there
+    /// are none for now, or this is not how they are to come.
+    fn take_step(&mut self, token: Token) -> bool {
+        let Some(connection) = self.slots.get_mut(token) else { return false };
+        connection.input = InputState::Flowing;
+        // The bytes of a receive in flight come first, and those of a large frame go their own way.
+        let is_wanted = connection.phase() <= Phase::Open
+            && connection.wants_receive()
+            && !connection.is_receiving
+            && !connection.is_worth_direct();
+        let (true, Some(socket)) = (is_wanted, connection.session().socket.get()) else {
+            return false;
+        };
+        let step = self.held.input.get(&token).map_or(STEP_MIN, |input| input.step.max(STEP_MIN));
+        let mut memory = self.shared.pool.stash();
+        let Some(room) = Room::new(memory.bytes_mut(), 0, step, step) else {
+            // Without memory for a step, it receives as any other.
+            return false;
+        };
+        let arrived = match self.ring.receive_now(socket, room) {
+            Err(error) if is_passing(&error) => {
+                self.shared.pool.put_stash(memory);
+                return false;
+            }
+            Ok(count @ 1..) => {
+                connection.heard(count);
+                self.shared.pool.hold(&mut memory);
+                Arrived::Copied { memory, start: 0 }
+            }
+            end => {
+                self.shared.pool.put_stash(memory);
+                Arrived::End(end.err())
+            }
+        };
+        connection.input = InputState::Held;
+        // Not fresh: it is in memory already.
+        self.held.input.entry(token).or_default().arrived.push_back(arrived);
+        true
+    }
+
+    /// Hands bytes that arrived to a connection, and holds what it does not get to, or all of it
+    /// behind what it holds.
+    pub(super) fn take_in_data(&mut self, token: Token, buffer: RecvBuffer) {
         let Some(connection) = self.slots.get_mut(token) else {
-            // It has ended, and held this.
             return self.ring.release(buffer);
+        };
+        if connection.input == InputState::Held || self.is_turn_spent {
+            connection.input = InputState::Held;
+            return self.held.push(token, Arrived::Data { buffer, start: 0 });
+        }
+        let (handled, rest) = self.handle_data(token, buffer, 0);
+        if let Some(rest) = rest {
+            self.held.push(token, rest);
+            if let Some(input) = self.held.input.get_mut(&token) {
+                input.step = handled.clamp(STEP_MIN, STEP_MAX);
+            }
+            if let Some(connection) = self.slots.get_mut(token) {
+                connection.input = InputState::Held;
+            }
+        }
+    }
+
+    /// Handles a piece; tells how much of it, and gives back the rest.
+    fn handle_data(
+        &mut self,
+        token: Token,
+        buffer: RecvBuffer,
+        start: usize,
+    ) -> (usize, Option<Arrived>) {
+        let Some(connection) = self.slots.get_mut(token) else {
+            self.ring.release(buffer);
+            return (0, None);
         };
         let source = self.ring.lend(&buffer);
         let is_lent = source.is_some();
@@ -87,22 +279,80 @@ impl<R: Ring> Worker<R> {
         }
         let bytes = &mut self.ring.bytes(&buffer)[start..];
         let len = bytes.len();
-        let count = connection.receive(&**self.factory, self.turn, bytes);
-        self.deadlines.handled(token, count.unwrap_or(len));
+        let handled = connection.receive(&**self.factory, self.turn, bytes);
         if is_lent {
             self.shared.source.take();
         }
-        let Some(count) = count else {
-            return self.ring.release(buffer);
+        let count = handled.unwrap_or(len);
+        self.deadlines.handled(token, count);
+        if handled.is_none() {
+            self.ring.release(buffer);
+            return (count, None);
+        }
+        (count, Some(Arrived::Data { buffer, start: start + count }))
+    }
+
+    /// The same for a piece in memory of the connection.
+    fn handle_copied(
+        &mut self,
+        token: Token,
+        mut memory: Stash,
+        start: usize,
+    ) -> (usize, Option<Arrived>) {
+        self.shared.pool.unhold(&memory);
+        let Some(connection) = self.slots.get_mut(token) else {
+            self.shared.pool.put_stash(memory);
+            return (0, None);
         };
-        connection.is_held = true;
-        self.held.push(token, Arrived::Data { buffer, start: start + count });
+        let bytes = &mut memory.bytes_mut()[start..];
+        let len = bytes.len();
+        let handled = connection.receive(&**self.factory, self.turn, bytes);
+        let count = handled.unwrap_or(len);
+        self.deadlines.handled(token, count);
+        if handled.is_none() {
+            self.shared.pool.put_stash(memory);
+            return (count, None);
+        }
+        self.shared.pool.hold(&mut memory);
+        (count, Some(Arrived::Copied { memory, start: start + count }))
+    }
+
+    /// The turn is over: what is held stays in its buffers only as far as there are enough for the
+    /// others.
+    pub(super) fn keep_held(&mut self) {
+        while let Some(token) = self.held.fresh.pop() {
+            let Some(input) = self.held.input.get_mut(&token) else { continue };
+            let pieces = input.arrived.len();
+            for _ in 0..pieces {
+                match input.arrived.pop_front() {
+                    Some(Arrived::Data { mut buffer, start }) => {
+                        if self.ring.keep(&mut buffer) {
+                            input.arrived.push_back(Arrived::Data { buffer, start });
+                            continue;
+                        }
+                        let bytes = &self.ring.bytes(&buffer)[start..];
+                        let mut memory = self.shared.pool.stash();
+                        if memory.bytes_mut().try_reserve(bytes.len()).is_err() {
+                            // Without memory for a copy, the buffer is missed less.
+                            input.arrived.push_back(Arrived::Data { buffer, start });
+                            continue;
+                        }
+                        memory.bytes_mut().extend_from_slice(bytes);
+                        self.shared.pool.hold(&mut memory);
+                        self.ring.release(buffer);
+                        input.arrived.push_back(Arrived::Copied { memory, start: 0 });
+                    }
+                    Some(other) => input.arrived.push_back(other),
+                    None => break,
+                }
+            }
+        }
     }
 
     /// The stream of a connection has ended, or broke: after what it holds.
     pub(super) fn end_of_data(&mut self, token: Token, error: Option<io::Error>) {
         let Some(connection) = self.slots.get_mut(token) else { return };
-        if connection.is_held {
+        if connection.input == InputState::Held {
             return self.held.push(token, Arrived::End(error));
         }
         match error {
@@ -110,4 +360,74 @@ impl<R: Ring> Worker<R> {
             None => connection.end_of_stream(),
         }
     }
+
+    /// A connection has ended: gives back what it holds.
+    pub(super) fn drop_held(&mut self, token: Token) {
+        let Some(input) = self.held.input.remove(&token) else { return };
+        self.held.order.retain(|it| *it != token);
+        for arrived in input.arrived {
+            match arrived {
+                Arrived::Data { buffer, .. } => self.ring.release(buffer),
+                Arrived::Copied { memory, .. } => {
+                    self.shared.pool.unhold(&memory);
+                    self.shared.pool.put_stash(memory);
+                }
+                Arrived::End(_) => {}
+            }
+        }
+        if let Some(connection) = self.slots.get_mut(token) {
+            connection.input = InputState::Flowing;
+        }
+    }
+
+    /// The receive of a connection found no buffer.
+    pub(super) fn starve(&mut self, token: Token) {
+        self.shared.counters.buffer_shortages.increment();
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        // One that holds something receives when it has caught up.
+        if connection.input == InputState::Flowing {
+            connection.input = InputState::Starved;
+            self.starved.push_back(token);
+        }
+    }
+
+    /// Lets connections receive again that found no buffer, in their order, as far as buffers have
+    /// come back. Without one, another try would end at once as the one before.
+    pub(super) fn feed_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        let mut room = [false, true].map(|is_single| self.ring.room_to_receive(is_single));
+        for _ in 0..self.starved.len() {
+            let Some(token) = self.starved.pop_front() else { break };
+            let Some(connection) = self.slots.get_mut(token) else { continue };
+            if connection.input != InputState::Starved {
+                continue;
+            }
+            let is_single = connection.is_bulk();
+            let room = &mut room[usize::from(is_single)];
+            if connection.wants_receive() && *room == 0 {
+                self.starved.push_back(token);
+                continue;
+            }
+            connection.input = InputState::Flowing;
+            *room = room.saturating_sub(1);
+            self.receive_as_wanted(token);
+        }
+    }
 }
+
+/// Connections that hold something now and then, for which memory is kept.
+const SPARE_MAX: usize = 64;
+/// What is paid for looking at a connection, whatever is there: a system call.
+const UNITS_OF_A_LOOK: usize = 16;
+/// What those that hold something get in a turn, all together: sixteen shares, a millisecond of small
+/// frames. It is what a neighbour waits for.
+const UNITS_PER_TURN: usize = 16 * 1024;
+/// What one of them gets.
+const TIME_PER_SHARE: Duration = Duration::from_millis(1);
+/// The same in time, for listeners that are slow: two shares.
+const TIME_PER_TURN: Duration = Duration::from_millis(2);
+/// What is taken from a socket at a time: about what a share covers.
+const STEP_MIN: usize = 4 * 1024;
+const STEP_MAX: usize = 256 * 1024;

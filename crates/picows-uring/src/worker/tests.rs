@@ -7,6 +7,7 @@ mod deadlines;
 mod failing;
 mod flood;
 mod foreign;
+mod greed;
 mod large;
 mod log;
 mod measuring;
@@ -82,6 +83,9 @@ impl Listener for Actor {
         }
         if frame.payload().len() > 1000 {
             transport.forward(frame);
+        }
+        if frame.payload() == b"work" {
+            stall(Duration::from_micros(10));
         }
         if frame.payload() == b"close" {
             transport.send_close(CloseCode::NORMAL, "");
@@ -180,6 +184,7 @@ impl Stage {
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
         let shared = Shared::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
         shared.watch.clock.set(stalled);
+        shared.shares.clock.set(stalled);
         let factory: Arc<Factory> = Arc::new(move |_: &_| Ok(Upgrade::accept(Actor(manner))));
         let gauge = Arc::<Gauge>::default();
         let listeners = listeners.iter().copied().map(Socket).collect();

@@ -107,6 +107,24 @@ impl Buffers {
         self.group(piece.id).release(local(&piece));
     }
 
+    /// Keeps a piece beyond its turn, unless too many buffers are.
+    pub(super) fn keep(&mut self, piece: &mut RecvBuffer) -> bool {
+        piece.is_kept = piece.is_kept || self.group(piece.id).keep(piece.id % ENTRIES_MAX);
+        piece.is_kept
+    }
+
+    /// How many receives may be begun, as far as is known.
+    pub(super) fn room(&mut self, is_single: bool) -> usize {
+        self.reclaim();
+        match &mut self.single {
+            Some(single) if is_single => {
+                single.stock();
+                single.room()
+            }
+            _ => self.multishot.room(),
+        }
+    }
+
     /// Lends the bytes of a piece, so that the buffer stays after its last one was released.
     ///
     /// Not while many stay already: sends that do not get ahead must not take all there are.
@@ -174,7 +192,7 @@ impl Buffers {
 
 /// A piece as its group knows it.
 fn local(piece: &RecvBuffer) -> RecvBuffer {
-    RecvBuffer { id: piece.id % ENTRIES_MAX, offset: piece.offset, len: piece.len }
+    RecvBuffer { id: piece.id % ENTRIES_MAX, ..*piece }
 }
 
 /// Two buffers that are filled piece by piece are half a megabyte, about the second-level cache of a

@@ -12,6 +12,8 @@ use std::rc::Rc;
 pub(super) struct Buffers {
     memory: Vec<Rc<RecvMemory>>,
     owners: Vec<Owner>,
+    /// Those of the caller that it keeps beyond a turn.
+    kept: usize,
     buffer_bytes: usize,
 }
 
@@ -31,6 +33,7 @@ impl Buffers {
         Self {
             memory: (0..count).map(|_| RecvMemory::new(page_bytes, LOAN_BYTES_MIN)).collect(),
             owners: vec![Owner::Kernel; count],
+            kept: 0,
             buffer_bytes,
         }
     }
@@ -55,7 +58,7 @@ impl Buffers {
             *to = byte;
         }
         self.owners[id] = Owner::Queue;
-        Some(RecvBuffer { id: id as u16, offset: offset as u32, len: len as u32 })
+        Some(RecvBuffer { id: id as u16, offset: offset as u32, len: len as u32, is_kept: false })
     }
 
     /// The completion that names the buffer has been taken.
@@ -81,6 +84,7 @@ impl Buffers {
     /// `false` when the buffer is not the caller's.
     pub(super) fn release(&mut self, buffer: &RecvBuffer) -> bool {
         let id = usize::from(buffer.id);
+        self.kept -= usize::from(buffer.is_kept);
         let was_callers =
             std::mem::replace(&mut self.owners[id], Owner::Borrowers) == Owner::Caller;
         self.reclaim();
@@ -105,6 +109,26 @@ impl Buffers {
         unsafe {
             std::slice::from_raw_parts_mut(self.memory[id].address().add(offset), len)
         }
+    }
+
+    /// Lets the caller keep a buffer, if half of them are left.
+    pub(super) fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
+        if !buffer.is_kept && 2 * (self.kept + 1) <= self.owners.len() {
+            buffer.is_kept = true;
+            self.kept += 1;
+        }
+        buffer.is_kept
+    }
+
+    /// How many the caller keeps.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// How many the kernel has.
+    pub(super) fn free(&mut self) -> usize {
+        self.reclaim();
+        self.owners.iter().filter(|owner| **owner == Owner::Kernel).count()
     }
 
     /// How many the caller has.

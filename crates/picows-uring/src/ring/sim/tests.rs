@@ -128,7 +128,7 @@ fn notices_a_token_of_another_owner() {
 }
 
 #[test]
-#[should_panic(expected = "1 receive buffers are not released")]
+#[should_panic(expected = "1 receive buffers are neither released nor kept")]
 fn notices_a_buffer_that_is_kept() {
     let (mut ring, socket, peer) = connected();
     ring.receive(socket, TOKEN);
@@ -147,7 +147,8 @@ fn notices_a_buffer_that_is_released_twice() {
     else {
         panic!()
     };
-    let again = RecvBuffer { id: buffer.id, offset: buffer.offset, len: buffer.len };
+    let again =
+        RecvBuffer { id: buffer.id, offset: buffer.offset, len: buffer.len, is_kept: false };
     ring.release(buffer);
     ring.release(again);
 }

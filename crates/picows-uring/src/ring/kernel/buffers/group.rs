@@ -51,6 +51,8 @@ pub(super) struct Group {
     busy_max: usize,
     /// How many are to go, instead of back to the kernel.
     surplus: usize,
+    /// Those of which a piece is kept beyond its turn.
+    kept: usize,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,8 @@ struct Buffer {
     filled: u32,
     /// Pieces that were received and not released.
     lent: u32,
+    /// Those of them that are kept beyond their turn.
+    kept: u32,
     /// The kernel will put nothing more into it: it goes back when `lent` is zero.
     is_full: bool,
     /// It has received something since it was described to the kernel.
@@ -89,6 +93,7 @@ impl Group {
             busy: 0,
             busy_max: 0,
             surplus: 0,
+            kept: 0,
         };
         let flags = if shape.is_incremental { IOU_PBUF_RING_INC } else { 0 };
         // SAFETY: the memory is page-aligned, has room for `ENTRIES_MAX` entries, and lives as long
@@ -153,7 +158,7 @@ impl Group {
         }
         buffer.lent += 1;
         buffer.is_full |= is_last;
-        Ok(RecvBuffer { id, offset, len })
+        Ok(RecvBuffer { id, offset, len, is_kept: false })
     }
 
     /// The kernel named buffer `id` in a completion without bytes.
@@ -191,7 +196,30 @@ impl Group {
         let buffer = self.buffers[usize::from(piece.id)].as_mut().expect("a piece of it is lent");
         debug_assert!(buffer.lent > 0, "released once");
         buffer.lent -= 1;
+        if piece.is_kept {
+            buffer.kept -= 1;
+            self.kept -= usize::from(buffer.kept == 0);
+        }
         self.go_back_if_done(piece.id);
+    }
+
+    /// Keeps a piece of buffer `id` beyond its turn, if half of the buffers are left for the others.
+    pub(super) fn keep(&mut self, id: u16) -> bool {
+        let Some(buffer) = &mut self.buffers[usize::from(id)] else { return false };
+        if buffer.kept == 0 {
+            if 2 * (self.kept + 1) > self.count {
+                return false;
+            }
+            self.kept += 1;
+        }
+        buffer.kept += 1;
+        true
+    }
+
+    /// How many receives may be begun that have room, as far as is known.
+    pub(super) fn room(&self) -> usize {
+        let open = self.buffers.iter().flatten().filter(|buffer| !buffer.is_full).count();
+        open * if self.shape.is_incremental { RECEIVES_PER_BUFFER } else { 1 }
     }
 
     /// Returns a buffer to the kernel that is full and of which no piece is lent; if a loan of it is
@@ -296,6 +324,7 @@ impl Group {
             memory,
             filled: 0,
             lent: 0,
+            kept: 0,
             is_full: false,
             is_busy: false,
             is_suspect: false,
@@ -373,6 +402,8 @@ pub(super) const ENTRIES_MAX: u16 = 256;
 const IOU_PBUF_RING_INC: u16 = 2;
 /// Up to here a copy is cheaper than a part of its own in the send.
 const LOAN_BYTES_MIN: usize = 4 * 1024;
+/// Receives that a buffer has room for which is filled piece by piece: of 4 KiB each.
+const RECEIVES_PER_BUFFER: usize = 64;
 /// Buffers that may be kept by loans alone: 2 MiB.
 const LENT_OUT_MAX: usize = 8;
 const PAGE_BYTES: usize = 4096;
