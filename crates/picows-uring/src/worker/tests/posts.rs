@@ -10,6 +10,7 @@ impl Stage {
     fn posting(policy: QueuePolicy, queue_bytes_max: usize) -> (Self, RemoteTransport) {
         let stage = Self::new(Manner::default(), |config| {
             config.liveness.auto_ping = None;
+            without_looks(config);
             (config.queue_policy, config.queue_bytes_max) = (policy, queue_bytes_max);
             (config.high_watermark, config.low_watermark) = (queue_bytes_max / 2, 0);
         });
