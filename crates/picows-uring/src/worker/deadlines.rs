@@ -20,8 +20,8 @@ pub(super) struct Deadlines {
     hindsight: Hindsight,
     /// Connections whose deadline has passed, and what is to be handled before it counts.
     owed: HashMap<Token, Owed>,
-    /// The drain timeout of a worker that stops has passed.
-    is_drain_over: bool,
+    /// When the drain timeout of a worker that stops had passed, as of the turn that noticed.
+    drained_at: Option<Tick>,
 }
 
 /// What a connection had in time.
@@ -66,7 +66,7 @@ impl Hindsight {
 impl Deadlines {
     pub(super) fn new(now: Tick) -> Self {
         let hindsight = Hindsight { seen: now, mark: now, polls_left: 0 };
-        Self { hindsight, owed: HashMap::new(), is_drain_over: false }
+        Self { hindsight, owed: HashMap::new(), drained_at: None }
     }
 
     /// Deadlines at or before this have passed.
@@ -81,7 +81,7 @@ impl Deadlines {
             && let Some(owed) = self.owed.get_mut(&token)
         {
             owed.bytes = owed.bytes.saturating_sub(count);
-            if count > 0 && !self.is_drain_over {
+            if count > 0 && self.drained_at.is_none() {
                 owed.looks_left = LOOKS_MAX;
             }
         }
@@ -135,20 +135,23 @@ impl<R: Ring> Worker<R> {
         let socket = connection.session().socket.get();
         let unread = socket.map_or(0, |socket| self.ring.unread(socket));
         let waiting = unread + self.held.bytes_of(token);
-        let looks_max = if self.deadlines.is_drain_over { DRAIN_LOOKS_MAX } else { LOOKS_MAX };
+        let drained_at = self.deadlines.drained_at;
+        let looks_max = if drained_at.is_some() { DRAIN_LOOKS_MAX } else { LOOKS_MAX };
+        let now = self.shared.now.get();
+        let is_over = drained_at.is_some_and(|at| at + DRAIN_GRACE <= now);
         let first = Owed { bytes: waiting, looks_left: looks_max };
         let owed = self.deadlines.owed.entry(token).or_insert(first);
         // With nothing left, all was handled, whatever was counted.
         owed.bytes = owed.bytes.min(waiting);
         owed.looks_left = owed.looks_left.min(looks_max).saturating_sub(1);
-        owed.bytes > 0 && owed.looks_left > 0
+        owed.bytes > 0 && owed.looks_left > 0 && !is_over
     }
 
     /// The drain timeout has passed: ends the connections that are left, each after the input that
     /// it had by then.
     pub(super) fn drained(&mut self) {
         self.drain = None;
-        self.deadlines.is_drain_over = true;
+        self.deadlines.drained_at = Some(self.shared.now.get());
         let seen = self.deadlines.seen();
         let tokens: Vec<_> = self.slots.iter_mut().map(|it| it.session().token).collect();
         for token in tokens {
@@ -160,7 +163,7 @@ impl<R: Ring> Worker<R> {
 
     /// What a connection does after the drain timeout has no later deadline.
     pub(super) fn keep_drain_timeout(&mut self, token: Token) {
-        if !self.deadlines.is_drain_over {
+        if self.deadlines.drained_at.is_none() {
             return;
         }
         let seen = self.deadlines.seen();
@@ -175,5 +178,7 @@ impl<R: Ring> Worker<R> {
 /// A connection of which nothing comes although bytes wait is looked at once a turn, and no more than
 /// once in a granule of the wheel: a second of turns, which is longer than buffers are short.
 const LOOKS_MAX: u16 = 1000;
-/// Whoever stops a server waits for it: 64 turns in all.
+/// A caller that stops a server waits for it: so many looks at each connection, and no more after
+/// [`DRAIN_GRACE`], as looks are rare while the ring never runs dry.
 const DRAIN_LOOKS_MAX: u16 = 64;
+const DRAIN_GRACE: Duration = Duration::from_millis(50);
