@@ -264,6 +264,7 @@ def test_max_per_address(start_server):
     with Peer(server.endpoints[0]) as first:
         first.upgrade()
         with Peer(server.endpoints[1]) as second:
+            second.send(upgrade_request())
             response = second.receive_response()
             assert (response.status, response.body) == (503, b"too many connections from your address\n")
             second.expect_end()
@@ -276,6 +277,7 @@ def test_max_handshakes(start_server):
     with Peer(server.endpoint) as first, Peer(server.endpoint) as second:
         first.send(b"GET / HTTP/1.1\r\n")
         with Peer(server.endpoint) as third:
+            third.send(upgrade_request())
             response = third.receive_response()
             assert (response.status, response.body) == (503, b"too many handshakes in progress\n")
             third.expect_end()

@@ -1,5 +1,7 @@
 """Plain HTTP as load balancers, old clients and attackers speak it, over a raw socket."""
 
+import contextlib
+
 import pytest
 from wire import Peer, pieces, upgrade_request
 
@@ -100,3 +102,36 @@ def test_a_flood_of_bad_peers_is_none_of_lines(start_server):
     lines = [line for line in server.stderr_lines if "protocol error" in line]
     assert 1 <= len(lines) < 100, lines
     assert sum("left_out=" in line for line in lines) >= 1
+
+
+def test_health_is_answered_by_a_server_that_is_full(start_server):
+    server = start_server("--max-connections", 3, workers=1)
+    with contextlib.ExitStack() as crowd:
+        for _ in range(3):
+            crowd.enter_context(Peer(server.endpoint))
+        for _ in range(300):  # More than it lets wait for their request.
+            crowd.enter_context(Peer(server.endpoint))
+        with Peer(server.endpoint) as peer:
+            peer.send(PLAIN)
+            assert answers(peer)[0] == 200
+        with Peer(server.endpoint) as peer:
+            peer.send(upgrade_request())
+            assert peer.receive_response().status == 503
+            peer.expect_end()
+
+
+@pytest.mark.parametrize("sent", [0, 60])
+def test_a_handshake_in_progress_at_a_stop_is_answered(start_server, sent):
+    server = start_server()
+    with Peer(server.endpoint) as peer, Peer(server.endpoint) as other:
+        peer.send(upgrade_request()[:sent])
+        other.upgrade().echo()
+        server.process.terminate()
+        other.expect_close(1001)  # So it is stopping.
+        peer.send(upgrade_request()[sent:])
+        response = peer.receive_response()
+        assert response.status in (101, 503)
+        if response.status == 101:
+            peer.expect_close(1001)
+        else:
+            assert response.headers["connection"].lower() == "close"

@@ -75,7 +75,8 @@ pub(crate) struct Args {
     #[arg(long)]
     messages: bool,
 
-    /// Most connections at a time; further ones are answered with 503 [default: no limit]
+    /// Most connections at a time; further upgrades are answered with 503, plain requests of
+    /// /healthz as always [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
 

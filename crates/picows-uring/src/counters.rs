@@ -58,8 +58,8 @@ macro_rules! counters {
 counters! {
     /// Connections that were accepted.
     accepted,
-    /// Connections that were refused because there were too many, with 503 where it could be
-    /// said: the sum of the next four.
+    /// Connections that were refused because there were too many, with 503 unless they had a plain
+    /// request: the sum of the next four.
     refused,
     /// Connections that were refused because the server had `max_connections`.
     refused_by_connections,

@@ -14,6 +14,7 @@ mod log_report;
 mod mail;
 mod memory;
 mod progress;
+mod refusals;
 mod sending;
 mod slots;
 mod watchdog;
@@ -26,12 +27,13 @@ use crate::ring::{Completion, Received, Ring, Socket, Token};
 use crate::server::{Factory, Gauge, Place};
 use crate::session::Shared;
 use crate::transport::DisconnectCause;
-use accept::{Acceptor, Refusals};
+use accept::Acceptor;
 use deadlines::Deadlines;
 use farewells::Farewells;
 use held::Held;
 use picows_uring_proto::{Phase, Step, Tick, TimerId, Wheel};
 use progress::Looks;
+use refusals::Refusals;
 use slots::Slots;
 use std::collections::VecDeque;
 use std::io;
@@ -360,6 +362,10 @@ impl<R: Ring> Worker<R> {
         let step = session.conversation.borrow().step(is_flushed);
         if connection.place == Place::Handshaking && connection.phase() != Phase::Handshake {
             connection.place = Place::Inside;
+            if self.is_stopping && connection.phase() == Phase::Open {
+                // Its handshake was under way.
+                mail::say_farewell(connection);
+            }
             self.gauge.handshake_ended();
         }
         match step {
@@ -403,6 +409,7 @@ impl<R: Ring> Worker<R> {
         self.deadlines.forget(token);
         let (place, peer) = (connection.place, connection.session().peer.get());
         self.left(place, peer);
+        self.refusals.forget(place, token);
         self.slots.free(token);
         self.shared.counters.slots.set(self.slots.len() as u64);
         // Last: who sees it gone may count on its place.

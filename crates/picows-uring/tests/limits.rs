@@ -19,7 +19,7 @@ fn connections_beyond_the_limit_are_told_503() {
     let mut inside: Vec<_> = (0..LIMIT).map(|_| Client::upgrade(address(&server))).collect();
     for refused in 1..=20 {
         let mut client = Client::connect(address(&server));
-        let response = client.response();
+        let response = client.ask("/", "");
         assert_eq!((response.status, &*response.body), (503, "too many connections\n"));
         assert_eq!(response.header("Connection"), Some("close"));
         client.expect_eof();
@@ -46,13 +46,13 @@ fn one_that_was_refused_takes_nobodys_place() {
     let first = Client::upgrade(address(&server));
     for _ in 0..10 {
         let mut refused = Client::connect(address(&server));
-        assert_eq!(refused.response().status, 503);
+        assert_eq!(refused.ask("/", "").status, 503);
     }
     eventually(&server, "the refused are gone", |stats| stats.slots == 1);
     drop(first);
     eventually(&server, "the first is gone", |stats| stats.slots == 0);
     let mut second = Client::upgrade(address(&server));
-    assert_eq!(Client::connect(address(&server)).response().status, 503);
+    assert_eq!(Client::connect(address(&server)).ask("/", "").status, 503);
     second.echo(b"the only one");
 }
 

@@ -36,11 +36,13 @@ fn stop_closes_every_connection_with_1001() {
     for client in &mut clients {
         client.expect_close(CloseCode::GOING_AWAY, REASON);
     }
-    half.expect_gone();
+    assert_eq!(half.response().status, 503);
+    half.expect_eof();
     for mut client in clients {
         client.send_close(1001, "");
         client.expect_eof();
     }
+    drop(half);
     let stats = stopping.join().unwrap().unwrap();
     assert_eq!((stats.connections, stats.slots), (0, 0));
     assert_eq!((stats.upgraded, stats.disconnected), (CLIENTS as u64, CLIENTS as u64 + 1));

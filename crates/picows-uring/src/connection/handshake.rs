@@ -8,7 +8,7 @@ use crate::foreign;
 use crate::listener::{Listener, ListenerError};
 use crate::log;
 use crate::log_limit::{LogLine, log_limited};
-use crate::server::{Answer, Factory, Upgrade};
+use crate::server::{Answer, Factory, Place, Upgrade};
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
     AcceptKey, Phase, RequestError, UpgradeRequest, UpgradeResponse, check_subprotocol,
@@ -77,6 +77,11 @@ impl Connection {
     /// Answers a complete request.
     fn answer(&mut self, factory: &Factory, mut request: UpgradeRequest) {
         let is_head = request.method() == "HEAD";
+        if let Place::Refused(refusal) = self.place
+            && request.is_upgrade()
+        {
+            return self.respond_to(&refusal.response(), is_head);
+        }
         if let Some(peer) = self.session().peer.get() {
             request.set_peer_addr(peer);
         }
@@ -85,9 +90,14 @@ impl Connection {
         self.passed("factory");
         match made {
             Ok(Upgrade { answer: Answer::Accept { listener, headers, subprotocol } }) => {
-                match request.validate_upgrade() {
-                    Ok(key) => self.accept(request, &key, listener, &headers, subprotocol),
-                    Err(error) => {
+                match (self.place, request.validate_upgrade()) {
+                    // A factory that accepts what is no upgrade has no plain answer.
+                    (Place::Refused(refusal), _) => {
+                        self.respond_to(&refusal.response(), is_head);
+                        self.drop_listener(listener);
+                    }
+                    (_, Ok(key)) => self.accept(request, &key, listener, &headers, subprotocol),
+                    (_, Err(error)) => {
                         log::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
                         self.respond_to(&error.into(), is_head);
                         self.drop_listener(listener);

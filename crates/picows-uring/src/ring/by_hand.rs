@@ -41,7 +41,9 @@ pub(crate) struct ByHand {
     /// How often accepting was begun.
     pub(crate) accepts: usize,
     /// The accepts that are in flight.
-    accepting: Vec<Token>,
+    accepting: Vec<(Socket, Token)>,
+    /// What has connected while nothing was accepted: the next accept brings it.
+    pub(crate) backlog: VecDeque<Socket>,
     arrived: VecDeque<Completion>,
     /// The receives that are in flight.
     receiving: Vec<(Socket, Token)>,
@@ -90,7 +92,7 @@ impl ByHand {
 
     /// Accepting fails, where it was begun first, second and so on.
     pub(crate) fn fail_accept_on(&mut self, index: usize, errno: i32) {
-        let token = self.accepting.remove(index);
+        let (_, token) = self.accepting.remove(index);
         let result = Err(io::Error::from_raw_os_error(errno));
         self.arrived.push_back(Completion::Accepted { token, result, more: false });
     }
@@ -268,9 +270,12 @@ impl Ring for ByHand {
         self.now + stalled()
     }
 
-    fn accept(&mut self, _: Socket, token: Token) {
+    fn accept(&mut self, listener: Socket, token: Token) {
         self.accepts += 1;
-        self.accepting.push(token);
+        self.accepting.push((listener, token));
+        for socket in self.backlog.drain(..) {
+            self.arrived.push_back(Completion::Accepted { token, result: Ok(socket), more: true });
+        }
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {
@@ -369,6 +374,9 @@ impl Ring for ByHand {
 
     fn cancel(&mut self, socket: Socket) {
         self.end_of(socket, Received::Cancelled);
+        if let Some(index) = self.accepting.iter().position(|(it, _)| *it == socket) {
+            return self.fail_accept_on(index, libc::ECANCELED);
+        }
         if let Some((token, batch)) = self.sending.take() {
             let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
             self.arrived.push_back(Completion::Sent { token, result, batch });

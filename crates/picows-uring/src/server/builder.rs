@@ -183,15 +183,17 @@ impl ServerBuilder {
         self
     }
 
-    /// Open connections, of all workers together; further ones are answered with 503 and closed.
+    /// Open connections, of all workers together; further upgrades are answered with 503 and closed.
+    /// A plain request, such as a health check, still goes to the factory: each worker hears out 256
+    /// connections more, of which 128 may be silent, and newcomers take the place of the oldest.
     /// Default: as many as there are descriptors.
     pub fn max_connections(mut self, count: impl Into<Option<usize>>) -> Self {
         self.config.connections_max = count.into();
         self
     }
 
-    /// Open connections of one peer address, of all workers together; further ones are answered
-    /// with 503 and closed. An IPv6 address counts with its network of 64 bits, of which one
+    /// Open connections of one peer address, of all workers together; further ones are treated as
+    /// beyond [`max_connections`](Self::max_connections). An IPv6 address counts with its network of 64 bits, of which one
     /// machine can have all addresses; an IPv4 address that is mapped into IPv6 counts as itself;
     /// Unix sockets have no address and no limit. Behind a proxy, all clients have the address of
     /// the proxy. Default: none.
@@ -200,8 +202,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Handshakes in progress, of all workers together; further connections are answered with 503
-    /// and closed. One is in progress from the connection until the request is answered, at most
+    /// Handshakes in progress, of all workers together; further connections are treated as beyond
+    /// [`max_connections`](Self::max_connections). One is in progress from the connection until the request is answered, at most
     /// the [`handshake_timeout`](Self::handshake_timeout): so it also bounds how many clients that
     /// connect and say nothing are waited for. `None` for no limit. Default: 4096.
     pub fn max_handshakes(mut self, count: impl Into<Option<usize>>) -> Self {

@@ -47,8 +47,8 @@ impl Origin {
 pub(crate) enum Place {
     /// Nowhere: it is ours, made as a client.
     Uncounted,
-    /// With those that are told that there is no room.
-    Refused,
+    /// With those for which there is no room: a plain request is answered, an upgrade is refused.
+    Refused(Refusal),
     /// With the open ones, and with those in their handshake.
     Handshaking,
     /// With the open ones.

@@ -1,5 +1,6 @@
 //! Taking new connections in, and what happens when there is no room for one.
 
+use super::mail::HANDSHAKE_GRACE;
 use super::{Alarm, Worker};
 use crate::client::{ConnectFault, Opening, Recruit};
 use crate::config::Config;
@@ -28,6 +29,8 @@ pub(super) struct Acceptor {
 pub(super) enum AcceptState {
     /// The kernel accepts for us.
     Armed,
+    /// The server stops: what waits in the backlog is accepted, and no more.
+    Sweeping,
     /// It does not, for want of something or because nobody asked it to.
     Paused,
     /// The socket is closed.
@@ -42,13 +45,6 @@ impl Acceptor {
     pub(super) fn is_closed(&self) -> bool {
         self.state == AcceptState::Closed
     }
-}
-
-/// Connections for which there was no room.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    /// Those that are being told so.
-    open: usize,
 }
 
 impl<R: Ring> Worker<R> {
@@ -67,8 +63,9 @@ impl<R: Ring> Worker<R> {
     }
 
     pub(super) fn accepted(&mut self, token: Token, result: io::Result<Socket>, more: bool) {
+        let is_success = result.is_ok();
         match result {
-            Ok(socket) if self.is_stopping => self.ring.close(socket),
+            Ok(socket) if self.deadlines.is_drain_over() => self.ring.close(socket),
             Ok(socket) => self.connected(socket),
             Err(error) if !self.is_stopping => self.accept_failed(&error),
             Err(_) => {}
@@ -77,13 +74,48 @@ impl<R: Ring> Worker<R> {
             return;
         }
         let acceptor = &mut self.acceptors[token.slot as usize];
-        acceptor.state = AcceptState::Paused;
         if self.is_stopping {
-            acceptor.state = AcceptState::Closed;
-            self.ring.close(acceptor.socket);
-        } else if !self.is_accept_waiting {
+            // One that ended with a connection may have left others behind.
+            let is_swept = acceptor.state == AcceptState::Sweeping && !is_success;
+            return if is_swept { self.close_listener(token) } else { self.sweep(token) };
+        }
+        acceptor.state = AcceptState::Paused;
+        if !self.is_accept_waiting {
             self.resume_accept();
         }
+    }
+
+    /// Accepts what has connected, and no more. Connections that the kernel has established for us
+    /// would be reset with the listening socket, clients of theirs in the middle of a request.
+    pub(super) fn stop_accepting(&mut self) {
+        for index in 0..self.acceptors.len() {
+            let acceptor = &self.acceptors[index];
+            let token = Token { slot: index as u32, generation: 0 };
+            match acceptor.state {
+                // It is swept when that has ended.
+                AcceptState::Armed => self.ring.cancel(acceptor.socket),
+                AcceptState::Paused => self.sweep(token),
+                AcceptState::Sweeping | AcceptState::Closed => {}
+            }
+        }
+    }
+
+    /// Accepts what waits in the backlog of a listening socket: the kernel does so when accepting
+    /// begins, before it sees that that is cancelled.
+    fn sweep(&mut self, token: Token) {
+        if self.deadlines.is_drain_over() {
+            return self.close_listener(token);
+        }
+        let acceptor = &mut self.acceptors[token.slot as usize];
+        acceptor.state = AcceptState::Sweeping;
+        self.ring.accept(acceptor.socket, token);
+        self.ring.cancel(acceptor.socket);
+    }
+
+    fn close_listener(&mut self, token: Token) {
+        let acceptor = &mut self.acceptors[token.slot as usize];
+        acceptor.state = AcceptState::Closed;
+        self.ring.close(acceptor.socket);
     }
 
     fn connected(&mut self, socket: Socket) {
@@ -94,21 +126,19 @@ impl<R: Ring> Worker<R> {
         } else {
             self.gauge.admit(&config, peer).err()
         };
-        if let Some(refusal) = refusal {
-            self.refused(refusal, peer);
-            if self.refusals.open >= REFUSED_MAX {
-                // So many are being told that there is no room that not even that can be said.
-                return self.ring.close(socket);
-            }
-            self.refusals.open += 1;
-        }
         self.shared.counters.accepted.increment();
         let token = self.take_in(&config, Role::Server, socket, peer);
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        connection.place = Place::Handshaking;
         if let Some(refusal) = refusal {
-            connection.place = Place::Refused;
-            connection.respond(&refusal.response());
+            self.refused(refusal, peer);
+            self.hear_out(token, refusal);
+        }
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        if refusal.is_none() {
+            connection.place = Place::Handshaking;
+        }
+        if self.is_stopping {
+            let until = self.shared.now.get() + HANDSHAKE_GRACE;
+            connection.session().conversation.borrow_mut().expire(until);
         }
         connection.session().touch();
     }
@@ -132,8 +162,7 @@ impl<R: Ring> Worker<R> {
     /// A connection has gone: there is room for another.
     pub(super) fn left(&mut self, place: Place, peer: Option<SocketAddr>) {
         match place {
-            Place::Uncounted => return,
-            Place::Refused => return self.refusals.open -= 1,
+            Place::Uncounted | Place::Refused(_) => return,
             Place::Handshaking => self.gauge.handshake_ended(),
             Place::Inside => {}
         }
@@ -229,9 +258,6 @@ impl<R: Ring> Worker<R> {
     }
 }
 
-/// Connections of a worker that are told at the same time that there is no room. Each is a
-/// descriptor, which a flood must not be able to use up.
-const REFUSED_MAX: usize = 256;
 /// How long accepting pauses for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long it pauses after an error whose cause is not known.

@@ -74,6 +74,11 @@ impl Deadlines {
         self.hindsight.seen
     }
 
+    /// Whether the drain timeout of a worker that stops has passed.
+    pub(super) fn is_drain_over(&self) -> bool {
+        self.drained_at.is_some()
+    }
+
     /// So many bytes of a connection were handled.
     #[inline]
     pub(super) fn handled(&mut self, token: Token, count: usize) {
@@ -118,6 +123,9 @@ impl<R: Ring> Worker<R> {
             return;
         }
         self.deadlines.forget(token);
+        if due.is_some() && self.refuse_late(token) {
+            return;
+        }
         if let Some(connection) = self.slots.get_mut(token) {
             let is_held = connection.input == InputState::Held;
             connection.handle_timeout(&self.ring, seen, is_held);

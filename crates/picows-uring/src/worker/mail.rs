@@ -1,8 +1,8 @@
 //! What other threads ask for; above all the end: saying goodbye to everybody, and waiting for
 //! them, but not for ever.
 
-use super::accept::AcceptState;
 use super::{Alarm, Farewells, Worker};
+use crate::connection::Connection;
 use crate::log_limit::{LogLine, log_limited};
 use crate::mailbox::Letter;
 use crate::remote::RemoteAction;
@@ -65,23 +65,18 @@ impl<R: Ring> Worker<R> {
             return self.say_farewells();
         }
         self.is_stopping = true;
-        for acceptor in &mut self.acceptors {
-            match acceptor.state {
-                AcceptState::Armed => self.ring.cancel(acceptor.socket),
-                AcceptState::Paused => {
-                    acceptor.state = AcceptState::Closed;
-                    self.ring.close(acceptor.socket);
-                }
-                AcceptState::Closed => {}
-            }
-        }
+        self.stop_accepting();
         let mut open = Vec::new();
         for connection in self.slots.iter_mut() {
             let session = connection.session();
             match connection.phase() {
-                Phase::Handshake => {
+                Phase::Handshake if session.is_client => {
                     session.set_cause(DisconnectCause::Stopped);
                     session.conversation.borrow_mut().end();
+                }
+                // Answered when it is complete, or else with 503 when that is over.
+                Phase::Handshake => {
+                    session.conversation.borrow_mut().expire(now + HANDSHAKE_GRACE);
                 }
                 Phase::Open => open.push(session.token),
                 Phase::Finishing | Phase::Lingering | Phase::Ended => {}
@@ -110,10 +105,7 @@ impl<R: Ring> Worker<R> {
             // It may have ended meanwhile.
             let Some(connection) = self.slots.get_mut(token) else { continue };
             if connection.phase() == Phase::Open {
-                connection.session().set_cause(DisconnectCause::Stopped);
-                let reason = "server is shutting down";
-                connection.transport.send_close(CloseCode::GOING_AWAY, reason);
-                connection.session().touch();
+                say_farewell(connection);
             }
         }
         if let Some(timer) = self.farewells.timer.take() {
@@ -124,3 +116,13 @@ impl<R: Ring> Worker<R> {
         }
     }
 }
+
+/// Tells a connection that the server stops.
+pub(super) fn say_farewell(connection: &Connection) {
+    connection.session().set_cause(DisconnectCause::Stopped);
+    connection.transport.send_close(CloseCode::GOING_AWAY, "server is shutting down");
+    connection.session().touch();
+}
+
+/// How long a server that stops waits for the rest of a request: a few round trips.
+pub(super) const HANDSHAKE_GRACE: Duration = Duration::from_millis(250);

@@ -8,6 +8,7 @@ mod failing;
 mod flood;
 mod foreign;
 mod greed;
+mod full;
 mod large;
 mod log;
 mod measuring;
@@ -21,6 +22,7 @@ mod queue;
 mod requests;
 mod sending;
 mod shares;
+mod stopping;
 mod watching;
 
 use super::*;

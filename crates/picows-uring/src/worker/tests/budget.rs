@@ -118,11 +118,12 @@ fn newcomers_are_refused_while_no_connection_holds_much() {
     stage.cut(8, 47_000);
     stage.worker.ring.connect(9);
     stage.turn();
+    stage.go(SECOND + GRANULE); // It says nothing.
     assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 503 "));
     let stats = stage.stats();
     assert_eq!((stats.refused, stats.refused_by_memory, stats.memory_evictions), (1, 1, 0));
     stage.worker.ring.end_of(Socket(8), Received::EndOfStream);
-    stage.go(SECOND);
+    stage.go(2 * SECOND);
     stage.worker.ring.sent.clear();
     stage.join(10);
 }

@@ -1,0 +1,110 @@
+//! Connections for which there is no room: what operators need is answered all the same.
+//!
+//! Such a connection is heard out for a moment: a plain request, as of a health check, goes to the
+//! factory; an upgrade is answered with 503, and so is silence. Their number is bounded, and the
+//! oldest make room for newcomers: whoever fills the limits cannot fill this.
+
+use super::Worker;
+use crate::ring::{Ring, Token};
+use crate::server::{Place, Refusal};
+use crate::transport::DisconnectCause;
+use http::StatusCode;
+use picows_uring_proto::{Phase, UpgradeResponse};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The refused connections of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// All of them, oldest first.
+    open: VecDeque<Token>,
+    /// Those whose request has not come, and some whose has, oldest first.
+    silent: VecDeque<Token>,
+}
+
+impl Refusals {
+    /// A connection has gone.
+    pub(super) fn forget(&mut self, place: Place, token: Token) {
+        if let Place::Refused(_) = place {
+            self.open.retain(|it| *it != token);
+            self.silent.retain(|it| *it != token);
+        }
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// Waits a moment for the request of a connection that is refused.
+    pub(super) fn hear_out(&mut self, token: Token, refusal: Refusal) {
+        self.drop_oldest_refused();
+        self.answer_oldest_silent();
+        self.refusals.open.push_back(token);
+        self.refusals.silent.push_back(token);
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        connection.place = Place::Refused(refusal);
+        let until = self.shared.now.get() + SILENCE_MAX;
+        connection.session().conversation.borrow_mut().expire(until);
+    }
+
+    /// Keeps the descriptors of refused connections within their bound, whatever those are at.
+    fn drop_oldest_refused(&mut self) {
+        if self.refusals.open.len() < REFUSED_MAX {
+            return;
+        }
+        if let Some(oldest) = self.refusals.open.pop_front()
+            && let Some(connection) = self.slots.get_mut(oldest)
+        {
+            connection.session().conversation.borrow_mut().end();
+            connection.session().touch();
+        }
+    }
+
+    /// Ends the wait for the request that has been waited for longest, if there are too many.
+    fn answer_oldest_silent(&mut self) {
+        let Self { refusals, slots, .. } = self;
+        if refusals.silent.len() < SILENT_MAX {
+            return;
+        }
+        refusals
+            .silent
+            .retain(|token| slots.get_mut(*token).is_some_and(|it| it.phase() == Phase::Handshake));
+        if refusals.silent.len() >= SILENT_MAX
+            && let Some(oldest) = refusals.silent.pop_front()
+        {
+            self.refuse_late(oldest);
+        }
+    }
+
+    /// Answers a connection whose request is not waited for any longer, because there is no room or
+    /// because the server stops. Returns whether it was one.
+    pub(super) fn refuse_late(&mut self, token: Token) -> bool {
+        let is_stopping = self.is_stopping;
+        let Some(connection) = self.slots.get_mut(token) else { return false };
+        let session = connection.session();
+        if connection.phase() != Phase::Handshake || session.is_client {
+            return false;
+        }
+        let response = match connection.place {
+            // Nobody waits for the answer any more.
+            _ if self.deadlines.is_drain_over() => return false,
+            Place::Refused(refusal) => refusal.response(),
+            _ if is_stopping => {
+                session.set_cause(DisconnectCause::Stopped);
+                let text = "server is shutting down\n";
+                UpgradeResponse::text(StatusCode::SERVICE_UNAVAILABLE, text)
+            }
+            _ => return false,
+        };
+        connection.respond(&response);
+        session.touch();
+        true
+    }
+}
+
+/// Refused connections of a worker at a time, those that are being answered included. Each is a
+/// descriptor, which a flood must not be able to use up.
+const REFUSED_MAX: usize = 256;
+/// Of those, the ones whose request is waited for. A health check is overtaken only by a flood that
+/// brings as many connections between its connection and its request.
+const SILENT_MAX: usize = 128;
+/// How long the request of one is waited for: a health check sends it at once.
+const SILENCE_MAX: Duration = Duration::from_secs(1);

@@ -1,0 +1,126 @@
+//! A server that is full: plain requests are answered, upgrades refused, and nobody can fill that.
+
+use super::*;
+use picows_uring_proto::{UpgradeRequest, UpgradeResponse};
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+const UPGRADE: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// As many as a worker keeps.
+const REFUSED_MAX: i32 = 256;
+
+/// A full server whose `/healthz` is plain.
+fn stage(change: impl FnOnce(&mut Config)) -> Stage {
+    let mut config = Config { connections_max: Some(1), ..Config::default() };
+    change(&mut config);
+    let mut stage = Stage::listening(Manner::default(), config);
+    *stage.worker.factory = Arc::new(|request: &UpgradeRequest| {
+        Ok(match request.path() {
+            "/healthz" => Upgrade::respond(UpgradeResponse::ok().with_body("fine")),
+            _ => Upgrade::accept(Actor(Manner::default())),
+        })
+    });
+    stage.worker.ring.connect(7);
+    stage.turn();
+    stage
+}
+
+/// What is answered to `wire` on a new connection.
+fn ask(stage: &mut Stage, socket: i32, wire: &[u8]) -> String {
+    stage.worker.ring.connect(socket);
+    stage.turn();
+    stage.worker.ring.sent.clear();
+    stage.worker.ring.deliver_to(socket, wire);
+    stage.turn();
+    String::from_utf8(std::mem::take(&mut stage.worker.ring.sent)).unwrap()
+}
+
+#[test]
+fn plain_requests_are_answered_and_upgrades_refused_whatever_is_full() {
+    for fill in [
+        |config: &mut Config| config.connections_max = Some(1),
+        |config: &mut Config| (config.connections_max, config.handshakes_max) = (None, Some(1)),
+    ] {
+        let mut stage = stage(fill);
+        for (socket, wire, status) in [
+            (8, HEALTH, "200"),
+            (9, UPGRADE, "503"),
+            (10, &b"HEAD /healthz HTTP/1.0\r\n\r\n"[..], "200"),
+            (11, b"nonsense\r\n\r\n", "400"),
+            (12, b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
+            // What the factory would accept is no plain answer.
+            (13, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "503"),
+        ] {
+            let text = ask(&mut stage, socket, wire);
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{socket}: {text}");
+            assert!(text.contains("\r\nConnection: close\r\n"), "{text}");
+        }
+        assert_eq!(stage.stats().refused, 6);
+        assert_eq!(seen(), [""; 0], "no listener was called");
+    }
+}
+
+#[test]
+fn silence_is_refused_after_a_moment() {
+    let mut stage = stage(|_| {});
+    stage.worker.ring.connect(8);
+    stage.turn();
+    stage.go(SECOND - GRANULE);
+    assert!(stage.worker.ring.sent.is_empty());
+    stage.go(SECOND + GRANULE);
+    let text = String::from_utf8(std::mem::take(&mut stage.worker.ring.sent)).unwrap();
+    assert!(
+        text.starts_with("HTTP/1.1 503 ") && text.ends_with("too many connections\n"),
+        "{text}"
+    );
+    // As long as the close timeout, and no longer.
+    stage.go(5 * SECOND - GRANULE);
+    assert!(!stage.worker.ring.closed.contains(&Socket(8)));
+    stage.go(7 * SECOND);
+    assert!(stage.worker.ring.closed.contains(&Socket(8)));
+}
+
+#[test]
+fn a_short_handshake_timeout_stays_the_shorter() {
+    let mut stage = stage(|config| config.conversation.handshake_timeout = Some(SECOND / 10));
+    stage.worker.ring.connect(8);
+    stage.turn();
+    stage.go(SECOND / 10 + GRANULE);
+    assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 503 "));
+}
+
+#[test]
+fn a_flood_that_says_nothing_does_not_keep_a_health_check_out() {
+    let mut stage = stage(|_| {});
+    for socket in 100..100 + 10 * REFUSED_MAX {
+        stage.worker.ring.connect(socket);
+        stage.turn();
+        if socket % 97 == 0 {
+            // Some say a little, and some are answered and stay.
+            stage.worker.ring.deliver_to(socket, b"GET /he");
+            stage.turn();
+        }
+    }
+    assert!(ask(&mut stage, 8, HEALTH).starts_with("HTTP/1.1 200 "));
+    assert!(ask(&mut stage, 9, UPGRADE).starts_with("HTTP/1.1 503 "));
+    let slots = stage.stats().slots;
+    assert!(slots <= 1 + REFUSED_MAX as u64, "{slots} connections");
+    let told = stage.stats().disconnected;
+    assert!(told > 0, "the oldest made room");
+}
+
+#[test]
+fn a_flood_of_requests_whose_answers_nobody_takes_does_not_either() {
+    let mut stage = stage(|_| {});
+    for socket in 100..100 + 3 * REFUSED_MAX {
+        let text = ask(&mut stage, socket, HEALTH);
+        assert!(text.starts_with("HTTP/1.1 200 "), "{socket}: {text}");
+    }
+    assert!(stage.stats().slots <= 1 + REFUSED_MAX as u64);
+    // They all go in the end, and nothing is counted any longer.
+    stage.go(60 * SECOND);
+    assert_eq!(stage.stats().slots, 0);
+    assert!(stage.worker.gauge.is_empty());
+    assert!(ask(&mut stage, 8, UPGRADE).starts_with("HTTP/1.1 101 "));
+}
