@@ -1,0 +1,79 @@
+//! Taking over from a server that stops: whoever had connected is answered, on every kind of socket.
+
+mod common;
+
+use common::{Client, SocketFolder, address, upgrade_request, workers};
+use picows_uring::{EchoListener, Server, ServerBuilder, ServerHandle, Upgrade};
+use std::net::TcpListener;
+use std::thread;
+
+/// More than a worker accepts in one turn of a slow machine.
+const CLIENTS: usize = 200;
+
+fn echo(builder: ServerBuilder) -> ServerHandle {
+    builder.start(|_| Upgrade::accept(EchoListener)).expect("it starts")
+}
+
+/// Connects clients while `server` runs, has it stop, and lets each send the rest of its request: all
+/// get an answer, be it from this server or from `next`.
+fn expect_answers(
+    server: ServerHandle,
+    next: Option<ServerHandle>,
+    mut connect: impl FnMut() -> Client,
+) {
+    let request = upgrade_request("/", "");
+    let (front, back) = request.as_bytes().split_at(60);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect()).collect();
+    for client in clients.iter_mut().step_by(2) {
+        client.write(front);
+    }
+    let stopping = thread::spawn(move || server.stop());
+    for (index, client) in clients.iter_mut().enumerate() {
+        // It may have been told already that it is too late, and is read all the same.
+        let _ = client.try_write(if index % 2 == 0 { back } else { request.as_bytes() });
+    }
+    for (index, client) in clients.iter_mut().enumerate() {
+        let status = client.response().status;
+        assert!([101, 503].contains(&status), "client {index}: {status}");
+    }
+    drop(clients);
+    let stats = stopping.join().expect("no panic").expect("it stops");
+    assert_eq!((stats.connections, stats.slots), (0, 0));
+    if let Some(next) = next {
+        next.stop().expect("it stops");
+    }
+}
+
+#[test]
+fn on_a_port_of_its_own() {
+    let server = echo(workers(2));
+    let address = address(&server);
+    expect_answers(server, None, || Client::connect(address));
+}
+
+#[test]
+fn on_a_shared_port() {
+    let server = echo(workers(2).share_port(true));
+    let address = address(&server);
+    let next = echo(Server::builder().listen(address.to_string()).workers(2).share_port(true));
+    expect_answers(server, Some(next), || Client::connect(address));
+}
+
+#[test]
+fn on_an_inherited_socket() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let start = || {
+        let copy = socket.try_clone().unwrap();
+        echo(Server::builder().listen_socket(copy).workers(1))
+    };
+    expect_answers(start(), Some(start()), || Client::connect(address));
+}
+
+#[test]
+fn on_a_unix_socket() {
+    let folder = SocketFolder::new("takeover");
+    let path = folder.socket();
+    let server = echo(Server::builder().listen(format!("unix:{}", path.display())).workers(2));
+    expect_answers(server, None, || Client::connect_unix(&path));
+}
