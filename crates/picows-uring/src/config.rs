@@ -43,6 +43,9 @@ pub(crate) struct Config {
     pub(crate) drain_spread: Option<Duration>,
     /// How long a turn, or a callback, may take before that is told; zero: any time.
     pub(crate) slow_callback: Duration,
+    /// Whether another server may listen on the same ports, and all listening sockets are our own:
+    /// then clients that connect while this one stops are left to that.
+    pub(crate) leaves_port: bool,
     /// Whether the request is kept for [`Transport::request`](crate::Transport::request).
     pub(crate) keep_request: bool,
     /// How long a worker keeps memory that nobody needs.
@@ -96,6 +99,7 @@ impl Default for Config {
             handshakes_max: Some(HANDSHAKES_MAX),
             drain_spread: Some(Duration::ZERO),
             slow_callback: SLOW_CALLBACK,
+            leaves_port: false,
             keep_request: true,
             memory_release: MEMORY_RELEASE,
             memory: MemoryBudget::of_process(),

@@ -91,6 +91,10 @@ pub(crate) trait Ring {
     /// Ends the operations in flight on `socket` soon; each still gets its last completion.
     fn cancel(&mut self, socket: Socket);
 
+    /// Has the kernel take no new connection on `listener`, if it can; those that have begun are
+    /// still accepted.
+    fn drop_new_connections(&mut self, _listener: Socket) {}
+
     /// Shuts the sending side: the peer reads the end of the stream after what was sent.
     fn shut_down(&mut self, socket: Socket);
 

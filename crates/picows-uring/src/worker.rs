@@ -110,6 +110,8 @@ enum Alarm {
     Trim,
     LogReport,
     Progress,
+    /// Connections that had begun at a stop are accepted.
+    StopAccepting,
 }
 
 impl<R: Ring> Worker<R> {
@@ -457,6 +459,7 @@ impl<R: Ring> Worker<R> {
                 Alarm::Trim => self.trim(),
                 Alarm::Progress => self.look_at_progress(),
                 Alarm::LogReport => self.report_log(),
+                Alarm::StopAccepting => self.stop_accepting(),
             }
         }
     }
@@ -498,6 +501,7 @@ impl Alarm {
             Self::LogReport => 4 << ALARM_SHIFT,
             Self::Progress => 5 << ALARM_SHIFT,
             Self::Trim => 7 << ALARM_SHIFT,
+            Self::StopAccepting => 8 << ALARM_SHIFT,
         }
     }
 
@@ -509,6 +513,7 @@ impl Alarm {
             4 => Self::LogReport,
             5 => Self::Progress,
             7 => Self::Trim,
+            8 => Self::StopAccepting,
             _ => Self::Connection(Token::unpack(bits)),
         }
     }

@@ -2,9 +2,11 @@
 
 mod common;
 
-use common::{Client, SocketFolder, address, upgrade_request, workers};
+use common::{Client, PATIENCE, SocketFolder, address, upgrade_request, workers};
 use picows_uring::{EchoListener, Server, ServerBuilder, ServerHandle, Upgrade};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 /// More than a worker accepts in one turn of a slow machine.
@@ -76,4 +78,44 @@ fn on_a_unix_socket() {
     let path = folder.socket();
     let server = echo(Server::builder().listen(format!("unix:{}", path.display())).workers(2));
     expect_answers(server, None, || Client::connect_unix(&path));
+}
+
+/// Clients that connect all the time, while one server after the other takes the port over: some come
+/// when a socket is about to be closed, and none is reset.
+#[test]
+fn on_a_shared_port_while_clients_connect() {
+    const TAKEOVERS: usize = 3;
+    let start = |at: &str| echo(Server::builder().listen(at).workers(1).share_port(true));
+    let mut server = start("127.0.0.1:0");
+    let address = address(&server);
+    let is_over = AtomicBool::new(false);
+    let (tried, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // One that is late gets 503: it is answered.
+                    let is_answered = TcpStream::connect(address).is_ok_and(|mut stream| {
+                        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                        let _ = stream.write_all(upgrade_request("/", "").as_bytes());
+                        let mut start = [0; 9];
+                        stream.read_exact(&mut start).is_ok() && start == *b"HTTP/1.1 "
+                    });
+                    tried.fetch_add(1, Ordering::Relaxed);
+                    lost.fetch_add(usize::from(!is_answered), Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..TAKEOVERS {
+            let before = tried.load(Ordering::Relaxed);
+            let next = start(&address.to_string());
+            while tried.load(Ordering::Relaxed) < before + 50 {
+                thread::yield_now();
+            }
+            std::mem::replace(&mut server, next).stop().unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let (tried, lost) = (tried.into_inner(), lost.into_inner());
+    assert_eq!(lost, 0, "of {tried} clients in {TAKEOVERS} takeovers");
 }

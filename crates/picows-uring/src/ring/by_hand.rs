@@ -44,6 +44,8 @@ pub(crate) struct ByHand {
     accepting: Vec<(Socket, Token)>,
     /// What has connected while nothing was accepted: the next accept brings it.
     pub(crate) backlog: VecDeque<Socket>,
+    /// Listening sockets on which no new connection begins.
+    pub(crate) held_off: Vec<Socket>,
     arrived: VecDeque<Completion>,
     /// The receives that are in flight.
     receiving: Vec<(Socket, Token)>,
@@ -381,6 +383,10 @@ impl Ring for ByHand {
             let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
             self.arrived.push_back(Completion::Sent { token, result, batch });
         }
+    }
+
+    fn drop_new_connections(&mut self, listener: Socket) {
+        self.held_off.push(listener);
     }
 
     fn shut_down(&mut self, _: Socket) {

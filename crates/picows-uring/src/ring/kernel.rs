@@ -352,6 +352,11 @@ impl Ring for KernelRing {
         self.push(opcode::AsyncCancel2::new(all).build().user_data(Op::Silent.tag(0)));
     }
 
+    fn drop_new_connections(&mut self, listener: Socket) {
+        // Without it, connections that begin just now are lost, as ever.
+        let _ = crate::socket::drop_new_connections(borrow(&listener));
+    }
+
     fn shut_down(&mut self, socket: Socket) {
         // By a call of its own: io_uring hands IORING_OP_SHUTDOWN to a kernel thread. It fails
         // only where the peer is gone, which the receive tells as well.

@@ -285,6 +285,9 @@ impl ServerBuilder {
         let factory: Arc<Factory> = Arc::new(move |request: &_| factory(request).into_upgrade());
         let workers = self.check()?;
         let mut listen = self.listen;
+        let is_own = listen.iter().all(|on| matches!(on, ListenOn::Text(_)));
+        let mut config = self.config;
+        config.leaves_port = self.share_port && is_own;
         if listen.is_empty() {
             listen.push(ListenOn::Text(LISTEN_DEFAULT.to_owned()));
         }
@@ -300,7 +303,7 @@ impl ServerBuilder {
             waiting: self.waiting,
             busy_poll: BusyPoll(self.busy_poll),
             drain_timeout: self.drain_timeout,
-            config: Arc::new(self.config),
+            config: Arc::new(config),
             factory,
         })
     }

@@ -65,7 +65,7 @@ impl<R: Ring> Worker<R> {
             return self.say_farewells();
         }
         self.is_stopping = true;
-        self.stop_accepting();
+        self.leave_port(now, drain);
         let mut open = Vec::new();
         for connection in self.slots.iter_mut() {
             let session = connection.session();
@@ -85,6 +85,19 @@ impl<R: Ring> Worker<R> {
         }
         self.farewells = Farewells::new(open, now, self.shared.config.drain_spread, drain);
         self.say_farewells();
+    }
+
+    /// Stops accepting: at once, or, where another server takes over the port, when the connections
+    /// that have begun are there, which the kernel would reset with the socket.
+    fn leave_port(&mut self, now: Tick, drain: Duration) {
+        if !self.shared.config.leaves_port || drain.is_zero() {
+            return self.stop_accepting();
+        }
+        for acceptor in self.acceptors.iter().filter(|acceptor| !acceptor.is_closed()) {
+            self.ring.drop_new_connections(acceptor.socket);
+        }
+        let at = now + HANDSHAKE_GRACE.min(drain / 2);
+        self.wheel.insert(at, Alarm::StopAccepting.pack());
     }
 
     /// Sees to it that those who are left are dropped at `time`, unless they are before. One timer

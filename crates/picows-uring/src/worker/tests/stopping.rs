@@ -113,3 +113,34 @@ fn whoever_was_refused_is_told_why_once_its_time_is_over() {
     stage.go(GRACE + GRANULE);
     assert!(sent(&mut stage).ends_with("too many connections\n"));
 }
+
+#[test]
+fn where_another_server_takes_over_it_accepts_what_had_begun() {
+    let config = Config { leaves_port: true, ..Config::default() };
+    let mut stage = Stage::listening(Manner::default(), config);
+    stage.worker.stop(5 * SECOND);
+    assert_eq!(stage.worker.ring.held_off, [Socket(3)]);
+    stage.go(GRACE - GRANULE);
+    stage.worker.ring.connect(7);
+    stage.turn();
+    assert!(stage.worker.ring.closed.is_empty(), "it still accepts");
+    stage.worker.ring.backlog.push_back(Socket(8));
+    stage.go(GRACE + GRANULE);
+    assert_eq!((stage.stats().accepted, &stage.worker.ring.closed[..]), (2, &[Socket(3)][..]));
+    for socket in [7, 8] {
+        stage.worker.ring.deliver_to(socket, UPGRADE);
+        stage.turn();
+        assert!(sent(&mut stage).starts_with("HTTP/1.1 101 "), "{socket}");
+    }
+}
+
+#[test]
+fn with_little_time_it_accepts_for_half_of_it() {
+    let config = Config { leaves_port: true, ..Config::default() };
+    for (drain, until) in [(SECOND / 10, SECOND / 20), (Duration::ZERO, Duration::ZERO)] {
+        let mut stage = Stage::listening(Manner::default(), config.clone());
+        stage.worker.stop(drain);
+        stage.go(until + GRANULE);
+        assert_eq!(stage.worker.ring.closed, [Socket(3)], "{drain:?}");
+    }
+}
