@@ -352,6 +352,15 @@ impl<R: Ring> Worker<R> {
         connection.measure_roundtrip(&self.ring);
         connection.check_abandoned();
         let Some(socket) = session.socket.get() else { return };
+        if connection.place == Place::Handshaking && connection.phase() != Phase::Handshake {
+            // Before the answer leaves: the client that has it may count on the place.
+            connection.place = Place::Inside;
+            self.gauge.handshake_ended();
+            if self.is_stopping && connection.phase() == Phase::Open {
+                // Its handshake was under way.
+                mail::say_farewell(connection);
+            }
+        }
         if !connection.is_sending
             && connection.phase() != Phase::Ended
             && let Some(batch) = session.take_queue()
@@ -362,14 +371,6 @@ impl<R: Ring> Worker<R> {
         // What waits apart has not left, though nothing is being sent.
         let is_flushed = !connection.is_sending && session.queued() == 0;
         let step = session.conversation.borrow().step(is_flushed);
-        if connection.place == Place::Handshaking && connection.phase() != Phase::Handshake {
-            connection.place = Place::Inside;
-            if self.is_stopping && connection.phase() == Phase::Open {
-                // Its handshake was under way.
-                mail::say_farewell(connection);
-            }
-            self.gauge.handshake_ended();
-        }
         match step {
             Step::Continue | Step::Flush | Step::Linger => {}
             Step::ShutDown => {
