@@ -31,8 +31,9 @@ impl MeasuredWorker {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
         let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
-        // Callgrind cannot run what reads the clock of the kernel.
+        // Callgrind cannot run what reads the clocks of the kernel.
         shared.watch.clock.set(stalled);
+        shared.shares.clock.set(stalled);
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
         let ring = ByHand::default().with_spare_buffers();
         let listeners = vec![Socket(LISTENER)];

@@ -121,16 +121,22 @@ impl Pool {
     }
 
     /// Whether payloads wait to be dropped.
+    #[inline]
     pub(crate) fn has_discarded(&self) -> bool {
         !self.discarded.borrow().is_empty()
     }
 
     /// Drops the payloads that were let go of. Called where nothing of ours is borrowed or half
     /// changed; what their owners let go of meanwhile waits for the next call.
+    #[inline]
     pub(crate) fn drop_discarded(&self) {
-        if !self.has_discarded() {
-            return;
+        if self.has_discarded() {
+            self.drop_all_discarded();
         }
+    }
+
+    #[cold]
+    fn drop_all_discarded(&self) {
         let mut discarded = self.discarded.take();
         discarded.drain(..).for_each(drop);
         if discarded.capacity() <= DISCARDED_KEPT {

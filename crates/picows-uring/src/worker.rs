@@ -225,7 +225,10 @@ impl<R: Ring> Worker<R> {
         }
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.extract_if(.., |it| has_left(it)) {
-            self.handle(completion);
+            if let Completion::Sent { token, result, batch } = completion {
+                self.sent(token, result, batch);
+                self.shared.pool.drop_discarded();
+            }
         }
         self.completions = completions;
     }

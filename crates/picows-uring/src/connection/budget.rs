@@ -86,6 +86,8 @@ impl Meter {
         frames == self.next_look && self.look(frames, rules)
     }
 
+    #[cold]
+    #[inline(never)]
     fn look(&mut self, frames: u32, rules: &ShareRules) -> bool {
         let now = (rules.clock.get())();
         if let Some(before) = self.looked_at.replace(now) {
