@@ -1,16 +1,24 @@
 //! Resident memory after a burst: it returns to the system, for every size of frame.
 //!
-//! A binary with one test, as it measures the whole process.
+//! A binary of its own, whose tests run one after the other, as they measure the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
 mod common;
 
-use common::{Client, PATIENCE, address, eventually, masked, workers};
-use picows_uring::{EchoListener, FrameHead, MsgType, ServerHandle, Upgrade};
+use common::{Client, PATIENCE, address, eventually, masked, noise, patiently, workers};
+use picows_uring::{
+    EchoListener, Frame, FrameHead, Listener, ListenerResult, MsgType, ServerHandle, Transport,
+    Upgrade, UpgradeRequest,
+};
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 const MIB: usize = 1024 * 1024;
+/// Held by the test that measures.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Bytes of memory that this process has.
 fn resident() -> usize {
@@ -38,6 +46,7 @@ fn burst(server: &ServerHandle, frame_bytes: usize) -> u64 {
 
 #[test]
 fn memory_of_a_burst_returns_to_the_system_with_and_without_traffic() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let builder = workers(1).release_memory_after(Duration::from_millis(100));
     let server = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
     Client::upgrade(address(&server)).echo(b"hello");
@@ -65,6 +74,68 @@ fn memory_of_a_burst_returns_to_the_system_with_and_without_traffic() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+    }
+    server.stop().unwrap();
+}
+
+/// Waits at each frame for a gate, and sends nothing.
+struct Waits(Arc<RwLock<()>>);
+
+impl Listener for Waits {
+    fn on_frame(&mut self, _: &Transport, _: &Frame<'_>) -> ListenerResult {
+        drop(self.0.read().unwrap());
+        Ok(())
+    }
+}
+
+/// Fills a socket as far as there is room, in frames of 10 kB, from where it was in one.
+fn fill(socket: &mut TcpStream, sent: &mut usize) {
+    let frame = masked(FrameHead::new(MsgType::Binary), &[1; 10_000]);
+    while let Ok(count) = socket.write(&frame[*sent..]) {
+        *sent = (*sent + count) % frame.len();
+    }
+}
+
+/// Has more receive buffers made, until most that two workers may have are there: what has arrived while
+/// a worker had no time lies in them.
+fn grow_receive_buffers(server: &ServerHandle, gate: &RwLock<()>) {
+    let mut sockets: Vec<_> = (0..60).map(|_| (filler(server), 0)).collect();
+    patiently("receive buffers", || {
+        let closed = gate.write().unwrap();
+        sockets.iter_mut().for_each(|(socket, sent)| fill(socket, sent));
+        drop(closed);
+        (server.stats().receive_buffers >= 2 * 60).then_some(())
+    });
+}
+
+fn filler(server: &ServerHandle) -> TcpStream {
+    let socket = TcpStream::connect(address(server)).unwrap();
+    let mut client = Client::over(socket.try_clone().unwrap());
+    assert_eq!(client.ask("/waits", "").status, 101);
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+#[test]
+fn pages_of_receive_buffers_that_have_grown_return_without_traffic() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let gate = Arc::<RwLock<()>>::default();
+    let behind = Arc::clone(&gate);
+    let builder = workers(2).release_memory_after(Duration::from_millis(100));
+    let factory = move |request: &UpgradeRequest| match request.path() {
+        "/waits" => Upgrade::accept(Waits(Arc::clone(&behind))),
+        _ => Upgrade::accept(EchoListener),
+    };
+    let server = builder.start(factory).unwrap();
+    Client::upgrade(address(&server)).echo(b"hello");
+    let before = resident();
+    grow_receive_buffers(&server, &gate);
+    eventually(&server, "all but the first few have no pages", |_| resident() < before + 16 * MIB);
+    // The buffers are there all the same, and bring what is received.
+    let payload = noise(1, 300_000);
+    let mut clients: Vec<_> = (0..20).map(|_| Client::upgrade(address(&server))).collect();
+    for _ in 0..5 {
+        clients.iter_mut().for_each(|client| client.echo(&payload));
     }
     server.stop().unwrap();
 }

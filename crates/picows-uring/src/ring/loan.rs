@@ -48,6 +48,26 @@ impl RecvMemory {
         self.layout.size()
     }
 
+    /// Gives the pages back to the system, which are zeros when they are used next; unless a loan is
+    /// left. The caller knows that no kernel is writing there, and that nothing is in it.
+    pub(super) fn discard(self: &Rc<Self>) {
+        if self.is_lent() {
+            return;
+        }
+        let (start, len) = (self.bytes.as_ptr(), self.layout.size());
+        // SAFETY: the range is this allocation's, whole pages of the system or nothing is done, so
+        // no other's bytes are in it. Its own become zeros, or stay where the pages are not private
+        // or locked, which is an error that costs nothing but memory: nobody reads them, as there
+        // is neither a loan nor a piece.
+        #[expect(unsafe_code)]
+        unsafe {
+            let page = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(usize::MAX);
+            if start.addr().is_multiple_of(page) && len.is_multiple_of(page) {
+                libc::madvise(start.cast(), len, libc::MADV_DONTNEED);
+            }
+        }
+    }
+
     /// Whether a loan is left.
     pub(super) fn is_lent(self: &Rc<Self>) -> bool {
         Rc::strong_count(self) > 1

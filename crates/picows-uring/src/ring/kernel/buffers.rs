@@ -152,11 +152,12 @@ impl Buffers {
     }
 
     /// Has buffers go that were not needed since the last call. Each does when it comes back next,
-    /// as the kernel cannot be asked for one.
-    pub(super) fn trim(&mut self) {
-        self.multishot.trim();
+    /// as the kernel cannot be asked for one. If no completion waits to be read (`is_told`), those
+    /// that hold nothing lose their pages meanwhile.
+    pub(super) fn trim(&mut self, is_told: bool) {
+        self.multishot.trim(is_told);
         if let Some(single) = &mut self.single {
-            single.trim();
+            single.trim(is_told);
         }
     }
 

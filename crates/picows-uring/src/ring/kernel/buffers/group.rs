@@ -53,6 +53,8 @@ pub(super) struct Group {
     surplus: usize,
     /// Those of which a piece is kept beyond its turn.
     kept: usize,
+    /// Pages are to go back to the system as soon as it is known what the buffers hold.
+    is_discard_due: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,8 @@ struct Buffer {
     /// Its completions came in another order than its bytes: no piece of it is handed out before it
     /// has been filled and described anew.
     is_suspect: bool,
+    /// Its pages have gone back to the system since it was described to the kernel.
+    is_bare: bool,
 }
 
 impl Group {
@@ -94,6 +98,7 @@ impl Group {
             busy_max: 0,
             surplus: 0,
             kept: 0,
+            is_discard_due: false,
         };
         let flags = if shape.is_incremental { IOU_PBUF_RING_INC } else { 0 };
         // SAFETY: the memory is page-aligned, has room for `ENTRIES_MAX` entries, and lives as long
@@ -272,6 +277,7 @@ impl Group {
         buffer.is_full = false;
         buffer.is_busy = false;
         buffer.is_suspect = false;
+        buffer.is_bare = false;
         buffer.filled = 0;
         self.provide(id);
     }
@@ -283,23 +289,44 @@ impl Group {
 
     /// Whether there are more than a quiet ring needs, which are not about to go.
     pub(super) fn has_spare(&self) -> bool {
-        self.count - self.surplus > self.shape.count_min
+        self.is_discard_due || self.count - self.surplus > self.shape.count_min
     }
 
     /// Has buffers go that were not needed since the last call. Each does when it comes back next,
-    /// as the kernel cannot be asked for one.
-    pub(super) fn trim(&mut self) {
+    /// as the kernel cannot be asked for one; until then those that hold nothing have no pages, if
+    /// `is_told`: nothing that was received waits to be told by a completion.
+    pub(super) fn trim(&mut self, is_told: bool) {
         // Where no more than the least were ever in use, those are enough.
         let count_min = self.shape.count_min;
         let is_calm = self.busy_max <= count_min;
         let wanted = if is_calm { count_min } else { 2 * self.busy_max };
         self.surplus = self.count.saturating_sub(wanted);
         self.busy_max = self.busy;
+        self.is_discard_due = self.surplus > 0 && self.shape.is_incremental;
+        if self.is_discard_due && is_told {
+            self.discard();
+        }
+    }
+
+    /// Gives the pages of the buffers back that lie with the kernel and hold nothing.
+    ///
+    /// Only of a group of multishot receives, and of a kernel that fills piece by piece: there, all
+    /// that is received is received while the ring is entered (`IORING_SETUP_DEFER_TASKRUN`), and
+    /// its completion is posted at once. A single receive may be left to a kernel thread, which
+    /// writes at any time; a multishot one never is, since Linux 6.10.
+    fn discard(&mut self) {
+        self.is_discard_due = false;
+        for buffer in self.buffers.iter_mut().flatten() {
+            if !buffer.is_busy && !std::mem::replace(&mut buffer.is_bare, true) {
+                buffer.memory.discard();
+            }
+        }
     }
 
     /// The kernel ran out of buffers: adds as many as there are, up to the limit.
     pub(super) fn grow(&mut self) {
         self.surplus = 0;
+        self.is_discard_due = false;
         // A shortage is told once for each connection that met it. As long as there is room, one
         // doubling answers all of those in a turn: further ones find buffers that nobody used.
         if self.busy < self.count {
@@ -310,6 +337,12 @@ impl Group {
                 self.add();
             }
         }
+    }
+
+    /// Where buffer `id` begins, as the kernel knows it.
+    #[cfg(test)]
+    pub(super) fn address(&self, id: usize) -> *mut u8 {
+        self.buffers[id].as_ref().expect("there is one").memory.address()
     }
 
     /// Gives up the memory, as the kernel may still write to it.
@@ -328,6 +361,7 @@ impl Group {
             is_full: false,
             is_busy: false,
             is_suspect: false,
+            is_bare: false,
         };
         let vacant = self.buffers.iter().position(Option::is_none);
         let id = vacant.unwrap_or(self.buffers.len());

@@ -75,6 +75,63 @@ fn pieces_of_whole_buffers_lie_at_their_beginning_whatever_the_flags() {
     }
 }
 
+/// A group that has grown from one buffer to four, of which one is in use, and whose memory has been
+/// written to.
+fn grown(ring: &Uring, is_incremental: bool) -> (Group, RecvBuffer) {
+    let shape =
+        Shape { number: 0, is_incremental, buffer_bytes: BYTES, count_min: 1, count_max: 4 };
+    let mut group = Group::register(ring, shape).unwrap();
+    group.stock();
+    let pieces: Vec<_> = (0..4)
+        .map(|id| {
+            let piece = group.take(id, BYTES, true).unwrap();
+            group.grow();
+            piece
+        })
+        .collect();
+    assert_eq!(group.count(), 4);
+    for piece in pieces {
+        group.bytes(&piece).fill(7);
+        group.release(piece);
+    }
+    let piece = group.take(0, 100, false).unwrap();
+    group.trim(true);
+    (group, piece)
+}
+
+/// Which buffers have kept what was written to them.
+fn kept(group: &Group) -> [bool; 4] {
+    // SAFETY: the kernel of these tests receives nothing, and the buffers are there.
+    #[expect(unsafe_code)]
+    [0, 1, 2, 3].map(|id| unsafe { group.address(id).read() } == 7)
+}
+
+#[test]
+fn buffers_that_a_trim_finds_too_many_lose_their_pages_unless_they_hold_something() {
+    let ring = Uring::builder().build(8).unwrap();
+    let (mut group, piece) = grown(&ring, true);
+    assert_eq!(kept(&group), [true; 4], "they were needed until now");
+    group.trim(false);
+    assert_eq!(kept(&group), [true; 4], "there may be something in them");
+    assert!(group.has_spare(), "to be looked at again");
+    group.trim(true);
+    assert_eq!(kept(&group), [true, false, false, false]);
+    assert!(!group.has_spare());
+    assert_eq!(group.bytes(&piece)[..100], [7; 100]);
+    group.release(piece);
+}
+
+/// A kernel thread may write to those at any time.
+#[test]
+fn whole_buffers_keep_their_pages() {
+    let ring = Uring::builder().build(8).unwrap();
+    let (mut group, piece) = grown(&ring, false);
+    group.trim(true);
+    assert_eq!(kept(&group), [true; 4]);
+    assert!(!group.has_spare());
+    group.release(piece);
+}
+
 #[test]
 fn single_receives_have_buffers_when_there_are_some() {
     let ring = Uring::builder().build(8).unwrap();
