@@ -24,6 +24,8 @@ mod run;
 #[cfg_attr(not(test), allow(dead_code, reason = "the clients of `run.rs` say more"))]
 mod script;
 #[cfg(test)]
+mod strain;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use operations::fuzz;

@@ -476,6 +476,12 @@ impl<R: Ring> Worker<R> {
         self.slots.iter_mut()
     }
 
+    /// The number of the turn.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn turn_number(&self) -> u32 {
+        self.turn
+    }
+
     /// Bytes of buffers that connections hold on to.
     #[cfg(test)]
     pub(crate) fn owned_bytes(&mut self) -> usize {

@@ -182,6 +182,14 @@ impl SimRing {
         self.taken
     }
 
+    /// Whether the caller has not been told of something yet that peers have sent.
+    #[cfg(test)]
+    pub(crate) fn has_unread(&self) -> bool {
+        let links = self.wires.links.borrow();
+        !self.completions.is_empty()
+            || links.iter().any(|link| link.socket.is_some() && !link.to_server.is_empty())
+    }
+
     /// What is in flight on a socket: whether a receive is, and how many bytes a send was given.
     pub(crate) fn in_flight(&mut self, socket: Socket) -> (bool, Option<usize>) {
         let of_call = self.submissions.iter().find_map(|submission| match submission {
@@ -500,6 +508,7 @@ impl Ring for SimRing {
         if self.deadline.is_some_and(|deadline| deadline <= self.now) {
             self.deadline = None;
         }
+        let max = max.min(self.faults.poll_max);
         let max = if self.random.chance(self.faults.few) { self.random.between(1, 4) } else { max };
         for _ in 0..max {
             let Some(queued) = self.completions.pop_front() else { break };

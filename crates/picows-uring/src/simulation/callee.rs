@@ -3,6 +3,7 @@
 //! Played by the simulation through the protocol crate's server side: it answers in one of several
 //! manners, echoes, and checks everything that it gets against the journal.
 
+use super::client::verdict::is_long_stall;
 use super::journal::{Journal, Seen};
 use super::{letters, script};
 use crate::client::{ConnectFault, Outcome};
@@ -376,6 +377,7 @@ impl Callee {
         is_sent_away: bool,
         may_be_evicted: bool,
         stopped: Option<(Duration, Duration)>,
+        stalled: Duration,
         journal: &Journal,
     ) -> Result<(), String> {
         let Some(line) = &mut self.line else { return Ok(()) };
@@ -403,6 +405,9 @@ impl Callee {
         }
         if may_be_evicted && matches!(told, Some(Err(ConnectFault::Disconnected(_)))) {
             return Ok(()); // In its handshake, where there is no listener to be told.
+        }
+        if is_long_stall(stalled) && self.close_received.is_none() {
+            return Ok(());
         }
         // An answer that is refused is not read to its end.
         let is_rude = matches!(self.manner, Manner::Refuse | Manner::Rubbish | Manner::Mute);

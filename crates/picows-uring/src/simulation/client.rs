@@ -4,7 +4,7 @@
 //! to it: [`Client::verdict`] is told.
 
 mod reading;
-mod verdict;
+pub(super) mod verdict;
 
 use super::journal::{Journal, Seen};
 use super::plan::{Pace, Plan};
@@ -93,6 +93,8 @@ pub(super) struct Facts {
     /// Connections were ended as all of them held too much.
     pub(super) has_evictions: bool,
     pub(super) liveness: LivenessRules,
+    /// How long the server stood still in all.
+    pub(super) stalled: Duration,
 }
 
 impl Client {

@@ -6,8 +6,8 @@ use crate::config::Config;
 use crate::connection::{Connection, InputState};
 use crate::counters::{Counters, Stats};
 use crate::mailbox::{Letter, Mailbox};
-use crate::ring::Socket;
 use crate::ring::sim::{Faults, Random, SimRing};
+use crate::ring::{Socket, Token};
 use crate::server::Gauge;
 use crate::session::Shared;
 use crate::worker::{Turn, Worker};
@@ -16,15 +16,16 @@ use crate::{
     client::{MakeListener, Opening, Outcome},
     foreign::Foreign,
     remote::RemoteAction,
-    ring::{Token, sim::PeerId},
+    ring::{Ring, sim::PeerId},
 };
-#[cfg(test)]
-use picows_uring_proto::ClientHandshake;
 use picows_uring_proto::Phase;
+#[cfg(test)]
+use picows_uring_proto::{ClientHandshake, Tick};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 #[cfg(test)]
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,11 @@ pub(super) struct Harness {
     /// The worker waits to be woken.
     is_asleep: bool,
     is_done: bool,
+    /// For how many turns a connection that holds input has not had its share.
+    waits: HashMap<Token, u32>,
+    /// Turns after which connections held input, and those after which some of it was copied.
+    pub(super) held_turns: u64,
+    pub(super) copied_turns: u64,
 }
 
 impl Harness {
@@ -56,7 +62,19 @@ impl Harness {
         let factory = listeners::factory();
         let worker = Worker::new(ring, shared, factory, Arc::clone(&gauge), vec![listener]);
         let random = Random::new(!seed);
-        Self { worker, listener, gauge, counters, event, random, is_asleep: false, is_done: false }
+        Self {
+            worker,
+            listener,
+            gauge,
+            counters,
+            event,
+            random,
+            is_asleep: false,
+            is_done: false,
+            waits: HashMap::new(),
+            held_turns: 0,
+            copied_turns: 0,
+        }
     }
 
     pub(super) fn ring(&mut self) -> &mut SimRing {
@@ -95,6 +113,9 @@ impl Harness {
             follows_redirects: false,
         };
         journal::with(|journal| journal.dialed += 1);
+        // Calls are made in a turn, whose clock is no older than they are.
+        let now = Tick::ZERO + self.ring().now();
+        self.worker.shared.now.set(now);
         self.worker.open(socket, None, config, opening);
         (peer, outcome)
     }
@@ -175,6 +196,7 @@ impl Harness {
     /// What holds after every turn.
     fn check(&mut self, turn: Turn) {
         self.audit(turn);
+        self.check_shares();
         let stats = self.stats();
         let refused = stats.refused_by_connections
             + stats.refused_by_address
@@ -208,7 +230,9 @@ impl Harness {
     /// That the worker's view of each connection is the kernel's: what is in flight, and how much.
     fn audit(&mut self, turn: Turn) {
         let mut views = Vec::new();
+        let (_, copied) = self.worker.held_input();
         let held: usize = self.worker.connections().map(|it| it.held_bytes()).sum();
+        let held = held + copied;
         assert_eq!(held, self.worker.held_bytes(), "the worker counts what its connections hold");
         if let Some(limit) = self.worker.shared.config.memory.limit() {
             let published = self.worker.memory.published();
@@ -231,6 +255,35 @@ impl Harness {
             let most = session.queue_bytes_max() + CONTROL_BYTES;
             assert!(session.buffered() <= most, "{token:?}: {} are queued", session.buffered());
         }
+    }
+
+    /// That input which is held has its turn: whoever holds some after a turn has used up its share
+    /// in it, or does so in the next.
+    fn check_shares(&mut self) {
+        let (holders, copied) = self.worker.held_input();
+        self.held_turns += u64::from(holders > 0);
+        self.copied_turns += u64::from(copied > 0);
+        let (turn, units) = (self.worker.turn_number(), self.worker.shared.shares.units.get());
+        let waits = &mut self.waits;
+        for connection in self.worker.connections() {
+            let token = connection.session().token;
+            let is_waiting = connection.input == InputState::Held
+                && connection.phase() == Phase::Open
+                && connection.spent(turn) < usize::from(units);
+            if is_waiting {
+                let turns = waits.entry(token).or_default();
+                *turns += 1;
+                assert!(*turns <= HELD_TURNS_MAX, "{token:?}: its input waits for {turns} turns");
+            } else {
+                waits.remove(&token);
+            }
+        }
+    }
+
+    /// Has time pass in which the process does not run.
+    #[cfg(test)]
+    pub(super) fn stall(&mut self, by: Duration) {
+        self.ring().advance(by);
     }
 
     /// What holds once the worker has ended.
@@ -278,5 +331,7 @@ fn check_rest(connection: &Connection) {
     }
 }
 
+/// Sixteen whole shares make a turn, and a run has fewer than twice as many connections.
+const HELD_TURNS_MAX: u32 = 1;
 /// What control frames may queue beyond the limit, the last CLOSE included.
 const CONTROL_BYTES: usize = 65 * 1024;

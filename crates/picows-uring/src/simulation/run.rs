@@ -8,6 +8,7 @@ use super::callee::Callee;
 use super::client::{Client, Facts};
 use super::harness::Harness;
 use super::plan::Plan;
+use super::strain::Strain;
 use super::{journal, letters, listeners};
 use crate::config::{Config, QueuePolicy};
 use crate::memory::MemoryBudget;
@@ -40,12 +41,14 @@ struct Run {
     stops_at: Option<Duration>,
     drain: Duration,
     stopped_at: Option<Duration>,
+    strain: Strain,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let faults = Faults::draw(&mut random);
+        let mut faults = Faults::draw(&mut random);
+        let strain = Strain::draw(seed, &mut faults);
         let config = draw_config(&mut random);
         let limits =
             [config.connections_max, config.connections_per_address_max, config.handshakes_max];
@@ -67,6 +70,9 @@ impl Run {
         let drain = Duration::from_millis(random.pick(&[0, 10, 2000, 20_000]));
         let liveness = config.liveness.clone();
         let harness = Harness::new(random.next(), faults, config);
+        if let Some(units) = strain.units {
+            harness.shared().shares.units.set(units);
+        }
         Self {
             random,
             harness,
@@ -80,6 +86,7 @@ impl Run {
             stops_at,
             drain,
             stopped_at: None,
+            strain,
         }
     }
 
@@ -116,14 +123,23 @@ impl Run {
             // A task beside the worker, on its thread.
             listeners::end_another(&mut self.random, u32::MAX);
         }
-        self.meddle(now);
-        let mut has_moved = self.call(now) | self.act(now);
+        let ring = self.harness.ring();
+        let is_stalled = self.strain.is_stalled(now, || ring.has_unread());
+        if !is_stalled {
+            self.meddle(now);
+        }
+        let mut has_moved = (!is_stalled && self.call(now)) | self.answer() | self.act(now);
         let by = Duration::from_micros(self.random.pick(&[0, 1, 50]));
-        has_moved |= self.harness.step(by);
-        if !has_moved && !self.harness.is_woken() {
-            self.sleep();
+        if is_stalled {
+            self.harness.stall(by);
+        } else {
+            has_moved |= self.harness.step(by);
+        }
+        if !has_moved && (is_stalled || !self.harness.is_woken()) {
+            self.sleep(is_stalled);
         }
         let limit = self.stopped_at.map_or(PATIENCE, |at| at + self.drain + STOP_SLACK);
+        let limit = limit + self.strain.stalled;
         if !self.harness.is_done() {
             assert!(self.now() < limit, "too late: {}", self.picture());
         }
@@ -174,6 +190,12 @@ impl Run {
             callee.dialed(peer, outcome);
             has_acted = true;
         }
+        has_acted
+    }
+
+    /// Lets those whom our client calls do what is due.
+    fn answer(&mut self) -> bool {
+        let mut has_acted = false;
         let ring = self.harness.ring();
         journal::with(|journal| {
             for callee in &mut self.callees {
@@ -199,7 +221,7 @@ impl Run {
     }
 
     /// Nobody has anything to do: waits for the next event.
-    fn sleep(&mut self) {
+    fn sleep(&mut self, is_stalled: bool) {
         let now = self.now();
         let ring = self.harness.ring();
         let at = self.clients.iter().filter_map(|client| client.next_at(ring)).min();
@@ -208,8 +230,13 @@ impl Run {
         let calls_at = self.callees.iter().filter(due).map(|callee| callee.dialed_at).min();
         let reads_at = self.paused.iter().map(|(until, _)| *until).min();
         let stops_at = self.stops_at.filter(|at| *at > now);
-        let others = [ring.next_event(), is_called, calls_at, reads_at, stops_at];
+        let mut others = [ring.next_event(), is_called, calls_at, reads_at, stops_at];
+        if is_stalled {
+            // What the worker would do has to wait, and then its turn is long due.
+            others = [self.strain.ends_at(), is_called, None, None, stops_at];
+        }
         match at.into_iter().chain(others.into_iter().flatten()).min() {
+            Some(next) if is_stalled => self.harness.stall(next.saturating_sub(now)),
             Some(next) => drop(self.harness.step(next.saturating_sub(now))),
             None if self.harness.is_done() => self.end_the_deaf(),
             None => panic!("stuck: {}", self.picture()),
@@ -254,7 +281,8 @@ impl Run {
                 let broken = client.peer().and_then(|it| self.harness.ring().peer(it).broken_by());
                 let (has_limit, liveness) = (self.has_limit, self.liveness.clone());
                 let has_evictions = stats.memory_evictions > 0;
-                let facts = Facts { broken, stopped, has_limit, has_evictions, liveness };
+                let stalled = self.strain.stalled;
+                let facts = Facts { broken, stopped, has_limit, has_evictions, liveness, stalled };
                 if let Err(fault) = client.verdict(&facts, journal) {
                     panic!("{fault}: {client:?}");
                 }
@@ -263,9 +291,14 @@ impl Run {
                 let broken = callee.peer().and_then(|it| self.harness.ring().peer(it).broken_by());
                 let is_sent_away = self.calling.liveness.is_on();
                 let may_be_evicted = stats.memory_evictions > 0;
-                if let Err(fault) =
-                    callee.verdict(broken, is_sent_away, may_be_evicted, stopped, journal)
-                {
+                if let Err(fault) = callee.verdict(
+                    broken,
+                    is_sent_away,
+                    may_be_evicted,
+                    stopped,
+                    self.strain.stalled,
+                    journal,
+                ) {
                     panic!("{fault}: {callee:?}");
                 }
             }
@@ -343,10 +376,19 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")))
 }
 
-/// Plays one seed, and says which it was if it fails. Tells how many bytes of large frames were
-/// taken straight from their sockets, and how many connections were ended for their memory, and
-/// how many messages were replaced by later ones with their keys.
-fn play(seed: u64, is_traced: bool) -> [u64; 3] {
+/// What has to happen in some runs, or they show nothing of it, and how often it did.
+const EVENTS: [&str; 6] = [
+    "bytes of large frames were taken straight from their sockets",
+    "connections were ended for their memory",
+    "messages were replaced by later ones with their keys",
+    "turns ended with input that was held",
+    "turns ended with input that was copied",
+    "times the process stood still",
+];
+
+/// Plays one seed, and says which it was if it fails. Returns how often each of the [`EVENTS`]
+/// happened.
+fn play(seed: u64, is_traced: bool) -> [u64; EVENTS.len()] {
     let mut run = Run::new(seed);
     run.harness.ring().set_traced(is_traced);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
@@ -356,7 +398,10 @@ fn play(seed: u64, is_traced: bool) -> [u64; 3] {
         resume_unwind(panic);
     }
     let stats = run.harness.stats();
-    [run.harness.ring().taken(), stats.memory_evictions, stats.frames_conflated]
+    let taken = run.harness.ring().taken();
+    let (held, copied) = (run.harness.held_turns, run.harness.copied_turns);
+    let stalls = run.strain.stall_count;
+    [taken, stats.memory_evictions, stats.frames_conflated, held, copied, stalls]
 }
 
 #[test]
@@ -367,7 +412,7 @@ fn everybody_is_served_whatever_the_kernel_does() {
     }
     let (from, count) = (number("PICOWS_SIM_FROM"), number("PICOWS_SIM_SEEDS"));
     let (from, count) = (from.unwrap_or(0), count.unwrap_or(SEEDS));
-    let [taken, evicted, replaced] = [(); 3].map(|()| AtomicU64::new(0));
+    let happened = EVENTS.map(|_| AtomicU64::new(0));
     let (next, done, has_failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // A run belongs to its thread from beginning to end, so any number may be under way.
     std::thread::scope(|scope| {
@@ -379,10 +424,10 @@ fn everybody_is_served_whatever_the_kernel_does() {
                         return;
                     }
                     match catch_unwind(|| play(from + index, false)) {
-                        Ok([bytes, connections, messages]) => {
-                            taken.fetch_add(bytes, Relaxed);
-                            evicted.fetch_add(connections, Relaxed);
-                            replaced.fetch_add(messages, Relaxed);
+                        Ok(counts) => {
+                            for (all, count) in happened.iter().zip(counts) {
+                                all.fetch_add(count, Relaxed);
+                            }
                         }
                         Err(_) => has_failed.store(true, Relaxed),
                     }
@@ -395,13 +440,13 @@ fn everybody_is_served_whatever_the_kernel_does() {
         }
     });
     assert!(!has_failed.into_inner(), "see above");
-    let [taken, evicted, replaced] = [taken, evicted, replaced].map(AtomicU64::into_inner);
-    eprintln!("{taken} bytes of large frames were taken straight from their sockets");
-    eprintln!("{evicted} connections were ended for their memory");
-    eprintln!("{replaced} messages were replaced by later ones with their keys");
+    let [taken, others @ ..] = happened.map(AtomicU64::into_inner);
+    for (what, times) in EVENTS.iter().zip([taken].iter().chain(&others)) {
+        eprintln!("{times} {what}");
+    }
     assert!(count < SEEDS || taken > count * 1000, "too few to show anything: {taken}");
-    assert!(count < SEEDS || evicted > count / 10, "too few to show anything: {evicted}");
-    assert!(count < SEEDS || replaced > count / 10, "too few to show anything: {replaced}");
+    let is_enough = others.iter().all(|times| *times > count / 10);
+    assert!(count < SEEDS || is_enough, "too few to show anything: {others:?}");
 }
 
 #[test]

@@ -361,6 +361,13 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// How many connections hold something, and the bytes of it that lie in their own memory.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn held_input(&self) -> (usize, usize) {
+        let copied = self.held.input.keys().map(|token| self.held.copied_of(*token)).sum();
+        (self.held.input.len(), copied)
+    }
+
     /// A connection has ended: gives back what it holds.
     pub(super) fn drop_held(&mut self, token: Token) {
         let Some(input) = self.held.input.remove(&token) else { return };

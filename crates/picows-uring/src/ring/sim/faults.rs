@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(crate) outlive: u32,
     /// A poll returns a few of the completions that there are.
     pub(crate) few: u32,
+    /// No poll returns more.
+    pub(crate) poll_max: usize,
     /// Receive buffers: how many, and of which size.
     pub(crate) buffers: usize,
     pub(crate) buffer_bytes: usize,
@@ -55,6 +57,7 @@ impl Faults {
             race: 0,
             outlive: 0,
             few: 0,
+            poll_max: usize::MAX,
             buffers: 8,
             buffer_bytes: 4096,
             descriptors_max: usize::MAX,

@@ -23,7 +23,8 @@ impl Client {
         if let Some(record) = record.filter(|record| record.is_evicted) {
             let code = self.close_received.as_ref().and_then(CloseFrame::code);
             // Another CLOSE may have been sent before.
-            let had_close = record.is_ended_by_us || record.is_leaving;
+            let is_ended = record.is_ended_by_us || record.is_leaving;
+            let had_close = is_ended || self.may_be_sent_away(facts);
             let is_told = had_close || code.is_none_or(|code| code == EVICTED);
             return if is_told { Ok(()) } else { Err(format!("evicted with {code:?}: {self:?}")) };
         }
@@ -53,8 +54,8 @@ impl Client {
             }
             Plan::Drip => {
                 let took = self.ended_at.saturating_sub(self.accepted_at.unwrap_or_default());
-                let is_in_time =
-                    took + SLACK >= HANDSHAKE_TIMEOUT && took < HANDSHAKE_TIMEOUT + SLACK;
+                let is_in_time = took + SLACK >= HANDSHAKE_TIMEOUT
+                    && took < HANDSHAKE_TIMEOUT + SLACK + facts.stalled;
                 return demand(status == 0 && is_in_time, "the handshake timeout is not kept");
             }
             Plan::Rubbish | Plan::Slow | Plan::Deaf => return Ok(()),
@@ -97,6 +98,7 @@ impl Client {
             || record.is_some_and(|record| record.is_ended_by_us)
             // The cause of one that was ending is another, and no CLOSE follows its own.
             || (facts.has_evictions && self.close_received.is_none())
+            || (is_long_stall(facts.stalled) && self.close_received.is_none())
     }
 
     /// How long a connection lasts at the most that the server does not stop.
@@ -108,7 +110,7 @@ impl Client {
         let lifetime = facts.liveness.lifetime;
         let lifetime = lifetime.filter(|_| self.reads() && self.plan != Plan::Slow);
         let most = [silence, idle, lifetime].into_iter().flatten().min()?;
-        Some(most + CLOSE_TIMEOUT + SLACK)
+        Some(most + CLOSE_TIMEOUT + SLACK + facts.stalled)
     }
 
     /// Whether it may be told to go, although it does nothing wrong.
@@ -130,6 +132,12 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Whether stalls may have taken all the time in which a handshake or an ending of ours, with what was
+/// queued before it, was to leave. Their timeouts bound them as a whole.
+pub(in crate::simulation) fn is_long_stall(stalled: Duration) -> bool {
+    stalled + SLACK >= CLOSE_TIMEOUT.min(HANDSHAKE_TIMEOUT)
 }
 
 /// As the simulation configures it.
