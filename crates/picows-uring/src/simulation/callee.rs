@@ -411,7 +411,9 @@ impl Callee {
         }
         // An answer that is refused is not read to its end.
         let is_rude = matches!(self.manner, Manner::Refuse | Manner::Rubbish | Manner::Mute);
-        demand(broken.is_none() || is_rude, "it was reset")?;
+        // Dropped for its memory after it had the last word: what it sent meanwhile is unread.
+        let is_dropped = may_be_evicted && matches!(self.manner, Manner::Break | Manner::Leave);
+        demand(broken.is_none() || is_rude || is_dropped, "it was reset")?;
         let is_rejected = matches!(told, Some(Err(ConnectFault::Response(_))));
         let is_disconnected = matches!(told, Some(Err(ConnectFault::Disconnected(_))));
         let is_normal = self.close_received == Some(Some(1000));
