@@ -19,6 +19,9 @@ const MIB: usize = 1024 * 1024;
 fn a_burst_makes_buffers_more_and_calm_makes_them_fewer() {
     const CLIENTS: usize = 40;
     const BURST: usize = 60_000;
+    // Of single receives, which a connection that has fallen behind makes: 16 KiB each, made with the
+    // first and kept, as none of them comes back to go.
+    const SINGLE_KEPT: u64 = 8;
     let (entered, entries) = channel();
     let (release, gate) = channel::<()>();
     let (entered, gate) = (Arc::new(Mutex::new(entered)), Arc::new(Mutex::new(gate)));
@@ -41,20 +44,19 @@ fn a_burst_makes_buffers_more_and_calm_makes_them_fewer() {
     calm.echo(b"hello");
     let least = server.stats();
     assert!(least.receive_buffers > 0);
+    let quiet = least.receive_buffers + SINGLE_KEPT;
     // While the worker is held up, more arrives than its buffers can take.
     calm.send(MsgType::Text, b"wait");
     next(&entries);
     let frame = masked(FrameHead::new(MsgType::Binary), &[1; BURST]);
     clients.iter_mut().for_each(|client| client.write(&frame));
     release.send(()).unwrap();
-    eventually(&server, "there are more buffers", |stats| {
-        stats.receive_buffers > least.receive_buffers
-    });
+    eventually(&server, "there are more buffers", |stats| stats.receive_buffers > quiet);
     clients.iter_mut().for_each(|client| assert_eq!(client.receive().payload.len(), BURST));
     assert_eq!(calm.receive().payload, b"wait");
     // A little traffic is enough, as buffers go when they come back from the kernel.
     let start = Instant::now();
-    while server.stats().receive_buffers > least.receive_buffers {
+    while server.stats().receive_buffers > quiet {
         assert!(start.elapsed() < PATIENCE, "{:?}", server.stats());
         calm.echo(&[2; 30_000]);
     }
