@@ -135,3 +135,4 @@ def test_a_handshake_in_progress_at_a_stop_is_answered(start_server, sent):
             peer.expect_close(1001)
         else:
             assert response.headers["connection"].lower() == "close"
+    assert server.wait() == 0
