@@ -36,8 +36,8 @@ COMMAND = "crates/picows-cli/src"
 UNLIMITED_LOGS = (
     f"{LIBRARY}/foreign",
     f"{LIBRARY}/keys",
-    f"{LIBRARY}/log_limit",
-    f"{LIBRARY}/ring/kernel",
+    f"{LIBRARY}/foreign/log/limit",
+    f"{LIBRARY}/ring/uring",
     f"{LIBRARY}/server/handle",
     f"{LIBRARY}/server/threads",
     f"{LIBRARY}/socket",
@@ -48,14 +48,56 @@ REFCELL_ALLOWED = (
     f"{LIBRARY}/foreign/cell",
     f"{LIBRARY}/listener",
     f"{LIBRARY}/messages",
-    f"{LIBRARY}/ring/by_hand",
-    f"{LIBRARY}/ring/sim",
-    f"{LIBRARY}/simulation",
+    f"{LIBRARY}/testing/ring/scripted",
+    f"{LIBRARY}/testing/ring/sim",
+    f"{LIBRARY}/testing",
 )
 # cargo takes into a package what is below its folder.
 LICENCES = ("LICENSE-APACHE", "LICENSE-MIT")
 PACKAGE_KEYS = ("description", "license", "readme")
-UNSAFE_ALLOWED = (f"{LIBRARY}/ring", f"{LIBRARY}/pool/system", f"{PROTO}/mask")
+UNSAFE_ALLOWED = (f"{LIBRARY}/ring", f"{LIBRARY}/testing/ring", f"{LIBRARY}/pool/system", f"{PROTO}/mask")
+
+# Modules of each crate, the lowest first: one imports only from floors below its own. Test code and
+# `lib.rs` may name all of them; product code does not name `testing`.
+FLOORS = {
+    LIBRARY: (
+        "foreign patience sync unix_url",
+        "keys ring",
+        "command",
+        "mailbox",
+        "memory",
+        "config",
+        "error",
+        "admission health pool status",
+        "local remote socket stopper",
+        "session task",
+        "transport",
+        "listener",
+        "messages",
+        "stream",
+        "client upgrade",
+        "connection reconnect",
+        "worker",
+        "host",
+        "server runtime",
+    ),
+    PROTO: (
+        "debug escape limits mask tick utf8",
+        "misuse progress",
+        "close liveness wheel",
+        "error frame",
+        "reserve",
+        "stash",
+        "assembler conversation header",
+        "decoder encode",
+        "handshake",
+    ),
+}
+# Imports from the same floor or above that are to go: nothing is added here.
+FLOOR_EXCEPTIONS = {
+    (LIBRARY, "local", "client"),
+    (LIBRARY, "session", "client"),
+}
 
 RULES = {
     "proto-deps": "picows-uring-proto depends on nothing that waits",
@@ -71,6 +113,7 @@ RULES = {
     "error-debug": "errors show their text in Debug, too, as unwrap and main print that",
     "limited-logs": "warnings that a peer can cause are logged with a limit",
     "command-streams": "only the module stdio of the command touches the standard streams",
+    "floors": "a module imports only from lower floors of its crate, so that no circle can be",
     "file-length": f"a file has at most {LINES_MAX} lines without its tests (a warning from {LINES_TALK})",
 }
 
@@ -480,7 +523,7 @@ def check_command_streams(root, _packages):
 
 def check_ring_no_proto(root, _packages):
     for source in sources(root, LIBRARY):
-        if not source.is_in(f"{LIBRARY}/ring"):
+        if not any(source.is_in(f"{LIBRARY}/{ring}") for ring in ("ring", "testing/ring")):
             continue
         for match in re.finditer(r"\bpicows_uring_proto\b", source.code):
             yield Finding(
@@ -506,14 +549,14 @@ def check_limited_logs(root, _packages):
 
 def check_guarded_logs(root, _packages):
     for source in sources(root, LIBRARY):
-        if source.is_test() or source.is_in(f"{LIBRARY}/log"):
+        if source.is_test() or source.path == f"{LIBRARY}/foreign/log.rs":
             continue
         for match in re.finditer(r"\btracing::(?:event|trace|debug|info|warn|error|\$\w+)!", source.code):
             yield Finding(
                 "guarded-logs",
                 source.at(match.start()),
                 f"{match[0]} outside of log.rs",
-                "use crate::log, and its macros of the same names",
+                "use crate::foreign::log, and its macros of the same names",
             )
 
 
@@ -543,6 +586,53 @@ def check_error_debug(root, _packages):
                     "an error whose Debug is derived has no cure in it",
                     "use debug_with_text! instead",
                 )
+
+
+# `crate::name`, and each first name in `crate::{name::x, other}`.
+CRATE_PATH = re.compile(r"\bcrate::(?:(\w+)|\{)")
+
+
+def imported_modules(source):
+    """The modules of its own crate that the file names: (offset, module)."""
+    for match in CRATE_PATH.finditer(source.code):
+        if match[1]:
+            yield match.start(), match[1]
+            continue
+        body = source.code[match.end() - 1 : end_of_braces(source.code, match.end() - 1)]
+        for name in re.finditer(r"[{,]\s*(\w+)", outer_level(body)):
+            yield match.start(), name[1]
+
+
+def check_floors(root, _packages):
+    for crate, floors in FLOORS.items():
+        number = {module: floor for floor, modules in enumerate(floors) for module in modules.split()}
+        seen = set()
+        for source in sources(root, crate):
+            module = source.module()
+            if source.is_test() or not module or module[0] == "testing":
+                continue
+            own = module[0]
+            if own not in number:
+                yield Finding("floors", source.path, f"the module {own} has no floor", "add it to FLOORS in scripts/rules.py")
+                continue
+            for offset, other in imported_modules(source):
+                if other == own or other[0].isupper() or (other not in number and other != "testing"):
+                    continue
+                if other == "testing":
+                    what, cure = f"{own} imports testing", "move what it needs into a product module"
+                elif number[other] < number[own]:
+                    continue
+                else:
+                    seen.add((crate, own, other))
+                    if (crate, own, other) in FLOOR_EXCEPTIONS:
+                        continue
+                    what = f"{own} imports {other}, which is not on a floor below"
+                    cure = "move what both need to a lower floor, or pass it in"
+                yield Finding("floors", source.at(offset), what, cure)
+        there = {source.module()[:1] for source in sources(root, crate)}
+        for _, own, other in sorted(entry for entry in FLOOR_EXCEPTIONS - seen if entry[0] == crate):
+            if (own,) in there and (other,) in there:
+                yield Finding("floors", crate, f"{own} does not import {other} any more", "take it out of FLOOR_EXCEPTIONS")
 
 
 def check_file_length(root, _packages):
@@ -575,6 +665,7 @@ CHECKS = (
     check_error_debug,
     check_limited_logs,
     check_command_streams,
+    check_floors,
     check_file_length,
 )
 
@@ -654,14 +745,14 @@ pub(crate) fn start() -> IoUring { IoUring::new(8) }
 pub fn types(types: usize) -> usize { let ring: IoUring = start(); types }
 impl From<io_uring::Entry> for Completion { fn from(_: io_uring::Entry) -> Self { Completion } }
 """,
-    f"{LIBRARY}/log_limit.rs": "macro_rules! l { () => { log::$level!(); log::warn!() } }",
-    f"{LIBRARY}/log.rs": "macro_rules! l { () => { tracing::event!() } }",
+    f"{LIBRARY}/foreign/log/limit.rs": "macro_rules! l { () => { log::$level!(); log::warn!() } }",
+    f"{LIBRARY}/foreign/log.rs": "macro_rules! l { () => { tracing::event!() } }",
     f"{LIBRARY}/listener.rs": "impl Listener for Rc<RefCell<L>> {}\n",
     f"{LIBRARY}/session.rs": "fn f() { log_limited!(warn, x, y); log::info!(); tracing::field::debug(x) }\n",
     f"{PROTO}/mask.rs": "#[expect(unsafe_code)]\npub fn f() { unsafe { g() } }\n",
     f"{PROTO}/frame.rs": "fn f() {}\n" * LINES_TALK,
-    f"{PROTO}/long.rs": "fn f() {}\n" + "#[cfg(test)]\nmod tests {\n" + "    fn t() {}\n" * LINES_MAX + "}\n",
-    f"{PROTO}/long/tests.rs": "fn t() {}\n" * (LINES_MAX + 1),
+    f"{PROTO}/header.rs": "fn f() {}\n" + "#[cfg(test)]\nmod tests {\n" + "    fn t() {}\n" * LINES_MAX + "}\n",
+    f"{PROTO}/header/tests.rs": "fn t() {}\n" * (LINES_MAX + 1),
     "crates/picows-uring/tests/echo.rs": "fn f() { unsafe { socket2::f() } }\n" * (LINES_MAX + 1),
     "examples/examples/echo.rs": "use picows_uring::Server;\nfn main() {}\n",
     **{
@@ -698,7 +789,7 @@ BROKEN_TREES = [
     ),
     ("one-module", "tokio_uring twice", {f"{LIBRARY}/worker.rs": "fn f() { tokio_uring::spawn(g()) }"}, {}),
     ("one-module", "use io_uring", {f"{LIBRARY}/worker.rs": "use io_uring::IoUring;"}, {}),
-    ("one-module", "use {socket2}", {f"{LIBRARY}/listen.rs": "use {socket2::Socket, std::io};"}, {}),
+    ("one-module", "use {socket2}", {f"{LIBRARY}/worker.rs": "use {socket2::Socket, std::io};"}, {}),
     ("one-module", "extern crate", {f"{LIBRARY}/worker/turn.rs": "use ::io_uring as driver;"}, {}),
     ("public-api", "function", {f"{LIBRARY}/host.rs": "pub fn f(\n  x: &[u8; 4],\n) -> tokio_uring::Runtime { g() }"}, {}),
     ("public-api", "async function", {f"{LIBRARY}/host.rs": "pub async fn f(x: tokio_uring::Runtime) { g() }"}, {}),
@@ -735,20 +826,27 @@ BROKEN_TREES = [
         {},
     ),
     ("unsafe", "in the library", {f"{LIBRARY}/worker.rs": "fn f() { unsafe { g() } }"}, {}),
-    ("unsafe", "a name that begins like ring", {f"{LIBRARY}/ringer.rs": "unsafe fn f() {}"}, {}),
-    ("unsafe", "after a string with a quote", {f"{PROTO}/x.rs": "fn f() { h(\"\\\"//\", '\"'); unsafe { g() } }"}, {}),
+    ("unsafe", "a name that begins like pool/system", {f"{LIBRARY}/pool/system_b.rs": "unsafe fn f() {}"}, {}),
+    ("unsafe", "after a string with a quote", {f"{PROTO}/tick.rs": "fn f() { h(\"\\\"//\", '\"'); unsafe { g() } }"}, {}),
     ("unsafe", "in an example", {"examples/examples/echo.rs": "fn main() { unsafe { g() } }"}, {}),
     ("unsafe", "in the command", {"crates/picows-cli/src/main.rs": "fn main() { unsafe { g() } }"}, {}),
     ("ring-no-proto", "ring.rs", {f"{LIBRARY}/ring.rs": "use picows_uring_proto::Frame;"}, {}),
-    ("ring-no-proto", "below ring/", {f"{LIBRARY}/ring/sim.rs": "fn f(x: picows_uring_proto::Frame) {}"}, {}),
+    ("ring-no-proto", "below ring/", {f"{LIBRARY}/testing/ring/sim.rs": "fn f(x: picows_uring_proto::Frame) {}"}, {}),
     ("limited-logs", "warn", {f"{LIBRARY}/session.rs": "fn f() { log::warn!(x) }"}, {}),
     ("limited-logs", "error", {f"{LIBRARY}/session/queue.rs": "fn f() { log::error!(x) }"}, {}),
     ("guarded-logs", "directly", {f"{LIBRARY}/session.rs": "fn f() { tracing::info!(x) }"}, {}),
-    ("guarded-logs", "by a macro", {f"{LIBRARY}/log_limit.rs": "macro_rules! l { () => { tracing::$level!() } }"}, {}),
-    ("error-debug", "of thiserror", {f"{PROTO}/x.rs": "#[derive(Debug, thiserror::Error)]\n#[non_exhaustive]\npub enum E {}"}, {}),
+    ("guarded-logs", "by a macro", {f"{LIBRARY}/foreign/log/limit.rs": "macro_rules! l { () => { tracing::$level!() } }"}, {}),
+    ("error-debug", "of thiserror", {f"{PROTO}/tick.rs": "#[derive(Debug, thiserror::Error)]\n#[non_exhaustive]\npub enum E {}"}, {}),
     ("state-cells", "in a session", {f"{LIBRARY}/session.rs": "struct S { queue: std::cell::RefCell<Q> }"}, {}),
     ("command-streams", "stdout", {f"{COMMAND}/echo.rs": "fn f() { std::io::stdout().lock(); }"}, {}),
     ("command-streams", "stderr", {f"{COMMAND}/echo/stats.rs": "fn f() { writeln!(io::stderr(), x) }"}, {}),
+    ("floors", "a circle", {f"{LIBRARY}/pool.rs": "use crate::session::Session;"}, {}),
+    ("floors", "in a list", {f"{LIBRARY}/pool/a.rs": "use crate::{config::{A, B}, worker::Worker};"}, {}),
+    ("floors", "a path in a body", {f"{PROTO}/frame.rs": "fn f() { crate::decoder::f() }"}, {}),
+    ("floors", "the same floor", {f"{LIBRARY}/runtime.rs": "use crate::server::Server;"}, {}),
+    ("floors", "a module without a floor", {f"{LIBRARY}/odds.rs": "fn f() {}"}, {}),
+    ("floors", "an exception that is none", {f"{LIBRARY}/local.rs": "", f"{LIBRARY}/client.rs": ""}, {}),
+    ("floors", "test code in the product", {f"{LIBRARY}/worker.rs": "use crate::testing::ring;"}, {}),
     ("file-length", "too long", {f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_MAX + 1)}, {}),
 ]
 

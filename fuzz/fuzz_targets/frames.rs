@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| picows_uring_proto::fuzzing::frames(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| picows_uring_proto::testing::fuzzing::frames(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| picows_uring::fuzzing::session(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| picows_uring::testing::fuzzing::session(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| picows_uring::fuzzing::url(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| picows_uring::testing::fuzzing::url(data));

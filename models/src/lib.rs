@@ -8,11 +8,24 @@
 #[path = "../../crates/picows-uring/src/mailbox.rs"]
 mod mailbox;
 
-/// In the place of `picows_uring::remote`.
-mod remote {
+/// In the place of `picows_uring::command`.
+mod command {
+    use std::time::Duration;
+
     #[derive(Debug)]
     pub(crate) enum RemoteAction {
         Abort,
+    }
+
+    #[derive(Debug)]
+    pub(crate) enum Letter {
+        #[allow(dead_code, reason = "as the real one")]
+        Stop {
+            drain: Duration,
+        },
+        #[allow(dead_code, reason = "as the real one")]
+        LookAtMemory,
+        Remote(crate::ring::Token, RemoteAction),
     }
 }
 
@@ -55,7 +68,8 @@ mod sync {
 }
 
 use loom::sync::Arc;
-use mailbox::{Letter, Mailbox};
+use command::Letter;
+use mailbox::Mailbox;
 use sync::Signal;
 
 /// Runs `model` in every order with at most so many preemptions: further ones multiply the runs, and
@@ -69,7 +83,7 @@ fn run(model: impl Fn() + Sync + Send + 'static) {
 const PREEMPTIONS_MAX: usize = 3;
 
 fn letter(slot: u32) -> Letter {
-    Letter::Remote(ring::Token { slot, generation: 0 }, remote::RemoteAction::Abort)
+    Letter::Remote(ring::Token { slot, generation: 0 }, command::RemoteAction::Abort)
 }
 
 /// The slots of what was taken.

@@ -2,7 +2,7 @@
 //! to the send of the answer.
 
 use super::Case;
-use picows_uring::measured::MeasuredWorker;
+use picows_uring::testing::measured::MeasuredWorker;
 
 /// Masked with zeros: what unmasking costs depends on lengths only.
 const HEADER_256: [u8; 8] = [0x82, 0xFE, 0x01, 0x00, 0, 0, 0, 0];

@@ -2,8 +2,8 @@
 //!
 //! What follows from a CLOSE (answer, shut down, wait) is decided in `conversation.rs`.
 
-use crate::error::ApiMisuse;
 use crate::limits::CLOSE_REASON_BYTES_MAX;
+use crate::misuse::ApiMisuse;
 use std::fmt;
 
 /// A status code that may stand in a CLOSE frame (RFC 6455 §7.4).

@@ -4,11 +4,11 @@
 //! `conversation.rs`.
 
 use crate::close::CloseFrame;
-use crate::error::ApiMisuse;
 use crate::frame::MsgType;
 use crate::header::Header;
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX};
 use crate::mask;
+use crate::misuse::ApiMisuse;
 
 /// What goes into the header of a frame to be sent, beside its length.
 ///

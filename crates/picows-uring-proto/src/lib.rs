@@ -22,19 +22,18 @@ mod encode;
 mod error;
 mod escape;
 mod frame;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod handshake;
 mod header;
 mod limits;
 mod liveness;
 pub mod mask;
-#[cfg(test)]
-mod pair;
+mod misuse;
 mod progress;
 mod reserve;
 mod stash;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod testing;
 mod tick;
 mod utf8;
 mod wheel;
@@ -44,7 +43,7 @@ pub use close::{CloseCode, CloseFrame, CloseHandshake, truncate_reason};
 pub use conversation::{Arrival, Conversation, ConversationRules, Phase, Step};
 pub use decoder::{Decoded, Decoder};
 pub use encode::FrameHead;
-pub use error::{ApiMisuse, PeerMisbehaved};
+pub use error::PeerMisbehaved;
 pub use escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX};
 pub use frame::{Frame, MsgType, Role};
 pub use handshake::*;
@@ -54,6 +53,7 @@ pub use limits::{
     FRAME_PAYLOAD_BYTES_CLAIM_MAX, FRAME_PAYLOAD_BYTES_DEFAULT, FrameRules, MESSAGE_BYTES_DEFAULT,
 };
 pub use liveness::{AutoPing, AutoPingStrategy, Liveness, LivenessRules, Verdict};
+pub use misuse::ApiMisuse;
 pub use progress::{MESSAGE_RATE_MIN, Progress, ProgressRules, UnderWay};
 pub use stash::Stash;
 pub use tick::Tick;

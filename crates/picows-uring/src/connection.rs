@@ -10,16 +10,16 @@ mod handshake;
 mod opening;
 mod progress;
 
+use crate::admission::Place;
 use crate::foreign;
+use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError, ListenerResult};
-use crate::log;
-use crate::log_limit::{LogLine, log_limited};
+use crate::local::Shared;
 use crate::ring::Ring;
-use crate::server::Place;
-use crate::session::{Session, Shared};
-use crate::transport::{DisconnectCause, Transport};
+use crate::session::Session;
+use crate::status::DisconnectCause;
+use crate::transport::Transport;
 use budget::Budget;
-pub(crate) use budget::ShareRules;
 use picows_uring_proto::{
     Arrival, CloseCode, Decoder, Frame, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash, Tick,
     TimerId,
@@ -137,7 +137,7 @@ impl Connection {
     #[inline]
     pub(crate) fn receive(
         &mut self,
-        factory: &crate::server::Factory,
+        factory: &crate::upgrade::Factory,
         turn: u32,
         bytes: &mut [u8],
     ) -> Option<usize> {

@@ -5,12 +5,12 @@
 //! may be borrowed meanwhile: debug builds check that. What a panic costs is decided by the caller.
 
 mod cell;
+pub(crate) mod log;
 mod value;
 
 pub(crate) use cell::{StateCell, StateMut};
 pub(crate) use value::Foreign;
 
-use crate::{log, log_limit};
 use picows_uring_proto::Escaped;
 use std::any::Any;
 use std::cell::Cell;
@@ -104,7 +104,7 @@ pub(crate) fn text(value: &(impl fmt::Display + ?Sized)) -> String {
 
 /// Hands an event to the log. A subscriber that panics loses its line, and costs nothing else.
 #[inline]
-pub(crate) fn log(event: impl FnOnce()) {
+pub(crate) fn submit(event: impl FnOnce()) {
     if call(event).is_err() {
         count_stray();
     }
@@ -122,7 +122,7 @@ fn strayed(what: &str, of: &str, panicked: &Panicked) {
     count_stray();
     let Ok(left_out) = LOGGED.try_with(|logged| {
         let (at, left_out) = logged.get();
-        if at.is_some_and(|at| at.elapsed() < log_limit::INTERVAL) {
+        if at.is_some_and(|at| at.elapsed() < log::INTERVAL) {
             logged.set((at, left_out + 1));
             return None;
         }

@@ -5,15 +5,14 @@
 //! names tokio-uring; what that does on its own ring is not our concern.
 
 use crate::error::Error;
-use crate::foreign::{self, StateCell};
+use crate::foreign::{self};
+use crate::local::{Hosting, Shared};
 use crate::ring::Ring;
-use crate::ring::kernel::{KernelRing, RingEvent, StartError};
-use crate::session::Shared;
+use crate::ring::uring::{RingEvent, StartError, UringRing};
 use crate::worker::{Turn, Worker};
 use picows_uring_proto::Tick;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -24,33 +23,6 @@ pub(crate) use tokio_uring::spawn;
 /// How long a worker spins on its ring after the last activity before it sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BusyPoll(pub(crate) Duration);
-
-thread_local! {
-    /// The worker that the loop of this thread hosts.
-    static CURRENT: StateCell<Option<Rc<Shared>>> = const { StateCell::new(None) };
-}
-
-/// The worker that the loop of this thread hosts, if it does.
-pub(crate) fn current() -> Option<Rc<Shared>> {
-    // Not while the thread ends: what its other variables drop may ask.
-    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
-}
-
-/// Makes the worker known to this thread for as long as it lives.
-struct Hosting;
-
-impl Hosting {
-    fn begin(shared: &Rc<Shared>) -> Self {
-        CURRENT.with(|current| drop(current.replace(Some(Rc::clone(shared)))));
-        Self
-    }
-}
-
-impl Drop for Hosting {
-    fn drop(&mut self) {
-        let _ = CURRENT.try_with(StateCell::take);
-    }
-}
 
 /// Fails where tokio would panic: a loop cannot run, nor end, inside of another.
 pub(crate) fn refuse_inside_runtime() -> Result<(), Error> {
@@ -112,9 +84,9 @@ impl Loop {
 ///
 /// When the worker's ring is lost.
 pub(crate) async fn drive(
-    mut worker: Worker<KernelRing>,
+    mut worker: Worker<UringRing>,
     busy_poll: BusyPoll,
-) -> io::Result<Worker<KernelRing>> {
+) -> io::Result<Worker<UringRing>> {
     let _hosting = Hosting::begin(&worker.shared);
     let event = RingEvent::watch(&worker.ring)?;
     let (mut busy_turns, mut yielded) = (0_u32, worker.ring.now());
@@ -161,7 +133,7 @@ pub(crate) fn release(shared: &Shared) {
 /// # Errors
 ///
 /// When the worker's ring is lost.
-pub(crate) fn run_dedicated(mut worker: Worker<KernelRing>, busy_poll: BusyPoll) -> io::Result<()> {
+pub(crate) fn run_dedicated(mut worker: Worker<UringRing>, busy_poll: BusyPoll) -> io::Result<()> {
     loop {
         match worker.turn()? {
             Turn::Busy => {}
@@ -192,13 +164,13 @@ struct Spin {
 }
 
 impl Spin {
-    fn begin(worker: &Worker<KernelRing>, busy_poll: BusyPoll) -> Self {
+    fn begin(worker: &Worker<UringRing>, busy_poll: BusyPoll) -> Self {
         let start = if busy_poll.0.is_zero() { Duration::ZERO } else { worker.ring.now() };
         Self { start, limit: busy_poll.0 }
     }
 
     /// Spins for a moment. `false` when there is news, or the time is over.
-    fn lasts(&mut self, worker: &mut Worker<KernelRing>) -> bool {
+    fn lasts(&mut self, worker: &mut Worker<UringRing>) -> bool {
         if self.limit.is_zero() {
             return false;
         }
@@ -222,12 +194,12 @@ impl Spin {
     }
 }
 
-fn worker_has_news(worker: &mut Worker<KernelRing>) -> bool {
+fn worker_has_news(worker: &mut Worker<UringRing>) -> bool {
     worker.has_work() || worker.shared.mailbox.has_mail() || worker.shared.is_released.get()
 }
 
 /// Waits until the ring, another thread, or a task of this one has something for the worker.
-async fn sleep(worker: &Worker<KernelRing>, event: &RingEvent) -> io::Result<()> {
+async fn sleep(worker: &Worker<UringRing>, event: &RingEvent) -> io::Result<()> {
     let shared = &worker.shared;
     if !shared.mailbox.before_sleep() {
         return Ok(());

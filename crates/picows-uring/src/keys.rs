@@ -3,7 +3,7 @@
 //! RFC 6455 §10.3 wants keys from a strong source; a system call for each frame would cost more
 //! than the frame.
 
-use crate::log;
+use crate::foreign::log;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

@@ -23,65 +23,62 @@
 //!
 //! Needs Linux 6.1 or later with io_uring allowed; `docs/KERNEL.md` lists what is used.
 
+mod admission;
 mod client;
+mod command;
 mod config;
 mod connection;
-mod counters;
 mod error;
 mod foreign;
-#[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub mod fuzzing;
+mod health;
 mod host;
 mod keys;
 mod listener;
-mod log;
-mod log_limit;
+mod local;
 mod mailbox;
-#[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub mod measured;
 mod memory;
 mod messages;
 mod patience;
 mod pool;
-mod pulse;
 mod reconnect;
 mod remote;
 mod ring;
-mod roundtrip;
 mod runtime;
 mod server;
 mod session;
-#[cfg(any(test, feature = "fuzzing"))]
-mod simulation;
 mod socket;
+mod status;
+mod stopper;
 mod stream;
 mod sync;
 mod task;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod testing;
 mod transport;
 mod unix_url;
-mod watch;
+mod upgrade;
 mod worker;
 
 pub use client::{Connect, ConnectError, ConnectFault, ConnectStage, RedirectKeeps};
 pub use config::QueuePolicy;
-pub use counters::Stats;
 pub use error::Error;
+pub use health::Stats;
+pub use health::WorkerState;
 pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
 pub use messages::{MessageListener, MessageWriter, Messages};
 pub use reconnect::{Backoff, Reconnect};
 pub use remote::{RemoteError, RemoteTransport};
-pub use roundtrip::RoundtripError;
 pub use runtime::{Runtime, RuntimeBuilder, run};
-pub use server::{
-    IntoUpgrade, Monitor, Server, ServerBuilder, ServerHandle, Stopper, Upgrade, WorkerState,
-    WorkerStatus,
-};
+pub use server::{Monitor, Server, ServerBuilder, ServerHandle, WorkerStatus};
 pub use socket::ListenAddress;
+pub use status::RoundtripError;
+pub use status::{DisconnectCause, SendStatus};
+pub use stopper::Stopper;
 pub use stream::{OwnedMessage, SendError, StreamOptions, WhenFull, WsStream};
 pub use task::{SpawnError, Task, TaskFailed, spawn};
-pub use transport::{DisconnectCause, SendStatus, Transport};
+pub use transport::Transport;
+pub use upgrade::{IntoUpgrade, Upgrade};
 
 pub use picows_uring_proto::{
     ApiMisuse, Assembled, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,

@@ -4,21 +4,8 @@
 //! where letters are posted: frames by their bytes and ends by their kinds, for each connection
 //! (`remote.rs`), and of the others there is one each.
 
-use crate::remote::RemoteAction;
-use crate::ring::Token;
+use crate::command::Letter;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, Signal};
-use std::time::Duration;
-
-/// What a worker can be told.
-#[derive(Debug)]
-pub(crate) enum Letter {
-    /// End every connection with CLOSE 1001, one after the other, and after `drain` without it.
-    Stop { drain: Duration },
-    /// The memory of all may be beyond its limit: see whether the largest holder is yours.
-    LookAtMemory,
-    /// Do something with a connection.
-    Remote(Token, RemoteAction),
-}
 
 /// Letters for one worker.
 #[derive(Debug)]
@@ -116,8 +103,11 @@ fn put(letters: &mut Vec<Letter>, letter: Letter) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::RemoteAction;
+    use crate::ring::Token;
     use rustix::event::{EventfdFlags, eventfd};
     use std::sync::Arc;
+    use std::time::Duration;
 
     fn mailbox() -> Mailbox {
         Mailbox::new(Arc::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap()))

@@ -5,8 +5,10 @@
 
 mod limit;
 
-use crate::mailbox::{Letter, Mailbox};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use crate::command::Letter;
+use crate::mailbox::Mailbox;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The sum, its limit, and who adds to it.

@@ -3,12 +3,12 @@
 //! [`Backoff`] only counts; it reads no clock and waits for nothing. [`Reconnect`] does.
 
 use crate::client::{Connect, ConnectError};
-use crate::host;
+use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::Listener;
-use crate::log;
-use crate::log_limit::{LogLine, log_limited};
+use crate::local;
+use crate::status::DisconnectCause;
 use crate::stream::WsStream;
-use crate::transport::{DisconnectCause, Transport};
+use crate::transport::Transport;
 use picows_uring_proto::CloseCode;
 use std::fmt;
 use std::time::Duration;
@@ -255,7 +255,7 @@ impl Reconnect {
 
     /// Waits before the next attempt, for which the server may have `asked`.
     async fn pause(&mut self, asked: Option<Duration>) {
-        let random = host::current().map_or([0; 4], |it| it.keys.borrow_mut().next_key());
+        let random = local::current().map_or([0; 4], |it| it.keys.borrow_mut().next_key());
         let delay = self.backoff.next_delay(u32::from_ne_bytes(random));
         let delay = with_retry_after(delay, asked, self.retry_after_max);
         log::debug!(?delay, "waiting before connecting again");

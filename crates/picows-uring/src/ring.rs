@@ -1,28 +1,26 @@
 //! The kernel seam: sockets, bytes and tokens in, completions out.
 //!
 //! Knows nothing of WebSocket, sessions or listeners. Workers are generic over [`Ring`]:
-//! `kernel.rs` is io_uring, `sim.rs` a seeded kernel for tests.
+//! `uring.rs` is io_uring; those for tests are in `testing/ring`.
 
+mod accept_filter;
 mod batch;
-#[cfg(any(test, feature = "fuzzing"))]
-#[cfg_attr(not(test), allow(dead_code, reason = "some of it is for tests only"))]
-pub(crate) mod by_hand;
-pub(crate) mod kernel;
 mod loan;
-#[cfg(any(test, feature = "fuzzing"))]
-#[cfg_attr(not(test), allow(dead_code, reason = "some of it is for tests only"))]
-pub(crate) mod sim;
+mod socket;
 mod token;
+pub(crate) mod uring;
 
 pub(crate) use batch::{Segment, SendBatch};
 pub(crate) use loan::Loan;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use loan::RecvMemory;
+pub(crate) use socket::{Socket, borrow, local_addr};
 pub(crate) use token::Token;
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// What a worker wants of a kernel.
 ///
@@ -185,18 +183,20 @@ impl<'a> Room<'a> {
         Some(Self { memory, gap, max })
     }
 
-    /// What a kernel of tests does: puts `bytes` there, of which there are not too many.
+    /// The most bytes that may be put there.
     #[cfg(any(test, feature = "fuzzing"))]
-    fn fill(self, bytes: &[u8], meaningless: u8) {
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// What a test ring does: puts `bytes` there, of which there are not too many.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn fill(self, bytes: &[u8], meaningless: u8) {
         debug_assert!(bytes.len() <= self.max, "{} bytes, room for {}", bytes.len(), self.max);
         self.memory.resize(self.memory.len() + self.gap, meaningless);
         self.memory.extend_from_slice(bytes);
     }
 }
-
-/// A socket, as the ring names it. Means nothing to anybody else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Socket(pub(crate) i32);
 
 /// What has become of the bytes that a socket was given to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +216,30 @@ pub(crate) struct RecvBuffer {
     len: u32,
     /// It is kept beyond its turn.
     is_kept: bool,
+}
+
+/// For the test rings, which have buffers of their own.
+#[cfg(any(test, feature = "fuzzing"))]
+impl RecvBuffer {
+    pub(crate) fn new(id: u16, offset: u32, len: u32) -> Self {
+        Self { id, offset, len, is_kept: false }
+    }
+
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    pub(crate) fn mark_kept(&mut self) {
+        self.is_kept = true;
+    }
 }
 
 impl RecvBuffer {

@@ -3,16 +3,19 @@
 //! Servers make loops of their own; a client program calls [`run`], or
 //! [`Runtime::run_dedicated`] to leave the loop once it has connected.
 
+use crate::admission::Gauge;
+use crate::command::Letter;
 use crate::config::Config;
-use crate::counters::{Counters, Stats};
 use crate::error::Error;
+use crate::health::{Counters, Stats};
 use crate::host::{self, BusyPoll, Loop};
-use crate::mailbox::{Letter, Mailbox};
+use crate::local::Shared;
+use crate::mailbox::Mailbox;
 use crate::memory::MemoryBudget;
 use crate::patience::patiently;
-use crate::ring::kernel::{KernelRing, StartError, Waiting};
-use crate::server::{Factory, Gauge, Stopper, Upgrade};
-use crate::session::Shared;
+use crate::ring::uring::{StartError, UringRing, Waiting};
+use crate::stopper::Stopper;
+use crate::upgrade::{Factory, Upgrade};
 use crate::worker::Worker;
 use std::fmt;
 use std::future::Future;
@@ -45,7 +48,7 @@ pub fn run<F: Future>(future: F) -> Result<F::Output, Error> {
 /// A loop on this thread, with a worker for client connections.
 pub struct Runtime {
     event_loop: Loop,
-    worker: Worker<KernelRing>,
+    worker: Worker<UringRing>,
     busy_poll: BusyPoll,
     drain_timeout: Duration,
 }
@@ -178,11 +181,11 @@ impl Runtime {
 /// back.
 fn host_worker<F: Future>(
     event_loop: &Loop,
-    worker: Worker<KernelRing>,
+    worker: Worker<UringRing>,
     busy_poll: BusyPoll,
     future: F,
     finish: impl FnOnce(&Shared),
-) -> Result<(F::Output, Worker<KernelRing>), Error> {
+) -> Result<(F::Output, Worker<UringRing>), Error> {
     event_loop.block_on(async move {
         let shared = Rc::clone(&worker.shared);
         let driver = host::spawn(host::drive(worker, busy_poll));
@@ -238,7 +241,7 @@ impl RuntimeBuilder {
         }
         config.check()?;
         let failed = |it: StartError| Error::Ring(it.to_string());
-        let ring = patiently(StartError::may_pass, || KernelRing::new(Waiting::Hosted));
+        let ring = patiently(StartError::may_pass, || UringRing::new(Waiting::Hosted));
         let ring = ring.map_err(failed)?;
         let event_loop = patiently(StartError::may_pass, Loop::new).map_err(failed)?;
         let mailbox = Arc::new(Mailbox::new(ring.event()));

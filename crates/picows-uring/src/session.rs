@@ -10,20 +10,15 @@ mod pinging;
 mod place;
 mod queue;
 mod reset;
+pub(crate) mod roundtrip;
 mod waiting;
 
-use crate::client::Recruit;
 use crate::config::Config;
-use crate::connection::ShareRules;
-use crate::counters::Counters;
+use crate::foreign::log::{LogLine, log_limited};
 use crate::foreign::{self, StateCell, StateMut};
-use crate::keys::KeySource;
-use crate::log_limit::{LogLimits, LogLine, log_limited};
-use crate::mailbox::Mailbox;
-use crate::pool::Pool;
-use crate::ring::{Loan, Outlet, SendBatch, Socket, Token};
-use crate::transport::{DisconnectCause, SendStatus};
-use crate::watch::Watch;
+use crate::local::Shared;
+use crate::ring::{SendBatch, Socket, Token};
+use crate::status::{DisconnectCause, SendStatus};
 use extras::{Extras, join, wake_all};
 use picows_uring_proto::{
     CloseCode, Conversation, Frame, FrameHead, Liveness, MsgType, Phase, Role, Tick,
@@ -35,95 +30,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use waiting::WaitingSlot;
-
-/// What all connections of a worker share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) config: Arc<Config>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) pool: Pool,
-    /// The time of the current turn, or of the last one.
-    pub(crate) now: Cell<Tick>,
-    /// When the last turn was over, while the worker waits for the next.
-    pub(crate) idle_since: Cell<Option<Instant>>,
-    /// Connections that want to be looked at before the turn ends.
-    pub(crate) dirty: StateCell<Vec<Token>>,
-    /// Masks frames of clients, and makes the nonces of their handshakes.
-    pub(crate) keys: StateCell<KeySource>,
-    /// Sockets that were connected and wait to be taken in.
-    pub(crate) recruits: StateCell<Vec<Recruit>>,
-    /// Wakes the worker's task, for whoever queues something while it waits.
-    pub(crate) waker: StateCell<Option<Waker>>,
-    /// The loop that hosts the worker is to give it back.
-    pub(crate) is_released: Cell<bool>,
-    pub(crate) watch: Watch,
-    pub(crate) shares: ShareRules,
-    /// Of the lines that peers can cause.
-    pub(crate) log_limits: LogLimits,
-    /// What frames are being read from, while it can be lent.
-    pub(crate) source: StateCell<Option<Loan>>,
-    /// The way to sockets from inside a callback; the worker sees to it.
-    pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
-    /// Counted around: how often the ring has had what it was given, and told what came of it.
-    pub(crate) polls: Cell<u8>,
-}
-
-impl Shared {
-    pub(crate) fn new(
-        config: Arc<Config>,
-        counters: Arc<Counters>,
-        mailbox: Arc<Mailbox>,
-    ) -> Rc<Self> {
-        let watch = Watch::new(config.slow_callback);
-        Rc::new(Self {
-            watch,
-            shares: ShareRules::default(),
-            log_limits: LogLimits::new(),
-            config,
-            counters,
-            mailbox,
-            pool: Pool::default(),
-            now: Cell::new(Tick::ZERO),
-            idle_since: Cell::new(None),
-            dirty: StateCell::default(),
-            keys: StateCell::default(),
-            recruits: StateCell::default(),
-            waker: StateCell::default(),
-            is_released: Cell::new(false),
-            source: StateCell::default(),
-            outlet: OnceCell::new(),
-            polls: Cell::new(0),
-        })
-    }
-}
-
-impl Shared {
-    /// The time, also for a task that runs while the worker waits, and behind a callback that took
-    /// long: a deadline that begins in the middle of a turn is as long as any.
-    pub(crate) fn now(&self) -> Tick {
-        match self.idle_since.get() {
-            Some(since) => self.now.get() + since.elapsed(),
-            None => self.now.get() + self.watch.late(),
-        }
-    }
-
-    /// Has the worker take its turn, if it waits.
-    pub(crate) fn wake(&self) {
-        let waker = self.waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Whether something is there for the worker that its ring does not know of.
-    pub(crate) fn has_work(&self) -> bool {
-        let has_news = !self.dirty.borrow().is_empty() || !self.recruits.borrow().is_empty();
-        has_news || self.pool.has_discarded()
-    }
-}
 
 /// One connection, as its handles see it.
 #[derive(Debug)]

@@ -7,12 +7,11 @@ mod unix_path;
 use crate::error::Error;
 use crate::patience::patiently;
 use crate::unix_url;
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
-use std::fmt;
-use std::io;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 use unix_path::PathFault;
 
 pub(crate) use unix_path::SocketPath;
@@ -187,23 +186,6 @@ impl Listening {
     }
 }
 
-/// Has the kernel drop what would begin a connection to a listening socket, and nothing else: clients
-/// try again a second later, by when another socket of the port may be there for them. Connections that
-/// have begun can be completed meanwhile, and so none is reset when the socket is closed.
-///
-/// For good, and for every holder of the socket: not for one that another process uses on.
-pub(crate) fn drop_new_connections(listener: BorrowedFd<'_>) -> io::Result<()> {
-    const FLAGS: u32 = 13; // Of the TCP header (RFC 9293 §3.1): SYN is 0x02, ACK 0x10.
-    let program = [
-        SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, FLAGS),
-        SockFilter::new((libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16, 0, 0, 0x12),
-        SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, 1, 0x02),
-        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
-        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
-    ];
-    SockRef::from(&listener).attach_filter(&program)
-}
-
 /// A bound socket, not listening yet.
 fn tcp_socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -236,31 +218,4 @@ fn resolve(text: &str) -> Result<Vec<SocketAddr>, Error> {
         return Err(bad("the name has no address".into()));
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{ErrorKind, Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsFd;
-    use std::time::Duration;
-
-    #[test]
-    fn new_connections_are_dropped_and_those_that_have_begun_are_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut begun = TcpStream::connect(address).unwrap();
-        drop_new_connections(listener.as_fd()).unwrap();
-        let late = TcpStream::connect_timeout(&address, Duration::from_millis(50));
-        assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut, "neither taken nor refused");
-        let (mut accepted, _) = listener.accept().unwrap();
-        drop(listener);
-        begun.write_all(b"ping").unwrap();
-        let mut bytes = [0; 4];
-        accepted.read_exact(&mut bytes).unwrap();
-        accepted.write_all(&bytes).unwrap();
-        begun.read_exact(&mut bytes).unwrap();
-        assert_eq!(&bytes, b"ping");
-    }
 }

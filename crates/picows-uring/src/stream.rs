@@ -7,19 +7,18 @@
 mod inbox;
 mod message;
 
+use crate::foreign::log::{self, LogLine, log_limited};
 use crate::foreign::{self, Foreign, StateCell};
-use crate::host;
 use crate::listener::{ListenerError, ListenerResult};
-use crate::log;
-use crate::log_limit::{LogLine, log_limited};
+use crate::local;
+use crate::status::{DisconnectCause, SendStatus};
 use crate::task::{Guarded, SpawnError};
-use crate::transport::{DisconnectCause, SendStatus, Transport};
+use crate::transport::Transport;
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 use inbox::Inbox;
-use picows_uring_proto::debug_with_text;
-use picows_uring_proto::{ApiMisuse, CloseCode, FrameHead, MsgType};
+use picows_uring_proto::{ApiMisuse, CloseCode, FrameHead, MsgType, debug_with_text};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -394,15 +393,15 @@ pub(crate) fn handled_by<F>(
 where
     F: AsyncFnOnce(WsStream) -> ListenerResult + 'static,
 {
-    if host::current().is_none() {
+    if local::current().is_none() {
         return Err(SpawnError);
     }
     Ok(StreamListener::starting(options, |stream| {
-        if host::current().is_none() {
+        if local::current().is_none() {
             return Err(SpawnError);
         }
         let transport = stream.transport().clone();
-        drop(host::spawn(async move {
+        drop(tokio::task::spawn_local(async move {
             let handled = Guarded::new(async move { handler(stream).await });
             match handled.await {
                 Ok(Ok(())) => {}

@@ -3,11 +3,10 @@
 //! A panic of a task ends that task: it is reported to the task that awaits it, or else logged and
 //! counted. Which loop runs them is `host.rs`.
 
-use crate::counters::Counter;
+use crate::foreign::log::{self, LogLine, log_limited};
 use crate::foreign::{self, Foreign, Panicked};
-use crate::host;
-use crate::log;
-use crate::log_limit::{LogLine, log_limited};
+use crate::health::Counter;
+use crate::local;
 use picows_uring_proto::debug_with_text;
 use std::fmt;
 use std::future::Future;
@@ -43,13 +42,13 @@ use thiserror::Error;
 /// ```
 #[track_caller]
 pub fn spawn<F: Future + 'static>(future: F) -> Result<Task<F::Output>, SpawnError> {
-    if host::current().is_none() {
+    if local::current().is_none() {
         return Err(SpawnError);
     }
     let fate = Arc::new(Fate { spawned_at: Location::caller(), state: Mutex::default() });
     let guarded = Guarded::new(future);
     let seen = Arc::clone(&fate);
-    let handle = host::spawn(async move {
+    let handle = tokio::task::spawn_local(async move {
         let outcome = guarded.await;
         if let Err(panicked) = &outcome {
             seen.panicked(panicked);
@@ -160,7 +159,7 @@ impl Fate {
 
 #[cold]
 fn report(spawned_at: &Location<'_>, panicked: &Panicked) {
-    match host::current() {
+    match local::current() {
         Some(shared) => {
             Counter::increment(&shared.counters.task_panics);
             log_limited!(error, shared, LogLine::TaskPanicked, %panicked, %spawned_at);

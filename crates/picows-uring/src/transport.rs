@@ -3,16 +3,14 @@
 //! Never blocks: what is sent is queued, and leaves when the worker's turn ends, or before if it is
 //! much.
 
-use crate::error::shown;
 use crate::remote::RemoteTransport;
-use crate::ring::kernel;
-use crate::roundtrip::{self, RoundtripError};
-use crate::session::Session;
+use crate::ring;
+use crate::session::{Session, roundtrip};
+use crate::status::{DisconnectCause, RoundtripError, SendStatus};
 use bytes::Bytes;
-use picows_uring_proto::debug_with_text;
 use picows_uring_proto::{
-    ApiMisuse, CloseCode, CloseFrame, CloseHandshake, Frame, FrameHead, MsgType, PeerMisbehaved,
-    Phase, ResponseHead, UpgradeRequest,
+    ApiMisuse, CloseCode, CloseFrame, CloseHandshake, Frame, FrameHead, MsgType, Phase,
+    ResponseHead, UpgradeRequest, debug_with_text,
 };
 use std::fmt;
 use std::future::poll_fn;
@@ -22,7 +20,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use thiserror::Error;
 
 /// A connection, from the point of view of the application.
 ///
@@ -36,98 +33,6 @@ use thiserror::Error;
 #[derive(Clone)]
 pub struct Transport {
     session: Rc<Session>,
-}
-
-/// What became of a frame to be sent.
-///
-/// Nothing needs to be done about it: a frame that is not queued is not owed to anybody. It is
-/// there for senders who want to slow down, or to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SendStatus {
-    /// It is queued.
-    Queued,
-    /// It is queued, and more than the high watermark is, which the socket does not take:
-    /// `pause_writing` follows.
-    Congested,
-    /// It is queued in the place of an earlier frame with its key, which is not sent
-    /// ([`Transport::send_latest`]).
-    Replaced,
-    /// It is queued, and to make room, older messages were dropped
-    /// ([`QueuePolicy::DropOldest`](crate::QueuePolicy::DropOldest)). The queue is full, so
-    /// `pause_writing` was called or follows, too.
-    DroppedOldest,
-    /// It is not queued: a CLOSE was sent before, or the connection is over.
-    Closed,
-    /// It is not queued: the queue is full, and the policy is to drop the newest frame, or nothing
-    /// older can be dropped.
-    Dropped,
-    /// It is not queued: it would break RFC 6455.
-    Refused(ApiMisuse),
-}
-
-impl SendStatus {
-    /// Whether the frame will be sent.
-    #[must_use]
-    pub const fn is_queued(self) -> bool {
-        matches!(self, Self::Queued | Self::Congested | Self::Replaced | Self::DroppedOldest)
-    }
-}
-
-/// Why a connection ended.
-#[derive(Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum DisconnectCause {
-    /// A close handshake, whoever began it.
-    #[error("the connection was closed")]
-    Closed,
-    /// The application called [`Transport::disconnect`] or [`Transport::abort`].
-    #[error("the application ended the connection")]
-    Application,
-    /// The peer ended the stream without CLOSE.
-    #[error("the peer ended the connection without a close handshake")]
-    EndOfStream,
-    /// The peer broke RFC 6455 or passed a limit.
-    #[error("protocol error: {0}")]
-    PeerMisbehaved(#[from] PeerMisbehaved),
-    /// The kernel reported an error, such as a reset.
-    #[error("the connection broke: {0}")]
-    Io(std::io::ErrorKind),
-    /// The peer did not do its part in time: a handshake, an answer to CLOSE, taking what was
-    /// queued.
-    #[error("the peer did not do its part in time")]
-    TimedOut,
-    /// The peer did not answer a ping in time.
-    #[error("the peer did not answer a ping in time")]
-    PingTimedOut,
-    /// A callback of the listener returned an error or panicked.
-    #[error("the listener failed: {}", shown(.0))]
-    Listener(String),
-    /// More was queued than the limit.
-    #[error("the peer did not read, and the send queue was full")]
-    QueueFull,
-    /// All connections together held more memory than
-    /// [`memory_limit`](crate::ServerBuilder::memory_limit), and this one the most.
-    #[error("all connections together held too much memory, and this one the most")]
-    MemoryLimit,
-    /// The process got no memory for what was received or sent: its own limits are tighter than
-    /// [`memory_limit`](crate::ServerBuilder::memory_limit).
-    #[error("there was no memory for what was received or sent")]
-    OutOfMemory,
-    /// A frame or message of the peer brought too little for
-    /// [`message_timeout`](crate::ServerBuilder::message_timeout).
-    #[error("a message of the peer was under way for too long and brought too little")]
-    MessageTooSlow,
-    /// The peer took nothing of what was queued for it for
-    /// [`write_stall_timeout`](crate::ServerBuilder::write_stall_timeout).
-    #[error("the peer took nothing of what was queued for it")]
-    WriteStalled,
-    /// The server, or the loop, was stopped.
-    #[error("the loop was stopped")]
-    Stopped,
-    /// The worker of the connection could not go on, or its loop was dropped.
-    #[error("the worker of the connection ended before its time")]
-    WorkerFailed,
 }
 
 debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, OutOfMemory, Stopped, WorkerFailed }
@@ -528,7 +433,7 @@ impl Transport {
     /// Our own address on this connection; `None` on a Unix socket and after the end.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.with_socket(kernel::local_addr).flatten()
+        self.with_socket(ring::local_addr).flatten()
     }
 
     /// Whether we connected, rather than accepted.
@@ -553,7 +458,7 @@ impl Transport {
     /// it.
     pub fn with_socket<T>(&self, use_socket: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
         // The worker that closes sockets is on this thread, so this one lives until we return.
-        self.session.socket.get().map(|socket| use_socket(kernel::borrow(&socket)))
+        self.session.socket.get().map(|socket| use_socket(ring::borrow(&socket)))
     }
 }
 

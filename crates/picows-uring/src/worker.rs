@@ -19,14 +19,15 @@ mod sending;
 mod slots;
 mod watchdog;
 
+use crate::admission::{Gauge, Place};
 use crate::client::ConnectFault;
 use crate::connection::InputState;
 use crate::foreign::{self, Foreign};
+use crate::local::Shared;
 use crate::memory::MemoryShare;
 use crate::ring::{Completion, Received, Ring, Socket, Token};
-use crate::server::{Factory, Gauge, Place};
-use crate::session::Shared;
-use crate::transport::DisconnectCause;
+use crate::status::DisconnectCause;
+use crate::upgrade::Factory;
 use accept::Acceptor;
 use deadlines::Deadlines;
 use farewells::Farewells;

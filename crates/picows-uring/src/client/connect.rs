@@ -7,9 +7,8 @@ use super::redirect::RedirectKeeps;
 use super::target::{Endpoint, Target};
 use crate::config::{Config, connection_settings};
 use crate::foreign::Foreign;
-use crate::host;
 use crate::listener::Listener;
-use crate::session::Shared;
+use crate::local::{self, Shared};
 use crate::stream::{StreamListener, StreamOptions, WsStream};
 use crate::transport::Transport;
 use picows_uring_proto::{
@@ -233,7 +232,7 @@ impl Connect {
     }
 
     async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {
-        let shared = host::current().ok_or(ConnectFault::NoRuntime)?;
+        let shared = local::current().ok_or(ConnectFault::NoRuntime)?;
         self.config.check()?;
         let progress =
             Progress { stage: Cell::new(ConnectStage::Resolve), outcome: Cell::default() };
@@ -413,7 +412,7 @@ fn enlist(
     opening: Opening,
 ) -> Result<(), ConnectFault> {
     // The worker may have been stopped meanwhile.
-    host::current().ok_or(ConnectFault::NoRuntime)?;
+    local::current().ok_or(ConnectFault::NoRuntime)?;
     let failed = |errno: rustix::io::Errno| ConnectFault::Socket(errno.into());
     // io_uring does not wait on a socket that is marked not to: it would answer EAGAIN.
     let flags = fcntl_getfl(&socket).map_err(failed)?;

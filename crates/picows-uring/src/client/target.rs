@@ -151,7 +151,7 @@ const ZONE_FAULT: &str = "IPv6 zones, as in [fe80::1%25eth0], are not supported 
 /// and one that does leads back to the same socket.
 const UNIX_STAND_IN: &str = "unix-socket.invalid";
 
-/// For `fuzzing.rs`: a URL, and behind a line feed where it redirects to.
+/// For `testing/fuzzing.rs`: a URL, and behind a line feed where it redirects to.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_url(text: &str) {
     let (url, location) = text.split_once('\n').unwrap_or((text, ""));

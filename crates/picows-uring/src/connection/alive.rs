@@ -1,11 +1,10 @@
 //! Whether the peer is still there: what the verdicts of the protocol crate lead to.
 
 use super::Connection;
-use crate::foreign;
-use crate::log;
+use crate::foreign::{self, log};
 use crate::ring::Ring;
 use crate::session::Session;
-use crate::transport::DisconnectCause;
+use crate::status::DisconnectCause;
 use picows_uring_proto::{CloseCode, Frame, Tick, Verdict};
 use std::rc::Rc;
 use std::time::Duration;

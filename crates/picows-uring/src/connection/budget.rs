@@ -4,23 +4,8 @@
 //! frames, nor a few large ones, nor a listener that takes its time keep the neighbours waiting.
 //! What is left over waits in `worker/held.rs`.
 
-use std::cell::Cell;
+use crate::local::ShareRules;
 use std::time::Duration;
-
-/// What a share is, the same for all connections of a worker.
-#[derive(Debug)]
-pub(crate) struct ShareRules {
-    /// Frames, if they are small.
-    pub(crate) units: Cell<u16>,
-    /// Measures the callbacks of a share.
-    pub(crate) clock: Cell<fn() -> Duration>,
-}
-
-impl Default for ShareRules {
-    fn default() -> Self {
-        Self { units: Cell::new(UNITS_PER_TURN), clock: Cell::new(monotonic_clock) }
-    }
-}
 
 /// What is left of a connection's share of a turn.
 #[derive(Debug, Default)]
@@ -99,16 +84,6 @@ impl Meter {
     }
 }
 
-fn monotonic_clock() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // Neither is negative: the clock counts from the start of the machine.
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-}
-
-/// Frames that are handled in a turn if they are small: some 50 µs of parsing. Of callbacks that take
-/// longer, microseconds are counted instead: with 64 connections whose listeners are slow, a neighbour
-/// waits for a sixteenth of a second.
-const UNITS_PER_TURN: u16 = 1024;
 /// As many bytes cost as much as one more frame: 2 MiB in a turn, some 200 µs of unmasking. Less
 /// would have the receive of a large frame stopped and begun again in the middle.
 const BYTES_PER_UNIT: usize = 2048;

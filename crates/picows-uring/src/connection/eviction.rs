@@ -1,7 +1,7 @@
 //! Memory of one connection, counted, and given up at once where there is too little for all.
 
 use super::Connection;
-use crate::transport::DisconnectCause;
+use crate::status::DisconnectCause;
 use http::StatusCode;
 use picows_uring_proto::{CloseCode, Phase, UpgradeResponse};
 use std::rc::Rc;

@@ -3,12 +3,12 @@
 //! What HTTP and RFC 6455 §4.2 demand is decided in the protocol crate; here it is put in order.
 
 use super::Connection;
+use crate::admission::Place;
 use crate::error::shown;
 use crate::foreign;
+use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
-use crate::log;
-use crate::log_limit::{LogLine, log_limited};
-use crate::server::{Answer, Factory, Place, Upgrade};
+use crate::upgrade::{Answer, Factory, Upgrade};
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
     AcceptKey, Phase, RequestError, UpgradeRequest, UpgradeResponse, check_subprotocol,

@@ -5,8 +5,7 @@
 use super::Connection;
 use crate::client::{ConnectFault, Opening};
 use crate::error::shown;
-use crate::foreign;
-use crate::log;
+use crate::foreign::{self, log};
 use crate::transport::Transport;
 use picows_uring_proto::{RejectedResponse, ResponseError, ResponseHead};
 use std::io;

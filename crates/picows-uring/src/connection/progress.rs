@@ -1,10 +1,10 @@
 //! Whether the peer gets on with what is under way: what the verdicts of the protocol crate lead to.
 
 use super::{Connection, InputState};
-use crate::log_limit::{LogLine, log_limited};
+use crate::foreign::log::{LogLine, log_limited};
 use crate::ring::Ring;
 use crate::session::Session;
-use crate::transport::DisconnectCause;
+use crate::status::DisconnectCause;
 use picows_uring_proto::{CloseCode, Phase, Progress, Tick};
 use std::rc::Rc;
 

@@ -2,7 +2,8 @@
 //!
 //! Keeps nothing but its place in the message: each fragment is queued at once.
 
-use crate::transport::{SendStatus, Transport};
+use crate::status::SendStatus;
+use crate::transport::Transport;
 use picows_uring_proto::{ApiMisuse, FrameHead, MsgType};
 
 /// A message that is sent piece by piece, for a sender who does not have it whole.

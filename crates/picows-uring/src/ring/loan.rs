@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 /// The memory of a receive buffer, which a kernel fills piece by piece.
 #[derive(Debug)]
-pub(super) struct RecvMemory {
+pub(crate) struct RecvMemory {
     bytes: NonNull<u8>,
     layout: Layout,
     /// Shorter runs of bytes are not worth a loan.
@@ -18,7 +18,7 @@ pub(super) struct RecvMemory {
 
 impl RecvMemory {
     /// `len` zeroed bytes, which is a multiple of the page size and not 0.
-    pub(super) fn new(len: usize, loan_min: usize) -> Rc<Self> {
+    pub(crate) fn new(len: usize, loan_min: usize) -> Rc<Self> {
         let layout = Layout::from_size_align(len, PAGE_BYTES).expect("a few pages");
         debug_assert!(len > 0 && len.is_multiple_of(PAGE_BYTES));
         // SAFETY: the layout has a size.
@@ -29,7 +29,7 @@ impl RecvMemory {
     }
 
     /// Its first byte. Whoever writes there sees to it that nobody reads what is written.
-    pub(super) fn address(&self) -> *mut u8 {
+    pub(crate) fn address(&self) -> *mut u8 {
         self.bytes.as_ptr()
     }
 
@@ -37,20 +37,20 @@ impl RecvMemory {
     ///
     /// Until the loan ends, the owner neither writes there nor has a kernel do so, except for what
     /// is done to the bytes before the call to [`Loan::part`] that names them.
-    pub(super) fn lend(self: &Rc<Self>, start: usize, len: usize) -> Option<Loan> {
+    pub(crate) fn lend(self: &Rc<Self>, start: usize, len: usize) -> Option<Loan> {
         debug_assert!(start + len <= self.layout.size(), "inside the buffer");
         (len >= self.loan_min).then(|| Loan { memory: Rc::clone(self), start, len })
     }
 
     /// Bytes in it.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.layout.size()
     }
 
     /// Gives the pages back to the system, which are zeros when they are used next; unless a loan is
     /// left. The caller knows that no kernel is writing there, and that nothing is in it.
-    pub(super) fn discard(self: &Rc<Self>) {
+    pub(crate) fn discard(self: &Rc<Self>) {
         if self.is_lent() {
             return;
         }
@@ -69,7 +69,7 @@ impl RecvMemory {
     }
 
     /// Whether a loan is left.
-    pub(super) fn is_lent(self: &Rc<Self>) -> bool {
+    pub(crate) fn is_lent(self: &Rc<Self>) -> bool {
         Rc::strong_count(self) > 1
     }
 }
@@ -110,7 +110,7 @@ impl Loan {
     }
 
     /// Takes `count` bytes off its front, of those that are there.
-    pub(super) fn advance(&mut self, count: usize) {
+    pub(crate) fn advance(&mut self, count: usize) {
         let count = count.min(self.len);
         self.start += count;
         self.len -= count;

@@ -2,13 +2,13 @@
 
 use super::handle::ServerHandle;
 use super::threads::{self, Plan};
-use super::upgrade::{Factory, IntoUpgrade};
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::error::Error;
 use crate::host::BusyPoll;
 use crate::memory::MemoryBudget;
-use crate::ring::kernel::Waiting;
+use crate::ring::uring::Waiting;
 use crate::socket::{ListenOn, ListenOptions};
+use crate::upgrade::{Factory, IntoUpgrade};
 use picows_uring_proto::UpgradeRequest;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

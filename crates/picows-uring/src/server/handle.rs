@@ -1,11 +1,12 @@
 //! A running server, from the outside.
 
-use super::monitor::{Monitor, WorkerState};
-use crate::counters::{Counters, Stats};
+use super::monitor::Monitor;
 use crate::error::Error;
-use crate::log;
-use crate::mailbox::{Letter, Mailbox};
+use crate::foreign::log;
+use crate::health::{Counters, Stats, WorkerState};
+use crate::mailbox::Mailbox;
 use crate::socket::{ListenAddress, SocketPath};
+use crate::stopper::Stopper;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,46 +32,6 @@ pub(super) struct WorkerThread {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) thread: JoinHandle<()>,
-}
-
-/// Stops a server or a [`Runtime`](crate::Runtime) from any thread, while another one waits for its
-/// end.
-///
-/// ```
-/// use picows_uring::{EchoListener, Server, Upgrade};
-///
-/// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
-/// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
-/// let stopper = server.stopper();
-/// std::thread::spawn(move || stopper.stop());
-/// server.join()?;
-/// # Ok::<(), picows_uring::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    mailboxes: Vec<Arc<Mailbox>>,
-    drain_timeout: Duration,
-}
-
-impl Stopper {
-    pub(crate) fn new(mailboxes: Vec<Arc<Mailbox>>, drain_timeout: Duration) -> Self {
-        Self { mailboxes, drain_timeout }
-    }
-
-    /// Accepts no more and ends every connection with CLOSE 1001, not all of them at once
-    /// ([`drain_spread`](crate::ServerBuilder::drain_spread)); whoever is left when the drain timeout
-    /// is over is dropped. Returns at once.
-    pub fn stop(&self) {
-        self.stop_within(self.drain_timeout);
-    }
-
-    /// [`stop`](Self::stop), with another drain timeout. A shorter one may follow a longer one;
-    /// zero drops everybody at once.
-    pub fn stop_within(&self, drain: Duration) {
-        for mailbox in &self.mailboxes {
-            mailbox.post(Letter::Stop { drain });
-        }
-    }
 }
 
 impl ServerHandle {

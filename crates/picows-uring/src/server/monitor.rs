@@ -2,8 +2,8 @@
 //!
 //! Only reads; what stops a server is its handle.
 
-use crate::counters::{Counters, Stats};
 use crate::error::Error;
+use crate::health::{Counters, Stats, WorkerState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,20 +39,6 @@ pub struct WorkerStatus {
     pub turn_time: Option<Duration>,
     /// What it has done so far.
     pub stats: Stats,
-}
-
-/// Whether a worker runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WorkerState {
-    /// It serves its connections.
-    #[default]
-    Running,
-    /// It was stopped.
-    Ended,
-    /// It could not go on, for this reason. Its connections are gone, and its listening sockets
-    /// are closed, so that new ones go to the other workers.
-    Failed(String),
 }
 
 impl Monitor {

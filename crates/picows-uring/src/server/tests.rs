@@ -1,6 +1,6 @@
 //! A worker that loses its ring, on the real kernel: the others live on without it.
 
-use crate::ring::kernel::tests::lose_ring;
+use crate::ring::uring::tests::lose_ring;
 use crate::{
     DisconnectCause, Error, Frame, Listener, ListenerResult, Server, ServerHandle, Transport,
     Upgrade, WorkerState,

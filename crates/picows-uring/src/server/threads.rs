@@ -2,21 +2,20 @@
 //!
 //! Either all of them run, or none: what failed is reported, and the others end.
 
-use super::gauge::Gauge;
 use super::handle::{ServerHandle, WorkerThread};
-use super::monitor::WorkerState;
-use super::upgrade::Factory;
+use crate::admission::Gauge;
 use crate::config::Config;
-use crate::counters::Counters;
 use crate::error::Error;
+use crate::foreign::log;
+use crate::health::{Counters, WorkerState};
 use crate::host::{self, BusyPoll, Loop};
-use crate::log;
+use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
 use crate::ring::Socket;
-use crate::ring::kernel::{KernelRing, StartError, Waiting};
-use crate::session::Shared;
+use crate::ring::uring::{StartError, UringRing, Waiting};
 use crate::socket::{self, ListenOn, ListenOptions};
+use crate::upgrade::Factory;
 use crate::worker::Worker;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::os::fd::{IntoRawFd, OwnedFd};
@@ -212,7 +211,7 @@ impl Drop for Witness {
 
 /// Allocates up front whatever can run out, reports that, and waits for the sockets. `None` if
 /// something has, or if the server does not start.
-fn build_worker(spec: WorkerSpec) -> Option<(Worker<KernelRing>, Option<Loop>)> {
+fn build_worker(spec: WorkerSpec) -> Option<(Worker<UringRing>, Option<Loop>)> {
     let (ring, event_loop) = match allocate(&spec) {
         Ok(allocated) => allocated,
         Err(error) => {
@@ -231,14 +230,14 @@ fn build_worker(spec: WorkerSpec) -> Option<(Worker<KernelRing>, Option<Loop>)> 
 }
 
 /// The rings of a worker, on its core.
-fn allocate(spec: &WorkerSpec) -> Result<(KernelRing, Option<Loop>), Refused> {
+fn allocate(spec: &WorkerSpec) -> Result<(UringRing, Option<Loop>), Refused> {
     if let Some(core) = spec.core {
         let mut set = CpuSet::new();
         set.set(core);
         let failed = |source| Refused::Thread(Error::Thread { worker: spec.number, source });
         sched_setaffinity(None, &set).map_err(|errno| failed(errno.into()))?;
     }
-    let ring = patiently(StartError::may_pass, || KernelRing::new(spec.waiting));
+    let ring = patiently(StartError::may_pass, || UringRing::new(spec.waiting));
     let ring = ring.map_err(Refused::Ring)?;
     let event_loop = match spec.waiting {
         Waiting::Hosted => Some(patiently(StartError::may_pass, Loop::new).map_err(Refused::Ring)?),

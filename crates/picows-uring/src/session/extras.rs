@@ -3,16 +3,16 @@
 
 use super::Session;
 use crate::client::Opening;
+use crate::command::RemoteState;
+use crate::config::QueuePolicy;
 use crate::foreign::{self, Foreign, StateCell, StateMut};
-use crate::remote::RemoteState;
-use crate::roundtrip::Roundtrip;
-use crate::transport::DisconnectCause;
+use crate::session::roundtrip::Roundtrip;
+use crate::status::DisconnectCause;
 use picows_uring_proto::{ResponseHead, UpgradeRequest};
 use std::cell::{Cell, OnceCell};
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::task::Waker;
+use std::{fmt, io};
 
 /// The parts of a session that are made when they are first needed, all together.
 #[derive(Default)]
@@ -124,7 +124,10 @@ impl Session {
     /// What handles in other threads know of us.
     pub(crate) fn remote(&self) -> &Arc<RemoteState> {
         self.extras().remote.get_or_init(|| {
-            let state = Arc::new(RemoteState::new(&self.config));
+            let state = Arc::new(RemoteState::new(
+                self.config.queue_bytes_max,
+                self.config.queue_policy == QueuePolicy::Close,
+            ));
             if self.is_disconnected.get() {
                 state.end();
             }

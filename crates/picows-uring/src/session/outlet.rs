@@ -6,9 +6,9 @@
 
 use super::Session;
 use super::waiting::Waiting;
-use crate::log;
+use crate::foreign::log;
 use crate::ring::{Outlet, SendBatch, Socket, is_passing};
-use crate::transport::DisconnectCause;
+use crate::status::DisconnectCause;
 use std::io;
 
 impl Session {

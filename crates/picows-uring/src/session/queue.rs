@@ -10,9 +10,9 @@ use super::payload::{Copied, InPlace, Lent, Payload, Received, Referenced};
 use super::waiting::{COPY_BYTES_MAX, Waiting};
 use crate::config::{Config, QueuePolicy};
 use crate::foreign::StateMut;
-use crate::log_limit::{LogLine, log_limited};
+use crate::foreign::log::{LogLine, log_limited};
 use crate::ring::{Loan, SendBatch};
-use crate::transport::{DisconnectCause, SendStatus};
+use crate::status::{DisconnectCause, SendStatus};
 use bytes::Bytes;
 use picows_uring_proto::{
     ApiMisuse, CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, FRAME_HEADER_BYTES_MAX, Frame,

@@ -19,7 +19,7 @@
 //!   had, that moment is the worst that can happen.
 
 use crate::error::shown;
-use crate::log;
+use crate::foreign::log;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, open, renameat_with};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};

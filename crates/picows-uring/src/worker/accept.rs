@@ -2,14 +2,13 @@
 
 use super::mail::HANDSHAKE_GRACE;
 use super::{Alarm, Worker};
+use crate::admission::{Place, Refusal};
 use crate::client::{ConnectFault, Opening, Recruit};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
-use crate::log;
-use crate::log_limit::{LogLine, log_limited};
+use crate::foreign::log::{self, LogLine, log_limited};
 use crate::ring::{Ring, Socket, Token};
-use crate::server::{Place, Refusal};
 use crate::session::Session;
 use picows_uring_proto::Role;
 use std::io;

@@ -4,7 +4,7 @@
 
 use super::Worker;
 use crate::connection::Connection;
-use crate::log_limit::{LogLine, log_limited};
+use crate::foreign::log::{LogLine, log_limited};
 use crate::memory::Pressure;
 use crate::pool::release_free_pages;
 use crate::ring::{Ring, Token};

@@ -1,7 +1,7 @@
 //! Reports how many lines the log left out, where no further line does.
 
 use super::{Alarm, Worker};
-use crate::log_limit::REPORT_AFTER;
+use crate::foreign::log::REPORT_AFTER;
 use crate::ring::Ring;
 
 impl<R: Ring> Worker<R> {

@@ -2,12 +2,11 @@
 //! them, but not for ever.
 
 use super::{Alarm, Farewells, Worker};
+use crate::command::{Letter, RemoteAction};
 use crate::connection::Connection;
-use crate::log_limit::{LogLine, log_limited};
-use crate::mailbox::Letter;
-use crate::remote::RemoteAction;
+use crate::foreign::log::{LogLine, log_limited};
 use crate::ring::{Ring, Token};
-use crate::transport::{DisconnectCause, SendStatus};
+use crate::status::{DisconnectCause, SendStatus};
 use picows_uring_proto::{CloseCode, Phase, Tick};
 use std::time::Duration;
 

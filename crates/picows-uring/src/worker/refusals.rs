@@ -5,9 +5,9 @@
 //! oldest make room for newcomers: whoever fills the limits cannot fill this.
 
 use super::Worker;
+use crate::admission::{Place, Refusal};
 use crate::ring::{Ring, Token};
-use crate::server::{Place, Refusal};
-use crate::transport::DisconnectCause;
+use crate::status::DisconnectCause;
 use http::StatusCode;
 use picows_uring_proto::{Phase, UpgradeResponse};
 use std::collections::VecDeque;

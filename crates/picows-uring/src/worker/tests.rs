@@ -27,13 +27,14 @@ mod watching;
 
 use super::*;
 use crate::config::{Config, QueuePolicy};
-use crate::counters::{Counters, Stats};
+use crate::health::{Counters, Stats};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
 use crate::ring::Outbox;
-use crate::ring::by_hand::{ByHand, stall, stalled};
-use crate::server::Upgrade;
-use crate::transport::{DisconnectCause, Transport};
+use crate::status::DisconnectCause;
+use crate::testing::ring::scripted::{ByHand, stall, stalled};
+use crate::transport::Transport;
+use crate::upgrade::Upgrade;
 use picows_uring_proto::{AutoPing, CloseCode, Frame, MsgType};
 use std::cell::RefCell;
 

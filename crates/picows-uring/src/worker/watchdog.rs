@@ -2,9 +2,9 @@
 
 use super::Worker;
 use crate::error::shown;
-use crate::log_limit::{LogLine, log_limited};
+use crate::foreign::log::{LogLine, log_limited};
+use crate::health::COARSE_STEP_MAX;
 use crate::ring::Ring;
-use crate::watch::COARSE_STEP_MAX;
 use picows_uring_proto::UpgradeRequest;
 use std::time::Duration;
 

@@ -96,7 +96,7 @@ proptest! {
         ]),
         step in 1_u8..40,
     ) {
-        crate::fuzzing::client_handshake(&[&[step], prefix.as_bytes(), &wire].concat());
+        crate::testing::fuzzing::client_handshake(&[&[step], prefix.as_bytes(), &wire].concat());
     }
 
     #[test]

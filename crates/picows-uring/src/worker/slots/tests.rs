@@ -1,9 +1,10 @@
 use super::*;
 use crate::config::Config;
-use crate::counters::Counters;
+use crate::health::Counters;
+use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::ring::Socket;
-use crate::session::{Session, Shared};
+use crate::session::Session;
 use picows_uring_proto::Role;
 use std::collections::HashSet;
 use std::rc::Rc;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::memory::MemoryBudget;
 use crate::pool::releases;
-use crate::transport::DisconnectCause;
+use crate::status::DisconnectCause;
 use picows_uring_proto::Stash;
 
 /// A server whose connections may hold 100,000 bytes, with these.

@@ -2,7 +2,7 @@
 
 use super::log::warnings;
 use super::*;
-use crate::log_limit::LogLine;
+use crate::foreign::log::LogLine;
 
 const CONNECTIONS: i32 = 50;
 

@@ -368,7 +368,7 @@ fn a_subscriber_of_the_log_may_send_and_panic() {
     for action in ACTIONS {
         let mut stage = stuck(QueuePolicy::DropOldest, 10_000);
         hostile(action);
-        // As in `log.rs`: with one subscriber alone, another test may have it passed over.
+        // As in `foreign/log.rs`: with one subscriber alone, another test may have it passed over.
         let _second = tracing::Dispatch::new(Log);
         tracing::subscriber::with_default(Log, || {
             stage.say(TEXT, b"hello");

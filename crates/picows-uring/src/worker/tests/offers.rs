@@ -1,7 +1,7 @@
 //! What is offered to a socket where a limit is met, before its peer is judged.
 
 use super::*;
-use crate::transport::SendStatus;
+use crate::status::SendStatus;
 use bytes::Bytes;
 use picows_uring_proto::FrameHead;
 use std::sync::atomic::{AtomicUsize, Ordering};

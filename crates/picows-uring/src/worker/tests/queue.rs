@@ -1,8 +1,8 @@
 //! What waits for a peer that does not keep up: what is dropped, replaced, kept, and counted.
 
 use super::*;
-use crate::ring::sim::Random;
-use crate::transport::SendStatus;
+use crate::status::SendStatus;
+use crate::testing::ring::sim::Random;
 use bytes::Bytes;
 use picows_uring_proto::{Decoder, FrameHead, FrameRules, Role, Stash};
 

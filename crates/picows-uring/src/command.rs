@@ -1,0 +1,138 @@
+//! Commands of other threads to a worker, and how many bytes of them may wait for each connection.
+//!
+//! The queue that carries them is the mailbox.
+
+use crate::foreign::Foreign;
+use crate::ring::Token;
+use bytes::Bytes;
+use picows_uring_proto::{CloseFrame, FrameHead};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What a worker can be told.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// End every connection with CLOSE 1001, one after the other, and after `drain` without it.
+    Stop { drain: Duration },
+    /// The memory of all may be beyond its limit: see whether the largest holder is yours.
+    LookAtMemory,
+    /// Do something with a connection.
+    Remote(Token, RemoteAction),
+}
+
+/// What a handle asks the worker to do with a connection.
+#[derive(Debug)]
+pub(crate) enum RemoteAction {
+    Send(FrameHead, Foreign<Bytes>),
+    SendLatest(u64, FrameHead, Foreign<Bytes>),
+    Close(CloseFrame),
+    ResumeReading,
+    Disconnect,
+    Abort,
+    /// Ends it, as a frame could not be posted.
+    QueueFull,
+}
+
+impl RemoteAction {
+    /// What it takes while it waits. An end always gets through: one letter of each waits at
+    /// the most.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Send(_, payload) | Self::SendLatest(_, _, payload) => {
+                size_of::<Letter>() + payload.len()
+            }
+            Self::Close(_)
+            | Self::ResumeReading
+            | Self::Disconnect
+            | Self::Abort
+            | Self::QueueFull => 0,
+        }
+    }
+
+    /// Its bit in [`RemoteState::posted_once`], if one letter of its kind is enough.
+    pub(crate) const fn flag(&self) -> u8 {
+        match self {
+            Self::Send(..) | Self::SendLatest(..) => 0,
+            Self::Close(_) => 1,
+            Self::Disconnect => 2,
+            Self::Abort => 4,
+            Self::QueueFull => 8,
+            Self::ResumeReading => 16,
+        }
+    }
+
+    /// Whether the peer misses something without it.
+    pub(crate) fn is_data(&self) -> bool {
+        match self {
+            Self::Send(head, _) | Self::SendLatest(_, head, _) => !head.msg_type.is_control(),
+            _ => false,
+        }
+    }
+}
+
+/// What handles in other threads know of a connection.
+#[derive(Debug)]
+pub(crate) struct RemoteState {
+    pub(crate) is_ended: AtomicBool,
+    /// Bytes in letters that the worker has not read.
+    posted: AtomicUsize,
+    posted_max: usize,
+    /// A frame that cannot be posted ends the connection.
+    pub(crate) closes: bool,
+    /// What was posted of which one letter is enough ([`RemoteAction::flag`]): another would only
+    /// take memory. An end takes effect once, and stays; anything else until the worker has read it.
+    posted_once: AtomicU8,
+}
+
+impl RemoteState {
+    /// Of a connection whose queue holds so many bytes; if `closes`, one that is full ends it.
+    pub(crate) fn new(queue_bytes_max: usize, closes: bool) -> Self {
+        Self {
+            is_ended: AtomicBool::new(false),
+            posted: AtomicUsize::new(0),
+            posted_max: queue_bytes_max.max(POSTED_BYTES_MIN),
+            closes,
+            posted_once: AtomicU8::new(0),
+        }
+    }
+
+    /// The worker has read a letter.
+    pub(crate) fn read(&self, action: &RemoteAction) {
+        self.posted.fetch_sub(action.bytes(), Ordering::Relaxed);
+        if matches!(action, RemoteAction::ResumeReading) {
+            // Before it takes effect, so that one that is posted from now on does once more.
+            self.posted_once.fetch_and(!action.flag(), Ordering::AcqRel);
+        }
+    }
+
+    /// Counts a frame that is to be posted, if there is room for it.
+    pub(crate) fn admit(&self, bytes: usize) -> bool {
+        let admit = |posted: usize| {
+            // Alone, it always gets through: what is too long for the queue is for the queue's
+            // policy, and would never fit here however long the caller waits.
+            let is_alone = posted == 0;
+            let posted = posted.saturating_add(bytes);
+            (is_alone || posted <= self.posted_max).then_some(posted)
+        };
+        self.posted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
+    }
+
+    /// Whether none with `flag` was posted, or none waits.
+    pub(crate) fn is_first(&self, flag: u8) -> bool {
+        self.posted_once.fetch_or(flag, Ordering::AcqRel) & flag == 0
+    }
+
+    /// Whether the connection ends for a frame that could not be posted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.posted_once.load(Ordering::Relaxed) & RemoteAction::QueueFull.flag() != 0
+    }
+
+    pub(crate) fn end(&self) {
+        self.is_ended.store(true, Ordering::Release);
+    }
+}
+
+/// Bytes of letters that may wait for each connection at the least: what a busy sender posts while the
+/// worker is in a long turn, or waits for a processor. That says nothing of the peer, so it is no less
+/// where queues are short.
+const POSTED_BYTES_MIN: usize = 16 * 1024 * 1024;

@@ -1,0 +1,14 @@
+//! What other threads and the log can learn of a worker: counters, its pulse and slow
+//! callbacks.
+//!
+//! Watches and counts; acts on nothing.
+
+mod callback_timer;
+mod counters;
+mod pulse;
+
+pub use counters::Stats;
+pub use pulse::WorkerState;
+
+pub(crate) use callback_timer::{COARSE_STEP_MAX, Watch};
+pub(crate) use counters::{Counter, Counters};

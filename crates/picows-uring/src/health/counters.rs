@@ -1,0 +1,198 @@
+//! What a worker counts, readable by any thread at any time.
+//!
+//! Each counter is written by one thread, so it costs a load and a store.
+
+use super::pulse::Pulse;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+; $($(#[doc = $peak_doc:literal])+ $peak:ident,)+) => {
+        /// Counters of one worker.
+        #[derive(Debug, Default)]
+        #[repr(align(128))] // Two cache lines: the neighbour's writes do not slow ours.
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)+
+            $(pub(crate) $peak: Counter,)+
+            pub(crate) pulse: Pulse,
+        }
+
+        /// What a worker, or a whole server, has done so far.
+        ///
+        /// Read with [`ServerHandle::stats`](crate::ServerHandle::stats) or, from any thread,
+        /// [`Monitor`](crate::Monitor). The numbers are not taken at one instant, but each is exact.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+            $($(#[doc = $peak_doc])+ pub $peak: u64,)+
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($name: self.$name.get(),)+ $($peak: self.$peak.get(),)+ }
+            }
+        }
+
+        impl Stats {
+            /// Each counter by its name, for whoever hands all of them on.
+            ///
+            /// ```
+            /// let stats = picows_uring::Stats::default();
+            /// assert!(stats.iter().any(|counter| counter == ("frames_received", 0)));
+            /// ```
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+ $((stringify!($peak), self.$peak),)+].into_iter()
+            }
+        }
+
+        /// Sums, of peaks the higher one.
+        impl std::ops::AddAssign for Stats {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)+
+                $(self.$peak = self.$peak.max(other.$peak);)+
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections that were accepted.
+    accepted,
+    /// Connections that were refused because there were too many, with 503 unless they had a plain
+    /// request: the sum of the next four.
+    refused,
+    /// Connections that were refused because the server had `max_connections`.
+    refused_by_connections,
+    /// Connections that were refused because their address had `max_per_address`.
+    refused_by_address,
+    /// Connections that were refused because `max_handshakes` were in progress.
+    refused_by_handshakes,
+    /// Connections that were refused because little was left of `memory_limit`, and none held so
+    /// much that ending it would have helped.
+    refused_by_memory,
+    /// Handshakes that were completed.
+    upgraded,
+    /// Connections that are open now, handshakes and those about to end included.
+    connections,
+    /// Slots of connections in use, those that wait for their last completion included.
+    slots,
+    /// Connections that have ended.
+    disconnected,
+    /// Connections that were ended because the peer broke the protocol.
+    protocol_errors,
+    /// Connections that were ended because all together held more than `memory_limit`, and they
+    /// the most.
+    memory_evictions,
+    /// Connections that were ended because there was no memory for their bytes at all.
+    allocation_failures,
+    /// Connections that were ended because a frame or message of the peer brought too little for
+    /// `message_timeout`.
+    message_timeouts,
+    /// Connections that were ended because the peer took nothing of its queue for
+    /// `write_stall_timeout`.
+    write_stalls,
+    /// Errors and panics of listeners.
+    listener_errors,
+    /// Tasks that panicked while no other task awaited them: each is in the log.
+    task_panics,
+    /// Panics of the application's code outside of callbacks and tasks: when a payload, an error or
+    /// a listener's maker was dropped, a task woken, a line logged. Each is in the log, but the last.
+    stray_panics,
+    /// Frames that arrived.
+    frames_received,
+    /// Frames that were queued to be sent, those included that were dropped or replaced later.
+    frames_sent,
+    /// Bytes that arrived, HTTP and frame headers included.
+    bytes_received,
+    /// Bytes that the kernel took, HTTP and frame headers included.
+    bytes_sent,
+    /// Data frames that were dropped because a queue was full.
+    frames_dropped,
+    /// Data frames that gave way to a later one with their key before they left.
+    frames_conflated,
+    /// Times that a receive found no buffer.
+    buffer_shortages,
+    /// Times that accepting was paused for want of descriptors or memory.
+    accept_pauses,
+    /// Turns of the worker.
+    turns,
+    /// System calls into the ring.
+    ring_enters,
+    /// Times that the worker slept.
+    sleeps,
+    /// Looks at the ring while spinning instead of sleeping.
+    spins,
+    /// Turns that took as long as [`slow_callback`](crate::ServerBuilder::slow_callback), whatever
+    /// the reason.
+    slow_turns,
+    /// Slow turns in which the callbacks of one connection took that long.
+    slow_callbacks,
+    /// Bytes of memory now: connections themselves, without listeners and without what the next
+    /// counters tell.
+    connection_bytes,
+    /// Bytes of memory now: what waits to be sent or is being sent.
+    queue_bytes,
+    /// Bytes of memory now: frames, requests and responses of which a part has arrived.
+    stash_bytes,
+    /// Bytes of memory now: fragments of which the last has not arrived, and messages that wait in
+    /// a [`WsStream`](crate::WsStream) to be taken.
+    message_bytes,
+    /// Bytes of memory now: what no connection uses and is kept for the next; released when it
+    /// was not needed for [`release_memory_after`](crate::ServerBuilder::release_memory_after).
+    pool_bytes,
+    /// Receive buffers that are shared with the kernel now. They become more in a burst, and fewer
+    /// after it.
+    receive_buffers,
+    ;
+    /// The longest turn, in microseconds; 0 if turns are not timed. Of all workers the longest.
+    longest_turn_micros,
+}
+
+/// A number that one thread writes.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. Only the owner may.
+    pub(crate) fn add(&self, count: u64) {
+        // Not `fetch_add`: there is one writer, and a locked instruction costs as much as the
+        // parsing of a small frame.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Adds one. Only the owner may.
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Takes one off. Only the owner may.
+    pub(crate) fn decrement(&self) {
+        self.add(u64::MAX);
+    }
+
+    /// Sets it. Only the owner may.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_added_and_peaks_are_compared() {
+        let counters = Counters::default();
+        counters.accepted.add(3);
+        counters.longest_turn_micros.set(7);
+        let mut sum = counters.read();
+        sum += counters.read();
+        assert_eq!((sum.accepted, sum.longest_turn_micros), (6, 7));
+        let listed: Vec<_> = sum.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(listed, [("accepted", 6), ("longest_turn_micros", 7)]);
+    }
+}

@@ -1,0 +1,114 @@
+//! Whether a worker lives, and since when it has been in its turn: for other threads to see.
+//!
+//! Its worker writes it without a lock, at the beginning and the end of each turn.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Whether a worker runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It serves its connections.
+    #[default]
+    Running,
+    /// It was stopped.
+    Ended,
+    /// It could not go on, for this reason. Its connections are gone, and its listening sockets
+    /// are closed, so that new ones go to the other workers.
+    Failed(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    created: Instant,
+    /// What the clock of the ring said when this was made, in nanoseconds; it wraps.
+    ring_at_creation: AtomicU64,
+    /// When the turn began, by the clock of the ring, in nanoseconds and odd; 0 between turns.
+    turn_since: AtomicU64,
+    ending: OnceLock<WorkerState>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self {
+            created: Instant::now(),
+            ring_at_creation: AtomicU64::new(0),
+            turn_since: AtomicU64::new(0),
+            ending: OnceLock::new(),
+        }
+    }
+}
+
+impl Pulse {
+    /// Tells what the clock of the ring says now.
+    pub(crate) fn set_clock(&self, now: Duration) {
+        let at_creation = nanos(now).wrapping_sub(nanos(self.created.elapsed()));
+        self.ring_at_creation.store(at_creation, Ordering::Relaxed);
+    }
+
+    /// A turn begins.
+    pub(crate) fn turn_begins(&self, now: Duration) {
+        self.turn_since.store(nanos(now) | 1, Ordering::Relaxed);
+    }
+
+    /// A turn is over.
+    pub(crate) fn turn_ends(&self) {
+        self.turn_since.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the turn has lasted, if one is under way.
+    pub(crate) fn turn_time(&self) -> Option<Duration> {
+        let since = self.turn_since.load(Ordering::Relaxed);
+        if since == 0 || self.ending.get().is_some() {
+            return None;
+        }
+        let now = nanos(self.created.elapsed())
+            .wrapping_add(self.ring_at_creation.load(Ordering::Relaxed));
+        // The turn may have begun since `now` was read.
+        let passed = now.wrapping_sub(since).cast_signed().max(0);
+        Some(Duration::from_nanos(passed.cast_unsigned()))
+    }
+
+    /// The worker has ended; only the first word counts.
+    pub(crate) fn end(&self, state: WorkerState) {
+        let _ = self.ending.set(state);
+    }
+
+    pub(crate) fn state(&self) -> WorkerState {
+        self.ending.get().cloned().unwrap_or_default()
+    }
+}
+
+/// Five hundred years fit.
+fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_timed_by_the_clock_of_the_ring() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.turn_time(), None);
+        for origin in [0, 1, 1_000_000] {
+            let ring = Duration::from_secs(origin);
+            pulse.set_clock(ring + Duration::from_secs(5));
+            pulse.turn_begins(ring);
+            let passed = pulse.turn_time().unwrap();
+            assert!(passed >= Duration::from_secs(5) && passed < Duration::from_secs(60));
+            pulse.turn_begins(ring + Duration::from_secs(3600));
+            assert_eq!(pulse.turn_time(), Some(Duration::ZERO), "it has just begun");
+            pulse.turn_ends();
+            assert_eq!(pulse.turn_time(), None);
+        }
+        pulse.turn_begins(Duration::ZERO);
+        pulse.end(WorkerState::Failed("lost".into()));
+        pulse.end(WorkerState::Ended);
+        assert_eq!((pulse.turn_time(), pulse.state()), (None, WorkerState::Failed("lost".into())));
+    }
+}

@@ -1,0 +1,159 @@
+//! Context of a worker: what its connections share, and which worker the loop of a thread hosts.
+//!
+//! Belongs to one thread; other threads reach a worker through its mailbox.
+
+use crate::client::Recruit;
+use crate::config::Config;
+use crate::foreign::StateCell;
+use crate::foreign::log::LogLimits;
+use crate::health::{Counters, Watch};
+use crate::keys::KeySource;
+use crate::mailbox::Mailbox;
+use crate::pool::Pool;
+use crate::ring::{Loan, Outlet, Token};
+use picows_uring_proto::Tick;
+use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// What all connections of a worker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) pool: Pool,
+    /// The time of the current turn, or of the last one.
+    pub(crate) now: Cell<Tick>,
+    /// When the last turn was over, while the worker waits for the next.
+    pub(crate) idle_since: Cell<Option<Instant>>,
+    /// Connections that want to be looked at before the turn ends.
+    pub(crate) dirty: StateCell<Vec<Token>>,
+    /// Masks frames of clients, and makes the nonces of their handshakes.
+    pub(crate) keys: StateCell<KeySource>,
+    /// Sockets that were connected and wait to be taken in.
+    pub(crate) recruits: StateCell<Vec<Recruit>>,
+    /// Wakes the worker's task, for whoever queues something while it waits.
+    pub(crate) waker: StateCell<Option<Waker>>,
+    /// The loop that hosts the worker is to give it back.
+    pub(crate) is_released: Cell<bool>,
+    pub(crate) watch: Watch,
+    pub(crate) shares: ShareRules,
+    /// Of the lines that peers can cause.
+    pub(crate) log_limits: LogLimits,
+    /// What frames are being read from, while it can be lent.
+    pub(crate) source: StateCell<Option<Loan>>,
+    /// The way to sockets from inside a callback; the worker sees to it.
+    pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
+    /// Counted around: how often the ring has had what it was given, and told what came of it.
+    pub(crate) polls: Cell<u8>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        counters: Arc<Counters>,
+        mailbox: Arc<Mailbox>,
+    ) -> Rc<Self> {
+        let watch = Watch::new(config.slow_callback);
+        Rc::new(Self {
+            watch,
+            shares: ShareRules::default(),
+            log_limits: LogLimits::new(),
+            config,
+            counters,
+            mailbox,
+            pool: Pool::default(),
+            now: Cell::new(Tick::ZERO),
+            idle_since: Cell::new(None),
+            dirty: StateCell::default(),
+            keys: StateCell::default(),
+            recruits: StateCell::default(),
+            waker: StateCell::default(),
+            is_released: Cell::new(false),
+            source: StateCell::default(),
+            outlet: OnceCell::new(),
+            polls: Cell::new(0),
+        })
+    }
+}
+
+impl Shared {
+    /// The time, also for a task that runs while the worker waits, and behind a callback that took
+    /// long: a deadline that begins in the middle of a turn is as long as any.
+    pub(crate) fn now(&self) -> Tick {
+        match self.idle_since.get() {
+            Some(since) => self.now.get() + since.elapsed(),
+            None => self.now.get() + self.watch.late(),
+        }
+    }
+
+    /// Has the worker take its turn, if it waits.
+    pub(crate) fn wake(&self) {
+        let waker = self.waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether something is there for the worker that its ring does not know of.
+    pub(crate) fn has_work(&self) -> bool {
+        let has_news = !self.dirty.borrow().is_empty() || !self.recruits.borrow().is_empty();
+        has_news || self.pool.has_discarded()
+    }
+}
+
+/// What a share is, the same for all connections of a worker.
+#[derive(Debug)]
+pub(crate) struct ShareRules {
+    /// Frames, if they are small.
+    pub(crate) units: Cell<u16>,
+    /// Measures the callbacks of a share.
+    pub(crate) clock: Cell<fn() -> Duration>,
+}
+
+impl Default for ShareRules {
+    fn default() -> Self {
+        Self { units: Cell::new(UNITS_PER_TURN), clock: Cell::new(monotonic_clock) }
+    }
+}
+
+thread_local! {
+    /// The worker that the loop of this thread hosts.
+    static CURRENT: StateCell<Option<Rc<Shared>>> = const { StateCell::new(None) };
+}
+
+/// The worker that the loop of this thread hosts, if it does.
+pub(crate) fn current() -> Option<Rc<Shared>> {
+    // Not while the thread ends: what its other variables drop may ask.
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// Makes the worker known to this thread for as long as it lives.
+pub(crate) struct Hosting;
+
+impl Hosting {
+    pub(crate) fn begin(shared: &Rc<Shared>) -> Self {
+        CURRENT.with(|current| drop(current.replace(Some(Rc::clone(shared)))));
+        Self
+    }
+}
+
+impl Drop for Hosting {
+    fn drop(&mut self) {
+        let _ = CURRENT.try_with(StateCell::take);
+    }
+}
+
+fn monotonic_clock() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Neither is negative: the clock counts from the start of the machine.
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Frames that are handled in a turn if they are small: some 50 µs of parsing. Of callbacks that take
+/// longer, microseconds are counted instead: with 64 connections whose listeners are slow, a neighbour
+/// waits for a sixteenth of a second.
+const UNITS_PER_TURN: u16 = 1024;

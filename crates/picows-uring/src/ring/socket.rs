@@ -1,0 +1,23 @@
+//! Sockets as a ring names them, borrowed where the system's own calls want a descriptor.
+
+use rustix::fd::BorrowedFd;
+use std::net::SocketAddr;
+
+/// A socket, as the ring names it. Means nothing to anybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Socket(pub(crate) i32);
+
+/// The address that the socket behind `fd` has on our side.
+pub(crate) fn local_addr(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    rustix::net::getsockname(fd).ok()?.try_into().ok()
+}
+
+/// The descriptor behind `socket`, for the time of a call.
+pub(crate) fn borrow(socket: &Socket) -> BorrowedFd<'_> {
+    // SAFETY: a `Socket` is made from a descriptor that the ring accepted or was given, and its
+    // owner forgets it when it hands it to `close`, on the same thread.
+    #[expect(unsafe_code)]
+    unsafe {
+        BorrowedFd::borrow_raw(socket.0)
+    }
+}

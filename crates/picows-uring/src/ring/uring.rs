@@ -1,0 +1,538 @@
+//! The data ring: [`Ring`] on io_uring.
+//!
+//! Everything that talks to the kernel through shared memory is here and in `kernel/`, but for the
+//! memory of the receive buffers (`loan.rs`). See `docs/KERNEL.md` for the features used and since
+//! when they exist.
+
+mod buffers;
+mod event;
+mod sends;
+mod start;
+mod tcp_info;
+
+use super::{
+    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
+    borrow,
+};
+use crate::foreign::log;
+use buffers::Buffers;
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use rustix::fd::OwnedFd;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use sends::Sends;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+pub(crate) use event::RingEvent;
+pub(crate) use start::{StartError, Waiting};
+
+/// io_uring, set up for sockets.
+pub(crate) struct UringRing {
+    ring: Uring,
+    buffers: Buffers,
+    sends: Sends,
+    /// Operations for which the submission queue had no room.
+    backlog: VecDeque<squeue::Entry>,
+    /// Signalled by the kernel with every completion, and by other threads that have work for us.
+    event: Arc<OwnedFd>,
+    /// What the deadline operation points to until it is submitted.
+    timespec: Box<types::Timespec>,
+    /// The deadline that the kernel knows of.
+    deadline: Option<Duration>,
+    origin: Instant,
+    /// Operations that will have a last completion, which has not come yet.
+    in_flight: usize,
+    /// The ring itself watches `event`.
+    is_event_watched: bool,
+    /// How often the ring was entered.
+    enters: u64,
+    /// Sockets to close when nothing is in flight any more. Not before: operations that are queued
+    /// name descriptors, which somebody else might have got by then.
+    abandoned: Vec<OwnedFd>,
+}
+
+/// Kinds of operation, in the upper four bits of `user_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Op {
+    Accept = 1,
+    Receive = 2,
+    /// The lower bits are an index into [`Sends`].
+    Send = 3,
+    Deadline = 4,
+    /// Nobody waits for its outcome: cancel, change of a deadline.
+    Silent = 5,
+    /// Another thread has signalled the eventfd.
+    Wake = 6,
+}
+
+const OP_SHIFT: u32 = 60;
+
+impl Op {
+    fn tag(self, bits: u64) -> u64 {
+        ((self as u64) << OP_SHIFT) | bits
+    }
+
+    fn of(user_data: u64) -> Option<Self> {
+        [Self::Accept, Self::Receive, Self::Send, Self::Deadline, Self::Silent, Self::Wake]
+            .into_iter()
+            .find(|op| *op as u64 == user_data >> OP_SHIFT)
+    }
+}
+
+impl UringRing {
+    /// Sets up a ring for this thread.
+    pub(crate) fn new(waiting: Waiting) -> Result<Self, StartError> {
+        start::start(waiting)
+    }
+
+    /// Becomes readable when there may be completions; an edge, so it need not be read.
+    pub(crate) fn event(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.event)
+    }
+
+    /// How often the ring was entered: one system call each.
+    pub(crate) fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    /// Has the kernel signal completions through the eventfd, or not: while the owner is awake it
+    /// looks by itself, and a signal would only wake its loop once more for nothing.
+    ///
+    /// After switching them on, look for work once more: what came before was not signalled.
+    pub(crate) fn set_signals(&mut self, on: bool) {
+        // Only where the kernel's flag of deferred work and its look at ours are ordered by the
+        // processor: the kernel itself does not ask for it.
+        if cfg!(target_arch = "x86_64") {
+            let completions = self.ring.completion();
+            if on {
+                completions.enable_eventfd();
+            } else {
+                completions.disable_eventfd();
+            }
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// From here on the owner [waits](Self::wait) in the ring: for one that was set up to be hosted.
+    pub(crate) fn dedicate(&mut self) -> io::Result<()> {
+        // The ring is to watch the eventfd, and each of its own signals would wake it once more.
+        self.ring.submitter().unregister_eventfd()
+    }
+
+    /// Sleeps until there is a completion, or the eventfd is signalled.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        if !self.is_event_watched {
+            self.is_event_watched = true;
+            // Multishot: every signal makes a completion, so the eventfd need not be read.
+            let watch =
+                opcode::PollAdd::new(types::Fd(self.event.as_raw_fd()), libc::POLLIN as u32);
+            self.push(watch.multi(true).build().user_data(Op::Wake.tag(0)));
+        }
+        self.enter(1)
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        self.in_flight += 1;
+        if !self.backlog.is_empty() || !self.try_push(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what the entry points to (the batch of a send, the timespec of a deadline, the
+        // buffer ring) belongs to `self` and stays where it is until the completion, and `drop`
+        // waits for all completions or leaks it.
+        #[expect(unsafe_code)]
+        unsafe {
+            self.ring.submission().push(entry).is_ok()
+        }
+    }
+
+    /// Moves the backlog to the submission queue, as far as there is room.
+    fn push_backlog(&mut self) {
+        while let Some(entry) = self.backlog.front().cloned() {
+            if !self.try_push(&entry) {
+                return;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Hands over what is queued, lets the kernel finish what it has deferred, and waits for `want`
+    /// completions.
+    fn enter(&mut self, want: u32) -> io::Result<()> {
+        self.buffers.reclaim();
+        self.push_backlog();
+        let mut submission = self.ring.submission();
+        let queued = submission.len();
+        let wants_enter =
+            want > 0 || queued > 0 || submission.taskrun() || submission.cq_overflow();
+        submission.sync();
+        drop(submission);
+        if !wants_enter {
+            return Ok(());
+        }
+        self.enters += 1;
+        // SAFETY: no argument is passed, so there is nothing to be valid.
+        #[expect(unsafe_code)]
+        let entered = unsafe {
+            self.ring.submitter().enter::<()>(queued as u32, want, ENTER_GETEVENTS, None)
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // A signal, or more completions than the kernel can hold (EBUSY) or memory for
+                // (EAGAIN): drain, and try again next time.
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Turns one entry of the completion queue into a completion, if somebody waits for it.
+    fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let (result, flags, user_data) = (entry.result(), entry.flags(), entry.user_data());
+        let more = cqueue::more(flags);
+        if !more {
+            self.in_flight -= 1;
+        }
+        let token = Token::unpack(user_data);
+        match Op::of(user_data)? {
+            Op::Accept => {
+                let result = outcome(result).map(|fd| Socket(fd as i32));
+                Some(Completion::Accepted { token, result, more })
+            }
+            Op::Receive => {
+                let result = self.received(result, flags);
+                Some(Completion::Received { token, result, more })
+            }
+            Op::Send => {
+                let (token, batch) = self.sends.take(token.slot)?;
+                Some(Completion::Sent { token, result: outcome(result), batch })
+            }
+            Op::Deadline => {
+                self.deadline = None;
+                None
+            }
+            Op::Silent => None,
+            Op::Wake => {
+                self.is_event_watched = more;
+                None
+            }
+        }
+    }
+
+    fn received(&mut self, result: i32, flags: u32) -> Received {
+        match (outcome(result), cqueue::buffer_select(flags)) {
+            (Ok(len), Some(id)) if len > 0 => {
+                match self.buffers.take(id, len as u32, !cqueue::buffer_more(flags)) {
+                    Ok(buffer) => Received::Data(buffer),
+                    Err(error) => Received::Failed(error),
+                }
+            }
+            (result, unused) => {
+                if let Some(id) = unused {
+                    self.buffers.pass_over(id);
+                }
+                match result {
+                    Ok(_) => Received::EndOfStream,
+                    Err(error) => match error.raw_os_error() {
+                        Some(libc::ENOBUFS) => {
+                            self.buffers.grow();
+                            Received::NoBuffer
+                        }
+                        Some(libc::ECANCELED) => Received::Cancelled,
+                        _ => Received::Failed(error),
+                    },
+                }
+            }
+        }
+    }
+}
+
+impl Ring for UringRing {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn accept(&mut self, listener: Socket, token: Token) {
+        let entry = opcode::AcceptMulti::new(types::Fd(listener.0))
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
+            .user_data(Op::Accept.tag(token.pack()));
+        self.push(entry);
+    }
+
+    fn receive(&mut self, socket: Socket, token: Token) {
+        let entry = opcode::RecvMulti::new(types::Fd(socket.0), self.buffers.multishot_group())
+            .build()
+            .user_data(Op::Receive.tag(token.pack()));
+        self.push(entry);
+    }
+
+    fn receive_once(&mut self, socket: Socket, token: Token) {
+        // No address: the kernel takes one of the buffers.
+        let group = self.buffers.single_group();
+        let entry = opcode::Recv::new(types::Fd(socket.0), std::ptr::null_mut(), ONCE_BYTES_MAX)
+            .buf_group(group)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
+            .user_data(Op::Receive.tag(token.pack()));
+        self.push(entry);
+    }
+
+    fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
+        let Room { memory, gap, max } = room;
+        let before = memory.len();
+        memory.resize(before + gap, 0);
+        let free = memory.spare_capacity_mut();
+        let end = free.len().min(max);
+        let received = rustix::net::recv(borrow(&socket), &mut free[..end], RecvFlags::DONTWAIT);
+        let count = received.map(|((bytes, _), _)| bytes.len());
+        match count {
+            Ok(count @ 1..) => {
+                // SAFETY: so many bytes behind those of `memory` were just written, in its
+                // capacity.
+                #[expect(unsafe_code)]
+                unsafe {
+                    memory.set_len(before + gap + count);
+                }
+            }
+            _ => memory.truncate(before),
+        }
+        Ok(count?)
+    }
+
+    fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
+        self.buffers.bytes(buffer)
+    }
+
+    fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan> {
+        self.buffers.lend(buffer)
+    }
+
+    fn release(&mut self, buffer: RecvBuffer) {
+        self.buffers.release(buffer);
+    }
+
+    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
+        self.buffers.keep(buffer)
+    }
+
+    fn room_to_receive(&mut self, is_single: bool) -> usize {
+        self.buffers.room(is_single)
+    }
+
+    fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>) {
+        let (index, entry) = self.sends.put(socket, token, batch);
+        self.push(entry.user_data(Op::Send.tag(u64::from(index))));
+    }
+
+    fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
+        SocketOutlet.send_now(socket, batch)
+    }
+
+    fn outlet(&self) -> Rc<dyn Outlet> {
+        Rc::new(SocketOutlet)
+    }
+
+    fn cancel_receive(&mut self, token: Token) {
+        let receive = types::CancelBuilder::user_data(Op::Receive.tag(token.pack()));
+        self.push(opcode::AsyncCancel2::new(receive).build().user_data(Op::Silent.tag(0)));
+    }
+
+    fn cancel(&mut self, socket: Socket) {
+        let all = types::CancelBuilder::fd(types::Fd(socket.0)).all();
+        self.push(opcode::AsyncCancel2::new(all).build().user_data(Op::Silent.tag(0)));
+    }
+
+    fn drop_new_connections(&mut self, listener: Socket) {
+        // Without it, connections that begin just now are lost, as ever.
+        let _ = super::accept_filter::drop_new_connections(borrow(&listener));
+    }
+
+    fn shut_down(&mut self, socket: Socket) {
+        // By a call of its own: io_uring hands IORING_OP_SHUTDOWN to a kernel thread. It fails
+        // only where the peer is gone, which the receive tells as well.
+        let _ = rustix::net::shutdown(borrow(&socket), rustix::net::Shutdown::Write);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        let entry = opcode::Close::new(types::Fd(socket.0)).build();
+        self.push(entry.user_data(Op::Silent.tag(0)));
+    }
+
+    fn abandon(&mut self, socket: Socket) {
+        // SAFETY: the socket is the ring's to close, and its owner forgets it.
+        #[expect(unsafe_code)]
+        self.abandoned.push(unsafe { OwnedFd::from_raw_fd(socket.0) });
+    }
+
+    fn unread(&self, socket: Socket) -> usize {
+        rustix::io::ioctl_fionread(borrow(&socket)).map_or(0, |count| count as usize)
+    }
+
+    fn outbox(&self, socket: Socket) -> Option<Outbox> {
+        tcp_info::read(socket)
+    }
+
+    fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
+        rustix::net::getpeername(borrow(&socket)).ok().flatten()?.try_into().ok()
+    }
+
+    fn set_deadline(&mut self, deadline: Duration) {
+        if self.deadline.is_some_and(|armed| armed <= deadline) {
+            return;
+        }
+        // Relative, as the deadline counts from our own origin.
+        let wait = deadline.saturating_sub(self.origin.elapsed());
+        *self.timespec = types::Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
+        let timespec: *const types::Timespec = &raw const *self.timespec;
+        let entry = if self.deadline.is_none() {
+            opcode::Timeout::new(timespec).build().user_data(Op::Deadline.tag(0))
+        } else {
+            // If it has fired meanwhile, the change fails, and the completion wakes us anyway.
+            let update = opcode::TimeoutUpdate::new(Op::Deadline.tag(0), timespec).build();
+            update.user_data(Op::Silent.tag(0))
+        };
+        self.deadline = Some(deadline);
+        self.push(entry);
+    }
+
+    fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
+        #[cfg(test)]
+        tests::lose_on_demand()?;
+        self.enter(0)?;
+        for _ in 0..max {
+            let Some(entry) = self.ring.completion().next() else { break };
+            if let Some(completion) = self.complete(&entry) {
+                out.push(completion);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        let is_pending = !submission.is_empty() || submission.taskrun();
+        drop(submission);
+        is_pending || !self.backlog.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    fn polls_behind(&mut self, max: usize) -> usize {
+        // Each operation has at most one piece of deferred work at a time, and their order is kept.
+        self.in_flight.div_ceil(TASK_WORK_PER_ENTER) + self.ring.completion().len().div_ceil(max)
+    }
+
+    fn recv_buffers(&self) -> usize {
+        self.buffers.count()
+    }
+
+    fn has_spare(&self) -> bool {
+        self.buffers.has_spare() || self.sends.has_spare() || self.backlog.capacity() > BACKLOG_KEPT
+    }
+
+    fn trim(&mut self) {
+        // Nothing that was received waits in the queue, nor behind it.
+        let is_told = !self.ring.submission().cq_overflow() && self.ring.completion().is_empty();
+        self.buffers.trim(is_told);
+        self.sends.trim();
+        self.backlog.shrink_to(BACKLOG_KEPT);
+    }
+}
+
+impl Drop for UringRing {
+    /// Waits until the kernel has let go of every buffer.
+    fn drop(&mut self) {
+        let mut out = Vec::new();
+        for _ in 0..DROP_ROUNDS_MAX {
+            if self.in_flight == 0 {
+                return;
+            }
+            let round = types::Timespec::new().nsec(DROP_ROUND_NANOS);
+            let everything = types::CancelBuilder::any();
+            // Says that it found nothing, or ran out of time: the count decides.
+            let _ = self.ring.submitter().register_sync_cancel(Some(round), everything);
+            if self.poll(usize::MAX, &mut out).is_err() {
+                break;
+            }
+            for completion in out.drain(..) {
+                match completion {
+                    Completion::Received { result: Received::Data(buffer), .. } => {
+                        self.buffers.release(buffer);
+                    }
+                    Completion::Accepted { result: Ok(socket), .. } => {
+                        self.close(socket);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if self.in_flight > 0 {
+            log::error!(
+                in_flight = self.in_flight,
+                "the kernel did not give back all buffers of the ring: leaking them"
+            );
+            self.buffers.leak();
+            self.sends.leak();
+            std::mem::forget(std::mem::take(&mut self.timespec));
+        }
+    }
+}
+
+/// Sends by a call of its own, which needs nothing of the ring.
+#[derive(Debug)]
+struct SocketOutlet;
+
+impl Outlet for SocketOutlet {
+    #[inline]
+    fn send_now(&self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
+        let mut parts = [IoSlice::new(&[]); SEGMENTS_PER_CALL_MAX];
+        let mut count = 0;
+        for (part, segment) in parts.iter_mut().zip(batch.segments()) {
+            *part = IoSlice::new(segment);
+            count += 1;
+        }
+        let (fd, flags) = (borrow(&socket), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        Ok(match &parts[..count] {
+            [only] => rustix::net::send(fd, only, flags)?,
+            parts => rustix::net::sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), flags)?,
+        })
+    }
+}
+
+/// The result of an operation, with its errno by name.
+fn outcome(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// `IORING_ENTER_GETEVENTS`: with `DEFER_TASKRUN`, completions are made in such a call only.
+const ENTER_GETEVENTS: u32 = 1;
+/// What a call that waits for nothing runs of the deferred work (`IO_LOCAL_TW_DEFAULT_MAX`, since
+/// Linux 6.13): after a stall, so many completions come of each.
+const TASK_WORK_PER_ENTER: usize = 20;
+/// How often `drop` looks for completions, one millisecond each, before it leaks.
+const DROP_ROUNDS_MAX: usize = 1000;
+const DROP_ROUND_NANOS: u32 = 1_000_000;
+
+/// Segments that leave with one call; the rest goes the other way.
+const SEGMENTS_PER_CALL_MAX: usize = 8;
+
+/// What [`Ring::receive_once`] brings at the most: the header of a large frame, and of its payload
+/// as much as costs little to be copied. The rest is taken from the socket at once.
+const ONCE_BYTES_MAX: u32 = 16 * 1024;
+
+/// Operations for which a quiet ring keeps room.
+const BACKLOG_KEPT: usize = 1024;
+
+type Uring = IoUring<squeue::Entry, cqueue::Entry>;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,173 @@
+//! Setting the ring up, and saying what is wrong and what helps when it cannot be.
+
+use super::{Buffers, ENTER_GETEVENTS, Sends, Uring, UringRing};
+use io_uring::{IoUring, Probe, opcode, types};
+use rustix::event::{EventfdFlags, eventfd};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Instant;
+use thiserror::Error;
+
+/// Why there is no ring, with the cure.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    /// ENOSYS, EPERM.
+    #[error(
+        "io_uring is disabled ({0}): set the sysctl kernel.io_uring_disabled=0, or allow io_uring \
+         (io_uring_setup, io_uring_enter, io_uring_register) in the seccomp profile of the container \
+         (Docker and Podman forbid it by default)"
+    )]
+    Forbidden(io::Error),
+    /// EINVAL for the flags.
+    #[error("io_uring of this kernel is too old ({0}): Linux 6.1 or later is needed")]
+    TooOld(io::Error),
+    /// The probe does not name an operation.
+    #[error("io_uring of this kernel lacks {0}: Linux 6.1 or later is needed")]
+    Lacks(&'static str),
+    /// ENOMEM.
+    #[error(
+        "no memory for io_uring ({0}): raise the limit of locked memory (ulimit -l, LimitMEMLOCK= \
+         in systemd), or use fewer workers"
+    )]
+    NoMemory(io::Error),
+    /// EMFILE, ENFILE.
+    #[error(
+        "no descriptor left for io_uring ({0}): raise the limit of open files (ulimit -n, \
+         LimitNOFILE= in systemd)"
+    )]
+    NoDescriptors(io::Error),
+    /// Anything else.
+    #[error("io_uring cannot be set up: {0}")]
+    Other(io::Error),
+}
+
+impl StartError {
+    /// Whether it may be otherwise soon: the locked memory of a process that was killed counts until
+    /// the kernel has taken its rings down.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.is_no_memory()
+    }
+
+    /// Whether there is too little memory that may be locked.
+    pub(crate) fn is_no_memory(&self) -> bool {
+        matches!(self, Self::NoMemory(_))
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => Self::Forbidden(error),
+            Some(libc::EINVAL) => Self::TooOld(error),
+            Some(libc::ENOMEM) => Self::NoMemory(error),
+            Some(libc::EMFILE | libc::ENFILE) => Self::NoDescriptors(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// How the owner of a ring learns of completions while it does not look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// A loop watches the eventfd, which the kernel signals.
+    Hosted,
+    /// The owner sleeps in the ring, and the ring watches the eventfd.
+    Dedicated,
+}
+
+/// Sets up a ring whose only user is this thread.
+pub(super) fn start(waiting: Waiting) -> Result<UringRing, StartError> {
+    let mut ring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_clamp()
+        .setup_cqsize(COMPLETIONS)
+        .build(SUBMISSIONS)?;
+    prove(&mut ring)?;
+    let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+        .map_err(|errno| StartError::from(io::Error::from(errno)))?;
+    if waiting == Waiting::Hosted {
+        ring.submitter().register_eventfd(event.as_raw_fd())?;
+    }
+    let buffers = Buffers::register(&ring)?;
+    Ok(UringRing {
+        ring,
+        buffers,
+        sends: Sends::default(),
+        backlog: VecDeque::new(),
+        event: Arc::new(event),
+        timespec: Box::new(types::Timespec::new()),
+        deadline: None,
+        origin: Instant::now(),
+        in_flight: 0,
+        is_event_watched: false,
+        enters: 0,
+        abandoned: Vec::new(),
+    })
+}
+
+/// Does with the ring what the data path will, as far as that needs no socket: a filter may allow a
+/// ring to be set up and forbid to use it, and then that shows here and not with the first client.
+fn prove(ring: &mut Uring) -> Result<(), StartError> {
+    enter_with_nothing(ring)?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    if let Some((_, lacks)) = OPERATIONS.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        return Err(StartError::Lacks(lacks));
+    }
+    match ring.submitter().register_sync_cancel(None, types::CancelBuilder::any()) {
+        // There is nothing to cancel, which says that it can be done.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// Sends an operation that does nothing through both queues.
+fn enter_with_nothing(ring: &mut Uring) -> Result<(), StartError> {
+    // SAFETY: the operation points to nothing.
+    #[expect(unsafe_code)]
+    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+    debug_assert!(pushed.is_ok(), "the queue is empty");
+    loop {
+        let queued = ring.submission().len();
+        // SAFETY: no argument is passed, so there is nothing to be valid.
+        #[expect(unsafe_code)]
+        let entered =
+            unsafe { ring.submitter().enter::<()>(queued as u32, 1, ENTER_GETEVENTS, None) };
+        if let Some(entry) = ring.completion().next() {
+            return match entry.result() {
+                0.. => Ok(()),
+                errno => Err(io::Error::from_raw_os_error(-errno).into()),
+            };
+        }
+        match entered {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+    }
+}
+
+/// What the data path asks of the kernel, and how the kernel's manual calls it.
+const OPERATIONS: [(u8, &str); 9] = [
+    (opcode::AcceptMulti::CODE, "IORING_OP_ACCEPT"),
+    (opcode::Recv::CODE, "IORING_OP_RECV"),
+    (opcode::Send::CODE, "IORING_OP_SEND"),
+    (opcode::SendMsg::CODE, "IORING_OP_SENDMSG"),
+    (opcode::Timeout::CODE, "IORING_OP_TIMEOUT"),
+    (opcode::TimeoutUpdate::CODE, "IORING_OP_TIMEOUT_REMOVE"),
+    (opcode::AsyncCancel2::CODE, "IORING_OP_ASYNC_CANCEL"),
+    (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
+    (opcode::Close::CODE, "IORING_OP_CLOSE"),
+];
+
+/// Entries of the submission queue: as many operations leave with one call.
+const SUBMISSIONS: u32 = 1024;
+/// Entries of the completion queue: much larger, as one multishot operation makes many.
+const COMPLETIONS: u32 = 8 * SUBMISSIONS;
+
+#[cfg(test)]
+mod tests;

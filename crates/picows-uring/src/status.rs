@@ -1,0 +1,117 @@
+//! What became of a send, of a connection and of a round trip: the words that all layers share.
+//!
+//! Decides nothing.
+
+use crate::error::shown;
+use picows_uring_proto::{ApiMisuse, PeerMisbehaved, debug_with_text};
+use thiserror::Error;
+
+/// What became of a frame to be sent.
+///
+/// Nothing needs to be done about it: a frame that is not queued is not owed to anybody. It is
+/// there for senders who want to slow down, or to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendStatus {
+    /// It is queued.
+    Queued,
+    /// It is queued, and more than the high watermark is, which the socket does not take:
+    /// `pause_writing` follows.
+    Congested,
+    /// It is queued in the place of an earlier frame with its key, which is not sent
+    /// ([`Transport::send_latest`]).
+    Replaced,
+    /// It is queued, and to make room, older messages were dropped
+    /// ([`QueuePolicy::DropOldest`](crate::QueuePolicy::DropOldest)). The queue is full, so
+    /// `pause_writing` was called or follows, too.
+    DroppedOldest,
+    /// It is not queued: a CLOSE was sent before, or the connection is over.
+    Closed,
+    /// It is not queued: the queue is full, and the policy is to drop the newest frame, or nothing
+    /// older can be dropped.
+    Dropped,
+    /// It is not queued: it would break RFC 6455.
+    Refused(ApiMisuse),
+}
+
+impl SendStatus {
+    /// Whether the frame will be sent.
+    #[must_use]
+    pub const fn is_queued(self) -> bool {
+        matches!(self, Self::Queued | Self::Congested | Self::Replaced | Self::DroppedOldest)
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DisconnectCause {
+    /// A close handshake, whoever began it.
+    #[error("the connection was closed")]
+    Closed,
+    /// The application called [`Transport::disconnect`] or [`Transport::abort`].
+    #[error("the application ended the connection")]
+    Application,
+    /// The peer ended the stream without CLOSE.
+    #[error("the peer ended the connection without a close handshake")]
+    EndOfStream,
+    /// The peer broke RFC 6455 or passed a limit.
+    #[error("protocol error: {0}")]
+    PeerMisbehaved(#[from] PeerMisbehaved),
+    /// The kernel reported an error, such as a reset.
+    #[error("the connection broke: {0}")]
+    Io(std::io::ErrorKind),
+    /// The peer did not do its part in time: a handshake, an answer to CLOSE, taking what was
+    /// queued.
+    #[error("the peer did not do its part in time")]
+    TimedOut,
+    /// The peer did not answer a ping in time.
+    #[error("the peer did not answer a ping in time")]
+    PingTimedOut,
+    /// A callback of the listener returned an error or panicked.
+    #[error("the listener failed: {}", shown(.0))]
+    Listener(String),
+    /// More was queued than the limit.
+    #[error("the peer did not read, and the send queue was full")]
+    QueueFull,
+    /// All connections together held more memory than
+    /// [`memory_limit`](crate::ServerBuilder::memory_limit), and this one the most.
+    #[error("all connections together held too much memory, and this one the most")]
+    MemoryLimit,
+    /// The process got no memory for what was received or sent: its own limits are tighter than
+    /// [`memory_limit`](crate::ServerBuilder::memory_limit).
+    #[error("there was no memory for what was received or sent")]
+    OutOfMemory,
+    /// A frame or message of the peer brought too little for
+    /// [`message_timeout`](crate::ServerBuilder::message_timeout).
+    #[error("a message of the peer was under way for too long and brought too little")]
+    MessageTooSlow,
+    /// The peer took nothing of what was queued for it for
+    /// [`write_stall_timeout`](crate::ServerBuilder::write_stall_timeout).
+    #[error("the peer took nothing of what was queued for it")]
+    WriteStalled,
+    /// The server, or the loop, was stopped.
+    #[error("the loop was stopped")]
+    Stopped,
+    /// The worker of the connection could not go on, or its loop was dropped.
+    #[error("the worker of the connection ended before its time")]
+    WorkerFailed,
+}
+
+/// A round trip could not be measured.
+#[derive(Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RoundtripError {
+    /// The connection ended before all pongs had come.
+    #[error("the connection ended while round trips were measured{}", tell(.0.as_ref()))]
+    Disconnected(Option<DisconnectCause>),
+    /// Another task is measuring on this connection.
+    #[error("round trips are being measured on this connection already: wait for the other task")]
+    Busy,
+}
+
+debug_with_text! { RoundtripError: Disconnected, Busy }
+
+fn tell(cause: Option<&DisconnectCause>) -> String {
+    cause.map_or_else(String::new, |cause| format!(": {cause}"))
+}

@@ -1,0 +1,48 @@
+//! Stops the workers of a server or of a runtime, from any thread.
+//!
+//! Posts and returns; how a worker ends its connections is the worker's affair.
+
+use crate::command::Letter;
+use crate::mailbox::Mailbox;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Stops a server or a [`Runtime`](crate::Runtime) from any thread, while another one waits for its
+/// end.
+///
+/// ```
+/// use picows_uring::{EchoListener, Server, Upgrade};
+///
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+/// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+/// let stopper = server.stopper();
+/// std::thread::spawn(move || stopper.stop());
+/// server.join()?;
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    mailboxes: Vec<Arc<Mailbox>>,
+    drain_timeout: Duration,
+}
+
+impl Stopper {
+    pub(crate) fn new(mailboxes: Vec<Arc<Mailbox>>, drain_timeout: Duration) -> Self {
+        Self { mailboxes, drain_timeout }
+    }
+
+    /// Accepts no more and ends every connection with CLOSE 1001, not all of them at once
+    /// ([`drain_spread`](crate::ServerBuilder::drain_spread)); whoever is left when the drain timeout
+    /// is over is dropped. Returns at once.
+    pub fn stop(&self) {
+        self.stop_within(self.drain_timeout);
+    }
+
+    /// [`stop`](Self::stop), with another drain timeout. A shorter one may follow a longer one;
+    /// zero drops everybody at once.
+    pub fn stop_within(&self, drain: Duration) {
+        for mailbox in &self.mailboxes {
+            mailbox.post(Letter::Stop { drain });
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A worker on a ring played by hand, for benchmarks that count instructions.
+//!
+//! Not part of the library: compiled for tests, and with the feature `fuzzing`. What is counted is
+//! the way of a byte through the worker, its sessions and the protocol; the ring under it does next
+//! to nothing.
+
+use crate::admission::Gauge;
+use crate::config::Config;
+use crate::health::Counters;
+use crate::listener::EchoListener;
+use crate::local::Shared;
+use crate::mailbox::Mailbox;
+use crate::ring::{Received, Socket};
+use crate::testing::ring::scripted::{ByHand, stalled};
+use crate::upgrade::{Factory, Upgrade};
+use crate::worker::{Turn, Worker};
+use std::fmt;
+use std::sync::Arc;
+
+/// A worker with the listener [`EchoListener`].
+pub struct MeasuredWorker {
+    worker: Worker<ByHand>,
+}
+
+impl MeasuredWorker {
+    /// A worker that listens and has no connection.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor for an eventfd.
+    pub fn new() -> std::io::Result<Self> {
+        let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+        let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
+        let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
+        // Callgrind cannot run what reads the clocks of the kernel.
+        shared.watch.clock.set(stalled);
+        shared.shares.clock.set(stalled);
+        let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
+        let ring = ByHand::default().with_spare_buffers();
+        let listeners = vec![Socket(LISTENER)];
+        Ok(Self { worker: Worker::new(ring, shared, factory, Arc::<Gauge>::default(), listeners) })
+    }
+
+    /// Takes turns until there is nothing to do, and returns how many bytes have left meanwhile.
+    pub fn turn(&mut self) -> usize {
+        while matches!(self.worker.turn(), Ok(Turn::Busy)) {}
+        let count = self.worker.ring.sent.len();
+        self.worker.ring.sent.clear();
+        self.worker.ring.closed.clear();
+        count
+    }
+
+    /// Accepts a connection as `socket`, and returns the length of the answer to `request`.
+    pub fn open(&mut self, socket: i32, request: &[u8]) -> usize {
+        self.worker.ring.connect(socket);
+        self.turn();
+        self.deliver(socket, request);
+        self.turn()
+    }
+
+    /// The peer ends the stream of `socket`, which is closed.
+    pub fn end(&mut self, socket: i32) {
+        self.worker.ring.end_of(Socket(socket), Received::EndOfStream);
+        self.turn();
+    }
+
+    /// Bytes arrive on `socket`, for the next turn.
+    pub fn deliver(&mut self, socket: i32, bytes: &[u8]) {
+        self.worker.ring.deliver_to(socket, bytes);
+    }
+
+    /// The socket of a connection that sends alone takes all of it at once.
+    pub fn allow_send_now(&mut self) {
+        self.worker.ring.room.push_back(Ok(usize::MAX));
+    }
+}
+
+impl fmt::Debug for MeasuredWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeasuredWorker").finish_non_exhaustive()
+    }
+}
+
+const LISTENER: i32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_upgrades_echoes_and_ends() {
+        let mut worker = MeasuredWorker::new().unwrap();
+        for _ in 0..3 {
+            let answer = worker.open(
+                7,
+                b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            );
+            assert!(answer > 100, "{answer} bytes");
+            for _ in 0..2 {
+                worker.deliver(7, &[0x82, 0x81, 0, 0, 0, 0, b'a']);
+                worker.allow_send_now();
+                assert_eq!(worker.turn(), 3);
+            }
+            worker.end(7);
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! A kernel for tests: seeded, single-threaded, with a clock that the test moves.
+//!
+//! It lies as [`Faults`] says, and holds its caller to the contract of [`Ring`]: whoever breaks
+//! it is told by a panic. Peers are played by the test ([`SimRing::peer`]). What it does by
+//! itself is in `sim/progress.rs`.
+
+mod buffers;
+mod faults;
+mod peer;
+mod progress;
+mod random;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod wires;
+
+pub(crate) use faults::Faults;
+pub(crate) use peer::{Peer, PeerId, PeerRead};
+pub(crate) use random::Random;
+#[cfg(test)]
+pub(crate) use wire::BrokenBy;
+
+use crate::ring::{
+    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
+};
+use buffers::Buffers;
+use std::cell::RefMut;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+use wire::Link;
+use wires::Wires;
+
+/// The simulated kernel, with everything that is connected to it.
+pub(crate) struct SimRing {
+    random: Random,
+    faults: Faults,
+    now: Duration,
+    buffers: Buffers,
+    /// Open sockets by descriptor, counted from [`DESCRIPTOR_MIN`]. The lowest that is free is
+    /// used next, as in any Unix.
+    sockets: Vec<Option<Entry>>,
+    wires: Rc<Wires>,
+    submissions: VecDeque<Submission>,
+    completions: VecDeque<Queued>,
+    deadline: Option<Duration>,
+    /// Which connection each token was used for: no other may ever have it.
+    tokens: BTreeMap<u64, PeerId>,
+    /// Bytes that the caller was told have arrived, and that have left.
+    told: (u64, u64),
+    /// Those of them that it took at once.
+    taken: u64,
+    is_traced: bool,
+}
+
+/// A socket.
+struct Entry {
+    kind: Kind,
+    accept: Option<Operation>,
+    receive: Option<Operation>,
+    send: Option<Sending>,
+    /// The operations as the caller sees them: from the call to the last completion.
+    is_accepting: bool,
+    is_receiving: bool,
+    is_sending: bool,
+    is_shut_down: bool,
+    /// The caller has closed it, and the kernel has not seen that.
+    is_closing: bool,
+}
+
+enum Kind {
+    /// With the connections that wait to be accepted.
+    Listener(VecDeque<PeerId>),
+    Stream(PeerId),
+}
+
+/// An operation that the kernel has seen.
+#[derive(Debug)]
+struct Operation {
+    token: Token,
+    /// Nothing comes of it before.
+    gate: Duration,
+    is_cancelled: bool,
+    /// It ends with its first success.
+    is_single: bool,
+}
+
+#[derive(Debug)]
+struct Sending {
+    operation: Operation,
+    batch: Box<SendBatch>,
+    /// Bytes at the front of `batch` that have left.
+    sent: usize,
+}
+
+/// A call that the kernel has not seen.
+enum Submission {
+    Accept(Socket, Token),
+    Receive(Socket, Token),
+    ReceiveOnce(Socket, Token),
+    Send(Socket, Token, Box<SendBatch>),
+    CancelReceive(Token),
+    Cancel(Socket),
+    Close(Socket),
+}
+
+/// A completion that has not been taken, and the socket it belongs to.
+struct Queued {
+    socket: Socket,
+    completion: Completion,
+}
+
+impl SimRing {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            random: Random::new(seed),
+            buffers: Buffers::new(faults.buffers, faults.buffer_bytes),
+            faults,
+            now: Duration::ZERO,
+            sockets: Vec::new(),
+            wires: Rc::new(Wires::new(seed)),
+            submissions: VecDeque::new(),
+            completions: VecDeque::new(),
+            deadline: None,
+            tokens: BTreeMap::new(),
+            told: (0, 0),
+            taken: 0,
+            is_traced: false,
+        }
+    }
+
+    /// Prints what happens.
+    pub(crate) fn set_traced(&mut self, is_traced: bool) {
+        self.is_traced = is_traced;
+    }
+
+    pub(crate) fn faults_mut(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+
+    /// A listening socket.
+    pub(crate) fn listen(&mut self) -> Socket {
+        self.open(Kind::Listener(VecDeque::new()))
+    }
+
+    /// Moves the clock, and lets the kernel work.
+    pub(crate) fn advance(&mut self, by: Duration) {
+        self.now += by;
+        self.progress();
+    }
+
+    /// Whether a caller that sleeps would be woken.
+    pub(crate) fn is_signalled(&self) -> bool {
+        !self.completions.is_empty() || self.deadline.is_some_and(|deadline| deadline <= self.now)
+    }
+
+    /// Connections that the caller has accepted and not closed.
+    pub(crate) fn streams_owned(&self) -> usize {
+        let is_queued = |fd: i32| {
+            self.completions.iter().any(|queued| {
+                matches!(&queued.completion, Completion::Accepted { result: Ok(socket), .. }
+                    if socket.0 == fd)
+            })
+        };
+        let open = self.sockets.iter().enumerate().filter(|(index, entry)| {
+            let is_stream = |entry: &Entry| matches!(entry.kind, Kind::Stream(_));
+            entry.as_ref().is_some_and(|entry| is_stream(entry) && !entry.is_closing)
+                && !is_queued(*index as i32 + DESCRIPTOR_MIN)
+        });
+        open.count()
+    }
+
+    /// Bytes that the caller was told have arrived, and that have left, on all sockets.
+    pub(crate) fn told(&self) -> (u64, u64) {
+        (self.told.0, self.told.1 + self.wires.taken())
+    }
+
+    /// Bytes that the caller took from sockets at once.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether the caller has not been told of something yet that peers have sent.
+    #[cfg(test)]
+    pub(crate) fn has_unread(&self) -> bool {
+        let links = self.wires.links.borrow();
+        !self.completions.is_empty()
+            || links.iter().any(|link| link.socket.is_some() && !link.to_server.is_empty())
+    }
+
+    /// What is in flight on a socket: whether a receive is, and how many bytes a send was given.
+    pub(crate) fn in_flight(&mut self, socket: Socket) -> (bool, Option<usize>) {
+        let of_call = self.submissions.iter().find_map(|submission| match submission {
+            Submission::Send(at, _, batch) if *at == socket => Some(batch.len()),
+            _ => None,
+        });
+        let of_completion = self.completions.iter().find_map(|queued| match &queued.completion {
+            Completion::Sent { batch, .. } if queued.socket == socket => Some(batch.len()),
+            _ => None,
+        });
+        let Some(entry) = self.entry_mut(socket) else { return (false, None) };
+        let of_kernel = entry.send.as_ref().map(|send| send.batch.len());
+        (entry.is_receiving, of_call.or(of_kernel).or(of_completion))
+    }
+
+    /// A turn of the caller is over: it has given everything back that it was lent.
+    pub(crate) fn assert_turn_is_over(&self) {
+        let lent = self.buffers.lent() - self.buffers.kept();
+        self.demand(lent == 0, || format!("{lent} receive buffers are neither released nor kept"));
+    }
+
+    /// The caller has ended: it has left nothing behind but what it has queued.
+    pub(crate) fn assert_nothing_is_left(&mut self) {
+        self.assert_turn_is_over();
+        self.submit();
+        self.deadline = None;
+        let open: Vec<_> = (DESCRIPTOR_MIN..)
+            .zip(&self.sockets)
+            .filter_map(|(fd, entry)| entry.as_ref().map(|_| fd))
+            .collect();
+        self.demand(open.is_empty(), || format!("sockets are left open: {open:?}"));
+        self.demand(self.completions.is_empty(), || "completions are left".into());
+        let are_free = self.buffers.are_all_free();
+        self.demand(are_free, || "receive buffers are left".into());
+    }
+
+    /// Hands the caller a completion that the kernel would never make.
+    pub(crate) fn forge_received(&mut self, token: Token, bytes: &[u8]) {
+        let mut source = bytes.iter().copied().collect();
+        let buffer = self.buffers.fill(&mut self.random, &mut source, usize::MAX);
+        let result = Received::Data(buffer.expect("a forger sees to it that a buffer is free"));
+        let completion = Completion::Received { token, result, more: true };
+        self.completions.push_back(Queued { socket: Socket(-1), completion });
+    }
+
+    fn open(&mut self, kind: Kind) -> Socket {
+        let entry = Entry {
+            kind,
+            accept: None,
+            receive: None,
+            send: None,
+            is_accepting: false,
+            is_receiving: false,
+            is_sending: false,
+            is_shut_down: false,
+            is_closing: false,
+        };
+        let index = self.sockets.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.sockets.push(None);
+            self.sockets.len() - 1
+        });
+        let socket = Socket(index as i32 + DESCRIPTOR_MIN);
+        if let Kind::Stream(peer) = entry.kind {
+            self.link(peer).socket = Some(socket);
+        }
+        self.sockets[index] = Some(entry);
+        socket
+    }
+
+    fn link(&self, peer: PeerId) -> RefMut<'_, Link> {
+        RefMut::map(self.wires.links.borrow_mut(), |links| &mut links[peer.0])
+    }
+
+    fn set_sending(&self, socket: Socket, is_sending: bool) {
+        if let Some(peer) = self.stream(socket) {
+            self.link(peer).is_sending = is_sending;
+        }
+    }
+
+    fn descriptors(&self) -> usize {
+        self.sockets.iter().flatten().count()
+    }
+
+    fn entry_mut(&mut self, socket: Socket) -> Option<&mut Entry> {
+        let index = usize::try_from(socket.0 - DESCRIPTOR_MIN).ok()?;
+        self.sockets.get_mut(index)?.as_mut()
+    }
+
+    fn listener_mut(&mut self, socket: Socket) -> Option<&mut VecDeque<PeerId>> {
+        match &mut self.entry_mut(socket)?.kind {
+            Kind::Listener(waiting) => Some(waiting),
+            Kind::Stream(_) => None,
+        }
+    }
+
+    /// The connection of a socket.
+    fn stream(&self, socket: Socket) -> Option<PeerId> {
+        let index = usize::try_from(socket.0 - DESCRIPTOR_MIN).ok()?;
+        match self.sockets.get(index)?.as_ref()?.kind {
+            Kind::Stream(peer) => Some(peer),
+            Kind::Listener(_) => None,
+        }
+    }
+
+    /// The socket of a call, which has to be open.
+    fn called(&mut self, call: &str, socket: Socket) -> &mut Entry {
+        let is_open = self.entry_mut(socket).is_some_and(|entry| !entry.is_closing);
+        self.demand(is_open, || format!("{call} on {socket:?}, which is not open"));
+        self.entry_mut(socket).expect("checked above")
+    }
+
+    /// A token belongs to one connection, for ever.
+    fn check_token(&mut self, call: &str, socket: Socket, token: Token) {
+        let owner = match self.called(call, socket).kind {
+            Kind::Stream(owner) => Some(owner),
+            Kind::Listener(_) => None,
+        };
+        self.demand(owner.is_some(), || format!("{call} on a listening socket"));
+        let Some(owner) = owner else { return };
+        let first = *self.tokens.entry(token.pack()).or_insert(owner);
+        self.demand(first == owner, || format!("{call}: {token:?} of {first:?} for {owner:?}"));
+    }
+
+    fn begin_receive(&mut self, socket: Socket, token: Token) {
+        self.check_token("receive", socket, token);
+        let entry = self.called("receive", socket);
+        let is_first = !std::mem::replace(&mut entry.is_receiving, true);
+        self.demand(is_first, || format!("a second receive on {socket:?}"));
+    }
+
+    #[track_caller]
+    fn demand(&self, is_kept: bool, what: impl FnOnce() -> String) {
+        assert!(is_kept, "contract of the ring broken: {}", what());
+    }
+
+    #[allow(clippy::print_stderr, reason = "for whoever looks for the reason of a failure")]
+    fn trace(&self, what: impl FnOnce() -> String) {
+        if self.is_traced {
+            eprintln!("[{:>12.6}] {}", self.now.as_secs_f64(), what());
+        }
+    }
+
+    /// Takes note of a completion that the caller is about to get.
+    fn hand_over(&mut self, queued: Queued) -> Completion {
+        let Queued { socket, completion } = queued;
+        self.trace(|| match &completion {
+            Completion::Sent { result, .. } => format!("{socket:?} sent {result:?}"),
+            completion => format!("{socket:?} {completion:?}"),
+        });
+        match &completion {
+            Completion::Received { result: Received::Data(buffer), .. } => {
+                self.buffers.hand_over(buffer);
+                let is_forged = socket.0 < DESCRIPTOR_MIN;
+                self.told.0 += if is_forged { 0 } else { buffer.len() as u64 };
+            }
+            Completion::Sent { result: Ok(count), .. } => self.told.1 += *count as u64,
+            _ => {}
+        }
+        if matches!(completion, Completion::Sent { .. }) {
+            self.set_sending(socket, false);
+        }
+        if let Some(entry) = self.entry_mut(socket) {
+            match completion {
+                Completion::Accepted { more, .. } => entry.is_accepting = more,
+                Completion::Received { more, .. } => entry.is_receiving = more,
+                Completion::Sent { .. } => entry.is_sending = false,
+            }
+        }
+        completion
+    }
+}
+
+impl Ring for SimRing {
+    fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn accept(&mut self, listener: Socket, token: Token) {
+        let entry = self.called("accept", listener);
+        let is_first = !std::mem::replace(&mut entry.is_accepting, true);
+        self.demand(is_first, || format!("a second accept on {listener:?}"));
+        self.submissions.push_back(Submission::Accept(listener, token));
+    }
+
+    fn receive(&mut self, socket: Socket, token: Token) {
+        self.begin_receive(socket, token);
+        self.submissions.push_back(Submission::Receive(socket, token));
+    }
+
+    fn receive_once(&mut self, socket: Socket, token: Token) {
+        self.begin_receive(socket, token);
+        self.submissions.push_back(Submission::ReceiveOnce(socket, token));
+    }
+
+    fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
+        let is_receiving = self.called("receive_now", socket).is_receiving;
+        self.demand(!is_receiving, || format!("receive_now overtakes a receive on {socket:?}"));
+        let max = room.max();
+        self.demand(max > 0, || format!("no room for what {socket:?} has"));
+        let peer = self.stream(socket).expect("checked above");
+        let bytes = self.take_now(peer, max)?;
+        room.fill(&bytes, self.random.next() as u8);
+        self.told.0 += bytes.len() as u64;
+        self.taken += bytes.len() as u64;
+        self.trace(|| format!("{socket:?} took {} of {max} bytes", bytes.len()));
+        Ok(bytes.len())
+    }
+
+    fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
+        self.buffers.bytes(buffer).expect("contract of the ring broken: bytes after release")
+    }
+
+    fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan> {
+        self.buffers.lend(buffer)
+    }
+
+    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
+        self.buffers.keep(buffer)
+    }
+
+    fn room_to_receive(&mut self, _: bool) -> usize {
+        self.buffers.free()
+    }
+
+    fn release(&mut self, buffer: RecvBuffer) {
+        let was_lent = self.buffers.release(&buffer);
+        self.demand(was_lent, || format!("{buffer:?} is released twice"));
+    }
+
+    fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>) {
+        self.check_token("send", socket, token);
+        let entry = self.called("send", socket);
+        let is_first = !std::mem::replace(&mut entry.is_sending, true);
+        let is_shut_down = entry.is_shut_down;
+        self.set_sending(socket, true);
+        self.demand(is_first, || format!("a second send on {socket:?}"));
+        self.demand(!is_shut_down, || format!("a send after shut_down on {socket:?}"));
+        self.demand(!batch.is_empty(), || "an empty batch".into());
+        self.trace(|| format!("{socket:?} send of {} bytes", batch.len()));
+        self.submissions.push_back(Submission::Send(socket, token, batch));
+    }
+
+    fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
+        self.called("send_now", socket);
+        let count = self.wires.send_now(socket, batch)?;
+        self.trace(|| format!("{socket:?} sent {count} of {} bytes at once", batch.len()));
+        Ok(count)
+    }
+
+    fn outlet(&self) -> Rc<dyn Outlet> {
+        Rc::clone(&self.wires) as Rc<dyn Outlet>
+    }
+
+    fn cancel_receive(&mut self, token: Token) {
+        self.demand(self.tokens.contains_key(&token.pack()), || format!("{token:?} is unknown"));
+        self.submissions.push_back(Submission::CancelReceive(token));
+    }
+
+    fn cancel(&mut self, socket: Socket) {
+        self.called("cancel", socket);
+        self.trace(|| format!("{socket:?} cancel"));
+        self.submissions.push_back(Submission::Cancel(socket));
+    }
+
+    fn shut_down(&mut self, socket: Socket) {
+        let entry = self.called("shut_down", socket);
+        let is_sending = entry.is_sending;
+        let is_first = !std::mem::replace(&mut entry.is_shut_down, true);
+        let Kind::Stream(peer) = entry.kind else { panic!("shut_down of a listening socket") };
+        self.demand(!is_sending, || format!("shut_down of {socket:?} in the middle of a send"));
+        self.demand(is_first, || format!("a second shut_down of {socket:?}"));
+        self.trace(|| format!("{socket:?} shut_down"));
+        self.link(peer).is_to_peer_ended = true;
+    }
+
+    fn close(&mut self, socket: Socket) {
+        let entry = self.called("close", socket);
+        let is_idle = !entry.is_accepting && !entry.is_receiving && !entry.is_sending;
+        entry.is_closing = true;
+        self.demand(is_idle, || format!("close of {socket:?} with operations in flight"));
+        if let Some(peer) = self.stream(socket) {
+            self.link(peer).socket = None;
+        }
+        self.submissions.push_back(Submission::Close(socket));
+    }
+
+    fn abandon(&mut self, _: Socket) {
+        // A worker that goes before its time takes this kernel with it.
+    }
+
+    fn unread(&self, socket: Socket) -> usize {
+        self.stream(socket).map_or(0, |peer| self.link(peer).to_server.len())
+    }
+
+    fn outbox(&self, _: Socket) -> Option<Outbox> {
+        None
+    }
+
+    fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
+        Some((Ipv4Addr::LOCALHOST, self.stream(socket)?.0 as u16).into())
+    }
+
+    fn set_deadline(&mut self, deadline: Duration) {
+        if self.deadline.is_none_or(|armed| deadline < armed) {
+            self.deadline = Some(deadline);
+        }
+    }
+
+    fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
+        self.assert_turn_is_over();
+        self.wires.set_faults(self.faults.no_buffer, self.faults.short_send);
+        self.submit();
+        if self.random.chance(500) {
+            self.progress();
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= self.now) {
+            self.deadline = None;
+        }
+        let max = max.min(self.faults.poll_max);
+        let max = if self.random.chance(self.faults.few) { self.random.between(1, 4) } else { max };
+        for _ in 0..max {
+            let Some(queued) = self.completions.pop_front() else { break };
+            let completion = self.hand_over(queued);
+            out.push(completion);
+        }
+        Ok(())
+    }
+
+    fn has_work(&mut self) -> bool {
+        !self.submissions.is_empty() || !self.completions.is_empty()
+    }
+
+    fn polls_behind(&mut self, _: usize) -> usize {
+        // One completion at the least is returned each time.
+        self.completions.len()
+    }
+}
+
+/// Far from the descriptors of the process, which nobody shall touch by mistake.
+const DESCRIPTOR_MIN: i32 = 1_000_000;

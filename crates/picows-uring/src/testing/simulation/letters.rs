@@ -1,0 +1,48 @@
+//! What other threads write to connections, not knowing whether those have ended.
+//!
+//! A letter says whom it is for, so that whoever gets another's notices.
+
+use super::journal;
+use crate::command::RemoteAction;
+use crate::foreign::Foreign;
+use crate::ring::Token;
+use crate::testing::ring::sim::Random;
+use bytes::Bytes;
+use picows_uring_proto::{CloseCode, CloseFrame, FrameHead, MsgType};
+
+/// A letter to somebody who is or was there, for the worker's mailbox.
+pub(super) fn draw(random: &mut Random) -> Option<(Token, RemoteAction)> {
+    let (id, token, is_open) = journal::with(|journal| {
+        let (id, token) = *journal.tokens.get(random.below(journal.tokens.len()))?;
+        Some((id, token, journal.open.contains_key(&id)))
+    })?;
+    // Those who have ended are told more often to end: whoever gets it by mistake will.
+    let action = match random.below(if is_open { 40 } else { 4 }) {
+        0 => RemoteAction::Abort,
+        1 => RemoteAction::Disconnect,
+        2 => RemoteAction::Close(CloseFrame::new(CloseCode::POLICY_VIOLATION, "by a letter")),
+        other => {
+            let text = [MARK, id.to_string().as_bytes()].concat();
+            let payload = Foreign::new(Bytes::from(text));
+            let head = FrameHead::new(MsgType::Binary);
+            if other % 3 == 0 {
+                RemoteAction::SendLatest(KEY, head, payload)
+            } else {
+                RemoteAction::Send(head, payload)
+            }
+        }
+    };
+    if !matches!(action, RemoteAction::Send(..) | RemoteAction::SendLatest(..)) {
+        journal::with(|journal| journal.record(id).is_ended_by_us = true);
+    }
+    Some((token, action))
+}
+
+/// Whom a payload is for, if it is a letter.
+pub(super) fn addressee(payload: &[u8]) -> Option<u32> {
+    std::str::from_utf8(payload.strip_prefix(MARK)?).ok()?.parse().ok()
+}
+
+/// Of letters only: each may take the place of another.
+const KEY: u64 = u64::MAX;
+const MARK: &[u8] = b"\xFFa letter for ";
