@@ -18,7 +18,7 @@ DOCUMENT = ROOT / "docs/CONFORMANCE.md"
 PROTO = ROOT / "crates/picows-uring-proto/src"
 # The part of the document, the files whose tests it lists, and the RFC if their comments name none.
 TABLES = {
-    "rfc": ([PROTO / "pair/rfc6455" / name for name in ("handshake.rs", "framing.rs", "closing.rs")], "6455"),
+    "rfc": ([PROTO / "testing/pair/rfc6455" / name for name in ("handshake.rs", "framing.rs", "closing.rs")], "6455"),
     "http": ([PROTO / "handshake/tests/rules.rs"], None),
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct KeySource {
 
 impl KeySource {
     /// Keys that are the same for the same seed: for tests.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn seeded(seed: u64) -> Self {
         Self { generator: Box::new(ChaCha12Rng::seed_from_u64(seed)) }
     }

@@ -12,6 +12,7 @@ use crate::connection::{Connection, InputState};
 #[cfg(test)]
 use crate::foreign::Foreign;
 use crate::health::{Counters, Stats};
+use crate::keys::KeySource;
 use crate::local::Shared;
 use crate::mailbox::Mailbox;
 #[cfg(test)]
@@ -59,6 +60,7 @@ impl Harness {
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&event)));
         let counters = Arc::<Counters>::default();
         let shared = Shared::new(Arc::new(config), Arc::clone(&counters), mailbox);
+        *shared.keys.borrow_mut() = KeySource::seeded(seed);
         shared.watch.clock.set(|| Duration::ZERO);
         shared.shares.clock.set(|| Duration::ZERO);
         let gauge = Arc::<Gauge>::default();
