@@ -264,16 +264,23 @@ fn expected() -> Vec<u8> {
     (0..MESSAGES).flat_map(line).collect()
 }
 
-/// Waits until `connect` has stopped reading: the server has sent as much as goes in between.
+/// Waits until `connect` has stopped reading: the window that it offers to the server is closed.
 fn wait_until_stalled(server: &ServerHandle) {
-    let mut last = None;
     eventually("the server is held back", || {
-        let sent = server.stats().bytes_sent;
-        let is_still = last.replace(sent) == Some(sent) && sent > 0;
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        is_still.then_some(())
+        let port = server.local_addr()?.port();
+        is_window_closed(port).then_some(())
     });
     assert!(server.stats().bytes_sent < (MESSAGES * MESSAGE_BYTES) as u64, "it was held back");
+}
+
+/// Whether the kernel has data of a connection of the local `port` that waits for its peer's window:
+/// it then has a timer to probe that (proc(5), `/proc/net/tcp`; 4 in `tr`).
+fn is_window_closed(port: u16) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets.lines().skip(1).any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1].ends_with(&format!(":{port:04X}")) && fields[5].starts_with("04:")
+    })
 }
 
 #[test]

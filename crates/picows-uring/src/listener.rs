@@ -122,8 +122,8 @@ pub trait Listener {
         let _ = transport;
     }
 
-    /// More bytes are queued than the high watermark, and the socket does not take them. Stop sending until `resume_writing`, which
-    /// follows once for each `pause_writing`.
+    /// More bytes are queued than the high watermark, and the socket does not take them. Stop sending
+    /// until `resume_writing`, which follows once for each `pause_writing`.
     fn pause_writing(&mut self, transport: &Transport) {
         let _ = transport;
     }

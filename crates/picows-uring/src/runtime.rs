@@ -106,9 +106,9 @@ impl Runtime {
     /// ends: tasks that are still pending are dropped, and a connection that one of them was
     /// making is given up. From then on there are the callbacks of the listeners, automatic pings,
     /// timeouts, and what [`RemoteTransport`](crate::RemoteTransport)s of other threads send;
-    /// [`spawn`](crate::spawn) and [`Connect`](crate::Connect) fail in callbacks, as nothing is there to run a
-    /// task. Nothing waits for an end either: look at the [`Transport`](crate::Transport) after
-    /// this has returned.
+    /// [`spawn`](crate::spawn) and [`Connect`](crate::Connect) fail in callbacks, as nothing is
+    /// there to run a task. Nothing waits for an end either: look at the
+    /// [`Transport`](crate::Transport) after this has returned.
     ///
     /// # Errors
     ///

@@ -293,8 +293,8 @@ impl Transport {
     /// # Errors
     ///
     /// When the connection ended because the peer broke the protocol, or a callback of the listener
-    /// failed. A peer that closes or disappears is no error; [`disconnect_cause`](Self::disconnect_cause)
-    /// tells how it was.
+    /// failed. A peer that closes or disappears is no error;
+    /// [`disconnect_cause`](Self::disconnect_cause) tells how it was.
     pub async fn wait_disconnected(&self) -> Result<(), DisconnectCause> {
         poll_fn(|context| {
             if self.is_disconnected() {

@@ -7,8 +7,10 @@ use picows_uring::{
     CloseCode, EchoListener, Frame, FrameHead, Listener, ListenerError, ListenerResult, MsgType,
     Server, ServerHandle, Transport, Upgrade,
 };
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::SocketAddr;
@@ -149,7 +151,8 @@ pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
+        // Bounds the polling; no result depends on it.
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -181,15 +184,14 @@ impl Running {
         // Read while it runs, so that it is not held up.
         let stdout = self.child.stdout.take().map(read_all);
         let stderr = self.child.stderr.take().map(read_all);
-        let mut status = None;
-        let start = Instant::now();
-        while status.is_none() && start.elapsed() < PATIENCE {
-            status = self.child.try_wait().unwrap();
-            std::thread::sleep(Duration::from_millis(2));
+        if self.is_running() {
+            let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).unwrap();
+            let patience = PATIENCE.try_into().unwrap();
+            let wait = || poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
+            // Readable once it has ended. Begun again when a signal interrupts the wait.
+            assert_eq!(retry_on_intr(wait), Ok(1), "{} does not end", self.name);
         }
-        let Some(status) = status else {
-            panic!("{} does not end", self.name);
-        };
+        let status = self.child.wait().unwrap();
         let text = |bytes: Option<JoinHandle<Vec<u8>>>| {
             let bytes = bytes.map(|it| it.join().unwrap()).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()

@@ -69,10 +69,10 @@ macro_rules! connection_settings {
             /// How long a frame or message may be under way, unless it brings 1 KiB of payload
             /// a second on average since it began: then it may take as long as it does. One that
             /// is slower gets CLOSE 1008
-            /// ([`DisconnectCause::MessageTooSlow`](crate::DisconnectCause::MessageTooSlow)), within
-            /// a quarter of that time. PINGs in between and single bytes do not put that off; while
-            /// reading is [paused](crate::Transport::pause_reading), no time passes. More than
-            /// zero; `None` for no limit. Default: 60 s.
+            /// ([`DisconnectCause::MessageTooSlow`](crate::DisconnectCause::MessageTooSlow)),
+            /// within a quarter of that time. PINGs in between and single bytes do not put that
+            /// off; while reading is [paused](crate::Transport::pause_reading), no time passes.
+            /// More than zero; `None` for no limit. Default: 60 s.
             pub fn message_timeout(
                 mut self,
                 timeout: impl Into<Option<::std::time::Duration>>,
@@ -83,9 +83,9 @@ macro_rules! connection_settings {
 
             /// How long the peer may take nothing at all of what is queued for it, before it is
             /// dropped ([`DisconnectCause::WriteStalled`](crate::DisconnectCause::WriteStalled)),
-            /// within a quarter of that time. Whatever it sends meanwhile does not put that off. The
-            /// kernel does not say it of Unix sockets, so it is not judged there. More than zero;
-            /// `None` for no limit. Default: 60 s.
+            /// within a quarter of that time. Whatever it sends meanwhile does not put that off.
+            /// The kernel does not say it of Unix sockets, so it is not judged there. More than
+            /// zero; `None` for no limit. Default: 60 s.
             pub fn write_stall_timeout(
                 mut self,
                 timeout: impl Into<Option<::std::time::Duration>>,
@@ -118,8 +118,9 @@ macro_rules! connection_settings {
             /// Bytes queued on a connection above which its listener is told to pause, and at or
             /// below which it is told to resume. What one callback queues is no reason to pause: at
             /// the high one, the socket is offered what is queued, and only what it does not take
-            /// counts; so each `high` bytes queued in one turn cost a system call. `low` is at most `high`, and `high` at most what
-            /// [`max_queue_size`](Self::max_queue_size) allows. Default: 64 KiB and 16 KiB.
+            /// counts; so each `high` bytes queued in one turn cost a system call. `low` is at most
+            /// `high`, and `high` at most what [`max_queue_size`](Self::max_queue_size) allows.
+            /// Default: 64 KiB and 16 KiB.
             pub fn write_watermarks(mut self, high: usize, low: usize) -> Self {
                 self.config.high_watermark = high;
                 self.config.low_watermark = low;
@@ -127,10 +128,11 @@ macro_rules! connection_settings {
             }
 
             /// Bytes queued on a connection that are never passed, and what happens instead. The
-            /// socket is offered what is queued before a frame is held to be too much, so a peer that
-            /// reads gets everything, however much is sent at once. A frame that is longer than the
-            /// limit by itself never fits. While the kernel has not seen a send that was handed to
-            /// it, which is until the next turn, as much again may be queued behind it. At least 1, and not below the high one of the
+            /// socket is offered what is queued before a frame is held to be too much, so a peer
+            /// that reads gets everything, however much is sent at once. A frame that is longer
+            /// than the limit by itself never fits. While the kernel has not seen a send that was
+            /// handed to it, which is until the next turn, as much again may be queued behind it.
+            /// At least 1, and not below the high one of the
             /// [`write_watermarks`](Self::write_watermarks), which a short queue has to lower.
             /// Default: 64 MiB, [`QueuePolicy::Close`](crate::QueuePolicy::Close).
             ///

@@ -55,10 +55,9 @@ impl RecvMemory {
             return;
         }
         let (start, len) = (self.bytes.as_ptr(), self.layout.size());
-        // SAFETY: the range is this allocation's, whole pages of the system or nothing is done, so
-        // no other's bytes are in it. Its own become zeros, or stay where the pages are not private
-        // or locked, which is an error that costs nothing but memory: nobody reads them, as there
-        // is neither a loan nor a piece.
+        // Pages that are not private, or locked, stay as they are, which costs nothing but memory.
+        // SAFETY: the range is whole pages of this allocation only, or nothing is done. Its bytes
+        // become zeros at the most, and are not read, as there is neither a loan nor a piece.
         #[expect(unsafe_code)]
         unsafe {
             let page = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(usize::MAX);

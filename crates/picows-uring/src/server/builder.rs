@@ -193,19 +193,20 @@ impl ServerBuilder {
     }
 
     /// Open connections of one peer address, of all workers together; further ones are treated as
-    /// beyond [`max_connections`](Self::max_connections). An IPv6 address counts with its network of 64 bits, of which one
-    /// machine can have all addresses; an IPv4 address that is mapped into IPv6 counts as itself;
-    /// Unix sockets have no address and no limit. Behind a proxy, all clients have the address of
-    /// the proxy. Default: none.
+    /// beyond [`max_connections`](Self::max_connections). An IPv6 address counts with its network
+    /// of 64 bits, of which one machine can have all addresses; an IPv4 address that is mapped into
+    /// IPv6 counts as itself; Unix sockets have no address and no limit. Behind a proxy, all
+    /// clients have the address of the proxy. Default: none.
     pub fn max_per_address(mut self, count: impl Into<Option<usize>>) -> Self {
         self.config.connections_per_address_max = count.into();
         self
     }
 
     /// Handshakes in progress, of all workers together; further connections are treated as beyond
-    /// [`max_connections`](Self::max_connections). One is in progress from the connection until the request is answered, at most
-    /// the [`handshake_timeout`](Self::handshake_timeout): so it also bounds how many clients that
-    /// connect and say nothing are waited for. `None` for no limit. Default: 4096.
+    /// [`max_connections`](Self::max_connections). One is in progress from the connection until the
+    /// request is answered, at most the [`handshake_timeout`](Self::handshake_timeout): so it also
+    /// bounds how many clients that connect and say nothing are waited for. `None` for no limit.
+    /// Default: 4096.
     pub fn max_handshakes(mut self, count: impl Into<Option<usize>>) -> Self {
         self.config.handshakes_max = count.into();
         self

@@ -141,32 +141,34 @@ fn what_does_not_wait_is_waited_for() {
     assert!(stage.worker.ring.sent == echoed(&payload));
 }
 
-#[test]
-fn a_pause_in_the_middle_is_kept() {
+/// A stage where a frame of a MiB is under way, its payload, and how it goes on; the end waits in the
+/// socket.
+fn in_the_middle() -> (Stage, Vec<u8>, Vec<u8>) {
     let mut stage = Stage::of_large();
     let payload = payload(MIB);
     let bytes = masked(&payload);
     stage.deliver(&bytes[..300 * KIB]);
     stage.taken();
     stage.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
+    (stage, payload, bytes[300 * KIB..310 * KIB].to_vec())
+}
+
+#[test]
+fn a_pause_in_the_middle_is_kept() {
+    let (mut stage, payload, bytes) = in_the_middle();
     transport().pause_reading();
     stage.turn();
     assert!(!stage.worker.ring.is_receiving(7));
     assert_eq!(stage.taken(), []);
     transport().resume_reading();
     stage.turn();
-    stage.deliver(&bytes[300 * KIB..310 * KIB]);
+    stage.deliver(&bytes);
     assert!(stage.worker.ring.sent == echoed(&payload));
 }
 
 #[test]
 fn another_thread_ends_a_pause() {
-    let mut stage = Stage::of_large();
-    let payload = payload(MIB);
-    let bytes = masked(&payload);
-    stage.deliver(&bytes[..300 * KIB]);
-    stage.taken();
-    stage.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
+    let (mut stage, payload, bytes) = in_the_middle();
     transport().pause_reading();
     let remote = transport().remote();
     stage.turn();
@@ -175,7 +177,7 @@ fn another_thread_ends_a_pause() {
     assert!(transport().is_reading_paused(), "until the worker's next turn");
     stage.turn();
     assert!(!transport().is_reading_paused());
-    stage.deliver(&bytes[300 * KIB..310 * KIB]);
+    stage.deliver(&bytes);
     assert!(stage.worker.ring.sent == echoed(&payload));
 }
 
