@@ -7,6 +7,39 @@
 websocat_version=1.14.1
 node_ws_version=8.23.0
 
+# Starts a server in the background, and sets `server_url` once it listens. $1: a file for what it
+# prints; then the flags of scripts/lib/server.py, --, and the command.
+start_server() {
+    local log=$1
+    shift
+    # The end of its input, which comes with the end of this script, ends the server as well.
+    coproc SERVER { exec python3 scripts/lib/server.py --log "$log" "$@"; }
+    server_process=$SERVER_PID
+    # Read by the script.
+    # shellcheck disable=SC2034
+    read -r server_url <&"${SERVER[0]}"
+}
+
+# Waits for the server to end by itself, as long as $1 tenths of a second.
+await_server() {
+    local _
+    for _ in $(seq "$1"); do
+        kill -0 "$server_process" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    return 1
+}
+
+# Ends the server, if there is one, and returns its status.
+stop_server() {
+    local process=${server_process:-}
+    server_process=
+    if [ -n "$process" ]; then
+        kill "$process" 2>/dev/null || true
+        wait "$process"
+    fi
+}
+
 # Finds websocat in $tools/bin, or compiles it there: without TLS, which needs openssl and which no
 # test here speaks.
 install_websocat() {

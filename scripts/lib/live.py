@@ -13,23 +13,15 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests/foreign"))
 
-from server import Server, binary  # noqa: E402
+from echo_server import EchoServer  # noqa: E402
+from server import binary  # noqa: E402
 from wire import CLOSE, PING, PONG, Peer, encode  # noqa: E402
 
 SUMMARY = re.compile(r"served (\d+) connections .* (\d+) protocol errors")
 
 
-class WatchedServer(Server):
-    """A server whose processor time, counters and log are looked at."""
-
-    def cpu_s(self):
-        total = 0
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            try:
-                total += int((task / "schedstat").read_text().split()[0])
-            except OSError:
-                pass  # A thread may end while we look.
-        return total / 1e9
+class WatchedServer(EchoServer):
+    """A server whose counters and log are looked at."""
 
     def faults(self):
         """What the log must not say."""

@@ -11,7 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from server import REPOSITORY, Server
+from echo_server import EchoServer
+from server import REPOSITORY
 from wire import Peer
 
 
@@ -50,7 +51,7 @@ def pytest_runtest_makereport(item):
 @pytest.fixture(scope="session")
 def server():
     """The server most tests share: defaults, two workers."""
-    running = Server()
+    running = EchoServer()
     SERVERS.append(running)
     yield running
     running.stop()
@@ -62,7 +63,7 @@ def start_server():
     with contextlib.ExitStack() as ending:
 
         def start(*flags, **how):
-            running = Server(*flags, **how)
+            running = EchoServer(*flags, **how)
             SERVERS.append(running)
             ending.callback(SERVERS.remove, running)
             ending.callback(running.stop)

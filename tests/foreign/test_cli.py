@@ -7,7 +7,8 @@ import socket
 import time
 
 import pytest
-from server import Endpoint, Server, run_to_end
+from echo_server import EchoServer, run_to_end
+from server import Endpoint
 from wire import BINARY, CLOSE, Frame, Peer, close_payload, encode, eventually
 
 
@@ -232,7 +233,7 @@ def test_several_addresses(start_server, socket_path):
 
 
 def test_a_unix_socket_left_behind_does_not_keep_it_from_starting(start_server, socket_path):
-    first = Server(listen=[f"unix:{socket_path}"])
+    first = EchoServer(listen=[f"unix:{socket_path}"])
     first.kill()
     with Peer(start_server(listen=[f"unix:{socket_path}"]).endpoint) as peer:
         peer.upgrade().echo()

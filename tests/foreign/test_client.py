@@ -2,16 +2,14 @@
 
 import contextlib
 import os
-import queue
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from conftest import missing
-from server import REPOSITORY, START_S, STOP_S, parse_endpoint
+from server import REPOSITORY, Server
 
 SERVERS = Path(__file__).parent / "servers"
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 1 << 20, 8 << 20]
@@ -50,24 +48,12 @@ def command_of(name):
 def running(name):
     """A server of others, for as long as it is needed: its URL."""
     command, environment = command_of(name)
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
+    server = Server(command, name=f"the server on {name}", env={**os.environ, **environment})
     try:
-        lines = queue.Queue()
-        reader = threading.Thread(target=lambda: lines.put(process.stdout.readline()), daemon=True)
-        reader.start()
-        line = lines.get(timeout=START_S).rstrip("\n").removesuffix("/")
-        yield parse_endpoint(line).url
-        assert process.poll() is None, f"{command} ended with {process.returncode}"
+        yield server.url
+        server.check_running()
     finally:
-        process.kill()
-        process.wait(STOP_S)
-        process.stdout.close()
+        server.kill()
 
 
 @pytest.fixture(scope="module", params=["websockets", "aiohttp", "picows", "ws"])

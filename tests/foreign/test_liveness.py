@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from conftest import foreign_module, missing
-from server import binary, parse_endpoint, run_to_end
+from echo_server import run_to_end
+from server import Server, binary
 from wire import BINARY, CLOSE, PING, PONG, TEXT, Frame, Gone, Peer, close_payload, encode, eventually
 
 foreign_module("websockets")
@@ -141,10 +143,9 @@ def test_a_client_that_stops_reading_is_dropped_with_all_that_is_queued_for_it(s
 
 SLEEPER = """
 import socket, sys
-sys.path.insert(0, sys.argv[1])
 from wire import Peer
 from server import Endpoint
-peer = Peer(Endpoint(socket.AF_INET, (sys.argv[2], int(sys.argv[3]))), timeout=None)
+peer = Peer(Endpoint(socket.AF_INET, (sys.argv[1], int(sys.argv[2]))), timeout=None)
 peer.upgrade().echo()
 print("ready", flush=True)
 peer.rest()
@@ -154,9 +155,10 @@ peer.rest()
 def test_a_client_stopped_with_sigstop_is_dropped(start_server):
     server = start_server(*auto_ping())
     host, port = server.endpoint.address
-    command = [sys.executable, "-c", SLEEPER, str(Path(__file__).parent), host, str(port)]
+    command = [sys.executable, "-c", SLEEPER, host, str(port)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     since = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as client:
         try:
             assert client.stdout.readline() == "ready\n"
             client.send_signal(signal.SIGSTOP)
@@ -226,27 +228,23 @@ def example(name):
 
 def test_a_client_of_an_exchange_answers_text_with_text():
     command = [example("auto_ping_text"), "127.0.0.1:0", "1.5", "1.5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            endpoint = parse_endpoint(server.stdout.readline().rstrip("\n"))
+    with Server(command) as server:
 
-            async def trade():
-                async with websockets_connect(endpoint.url, proxy=None, compression=None, ping_interval=None) as ws:
-                    for _ in range(2):
-                        assert await ws.recv() == "ping"
-                        await ws.send("pong")
-                    await ws.send("ping")
-                    assert await ws.recv() == "pong"
-                    await ws.send("buy 7")
-                    assert await ws.recv() == "buy 7"
-                    # And now no answer.
+        async def trade():
+            async with websockets_connect(server.url, proxy=None, compression=None, ping_interval=None) as ws:
+                for _ in range(2):
                     assert await ws.recv() == "ping"
-                    await ws.wait_closed()
-                    assert ws.close_code == 1001 and ws.close_reason == "no pong within 1.5s"
+                    await ws.send("pong")
+                await ws.send("ping")
+                assert await ws.recv() == "pong"
+                await ws.send("buy 7")
+                assert await ws.recv() == "buy 7"
+                # And now no answer.
+                assert await ws.recv() == "ping"
+                await ws.wait_closed()
+                assert ws.close_code == 1001 and ws.close_reason == "no pong within 1.5s"
 
-            run(trade())
-        finally:
-            server.kill()
+        run(trade())
 
 
 def test_a_feed_that_pings_in_json_is_answered_and_answers():

@@ -7,7 +7,7 @@ from bench_peers_case import ROOT  # noqa: F401  (puts the package on the path)
 from bench_peers import peers, plan
 from bench_peers.measure import parse_strace
 from bench_peers.machine import parse_stat, steal_share
-from bench_peers.processes import Failure
+from server import Failure
 
 
 class Cells(unittest.TestCase):

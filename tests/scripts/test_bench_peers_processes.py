@@ -7,7 +7,8 @@ import unittest
 
 from bench_peers_case import ROOT  # noqa: F401  (puts the package on the path)
 from bench_peers import processes
-from bench_peers.processes import Failure, Fleet
+from bench_peers.processes import Fleet
+from server import Failure
 
 SERVER = "import time; print('listening on ws://127.0.0.1:9', flush=True); time.sleep(60)"
 MORTAL = "print('listening on ws://127.0.0.1:9', flush=True); raise SystemExit('out of luck')"
@@ -33,7 +34,7 @@ class Processes(unittest.TestCase):
 
     def test_a_server_is_kept_and_ended(self):
         server = self.fleet.get("one", python(SERVER))
-        self.assertEqual(server.address, "127.0.0.1:9")
+        self.assertEqual(server.authority, "127.0.0.1:9")
         self.assertIs(self.fleet.get("one", python(SERVER)), server)
         self.assertEqual(os.sched_getaffinity(server.pid), {processes.CORE_SERVER})
         self.fleet.stop_all()
@@ -48,7 +49,7 @@ class Processes(unittest.TestCase):
     def test_one_that_does_not_start_tells_its_last_words(self):
         with self.assertRaisesRegex(Failure, "one does not start: .*no such library"):
             self.fleet.get("one", python("raise SystemExit('no such library')"))
-        with self.assertRaisesRegex(Failure, "does not say where it listens"):
+        with self.assertRaisesRegex(Failure, "two does not start: it ended with 0: hello"):
             self.fleet.get("two", python("print('hello')"))
 
     def test_one_that_ended_by_itself_is_noticed(self):

@@ -5,9 +5,9 @@ import unittest
 from bench_peers_case import RecordCase, cpu
 from bench_peers import plan
 from bench_peers.measure import highest_rate
-from bench_peers.processes import Failure
 from bench_peers.record import Record
 from bench_peers.session import Session
+from server import Failure
 
 
 class Resuming(RecordCase):

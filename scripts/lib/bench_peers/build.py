@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from server import Failure
+
 from .machine import output_of
-from .processes import Failure
 
 PEERS = Path("benches/peers")
 BOOST_PACKAGES = ("libboost1.81-dev", "libboost-dev")

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from server import cpu_ns
+
 
 def parse_stat(text):
     """Ticks of each core: (all, stolen)."""
@@ -29,23 +31,6 @@ def steal_share(before, after):
 
 def read_stat():
     return parse_stat(Path("/proc/stat").read_text(encoding="ascii"))
-
-
-def cpu_ns(pid):
-    """Processor time of all threads of a process."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            total += int((task / "schedstat").read_text(encoding="ascii").split()[0])
-        except FileNotFoundError:
-            continue  # A thread may end while we look.
-    return total
-
-
-def resident_bytes(pid):
-    """From smaps_rollup: what `status` says may be hundreds of kilobytes off."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    return int(re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)[1]) * 1024
 
 
 def settle(pid, patience_s=3.0):

@@ -11,9 +11,11 @@ import subprocess
 import tempfile
 import time
 
+from server import Failure
+
 from . import machine, peers
 from .plan import Cell
-from .processes import CORE_LOAD, Failure, pinned, run_load, start, stop
+from .processes import CORE_LOAD, pinned, run_load, start, stop
 
 ANSWER_S = 30
 OPEN_CELL = Cell(64, 1, 256)
@@ -67,7 +69,7 @@ class Meter:
 
     def load_argv(self, server, name, cell):
         argv = [
-            self.programs["load"], "--json", "--url-addr", server.address, "--server-pid", server.pid,
+            self.programs["load"], "--json", "--url-addr", server.authority, "--server-pid", server.pid,
             "--connections", cell.connections, "--pipeline", cell.pipeline, "--size", cell.size_bytes,
         ]
         return argv + ["--headers-only"] if name == peers.FLOOR else argv
@@ -108,7 +110,7 @@ class Meter:
     def picows_load(self, run, times, *more):
         def load(server):
             argv = [
-                self.programs["picows"], "load", f"ws://{server.address}/", "--server-pid", server.pid,
+                self.programs["picows"], "load", f"ws://{server.authority}/", "--server-pid", server.pid,
                 "--connections", OPEN_CELL.connections, "--size", OPEN_CELL.size_bytes,
                 *self.window(times), "--drain-timeout", "2s", "--json", "-", *more,
             ]
@@ -144,7 +146,7 @@ class Meter:
         # A server that spins would take its core from all others, so none is kept.
         server = start("picows echo", peers.fill(argv, self.programs))
         try:
-            target = [f"ws://{server.address}/"] if client.is_ours else ["--url-addr", server.address]
+            target = [f"ws://{server.authority}/"] if client.is_ours else ["--url-addr", server.authority]
             command = [*peers.fill(client.argv, self.programs), *target, "--size", size, *self.window()]
             if client.is_ours:
                 command += ["--json", "-"]
@@ -160,7 +162,7 @@ class Meter:
 
         def load(server):
             return json.loads(run_load([
-                self.programs["fan_out_load"], "--url-addr", server.address, "--server-pid", server.pid,
+                self.programs["fan_out_load"], "--url-addr", server.authority, "--server-pid", server.pid,
                 "--subscribers", subscribers, "--size", size, *self.window(),
             ], self.timeout_s()))
 
@@ -169,7 +171,7 @@ class Meter:
     def measure_connect(self, run):
         def load(server):
             return json.loads(run_load([
-                self.programs["handshake_load"], "--url-addr", server.address, "--server-pid", server.pid,
+                self.programs["handshake_load"], "--url-addr", server.authority, "--server-pid", server.pid,
                 "--at-a-time", run.case, *self.window(),
             ], self.timeout_s()))
 
@@ -178,13 +180,13 @@ class Meter:
     def measure_idle(self, run):
         server = start(run.peer, self.echo_argv(run.peer, OPEN_CELL))
         try:
-            close_all(open_idle(server.address, WARM_UP_CONNECTIONS))
+            close_all(open_idle(server.authority, WARM_UP_CONNECTIONS))
             machine.settle(server.pid)
-            before = machine.resident_bytes(server.pid)
-            held = open_idle(server.address, int(run.case))
+            before = server.resident_bytes()
+            held = open_idle(server.authority, int(run.case))
             try:
                 machine.settle(server.pid)
-                after = machine.resident_bytes(server.pid)
+                after = server.resident_bytes()
             finally:
                 close_all(held)
         finally:

@@ -5,7 +5,7 @@ The order here is the order of the tables.
 
 from typing import NamedTuple
 
-from .processes import Failure
+from server import Failure
 
 LISTEN = ("--listen", "127.0.0.1:0")
 OURS = ("picows-uring", "dedicated")

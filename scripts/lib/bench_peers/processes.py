@@ -2,21 +2,14 @@
 
 import contextlib
 import os
-import re
-import select
 import shlex
 import signal
 import subprocess
-import tempfile
-import time
-from typing import NamedTuple
+
+from server import Failure, Server
 
 CORE_SERVER, CORE_LOAD = 0, 1
 START_S, STOP_S = 15, 5
-
-
-class Failure(Exception):
-    """What went wrong, for whoever called."""
 
 
 def check_machine():
@@ -29,63 +22,15 @@ def pinned(core, argv):
     return ["taskset", "--cpu-list", str(core), *map(str, argv)]
 
 
-class Server(NamedTuple):
-    process: subprocess.Popen
-    address: str
-    errors: object
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-
 def start(name, argv, cwd=None):
-    """Starts a server on its core, and waits until it says where it listens."""
-    errors = tempfile.TemporaryFile()
+    """Starts a server on its core, and waits until it listens."""
     # taskset replaces itself by the server, so the process id is the server's. A session of its
     # own keeps Ctrl-C from it: we end it.
-    process = subprocess.Popen(
-        pinned(CORE_SERVER, argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-        start_new_session=True, cwd=cwd,
-    )
-    try:
-        return Server(process, read_address(name, process, errors), errors)
-    except BaseException:
-        stop(Server(process, "", errors))
-        raise
-
-
-def read_address(name, process, errors):
-    deadline = time.monotonic() + START_S
-    text = b""
-    while b"\n" not in text:
-        ready, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
-        part = os.read(process.stdout.fileno(), 4096) if ready else b""
-        if not part:
-            raise Failure(f"{name} does not start: {shlex.join(process.args)}: {last_words(errors)}")
-        text += part
-    match = re.search(rb"listening on ws://([0-9.]+:[0-9]+)", text)
-    if not match:
-        raise Failure(f"{name} does not say where it listens: {text!r}")
-    return match[1].decode()
-
-
-def last_words(errors):
-    errors.seek(0)
-    return errors.read().decode(errors="replace").strip()[-300:] or "no word on standard error"
+    return Server(pinned(CORE_SERVER, argv), name=name, start_s=START_S, start_new_session=True, cwd=cwd)
 
 
 def stop(server):
-    process = server.process
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    process.stdout.close()
-    server.errors.close()
+    server.stop(STOP_S)
 
 
 class Fleet:
@@ -97,10 +42,9 @@ class Fleet:
     def get(self, name, argv):
         key = (name, *map(str, argv))
         server = self.servers.get(key)
-        if server and server.process.poll() is not None:
-            words = last_words(server.errors)
-            self.stop(key)
-            raise Failure(f"{name} ended by itself with {server.process.returncode}: {words}")
+        if server and not server.is_running():
+            del self.servers[key]
+            server.check_running()
         if not server:
             server = self.servers[key] = start(name, argv)
         return server
@@ -116,8 +60,7 @@ class Fleet:
 
     def stop_all(self):
         for server in self.servers.values():
-            with contextlib.suppress(ProcessLookupError):
-                server.process.terminate()
+            server.signal(signal.SIGTERM)
         for key in list(self.servers):
             self.stop(key)
 

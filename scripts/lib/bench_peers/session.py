@@ -3,10 +3,12 @@
 import sys
 import time
 
+from server import Failure
+
 from . import machine, peers, plan
 from .build import Workshop
 from .measure import Meter, has_flag
-from .processes import Failure, Fleet
+from .processes import Fleet
 
 
 class Session:
