@@ -7,8 +7,8 @@
 use crate::error::Error;
 use crate::foreign::{self};
 use crate::local::{Hosting, Shared};
-use crate::ring::Ring;
-use crate::ring::uring::{RingEvent, StartError, UringRing};
+use crate::ring::uring::{StartError, UringRing};
+use crate::ring::{Ring, RingEvent, Wait};
 use crate::worker::{Turn, Worker};
 use picows_uring_proto::Tick;
 use std::future::{Future, poll_fn};

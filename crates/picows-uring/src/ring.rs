@@ -1,7 +1,7 @@
 //! The kernel seam: sockets, bytes and tokens in, completions out.
 //!
 //! Knows nothing of WebSocket, sessions or listeners. Workers are generic over [`Ring`]:
-//! `uring.rs` is io_uring; those for tests are in `testing/ring`.
+//! `uring.rs` is io_uring; those for tests are in `testing/ring`. Hosts wait through [`Wait`].
 
 mod accept_filter;
 mod batch;
@@ -9,6 +9,7 @@ mod loan;
 mod socket;
 mod token;
 pub(crate) mod uring;
+mod wait;
 
 pub(crate) use batch::{Segment, SendBatch};
 pub(crate) use loan::Loan;
@@ -16,6 +17,7 @@ pub(crate) use loan::Loan;
 pub(crate) use loan::RecvMemory;
 pub(crate) use socket::{Socket, borrow, local_addr};
 pub(crate) use token::Token;
+pub(crate) use wait::{RingEvent, Wait, WaitMode};
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -13,7 +13,8 @@ use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::memory::MemoryBudget;
 use crate::patience::patiently;
-use crate::ring::uring::{StartError, UringRing, Waiting};
+use crate::ring::uring::{StartError, UringRing};
+use crate::ring::{Wait, WaitMode};
 use crate::stopper::Stopper;
 use crate::upgrade::{Factory, Upgrade};
 use crate::worker::Worker;
@@ -241,10 +242,10 @@ impl RuntimeBuilder {
         }
         config.check()?;
         let failed = |it: StartError| Error::Ring(it.to_string());
-        let ring = patiently(StartError::may_pass, || UringRing::new(Waiting::Hosted));
+        let ring = patiently(StartError::may_pass, || UringRing::new(WaitMode::Hosted));
         let ring = ring.map_err(failed)?;
         let event_loop = patiently(StartError::may_pass, Loop::new).map_err(failed)?;
-        let mailbox = Arc::new(Mailbox::new(ring.event()));
+        let mailbox = Arc::new(Mailbox::new(ring.signal()));
         let shared = Shared::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
         // Nothing is accepted, so this is never asked.
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));

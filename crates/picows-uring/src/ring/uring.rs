@@ -5,14 +5,13 @@
 //! when they exist.
 
 mod buffers;
-mod event;
 mod sends;
 mod start;
 mod tcp_info;
 
 use super::{
     Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
-    borrow,
+    Wait, WaitMode, borrow,
 };
 use crate::foreign::log;
 use buffers::Buffers;
@@ -29,8 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-pub(crate) use event::RingEvent;
-pub(crate) use start::{StartError, Waiting};
+pub(crate) use start::StartError;
 
 /// io_uring, set up for sockets.
 pub(crate) struct UringRing {
@@ -88,54 +86,8 @@ impl Op {
 
 impl UringRing {
     /// Sets up a ring for this thread.
-    pub(crate) fn new(waiting: Waiting) -> Result<Self, StartError> {
+    pub(crate) fn new(waiting: WaitMode) -> Result<Self, StartError> {
         start::start(waiting)
-    }
-
-    /// Becomes readable when there may be completions; an edge, so it need not be read.
-    pub(crate) fn event(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.event)
-    }
-
-    /// How often the ring was entered: one system call each.
-    pub(crate) fn enters(&self) -> u64 {
-        self.enters
-    }
-
-    /// Has the kernel signal completions through the eventfd, or not: while the owner is awake it
-    /// looks by itself, and a signal would only wake its loop once more for nothing.
-    ///
-    /// After switching them on, look for work once more: what came before was not signalled.
-    pub(crate) fn set_signals(&mut self, on: bool) {
-        // Only where the kernel's flag of deferred work and its look at ours are ordered by the
-        // processor: the kernel itself does not ask for it.
-        if cfg!(target_arch = "x86_64") {
-            let completions = self.ring.completion();
-            if on {
-                completions.enable_eventfd();
-            } else {
-                completions.disable_eventfd();
-            }
-            fence(Ordering::SeqCst);
-        }
-    }
-
-    /// From here on the owner [waits](Self::wait) in the ring: for one that was set up to be hosted.
-    pub(crate) fn dedicate(&mut self) -> io::Result<()> {
-        // The ring is to watch the eventfd, and each of its own signals would wake it once more.
-        self.ring.submitter().unregister_eventfd()
-    }
-
-    /// Sleeps until there is a completion, or the eventfd is signalled.
-    pub(crate) fn wait(&mut self) -> io::Result<()> {
-        if !self.is_event_watched {
-            self.is_event_watched = true;
-            // Multishot: every signal makes a completion, so the eventfd need not be read.
-            let watch =
-                opcode::PollAdd::new(types::Fd(self.event.as_raw_fd()), libc::POLLIN as u32);
-            self.push(watch.multi(true).build().user_data(Op::Wake.tag(0)));
-        }
-        self.enter(1)
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -445,6 +397,55 @@ impl Ring for UringRing {
         self.buffers.trim(is_told);
         self.sends.trim();
         self.backlog.shrink_to(BACKLOG_KEPT);
+    }
+}
+
+impl Wait for UringRing {
+    /// The eventfd, which the kernel signals as well.
+    fn descriptor(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.event)
+    }
+
+    fn signal(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.event)
+    }
+
+    fn set_signals(&mut self, on: bool) {
+        // Only where the kernel's flag of deferred work and its look at ours are ordered by the
+        // processor: the kernel itself does not ask for it.
+        if cfg!(target_arch = "x86_64") {
+            let completions = self.ring.completion();
+            if on {
+                completions.enable_eventfd();
+            } else {
+                completions.disable_eventfd();
+            }
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        if !self.is_event_watched {
+            self.is_event_watched = true;
+            // Multishot: every signal makes a completion, so the eventfd need not be read.
+            let watch =
+                opcode::PollAdd::new(types::Fd(self.event.as_raw_fd()), libc::POLLIN as u32);
+            self.push(watch.multi(true).build().user_data(Op::Wake.tag(0)));
+        }
+        self.enter(1)
+    }
+
+    fn dedicate(&mut self) -> io::Result<()> {
+        // The ring is to watch the eventfd, and each of its own signals would wake it once more.
+        self.ring.submitter().unregister_eventfd()
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    fn is_io_uring(&self) -> bool {
+        true
     }
 }
 

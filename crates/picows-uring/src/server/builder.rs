@@ -6,7 +6,7 @@ use crate::config::{Config, WrongSetting, connection_settings};
 use crate::error::Error;
 use crate::host::BusyPoll;
 use crate::memory::MemoryBudget;
-use crate::ring::uring::Waiting;
+use crate::ring::WaitMode;
 use crate::socket::{ListenOn, ListenOptions};
 use crate::upgrade::{Factory, IntoUpgrade};
 use picows_uring_proto::UpgradeRequest;
@@ -49,7 +49,7 @@ pub struct ServerBuilder {
     listen: Vec<ListenOn>,
     workers: Option<usize>,
     pin: bool,
-    waiting: Waiting,
+    waiting: WaitMode,
     busy_poll: Duration,
     backlog: u32,
     share_port: bool,
@@ -63,7 +63,7 @@ impl Default for ServerBuilder {
             listen: Vec::new(),
             workers: None,
             pin: false,
-            waiting: Waiting::Hosted,
+            waiting: WaitMode::Hosted,
             busy_poll: Duration::ZERO,
             backlog: BACKLOG,
             share_port: false,
@@ -119,7 +119,7 @@ impl ServerBuilder {
     /// faster than in a loop, and [`spawn`](crate::spawn) and [`Connect`](crate::Connect) are errors in
     /// their callbacks. Default: off.
     pub fn dedicated(mut self, dedicated: bool) -> Self {
-        self.waiting = if dedicated { Waiting::Dedicated } else { Waiting::Hosted };
+        self.waiting = if dedicated { WaitMode::Dedicated } else { WaitMode::Hosted };
         self
     }
 

@@ -12,8 +12,8 @@ use crate::host::{self, BusyPoll, Loop};
 use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
-use crate::ring::Socket;
-use crate::ring::uring::{StartError, UringRing, Waiting};
+use crate::ring::uring::{StartError, UringRing};
+use crate::ring::{Socket, Wait, WaitMode};
 use crate::socket::{self, ListenOn, ListenOptions};
 use crate::upgrade::Factory;
 use crate::worker::Worker;
@@ -31,7 +31,7 @@ pub(super) struct Plan {
     /// There may be fewer workers, if memory for their rings is short.
     pub(super) may_be_fewer: bool,
     pub(super) pin: bool,
-    pub(super) waiting: Waiting,
+    pub(super) waiting: WaitMode,
     pub(super) busy_poll: BusyPoll,
     pub(super) drain_timeout: Duration,
     pub(super) config: Arc<Config>,
@@ -42,7 +42,7 @@ pub(super) struct Plan {
 struct WorkerSpec {
     number: usize,
     core: Option<usize>,
-    waiting: Waiting,
+    waiting: WaitMode,
     busy_poll: BusyPoll,
     config: Arc<Config>,
     factory: Arc<Factory>,
@@ -219,7 +219,7 @@ fn build_worker(spec: WorkerSpec) -> Option<(Worker<UringRing>, Option<Loop>)> {
             return None;
         }
     };
-    let mailbox = Arc::new(Mailbox::new(ring.event()));
+    let mailbox = Arc::new(Mailbox::new(ring.signal()));
     let shared = Shared::new(spec.config, spec.counters, Arc::clone(&mailbox));
     spec.ready.send(Ok(mailbox)).ok()?;
     drop(spec.ready);
@@ -240,8 +240,10 @@ fn allocate(spec: &WorkerSpec) -> Result<(UringRing, Option<Loop>), Refused> {
     let ring = patiently(StartError::may_pass, || UringRing::new(spec.waiting));
     let ring = ring.map_err(Refused::Ring)?;
     let event_loop = match spec.waiting {
-        Waiting::Hosted => Some(patiently(StartError::may_pass, Loop::new).map_err(Refused::Ring)?),
-        Waiting::Dedicated => None,
+        WaitMode::Hosted => {
+            Some(patiently(StartError::may_pass, Loop::new).map_err(Refused::Ring)?)
+        }
+        WaitMode::Dedicated => None,
     };
     Ok((ring, event_loop))
 }

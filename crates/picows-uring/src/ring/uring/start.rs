@@ -1,6 +1,6 @@
 //! Setting the ring up, and saying what is wrong and what helps when it cannot be.
 
-use super::{Buffers, ENTER_GETEVENTS, Sends, Uring, UringRing};
+use super::{Buffers, ENTER_GETEVENTS, Sends, Uring, UringRing, WaitMode};
 use io_uring::{IoUring, Probe, opcode, types};
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
@@ -68,17 +68,8 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// How the owner of a ring learns of completions while it does not look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waiting {
-    /// A loop watches the eventfd, which the kernel signals.
-    Hosted,
-    /// The owner sleeps in the ring, and the ring watches the eventfd.
-    Dedicated,
-}
-
 /// Sets up a ring whose only user is this thread.
-pub(super) fn start(waiting: Waiting) -> Result<UringRing, StartError> {
+pub(super) fn start(waiting: WaitMode) -> Result<UringRing, StartError> {
     let mut ring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -90,7 +81,7 @@ pub(super) fn start(waiting: Waiting) -> Result<UringRing, StartError> {
     prove(&mut ring)?;
     let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
         .map_err(|errno| StartError::from(io::Error::from(errno)))?;
-    if waiting == Waiting::Hosted {
+    if waiting == WaitMode::Hosted {
         ring.submitter().register_eventfd(event.as_raw_fd())?;
     }
     let buffers = Buffers::register(&ring)?;

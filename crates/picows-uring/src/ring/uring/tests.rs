@@ -34,7 +34,7 @@ fn batch(bytes: &Bytes) -> Box<SendBatch> {
 /// The kernel reads the buffers of a send until it has completed: they outlive it.
 #[test]
 fn a_ring_that_is_dropped_waits_for_its_sends() {
-    let mut ring = UringRing::new(Waiting::Dedicated).unwrap();
+    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let (socket, bytes) = (Socket(ours.into_raw_fd()), Bytes::from(vec![7; 16 << 20]));
     ring.send(socket, TOKEN, batch(&bytes));
@@ -87,7 +87,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// What is lent is not written to, whatever arrives; and what is lent no more is used again.
 #[test]
 fn a_buffer_goes_back_when_its_last_loan_ends() {
-    let mut ring = UringRing::new(Waiting::Dedicated).unwrap();
+    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let path = (Socket(ours.into_raw_fd()), &theirs);
     ring.receive(path.0, TOKEN);
@@ -120,7 +120,7 @@ fn a_buffer_goes_back_when_its_last_loan_ends() {
 /// Sends that do not get ahead must not take all buffers there are.
 #[test]
 fn only_so_many_buffers_are_kept_by_loans() {
-    let mut ring = UringRing::new(Waiting::Dedicated).unwrap();
+    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let path = (Socket(ours.into_raw_fd()), &theirs);
     ring.receive(path.0, TOKEN);
@@ -143,7 +143,7 @@ fn only_so_many_buffers_are_kept_by_loans() {
 /// something else when the socket is closed and another one is opened.
 #[test]
 fn what_was_queued_on_an_abandoned_socket_reaches_no_other() {
-    let mut ring = UringRing::new(Waiting::Dedicated).unwrap();
+    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let socket = Socket(ours.into_raw_fd());
     ring.send(socket, TOKEN, batch(&Bytes::from_static(b"a secret")));
@@ -173,7 +173,7 @@ fn of_segments<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> SendBatch {
 /// A ring, and two sockets that are connected.
 fn connected() -> (UringRing, UnixStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (UringRing::new(Waiting::Dedicated).unwrap(), ours, theirs)
+    (UringRing::new(WaitMode::Dedicated).unwrap(), ours, theirs)
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn at_once_is_told_that_the_peer_has_reset_the_connection() {
         theirs.write_all(b"x").unwrap();
         assert_eq!(ours.read(&mut [0]).unwrap(), 1);
         drop(theirs);
-        let mut ring = UringRing::new(Waiting::Dedicated).unwrap();
+        let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
         let socket = Socket(ours.as_raw_fd());
         let deadline = Instant::now() + Duration::from_secs(20);
         // Until it has arrived, at once is too early.
@@ -323,7 +323,7 @@ const TOKEN_OF_B: Token = Token { slot: 2, generation: 0 };
 /// begins; their completions come in the order of the kernel, or the other way round. Returns how
 /// many brought bytes, which are those of their connection.
 fn receive_in_order(receive_b: fn(&mut UringRing, Socket), is_reversed: bool) -> usize {
-    let mut ring = UringRing::new(Waiting::Dedicated).unwrap();
+    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
     let (a, mut peer_of_a) = UnixStream::pair().unwrap();
     let (b, mut peer_of_b) = UnixStream::pair().unwrap();
     receive_b(&mut ring, Socket(b.as_raw_fd()));
@@ -374,7 +374,7 @@ fn completions_in_another_order_do_not_mix_up_connections() {
 /// Of a thousand buffers' worth of pieces, in both groups.
 #[test]
 fn single_receives_take_turns_with_multishot_ones() {
-    let mut ring = UringRing::new(Waiting::Dedicated).unwrap();
+    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
     let (a, mut peer_of_a) = UnixStream::pair().unwrap();
     let (b, mut peer_of_b) = UnixStream::pair().unwrap();
     let (socket_a, socket_b) = (Socket(a.as_raw_fd()), Socket(b.as_raw_fd()));
@@ -409,4 +409,20 @@ fn single_receives_take_turns_with_multishot_ones() {
         }
     }
     assert_eq!((got_a, got_b), (5_000_000, 3_000_000));
+}
+
+/// Whether the eventfd was signalled after a deadline had passed.
+fn is_signalled_by(ring: &mut UringRing) -> bool {
+    ring.set_deadline(ring.now());
+    ring.wait().unwrap();
+    ring.poll(1, &mut Vec::new()).unwrap();
+    rustix::io::read(ring.descriptor(), &mut [0; 8]).is_ok()
+}
+
+#[test]
+fn a_ring_that_is_hosted_no_longer_signals_to_itself() {
+    let mut ring = UringRing::new(WaitMode::Hosted).unwrap();
+    assert!(is_signalled_by(&mut ring));
+    ring.dedicate().unwrap();
+    assert!(!is_signalled_by(&mut ring));
 }

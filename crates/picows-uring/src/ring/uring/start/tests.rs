@@ -41,7 +41,7 @@ fn a_filter_of_any_call_of_io_uring_shows_at_the_start() {
     let calls = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
     for number in calls {
         for errno in [libc::EPERM, libc::ENOSYS, libc::EACCES] {
-            for waiting in [Waiting::Hosted, Waiting::Dedicated] {
+            for waiting in [WaitMode::Hosted, WaitMode::Dedicated] {
                 // The filter ends with its thread.
                 let started = std::thread::spawn(move || {
                     forbid(number, errno);
