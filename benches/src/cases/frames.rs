@@ -28,8 +28,8 @@ pub(super) fn cases() -> Vec<Case> {
     for len in [32, 256, 65_536] {
         cases.push(unmask_moving(len));
     }
-    cases.push(encode_usual_header("header/encode/usual/7-bit", 32));
-    cases.push(encode_usual_header("header/encode/usual/16-bit", 256));
+    cases.push(encode_short_header("header/encode/usual/7-bit", 32));
+    cases.push(encode_short_header("header/encode/usual/16-bit", 256));
     // No longer ones: callgrind counts each byte that `memcpy` moves with `rep movsb`.
     for len in [0, 32, 256, 1024] {
         cases.push(append(format!("encode/server/{len}"), len, None));
@@ -69,10 +69,10 @@ fn encode_header(name: String, payload_len: u64) -> Case {
     })
 }
 
-fn encode_usual_header(name: &str, payload_len: usize) -> Case {
+fn encode_short_header(name: &str, payload_len: usize) -> Case {
     let head = FrameHead::new(MsgType::Binary);
     Case::new(name, move || {
-        black_box(black_box(&head).encode_usual_header(black_box(payload_len)));
+        black_box(black_box(&head).encode_short_header(black_box(payload_len)));
     })
 }
 
@@ -86,7 +86,7 @@ fn unmask(len: usize) -> Case {
 fn unmask_moving(len: usize) -> Case {
     let mut payload = vec![0x5a; GAP + len];
     Case::new(format!("mask/moving/{len}"), move || {
-        mask::apply_moving(black_box(&mut payload), GAP, black_box(KEY), 0);
+        mask::apply_shifted(black_box(&mut payload), GAP, black_box(KEY), 0);
     })
 }
 
@@ -178,7 +178,7 @@ fn filled(pieces: u32) -> Case {
             memory.resize(memory.len() + GAP, 0);
             memory.extend_from_slice(black_box(&piece));
             let frame = decoder
-                .filled(&rules, &mut stash, GAP, piece.len())
+                .next_filled(&rules, &mut stash, GAP, piece.len())
                 .expect("the frame is in order");
             found += u32::from(black_box(frame).is_some());
         }

@@ -36,7 +36,7 @@ fn conversation() -> Case {
     let payload = [0x5a; 256];
     Case::new("conversation/data-frame", move || {
         let frame = Frame::new(MsgType::Binary, &payload);
-        black_box(black_box(&mut conversation).arrived(&rules, black_box(&frame)));
+        black_box(black_box(&mut conversation).handle_frame(&rules, black_box(&frame)));
     })
 }
 

@@ -45,7 +45,7 @@ impl Default for ConversationRules {
 
 /// The life of one connection.
 ///
-/// `arrived`, `close_reply`, `send_close`, … tell what happened; [`step`](Self::step) asks what to
+/// `handle_frame`, `close_reply`, `send_close`, … tell what happened; [`step`](Self::step) asks what to
 /// do about the transport; [`poll_timeout`](Self::poll_timeout) and
 /// [`handle_timeout`](Self::handle_timeout) are its clock.
 ///
@@ -57,7 +57,7 @@ impl Default for ConversationRules {
 /// let mut server = Conversation::new(Role::Server, &rules, now);
 /// server.opened();
 /// let close = Frame::new(MsgType::Close, b"\x03\xe8");
-/// assert_eq!(server.arrived(&rules, &close), Arrival::Deliver);
+/// assert_eq!(server.handle_frame(&rules, &close), FrameAction::Deliver);
 /// let reply = server.close_reply(&rules, now, &close).unwrap();
 /// assert_eq!(reply.code(), Some(CloseCode::NORMAL));
 /// assert_eq!(server.step(false), Step::Flush); // The reply is still queued.
@@ -91,9 +91,9 @@ pub enum Phase {
     Ended,
 }
 
-/// What is to be done with a frame that arrived.
+/// The treatment of a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum FrameAction {
     /// The listener gets it.
     Deliver,
     /// It is a PING to be answered with the same payload; the listener does not get it.
@@ -101,6 +101,10 @@ pub enum Arrival {
     /// The conversation is over: it is dropped.
     Ignore,
 }
+
+/// The earlier name of [`FrameAction`].
+#[deprecated(note = "renamed to `FrameAction`")]
+pub type Arrival = FrameAction;
 
 /// What is to be done with the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,12 +182,12 @@ impl Conversation {
 
     /// Takes a frame of the peer into account, before the listener sees it.
     #[inline]
-    pub fn arrived(&mut self, rules: &ConversationRules, frame: &Frame<'_>) -> Arrival {
+    pub fn handle_frame(&mut self, rules: &ConversationRules, frame: &Frame<'_>) -> FrameAction {
         if self.phase != Phase::Open {
-            return Arrival::Ignore;
+            return FrameAction::Ignore;
         }
         match frame.msg_type() {
-            MsgType::Ping if rules.auto_pong => Arrival::AnswerPing,
+            MsgType::Ping if rules.auto_pong => FrameAction::AnswerPing,
             MsgType::Close => {
                 let close = self.close.get_or_insert_default();
                 close.received_first = close.sent.is_none();
@@ -191,10 +195,16 @@ impl Conversation {
                     Some(code) => CloseFrame::new(code, frame.close_reason().unwrap_or_default()),
                     None => CloseFrame::empty(),
                 });
-                Arrival::Deliver
+                FrameAction::Deliver
             }
-            _ => Arrival::Deliver,
+            _ => FrameAction::Deliver,
         }
+    }
+
+    /// The earlier name of [`handle_frame`](Self::handle_frame).
+    #[deprecated(note = "renamed to `handle_frame`")]
+    pub fn arrived(&mut self, rules: &ConversationRules, frame: &Frame<'_>) -> FrameAction {
+        self.handle_frame(rules, frame)
     }
 
     /// After the listener saw `frame`: the CLOSE that is owed for it, if it is one.

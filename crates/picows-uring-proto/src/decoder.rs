@@ -137,9 +137,9 @@ impl Decoder {
     /// How many bytes are missing of the frame of which `stash` has the first; 0 if it has none.
     ///
     /// They may be put behind those of the stash as they come from the peer, instead of going
-    /// through [`next_frame`](Self::next_frame): see [`filled`](Self::filled).
+    /// through [`next_frame`](Self::next_frame): see [`next_filled`](Self::next_filled).
     #[must_use]
-    pub fn missing(&self, stash: &Stash) -> u64 {
+    pub fn bytes_missing(&self, stash: &Stash) -> u64 {
         match self.pending {
             Some(header) if !self.stash_delivered && !stash.is_empty() => {
                 header.payload_len - stash.len() as u64
@@ -151,7 +151,7 @@ impl Decoder {
     /// Takes the last `count` bytes of `stash` for the next ones of the peer, and returns the frame
     /// if they complete it. The `gap` bytes in front of them are dropped.
     ///
-    /// There are no more than are [missing](Self::missing); if none is, they are forgotten.
+    /// There are no more than are [missing](Self::bytes_missing); if none is, they are forgotten.
     ///
     /// # Errors
     ///
@@ -163,13 +163,13 @@ impl Decoder {
     /// let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
     /// let mut stash = Stash::new();
     /// decoder.next_frame(&rules, &mut stash, &mut *b"\x81\x05Hel".to_vec())?;
-    /// assert_eq!(decoder.missing(&stash), 2);
+    /// assert_eq!(decoder.bytes_missing(&stash), 2);
     /// stash.bytes_mut().extend_from_slice(b"..lo");
-    /// let frame = decoder.filled(&rules, &mut stash, 2, 2)?.unwrap();
+    /// let frame = decoder.next_filled(&rules, &mut stash, 2, 2)?.unwrap();
     /// assert_eq!(frame.text()?, "Hello");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn filled<'a>(
+    pub fn next_filled<'a>(
         &mut self,
         rules: &FrameRules,
         stash: &'a mut Stash,
@@ -190,7 +190,7 @@ impl Decoder {
         let part = &mut bytes[position..];
         match (self.role, gap) {
             (Role::Server, 0) => mask::apply_at(part, header.key, position),
-            (Role::Server, _) => mask::apply_moving(part, gap, header.key, position),
+            (Role::Server, _) => mask::apply_shifted(part, gap, header.key, position),
             (Role::Client, _) => part.copy_within(gap.., 0),
         }
         bytes.truncate(position + count);
@@ -211,6 +211,29 @@ impl Decoder {
             tail_size: 0,
             memory: stash.memory(),
         }))
+    }
+
+    /// The earlier name of [`bytes_missing`](Self::bytes_missing).
+    #[deprecated(note = "renamed to `bytes_missing`")]
+    #[must_use]
+    pub fn missing(&self, stash: &Stash) -> u64 {
+        self.bytes_missing(stash)
+    }
+
+    /// The earlier name of [`next_filled`](Self::next_filled).
+    ///
+    /// # Errors
+    ///
+    /// As [`next_filled`](Self::next_filled).
+    #[deprecated(note = "renamed to `next_filled`")]
+    pub fn filled<'a>(
+        &mut self,
+        rules: &FrameRules,
+        stash: &'a mut Stash,
+        gap: usize,
+        count: usize,
+    ) -> Result<Option<Frame<'a>>, PeerMisbehaved> {
+        self.next_filled(rules, stash, gap, count)
     }
 
     /// Whether the peer has sent CLOSE, so that nothing more will come out.

@@ -61,13 +61,13 @@ impl FrameHead {
     /// use picows_uring_proto::{FrameHead, MsgType};
     ///
     /// let head = FrameHead::new(MsgType::Binary);
-    /// assert_eq!(head.encode_usual_header(1000), Some(([0x82, 126, 0x03, 0xE8], 4)));
-    /// assert_eq!(head.encode_usual_header(100), Some(([0x82, 100, 0, 0], 2)));
-    /// assert_eq!(head.with_fin(false).encode_usual_header(100), None);
+    /// assert_eq!(head.encode_short_header(1000), Some(([0x82, 126, 0x03, 0xE8], 4)));
+    /// assert_eq!(head.encode_short_header(100), Some(([0x82, 100, 0, 0], 2)));
+    /// assert_eq!(head.with_fin(false).encode_short_header(100), None);
     /// ```
     #[inline]
     #[must_use]
-    pub const fn encode_usual_header(&self, payload_len: usize) -> Option<([u8; 4], usize)> {
+    pub const fn encode_short_header(&self, payload_len: usize) -> Option<([u8; 4], usize)> {
         let is_usual = matches!(self.msg_type, MsgType::Text | MsgType::Binary);
         if !is_usual || !self.fin || self.rsv != 0 {
             return None;
@@ -81,6 +81,13 @@ impl FrameHead {
             }
             _ => None,
         }
+    }
+
+    /// The earlier name of [`encode_short_header`](Self::encode_short_header).
+    #[deprecated(note = "renamed to `encode_short_header`")]
+    #[must_use]
+    pub const fn encode_usual_header(&self, payload_len: usize) -> Option<([u8; 4], usize)> {
+        self.encode_short_header(payload_len)
     }
 
     /// Checks that such a frame of `payload_len` bytes may be sent (RFC 6455 §5.5).
@@ -262,7 +269,7 @@ mod tests {
             for (fin, rsv) in [(true, 0), (false, 0), (true, 4), (true, 8)] {
                 let head = FrameHead::new(msg_type).with_fin(fin).with_rsv(rsv);
                 for len in [0, 1, 125, 126, 127, 255, 256, 65_535, 65_536] {
-                    let Some((short, short_len)) = head.encode_usual_header(len) else { continue };
+                    let Some((short, short_len)) = head.encode_short_header(len) else { continue };
                     let (bytes, bytes_len) = head.encode_header(len, None);
                     assert_eq!(short[..short_len], bytes[..bytes_len], "{head:?} {len}");
                     assert_eq!(head.check(len), Ok(()));

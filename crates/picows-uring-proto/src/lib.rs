@@ -40,7 +40,9 @@ mod wheel;
 
 pub use assembler::{Assembled, Message, MessageAssembler};
 pub use close::{CloseCode, CloseFrame, CloseHandshake, truncate_reason};
-pub use conversation::{Arrival, Conversation, ConversationRules, Phase, Step};
+#[expect(deprecated)]
+pub use conversation::Arrival;
+pub use conversation::{Conversation, ConversationRules, FrameAction, Phase, Step};
 pub use decoder::{Decoded, Decoder};
 pub use encode::FrameHead;
 pub use error::PeerMisbehaved;

@@ -80,10 +80,10 @@ pub fn copy_at(destination: &mut Vec<u8>, source: &[u8], key: [u8; 4], position:
 /// use picows_uring_proto::mask;
 ///
 /// let mut payload = *b"--\x7f\x9f\x4d\x51\x58";
-/// mask::apply_moving(&mut payload, 2, [0x37, 0xfa, 0x21, 0x3d], 0);
+/// mask::apply_shifted(&mut payload, 2, [0x37, 0xfa, 0x21, 0x3d], 0);
 /// assert_eq!(payload[..5], *b"Hello");
 /// ```
-pub fn apply_moving(payload: &mut [u8], gap: usize, key: [u8; 4], position: usize) {
+pub fn apply_shifted(payload: &mut [u8], gap: usize, key: [u8; 4], position: usize) {
     let key = rotated(key, position);
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx2") {
@@ -92,6 +92,12 @@ pub fn apply_moving(payload: &mut [u8], gap: usize, key: [u8; 4], position: usiz
         return unsafe { move_avx2(payload, gap, key) };
     }
     move_blocks::<16, 64>(payload, gap, key);
+}
+
+/// The earlier name of [`apply_shifted`].
+#[deprecated(note = "renamed to `apply_shifted`")]
+pub fn apply_moving(payload: &mut [u8], gap: usize, key: [u8; 4], position: usize) {
+    apply_shifted(payload, gap, key, position);
 }
 
 /// In place, for any length and any processor.

@@ -21,8 +21,8 @@ use crate::status::DisconnectCause;
 use crate::transport::Transport;
 use budget::Budget;
 use picows_uring_proto::{
-    Arrival, CloseCode, Decoder, Frame, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash, Tick,
-    TimerId,
+    CloseCode, Decoder, Frame, FrameAction, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash,
+    Tick, TimerId,
 };
 use std::io;
 use std::rc::Rc;
@@ -242,9 +242,9 @@ impl Connection {
         let session = self.session();
         log::trace!(peer = ?session.peer, ?frame, "received");
         let rules = &session.config.conversation;
-        let arrival = session.conversation.borrow_mut().arrived(rules, frame);
+        let arrival = session.conversation.borrow_mut().handle_frame(rules, frame);
         match arrival {
-            Arrival::Deliver => {
+            FrameAction::Deliver => {
                 let is_close = frame.msg_type() == MsgType::Close;
                 if is_close {
                     self.session().set_cause(DisconnectCause::Closed);
@@ -256,8 +256,8 @@ impl Connection {
                     self.after_close(frame);
                 }
             }
-            Arrival::AnswerPing => self.session().answer_ping(frame.payload()),
-            Arrival::Ignore => {}
+            FrameAction::AnswerPing => self.session().answer_ping(frame.payload()),
+            FrameAction::Ignore => {}
         }
     }
 

@@ -61,7 +61,7 @@ fn receive_close(
 ) -> Option<CloseFrame> {
     let payload = payload(close);
     let frame = Frame::new(MsgType::Close, &payload);
-    assert_eq!(conversation.arrived(rules, &frame), Arrival::Deliver);
+    assert_eq!(conversation.handle_frame(rules, &frame), FrameAction::Deliver);
     conversation.close_reply(rules, START, &frame)
 }
 
@@ -86,7 +86,7 @@ fn nothing_is_sent_or_delivered_before_the_handshake_is_done() {
         assert!(!conversation.send_close(&auto(), START, normal()));
         for msg_type in [MsgType::Text, MsgType::Ping, MsgType::Close] {
             let frame = Frame::new(msg_type, b"");
-            assert_eq!(conversation.arrived(&auto(), &frame), Arrival::Ignore);
+            assert_eq!(conversation.handle_frame(&auto(), &frame), FrameAction::Ignore);
             assert_eq!(conversation.close_reply(&auto(), START, &frame), None);
         }
         assert_eq!(conversation.close_handshake(), None);
@@ -114,7 +114,7 @@ fn frames_are_delivered_while_open() {
         let mut conversation = open(role);
         for msg_type in [MsgType::Text, MsgType::Binary, MsgType::Continuation, MsgType::Pong] {
             let frame = Frame::new(msg_type, b"\x03\xe8");
-            assert_eq!(conversation.arrived(&auto(), &frame), Arrival::Deliver);
+            assert_eq!(conversation.handle_frame(&auto(), &frame), FrameAction::Deliver);
             assert_eq!(conversation.close_reply(&auto(), START, &frame), None);
         }
         assert_eq!((conversation.phase(), conversation.poll_timeout()), (Phase::Open, None));
@@ -123,12 +123,12 @@ fn frames_are_delivered_while_open() {
 
 #[test]
 fn a_ping_is_answered_or_delivered_rfc6455_5_5_2() {
-    for (auto_pong, arrival) in [(true, Arrival::AnswerPing), (false, Arrival::Deliver)] {
+    for (auto_pong, arrival) in [(true, FrameAction::AnswerPing), (false, FrameAction::Deliver)] {
         let rules = ConversationRules { auto_pong, ..auto() };
         let ping = Frame::new(MsgType::Ping, b"x");
-        assert_eq!(open(Role::Server).arrived(&rules, &ping), arrival);
+        assert_eq!(open(Role::Server).handle_frame(&rules, &ping), arrival);
         let pong = Frame::new(MsgType::Pong, b"x");
-        assert_eq!(open(Role::Server).arrived(&rules, &pong), Arrival::Deliver);
+        assert_eq!(open(Role::Server).handle_frame(&rules, &pong), FrameAction::Deliver);
     }
 }
 
@@ -140,7 +140,7 @@ fn frames_after_the_end_are_ignored() {
             for msg_type in [MsgType::Text, MsgType::Ping, MsgType::Pong, MsgType::Close] {
                 let frame = Frame::new(msg_type, b"");
                 for rules in [auto(), manual()] {
-                    assert_eq!(conversation.arrived(&rules, &frame), Arrival::Ignore);
+                    assert_eq!(conversation.handle_frame(&rules, &frame), FrameAction::Ignore);
                     assert_eq!(conversation.close_reply(&rules, START, &frame), None);
                 }
             }

@@ -157,11 +157,11 @@ impl Reader {
 
     /// Puts what arrived behind what is in the stash, without a look at it.
     fn fill(&mut self, arrived: &[u8], gap: usize) {
-        assert!(arrived.len() as u64 <= self.decoder.missing(&self.stash));
+        assert!(arrived.len() as u64 <= self.decoder.bytes_missing(&self.stash));
         let bytes = self.stash.bytes_mut();
         bytes.resize(bytes.len() + gap, 0xDD);
         bytes.extend_from_slice(arrived);
-        match self.decoder.filled(&self.rules, &mut self.stash, gap, arrived.len()) {
+        match self.decoder.next_filled(&self.rules, &mut self.stash, gap, arrived.len()) {
             Ok(None) => {}
             Ok(Some(frame)) => {
                 assert!(frame.memory().is_some_and(|memory| ***memory == *frame.payload()));

@@ -205,7 +205,7 @@ fn moving_masks_as_applying_does_at_every_length_gap_and_position() {
                 let expected = oracle(&source, KEYS[0], position);
                 let mut payload = vec![0xAA; gap];
                 payload.extend_from_slice(&source);
-                apply_moving(&mut payload, gap, KEYS[0], position);
+                apply_shifted(&mut payload, gap, KEYS[0], position);
                 assert_eq!(payload[..length], expected, "{length} {gap} {position}");
                 let mut payload = [&vec![0xAA; gap][..], &source].concat();
                 move_blocks::<16, 64>(&mut payload, gap, rotated(KEYS[0], position));
@@ -213,5 +213,5 @@ fn moving_masks_as_applying_does_at_every_length_gap_and_position() {
             }
         }
     }
-    apply_moving(&mut [1, 2], 3, KEYS[0], 0);
+    apply_shifted(&mut [1, 2], 3, KEYS[0], 0);
 }

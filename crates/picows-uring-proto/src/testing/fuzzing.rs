@@ -270,7 +270,7 @@ impl<'a> Input<'a> {
         let mut draw = || drawn.next().copied().map_or(0, usize::from);
         while !rest.is_empty() {
             let (len, gap) = (draw().clamp(1, rest.len()), draw());
-            let missing = reading.decoder.missing(&reading.stash);
+            let missing = reading.decoder.bytes_missing(&reading.stash);
             let is_filled = missing > 0 && gap % 4 != 0;
             let most = if is_filled { missing.min(rest.len() as u64) as usize } else { rest.len() };
             let (piece, behind) = rest.split_at(len.min(most));
@@ -345,7 +345,7 @@ impl<'a> Reading<'a> {
         let bytes = self.stash.bytes_mut();
         bytes.resize(bytes.len() + gap, 0xDD);
         bytes.extend_from_slice(piece);
-        match self.decoder.filled(&self.input.rules, &mut self.stash, gap, piece.len()) {
+        match self.decoder.next_filled(&self.input.rules, &mut self.stash, gap, piece.len()) {
             Ok(None) => {}
             Ok(Some(frame)) => {
                 self.input.check(&frame, 0);

@@ -34,7 +34,8 @@ impl Connection {
     /// How much of what is missing there may be room for: memory grows as it does when bytes are
     /// copied, to twice of what has arrived.
     fn room(&self) -> usize {
-        let missing = usize::try_from(self.decoder.missing(&self.stash)).unwrap_or(usize::MAX);
+        let missing =
+            usize::try_from(self.decoder.bytes_missing(&self.stash)).unwrap_or(usize::MAX);
         let (len, capacity) = (self.stash.len(), self.stash.capacity());
         missing.min(capacity.max(2 * len) - len)
     }
@@ -86,7 +87,7 @@ impl Connection {
     fn fill(&mut self, mut stash: Stash, gap: usize, count: usize) {
         let session = Rc::clone(self.session());
         let shared = &session.shared;
-        let filled = self.decoder.filled(&session.config.frames, &mut stash, gap, count);
+        let filled = self.decoder.next_filled(&session.config.frames, &mut stash, gap, count);
         self.budget.pay(u32::from(matches!(filled, Ok(Some(_)))), count);
         match filled {
             Ok(None) => {}

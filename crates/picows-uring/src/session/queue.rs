@@ -71,7 +71,7 @@ impl Session {
     fn send_behind(&self, head: FrameHead, payload: &[u8]) -> Option<SendStatus> {
         let mut queue = self.queue.borrow_mut();
         let queue = queue.as_mut()?;
-        let (header, header_len) = head.encode_usual_header(payload.len())?;
+        let (header, header_len) = head.encode_short_header(payload.len())?;
         if self.is_client || self.is_message_open.get() || !self.conversation.borrow().may_send() {
             return None;
         }

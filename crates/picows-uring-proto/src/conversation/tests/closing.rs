@@ -28,7 +28,7 @@ fn a_listener_that_answers_close_itself_has_the_word() {
         let mut conversation = open(role);
         let payload = payload(&normal());
         let frame = Frame::new(MsgType::Close, &payload);
-        assert_eq!(conversation.arrived(&auto(), &frame), Arrival::Deliver);
+        assert_eq!(conversation.handle_frame(&auto(), &frame), FrameAction::Deliver);
         assert!(conversation.may_send(), "data may still go before the answer");
         assert!(conversation.send_close(&auto(), START, going()));
         assert_eq!(conversation.phase(), Phase::Finishing);
@@ -42,7 +42,7 @@ fn a_listener_that_disconnects_at_close_leaves_it_without_an_answer() {
     for role in ROLES {
         let mut conversation = open(role);
         let frame = Frame::new(MsgType::Close, b"");
-        assert_eq!(conversation.arrived(&auto(), &frame), Arrival::Deliver);
+        assert_eq!(conversation.handle_frame(&auto(), &frame), FrameAction::Deliver);
         conversation.finish(&auto(), START);
         assert_eq!(conversation.close_reply(&auto(), START, &frame), None);
         let received = recorded(None, Some(CloseFrame::empty()), true);
@@ -97,7 +97,7 @@ fn frames_are_delivered_between_our_close_and_the_answer() {
         let mut conversation = open(role);
         conversation.send_close(&auto(), START, normal());
         let late = Frame::new(MsgType::Text, b"late");
-        assert_eq!(conversation.arrived(&auto(), &late), Arrival::Deliver);
+        assert_eq!(conversation.handle_frame(&auto(), &late), FrameAction::Deliver);
         assert_eq!(receive_close(&mut conversation, &auto(), &normal()), None);
         assert_eq!(conversation.phase(), Phase::Finishing);
         assert_eq!(handshake_of(&conversation), recorded(Some(normal()), Some(normal()), false));

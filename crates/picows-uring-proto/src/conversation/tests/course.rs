@@ -52,7 +52,7 @@ proptest! {
                 Happening::Opened => conversation.opened(),
                 Happening::Arrived(msg_type) => {
                     let frame = Frame::new(msg_type, b"");
-                    if conversation.arrived(&rules, &frame) == Arrival::Deliver {
+                    if conversation.handle_frame(&rules, &frame) == FrameAction::Deliver {
                         let reply = conversation.close_reply(&rules, now, &frame);
                         closes_sent += usize::from(reply.is_some());
                     }

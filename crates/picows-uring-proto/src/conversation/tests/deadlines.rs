@@ -80,7 +80,7 @@ fn a_connection_that_is_done_ends_at_the_close_timeout() {
         answered.send_close(&auto(), START, normal());
         let later = START + Duration::from_secs(4);
         let frame = Frame::new(MsgType::Close, b"");
-        answered.arrived(&auto(), &frame);
+        answered.handle_frame(&auto(), &frame);
         answered.close_reply(&auto(), later, &frame);
         assert_ends_at(answered, later + TIMEOUT);
     }

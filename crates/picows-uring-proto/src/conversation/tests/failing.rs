@@ -67,7 +67,7 @@ fn a_failure_of_ours_carries_its_own_code() {
 fn a_failure_after_the_peers_close_answers_it() {
     let mut conversation = open(Role::Server);
     let frame = Frame::new(MsgType::Close, b"");
-    conversation.arrived(&auto(), &frame);
+    conversation.handle_frame(&auto(), &frame);
     let close = conversation.fail(&auto(), START, CloseCode::INTERNAL_ERROR, "listener failed");
     assert!(close.is_some());
     assert_eq!(conversation.close_reply(&auto(), START, &frame), None);

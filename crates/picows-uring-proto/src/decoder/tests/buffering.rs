@@ -269,15 +269,15 @@ fn a_frame_that_is_completed_in_its_stash_is_the_last_of_what_came() {
         let header_len = bytes.len() - 500;
         let mut reader = Reader::new(role, &rules());
         reader.feed(&bytes[..header_len]);
-        assert_eq!(reader.decoder.missing(&reader.stash), 0, "nothing is in the stash");
+        assert_eq!(reader.decoder.bytes_missing(&reader.stash), 0, "nothing is in the stash");
         reader.feed(&bytes[header_len..header_len + 100]);
-        assert_eq!(reader.decoder.missing(&reader.stash), 400);
+        assert_eq!(reader.decoder.bytes_missing(&reader.stash), 400);
         reader.fill(&bytes[header_len + 100..header_len + 399], 14);
-        assert_eq!(reader.decoder.missing(&reader.stash), 101);
+        assert_eq!(reader.decoder.bytes_missing(&reader.stash), 101);
         reader.fill(&bytes[header_len + 399..], 0);
         assert_eq!(reader.frames, seen(&[(BINARY, &[9; 500])]));
         assert_eq!(reader.tails, [(true, 0)]);
-        assert_eq!(reader.decoder.missing(&reader.stash), 0);
+        assert_eq!(reader.decoder.bytes_missing(&reader.stash), 0);
         assert!(!reader.decoder.wants_stash() && reader.stash.is_empty());
     }
 }
@@ -291,7 +291,7 @@ fn nothing_is_missing_of_a_frame_whose_header_came_behind_one_that_is_lent() {
     let mut rest = [&front[8..], &back[..6]].concat();
     let decoded = decoder.next_frame(&rules(), &mut stash, &mut rest).unwrap();
     assert_eq!(decoded.frame.unwrap().payload(), b"Hello");
-    assert_eq!(decoder.missing(&stash), 0, "what is in the stash is of the frame before");
+    assert_eq!(decoder.bytes_missing(&stash), 0, "what is in the stash is of the frame before");
 }
 
 #[test]

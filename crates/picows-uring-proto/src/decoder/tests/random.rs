@@ -116,7 +116,7 @@ proptest! {
         let (mut rest, mut pieces) = (&bytes[..], pieces.iter().cycle());
         while !rest.is_empty() {
             let (len, way) = pieces.next().unwrap();
-            let missing = reader.decoder.missing(&reader.stash) as usize;
+            let missing = reader.decoder.bytes_missing(&reader.stash) as usize;
             let is_filled = *way > 0 && missing > 0;
             let most = if is_filled { missing } else { usize::MAX };
             let (piece, after) = rest.split_at((*len).min(rest.len()).min(most));

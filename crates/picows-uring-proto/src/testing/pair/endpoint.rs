@@ -5,7 +5,7 @@
 use super::Rules;
 use super::opening::{Opened, Opening};
 use crate::close::{CloseCode, CloseFrame, CloseHandshake};
-use crate::conversation::{Arrival, Conversation, Phase, Step};
+use crate::conversation::{Conversation, FrameAction, Phase, Step};
 use crate::decoder::Decoder;
 use crate::encode::FrameHead;
 use crate::error::PeerMisbehaved;
@@ -160,8 +160,8 @@ impl Endpoint {
                 }
             };
             let Some(frame) = frame else { break };
-            match sender.conversation.arrived(&sender.rules.conversation, &frame) {
-                Arrival::Deliver => {
+            match sender.conversation.handle_frame(&sender.rules.conversation, &frame) {
+                FrameAction::Deliver => {
                     self.events.push(Event::Frame {
                         msg_type: frame.msg_type(),
                         fin: frame.fin(),
@@ -170,10 +170,10 @@ impl Endpoint {
                     (self.on_frame)(sender, &frame);
                     sender.close_reply(&frame);
                 }
-                Arrival::AnswerPing => {
+                FrameAction::AnswerPing => {
                     sender.send(FrameHead::new(MsgType::Pong), frame.payload());
                 }
-                Arrival::Ignore => {}
+                FrameAction::Ignore => {}
             }
         }
         if !self.decoder.wants_stash() {

@@ -1,0 +1,33 @@
+//! Earlier names of what was renamed: each still compiles and does the same.
+
+#![expect(deprecated)]
+
+use picows_uring_proto::{
+    Arrival, Conversation, ConversationRules, Decoder, Frame, FrameAction, FrameHead, FrameRules,
+    MsgType, Role, Stash, Tick, mask,
+};
+
+#[test]
+fn an_earlier_name_does_what_the_present_one_does() {
+    let rules = ConversationRules::default();
+    let mut conversation = Conversation::new(Role::Client, &rules, Tick::ZERO);
+    let frame = Frame::new(MsgType::Text, b"early");
+    let arrival: Arrival = conversation.arrived(&rules, &frame);
+    assert_eq!(arrival, FrameAction::Ignore);
+
+    let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
+    let mut stash = Stash::new();
+    decoder.next_frame(&rules, &mut stash, &mut b"\x81\x05Hel".to_vec()).unwrap();
+    assert_eq!(decoder.missing(&stash), 2);
+    stash.bytes_mut().extend_from_slice(b"..lo");
+    let frame = decoder.filled(&rules, &mut stash, 2, 2).unwrap();
+    assert_eq!(frame.map(|it| it.payload().to_vec()), Some(b"Hello".to_vec()));
+
+    let head = FrameHead::new(MsgType::Binary);
+    assert_eq!(head.encode_usual_header(100), Some(([0x82, 100, 0, 0], 2)));
+    assert_eq!(head.encode_usual_header(100), head.encode_short_header(100));
+
+    let mut payload = *b"--\x7f\x9f\x4d\x51\x58";
+    mask::apply_moving(&mut payload, 2, [0x37, 0xfa, 0x21, 0x3d], 0);
+    assert_eq!(payload[..5], *b"Hello");
+}
