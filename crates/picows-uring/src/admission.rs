@@ -51,6 +51,8 @@ pub(crate) enum Place {
     Refused(Refusal),
     /// With the open ones, and with those in their handshake.
     Handshaking,
+    /// With the open ones, since its upgrade in this turn.
+    Upgraded,
     /// With the open ones.
     Inside,
 }

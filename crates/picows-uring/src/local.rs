@@ -2,6 +2,7 @@
 //!
 //! Belongs to one thread; other threads reach a worker through its mailbox.
 
+use crate::admission::Gauge;
 use crate::client::Recruit;
 use crate::config::Config;
 use crate::foreign::StateCell;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) log_limits: LogLimits,
     /// What frames are being read from, while it can be lent.
     pub(crate) source: StateCell<Option<Loan>>,
+    /// Limits on connections, of all workers; the worker sees to it.
+    pub(crate) gauge: OnceCell<Arc<Gauge>>,
     /// The way to sockets from inside a callback; the worker sees to it.
     pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
     /// Counted around: how often the ring has had what it was given, and told what came of it.
@@ -74,6 +77,7 @@ impl Shared {
             waker: StateCell::default(),
             is_released: Cell::new(false),
             source: StateCell::default(),
+            gauge: OnceCell::new(),
             outlet: OnceCell::new(),
             polls: Cell::new(0),
         })

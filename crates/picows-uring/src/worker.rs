@@ -126,6 +126,7 @@ impl<R: Ring> Worker<R> {
     ) -> Self {
         let now = tick(ring.now());
         let _ = shared.outlet.set(ring.outlet());
+        let _ = shared.gauge.set(Arc::clone(&gauge));
         shared.counters.pulse.set_clock(ring.now());
         let memory = MemoryShare::new(&shared.config.memory, &shared.mailbox);
         let mut worker = Self {
@@ -356,10 +357,11 @@ impl<R: Ring> Worker<R> {
         connection.measure_roundtrip(&self.ring);
         connection.check_abandoned();
         let Some(socket) = session.socket.get() else { return };
-        if connection.place == Place::Handshaking && connection.phase() != Phase::Handshake {
-            // Before the answer leaves: the client that has it may count on the place.
+        if matches!(connection.place, Place::Handshaking | Place::Upgraded)
+            && connection.phase() != Phase::Handshake
+        {
+            connection.leave_handshakes();
             connection.place = Place::Inside;
-            self.gauge.handshake_ended();
             if self.is_stopping && connection.phase() == Phase::Open {
                 // Its handshake was under way.
                 mail::say_farewell(connection);

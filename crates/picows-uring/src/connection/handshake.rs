@@ -152,7 +152,20 @@ impl Connection {
             session.set_request(Box::new(request));
         }
         self.listener = Some(listener);
+        // What the callback sends may take the answer along.
+        self.leave_handshakes();
         self.call("on_connected", |listener, transport| listener.on_connected(transport));
+    }
+
+    /// Counts no longer as a handshake in progress. Before the answer leaves, as the client that has
+    /// it may count on the room for another.
+    pub(crate) fn leave_handshakes(&mut self) {
+        if self.place == Place::Handshaking {
+            self.place = Place::Upgraded;
+            if let Some(gauge) = self.shared().gauge.get() {
+                gauge.handshake_ended();
+            }
+        }
     }
 
     /// The application failed: the peer is not told how.

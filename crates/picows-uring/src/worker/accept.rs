@@ -163,7 +163,7 @@ impl<R: Ring> Worker<R> {
         match place {
             Place::Uncounted | Place::Refused(_) => return,
             Place::Handshaking => self.gauge.handshake_ended(),
-            Place::Inside => {}
+            Place::Upgraded | Place::Inside => {}
         }
         self.gauge.leave(&self.shared.config, peer);
     }

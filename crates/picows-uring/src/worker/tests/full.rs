@@ -1,6 +1,7 @@
 //! A server that is full: plain requests are answered, upgrades refused, and nobody can fill that.
 
 use super::*;
+use crate::status::SendStatus;
 use picows_uring_proto::{UpgradeRequest, UpgradeResponse};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -59,6 +60,41 @@ fn plain_requests_are_answered_and_upgrades_refused_whatever_is_full() {
         assert_eq!(stage.stats().refused, 6);
         assert_eq!(seen(), [""; 0], "no listener was called");
     }
+}
+
+/// Fills its queue when it is connected, and then sees whether another handshake may begin.
+struct Talker(Arc<Gauge>, Arc<Config>);
+
+impl Listener for Talker {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        while transport.send(MsgType::Binary, [0; 1000]) == SendStatus::Queued
+            && transport.buffered_amount() > 0
+        {}
+        see(format!("buffered: {}", transport.buffered_amount()));
+        see(format!("admitted: {:?}", self.0.admit(&self.1, None)));
+        Ok(())
+    }
+
+    fn on_frame(&mut self, _: &Transport, _: &Frame<'_>) -> ListenerResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_answer_that_leaves_with_what_on_connected_sends_makes_room_first() {
+    let config = Config { handshakes_max: Some(1), ..Config::default() };
+    let mut stage = Stage::listening(Manner::default(), config);
+    let (gauge, config) =
+        (Arc::clone(&stage.worker.gauge), Arc::clone(&stage.worker.shared.config));
+    *stage.worker.factory =
+        Arc::new(move |_: &_| Ok(Upgrade::accept(Talker(Arc::clone(&gauge), Arc::clone(&config)))));
+    stage.worker.ring.connect(7);
+    stage.turn();
+    stage.worker.ring.outlet.give([Ok(usize::MAX)]);
+    stage.worker.ring.deliver_to(7, UPGRADE);
+    stage.turn();
+    assert_eq!(seen(), ["buffered: 0", "admitted: Ok(())"], "it has left");
+    assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 101 "));
 }
 
 #[test]
