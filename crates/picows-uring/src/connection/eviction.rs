@@ -20,10 +20,6 @@ impl Connection {
     pub(crate) fn evict(&mut self) {
         let session = Rc::clone(self.session());
         session.set_cause(DisconnectCause::MemoryLimit);
-        // Not to the pool: less memory is the purpose.
-        if self.stash.capacity() > 0 {
-            drop(self.take_stash());
-        }
         let is_between_frames = !self.is_sending && session.is_between_frames();
         session.drop_queue();
         session.shared.pool.leave(session.leave());

@@ -188,7 +188,7 @@ impl Connection {
         let session = self.session();
         log::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
         let body_bytes = if is_head { 0 } else { response.body.len() };
-        session.queue_raw(HEAD_BYTES_USUAL + body_bytes, |out| {
+        session.queue_last(HEAD_BYTES_USUAL + body_bytes, |out| {
             if is_head {
                 response.encode_head(out);
             } else {

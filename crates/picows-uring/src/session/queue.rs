@@ -404,10 +404,8 @@ impl Session {
                 waiting.move_to(&mut self.open_queue(), usize::MAX, pool);
                 self.set_waiting(None);
             }
-            let fresh = || pool.buffer(CLOSE_FRAME_BYTES_MAX);
             let key = self.mask_key();
-            let write = |out: &mut Vec<u8>| close.append(out, key);
-            self.open_queue().append(CLOSE_FRAME_BYTES_MAX, fresh, write);
+            self.queue_last(CLOSE_FRAME_BYTES_MAX, |out| close.append(out, key));
             self.shared.counters.frames_sent.increment();
         }
         self.touch();
@@ -417,6 +415,14 @@ impl Session {
     pub(crate) fn queue_raw(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let pool = &self.shared.pool;
         self.open_queue().append(len, || pool.buffer(len), write);
+        self.touch();
+    }
+
+    /// Queues the last bytes of a connection, `len` at the most. They take no more memory than that,
+    /// unlike what others follow: a worker that ends many connections for their memory needs less
+    /// then, and not more.
+    pub(crate) fn queue_last(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.open_queue().append(len, || Vec::with_capacity(len), write);
         self.touch();
     }
 

@@ -70,6 +70,79 @@ fn holders_go_one_after_the_other_until_a_tenth_is_free() {
 }
 
 #[test]
+fn many_small_holders_go_until_a_tenth_is_free() {
+    let sockets: Vec<_> = (7..16).collect();
+    let mut stage = limited(&sockets);
+    for socket in sockets {
+        stage.cut(socket, 11_500);
+    }
+    assert_eq!(stage.stats().memory_evictions, 2, "103,500 bytes; 92,000 are still too many");
+    stage.assert_held(80_000..82_000);
+}
+
+#[test]
+fn a_ring_that_never_runs_dry_does_not_put_the_decision_off() {
+    let mut stage = limited(&[7, 8]);
+    stage.cut(7, 60_000);
+    stage.worker.ring.per_poll = Some(1);
+    stage.worker.ring.deliver_to(7, &[0; 50_000]);
+    for _ in 0..20 {
+        stage.worker.ring.deliver_to(8, &frame(PING, b""));
+    }
+    for turn in 0..9 {
+        assert_eq!(stage.stats().memory_evictions, 0, "in turn {turn} it may still change");
+        stage.worker.turn().unwrap();
+    }
+    assert!(stage.worker.has_work());
+    assert_eq!(stage.stats().memory_evictions, 1);
+}
+
+#[test]
+fn the_listener_of_an_evicted_connection_does_not_wait_for_its_peer() {
+    let mut stage = limited(&[7]);
+    stage.worker.ring.is_stuck = true;
+    stage.cut(7, 110_000);
+    assert!(stage.worker.ring.sent.is_empty() && !stage.is_gone());
+    assert_eq!(seen(), ["disconnected MemoryLimit"]);
+}
+
+/// A flood of which all but one share is copied to memory of its connection.
+fn held_flood() -> Vec<u8> {
+    frame(2, b"").repeat(12_000)
+}
+
+#[test]
+fn input_that_is_copied_counts_and_goes_with_its_connection() {
+    let mut stage = limited(&[7, 8]);
+    stage.cut(8, 40_000);
+    stage.worker.ring.keeps = Some(0);
+    stage.worker.ring.deliver_to(7, &held_flood());
+    for _ in 0..2 {
+        stage.worker.turn().unwrap();
+    }
+    assert_eq!(stage.stats().memory_evictions, 1, "and not the other as well");
+    stage.assert_held(40_000..42_000);
+    assert_eq!(stage.worker.ring.lent(), 0);
+    stage.turn();
+    stage.go(2 * SECOND);
+    assert_eq!(stage.worker.ring.closed, [Socket(7)]);
+}
+
+#[test]
+fn a_worker_whose_largest_holder_has_copies_is_asked() {
+    let mut one = limited(&[7]);
+    let config = Config::clone(&one.worker.shared.config);
+    one.worker.ring.keeps = Some(0);
+    one.worker.ring.deliver_to(7, &held_flood());
+    one.worker.turn().unwrap();
+    let mut other = Stage::listening(Manner::default(), config);
+    other.join(8);
+    other.cut(8, 45_000);
+    assert_eq!(other.stats().memory_evictions, 0, "the larger one is elsewhere");
+    assert!(one.worker.shared.mailbox.has_mail());
+}
+
+#[test]
 fn what_the_kernel_is_sending_counts_as_gone() {
     let mut stage = limited(&[8, 7]);
     stage.cut(8, 30_000);
