@@ -281,7 +281,7 @@ const DISCARDED_KEPT: usize = 1024;
 const KEPT_BYTES: usize = 8 * BUFFER_BYTES;
 
 #[cfg(not(test))]
-fn reserve_max() -> usize {
+pub(crate) fn reserve_max() -> usize {
     usize::MAX
 }
 
@@ -292,7 +292,7 @@ thread_local! {
 }
 
 #[cfg(test)]
-fn reserve_max() -> usize {
+pub(crate) fn reserve_max() -> usize {
     RESERVE_MAX.get()
 }
 

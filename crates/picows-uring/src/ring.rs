@@ -19,6 +19,7 @@ pub(crate) use socket::{Socket, borrow, local_addr};
 pub(crate) use token::Token;
 pub(crate) use wait::{RingEvent, Wait, WaitMode};
 
+use crate::pool::reserve_max;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -180,7 +181,11 @@ impl<'a> Room<'a> {
         max: usize,
     ) -> Option<Self> {
         if memory.capacity() - memory.len() < gap + max {
-            memory.try_reserve_exact(gap + expected.max(max)).ok()?;
+            let room = gap + expected.max(max);
+            if room > reserve_max() {
+                return None;
+            }
+            memory.try_reserve_exact(room).ok()?;
         }
         Some(Self { memory, gap, max })
     }

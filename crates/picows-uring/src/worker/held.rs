@@ -11,6 +11,7 @@
 
 use super::Worker;
 use crate::connection::InputState;
+use crate::pool::reserve_max;
 use crate::ring::{RecvBuffer, Ring, Room, Token, is_passing};
 use picows_uring_proto::{Phase, Stash};
 use std::collections::{HashMap, VecDeque};
@@ -332,7 +333,9 @@ impl<R: Ring> Worker<R> {
                         }
                         let bytes = &self.ring.bytes(&buffer)[start..];
                         let mut memory = self.shared.pool.stash();
-                        if memory.bytes_mut().try_reserve(bytes.len()).is_err() {
+                        if bytes.len() > reserve_max()
+                            || memory.bytes_mut().try_reserve(bytes.len()).is_err()
+                        {
                             // Without memory for a copy, the buffer is missed less.
                             input.arrived.push_back(Arrived::Data { buffer, start });
                             continue;

@@ -41,6 +41,8 @@ fn a_frame_that_drips_gets_1008() {
 #[test]
 fn a_frame_that_brings_enough_may_take_its_time() {
     let mut stage = quiet();
+    // Nothing is queued, so that nothing of it is taken says nothing.
+    stage.worker.ring.outbox = Some(Outbox { taken: 100, has_more: false });
     stage.deliver(LARGE);
     assert!(stage.drip(&[0; 1100], 0, 600));
     assert!(!stage.drip(b"", 600, 740), "and no more when it stops");
@@ -94,6 +96,42 @@ fn what_we_do_not_read_is_not_too_slow() {
     assert!(stage.drip(b".", 1000, 1060), "it has its time from then on");
     assert!(!stage.drip(b".", 1060, 1080));
     stage.assert_too_slow();
+}
+
+#[test]
+fn the_time_of_a_message_begins_with_it() {
+    let mut stage = quiet();
+    stage.go(100 * SECOND);
+    stage.deliver(LARGE);
+    assert!(stage.drip(b"", 100, 160));
+    assert!(!stage.drip(b"", 160, 162));
+    stage.assert_too_slow();
+}
+
+#[test]
+fn the_memory_of_a_message_that_is_too_slow_is_free_at_once() {
+    let mut stage = quiet();
+    stage.deliver(LARGE);
+    stage.worker.ring.is_stuck = true;
+    assert!(!stage.drip(b"", 0, 70));
+    let stats = stage.stats();
+    assert_eq!((stats.message_timeouts, stats.stash_bytes), (1, 0), "its CLOSE has not left yet");
+    assert!(!stage.is_gone() && stage.worker.ring.sent.is_empty());
+}
+
+#[test]
+fn what_has_arrived_and_was_not_handled_counts_once() {
+    let last_second = |unread| {
+        let mut stage = quiet();
+        stage.deliver(LARGE);
+        stage.worker.ring.unread = unread;
+        let end = (1..200).find(|second| !stage.drip(b"", *second, second + 1));
+        stage.assert_too_slow();
+        end.unwrap()
+    };
+    let (none, some) = (last_second(0), last_second(10));
+    // Looks are an eighth of a minute apart.
+    assert!((7..=8).contains(&(some - none)), "{none} s and {some} s");
 }
 
 #[test]
