@@ -73,6 +73,8 @@ pub struct Conversation {
     role: Role,
     /// The peer has ended its side of the stream: there is nobody to linger for.
     is_peer_gone: bool,
+    /// The deadline counts from when bytes were queued that may not have left yet.
+    is_leaving: bool,
 }
 
 /// Stages of a connection, in their order. None is entered twice.
@@ -126,7 +128,10 @@ impl Conversation {
     #[must_use]
     pub fn new(role: Role, rules: &ConversationRules, now: Tick) -> Self {
         let deadline = rules.handshake_timeout.map_or(NEVER, |timeout| now + timeout);
-        Self { deadline, close: None, phase: Phase::Handshake, role, is_peer_gone: false }
+        // A server waits for the request; a client's has to leave first.
+        let is_leaving = role == Role::Client;
+        let phase = Phase::Handshake;
+        Self { deadline, close: None, phase, role, is_peer_gone: false, is_leaving }
     }
 
     /// Where it stands.
@@ -177,6 +182,7 @@ impl Conversation {
         if self.phase == Phase::Handshake {
             self.phase = Phase::Open;
             self.deadline = NEVER;
+            self.is_leaving = false;
         }
     }
 
@@ -239,6 +245,7 @@ impl Conversation {
                 self.finish(rules, now);
             } else {
                 self.deadline = now + rules.close_timeout;
+                self.is_leaving = true;
             }
         }
         true
@@ -293,7 +300,7 @@ impl Conversation {
         linger: Duration,
     ) -> Option<CloseFrame> {
         let frame = self.fail(rules, now, code, reason);
-        self.deadline = self.deadline.min(now + linger);
+        self.expire(now + linger);
         frame
     }
 
@@ -302,6 +309,7 @@ impl Conversation {
         if self.phase < Phase::Finishing {
             self.phase = Phase::Finishing;
             self.deadline = now + rules.close_timeout;
+            self.is_leaving = true;
         }
     }
 
@@ -327,6 +335,7 @@ impl Conversation {
     pub fn end(&mut self) {
         self.phase = Phase::Ended;
         self.deadline = NEVER;
+        self.is_leaving = false;
     }
 
     /// What to do with the transport, given whether everything queued has been taken by it.
@@ -350,8 +359,48 @@ impl Conversation {
     /// The peer's time is up at `now`, if it was not before: a limit from outside has passed. To be
     /// said again after each step, as some begin a time of their own.
     pub fn expire(&mut self, now: Tick) {
-        if self.phase != Phase::Ended {
-            self.deadline = self.deadline.min(now);
+        if self.phase != Phase::Ended && now < self.deadline {
+            self.deadline = now;
+            self.is_leaving = false;
+        }
+    }
+
+    /// Whether the peer's time counts from bytes that were queued and may not have left:
+    /// [`left`](Self::left) puts that right.
+    #[inline]
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    /// What was queued is with the transport since `now`: the peer's time to answer it, or to take
+    /// it, begins then. So time for which we were held up in between is not the peer's. Harmless when
+    /// called again, and without effect on a limit from outside.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use picows_uring_proto::*;
+    ///
+    /// let (rules, queued) = (ConversationRules::default(), Tick::ZERO);
+    /// let mut server = Conversation::new(Role::Server, &rules, queued);
+    /// server.opened();
+    /// server.send_close(&rules, queued, CloseFrame::empty());
+    /// let left = queued + Duration::from_secs(6); // The process was stopped.
+    /// server.left(&rules, left);
+    /// assert!(!server.handle_timeout(left + Duration::from_secs(4)));
+    /// assert!(server.handle_timeout(left + Duration::from_secs(5)));
+    /// ```
+    pub fn left(&mut self, rules: &ConversationRules, now: Tick) {
+        if !std::mem::take(&mut self.is_leaving) || self.deadline == NEVER {
+            return;
+        }
+        let timeout = match self.phase {
+            Phase::Handshake => rules.handshake_timeout,
+            Phase::Open | Phase::Finishing | Phase::Lingering => Some(rules.close_timeout),
+            Phase::Ended => None,
+        };
+        if let Some(timeout) = timeout {
+            self.deadline = self.deadline.max(now + timeout);
         }
     }
 

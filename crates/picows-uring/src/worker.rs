@@ -178,6 +178,7 @@ impl<R: Ring> Worker<R> {
         self.shared.watch.begin();
         self.shared.now.set(tick(now));
         self.shared.idle_since.set(None);
+        self.begin_waits();
         self.hear_what_left();
         // Behind the clock: what they set in motion has deadlines, and the turn before may be long
         // ago.
@@ -376,7 +377,14 @@ impl<R: Ring> Worker<R> {
         let Some(connection) = self.slots.get_mut(token) else { return };
         // What waits apart has not left, though nothing is being sent.
         let is_flushed = !connection.is_sending && session.queued() == 0;
-        let step = session.conversation.borrow().step(is_flushed);
+        let (step, is_leaving) = {
+            let conversation = session.conversation.borrow();
+            (conversation.step(is_flushed), conversation.is_leaving())
+        };
+        if is_leaving {
+            self.begin_wait(token);
+        }
+        let Some(connection) = self.slots.get_mut(token) else { return };
         match step {
             Step::Continue | Step::Flush | Step::Linger => {}
             Step::ShutDown => {

@@ -162,3 +162,46 @@ fn nothing_may_be_sent_after_the_end() {
         }
     }
 }
+
+#[test]
+fn the_peers_time_begins_when_the_bytes_have_left_and_once() {
+    let (rules, late) = (auto(), START + Duration::from_secs(60));
+    let timeout = rules.close_timeout;
+    let mut closing = open(Role::Server);
+    assert!(!closing.is_leaving());
+    assert!(closing.send_close(&rules, START, normal()));
+    let [finishing, lingering, ended] = over(Role::Server);
+    for mut conversation in [closing, finishing, lingering] {
+        assert!(conversation.is_leaving());
+        conversation.left(&rules, late);
+        assert_eq!(conversation.poll_timeout(), Some(late + timeout));
+        assert!(!conversation.is_leaving());
+        conversation.left(&rules, late + timeout);
+        assert_eq!(conversation.poll_timeout(), Some(late + timeout), "no second time");
+    }
+    for mut conversation in [open(Role::Server), ended] {
+        conversation.left(&rules, late);
+        assert_eq!(conversation.poll_timeout(), None);
+    }
+    let mut client = Conversation::new(Role::Client, &rules, START);
+    client.left(&rules, late);
+    assert_eq!(client.poll_timeout(), rules.handshake_timeout.map(|timeout| late + timeout));
+    let mut server = Conversation::new(Role::Server, &rules, START);
+    server.left(&rules, late);
+    assert_eq!(server.poll_timeout(), rules.handshake_timeout.map(|timeout| START + timeout));
+}
+
+#[test]
+fn a_limit_from_outside_stays_when_the_bytes_have_left() {
+    let rules = auto();
+    let limit = START + rules.close_timeout / 2;
+    let mut limited = open(Role::Server);
+    limited.finish(&rules, START);
+    limited.expire(limit);
+    limited.left(&rules, START + rules.close_timeout);
+    assert_eq!(limited.poll_timeout(), Some(limit));
+    let mut manual_close = open(Role::Server);
+    assert!(manual_close.send_close(&manual(), START, normal()));
+    manual_close.left(&manual(), START);
+    assert_eq!(manual_close.poll_timeout(), None);
+}

@@ -115,7 +115,9 @@ impl Connect {
     }
 
     /// How long it may take from here to the open connection, redirects included: more than zero,
-    /// `None` for ever. Default: 5 s.
+    /// `None` for ever. It is the caller's time, so it passes as well while this process is held up
+    /// before the request leaves; an answer that is there when it has passed still counts. Default:
+    /// 5 s.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.conversation.handshake_timeout = timeout.into();
         self

@@ -34,7 +34,8 @@ macro_rules! connection_settings {
             }
 
             /// How long the peer may take over its part of the end of a connection: answering
-            /// CLOSE, taking the last bytes, ending the stream. Default: 5 s.
+            /// CLOSE, taking the last bytes, ending the stream. It counts from when these bytes were
+            /// handed to the kernel. Default: 5 s.
             pub fn close_timeout(mut self, timeout: ::std::time::Duration) -> Self {
                 self.config.conversation.close_timeout = timeout;
                 self

@@ -65,8 +65,12 @@ impl Session {
     /// was given: nothing is known of the peer then.
     pub(crate) fn queue_bytes_max(&self) -> usize {
         let max = self.config.queue_bytes_max;
-        let is_tried = self.in_flight.get() == 0 || self.sent_at.get() != self.shared.polls.get();
-        if is_tried { max } else { max.saturating_mul(2) }
+        if self.is_tried() { max } else { max.saturating_mul(2) }
+    }
+
+    /// Whether the kernel has seen the send that it was given last.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.in_flight.get() == 0 || self.sent_at.get() != self.shared.polls.get()
     }
 
     /// Whether the socket took everything that is queued.

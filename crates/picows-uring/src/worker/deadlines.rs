@@ -22,6 +22,8 @@ pub(super) struct Deadlines {
     owed: HashMap<Token, Owed>,
     /// When the drain timeout of a worker that stops had passed, as of the turn that noticed.
     drained_at: Option<Tick>,
+    /// Connections whose peers' time begins when the kernel has seen what it was given.
+    leaving: Vec<Token>,
 }
 
 /// What a connection had in time.
@@ -66,7 +68,7 @@ impl Hindsight {
 impl Deadlines {
     pub(super) fn new(now: Tick) -> Self {
         let hindsight = Hindsight { seen: now, mark: now, polls_left: 0 };
-        Self { hindsight, owed: HashMap::new(), drained_at: None }
+        Self { hindsight, owed: HashMap::new(), drained_at: None, leaving: Vec::new() }
     }
 
     /// Deadlines at or before this have passed.
@@ -106,11 +108,45 @@ impl<R: Ring> Worker<R> {
         self.deadlines.hindsight.polled(tick(now), &mut self.ring);
     }
 
+    /// What a connection has queued was sent, or waits for its peer: the time of that begins, or with
+    /// the next poll if only that hands it to the kernel.
+    #[cold]
+    pub(super) fn begin_wait(&mut self, token: Token) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let session = connection.session();
+        if session.is_tried() {
+            let now = tick(self.ring.now());
+            session.conversation.borrow_mut().left(&session.config.conversation, now);
+        } else if self.deadlines.leaving.last() != Some(&token) {
+            self.deadlines.leaving.push(token);
+        }
+    }
+
+    /// The ring was polled, so the kernel has all that it was given.
+    #[inline]
+    pub(super) fn begin_waits(&mut self) {
+        if self.deadlines.leaving.is_empty() {
+            return;
+        }
+        let now = self.shared.now.get();
+        for token in self.deadlines.leaving.drain(..) {
+            if let Some(connection) = self.slots.get_mut(token) {
+                let session = connection.session();
+                session.conversation.borrow_mut().left(&session.config.conversation, now);
+            }
+        }
+        self.deadlines.leaving.shrink_to(LEAVING_KEPT);
+    }
+
     /// The timer of a connection has fired, perhaps before its deadline.
     pub(super) fn timer_fired(&mut self, token: Token) {
         let seen = self.deadlines.seen();
         let Some(connection) = self.slots.get_mut(token) else { return };
         connection.timer = None;
+        if connection.session().conversation.borrow().is_leaving() {
+            // Its time has not begun. It is armed again when this turn ends.
+            return connection.session().touch();
+        }
         let due = connection.session().deadline().filter(|deadline| *deadline <= seen);
         if let Some(due) = due
             && self.owes_input(token)
@@ -183,6 +219,8 @@ impl<R: Ring> Worker<R> {
     }
 }
 
+/// Connections that end in the same turn, for which a quiet worker keeps room.
+const LEAVING_KEPT: usize = 64;
 /// A connection of which nothing comes although bytes wait is looked at once a turn, and no more than
 /// once in a granule of the wheel: a second of turns, which is longer than buffers are short.
 const LOOKS_MAX: u16 = 1000;

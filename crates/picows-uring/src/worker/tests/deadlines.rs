@@ -126,6 +126,7 @@ fn a_connection_that_does_not_read_is_not_waited_for() {
     let mut stage = Stage::new(Manner::default(), |config| config.liveness.auto_ping = None);
     transport().send_close(CloseCode::NORMAL, "");
     transport().pause_reading();
+    stage.turn();
     stage.worker.ring.unread = 1;
     stage.go(5 * SECOND + 2 * GRANULE);
     assert!(stage.is_gone());
@@ -188,4 +189,65 @@ fn deadlines_that_begin_behind_a_slow_callback_are_as_long_as_any() {
     stage.deliver(&CLOSE_1000);
     stage.go(20 * SECOND);
     assert_eq!(seen().last().unwrap(), "disconnected Closed");
+}
+
+/// For the close timeout since `begun`, and no longer, the connection is there.
+fn assert_has_its_time(stage: &mut Stage, begun: Duration) {
+    assert!(stage.worker.ring.sent.ends_with(&CLOSE_OF_OURS), "{:?}", stage.worker.ring.sent);
+    stage.go(begun + 5 * SECOND - GRANULE);
+    assert!(seen().iter().all(|it| !it.starts_with("disconnected")), "its time is not over");
+    stage.go(begun + 5 * SECOND + 2 * GRANULE);
+    assert_eq!(seen(), ["disconnected TimedOut"]);
+}
+
+const CLOSE_OF_OURS: [u8; 4] = [0x88, 2, 0x03, 0xE8];
+
+#[test]
+fn a_callback_that_takes_long_behind_a_close_takes_none_of_the_peers_time() {
+    let mut stage = Stage::new(Manner::default(), |config| config.liveness.auto_ping = None);
+    let frames = [frame(TEXT, b"close"), frame(TEXT, b"stall 6000")].concat();
+    stage.deliver(&frames);
+    // The time of callbacks comes on top of what the ring is told.
+    assert_has_its_time(&mut stage, Duration::ZERO);
+}
+
+#[test]
+fn a_close_that_leaves_with_the_next_poll_begins_the_peers_time_then() {
+    let mut stage = Stage::new(Manner::default(), |config| config.liveness.auto_ping = None);
+    stage.worker.ring.deliver(&frame(TEXT, b"close"));
+    stage.worker.turn().unwrap();
+    // The process is stopped before it enters the ring.
+    stage.worker.ring.now = 6 * SECOND;
+    stage.turn();
+    assert_has_its_time(&mut stage, 6 * SECOND);
+}
+
+#[test]
+fn a_task_that_takes_long_behind_a_close_takes_none_of_the_peers_time() {
+    let mut stage = Stage::new(Manner::default(), |config| {
+        // Its timer fires in the turn in which the CLOSE leaves.
+        config.liveness.auto_ping = Some(AutoPing::new(4 * SECOND, SECOND));
+    });
+    transport().send_close(CloseCode::NORMAL, "");
+    stage.worker.ring.now = 6 * SECOND;
+    stage.turn();
+    assert_has_its_time(&mut stage, 6 * SECOND);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_has_the_close_timeout_and_no_more() {
+    let mut stage = Stage::new(Manner::default(), |config| config.liveness.auto_ping = None);
+    stage.worker.ring.is_stuck = true;
+    transport().send(MsgType::Binary, [0; 1000]);
+    stage.turn();
+    stage.go(10 * SECOND);
+    transport().send_close(CloseCode::NORMAL, "");
+    stage.turn();
+    for second in 10..15 {
+        stage.go(second * SECOND + GRANULE);
+        stage.say(PING, b"");
+        assert_eq!(seen(), [""; 0]);
+    }
+    stage.go(15 * SECOND + 2 * GRANULE);
+    assert_eq!(seen(), ["disconnected TimedOut"]);
 }
