@@ -8,7 +8,7 @@ mod system;
 mod tide;
 
 use crate::foreign::{Foreign, StateCell};
-use crate::ring::{Segment, SendBatch};
+use crate::ring::{Segment, SendBatch, reserve_max};
 use bytes::Bytes;
 use picows_uring_proto::Stash;
 use shelf::{Item, Shelf};
@@ -279,22 +279,6 @@ const BATCH_SEGMENTS_MAX: usize = 256;
 const DISCARDED_KEPT: usize = 1024;
 /// What a worker keeps for ever: enough for a few connections that come and go.
 const KEPT_BYTES: usize = 8 * BUFFER_BYTES;
-
-#[cfg(not(test))]
-pub(crate) fn reserve_max() -> usize {
-    usize::MAX
-}
-
-#[cfg(test)]
-thread_local! {
-    /// Larger buffers cannot be had on this thread.
-    pub(crate) static RESERVE_MAX: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-#[cfg(test)]
-pub(crate) fn reserve_max() -> usize {
-    RESERVE_MAX.get()
-}
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,6 @@ pub(crate) use socket::{Socket, borrow, local_addr};
 pub(crate) use token::Token;
 pub(crate) use wait::{RingEvent, Wait, WaitMode};
 
-use crate::pool::reserve_max;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -280,4 +279,22 @@ pub(crate) enum Received {
     Cancelled,
     /// The connection is broken.
     Failed(io::Error),
+}
+
+/// Memory that tests let a thread take at once.
+#[cfg(not(test))]
+pub(crate) fn reserve_max() -> usize {
+    usize::MAX
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Larger buffers cannot be had on this thread.
+    pub(crate) static RESERVE_MAX: std::cell::Cell<usize> =
+        const { std::cell::Cell::new(usize::MAX) };
+}
+
+#[cfg(test)]
+pub(crate) fn reserve_max() -> usize {
+    RESERVE_MAX.get()
 }

@@ -11,8 +11,7 @@
 
 use super::Worker;
 use crate::connection::InputState;
-use crate::pool::reserve_max;
-use crate::ring::{RecvBuffer, Ring, Room, Token, is_passing};
+use crate::ring::{RecvBuffer, Ring, Room, Token, is_passing, reserve_max};
 use picows_uring_proto::{Phase, Stash};
 use std::collections::{HashMap, VecDeque};
 use std::io;

@@ -160,3 +160,53 @@ fn a_flood_of_requests_whose_answers_nobody_takes_does_not_either() {
     assert!(stage.worker.gauge.is_empty());
     assert!(ask(&mut stage, 8, UPGRADE).starts_with("HTTP/1.1 101 "));
 }
+
+#[test]
+fn the_factory_is_not_asked_for_an_upgrade_that_is_refused() {
+    let mut stage = stage(|_| {});
+    *stage.worker.factory = Arc::new(|request: &UpgradeRequest| {
+        see(request.path());
+        Ok(Upgrade::respond(UpgradeResponse::ok()))
+    });
+    assert!(ask(&mut stage, 8, UPGRADE).starts_with("HTTP/1.1 503 "));
+    assert!(ask(&mut stage, 9, HEALTH).starts_with("HTTP/1.1 200 "));
+    assert_eq!(seen(), ["/healthz"]);
+}
+
+#[test]
+fn the_oldest_of_too_many_that_say_nothing_is_answered_at_once() {
+    let mut stage = stage(|_| {});
+    for socket in 100..100 + SILENT_MAX {
+        stage.worker.ring.connect(socket);
+        stage.turn();
+    }
+    assert!(stage.worker.ring.sent.is_empty());
+    stage.worker.ring.connect(8);
+    stage.turn();
+    let text = String::from_utf8_lossy(&stage.worker.ring.sent).into_owned();
+    assert_eq!(text.matches("HTTP/1.1 503 ").count(), 1, "{text}");
+}
+
+/// As many as a worker waits for.
+const SILENT_MAX: i32 = 128;
+
+#[test]
+fn those_that_were_answered_or_have_gone_make_nobody_hurry() {
+    for is_gone in [false, true] {
+        let mut stage = stage(|_| {});
+        stage.worker.ring.connect(8);
+        stage.turn();
+        let others = if is_gone { 2 * REFUSED_MAX } else { REFUSED_MAX - 2 };
+        for socket in 100..100 + others {
+            assert!(ask(&mut stage, socket, HEALTH).starts_with("HTTP/1.1 200 "));
+            if is_gone {
+                stage.worker.ring.end_of(Socket(socket), Received::EndOfStream);
+                stage.turn();
+            }
+        }
+        stage.worker.ring.sent.clear();
+        stage.worker.ring.deliver_to(8, HEALTH);
+        stage.turn();
+        assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 200 "), "gone: {is_gone}");
+    }
+}

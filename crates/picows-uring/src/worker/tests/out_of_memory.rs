@@ -1,7 +1,7 @@
 //! Memory that cannot be had: the end of one connection, and of no other.
 
 use super::*;
-use crate::pool::RESERVE_MAX;
+use crate::ring::RESERVE_MAX;
 
 const KIB: usize = 1024;
 

@@ -135,6 +135,26 @@ fn what_has_arrived_and_was_not_handled_counts_once() {
 }
 
 #[test]
+fn what_is_held_for_the_next_turn_counts() {
+    let mut stage = quiet();
+    stage.join(8);
+    stage.go(100 * SECOND);
+    stage.worker.ring.deliver_to(7, LARGE);
+    stage.turn();
+    stage.go(160 * SECOND - GRANULE);
+    assert!(!stage.is_gone() && stage.stats().message_timeouts == 0);
+    // In the turn of the look, another connection takes so long that this has to wait.
+    stage.worker.ring.now = 160 * SECOND + GRANULE;
+    stage.worker.ring.deliver_to(8, &frame(TEXT, b"stall 30"));
+    stage.worker.ring.deliver_to(7, &[0; 70_000]);
+    stage.turn();
+    stage.go(165 * SECOND);
+    assert_eq!(stage.stats().message_timeouts, 0);
+    stage.go(300 * SECOND);
+    assert_eq!(stage.stats().message_timeouts, 1);
+}
+
+#[test]
 fn time_in_which_the_process_did_not_run_does_not_count() {
     let mut stage = quiet();
     stage.deliver(LARGE);

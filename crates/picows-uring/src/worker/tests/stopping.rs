@@ -144,3 +144,19 @@ fn with_little_time_it_accepts_for_half_of_it() {
         assert_eq!(stage.worker.ring.closed, [Socket(3)], "{drain:?}");
     }
 }
+
+#[test]
+fn what_is_not_complete_when_the_drain_timeout_has_passed_is_not_answered() {
+    let mut stage = stage();
+    stage.worker.ring.connect(7);
+    stage.turn();
+    stage.worker.ring.deliver_to(7, &UPGRADE[..60]);
+    stage.turn();
+    // There is more, which does not come in time.
+    stage.worker.ring.unread = 10;
+    stage.worker.stop(GRACE / 2);
+    stage.turn();
+    stage.go(2 * SECOND);
+    assert_eq!(sent(&mut stage), "");
+    assert_eq!(stage.stats().slots, 0);
+}
