@@ -105,6 +105,11 @@ impl RemoteState {
         }
     }
 
+    /// Bytes in letters that the worker has not read.
+    pub(crate) fn posted(&self) -> usize {
+        self.posted.load(Ordering::Relaxed)
+    }
+
     /// Counts a frame that is to be posted, if there is room for it.
     pub(crate) fn admit(&self, bytes: usize) -> bool {
         let admit = |posted: usize| {

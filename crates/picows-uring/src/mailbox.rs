@@ -5,7 +5,7 @@
 //! (`remote.rs`), and of the others there is one each.
 
 use crate::command::Letter;
-use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, Signal};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, Signal};
 
 /// Letters for one worker.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Mailbox {
     letters: Mutex<Vec<Letter>>,
     /// Whether there are letters: read by the worker in every turn, without the lock.
     has_mail: AtomicBool,
+    /// Bytes of payloads in the letters. Written under the lock, and read by the worker in every turn.
+    posted: AtomicUsize,
     /// Whether the worker sleeps, or is about to, so that it must be woken.
     is_sleeping: AtomicBool,
     /// What wakes it.
@@ -24,6 +26,7 @@ impl Mailbox {
         Self {
             letters: Mutex::default(),
             has_mail: AtomicBool::new(false),
+            posted: AtomicUsize::new(0),
             is_sleeping: AtomicBool::new(false),
             signal: signal.into(),
         }
@@ -31,7 +34,17 @@ impl Mailbox {
 
     /// Posts a letter, and wakes the worker if it sleeps.
     pub(crate) fn post(&self, letter: Letter) {
-        put(&mut self.lock(), letter);
+        self.post_payload(letter, 0);
+    }
+
+    /// [`post`](Self::post), of a letter that keeps `bytes` of memory.
+    pub(crate) fn post_payload(&self, letter: Letter, bytes: usize) {
+        let mut letters = self.lock();
+        put(&mut letters, letter);
+        if bytes > 0 {
+            self.posted.store(self.posted() + bytes, Ordering::Relaxed);
+        }
+        drop(letters);
         // The worker says that it sleeps and then looks for mail; we leave mail and then look
         // whether it sleeps. In one total order, at least one of us sees the other.
         self.has_mail.store(true, Ordering::SeqCst);
@@ -47,7 +60,13 @@ impl Mailbox {
         }
         let mut letters = self.lock();
         self.has_mail.store(false, Ordering::SeqCst);
+        self.posted.store(0, Ordering::Relaxed);
         std::mem::take(&mut letters)
+    }
+
+    /// Bytes of memory that the letters keep.
+    pub(crate) fn posted(&self) -> usize {
+        self.posted.load(Ordering::Relaxed)
     }
 
     /// How many letters there are.

@@ -190,7 +190,7 @@ impl RemoteTransport {
             return Err(RemoteError::QueueFull);
         }
         if self.state.admit(bytes) {
-            self.mailbox.post(Letter::Remote(self.token, action));
+            self.mailbox.post_payload(Letter::Remote(self.token, action), bytes);
             return Ok(());
         }
         if !self.state.closes || !action.is_data() {

@@ -67,6 +67,8 @@ pub(crate) struct Worker<R: Ring> {
     pub(crate) memory: MemoryShare,
     /// Turns for which the sum has been beyond the limit.
     turns_over: u32,
+    /// Bytes of letters to connections that were evicted: they go when the mail is read.
+    posted_to_evicted: usize,
     /// When free pages may be released again because of evictions.
     release_at: Tick,
     /// An alarm is set for giving up memory.
@@ -146,6 +148,7 @@ impl<R: Ring> Worker<R> {
             is_log_report_set: false,
             memory,
             turns_over: 0,
+            posted_to_evicted: 0,
             release_at: now,
             is_trim_due: false,
             deadlines: Deadlines::new(now),

@@ -67,7 +67,13 @@ impl Session {
     /// Bytes of memory that it holds towards the memory limit, its stash aside.
     pub(crate) fn held_bytes(&self) -> usize {
         let messages = self.extras.get().map_or(0, |extras| extras.message_bytes.get());
-        self.queue_memory() + self.in_flight_memory.get() as usize + messages
+        self.queue_memory() + self.in_flight_memory.get() as usize + messages + self.posted_bytes()
+    }
+
+    /// Bytes that other threads have posted to it, and that its worker has not read.
+    pub(crate) fn posted_bytes(&self) -> usize {
+        let remote = self.extras.get().and_then(|extras| extras.remote.get());
+        remote.map_or(0, |remote| remote.posted())
     }
 
     /// A listener or stream of ours holds `after` bytes of messages now, instead of `before`.

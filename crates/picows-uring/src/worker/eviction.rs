@@ -15,7 +15,9 @@ impl<R: Ring> Worker<R> {
     /// Bytes of memory that connections hold towards the memory limit.
     pub(crate) fn held_bytes(&self) -> usize {
         let messages = self.shared.counters.message_bytes.get();
-        self.shared.pool.held().saturating_add(usize::try_from(messages).unwrap_or(usize::MAX))
+        let posted = self.shared.mailbox.posted().saturating_sub(self.posted_to_evicted);
+        let held = self.shared.pool.held().saturating_add(posted);
+        held.saturating_add(usize::try_from(messages).unwrap_or(usize::MAX))
     }
 
     /// Publishes what is held, and does what the budget asks for.
@@ -38,9 +40,10 @@ impl<R: Ring> Worker<R> {
     /// The sum is beyond the limit.
     #[cold]
     fn relieve(&mut self) {
-        // What this turn queued was not offered to the sockets yet. That is not the peers' fault: it
-        // is judged in the next turn, which follows at once, when all has been told of it.
-        let is_undecided = self.ring.has_work();
+        // What this turn queued was not offered to the sockets yet, and what other threads have posted
+        // not even queued. That is not the peers' fault: it is judged in the next turn, which follows
+        // at once, when all has been told of it.
+        let is_undecided = self.ring.has_work() || self.shared.mailbox.has_mail();
         if is_undecided && self.turns_over < UNDECIDED_TURNS_MAX {
             self.turns_over += 1;
             return;
@@ -85,6 +88,7 @@ impl<R: Ring> Worker<R> {
         self.shared.counters.memory_evictions.increment();
         let peer = connection.session().peer.get();
         log_limited!(warn, self.shared, LogLine::MemoryLimit, ?peer, bytes, limit);
+        self.posted_to_evicted += connection.session().posted_bytes();
         connection.evict();
         self.drop_held(token);
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 impl<R: Ring> Worker<R> {
     pub(super) fn read_mail(&mut self) {
+        self.posted_to_evicted = 0;
         for letter in self.shared.mailbox.take() {
             match letter {
                 Letter::Stop { drain } => self.stop(drain),

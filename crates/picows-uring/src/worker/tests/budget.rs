@@ -143,6 +143,47 @@ fn a_worker_whose_largest_holder_has_copies_is_asked() {
 }
 
 #[test]
+fn what_other_threads_have_posted_counts_until_it_is_read() {
+    let mut stage = limited(&[7]);
+    let remote = transport().remote();
+    for _ in 0..5 {
+        remote.send(MsgType::Binary, vec![0; 10_000]).unwrap();
+    }
+    // As at the end of a turn in which it came.
+    stage.worker.keep_to_budget();
+    stage.assert_held(50_000..51_000);
+    stage.turn();
+    assert_eq!(stage.worker.ring.sent.len(), 5 * 10_004);
+    stage.assert_held(0..1);
+}
+
+#[test]
+fn what_was_posted_beyond_the_limit_is_offered_before_it_is_judged() {
+    let mut stage = limited(&[7]);
+    transport().remote().send(MsgType::Binary, vec![0; 150_000]).unwrap();
+    stage.worker.keep_to_budget();
+    assert_eq!(stage.stats().memory_evictions, 0);
+    stage.turn();
+    assert_eq!((stage.worker.ring.sent.len(), stage.stats().memory_evictions), (150_010, 0));
+}
+
+#[test]
+fn what_was_posted_goes_with_its_connection_and_no_other_one() {
+    let mut stage = limited(&[8, 7]);
+    stage.cut(8, 40_000);
+    transport().remote().send(MsgType::Binary, vec![0; 80_000]).unwrap();
+    // Turns in which the mail is not read are not waited for either.
+    for _ in 0..10 {
+        stage.worker.keep_to_budget();
+    }
+    assert_eq!(stage.stats().memory_evictions, 1);
+    assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::MemoryLimit));
+    stage.turn();
+    assert_eq!(stage.worker.ring.sent, CLOSE_1013);
+    stage.assert_held(40_000..42_000);
+}
+
+#[test]
 fn what_the_kernel_is_sending_counts_as_gone() {
     let mut stage = limited(&[8, 7]);
     stage.cut(8, 30_000);
