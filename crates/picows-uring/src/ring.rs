@@ -110,6 +110,12 @@ pub(crate) trait Ring {
     /// What has become of the bytes that were sent; `None` where the kernel does not say.
     fn outbox(&self, socket: Socket) -> Option<Outbox>;
 
+    /// Memory of bytes that were sent on a Unix socket and that the peer has not read: the kernel
+    /// counts no other ones there. `None` where it does not say.
+    fn untaken(&self, _socket: Socket) -> Option<usize> {
+        None
+    }
+
     /// The address of the peer, if it has one (Unix sockets do not).
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr>;
 

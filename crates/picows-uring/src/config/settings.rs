@@ -85,8 +85,7 @@ macro_rules! connection_settings {
             /// How long the peer may take nothing at all of what is queued for it, before it is
             /// dropped ([`DisconnectCause::WriteStalled`](crate::DisconnectCause::WriteStalled)),
             /// within a quarter of that time. Whatever it sends meanwhile does not put that off.
-            /// The kernel does not say it of Unix sockets, so it is not judged there. More than
-            /// zero; `None` for no limit. Default: 60 s.
+            /// More than zero; `None` for no limit. Default: 60 s.
             pub fn write_stall_timeout(
                 mut self,
                 timeout: impl Into<Option<::std::time::Duration>>,

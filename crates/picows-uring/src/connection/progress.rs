@@ -79,7 +79,10 @@ fn is_write_stalled(
 ) -> bool {
     let queued = session.buffered();
     let socket = session.socket.get().filter(|_| queued > 0);
-    let taken = socket.and_then(|socket| ring.outbox(socket)).map(|outbox| outbox.taken);
+    let taken = socket.and_then(|socket| match ring.outbox(socket) {
+        Some(outbox) => Some(outbox.taken),
+        None => session.send_mark(ring.untaken(socket)?),
+    });
     if !progress.is_write_stalled(&session.config.progress, now, taken) {
         return false;
     }

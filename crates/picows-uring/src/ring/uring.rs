@@ -335,6 +335,10 @@ impl Ring for UringRing {
         tcp_info::read(socket)
     }
 
+    fn untaken(&self, socket: Socket) -> Option<usize> {
+        tcp_info::untaken(socket)
+    }
+
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
         rustix::net::getpeername(borrow(&socket)).ok().flatten()?.try_into().ok()
     }

@@ -53,6 +53,14 @@ impl Session {
         self.sent_at.set(self.shared.polls.get());
     }
 
+    /// A number that stays the same as long as the peer takes nothing of the send in flight, of
+    /// which it has `untaken` bytes before it. Another send, begun by another poll or of another
+    /// size, has another one, or by a rare chance the same: not look after look.
+    pub(crate) fn send_mark(&self, untaken: usize) -> Option<u64> {
+        let (in_flight, sent_at) = (self.in_flight.get() as u64, u64::from(self.sent_at.get()));
+        (in_flight > 0).then_some(in_flight.rotate_left(32) ^ untaken as u64 ^ sent_at << 24)
+    }
+
     /// The send in flight is over.
     pub(crate) fn send_is_over(&self) {
         self.in_flight.set(0);

@@ -24,6 +24,17 @@ pub(super) fn read(socket: Socket) -> Option<Outbox> {
     Some(Outbox { taken: u64::from_ne_bytes(acked), has_more })
 }
 
+/// Asks the kernel for the memory of what the peer of a Unix socket has not read; `None` for a socket
+/// that does not say, or is closed.
+pub(super) fn untaken(socket: Socket) -> Option<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `SIOCOUTQ`, of which `TIOCOUTQ` is the same number, writes an `int`, and `bytes` outlives
+    // the call.
+    #[expect(unsafe_code)]
+    let outcome = unsafe { libc::ioctl(socket.0, libc::TIOCOUTQ, &raw mut bytes) };
+    usize::try_from(bytes).ok().filter(|_| outcome == 0)
+}
+
 /// `tcpi_bytes_acked` of `struct tcp_info` (linux/tcp.h): after 8 fields of a byte and 24 of four.
 const ACKED_AT: usize = 8 + 24 * 4 + 16;
 /// `tcpi_notsent_bytes`: after two counters of eight bytes and two of four.
@@ -77,5 +88,22 @@ mod tests {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(read(Socket(ours.as_raw_fd())), None);
         assert_eq!(read(Socket(-1)), None);
+    }
+
+    #[test]
+    fn a_unix_socket_says_what_its_peer_has_not_read() {
+        let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = Socket(ours.as_raw_fd());
+        assert_eq!(untaken(socket), Some(0));
+        ours.write_all(&[0; 1000]).unwrap();
+        let first = untaken(socket).unwrap();
+        assert!(first >= 1000, "{first}");
+        ours.write_all(&[0; 1000]).unwrap();
+        let both = untaken(socket).unwrap();
+        assert!(both > first);
+        theirs.read_exact(&mut [0; 1000]).unwrap();
+        assert_eq!(untaken(socket), Some(both - first));
+        theirs.read_exact(&mut [0; 1000]).unwrap();
+        assert_eq!((untaken(socket), untaken(Socket(-1))), (Some(0), None));
     }
 }

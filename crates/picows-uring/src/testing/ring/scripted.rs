@@ -27,6 +27,7 @@ pub(crate) struct ByHand {
     /// Completions that a poll returns at the most, if not all.
     pub(crate) per_poll: Option<usize>,
     pub(crate) outbox: Option<Outbox>,
+    pub(crate) untaken: Option<usize>,
     /// What has left, of all sockets.
     pub(crate) sent: Vec<u8>,
     /// How much had left when a sending side was shut.
@@ -399,6 +400,10 @@ impl Ring for ByHand {
 
     fn outbox(&self, _: Socket) -> Option<Outbox> {
         self.outbox
+    }
+
+    fn untaken(&self, _: Socket) -> Option<usize> {
+        self.untaken
     }
 
     fn abandon(&mut self, socket: Socket) {

@@ -184,6 +184,45 @@ fn a_queue_of_which_nothing_is_taken_is_dropped() {
     assert!(stage_of_reader.worker.ring.sent.is_empty() && stage_of_reader.is_gone());
 }
 
+/// A connection on a Unix socket whose peer has 100 bytes to read and takes nothing.
+fn stuck_on_unix() -> Stage {
+    let mut stage = quiet();
+    stage.worker.ring.is_stuck = true;
+    stage.worker.ring.untaken = Some(100);
+    transport().send(MsgType::Binary, [0; 1000]);
+    stage.turn();
+    stage
+}
+
+#[test]
+fn on_a_unix_socket_nothing_is_taken_when_as_much_waits_of_the_same_send() {
+    let mut stage = stuck_on_unix();
+    for second in 0..59 {
+        transport().send(MsgType::Binary, [0; 10]);
+        assert!(stage.drip(b"\x8a\x80\0\0\0\0", second, second + 1));
+    }
+    assert!(!stage.drip(b"", 59, 76));
+    assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::WriteStalled));
+    assert!(stage.stats().write_stalls == 1 && stage.is_gone());
+}
+
+#[test]
+fn on_a_unix_socket_less_to_read_is_something_taken_and_so_is_another_send() {
+    let mut stage = stuck_on_unix();
+    assert!(stage.drip(b"", 0, 50));
+    stage.worker.ring.untaken = Some(99);
+    assert!(stage.drip(b"", 50, 100));
+    // The kernel takes as much of the next as the peer has read.
+    for minute in 2..5 {
+        stage.worker.ring.take(500);
+        stage.turn();
+        transport().send(MsgType::Binary, [0; 496]);
+        assert!(stage.drip(b"", 60 * minute - 20, 60 * minute + 30), "{minute}");
+    }
+    assert_eq!(stage.stats().write_stalls, 0);
+    assert!(!stage.drip(b"", 270, 360));
+}
+
 #[test]
 fn without_limits_nothing_is_looked_at() {
     let mut stage = Stage::new(Manner::default(), |config| {
