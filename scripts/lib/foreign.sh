@@ -7,17 +7,16 @@
 websocat_version=1.14.1
 node_ws_version=8.23.0
 
-# Starts a server in the background, and sets `server_url` once it listens. $1: a file for what it
-# prints; then the flags of scripts/lib/server.py, --, and the command.
+# Starts a server in the background, and sets `server_url`, without a slash at its end, once it listens.
+# $1: a file for what it prints; then the flags of scripts/lib/server.py, --, and the command.
 start_server() {
     local log=$1
     shift
     # The end of its input, which comes with the end of this script, ends the server as well.
     coproc SERVER { exec python3 scripts/lib/server.py --log "$log" "$@"; }
     server_process=$SERVER_PID
-    # Read by the script.
-    # shellcheck disable=SC2034
-    read -r server_url <&"${SERVER[0]}"
+    read -r server_url <&"${SERVER[0]}" || return 1
+    server_url=${server_url%/}
 }
 
 # Waits for the server to end by itself, as long as $1 tenths of a second.

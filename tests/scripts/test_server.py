@@ -214,7 +214,7 @@ class ForShells(unittest.TestCase):
         obeys = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); "
         with self.shell(text, *python(obeys + LISTEN + REST)) as script:
             out, error = script.communicate(timeout=LIMIT_S)
-        one = "ws://127.0.0.1:9/\nstatus 7\n"
+        one = "ws://127.0.0.1:9\nstatus 7\n"
         self.assertEqual((out, error), (one + one + "failed\nended\nwell\n", ""))
 
     def test_no_server_outlives_a_script_that_is_killed(self):
