@@ -93,7 +93,7 @@ FLOORS = {
         "stash",
         "assembler conversation header",
         "decoder encode",
-        "handshake",
+        "handshake endpoint",
     ),
 }
 # Imports from the same floor or above that are to go: nothing is added here.

@@ -4,15 +4,17 @@
 
 use http::HeaderMap;
 use picows_uring_proto::{
-    CloseFrame, Decoder, Frame, FrameHead, FrameRules, HeadLimits, MsgType, PeerMisbehaved, Role,
-    Stash, UpgradeRequest, UpgradeResponse, encode_switching_protocols,
+    CloseFrame, ConversationRules, Frame, FrameAction, FrameHead, FrameRules, HeadFault,
+    HeadLimits, HeadReceiver, HeadScanner, MsgType, PeerMisbehaved, Receiver, Role, Sender, Stash,
+    Tick, UpgradeResponse, encode_switching_protocols,
 };
 use std::io::{self, ErrorKind, Write};
 
 /// What all connections use in turn.
 #[derive(Debug)]
 pub struct Shared {
-    rules: FrameRules,
+    frames: FrameRules,
+    rules: ConversationRules,
     /// One receive buffer for all, so that it stays in cache.
     pub input: Vec<u8>,
     /// All answers to what one read brought, for the connection that it came from.
@@ -28,7 +30,8 @@ impl Shared {
     #[must_use]
     pub fn new(is_fan_out: bool) -> Self {
         Self {
-            rules: FrameRules::default(),
+            frames: FrameRules::default(),
+            rules: ConversationRules::default(),
             input: vec![0; INPUT_BYTES],
             out: Vec::with_capacity(INPUT_BYTES),
             to_all: is_fan_out.then(Vec::new),
@@ -40,24 +43,20 @@ impl Shared {
 /// How far a connection has come.
 #[derive(Debug)]
 pub struct Conversation {
-    decoder: Decoder,
-    /// The handshake is not over.
-    is_new: bool,
+    receiver: Receiver,
+    sender: Sender,
+    /// Until the handshake is over.
+    head: Option<HeadReceiver<HeadScanner>>,
     is_ending: bool,
-    /// Part of a frame.
-    stash: Stash,
-    /// The part of the request that has arrived.
-    head: Vec<u8>,
 }
 
 impl Default for Conversation {
     fn default() -> Self {
         Self {
-            decoder: Decoder::new(Role::Server),
-            is_new: true,
+            receiver: Receiver::new(Role::Server),
+            sender: Sender::new(Role::Server, &ConversationRules::default(), Tick::ZERO),
+            head: Some(HeadReceiver::of_request()),
             is_ending: false,
-            stash: Stash::new(),
-            head: Vec::new(),
         }
     }
 }
@@ -66,7 +65,7 @@ impl Conversation {
     /// Whether the handshake is over.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        !self.is_new
+        self.head.is_none()
     }
 
     /// Whether to close once everything is sent.
@@ -77,67 +76,55 @@ impl Conversation {
 
     /// Answers the first `len` bytes of the input, into `shared.out`.
     pub fn receive(&mut self, shared: &mut Shared, len: usize) {
-        let Shared { rules, input, out, to_all, stashes } = shared;
+        let Shared { frames, rules, input, out, to_all, stashes } = shared;
         let input = &mut input[..len];
-        if self.is_new {
-            return self.receive_head(rules, input, out, to_all);
+        let used = match &mut self.head {
+            Some(head) => match head.receive_request(input, &HeadLimits::default()) {
+                Ok(None) => return,
+                Ok(Some((request, used))) => match request.validate_upgrade() {
+                    Ok(key) => {
+                        encode_switching_protocols(out, &key, None, &HeaderMap::new());
+                        self.sender.conversation_mut().opened();
+                        self.head = None;
+                        used
+                    }
+                    Err(error) => return self.refuse_request(error.into(), out),
+                },
+                Err(HeadFault::Refused(error)) => return self.refuse_request(error.into(), out),
+                Err(HeadFault::OutOfMemory) => return self.is_ending = true,
+            },
+            None => 0,
+        };
+        if !self.receiver.is_collecting() {
+            *self.receiver.stash_mut() = stashes.pop().unwrap_or_default();
         }
-        if !self.decoder.wants_stash() {
-            self.stash = stashes.pop().unwrap_or_default();
-        }
-        self.receive_frames(rules, input, out, to_all);
-        if !self.decoder.wants_stash() {
-            stashes.push(std::mem::take(&mut self.stash));
+        self.receive_frames(frames, rules, &mut input[used..], out, to_all);
+        if !self.receiver.is_collecting() {
+            stashes.push(std::mem::take(self.receiver.stash_mut()));
         }
     }
 
-    fn receive_head(
-        &mut self,
-        rules: &FrameRules,
-        input: &[u8],
-        out: &mut Vec<u8>,
-        to_all: &mut Option<Vec<u8>>,
-    ) {
-        self.head.extend_from_slice(input);
-        let mut head = std::mem::take(&mut self.head);
-        let answered = match UpgradeRequest::parse(&head, &HeadLimits::default()) {
-            Ok(None) => {
-                self.head = head;
-                return;
-            }
-            Ok(Some((request, used))) => match request.validate_upgrade() {
-                Ok(key) => Ok((key, used)),
-                Err(error) => Err(UpgradeResponse::from(error)),
-            },
-            Err(error) => Err(UpgradeResponse::from(error)),
-        };
-        match answered {
-            Ok((key, used)) => {
-                encode_switching_protocols(out, &key, None, &HeaderMap::new());
-                self.is_new = false;
-                self.receive_frames(rules, &mut head[used..], out, to_all);
-            }
-            Err(refusal) => {
-                refusal.encode(out);
-                self.is_ending = true;
-            }
-        }
+    fn refuse_request(&mut self, refusal: UpgradeResponse, out: &mut Vec<u8>) {
+        refusal.encode(out);
+        self.is_ending = true;
     }
 
     fn receive_frames(
         &mut self,
-        rules: &FrameRules,
-        mut input: &mut [u8],
+        frames: &FrameRules,
+        rules: &ConversationRules,
+        input: &mut [u8],
         out: &mut Vec<u8>,
         to_all: &mut Option<Vec<u8>>,
     ) {
+        let mut consumed = 0;
         loop {
-            match self.decoder.next_frame(rules, &mut self.stash, input) {
-                Ok(decoded) => {
-                    let consumed = decoded.consumed;
-                    let Some(frame) = decoded.frame else { return };
-                    self.is_ending |= answer(&frame, out, to_all);
-                    input = &mut input[consumed..];
+            let rest = &mut input[consumed..];
+            match self.receiver.next(frames, rules, &mut self.sender, rest) {
+                Ok(received) => {
+                    consumed += received.consumed;
+                    let Some((frame, action)) = received.frame else { return };
+                    self.is_ending |= answer(&frame, action, out, to_all);
                 }
                 Err(error) => {
                     refuse(error, out);
@@ -150,9 +137,15 @@ impl Conversation {
 }
 
 /// Appends what a frame is owed, and tells whether it was the last.
-fn answer(frame: &Frame<'_>, out: &mut Vec<u8>, to_all: &mut Option<Vec<u8>>) -> bool {
+fn answer(
+    frame: &Frame<'_>,
+    action: FrameAction,
+    out: &mut Vec<u8>,
+    to_all: &mut Option<Vec<u8>>,
+) -> bool {
     let (msg_type, out) = match (frame.msg_type(), to_all) {
-        (MsgType::Ping, _) => (MsgType::Pong, out),
+        _ if action == FrameAction::AnswerPing => (MsgType::Pong, out),
+        _ if action == FrameAction::Ignore => return false,
         (MsgType::Pong, _) => return false,
         (MsgType::Close, _) | (_, None) => (frame.msg_type(), out),
         (_, Some(all)) => (frame.msg_type(), all),

@@ -130,19 +130,18 @@ const KEY_TWICE: u64 = u32::from_le_bytes(KEY) as u64 * 0x1_0000_0001;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use picows_uring_proto::{Decoder, FrameRules, Role, Stash};
+    use picows_uring_proto::{Endpoint, EndpointRules, Tick};
 
     /// What an honest server answers.
     fn echo(request: &[u8]) -> Vec<u8> {
-        let (mut decoder, mut stash) = (Decoder::new(Role::Server), Stash::new());
-        let (mut input, mut out, mut at) = (request.to_vec(), Vec::new(), 0);
-        let rules = FrameRules::default();
-        loop {
-            let decoded = decoder.next_frame(&rules, &mut stash, &mut input[at..]).unwrap();
-            at += decoded.consumed;
-            let Some(frame) = decoded.frame else { return out };
-            FrameHead::new(frame.msg_type()).append(&mut out, frame.payload(), None);
-        }
+        let mut server = Endpoint::server(&EndpointRules::default().into(), Tick::ZERO);
+        server.opened(Tick::ZERO);
+        let received = server.receive(Tick::ZERO, &mut request.to_vec(), |outgoing, frame| {
+            let head = FrameHead::new(frame.msg_type());
+            outgoing.send(head, frame.payload()).expect("the connection is open");
+        });
+        assert_eq!(received, Ok(()));
+        server.outgoing().bytes().to_vec()
     }
 
     #[test]

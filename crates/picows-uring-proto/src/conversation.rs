@@ -71,6 +71,9 @@ pub struct Conversation {
     close: Option<Box<CloseHandshake>>,
     phase: Phase,
     role: Role,
+    /// A fragmented message of ours is under way. Kept by [`Sender`](crate::Sender), here because
+    /// it costs no memory here.
+    pub(crate) is_message_open: bool,
     /// The peer has ended its side of the stream: there is nobody to linger for.
     is_peer_gone: bool,
     /// The deadline counts from when bytes were queued that may not have left yet.
@@ -128,10 +131,16 @@ impl Conversation {
     #[must_use]
     pub fn new(role: Role, rules: &ConversationRules, now: Tick) -> Self {
         let deadline = rules.handshake_timeout.map_or(NEVER, |timeout| now + timeout);
-        // A server waits for the request; a client's has to leave first.
-        let is_leaving = role == Role::Client;
-        let phase = Phase::Handshake;
-        Self { deadline, close: None, phase, role, is_peer_gone: false, is_leaving }
+        Self {
+            deadline,
+            close: None,
+            phase: Phase::Handshake,
+            role,
+            is_message_open: false,
+            is_peer_gone: false,
+            // A server waits for the request; a client's has to leave first.
+            is_leaving: role == Role::Client,
+        }
     }
 
     /// Where it stands.

@@ -12,6 +12,9 @@
 //! | [`Conversation`] | handshake, close handshake and end of a connection (RFC 6455 §7) |
 //! | [`Liveness`] | pings, and when to give a peer up |
 //! | [`Wheel`] | deadlines |
+//! | [`Receiver`], [`Sender`] | the two halves of a connection: decoder, frame order and conversation joined |
+//! | [`HeadReceiver`] | an HTTP head that arrives in pieces, both sides |
+//! | [`Endpoint`] | one whole end of an open connection |
 
 mod assembler;
 mod close;
@@ -19,6 +22,7 @@ mod conversation;
 mod debug;
 mod decoder;
 mod encode;
+mod endpoint;
 mod error;
 mod escape;
 mod frame;
@@ -45,6 +49,7 @@ pub use conversation::Arrival;
 pub use conversation::{Conversation, ConversationRules, FrameAction, Phase, Step};
 pub use decoder::{Decoded, Decoder};
 pub use encode::FrameHead;
+pub use endpoint::{Endpoint, EndpointRules, Outgoing, Received, Receiver, SendError, Sender};
 pub use error::PeerMisbehaved;
 pub use escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX};
 pub use frame::{Frame, MsgType, Role};

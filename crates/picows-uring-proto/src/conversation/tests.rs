@@ -4,6 +4,7 @@ mod closing;
 mod course;
 mod deadlines;
 mod failing;
+mod giving_up;
 
 use super::*;
 

@@ -4,28 +4,37 @@
 //! these. Each states what holds for every input, beside that nothing panics.
 
 use crate::assembler::{Assembled, Message, MessageAssembler};
-use crate::decoder::Decoder;
+use crate::conversation::{ConversationRules, FrameAction};
 use crate::encode::FrameHead;
+use crate::endpoint::{Receiver, Sender};
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType, Role};
 use crate::handshake::{
-    ClientHandshake, HeadLimits, HeadScanner, RequestError, ResponseError, ResponseScanner,
-    UpgradeRequest, UpgradeResponse, encode_switching_protocols, select_subprotocol,
+    ClientHandshake, HeadFault, HeadLimits, HeadReceiver, RequestError, ResponseError,
+    UpgradeRequest, UpgradeResponse, encode_switching_protocols, is_head_request,
+    select_subprotocol,
 };
 use crate::header::Header;
 use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FrameRules};
-use crate::stash::Stash;
+use crate::tick::Tick;
 
 /// A request head, which arrives in pieces of a length that the first byte chooses.
 pub fn server_handshake(data: &[u8]) {
     let Some((step, wire)) = data.split_first() else { return };
     let whole = UpgradeRequest::parse(wire, &LIMITS);
-    let (mut scanner, mut pieced) = (HeadScanner::new(), Ok(None));
+    let (mut receiver, mut pieced, mut passed) = (HeadReceiver::of_request(), Ok(None), 0);
     for end in ends(wire, *step) {
-        pieced = UpgradeRequest::parse_with(&mut scanner, &wire[..end], &LIMITS);
+        let piece = &wire[passed..end];
+        let received = receiver.receive_request(piece, &LIMITS).map_err(refused);
+        pieced = received.map(|found| found.map(|(request, used)| (request, passed + used)));
+        if pieced.is_err() {
+            let is_head = is_head_request(wire);
+            assert_eq!(receiver.is_head_request(piece), is_head, "nor to the form of the answer");
+        }
         if pieced != Ok(None) {
             break;
         }
+        passed = end;
     }
     assert_eq!(pieced, whole, "the length of the pieces makes no difference");
     let mut answer = Vec::new();
@@ -87,14 +96,17 @@ pub fn client_handshake(data: &[u8]) {
         .and_then(|it| it.with_extension("permessage-deflate"))
         .expect("a good handshake");
     let whole = handshake.parse_response(wire, &LIMITS);
-    let (mut scanner, mut pieced) = (ResponseScanner::new(), Ok(None));
+    let (mut receiver, mut pieced, mut passed) = (HeadReceiver::of_response(), Ok(None), 0);
     let mut cut_status = None;
     for end in ends(wire, *step) {
-        pieced = handshake.parse_response_with(&mut scanner, &wire[..end], &LIMITS);
+        let received = receiver.receive_response(&handshake, &wire[passed..end], &LIMITS);
+        let received = received.map_err(refused);
+        pieced = received.map(|found| found.map(|(response, used)| (response, passed + used)));
         if pieced != Ok(None) {
             break;
         }
-        let cut = handshake.cut_response(&scanner, &wire[..end], &LIMITS);
+        passed = end;
+        let cut = receiver.cut_response(&handshake, &LIMITS);
         let status = cut.as_ref().and_then(status_of);
         assert!(cut_status.is_none() || cut_status == status, "a status that is known stays");
         cut_status = status;
@@ -115,6 +127,14 @@ pub fn client_handshake(data: &[u8]) {
     let parts: Vec<_> = wire.splitn(5, |byte| *byte == b'\n').collect();
     if let [host, target, name, value, subprotocol] = parts[..] {
         made_of(host, target, name, value, subprotocol);
+    }
+}
+
+/// Why a head was refused; there is memory for one as long as a fuzzer makes it.
+fn refused<E>(fault: HeadFault<E>) -> E {
+    match fault {
+        HeadFault::Refused(error) => error,
+        HeadFault::OutOfMemory => panic!("out of memory"),
     }
 }
 
@@ -270,7 +290,7 @@ impl<'a> Input<'a> {
         let mut draw = || drawn.next().copied().map_or(0, usize::from);
         while !rest.is_empty() {
             let (len, gap) = (draw().clamp(1, rest.len()), draw());
-            let missing = reading.decoder.bytes_missing(&reading.stash);
+            let missing = reading.receiver.bytes_missing();
             let is_filled = missing > 0 && gap % 4 != 0;
             let most = if is_filled { missing.min(rest.len() as u64) as usize } else { rest.len() };
             let (piece, behind) = rest.split_at(len.min(most));
@@ -284,7 +304,9 @@ impl<'a> Input<'a> {
     }
 
     /// What holds for every frame that is delivered.
-    fn check(&self, frame: &Frame<'_>, input_len: usize) {
+    fn check(&self, frame: &Frame<'_>, action: FrameAction, input_len: usize) {
+        let is_ping = frame.msg_type() == MsgType::Ping;
+        assert_eq!(action, if is_ping { FrameAction::AnswerPing } else { FrameAction::Deliver });
         let len = frame.payload().len();
         if frame.msg_type().is_control() {
             assert!(frame.fin() && len <= CONTROL_PAYLOAD_BYTES_MAX);
@@ -297,58 +319,61 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A decoder, the stash of its caller, and what came out.
+/// A receiver, the sender it reports to, and what came out.
 struct Reading<'a> {
     input: &'a Input<'a>,
-    decoder: Decoder,
-    stash: Stash,
+    receiver: Receiver,
+    sender: Sender,
     received: usize,
     frames: Vec<(FrameHead, Vec<u8>)>,
 }
 
 impl<'a> Reading<'a> {
     fn new(input: &'a Input<'a>) -> Self {
-        let decoder = Decoder::new(input.role);
-        Self { input, decoder, stash: Stash::new(), received: 0, frames: Vec::new() }
+        let mut sender = Sender::new(input.role, &ConversationRules::default(), Tick::ZERO);
+        sender.conversation_mut().opened();
+        let receiver = Receiver::new(input.role);
+        Self { input, receiver, sender, received: 0, frames: Vec::new() }
     }
 
     /// Hands in what arrived.
     fn feed(&mut self, piece: &[u8]) -> Result<(), PeerMisbehaved> {
         self.received += piece.len();
         let mut piece = piece.to_vec();
-        let mut consumed = 0;
+        let (mut consumed, conversation) = (0, ConversationRules::default());
         loop {
             let rest = &mut piece[consumed..];
             let rest_len = rest.len();
-            let decoded = match self.decoder.next_frame(&self.input.rules, &mut self.stash, rest) {
-                Ok(decoded) => decoded,
+            let Self { input, receiver, sender, .. } = self;
+            let received = match receiver.next(&input.rules, &conversation, sender, rest) {
+                Ok(received) => received,
                 Err(error) => return self.fail(error),
             };
-            assert!(decoded.consumed <= rest_len);
-            consumed += decoded.consumed;
-            let Some(frame) = decoded.frame else { break };
-            self.input.check(&frame, rest_len);
+            assert!(received.consumed <= rest_len);
+            consumed += received.consumed;
+            let Some((frame, action)) = received.frame else { break };
+            input.check(&frame, action, rest_len);
             self.frames.push(kept(&frame));
         }
         assert_eq!(consumed, piece.len());
-        assert!(self.stash.len() <= self.received, "memory grows with what has arrived");
-        if !self.decoder.wants_stash() {
-            assert!(self.stash.is_empty());
-            self.stash = Stash::new();
-        }
+        assert!(self.receiver.stash().len() <= self.received, "memory grows with received bytes");
+        assert!(self.receiver.is_collecting() || self.receiver.stash().is_empty());
+        self.receiver.release_memory();
         Ok(())
     }
 
     /// Puts what arrived behind what is in the stash.
     fn fill(&mut self, piece: &[u8], gap: usize) -> Result<(), PeerMisbehaved> {
         self.received += piece.len();
-        let bytes = self.stash.bytes_mut();
+        let bytes = self.receiver.stash_mut().bytes_mut();
         bytes.resize(bytes.len() + gap, 0xDD);
         bytes.extend_from_slice(piece);
-        match self.decoder.next_filled(&self.input.rules, &mut self.stash, gap, piece.len()) {
+        let conversation = ConversationRules::default();
+        let Self { input, receiver, sender, .. } = self;
+        match receiver.next_filled(&input.rules, &conversation, sender, gap, piece.len()) {
             Ok(None) => {}
-            Ok(Some(frame)) => {
-                self.input.check(&frame, 0);
+            Ok(Some((frame, action))) => {
+                input.check(&frame, action, 0);
                 self.frames.push(kept(&frame));
             }
             Err(error) => return self.fail(error),
@@ -358,7 +383,8 @@ impl<'a> Reading<'a> {
 
     /// What ended it is told again.
     fn fail(&mut self, error: PeerMisbehaved) -> Result<(), PeerMisbehaved> {
-        let again = self.decoder.next_frame(&self.input.rules, &mut self.stash, &mut []);
+        let Self { input, receiver, sender, .. } = self;
+        let again = receiver.next(&input.rules, &ConversationRules::default(), sender, &mut []);
         assert!(again.is_err_and(|it| it == error), "it stays");
         Err(error)
     }

@@ -1,22 +1,21 @@
 //! Two ends of a connection in memory, and a clock that the test moves.
 //!
-//! Knows no rule of the protocol: an [`Endpoint`] puts the parts of this crate together as a
+//! Knows no rule of the protocol: an [`End`] drives an [`Endpoint`](crate::Endpoint) as a
 //! runtime does, and a [`Pair`] carries bytes between two of them, cut as a [`Delivery`] says.
 //! The conversations are in `pair/`, each run at every split.
 
 mod closing;
-mod endpoint;
+mod end;
 mod handshakes;
 mod messages;
 mod opening;
 mod rfc6455;
 
 use crate::close::CloseFrame;
-use crate::conversation::ConversationRules;
+use crate::endpoint::EndpointRules as Rules;
 use crate::frame::Role;
-use crate::limits::FrameRules;
 use crate::tick::Tick;
-use endpoint::{Endpoint, Event};
+use end::{End, Event, Speak};
 use std::time::Duration;
 
 /// How the bytes of one direction arrive.
@@ -31,8 +30,8 @@ enum Delivery {
 
 /// A client and a server with nothing but bytes between them.
 struct Pair {
-    client: Endpoint,
-    server: Endpoint,
+    client: End,
+    server: End,
     now: Tick,
     delivery: Delivery,
     /// How many bytes have arrived at the client, and at the server.
@@ -40,19 +39,12 @@ struct Pair {
     to_server: usize,
 }
 
-/// Rules for both ends.
-#[derive(Clone, Default)]
-struct Rules {
-    frames: FrameRules,
-    conversation: ConversationRules,
-}
-
 impl Pair {
     /// A client that has its request ready and a server that waits for it.
     fn connecting(delivery: Delivery, rules: &Rules) -> Self {
         Self {
-            client: Endpoint::new(Role::Client, rules, START),
-            server: Endpoint::new(Role::Server, rules, START),
+            client: End::new(Role::Client, rules, START),
+            server: End::new(Role::Server, rules, START),
             now: START,
             delivery,
             to_client: 0,

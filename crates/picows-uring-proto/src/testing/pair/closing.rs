@@ -39,10 +39,10 @@ fn assert_ended(pair: &Pair) {
 fn a_close_by_the_client_is_answered_alike_rfc6455_7_1_2() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
-        pair.client.sender.send_text("one");
-        pair.client.sender.send_close_frame(&normal());
-        pair.client.sender.send_text("never sent");
-        pair.client.sender.send_close_frame(&going());
+        pair.client.sender().send_text("one");
+        pair.client.sender().send_close_frame(&normal());
+        pair.client.sender().send_text("never sent");
+        pair.client.sender().send_close_frame(&going());
         pair.deliver();
         pair
     });
@@ -58,7 +58,7 @@ fn a_close_by_the_client_is_answered_alike_rfc6455_7_1_2() {
 fn a_close_by_the_server_is_answered_alike_rfc6455_7_1_2() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
-        pair.server.sender.send_close_frame(&going());
+        pair.server.sender().send_close_frame(&going());
         pair.deliver();
         pair
     });
@@ -75,7 +75,7 @@ fn an_empty_close_is_answered_with_an_empty_one_rfc6455_5_5_1() {
         let pair = at_every_split(|delivery| {
             let mut pair = Pair::open(delivery);
             let initiator = if by == Role::Client { &mut pair.client } else { &mut pair.server };
-            initiator.sender.send_close_frame(&CloseFrame::empty());
+            initiator.sender().send_close_frame(&CloseFrame::empty());
             pair.deliver();
             pair
         });
@@ -92,8 +92,8 @@ fn an_empty_close_is_answered_with_an_empty_one_rfc6455_5_5_1() {
 fn two_closes_that_cross_are_both_the_first_and_each_others_answer_rfc6455_7_1_3() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
-        pair.client.sender.send_close_frame(&normal());
-        pair.server.sender.send_close_frame(&going());
+        pair.client.sender().send_close_frame(&normal());
+        pair.server.sender().send_close_frame(&going());
         pair.deliver();
         pair
     });
@@ -109,14 +109,14 @@ fn two_closes_that_cross_are_both_the_first_and_each_others_answer_rfc6455_7_1_3
 #[test]
 fn the_server_ends_the_stream_first_rfc6455_7_1_1() {
     let mut pair = Pair::open(Delivery::Whole);
-    pair.client.sender.send_close_frame(&normal());
+    pair.client.sender().send_close_frame(&normal());
     let close = pair.client.take_wire();
     pair.deliver_to_server(&close);
     assert_eq!(pair.server.phase(), Phase::Lingering, "it said CLOSE and shut its side");
     let answer = pair.server.take_wire();
     pair.deliver_to_client(&answer);
     assert_eq!(pair.client.phase(), Phase::Finishing);
-    assert_eq!(pair.client.sender.step(), Step::Linger, "it waits for the server's end");
+    assert_eq!(pair.client.step(), Step::Linger, "it waits for the server's end");
     pair.deliver();
     assert_ended(&pair);
 }
@@ -127,7 +127,7 @@ fn a_client_gives_up_waiting_for_the_servers_end() {
     let mut close = Vec::new();
     normal().append(&mut close, None);
     pair.deliver_to_client(&close);
-    assert_eq!(pair.client.sender.step(), Step::Linger);
+    assert_eq!(pair.client.step(), Step::Linger);
     pair.advance(CLOSE_TIMEOUT - NANO);
     assert_eq!(pair.client.phase(), Phase::Finishing);
     pair.advance(NANO);
@@ -143,7 +143,7 @@ fn a_listener_may_have_the_last_word_before_its_close() {
                 sender.send_text("last words");
             }
         });
-        pair.client.sender.send_close_frame(&normal());
+        pair.client.sender().send_close_frame(&normal());
         pair.deliver();
         pair
     });
@@ -158,10 +158,10 @@ fn a_listener_may_answer_close_with_a_code_of_its_own() {
         let mut pair = Pair::open(delivery);
         pair.server.on_frame(|sender, frame| {
             if frame.msg_type() == MsgType::Close {
-                sender.send_close(CloseCode::TRY_AGAIN_LATER, "me too");
+                sender.send_close_with(CloseCode::TRY_AGAIN_LATER, "me too");
             }
         });
-        pair.client.sender.send_close_frame(&normal());
+        pair.client.sender().send_close_frame(&normal());
         pair.deliver();
         pair
     });
@@ -184,7 +184,7 @@ fn a_disconnect_instead_of_an_answer_leaves_half_a_handshake() {
                 Role::Server => (&mut pair.server, &mut pair.client),
             };
             other.on_frame(|sender, _| sender.finish());
-            initiator.sender.send_close_frame(&normal());
+            initiator.sender().send_close_frame(&normal());
             pair.deliver();
             pair
         });
@@ -206,15 +206,15 @@ fn without_auto_close_the_application_answers_and_disconnects() {
         let mut rules = Rules::default();
         rules.conversation.auto_close = false;
         let mut pair = Pair::open_with(delivery, &rules);
-        pair.client.sender.send_close_frame(&normal());
+        pair.client.sender().send_close_frame(&normal());
         pair.deliver();
         assert_eq!([pair.client.phase(), pair.server.phase()], [Phase::Open; 2]);
-        pair.server.sender.send_text("not yet");
-        pair.server.sender.send_close_frame(&going());
+        pair.server.sender().send_text("not yet");
+        pair.server.sender().send_close_frame(&going());
         pair.deliver();
         pair.advance(10 * CLOSE_TIMEOUT);
         assert_eq!([pair.client.phase(), pair.server.phase()], [Phase::Open; 2]);
-        pair.server.sender.finish();
+        pair.server.sender().finish();
         pair.deliver();
         pair
     });
@@ -230,7 +230,7 @@ fn an_unanswered_close_ends_at_the_timeout() {
         let mut pair = Pair::open(Delivery::Whole);
         pair.advance(3 * CLOSE_TIMEOUT);
         let initiator = if by == Role::Client { &mut pair.client } else { &mut pair.server };
-        initiator.sender.send_close_frame(&normal());
+        initiator.sender().send_close_frame(&normal());
         initiator.take_wire(); // Lost.
         pair.advance(CLOSE_TIMEOUT - NANO);
         assert_eq!([pair.client.phase(), pair.server.phase()], [Phase::Open; 2]);
@@ -255,7 +255,7 @@ fn frames_after_close_are_ignored_rfc6455_1_4() {
         normal().append(&mut bytes, Some([1, 2, 3, 4]));
         FrameHead::new(MsgType::Text).append(&mut bytes, b"late", Some([5, 6, 7, 8]));
         bytes.extend_from_slice(b"\xff\xff not even a frame");
-        pair.client.sender.send_raw(&bytes);
+        pair.client.sender().append_raw(&bytes);
         pair.deliver();
         pair
     });
@@ -270,10 +270,10 @@ fn a_peer_that_goes_without_a_word_is_a_disconnect_and_no_more() {
         let pair = at_every_split(|delivery| {
             let mut pair = Pair::open(delivery);
             let goer = if by == Role::Client { &mut pair.client } else { &mut pair.server };
-            goer.sender.send_raw(b"\x82"); // Half a header.
+            goer.sender().append_raw(b"\x82"); // Half a header.
             pair.deliver();
             let goer = if by == Role::Client { &mut pair.client } else { &mut pair.server };
-            goer.sender.abort();
+            goer.sender().abort();
             pair.deliver();
             pair
         });
@@ -289,23 +289,17 @@ fn a_peer_that_goes_without_a_word_is_a_disconnect_and_no_more() {
 fn what_is_queued_goes_out_before_the_server_ends_the_stream() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
-        pair.server.sender.block(true);
-        pair.server.sender.send_text("queued");
-        pair.server.sender.finish();
-        pair.server.sender.send_text("too late");
+        pair.server.block(true);
+        pair.server.sender().send_text("queued");
+        pair.server.sender().finish();
+        pair.server.sender().send_text("too late");
         pair.deliver();
-        assert_eq!(
-            (pair.server.phase(), pair.server.sender.step()),
-            (Phase::Finishing, Step::Flush)
-        );
+        assert_eq!((pair.server.phase(), pair.server.step()), (Phase::Finishing, Step::Flush));
         assert!(pair.client.texts().is_empty());
         pair.advance(CLOSE_TIMEOUT - NANO);
-        pair.server.sender.block(false);
+        pair.server.block(false);
         let last_words = pair.server.take_wire();
-        assert_eq!(
-            (pair.server.phase(), pair.server.sender.step()),
-            (Phase::Lingering, Step::Linger)
-        );
+        assert_eq!((pair.server.phase(), pair.server.step()), (Phase::Lingering, Step::Linger));
         pair.deliver_to_client(&last_words);
         pair.deliver();
         pair
@@ -317,12 +311,12 @@ fn what_is_queued_goes_out_before_the_server_ends_the_stream() {
 #[test]
 fn a_peer_that_does_not_read_cannot_hold_a_finishing_server() {
     let mut pair = Pair::open(Delivery::Whole);
-    pair.server.sender.block(true);
-    pair.server.sender.send_text("queued");
-    pair.server.sender.finish();
+    pair.server.block(true);
+    pair.server.sender().send_text("queued");
+    pair.server.sender().finish();
     pair.advance(CLOSE_TIMEOUT);
-    assert_eq!((pair.server.phase(), pair.server.sender.step()), (Phase::Ended, Step::Close));
-    pair.server.sender.block(false);
+    assert_eq!((pair.server.phase(), pair.server.step()), (Phase::Ended, Step::Close));
+    pair.server.block(false);
     pair.deliver();
     assert!(pair.client.texts().is_empty(), "the queue was dropped");
     assert_ended(&pair);
@@ -331,7 +325,7 @@ fn a_peer_that_does_not_read_cannot_hold_a_finishing_server() {
 #[test]
 fn a_peer_that_does_not_end_its_stream_cannot_hold_a_lingering_server() {
     let mut pair = Pair::open(Delivery::Whole);
-    pair.server.sender.finish();
+    pair.server.sender().finish();
     pair.server.take_wire();
     assert_eq!(pair.server.phase(), Phase::Lingering);
     let mut late = Vec::new();
@@ -347,12 +341,12 @@ fn a_peer_that_does_not_end_its_stream_cannot_hold_a_lingering_server() {
 fn a_client_that_shuts_only_its_sending_side_still_gets_what_is_queued() {
     let mut pair = Pair::open(Delivery::Whole);
     pair.server.on_frame(|sender, frame| sender.send_text(frame.text().unwrap()));
-    pair.server.sender.block(true);
-    pair.client.sender.send_text("one more");
-    pair.client.sender.finish();
+    pair.server.block(true);
+    pair.client.sender().send_text("one more");
+    pair.client.sender().finish();
     pair.deliver();
-    assert_eq!((pair.server.phase(), pair.server.sender.step()), (Phase::Finishing, Step::Flush));
-    pair.server.sender.block(false);
+    assert_eq!((pair.server.phase(), pair.server.step()), (Phase::Finishing, Step::Flush));
+    pair.server.block(false);
     assert_eq!(pair.server.take_wire(), b"\x81\x08one more");
     pair.deliver();
     assert_ended(&pair);

@@ -20,7 +20,7 @@ fn from_the_request_to_the_end() {
         });
         pair.client.on_connected(|sender| sender.send_text("hello"));
         pair.deliver();
-        pair.client.sender.send_close(CloseCode::NORMAL, "bye");
+        pair.client.sender().send_close_with(CloseCode::NORMAL, "bye");
         pair.deliver();
         pair
     });
@@ -39,13 +39,13 @@ fn the_first_frames_may_come_with_request_and_answer() {
         let mut pair = Pair::connecting(delivery, &Rules::default());
         pair.server.on_connected(|sender| {
             sender.send_text("welcome");
-            sender.send(FrameHead::new(MsgType::Ping), b"at once");
+            sender.send_frame(FrameHead::new(MsgType::Ping), b"at once");
         });
         // A client that does not wait for the answer.
         let mut frames = Vec::new();
         FrameHead::new(MsgType::Text).append(&mut frames, b"in a hurry", Some([1, 2, 3, 4]));
         FrameHead::new(MsgType::Text).append(&mut frames, b"", Some([5, 6, 7, 8]));
-        pair.client.sender.send_raw(&frames);
+        pair.client.sender().append_raw(&frames);
         pair.deliver();
         pair
     });
@@ -59,7 +59,8 @@ fn the_first_frames_may_come_with_request_and_answer() {
 fn a_close_may_come_with_the_answer() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::connecting(delivery, &Rules::default());
-        pair.server.on_connected(|sender| sender.send_close(CloseCode::TRY_AGAIN_LATER, "full"));
+        pair.server
+            .on_connected(|sender| sender.send_close_with(CloseCode::TRY_AGAIN_LATER, "full"));
         pair.deliver();
         pair
     });
@@ -126,7 +127,7 @@ fn the_end_of_the_stream_inside_the_handshake_is_the_end() {
     let mut pair = Pair::connecting(Delivery::Whole, &Rules::default());
     let request = pair.client.take_wire();
     pair.deliver_to_server(&request[..20]);
-    pair.client.sender.abort();
+    pair.client.sender().abort();
     pair.deliver();
     assert_eq!([pair.client.phase(), pair.server.phase()], [Phase::Ended; 2]);
     assert_eq!((pair.client.events(), pair.server.events()), (&[][..], &[][..]));

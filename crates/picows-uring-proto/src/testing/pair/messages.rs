@@ -4,15 +4,15 @@ use super::*;
 use crate::close::{CloseCode, CloseHandshake};
 use crate::conversation::Phase;
 use crate::encode::FrameHead;
+use crate::endpoint::Outgoing;
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType};
-use endpoint::Sender;
 
 /// A listener that sends back what it gets, frame by frame.
-fn echo(sender: &mut Sender, frame: &Frame<'_>) {
+fn echo(sender: &mut Outgoing, frame: &Frame<'_>) {
     if !frame.msg_type().is_control() {
         let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin());
-        sender.send(head, frame.payload());
+        sender.send_frame(head, frame.payload());
     }
 }
 
@@ -21,11 +21,11 @@ fn texts_are_echoed() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
         pair.server.on_frame(echo);
-        pair.client.sender.send_text("ABCD");
-        pair.client.sender.send_text("");
-        pair.client.sender.send_text("ПРИВЕТ 🦀");
+        pair.client.sender().send_text("ABCD");
+        pair.client.sender().send_text("");
+        pair.client.sender().send_text("ПРИВЕТ 🦀");
         pair.deliver();
-        pair.client.sender.send_text("and again");
+        pair.client.sender().send_text("and again");
         pair.deliver();
         pair
     });
@@ -43,7 +43,7 @@ fn each_length_form_crosses_both_ways_rfc6455_5_2() {
         let mut pair = Pair::open(delivery);
         pair.server.on_frame(echo);
         for payload in &payloads {
-            pair.client.sender.send(FrameHead::new(MsgType::Binary), payload);
+            pair.client.sender().send_frame(FrameHead::new(MsgType::Binary), payload);
         }
         pair.deliver();
         for end in [&pair.client, &pair.server] {
@@ -59,13 +59,13 @@ fn fragments_and_the_control_frames_between_them_keep_their_order_rfc6455_5_4() 
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
         pair.server.on_frame(echo);
-        let client = &mut pair.client.sender;
-        client.send(FrameHead::new(MsgType::Text).with_fin(false), b"Hel");
-        client.send(FrameHead::new(MsgType::Ping), b"in between");
-        client.send(FrameHead::new(MsgType::Continuation).with_fin(false), b"");
-        client.send(FrameHead::new(MsgType::Pong), b"unasked");
-        client.send(FrameHead::new(MsgType::Continuation), b"lo");
-        client.send(FrameHead::new(MsgType::Binary), b"\xff\x00");
+        let client = &mut pair.client.sender();
+        client.send_frame(FrameHead::new(MsgType::Text).with_fin(false), b"Hel");
+        client.send_frame(FrameHead::new(MsgType::Ping), b"in between");
+        client.send_frame(FrameHead::new(MsgType::Continuation).with_fin(false), b"");
+        client.send_frame(FrameHead::new(MsgType::Pong), b"unasked");
+        client.send_frame(FrameHead::new(MsgType::Continuation), b"lo");
+        client.send_frame(FrameHead::new(MsgType::Binary), b"\xff\x00");
         pair.deliver();
         pair
     });
@@ -96,8 +96,8 @@ fn fragments_and_the_control_frames_between_them_keep_their_order_rfc6455_5_4() 
 fn pings_are_answered_by_both_ends_rfc6455_5_5_2() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
-        pair.client.sender.send(FrameHead::new(MsgType::Ping), "ПРИВЕТ".as_bytes());
-        pair.server.sender.send(FrameHead::new(MsgType::Ping), &[7; 125]);
+        pair.client.sender().send_frame(FrameHead::new(MsgType::Ping), "ПРИВЕТ".as_bytes());
+        pair.server.sender().send_frame(FrameHead::new(MsgType::Ping), &[7; 125]);
         pair.deliver();
         pair
     });
@@ -112,7 +112,7 @@ fn pings_are_delivered_to_a_listener_that_wants_them() {
         let mut rules = Rules::default();
         rules.conversation.auto_pong = false;
         let mut pair = Pair::open_with(delivery, &rules);
-        pair.client.sender.send(FrameHead::new(MsgType::Ping), b"x");
+        pair.client.sender().send_frame(FrameHead::new(MsgType::Ping), b"x");
         pair.deliver();
         pair
     });
@@ -124,9 +124,9 @@ fn pings_are_delivered_to_a_listener_that_wants_them() {
 fn a_ping_that_comes_after_our_close_is_not_answered() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
-        pair.client.sender.send_close(CloseCode::NORMAL, "");
-        pair.server.sender.send(FrameHead::new(MsgType::Ping), b"still there?");
-        pair.server.sender.send_text("late");
+        pair.client.sender().send_close_with(CloseCode::NORMAL, "");
+        pair.server.sender().send_frame(FrameHead::new(MsgType::Ping), b"still there?");
+        pair.server.sender().send_text("late");
         pair.deliver();
         pair
     });
@@ -145,9 +145,9 @@ fn break_the_rules(by: Role, rules: &Rules, broken: &[u8]) -> Pair {
         };
         hearer.on_frame(echo);
         speaker.on_frame(|_, _| {});
-        speaker.sender.send_text("before");
-        speaker.sender.send_raw(broken);
-        speaker.sender.send_text("after");
+        speaker.sender().send_text("before");
+        speaker.sender().append_raw(broken);
+        speaker.sender().send_text("after");
         pair.deliver();
         pair
     })

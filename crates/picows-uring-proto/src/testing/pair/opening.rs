@@ -1,78 +1,86 @@
-//! The HTTP part of an [`Endpoint`](super::endpoint::Endpoint), both roles.
+//! The HTTP part of an [`End`](super::end::End), both roles.
 
+use crate::endpoint::Outgoing;
 use crate::frame::Role;
 use crate::handshake::{
-    ClientHandshake, HeadLimits, HeadScanner, ResponseError, ResponseScanner, UpgradeRequest,
-    UpgradeResponse, encode_continue, encode_switching_protocols,
+    ClientHandshake, HeadFault, HeadLimits, HeadReceiver, HeadScanner, ResponseError,
+    ResponseScanner, UpgradeRequest, UpgradeResponse, encode_continue, encode_switching_protocols,
 };
 
 /// One side of an opening handshake, as far as it came.
-pub(super) struct Opening {
-    /// `None` on a server.
-    request: Option<ClientHandshake>,
-    scanner: HeadScanner,
-    answer_scanner: ResponseScanner,
-    arrived: Vec<u8>,
+pub(super) enum Opening {
+    Request(HeadReceiver<HeadScanner>),
+    Response(Box<ClientHandshake>, HeadReceiver<ResponseScanner>),
 }
 
 /// The handshake is done.
 pub(super) struct Opened {
-    /// The first bytes of the peer's frames, which came with its head.
-    pub(super) rest: Vec<u8>,
+    /// How many of the bytes were HTTP. Those behind them are frames.
+    pub(super) head_bytes: usize,
 }
 
 impl Opening {
-    /// Appends what is to be said first to `queue`.
-    pub(super) fn begin(role: Role, queue: &mut Vec<u8>) -> Self {
-        let request = (role == Role::Client).then(|| {
-            let nonce = *b"the sample nonce";
-            ClientHandshake::new("server.example.com", "/chat", nonce).unwrap()
-        });
-        if let Some(request) = &request {
-            request.encode(queue);
+    /// Queues what is to be said first.
+    pub(super) fn begin(role: Role, outgoing: &mut Outgoing) -> Self {
+        if role == Role::Server {
+            return Self::Request(HeadReceiver::of_request());
         }
-        let (scanner, answer_scanner) = (HeadScanner::new(), ResponseScanner::new());
-        Self { request, scanner, answer_scanner, arrived: Vec::new() }
+        let nonce = *b"the sample nonce";
+        let handshake = ClientHandshake::new("server.example.com", "/chat", nonce).unwrap();
+        let mut request = Vec::new();
+        handshake.encode(&mut request);
+        outgoing.append_raw(&request);
+        Self::Response(Box::new(handshake), HeadReceiver::of_response())
     }
 
-    /// Takes the next bytes, and appends the answer that is owed for them to `queue`.
+    /// Takes the next bytes, and queues the answer that is owed for them.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
-        queue: &mut Vec<u8>,
+        outgoing: &mut Outgoing,
     ) -> Result<Option<Opened>, String> {
-        self.arrived.extend_from_slice(bytes);
-        let head_bytes = match &self.request {
-            Some(request) => {
-                let parsed = request.parse_response_with(
-                    &mut self.answer_scanner,
-                    &self.arrived,
-                    &HeadLimits::default(),
-                );
-                parsed.map_err(|error| told(&error))?.map(|(_, head_bytes)| head_bytes)
-            }
-            None => self.accept(queue).map_err(|refusal| {
-                refusal.encode(queue);
-                String::from_utf8_lossy(&refusal.body).into_owned()
-            })?,
-        };
-        Ok(head_bytes.map(|head_bytes| Opened { rest: self.arrived.split_off(head_bytes) }))
-    }
-
-    fn accept(&mut self, queue: &mut Vec<u8>) -> Result<Option<usize>, Box<UpgradeResponse>> {
-        let refuse = |refusal: UpgradeResponse| Box::new(refusal);
         let limits = HeadLimits::default();
-        let parsed = UpgradeRequest::parse_with(&mut self.scanner, &self.arrived, &limits)
-            .map_err(|error| refuse(error.into()))?;
-        let Some((request, head_bytes)) = parsed else {
-            return Ok(None);
+        let (head_bytes, answer) = match self {
+            Self::Request(receiver) => match receiver.receive_request(bytes, &limits) {
+                Ok(None) => return Ok(None),
+                Ok(Some((request, head_bytes))) => (head_bytes, answer(&request)),
+                Err(fault) => (0, Err(Box::new(refused(fault).into()))),
+            },
+            Self::Response(handshake, receiver) => {
+                let received = receiver.receive_response(handshake, bytes, &limits);
+                let opened = received.map_err(|fault| told(&refused(fault)))?;
+                return Ok(opened.map(|(_, head_bytes)| Opened { head_bytes }));
+            }
         };
-        let accept = request.validate_upgrade().map_err(|error| refuse(error.into()))?;
-        if request.expects_continue() {
-            encode_continue(queue);
+        match answer {
+            Ok(answer) => {
+                outgoing.append_raw(&answer);
+                Ok(Some(Opened { head_bytes }))
+            }
+            Err(refusal) => {
+                let mut answer = Vec::new();
+                refusal.encode(&mut answer);
+                outgoing.append_raw(&answer);
+                Err(String::from_utf8_lossy(&refusal.body).into_owned())
+            }
         }
-        encode_switching_protocols(queue, &accept, None, &http::HeaderMap::new());
-        Ok(Some(head_bytes))
+    }
+}
+
+fn answer(request: &UpgradeRequest) -> Result<Vec<u8>, Box<UpgradeResponse>> {
+    let accept = request.validate_upgrade().map_err(|error| Box::new(error.into()))?;
+    let mut out = Vec::new();
+    if request.expects_continue() {
+        encode_continue(&mut out);
+    }
+    encode_switching_protocols(&mut out, &accept, None, &http::HeaderMap::new());
+    Ok(out)
+}
+
+fn refused<E>(fault: HeadFault<E>) -> E {
+    match fault {
+        HeadFault::Refused(error) => error,
+        HeadFault::OutOfMemory => panic!("there is memory for a head"),
     }
 }
 

@@ -40,11 +40,11 @@ fn other(role: Role) -> Role {
 }
 
 impl Pair {
-    fn end(&self, role: Role) -> &Endpoint {
+    fn end(&self, role: Role) -> &End {
         if role == Role::Client { &self.client } else { &self.server }
     }
 
-    fn end_mut(&mut self, role: Role) -> &mut Endpoint {
+    fn end_mut(&mut self, role: Role) -> &mut End {
         if role == Role::Client { &mut self.client } else { &mut self.server }
     }
 
@@ -58,7 +58,7 @@ impl Pair {
 fn hear(hearer: Role, rules: &Rules, bytes: &[u8]) -> Pair {
     at_every_split(|delivery| {
         let mut pair = Pair::open_with(delivery, rules);
-        pair.end_mut(other(hearer)).sender.send_raw(bytes);
+        pair.end_mut(other(hearer)).sender().append_raw(bytes);
         pair.deliver();
         pair
     })

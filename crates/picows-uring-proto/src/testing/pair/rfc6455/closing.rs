@@ -35,11 +35,11 @@ fn a_reason_that_is_no_text_fails_rfc6455_5_5_1() {
 fn nothing_follows_our_close_rfc6455_5_5_1() {
     for role in ROLES {
         let mut pair = Pair::open(Delivery::Whole);
-        let sender = &mut pair.end_mut(role).sender;
-        sender.send_close(CloseCode::NORMAL, "");
+        let sender = &mut pair.end_mut(role).sender();
+        sender.send_close_with(CloseCode::NORMAL, "");
         sender.send_text("late");
-        sender.send(FrameHead::new(MsgType::Ping), b"late");
-        sender.send_close(CloseCode::GOING_AWAY, "late");
+        sender.send_frame(FrameHead::new(MsgType::Ping), b"late");
+        sender.send_close_with(CloseCode::GOING_AWAY, "late");
         pair.deliver();
         let heard = pair.end(other(role)).frames();
         assert_eq!(heard, [(MsgType::Close, true, &b"\x03\xe8"[..])]);
@@ -63,10 +63,10 @@ fn a_close_is_answered_rfc6455_5_5_1() {
 fn the_stream_is_closed_after_both_closes_rfc6455_5_5_1() {
     for role in ROLES {
         let mut pair = Pair::open(Delivery::Whole);
-        pair.end_mut(role).sender.send_close(CloseCode::NORMAL, "");
+        pair.end_mut(role).sender().send_close_with(CloseCode::NORMAL, "");
         pair.deliver();
         for end in ROLES.map(|role| pair.end(role)) {
-            assert_eq!((end.phase(), end.sender.step()), (Phase::Ended, Step::Close));
+            assert_eq!((end.phase(), end.step()), (Phase::Ended, Step::Close));
         }
     }
 }
@@ -77,7 +77,7 @@ fn the_server_ends_the_stream_first_rfc6455_5_5_1() {
     for role in ROLES {
         let mut pair = Pair::open(Delivery::Whole);
         let mut bytes = Vec::new();
-        pair.end_mut(other(role)).sender.send_close(CloseCode::NORMAL, "");
+        pair.end_mut(other(role)).sender().send_close_with(CloseCode::NORMAL, "");
         bytes.append(&mut pair.said_by(other(role)));
         match role {
             Role::Server => pair.deliver_to_server(&bytes),
@@ -87,7 +87,7 @@ fn the_server_ends_the_stream_first_rfc6455_5_5_1() {
         let phase = if is_server { Phase::Lingering } else { Phase::Finishing };
         // Lingering: its side of the stream is shut.
         pair.said_by(role);
-        assert_eq!((pair.end(role).phase(), pair.end(role).sender.step()), (phase, Step::Linger));
+        assert_eq!((pair.end(role).phase(), pair.end(role).step()), (phase, Step::Linger));
     }
 }
 
@@ -97,7 +97,7 @@ fn closes_that_cross_end_it_rfc6455_5_5_1() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::open(delivery);
         for role in ROLES {
-            pair.end_mut(role).sender.send_close(CloseCode::NORMAL, "");
+            pair.end_mut(role).sender().send_close_with(CloseCode::NORMAL, "");
         }
         pair.deliver();
         pair
@@ -156,7 +156,7 @@ fn nothing_is_processed_after_a_failure_rfc6455_7_1_7() {
 fn the_end_of_the_stream_is_the_end_rfc6455_7_2_1() {
     for role in ROLES {
         let mut pair = Pair::open(Delivery::Whole);
-        pair.end_mut(other(role)).sender.abort();
+        pair.end_mut(other(role)).sender().abort();
         pair.deliver();
         assert_eq!(pair.end(role).events(), [Event::Connected, Event::Disconnected]);
         assert_eq!(pair.end(role).close_handshake(), None, "1006: no CLOSE was received");
@@ -168,7 +168,7 @@ fn the_end_of_the_stream_is_the_end_rfc6455_7_2_1() {
 fn an_unanswered_close_ends_rfc6455_7_3() {
     for role in ROLES {
         let mut pair = Pair::open(Delivery::Whole);
-        pair.end_mut(role).sender.send_close(CloseCode::NORMAL, "");
+        pair.end_mut(role).sender().send_close_with(CloseCode::NORMAL, "");
         pair.said_by(role); // Lost.
         pair.advance(rules().conversation.close_timeout);
         assert_eq!(pair.end(role).phase(), Phase::Ended);

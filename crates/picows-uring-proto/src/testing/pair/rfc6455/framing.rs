@@ -29,12 +29,12 @@ fn headers(hearer: Role, mut bytes: &[u8]) -> Vec<Header> {
 /// What one end says when it sends a frame of each kind.
 fn said_of_each_kind(by: Role) -> Vec<u8> {
     let mut pair = Pair::open(Delivery::Whole);
-    let sender = &mut pair.end_mut(by).sender;
+    let sender = &mut pair.end_mut(by).sender();
     sender.send_text("text");
-    sender.send(FrameHead::new(MsgType::Binary).with_fin(false), b"binary");
-    sender.send(FrameHead::new(MsgType::Ping), b"");
-    sender.send(FrameHead::new(MsgType::Continuation), &[7; 300]);
-    sender.send(FrameHead::new(MsgType::Pong), b"pong");
+    sender.send_frame(FrameHead::new(MsgType::Binary).with_fin(false), b"binary");
+    sender.send_frame(FrameHead::new(MsgType::Ping), b"");
+    sender.send_frame(FrameHead::new(MsgType::Continuation), &[7; 300]);
+    sender.send_frame(FrameHead::new(MsgType::Pong), b"pong");
     sender.send_close_frame(&CloseFrame::empty());
     pair.said_by(by)
 }
@@ -289,11 +289,11 @@ fn a_character_may_be_cut_by_a_fragment_rfc6455_5_6() {
 fn nothing_is_sent_after_the_end_rfc6455_6_1() {
     for role in ROLES {
         let mut pair = Pair::open(Delivery::Whole);
-        pair.end_mut(role).sender.finish();
+        pair.end_mut(role).sender().finish();
         pair.deliver();
         assert_eq!(pair.end(role).phase(), Phase::Ended);
-        pair.end_mut(role).sender.send_text("late");
-        pair.end_mut(role).sender.send_close_frame(&CloseFrame::empty());
+        pair.end_mut(role).sender().send_text("late");
+        pair.end_mut(role).sender().send_close_frame(&CloseFrame::empty());
         assert_eq!(pair.said_by(role), b"");
     }
 }

@@ -105,12 +105,12 @@ fn offered_subprotocols_are_unique_tokens_rfc6455_4_1() {
 fn nothing_is_sent_before_the_response_rfc6455_4_1() {
     let mut pair = Pair::connecting(Delivery::Whole, &Rules::default());
     let request = pair.said_by(Role::Client);
-    pair.client.sender.send_text("too early");
-    pair.client.sender.send_close_frame(&CloseFrame::empty());
+    pair.client.sender().send_text("too early");
+    pair.client.sender().send_close_frame(&CloseFrame::empty());
     assert_eq!(pair.said_by(Role::Client), b"");
     pair.deliver_to_server(&request);
     pair.deliver();
-    pair.client.sender.send_text("now");
+    pair.client.sender().send_text("now");
     pair.deliver();
     assert_eq!(pair.server.texts(), ["now"]);
 }
