@@ -45,6 +45,8 @@ pub(crate) struct ByHand {
     accepting: Vec<(Socket, Token)>,
     /// What has connected while nothing was accepted: the next accept brings it.
     pub(crate) backlog: VecDeque<Socket>,
+    /// An accept ends with the first connection of the backlog.
+    pub(crate) accepts_one: bool,
     /// Listening sockets on which no new connection begins.
     pub(crate) held_off: Vec<Socket>,
     arrived: VecDeque<Completion>,
@@ -271,6 +273,13 @@ impl Ring for ByHand {
     fn accept(&mut self, listener: Socket, token: Token) {
         self.accepts += 1;
         self.accepting.push((listener, token));
+        if self.accepts_one
+            && let Some(socket) = self.backlog.pop_front()
+        {
+            self.accepting.pop();
+            let result = Ok(socket);
+            return self.arrived.push_back(Completion::Accepted { token, result, more: false });
+        }
         for socket in self.backlog.drain(..) {
             self.arrived.push_back(Completion::Accepted { token, result: Ok(socket), more: true });
         }

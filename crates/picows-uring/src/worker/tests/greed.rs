@@ -179,6 +179,51 @@ fn a_connection_that_has_fallen_behind_takes_a_share_at_a_time_from_its_socket()
 }
 
 #[test]
+fn a_step_has_a_bound_whatever_a_share_covers() {
+    let mut stage = Stage::of_flooders(1);
+    let mut frame = vec![0x8A, 0xFD, 0, 0, 0, 0];
+    frame.resize(6 + 125, 0);
+    stage.worker.shared.shares.units.set(u16::MAX);
+    // More than a share, of which each frame is paid for.
+    stage.flood(1, &frame.repeat(70_000));
+    stage.worker.ring.asked.clear();
+    stage.worker.ring.waiting.push_back(Ok(frame.repeat(70_000)));
+    stage.turn();
+    assert_eq!(stage.stats().frames_received, 140_000);
+    let asked = std::mem::take(&mut stage.worker.ring.asked);
+    assert_eq!(asked.iter().max(), Some(&(256 * 1024)), "{asked:?}");
+}
+
+#[test]
+fn connections_that_hold_little_are_paid_for_by_a_look_each() {
+    const CROWD: i32 = 1100;
+    let mut stage = Stage::of_flooders(CROWD);
+    stage.worker.shared.shares.units.set(4);
+    stage.flood(CROWD, &frames(0x82, b"", 40));
+    // A turn takes in 512 pieces.
+    for _ in 0..3 {
+        stage.worker.turn().unwrap();
+    }
+    // A share is four frames now, and a look, which is a system call, costs as much as sixteen.
+    let handled = stage.frames_of_a_turn();
+    assert!((3200..=3300).contains(&handled), "{handled}");
+    stage.turn();
+    assert_eq!(stage.stats().frames_received, 40 * CROWD as u64);
+}
+
+#[test]
+fn a_connection_that_holds_something_does_not_wait_for_a_buffer() {
+    let mut stage = Stage::of_flooders(1);
+    stage.flood(1, &frames(0x82, b"", 3000));
+    stage.worker.ring.end_of(Socket(FIRST), Received::NoBuffer);
+    stage.worker.turn().unwrap();
+    assert!(!stage.worker.ring.is_receiving(FIRST), "what comes next would overtake the rest");
+    stage.turn();
+    assert_eq!(stage.stats().frames_received, 3000);
+    assert!(stage.worker.ring.is_receiving(FIRST) && stage.worker.starved.is_empty());
+}
+
+#[test]
 fn the_end_of_the_stream_is_found_behind_what_was_held() {
     let ends: [(io::Result<Vec<u8>>, &str); 2] = [
         (Ok(Vec::new()), "disconnected EndOfStream"),
@@ -251,9 +296,15 @@ fn a_turn_that_lasts_takes_in_no_more() {
     stage.worker.turn().unwrap();
     let took = stage.worker.ring.now() - begun;
     assert!(took <= Duration::from_millis(45), "{took:?}");
+    let mut told = seen();
+    // The next turn takes in again, before what is held.
+    stage.worker.ring.deliver_to(NEIGHBOUR, &frames(0x81, b"hello", 1));
+    stage.worker.turn().unwrap();
+    let next = seen();
+    assert_eq!(next[0], "Text hello");
     stage.turn();
-    assert_eq!(stage.stats().frames_received, 16);
-    let told = seen();
+    assert_eq!(stage.stats().frames_received, 17);
+    told.extend(next.into_iter().chain(seen()));
     assert_eq!(told.iter().filter(|it| *it == "Text next").count(), 8);
 }
 

@@ -78,6 +78,16 @@ fn what_waits_in_the_backlog_is_accepted_before_the_socket_is_closed() {
 }
 
 #[test]
+fn an_accept_that_ends_with_a_connection_leaves_none_behind() {
+    let mut stage = stage();
+    stage.worker.ring.accepts_one = true;
+    stage.worker.ring.backlog.extend([Socket(7), Socket(8), Socket(9)]);
+    stage.worker.stop(5 * SECOND);
+    stage.turn();
+    assert_eq!((stage.stats().accepted, &stage.worker.ring.closed[..]), (3, &[Socket(3)][..]));
+}
+
+#[test]
 fn where_accepting_was_paused_it_is_accepted_as_well() {
     let mut stage = stage();
     stage.worker.ring.fail_accept(libc::EMFILE);
