@@ -1,238 +1,88 @@
-//! How a worker waits between its turns.
+//! A worker and how it waits between its turns.
 //!
-//! Hosted: in a tokio-uring loop, where other tasks run beside it. Dedicated: in its own ring, with
-//! nothing else on the thread. Both can spin for a while before they sleep. The only place that
-//! names tokio-uring; what that does on its own ring is not our concern.
+//! The sleep protocol is here, once; below are the ways to wait. Hosted: in a tokio loop, where
+//! other tasks run beside the worker. Dedicated: in its own ring, with nothing else on the thread.
+//! Both can spin for a while before they sleep.
 
-use crate::error::Error;
-use crate::foreign::{self};
-use crate::local::{Hosting, Shared};
-use crate::ring::uring::{StartError, UringRing};
-use crate::ring::{Ring, RingEvent, Wait};
+mod dedicated;
+mod hosted;
+mod nesting;
+mod spin;
+
+pub(crate) use dedicated::run_dedicated;
+pub(crate) use hosted::{Loop, LoopKind, drive, release};
+pub(crate) use nesting::refuse_inside_runtime;
+pub(crate) use spin::BusyPoll;
+
+use crate::ring::{Ring, Wait, WaitMode};
 use crate::worker::{Turn, Worker};
-use picows_uring_proto::Tick;
-use std::future::{Future, poll_fn};
+use spin::Spin;
 use std::io;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
-use tokio::task::coop;
 
-pub(crate) use tokio_uring::spawn;
-
-/// How long a worker spins on its ring after the last activity before it sleeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BusyPoll(pub(crate) Duration);
-
-/// Fails where tokio would panic: a loop cannot run, nor end, inside of another.
-pub(crate) fn refuse_inside_runtime() -> Result<(), Error> {
-    if is_inside_runtime() { Err(Error::InsideRuntime) } else { Ok(()) }
+/// A worker with its sleep protocol: [turn](Self::turn) until that is idle, then
+/// [`before_sleep`](Self::before_sleep), the wait if that returns `true`, and
+/// [`after_sleep`](Self::after_sleep).
+struct Host<R: Ring> {
+    worker: Worker<R>,
+    mode: WaitMode,
+    busy_poll: BusyPoll,
 }
 
-/// Whether this thread polls a future of a tokio runtime, whose loop must not be blocked.
-fn is_inside_runtime() -> bool {
-    let Ok(handle) = Handle::try_current() else { return false };
-    // Also known in `spawn_blocking` and beside an `enter` guard, where blocking is allowed. Only what
-    // is polled has a budget, unless that was switched off; then only an attempt tells.
-    is_budgeted() || foreign::call(|| handle.block_on(std::future::ready(()))).is_err()
-}
-
-/// Whether tokio bounds what is done here until the next `await`, by spending all of it.
-fn is_budgeted() -> bool {
-    let mut context = Context::from_waker(Waker::noop());
-    (0..BUDGET_MAX).any(|_| match coop::poll_proceed(&mut context) {
-        Poll::Ready(unit) => {
-            unit.made_progress();
-            false
-        }
-        Poll::Pending => true,
-    })
-}
-
-/// A tokio-uring loop on this thread.
-pub(crate) struct Loop(Option<tokio_uring::Runtime>);
-
-impl Drop for Loop {
-    /// Inside of another runtime, tokio would panic: then the loop is leaked.
-    fn drop(&mut self) {
-        if is_inside_runtime() {
-            std::mem::forget(self.0.take());
-        }
+impl<R: Ring + Wait> Host<R> {
+    /// `mode` is how the worker's ring is waited for from here on.
+    fn new(worker: Worker<R>, mode: WaitMode, busy_poll: BusyPoll) -> Self {
+        Self { worker, mode, busy_poll }
     }
-}
 
-impl Loop {
+    /// Takes a turn, which does not block.
+    ///
     /// # Errors
     ///
-    /// When there is too little of something: the loop has a ring of its own.
-    pub(crate) fn new() -> Result<Self, StartError> {
-        let mut builder = tokio_uring::builder();
-        builder.entries(LOOP_ENTRIES);
-        Ok(Self(Some(tokio_uring::Runtime::new(&builder)?)))
+    /// When the ring is lost.
+    fn turn(&mut self) -> io::Result<Turn> {
+        let turn = self.worker.turn()?;
+        self.worker.shared.counters.ring_enters.set(self.worker.ring.enters());
+        Ok(turn)
     }
 
-    /// Runs `future` to its end.
-    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.0.as_ref().expect("only `drop` takes it").block_on(future)
+    /// Whether the worker has something to do: from its ring, this thread, or another one.
+    fn has_work(&mut self) -> bool {
+        let worker = &mut self.worker;
+        worker.has_work() || worker.shared.mailbox.has_mail() || worker.shared.is_released.get()
     }
-}
 
-/// Drives `worker` in the loop of this thread until it is stopped or [released](release), and gives
-/// it back.
-///
-/// # Errors
-///
-/// When the worker's ring is lost.
-pub(crate) async fn drive(
-    mut worker: Worker<UringRing>,
-    busy_poll: BusyPoll,
-) -> io::Result<Worker<UringRing>> {
-    let _hosting = Hosting::begin(&worker.shared);
-    let event = RingEvent::watch(&worker.ring)?;
-    let (mut busy_turns, mut yielded) = (0_u32, worker.ring.now());
-    while !worker.shared.is_released.take() {
-        match worker.turn()? {
-            Turn::Busy => {
-                busy_turns = busy_turns.wrapping_add(1);
-                let now = worker.shared.now().duration_since(Tick::ZERO);
-                let is_long = now.saturating_sub(yielded) >= BUSY_TIME_PER_YIELD;
-                if is_long || busy_turns.is_multiple_of(BUSY_TURNS_PER_YIELD) {
-                    tokio::task::yield_now().await;
-                    yielded = now;
-                }
-            }
-            Turn::Idle => {
-                worker.shared.idle_since.set(Some(Instant::now()));
-                let mut spin = Spin::begin(&worker, busy_poll);
-                while spin.lasts(&mut worker) {
-                    tokio::task::yield_now().await;
-                }
-                worker.ring.set_signals(true);
-                if !worker_has_news(&mut worker) {
-                    sleep(&worker, &event).await?;
-                    yielded = worker.ring.now();
-                }
-                worker.ring.set_signals(false);
-            }
-            Turn::Done => break,
+    /// Spinning that begins now, behind a turn that was idle.
+    fn spin(&self) -> Spin {
+        Spin::begin(self.busy_poll, &self.worker.ring)
+    }
+
+    /// Makes sure that whatever comes from here on ends the sleep. `false` if there is work
+    /// already: then the next turn is due, and no [`after_sleep`](Self::after_sleep).
+    fn before_sleep(&mut self) -> bool {
+        self.set_signals(true);
+        // In this order: what came before the signals were on, then what other threads left.
+        let may_sleep = !self.has_work() && self.worker.shared.mailbox.before_sleep();
+        if may_sleep {
+            self.worker.shared.counters.sleeps.increment();
+        } else {
+            self.set_signals(false);
         }
-        worker.shared.counters.ring_enters.set(worker.ring.enters());
-    }
-    Ok(worker)
-}
-
-/// Has the loop of this thread give back the worker of `shared` before its next turn.
-pub(crate) fn release(shared: &Shared) {
-    shared.is_released.set(true);
-    shared.wake();
-}
-
-/// Runs `worker` on this thread, which does nothing else, until it is stopped. Its ring is that of a
-/// dedicated worker.
-///
-/// # Errors
-///
-/// When the worker's ring is lost.
-pub(crate) fn run_dedicated(mut worker: Worker<UringRing>, busy_poll: BusyPoll) -> io::Result<()> {
-    loop {
-        match worker.turn()? {
-            Turn::Busy => {}
-            Turn::Idle => {
-                let mut spin = Spin::begin(&worker, busy_poll);
-                while spin.lasts(&mut worker) {}
-                if !worker_has_news(&mut worker) && worker.shared.mailbox.before_sleep() {
-                    worker.shared.counters.sleeps.increment();
-                    let woken = worker.ring.wait();
-                    worker.shared.mailbox.after_sleep();
-                    woken?;
-                }
-            }
-            Turn::Done => return Ok(()),
-        }
-        worker.shared.counters.ring_enters.set(worker.ring.enters());
-    }
-}
-
-/// Looking at the ring again and again instead of sleeping.
-///
-/// The kernel raises a flag in the memory of the ring when it has something, so looking costs no
-/// system call.
-struct Spin {
-    /// When the worker last had something to do.
-    start: Duration,
-    limit: Duration,
-}
-
-impl Spin {
-    fn begin(worker: &Worker<UringRing>, busy_poll: BusyPoll) -> Self {
-        let start = if busy_poll.0.is_zero() { Duration::ZERO } else { worker.ring.now() };
-        Self { start, limit: busy_poll.0 }
+        may_sleep
     }
 
-    /// Spins for a moment. `false` when there is news, or the time is over.
-    fn lasts(&mut self, worker: &mut Worker<UringRing>) -> bool {
-        if self.limit.is_zero() {
-            return false;
-        }
-        let begin = worker.ring.now();
-        loop {
-            for _ in 0..SPINS_PER_CLOCK {
-                if worker_has_news(worker) {
-                    return false;
-                }
-                std::hint::spin_loop();
-            }
-            worker.shared.counters.spins.add(u64::from(SPINS_PER_CLOCK));
-            let now = worker.ring.now();
-            if now.saturating_sub(self.start) >= self.limit {
-                return false;
-            }
-            if now.saturating_sub(begin) >= SPIN_MOMENT {
-                return true;
-            }
+    /// The worker is awake: nothing needs to wake it.
+    fn after_sleep(&mut self) {
+        self.worker.shared.mailbox.after_sleep();
+        self.set_signals(false);
+    }
+
+    /// Signals go to a descriptor that is polled only; `wait` needs none.
+    fn set_signals(&mut self, on: bool) {
+        if self.mode == WaitMode::Hosted {
+            self.worker.ring.set_signals(on);
         }
     }
 }
 
-fn worker_has_news(worker: &mut Worker<UringRing>) -> bool {
-    worker.has_work() || worker.shared.mailbox.has_mail() || worker.shared.is_released.get()
-}
-
-/// Waits until the ring, another thread, or a task of this one has something for the worker.
-async fn sleep(worker: &Worker<UringRing>, event: &RingEvent) -> io::Result<()> {
-    let shared = &worker.shared;
-    if !shared.mailbox.before_sleep() {
-        return Ok(());
-    }
-    shared.counters.sleeps.increment();
-    let woken = poll_fn(|context| poll_woken(shared, event, context)).await;
-    drop(shared.waker.take());
-    shared.mailbox.after_sleep();
-    woken
-}
-
-fn poll_woken(
-    shared: &Shared,
-    event: &RingEvent,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
-    if shared.has_work() || shared.is_released.get() {
-        return Poll::Ready(Ok(()));
-    }
-    drop(shared.waker.replace(Some(context.waker().clone())));
-    event.poll_signal(context)
-}
-
-/// More than tokio lets a task do before it has to wait: 128, in 2026.
-const BUDGET_MAX: usize = 1024;
-/// The loop's own ring serves what the application does with tokio-uring, such as files.
-const LOOP_ENTRIES: u32 = 64;
-/// A worker that never runs dry lets the other tasks of its loop run this often.
-const BUSY_TURNS_PER_YIELD: u32 = 16;
-/// And this often when its turns are long, as with a peer that floods it with tiny frames.
-const BUSY_TIME_PER_YIELD: Duration = Duration::from_millis(1);
-/// Looks at the ring between two looks at the clock, which is the dearer of the two.
-const SPINS_PER_CLOCK: u32 = 32;
-/// How long a worker spins before it lets the other tasks of its loop run, which costs two system
-/// calls.
-const SPIN_MOMENT: Duration = Duration::from_micros(50);
+#[cfg(test)]
+mod tests;

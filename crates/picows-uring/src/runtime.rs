@@ -8,7 +8,7 @@ use crate::command::Letter;
 use crate::config::Config;
 use crate::error::Error;
 use crate::health::{Counters, Stats};
-use crate::host::{self, BusyPoll, Loop};
+use crate::host::{self, BusyPoll, Loop, LoopKind};
 use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::memory::MemoryBudget;
@@ -189,7 +189,7 @@ fn host_worker<F: Future>(
 ) -> Result<(F::Output, Worker<UringRing>), Error> {
     event_loop.block_on(async move {
         let shared = Rc::clone(&worker.shared);
-        let driver = host::spawn(host::drive(worker, busy_poll));
+        let driver = tokio::task::spawn_local(host::drive(worker, busy_poll));
         // Lets the worker make itself known before the future wants to connect.
         tokio::task::yield_now().await;
         let output = future.await;
@@ -235,6 +235,11 @@ impl RuntimeBuilder {
     /// When a setting makes no sense, or io_uring is not there or forbidden. The text names the cause
     /// and the cure.
     pub fn build(self) -> Result<Runtime, Error> {
+        self.build_in(None)
+    }
+
+    /// Makes the loop: the one of the ring, or of this kind.
+    pub(crate) fn build_in(self, kind: impl Into<Option<LoopKind>>) -> Result<Runtime, Error> {
         host::refuse_inside_runtime()?;
         let mut config = Config::default();
         if let Some(limit) = self.memory_limit {
@@ -244,7 +249,8 @@ impl RuntimeBuilder {
         let failed = |it: StartError| Error::Ring(it.to_string());
         let ring = patiently(StartError::may_pass, || UringRing::new(WaitMode::Hosted));
         let ring = ring.map_err(failed)?;
-        let event_loop = patiently(StartError::may_pass, Loop::new).map_err(failed)?;
+        let kind = kind.into().unwrap_or_else(|| LoopKind::of(&ring));
+        let event_loop = patiently(StartError::may_pass, || Loop::new(kind)).map_err(failed)?;
         let mailbox = Arc::new(Mailbox::new(ring.signal()));
         let shared = Shared::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
         // Nothing is accepted, so this is never asked.

@@ -1,7 +1,7 @@
 //! Tasks: futures of the application that run beside the connections of a loop.
 //!
 //! A panic of a task ends that task: it is reported to the task that awaits it, or else logged and
-//! counted. Which loop runs them is `host.rs`.
+//! counted. Which loop runs them is in `host/hosted.rs`.
 
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::foreign::{self, Foreign, Panicked};

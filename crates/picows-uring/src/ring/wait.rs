@@ -42,7 +42,6 @@ pub(crate) trait Wait {
     /// The deadline, counted as [`Ring::now`](super::Ring::now) is, that does not make the
     /// descriptor readable: the owner that polls it sleeps no longer. `None` where there is no
     /// deadline, or the kernel makes the descriptor readable then.
-    #[allow(dead_code, reason = "io_uring covers its deadline")]
     fn uncovered_deadline(&self) -> Option<Duration> {
         None
     }
@@ -78,7 +77,6 @@ pub(crate) trait Wait {
 
     /// Whether this driver is io_uring. Where it is not, nothing in the process may make a call of
     /// io_uring, as a filter may end the process for it: the hosting loop has no such ring either.
-    #[allow(dead_code, reason = "there is no other driver yet")]
     fn is_io_uring(&self) -> bool;
 }
 

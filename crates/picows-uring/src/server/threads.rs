@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::foreign::log;
 use crate::health::{Counters, WorkerState};
-use crate::host::{self, BusyPoll, Loop};
+use crate::host::{self, BusyPoll, Loop, LoopKind};
 use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
@@ -241,7 +241,9 @@ fn allocate(spec: &WorkerSpec) -> Result<(UringRing, Option<Loop>), Refused> {
     let ring = ring.map_err(Refused::Ring)?;
     let event_loop = match spec.waiting {
         WaitMode::Hosted => {
-            Some(patiently(StartError::may_pass, Loop::new).map_err(Refused::Ring)?)
+            let kind = LoopKind::of(&ring);
+            let event_loop = patiently(StartError::may_pass, || Loop::new(kind));
+            Some(event_loop.map_err(Refused::Ring)?)
         }
         WaitMode::Dedicated => None,
     };

@@ -1,5 +1,7 @@
 //! A kernel that a test plays by hand, clock included: what arrives, what leaves, and when.
 
+mod wait;
+
 use crate::ring::{
     Completion, Loan, Outbox, Outlet, Received, RecvBuffer, RecvMemory, Ring, Room, SendBatch,
     Socket, Token,
@@ -9,7 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// See the module. Sends complete at once, unless `is_stuck`.
 #[derive(Debug, Default)]
@@ -63,10 +65,16 @@ pub(crate) struct ByHand {
     /// What callbacks send with.
     pub(crate) outlet: Rc<OutletByHand>,
     sending: Option<(Token, Box<SendBatch>)>,
+    /// How often it was polled.
+    pub(crate) polls: u64,
     /// A send was queued since the last poll.
     has_queued: bool,
     /// None is used again, so that loans of a released one stay as they were.
     buffers: Vec<Option<Rc<RecvMemory>>>,
+    /// When its clock runs by itself: since when.
+    pub(crate) runs_since: Option<Instant>,
+    /// Waiting, as the test scripts it.
+    pub(crate) sleep: wait::SleepScript,
     /// Memory of released buffers of which no loan is left, where it is kept for the next.
     spare: Option<Vec<Rc<RecvMemory>>>,
 }
@@ -267,7 +275,7 @@ pub(crate) fn stalled() -> Duration {
 
 impl Ring for ByHand {
     fn now(&self) -> Duration {
-        self.now + stalled()
+        self.now + stalled() + self.runs_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn accept(&mut self, listener: Socket, token: Token) {
@@ -433,7 +441,9 @@ impl Ring for ByHand {
         }
         self.gather();
         self.has_queued = false;
-        self.deadline = self.deadline.filter(|deadline| *deadline > self.now);
+        self.polls += 1;
+        let now = self.now();
+        self.deadline = self.deadline.filter(|deadline| *deadline > now);
         let count = self.arrived.len().min(max).min(self.per_poll.unwrap_or(max));
         out.extend(self.arrived.drain(..count));
         Ok(())

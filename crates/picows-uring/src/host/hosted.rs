@@ -1,0 +1,167 @@
+//! Hosted workers: tasks of a tokio loop, which polls the descriptor of their ring.
+//!
+//! The one file that names tokio-uring. What that does on its own ring is not our concern.
+
+use super::nesting::is_inside_runtime;
+use super::{BusyPoll, Host};
+use crate::local::{Hosting, Shared};
+use crate::ring::uring::StartError;
+use crate::ring::{Ring, RingEvent, Wait, WaitMode};
+use crate::worker::{Turn, Worker};
+use picows_uring_proto::Tick;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::task::LocalSet;
+
+/// A loop on this thread.
+pub(crate) struct Loop(Option<Inner>);
+
+/// Which loop hosts a worker. They differ in what else the application can run there: both run
+/// whatever is on tokio, and the first also the files and sockets of tokio-uring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoopKind {
+    /// tokio-uring's: tokio's, with an io_uring ring of its own beside it.
+    TokioUring,
+    /// tokio's current-thread loop alone: no call of io_uring is made.
+    Tokio,
+}
+
+enum Inner {
+    TokioUring(tokio_uring::Runtime),
+    /// Tasks end before what runs them.
+    Tokio(LocalSet, tokio::runtime::Runtime),
+}
+
+impl LoopKind {
+    /// The loop for a worker on `ring`.
+    pub(crate) fn of(ring: &impl Wait) -> Self {
+        if ring.is_io_uring() { Self::TokioUring } else { Self::Tokio }
+    }
+}
+
+impl Drop for Loop {
+    /// Inside of another runtime, tokio would panic: then the loop is leaked.
+    fn drop(&mut self) {
+        if is_inside_runtime() {
+            std::mem::forget(self.0.take());
+        }
+    }
+}
+
+impl Loop {
+    /// # Errors
+    ///
+    /// When there is too little of something: each loop has descriptors, and tokio-uring's a ring.
+    pub(crate) fn new(kind: LoopKind) -> Result<Self, StartError> {
+        Ok(Self(Some(match kind {
+            LoopKind::TokioUring => {
+                let mut builder = tokio_uring::builder();
+                builder.entries(LOOP_ENTRIES);
+                Inner::TokioUring(tokio_uring::Runtime::new(&builder)?)
+            }
+            LoopKind::Tokio => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                Inner::Tokio(LocalSet::new(), runtime)
+            }
+        })))
+    }
+
+    /// Runs `future` to its end.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        match self.0.as_ref().expect("only `drop` takes it") {
+            Inner::TokioUring(runtime) => runtime.block_on(future),
+            Inner::Tokio(tasks, runtime) => tasks.block_on(runtime, future),
+        }
+    }
+}
+
+/// Drives `worker` in the loop of this thread until it is stopped or [released](release), and gives
+/// it back.
+///
+/// # Errors
+///
+/// When the worker's ring is lost.
+pub(crate) async fn drive<R: Ring + Wait>(
+    worker: Worker<R>,
+    busy_poll: BusyPoll,
+) -> io::Result<Worker<R>> {
+    let _hosting = Hosting::begin(&worker.shared);
+    let event = RingEvent::watch(&worker.ring)?;
+    let mut host = Host::new(worker, WaitMode::Hosted, busy_poll);
+    let (mut busy_turns, mut yielded) = (0_u32, host.worker.ring.now());
+    while !host.worker.shared.is_released.take() {
+        match host.turn()? {
+            Turn::Busy => {
+                busy_turns = busy_turns.wrapping_add(1);
+                let now = host.worker.shared.now().duration_since(Tick::ZERO);
+                let is_long = now.saturating_sub(yielded) >= BUSY_TIME_PER_YIELD;
+                if is_long || busy_turns.is_multiple_of(BUSY_TURNS_PER_YIELD) {
+                    tokio::task::yield_now().await;
+                    yielded = now;
+                }
+            }
+            Turn::Idle => {
+                host.worker.shared.idle_since.set(Some(Instant::now()));
+                let mut spin = host.spin();
+                while spin.lasts(&mut host) {
+                    tokio::task::yield_now().await;
+                }
+                if host.before_sleep() {
+                    let woken = sleep(&host.worker, &event).await;
+                    host.after_sleep();
+                    woken?;
+                    yielded = host.worker.ring.now();
+                }
+            }
+            Turn::Done => break,
+        }
+    }
+    Ok(host.worker)
+}
+
+/// Has the loop of this thread give back the worker of `shared` before its next turn.
+pub(crate) fn release(shared: &Shared) {
+    shared.is_released.set(true);
+    shared.wake();
+}
+
+/// Waits until the ring, another thread, a task of this one, or the deadline has something for the
+/// worker.
+async fn sleep<R: Ring + Wait>(worker: &Worker<R>, event: &RingEvent) -> io::Result<()> {
+    let (shared, ring) = (&worker.shared, &worker.ring);
+    let deadline = ring.uncovered_deadline().map(|deadline| deadline.saturating_sub(ring.now()));
+    let mut deadline = pin!(deadline.map(tokio::time::sleep));
+    let woken = poll_fn(|context| {
+        let woken = poll_woken(worker, event, context);
+        match deadline.as_mut().as_pin_mut() {
+            Some(deadline) if woken.is_pending() => deadline.poll(context).map(Ok),
+            _ => woken,
+        }
+    })
+    .await;
+    drop(shared.waker.take());
+    woken
+}
+
+fn poll_woken<R: Ring>(
+    worker: &Worker<R>,
+    event: &RingEvent,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let shared = &worker.shared;
+    if shared.has_work() || shared.is_released.get() {
+        return Poll::Ready(Ok(()));
+    }
+    drop(shared.waker.replace(Some(context.waker().clone())));
+    event.poll_signal(context)
+}
+
+/// The loop's own ring serves what the application does with tokio-uring, such as files.
+const LOOP_ENTRIES: u32 = 64;
+/// A worker that never runs dry lets the other tasks of its loop run this often.
+const BUSY_TURNS_PER_YIELD: u32 = 16;
+/// And this often when its turns are long, as with a peer that floods it with tiny frames.
+const BUSY_TIME_PER_YIELD: Duration = Duration::from_millis(1);
