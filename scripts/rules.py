@@ -24,8 +24,6 @@ from typing import NamedTuple
 LINES_MAX = 1000
 LINES_TALK = 600
 
-# Each of these can be replaced without a breaking change, because one module knows it.
-CONFINED_CRATES = ("tokio_uring", "io_uring", "socket2")
 
 # What waits (tokio and the rings) and who may know it is in deny.toml. These two are not, as a ban there
 # names every package that may depend on a crate: more than a dozen of others, which change with each
@@ -35,6 +33,12 @@ PROTO_FORBIDDEN = ("rustix", "libc")
 LIBRARY = "crates/picows-uring/src"
 PROTO = "crates/picows-uring-proto/src"
 COMMAND = "crates/picows-cli/src"
+# Crates that can be replaced without a breaking change, as only this module of the library names each.
+CONFINED_CRATES = {
+    "tokio_uring": f"{LIBRARY}/host/hosted",
+    "io_uring": f"{LIBRARY}/ring/uring",
+    "socket2": f"{LIBRARY}/socket",
+}
 # Where a line of level WARN or above is logged that no peer can cause, or once only.
 UNLIMITED_LOGS = (
     f"{LIBRARY}/foreign",
@@ -116,7 +120,7 @@ RULES = {
     "proto-deps": "picows-uring-proto calls no operating system",
     "rust-version": "no dependency asks for a newer Rust than we do",
     "package-files": "what we publish has its licences and its readme in it",
-    "one-module": "tokio_uring, io_uring and socket2 are each named in one module of picows-uring",
+    "confined": "tokio_uring is named in host/hosted.rs only, io_uring in ring/uring, socket2 in socket",
     "public-api": "tokio_uring, io_uring and socket2 are in no public signature",
     "unsafe": "unsafe stays in the ring module, the mask dispatch and the release of memory to the system",
     "ring-no-proto": "the ring module knows descriptors, bytes and tokens, not frames",
@@ -354,30 +358,20 @@ def named(source, crate):
     return [match.start() for match in re.finditer(rf"{NOT_IN_A_PATH}{crate}\b(?!\s*:[^:])", source.code)]
 
 
-def common_module(modules):
-    """The module that holds them all: `()` where only the crate root does."""
-    shared = modules[0]
-    for module in modules[1:]:
-        length = 0
-        while length < min(len(shared), len(module)) and shared[length] == module[length]:
-            length += 1
-        shared = shared[:length]
-    return shared
-
-
-def check_one_module(root, _packages):
-    library = [source for source in sources(root, LIBRARY) if not source.is_test()]
-    for crate in CONFINED_CRATES:
-        naming = [source for source in library if named(source, crate)]
-        if len(naming) < 2 or common_module([source.module() for source in naming]):
+def check_confined(root, _packages):
+    for source in sources(root, LIBRARY):
+        if source.is_test():
             continue
-        places = ", ".join(source.at(named(source, crate)[0]) for source in naming)
-        yield Finding(
-            "one-module",
-            places,
-            f"{crate} is named in {len(naming)} files that no one module holds",
-            "keep it in one `foo.rs` + `foo/`, and let the others use what that module offers",
-        )
+        for crate, module in CONFINED_CRATES.items():
+            if source.is_in(module):
+                continue
+            for offset in named(source, crate):
+                yield Finding(
+                    "confined",
+                    source.at(offset),
+                    f"{crate} is named outside of {module}.rs",
+                    "use what that module offers, or add to it",
+                )
 
 
 def imported_names(source):
@@ -712,7 +706,7 @@ CHECKS = (
     check_proto_deps,
     check_rust_version,
     check_package_files,
-    check_one_module,
+    check_confined,
     check_public_api,
     check_unsafe,
     check_ring_no_proto,
@@ -784,11 +778,10 @@ mod tests {
     fn test() { unsafe { tokio_uring::start() } }
 }
 """,
-    f"{LIBRARY}/host.rs": "pub struct Host { inner: tokio_uring::Runtime }\npub struct Pair(tokio_uring::Runtime);\n",
-    f"{LIBRARY}/ring.rs": "pub(crate) struct Ring(io_uring::IoUring);\nfn f() { unsafe { g() } }\n",
-    f"{LIBRARY}/ring/start.rs": """\
+    f"{LIBRARY}/host/hosted.rs": "pub struct Host { inner: tokio_uring::Runtime }\npub struct Pair(tokio_uring::Runtime);\n",
+    f"{LIBRARY}/ring/uring.rs": "pub(crate) struct Ring(io_uring::IoUring);\nfn f() { unsafe { g() } }\n",
+    f"{LIBRARY}/ring/uring/start.rs": """\
 use io_uring::{IoUring, types};
-use socket2::Socket;
 pub(crate) fn start() -> IoUring { IoUring::new(8) }
 pub fn types(types: usize) -> usize { let ring: IoUring = start(); types }
 impl From<io_uring::Entry> for Completion { fn from(_: io_uring::Entry) -> Self { Completion } }
@@ -833,42 +826,45 @@ BROKEN_TREES = [
         ("package-files", f"no {key}", {}, {"packages": {"picows-uring": {key: None}}})
         for key in PACKAGE_KEYS
     ),
-    ("one-module", "tokio_uring twice", {f"{LIBRARY}/worker.rs": "fn f() { tokio_uring::spawn(g()) }"}, {}),
-    ("one-module", "use io_uring", {f"{LIBRARY}/worker.rs": "use io_uring::IoUring;"}, {}),
-    ("one-module", "use {socket2}", {f"{LIBRARY}/worker.rs": "use {socket2::Socket, std::io};"}, {}),
-    ("one-module", "extern crate", {f"{LIBRARY}/worker/turn.rs": "use ::io_uring as driver;"}, {}),
-    ("public-api", "function", {f"{LIBRARY}/host.rs": "pub fn f(\n  x: &[u8; 4],\n) -> tokio_uring::Runtime { g() }"}, {}),
-    ("public-api", "async function", {f"{LIBRARY}/host.rs": "pub async fn f(x: tokio_uring::Runtime) { g() }"}, {}),
-    ("public-api", "imported type", {f"{LIBRARY}/ring.rs": "use io_uring::IoUring;\npub fn f() -> IoUring { g() }"}, {}),
+    ("confined", "tokio_uring", {f"{LIBRARY}/worker.rs": "fn f() { tokio_uring::spawn(g()) }"}, {}),
+    ("confined", "tokio_uring beside hosted.rs", {f"{LIBRARY}/host.rs": "pub(crate) use tokio_uring::spawn;"}, {}),
+    ("confined", "io_uring above uring.rs", {f"{LIBRARY}/ring.rs": "pub(crate) use io_uring::IoUring;"}, {}),
+    ("confined", "io_uring in the test rings", {f"{LIBRARY}/testing/ring/sim.rs": "use io_uring::types;"}, {}),
+    ("confined", "use {socket2}", {f"{LIBRARY}/worker.rs": "use {socket2::Socket, std::io};"}, {}),
+    ("confined", "a file called socket.rs elsewhere", {f"{LIBRARY}/host/socket.rs": "use socket2::Socket;"}, {}),
+    ("confined", "extern crate", {f"{LIBRARY}/worker/turn.rs": "use ::io_uring as driver;"}, {}),
+    ("public-api", "function", {f"{LIBRARY}/host/hosted.rs": "pub fn f(\n  x: &[u8; 4],\n) -> tokio_uring::Runtime { g() }"}, {}),
+    ("public-api", "async function", {f"{LIBRARY}/host/hosted.rs": "pub async fn f(x: tokio_uring::Runtime) { g() }"}, {}),
+    ("public-api", "imported type", {f"{LIBRARY}/ring/uring.rs": "use io_uring::IoUring;\npub fn f() -> IoUring { g() }"}, {}),
     (
         "public-api",
         "renamed type",
-        {f"{LIBRARY}/ring.rs": "use io_uring::{types, IoUring as Driver};\npub fn f(x: Driver) {}"},
+        {f"{LIBRARY}/ring/uring.rs": "use io_uring::{types, IoUring as Driver};\npub fn f(x: Driver) {}"},
         {},
     ),
     (
         "public-api",
         "imported module",
-        {f"{LIBRARY}/ring.rs": "use io_uring::cqueue;\npub fn f(x: &cqueue::Entry) {}"},
+        {f"{LIBRARY}/ring/uring.rs": "use io_uring::cqueue;\npub fn f(x: &cqueue::Entry) {}"},
         {},
     ),
-    ("public-api", "field", {f"{LIBRARY}/host.rs": "pub struct A { pub a: u8, pub b: tokio_uring::Runtime }"}, {}),
-    ("public-api", "tuple field", {f"{LIBRARY}/host.rs": "pub struct A(pub tokio_uring::Runtime);"}, {}),
-    ("public-api", "variant", {f"{LIBRARY}/host.rs": "pub enum A { B, C(tokio_uring::Runtime) }"}, {}),
-    ("public-api", "trait method", {f"{LIBRARY}/host.rs": "pub trait A { fn a(&self) -> tokio_uring::Runtime; }"}, {}),
-    ("public-api", "alias", {f"{LIBRARY}/host.rs": "pub type A = tokio_uring::Runtime;"}, {}),
-    ("public-api", "re-export", {f"{LIBRARY}/host.rs": "pub use tokio_uring::Runtime;"}, {}),
-    ("public-api", "constant", {f"{LIBRARY}/host.rs": "pub const A: Option<tokio_uring::Runtime> = None;"}, {}),
+    ("public-api", "field", {f"{LIBRARY}/host/hosted.rs": "pub struct A { pub a: u8, pub b: tokio_uring::Runtime }"}, {}),
+    ("public-api", "tuple field", {f"{LIBRARY}/host/hosted.rs": "pub struct A(pub tokio_uring::Runtime);"}, {}),
+    ("public-api", "variant", {f"{LIBRARY}/host/hosted.rs": "pub enum A { B, C(tokio_uring::Runtime) }"}, {}),
+    ("public-api", "trait method", {f"{LIBRARY}/host/hosted.rs": "pub trait A { fn a(&self) -> tokio_uring::Runtime; }"}, {}),
+    ("public-api", "alias", {f"{LIBRARY}/host/hosted.rs": "pub type A = tokio_uring::Runtime;"}, {}),
+    ("public-api", "re-export", {f"{LIBRARY}/host/hosted.rs": "pub use tokio_uring::Runtime;"}, {}),
+    ("public-api", "constant", {f"{LIBRARY}/host/hosted.rs": "pub const A: Option<tokio_uring::Runtime> = None;"}, {}),
     (
         "public-api",
         "bound",
-        {f"{LIBRARY}/host.rs": "pub fn f<T>(x: T) where T: Into<tokio_uring::Runtime> { g() }"},
+        {f"{LIBRARY}/host/hosted.rs": "pub fn f<T>(x: T) where T: Into<tokio_uring::Runtime> { g() }"},
         {},
     ),
     (
         "public-api",
         "conversion",
-        {f"{LIBRARY}/ring.rs": "pub struct A;\nimpl From<io_uring::Entry> for A { }"},
+        {f"{LIBRARY}/ring/uring.rs": "pub struct A;\nimpl From<io_uring::Entry> for A { }"},
         {},
     ),
     ("unsafe", "in the library", {f"{LIBRARY}/worker.rs": "fn f() { unsafe { g() } }"}, {}),
