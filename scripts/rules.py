@@ -78,7 +78,7 @@ FLOORS = {
         "admission health pool status",
         "local remote socket stopper",
         "session task",
-        "transport",
+        "link transport",
         "listener",
         "messages",
         "stream",

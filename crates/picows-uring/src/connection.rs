@@ -3,8 +3,7 @@
 //! Does no I/O: the worker hands it what arrived and looks afterwards what it wants.
 
 mod alive;
-mod budget;
-mod direct;
+mod collect;
 mod eviction;
 mod handshake;
 mod opening;
@@ -13,13 +12,13 @@ mod progress;
 use crate::admission::Place;
 use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
+use crate::link::{InputState, Link};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::local::Shared;
 use crate::ring::Ring;
 use crate::session::Session;
 use crate::status::DisconnectCause;
 use crate::transport::Transport;
-use budget::Budget;
 use picows_uring_proto::{
     CloseCode, Decoder, Frame, FrameAction, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash,
     Tick, TimerId,
@@ -38,32 +37,11 @@ pub(crate) struct Connection {
     scanner: HeadScanner,
     /// The timer for the next deadline, and when it fires.
     pub(crate) timer: Option<(TimerId, Tick)>,
-    /// A receive is in flight.
-    pub(crate) is_receiving: bool,
-    /// The receive in flight has been cancelled.
-    pub(crate) is_receive_cancelled: bool,
-    /// A send is in flight.
-    pub(crate) is_sending: bool,
-    /// What is in flight has been cancelled.
-    pub(crate) is_cancelled: bool,
+    pub(crate) link: Link,
     /// Bytes that arrived after the end.
     discarded: u32,
     /// Which limits it counts against.
     pub(crate) place: Place,
-    budget: Budget,
-    /// What the next bytes of the peer wait for.
-    pub(crate) input: InputState,
-}
-
-/// What the next bytes of a peer wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InputState {
-    /// For the peer.
-    Flowing,
-    /// For its turn: some are held.
-    Held,
-    /// For a receive buffer: there was none.
-    Starved,
 }
 
 impl Connection {
@@ -76,14 +54,9 @@ impl Connection {
             stash: Stash::new(),
             scanner: HeadScanner::new(),
             timer: None,
-            is_receiving: false,
-            is_receive_cancelled: false,
-            is_sending: false,
-            is_cancelled: false,
+            link: Link::default(),
             discarded: 0,
             place: Place::Uncounted,
-            budget: Budget::default(),
-            input: InputState::Flowing,
         }
     }
 
@@ -108,7 +81,7 @@ impl Connection {
         let is_paused = session.is_reading_paused.get() && self.phase() <= Phase::Open;
         self.discarded < DISCARD_BYTES_MAX
             && !is_paused
-            && self.input != InputState::Held
+            && self.link.input != InputState::Held
             && !session.conversation.borrow().is_peer_gone()
     }
 
@@ -126,12 +99,6 @@ impl Connection {
         &self.session().shared
     }
 
-    /// Bytes arrived.
-    pub(crate) fn heard(&self, count: usize) {
-        self.shared().counters.bytes_received.add(count as u64);
-        self.session().heard();
-    }
-
     /// Handles bytes that arrived: all of them, or as many as it says. The rest, if only of what the
     /// decoder has seen, is more than this connection's share of the turn, and wanted in the next.
     #[inline]
@@ -141,7 +108,7 @@ impl Connection {
         turn: u32,
         bytes: &mut [u8],
     ) -> Option<usize> {
-        if !self.budget.renew(turn, &self.transport.session().shared.shares) {
+        if !self.link.budget.renew(turn, &self.transport.session().shared.shares) {
             return Some(0);
         }
         match self.phase() {
@@ -160,7 +127,7 @@ impl Connection {
 
     /// What it has had of its share in `turn`.
     pub(crate) fn spent(&self, turn: u32) -> usize {
-        self.budget.spent(turn, &self.shared().shares)
+        self.link.budget.spent(turn, &self.shared().shares)
     }
 
     fn receive_frames(&mut self, bytes: &mut [u8]) -> Option<usize> {
@@ -169,7 +136,7 @@ impl Connection {
         let (shared, config) = (&session.shared, &session.config);
         let mut stash = self.take_stash();
         let (mut consumed, mut frames) = (0, 0);
-        let (mut meter, mut is_over) = (self.budget.begin(), false);
+        let (mut meter, mut is_over) = (self.link.budget.begin(), false);
         loop {
             let input = &mut bytes[consumed..];
             match self.decoder.next_frame(&config.frames, &mut stash, input) {
@@ -201,7 +168,7 @@ impl Connection {
                 break; // Asking once more would tell the same.
             }
         }
-        self.budget.spend(frames, consumed, &meter);
+        self.link.budget.spend(frames, consumed, &meter);
         if self.decoder.is_under_way() && !session.is_watched.get() {
             session.touch();
         }

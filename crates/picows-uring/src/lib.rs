@@ -33,6 +33,7 @@ mod foreign;
 mod health;
 mod host;
 mod keys;
+mod link;
 mod listener;
 mod local;
 mod mailbox;

@@ -70,8 +70,6 @@ pub(crate) struct Session {
     ping: Cell<Ping>,
     /// The application does not want to be told what arrives.
     pub(crate) is_reading_paused: Cell<bool>,
-    /// So many receives more are each one by itself, as a large frame came lately.
-    pub(crate) bulk: Cell<u8>,
     /// It is looked at from time to time whether the peer gets on.
     pub(crate) is_watched: Cell<bool>,
     pub(crate) peer: PeerAddr,
@@ -125,7 +123,6 @@ impl Session {
             is_disconnected: Cell::new(false),
             ping: Cell::default(),
             is_reading_paused: Cell::new(false),
-            bulk: Cell::new(0),
             is_watched: Cell::new(false),
             peer: peer.into(),
             watch: OnceCell::new(),

@@ -21,7 +21,6 @@ mod watchdog;
 
 use crate::admission::{Gauge, Place};
 use crate::client::ConnectFault;
-use crate::connection::InputState;
 use crate::foreign::{self, Foreign};
 use crate::local::Shared;
 use crate::memory::MemoryShare;
@@ -261,12 +260,11 @@ impl<R: Ring> Worker<R> {
             }
             return;
         };
-        connection.is_receiving = more;
-        connection.is_receive_cancelled &= more;
+        connection.link.on_receive_completion(more);
         match result {
             Received::Data(buffer) => {
                 let bytes = self.ring.bytes(&buffer);
-                connection.heard(bytes.len());
+                connection.link.on_received(connection.session(), bytes.len());
                 self.take_in_data(token, buffer);
             }
             Received::EndOfStream => self.end_of_data(token, None),
@@ -277,8 +275,9 @@ impl<R: Ring> Worker<R> {
         self.receive_directly(token);
         let Some(connection) = self.slots.get_mut(token) else { return };
         if connection.phase() == Phase::Ended {
-            // A receive that outlived its cancellation is cancelled again.
-            connection.is_cancelled &= !more;
+            if more {
+                connection.link.on_cancel_survived();
+            }
             connection.session().touch();
         } else {
             self.receive_as_wanted(token);
@@ -286,23 +285,8 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Takes the rest of a large frame from the socket into its memory, as far as it is there.
-    ///
-    /// The multishot receive ends first: its bytes come before. From then on each receive is one by
-    /// itself, as long as large frames come.
     fn receive_directly(&mut self, token: Token) {
         let Some(connection) = self.slots.get_mut(token) else { return };
-        let is_wanted = connection.wants_receive() && connection.is_worth_direct();
-        connection.count_bulk(is_wanted);
-        if !is_wanted {
-            return;
-        }
-        if connection.is_receiving {
-            if !connection.is_receive_cancelled {
-                connection.is_receive_cancelled = true;
-                self.ring.cancel_receive(token);
-            }
-            return;
-        }
         let before = self.direct_left;
         let received =
             connection.receive_directly(&mut self.ring, self.turn, &mut self.direct_left);
@@ -319,18 +303,7 @@ impl<R: Ring> Worker<R> {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let Some(socket) = connection.session().socket.get() else { return };
         let is_wanted = connection.wants_receive();
-        let is_starved = connection.input == InputState::Starved;
-        if is_wanted && !connection.is_receiving && !is_starved {
-            connection.is_receiving = true;
-            if connection.is_bulk() {
-                self.ring.receive_once(socket, token);
-            } else {
-                self.ring.receive(socket, token);
-            }
-        } else if !is_wanted && connection.is_receiving && !connection.is_receive_cancelled {
-            connection.is_receive_cancelled = true;
-            self.ring.cancel_receive(token);
-        }
+        connection.link.receive_as_wanted(&mut self.ring, socket, token, is_wanted);
     }
 
     /// Looks at every connection that wants to be looked at.
@@ -371,15 +344,14 @@ impl<R: Ring> Worker<R> {
                 mail::say_farewell(connection);
             }
         }
-        if !connection.is_sending
+        if !session.is_sending()
             && connection.phase() != Phase::Ended
             && let Some(batch) = session.take_queue()
         {
             self.send(token, socket, batch);
         }
-        let Some(connection) = self.slots.get_mut(token) else { return };
         // What waits apart has not left, though nothing is being sent.
-        let is_flushed = !connection.is_sending && session.queued() == 0;
+        let is_flushed = !session.is_sending() && session.queued() == 0;
         let (step, is_leaving) = {
             let conversation = session.conversation.borrow();
             (conversation.step(is_flushed), conversation.is_leaving())
@@ -417,12 +389,8 @@ impl<R: Ring> Worker<R> {
         }
         self.drop_held(token);
         let Some(connection) = self.slots.get_mut(token) else { return };
-        if connection.is_receiving || connection.is_sending {
-            if !connection.is_cancelled {
-                connection.is_cancelled = true;
-                self.ring.cancel(socket);
-            }
-            return;
+        if connection.link.is_busy(connection.session()) {
+            return connection.link.cancel(&mut self.ring, socket);
         }
         connection.session().socket.take();
         self.ring.close(socket);

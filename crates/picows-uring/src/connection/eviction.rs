@@ -20,7 +20,7 @@ impl Connection {
     pub(crate) fn evict(&mut self) {
         let session = Rc::clone(self.session());
         session.set_cause(DisconnectCause::MemoryLimit);
-        let is_between_frames = !self.is_sending && session.is_between_frames();
+        let is_between_frames = !session.is_sending() && session.is_between_frames();
         session.drop_queue();
         session.shared.pool.leave(session.leave());
         match self.phase() {

@@ -1,7 +1,8 @@
 //! Whether the peer gets on with what is under way: what the verdicts of the protocol crate lead to.
 
-use super::{Connection, InputState};
+use super::Connection;
 use crate::foreign::log::{LogLine, log_limited};
+use crate::link::InputState;
 use crate::ring::Ring;
 use crate::session::Session;
 use crate::status::DisconnectCause;
@@ -12,7 +13,8 @@ impl Connection {
     /// Whether anything is under way with which the peer has to get on, and it is not looked at yet.
     #[inline]
     pub(crate) fn wants_watch(&self) -> bool {
-        !self.session().is_watched.get() && (self.is_sending || self.decoder.is_under_way())
+        !self.session().is_watched.get()
+            && (self.session().is_sending() || self.decoder.is_under_way())
     }
 
     /// What is under way begins at `now`, as far as it arrives.
@@ -53,7 +55,7 @@ impl Connection {
         let under_way = self.decoder.under_way(&self.stash).filter(|_| !is_paused);
         let has_unread = |socket| ring.unread(socket) > 0;
         let has_more =
-            || self.input == InputState::Held || session.socket.get().is_some_and(has_unread);
+            || self.link.input == InputState::Held || session.socket.get().is_some_and(has_unread);
         let rules = &session.config.progress;
         if !progress.is_message_too_slow(rules, now, under_way, has_more) {
             return false;

@@ -25,6 +25,12 @@ impl Session {
         self.in_flight.get() + self.queued()
     }
 
+    /// Whether a send is in flight.
+    #[inline]
+    pub(crate) fn is_sending(&self) -> bool {
+        self.in_flight.get() > 0
+    }
+
     /// Bytes that wait for the next send.
     pub(crate) fn queued(&self) -> usize {
         self.appended() + self.waiting.ask(Waiting::len).unwrap_or(0)

@@ -205,14 +205,13 @@ impl<R: Ring> Worker<R> {
         socket: Socket,
         peer: Option<SocketAddr>,
     ) -> Token {
-        let shared = &self.shared;
+        let (shared, ring) = (&self.shared, &mut self.ring);
         let token = self.slots.insert(|token| {
             let mut connection =
                 Connection::new(Session::new(shared, config, role, token, socket, peer));
-            connection.is_receiving = true;
+            connection.link.receive(ring, socket, token);
             connection
         });
-        self.ring.receive(socket, token);
         shared.counters.connections.increment();
         shared.counters.slots.set(self.slots.len() as u64);
         token

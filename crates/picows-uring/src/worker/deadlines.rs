@@ -8,7 +8,7 @@
 //! more.
 
 use super::{Alarm, COMPLETIONS_PER_TURN, Worker, tick};
-use crate::connection::InputState;
+use crate::link::InputState;
 use crate::ring::{Ring, Token};
 use picows_uring_proto::{Phase, Tick};
 use std::collections::HashMap;
@@ -163,7 +163,7 @@ impl<R: Ring> Worker<R> {
             return;
         }
         if let Some(connection) = self.slots.get_mut(token) {
-            let is_held = connection.input == InputState::Held;
+            let is_held = connection.link.input == InputState::Held;
             connection.handle_timeout(&self.ring, seen, is_held);
         }
     }
@@ -173,7 +173,7 @@ impl<R: Ring> Worker<R> {
     /// is not waited for.
     fn owes_input(&mut self, token: Token) -> bool {
         let Some(connection) = self.slots.get_mut(token) else { return false };
-        if connection.input != InputState::Held && !connection.wants_receive() {
+        if connection.link.input != InputState::Held && !connection.wants_receive() {
             return false;
         }
         let socket = connection.session().socket.get();

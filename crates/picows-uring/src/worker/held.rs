@@ -3,14 +3,14 @@
 //! It waits in the order in which it came, and the connections that hold some have their turns one
 //! after the other, so one that floods us is served in slices between which its neighbours are.
 //! Whoever holds nothing is served first, and what all of these get in a turn has a bound. What a
-//! share is, is decided in `connection/budget.rs`.
+//! share is, is decided in `link/budget.rs`.
 //!
 //! Where it waits: in the receive buffers in which it came, as long as these keep no more than half
 //! of them, and else in memory of its connection. A connection that has fallen behind is not received
 //! from by the ring: it takes a share's worth from its socket each time, until nothing is left there.
 
 use super::Worker;
-use crate::connection::InputState;
+use crate::link::InputState;
 use crate::ring::{RecvBuffer, Ring, Room, Token, is_passing, reserve_max};
 use picows_uring_proto::{Phase, Stash};
 use std::collections::{HashMap, VecDeque};
@@ -193,7 +193,7 @@ impl<R: Ring> Worker<R> {
     fn caught_up(&mut self, token: Token) {
         self.held.remove(token);
         if let Some(connection) = self.slots.get_mut(token) {
-            connection.input = InputState::Flowing;
+            connection.link.input = InputState::Flowing;
             // Receiving was stopped, and may go on when the turn ends.
             connection.session().touch();
         }
@@ -203,11 +203,11 @@ impl<R: Ring> Worker<R> {
     /// are none for now, or this is not how they are to come.
     fn take_step(&mut self, token: Token) -> bool {
         let Some(connection) = self.slots.get_mut(token) else { return false };
-        connection.input = InputState::Flowing;
+        connection.link.input = InputState::Flowing;
         // The bytes of a receive in flight come first, and those of a large frame go their own way.
         let is_wanted = connection.phase() <= Phase::Open
             && connection.wants_receive()
-            && !connection.is_receiving
+            && !connection.link.is_receiving()
             && !connection.is_worth_direct();
         let (true, Some(socket)) = (is_wanted, connection.session().socket.get()) else {
             return false;
@@ -224,7 +224,7 @@ impl<R: Ring> Worker<R> {
                 return false;
             }
             Ok(count @ 1..) => {
-                connection.heard(count);
+                connection.link.on_received(connection.session(), count);
                 self.shared.pool.hold(&mut memory);
                 Arrived::Copied { memory, start: 0 }
             }
@@ -233,7 +233,7 @@ impl<R: Ring> Worker<R> {
                 Arrived::End(end.err())
             }
         };
-        connection.input = InputState::Held;
+        connection.link.input = InputState::Held;
         // Not fresh: it is in memory already.
         self.held.input.entry(token).or_default().arrived.push_back(arrived);
         true
@@ -245,8 +245,8 @@ impl<R: Ring> Worker<R> {
         let Some(connection) = self.slots.get_mut(token) else {
             return self.ring.release(buffer);
         };
-        if connection.input == InputState::Held || self.is_turn_spent {
-            connection.input = InputState::Held;
+        if connection.link.input == InputState::Held || self.is_turn_spent {
+            connection.link.input = InputState::Held;
             return self.held.push(token, Arrived::Data { buffer, start: 0 });
         }
         let (handled, rest) = self.handle_data(token, buffer, 0);
@@ -256,7 +256,7 @@ impl<R: Ring> Worker<R> {
                 input.step = handled.clamp(STEP_MIN, STEP_MAX);
             }
             if let Some(connection) = self.slots.get_mut(token) {
-                connection.input = InputState::Held;
+                connection.link.input = InputState::Held;
             }
         }
     }
@@ -354,7 +354,7 @@ impl<R: Ring> Worker<R> {
     /// The stream of a connection has ended, or broke: after what it holds.
     pub(super) fn end_of_data(&mut self, token: Token, error: Option<io::Error>) {
         let Some(connection) = self.slots.get_mut(token) else { return };
-        if connection.input == InputState::Held {
+        if connection.link.input == InputState::Held {
             return self.held.push(token, Arrived::End(error));
         }
         match error {
@@ -385,7 +385,7 @@ impl<R: Ring> Worker<R> {
             }
         }
         if let Some(connection) = self.slots.get_mut(token) {
-            connection.input = InputState::Flowing;
+            connection.link.input = InputState::Flowing;
         }
     }
 
@@ -394,8 +394,8 @@ impl<R: Ring> Worker<R> {
         self.shared.counters.buffer_shortages.increment();
         let Some(connection) = self.slots.get_mut(token) else { return };
         // One that holds something receives when it has caught up.
-        if connection.input == InputState::Flowing {
-            connection.input = InputState::Starved;
+        if connection.link.input == InputState::Flowing {
+            connection.link.input = InputState::Starved;
             self.starved.push_back(token);
         }
     }
@@ -410,16 +410,16 @@ impl<R: Ring> Worker<R> {
         for _ in 0..self.starved.len() {
             let Some(token) = self.starved.pop_front() else { break };
             let Some(connection) = self.slots.get_mut(token) else { continue };
-            if connection.input != InputState::Starved {
+            if connection.link.input != InputState::Starved {
                 continue;
             }
-            let is_single = connection.is_bulk();
+            let is_single = connection.link.is_bulk();
             let room = &mut room[usize::from(is_single)];
             if connection.wants_receive() && *room == 0 {
                 self.starved.push_back(token);
                 continue;
             }
-            connection.input = InputState::Flowing;
+            connection.link.input = InputState::Flowing;
             *room = room.saturating_sub(1);
             self.receive_as_wanted(token);
         }

@@ -32,13 +32,12 @@ impl<R: Ring> Worker<R> {
             self.shared.pool.put_batch(batch);
         } else {
             session.send_begins(&batch);
-            connection.is_sending = true;
             self.ring.send(socket, token, batch);
         }
         if is_now {
             session.drained();
             // What waits apart goes on, and a pause may be over.
-            if session.is_paused.get() || (!connection.is_sending && session.queued() > 0) {
+            if session.is_paused.get() || (!session.is_sending() && session.queued() > 0) {
                 session.touch();
             }
         }
@@ -56,7 +55,6 @@ impl<R: Ring> Worker<R> {
             debug_assert!(false, "a completion for nobody: {token:?}");
             return shared.pool.put_batch(batch);
         };
-        connection.is_sending = false;
         let session = Rc::clone(connection.session());
         session.send_is_over();
         match result {

@@ -82,7 +82,7 @@ impl Slots {
     /// Drops the connection of `token` and frees its slot. Nothing of it may be in flight.
     pub(super) fn free(&mut self, token: Token) {
         debug_assert!(
-            self.get_mut(token).is_none_or(|it| !it.is_receiving && !it.is_sending),
+            self.get_mut(token).is_none_or(|it| !it.link.is_busy(it.session())),
             "freed with operations in flight"
         );
         if self.get_mut(token).is_none() {

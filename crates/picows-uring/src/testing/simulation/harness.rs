@@ -8,11 +8,12 @@ use crate::command::Letter;
 #[cfg(test)]
 use crate::command::RemoteAction;
 use crate::config::Config;
-use crate::connection::{Connection, InputState};
+use crate::connection::Connection;
 #[cfg(test)]
 use crate::foreign::Foreign;
 use crate::health::{Counters, Stats};
 use crate::keys::KeySource;
+use crate::link::InputState;
 use crate::local::Shared;
 use crate::mailbox::Mailbox;
 #[cfg(test)]
@@ -249,13 +250,17 @@ impl Harness {
                 check_rest(connection);
             }
             let session = Rc::clone(connection.session());
-            views.push((session, connection.is_receiving, connection.is_sending));
+            views.push((session, connection.link.is_receiving()));
         }
-        for (session, receives, sends) in views {
+        for (session, receives) in views {
             let token = session.token;
             let socket = session.socket.get().expect("a slot in use has a socket");
             let (is_receiving, sending) = self.worker.ring.in_flight(socket);
-            assert_eq!((receives, sends), (is_receiving, sending.is_some()), "{token:?}");
+            assert_eq!(
+                (receives, session.is_sending()),
+                (is_receiving, sending.is_some()),
+                "{token:?}"
+            );
             assert_eq!(session.in_flight.get(), sending.unwrap_or(0), "{token:?}");
             let most = session.queue_bytes_max() + CONTROL_BYTES;
             assert!(session.buffered() <= most, "{token:?}: {} are queued", session.buffered());
@@ -272,7 +277,7 @@ impl Harness {
         let waits = &mut self.waits;
         for connection in self.worker.connections() {
             let token = connection.session().token;
-            let is_waiting = connection.input == InputState::Held
+            let is_waiting = connection.link.input == InputState::Held
                 && connection.phase() == Phase::Open
                 && connection.spent(turn) < usize::from(units);
             if is_waiting {
@@ -312,19 +317,19 @@ fn check_rest(connection: &Connection) {
     let token = session.token;
     let phase = connection.phase();
     if phase == Phase::Ended {
-        assert!(connection.is_cancelled, "{token:?}: it waits for what was not cancelled");
+        assert!(connection.link.cancelled().0, "{token:?}: it waits for what was not cancelled");
         return;
     }
     if let Some(deadline) = session.deadline() {
         let is_armed = connection.timer.is_some_and(|(_, at)| at <= deadline);
         assert!(is_armed, "{token:?}: nobody wakes it");
     }
-    let (wants, receives) = (connection.wants_receive(), connection.is_receiving);
+    let (wants, receives) = (connection.wants_receive(), connection.link.is_receiving());
     let is_as_wanted = receives == wants
-        || connection.is_receive_cancelled
-        || connection.input == InputState::Starved;
+        || connection.link.cancelled().1
+        || connection.link.input == InputState::Starved;
     assert!(is_as_wanted, "{token:?}: wants to receive: {wants}, does: {receives}");
-    assert!(session.queued() == 0 || connection.is_sending, "{token:?}: nobody sends its queue");
+    assert!(session.queued() == 0 || session.is_sending(), "{token:?}: nobody sends its queue");
     if phase == Phase::Open {
         let (config, buffered) = (&session.config, session.buffered());
         if session.is_paused.get() {

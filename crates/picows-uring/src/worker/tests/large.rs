@@ -226,7 +226,7 @@ fn bad_text_in_what_is_taken_is_a_violation() {
     assert_eq!(stage.stats().stash_bytes, 0);
 }
 
-/// As `connection/direct.rs` has it.
+/// As `link/direct.rs` has it.
 const BULK_RECEIVES: usize = 16;
 
 #[test]

@@ -1,24 +1,24 @@
-//! How much of what arrived one connection may have handled in one turn.
+//! Receive budget of one connection in one turn.
 //!
-//! Frames, bytes and the time of callbacks are paid from one purse, so that neither many small
-//! frames, nor a few large ones, nor a listener that takes its time keep the neighbours waiting.
-//! What is left over waits in `worker/held.rs`.
+//! Frames, bytes and the time of callbacks are paid from one budget, so that neither many small
+//! frames, nor a few large ones, nor a slow listener keep the other connections waiting. What is
+//! left over is deferred (`worker/held.rs`).
 
 use crate::local::ShareRules;
 use std::time::Duration;
 
 /// What is left of a connection's share of a turn.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     /// The turn for which it is; an old one with the same number costs a turn of waiting.
     turn: u16,
     left: u16,
 }
 
 impl Budget {
-    /// Renews the share if `turn` is another one, and tells whether anything is left.
+    /// Renews the share if `turn` is another one, and returns whether anything is left.
     #[inline]
-    pub(super) fn renew(&mut self, turn: u32, rules: &ShareRules) -> bool {
+    pub(crate) fn renew(&mut self, turn: u32, rules: &ShareRules) -> bool {
         let turn = turn as u16;
         if self.turn != turn {
             *self = Self { turn, left: rules.units.get() };
@@ -28,34 +28,34 @@ impl Budget {
 
     /// Begins to count the frames of a piece.
     #[inline]
-    pub(super) fn begin(&self) -> Meter {
+    pub(crate) fn begin(&self) -> Meter {
         let left = u32::from(self.left);
         Meter { left, next_look: left.min(FRAMES_PER_CLOCK), micros: 0, looked_at: None }
     }
 
     /// Pays for so many frames of so many bytes in all, that `meter` has measured.
     #[inline]
-    pub(super) fn spend(&mut self, frames: u32, bytes: usize, meter: &Meter) {
+    pub(crate) fn spend(&mut self, frames: u32, bytes: usize, meter: &Meter) {
         self.pay(frames.max(meter.micros), bytes);
     }
 
     /// Pays for so many frames of so many bytes in all.
     #[inline]
-    pub(super) fn pay(&mut self, frames: u32, bytes: usize) {
+    pub(crate) fn pay(&mut self, frames: u32, bytes: usize) {
         let units = frames as usize + bytes / BYTES_PER_UNIT;
         self.left = self.left.saturating_sub(u16::try_from(units).unwrap_or(u16::MAX));
     }
 
     /// What was paid in `turn`.
-    pub(super) fn spent(&self, turn: u32, rules: &ShareRules) -> usize {
+    pub(crate) fn spent(&self, turn: u32, rules: &ShareRules) -> usize {
         let is_of_turn = self.turn == turn as u16;
         if is_of_turn { usize::from(rules.units.get().saturating_sub(self.left)) } else { 0 }
     }
 }
 
-/// Tells when the share of a connection is used up, in the middle of a piece.
+/// Measures when the share of a connection is used up, in the middle of a piece.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     left: u32,
     /// The frame behind which the clock is looked at next.
     next_look: u32,
@@ -67,7 +67,7 @@ pub(super) struct Meter {
 impl Meter {
     /// Whether the share is used up with the frame that is the `frames`th of its piece.
     #[inline]
-    pub(super) fn is_over(&mut self, frames: u32, rules: &ShareRules) -> bool {
+    pub(crate) fn is_over(&mut self, frames: u32, rules: &ShareRules) -> bool {
         frames == self.next_look && self.look(frames, rules)
     }
 

@@ -1,0 +1,82 @@
+//! Collects the rest of a large frame, which the link receives directly (`link/direct.rs`).
+
+use super::Connection;
+use crate::link::{Direct, Link};
+use crate::ring::{Ring, Room};
+use picows_uring_proto::{PeerMisbehaved, Phase, Stash};
+use std::io;
+use std::rc::Rc;
+
+impl Connection {
+    /// Whether enough of the frame under way is missing, and may be given room.
+    pub(crate) fn is_worth_direct(&self) -> bool {
+        self.phase() == Phase::Open && self.link.is_worth_direct(self.room())
+    }
+
+    /// How much of what is missing there may be room for: memory grows as it does when bytes are
+    /// copied, to twice of what has arrived.
+    fn room(&self) -> usize {
+        let missing =
+            usize::try_from(self.decoder.bytes_missing(&self.stash)).unwrap_or(usize::MAX);
+        let (len, capacity) = (self.stash.len(), self.stash.capacity());
+        missing.min(capacity.max(2 * len) - len)
+    }
+
+    /// Takes what waits in the socket for a large frame under way, up to its end, that of the budget
+    /// of the turn, or `left` bytes, of which it takes off what it took. Returns whether the stream
+    /// has ended.
+    pub(crate) fn receive_directly(
+        &mut self,
+        ring: &mut impl Ring,
+        turn: u32,
+        left: &mut usize,
+    ) -> io::Result<bool> {
+        let is_wanted = self.wants_receive() && self.is_worth_direct();
+        let token = self.session().token;
+        if !self.link.begins_direct(ring, token, is_wanted) {
+            return Ok(false);
+        }
+        let session = Rc::clone(self.session());
+        loop {
+            let room = self.room();
+            let max = self.link.direct_max(turn, &session.shared.shares, room, *left);
+            let Some(max) = max else { return Ok(false) };
+            let gap = Link::direct_gap(&session);
+            let mut stash = self.take_stash();
+            let Some(room) = Room::new(stash.bytes_mut(), gap, room, max) else {
+                self.peer_misbehaved(PeerMisbehaved::OutOfMemory);
+                return Ok(false);
+            };
+            let received = self.link.receive_now(ring, &session, room, max);
+            let Ok(Direct::Bytes { count, is_full }) = received else {
+                self.keep_stash(stash);
+                return received.map(|it| matches!(it, Direct::EndOfStream));
+            };
+            *left -= count;
+            self.fill(stash, gap, count);
+            if !is_full {
+                // The socket is empty, or it could have brought more.
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Bytes of the frame under way were put behind those in `stash`.
+    fn fill(&mut self, mut stash: Stash, gap: usize, count: usize) {
+        let session = Rc::clone(self.session());
+        let shared = &session.shared;
+        let filled = self.decoder.next_filled(&session.config.frames, &mut stash, gap, count);
+        self.link.budget.pay(u32::from(matches!(filled, Ok(Some(_)))), count);
+        match filled {
+            Ok(None) => {}
+            Ok(Some(frame)) => {
+                shared.counters.frames_received.increment();
+                self.dispatch(&frame);
+                // A listener that keeps the frame keeps its memory.
+                stash.clear();
+            }
+            Err(error) => self.peer_misbehaved(error),
+        }
+        self.put_away(stash);
+    }
+}

@@ -1,0 +1,137 @@
+//! `Link`: the byte stream of a connection, between the ring and the protocol.
+//!
+//! It owns the operations in flight on the socket, decides how bytes are received and sent, and
+//! limits how much is handled in one turn. Frames are not known here: the connection above hands it
+//! what it has to send, and takes the bytes of the peer.
+
+mod budget;
+mod direct;
+
+use crate::ring::{Ring, Socket, Token};
+use crate::session::Session;
+pub(crate) use budget::Budget;
+pub(crate) use direct::Direct;
+
+/// The worker's half of a byte stream; what handles read of it is in [`Session`].
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    kind: Kind,
+    receive: Receive,
+    /// The operations in flight have been cancelled.
+    is_cancelled: bool,
+    /// So many receives more are each one by itself, as a large frame came lately.
+    bulk: u8,
+    /// What the next bytes of the peer wait for.
+    pub(crate) input: InputState,
+    pub(crate) budget: Budget,
+}
+
+/// What the bytes on the socket are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// The bytes of the protocol.
+    #[default]
+    Plain,
+}
+
+/// The receive of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Receive {
+    #[default]
+    None,
+    InFlight,
+    /// In flight, and cancelled.
+    Cancelled,
+}
+
+/// What the next bytes of a peer wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum InputState {
+    /// For the peer.
+    #[default]
+    Flowing,
+    /// For its turn: some are held.
+    Held,
+    /// For a receive buffer: there was none.
+    Starved,
+}
+
+impl Link {
+    /// Whether a receive is in flight.
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.receive != Receive::None
+    }
+
+    /// Whether an operation is in flight.
+    pub(crate) fn is_busy(&self, session: &Session) -> bool {
+        self.is_receiving() || session.is_sending()
+    }
+
+    /// Begins to receive: once, while large frames come, else until it is cancelled.
+    pub(crate) fn receive(&mut self, ring: &mut impl Ring, socket: Socket, token: Token) {
+        self.receive = Receive::InFlight;
+        if self.is_bulk() {
+            ring.receive_once(socket, token);
+        } else {
+            ring.receive(socket, token);
+        }
+    }
+
+    /// Receives, or ends the receive in flight, as the connection wants it.
+    pub(crate) fn receive_as_wanted(
+        &mut self,
+        ring: &mut impl Ring,
+        socket: Socket,
+        token: Token,
+        is_wanted: bool,
+    ) {
+        let is_starved = self.input == InputState::Starved;
+        if is_wanted && !self.is_receiving() && !is_starved {
+            self.receive(ring, socket, token);
+        } else if !is_wanted {
+            self.cancel_receive(ring, token);
+        }
+    }
+
+    /// Ends the receive in flight, if there is one; it still has its last completion.
+    fn cancel_receive(&mut self, ring: &mut impl Ring, token: Token) {
+        if self.receive == Receive::InFlight {
+            self.receive = Receive::Cancelled;
+            ring.cancel_receive(token);
+        }
+    }
+
+    /// A receive has a completion, behind which there are `more` or none.
+    pub(crate) fn on_receive_completion(&mut self, more: bool) {
+        if !more {
+            self.receive = Receive::None;
+        }
+    }
+
+    /// Counts bytes of the peer.
+    pub(crate) fn on_received(&self, session: &Session, count: usize) {
+        session.shared.counters.bytes_received.add(count as u64);
+        session.heard();
+    }
+
+    /// Ends the operations in flight, each of which still has its last completion.
+    pub(crate) fn cancel(&mut self, ring: &mut impl Ring, socket: Socket) {
+        if !self.is_cancelled {
+            self.is_cancelled = true;
+            ring.cancel(socket);
+        }
+    }
+
+    /// A receive outlived its cancellation: it is cancelled again.
+    pub(crate) fn on_cancel_survived(&mut self) {
+        self.is_cancelled = false;
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Link {
+    /// Whether the operations in flight, or the receive alone, have been cancelled.
+    pub(crate) fn cancelled(&self) -> (bool, bool) {
+        (self.is_cancelled, self.receive == Receive::Cancelled)
+    }
+}
