@@ -129,7 +129,15 @@ impl Harness {
     /// Has another thread say something to a connection.
     #[cfg(test)]
     pub(super) fn post(&mut self, token: Token, action: RemoteAction) {
-        self.worker.shared.mailbox.post(Letter::Remote(token, action));
+        // As a handle does: what waits is counted where the connection is still there.
+        let bytes = action.bytes();
+        let mut connections = self.worker.connections();
+        let connection = connections.find(|it| it.session().token == token);
+        if connection.is_some_and(|it| !it.session().remote().admit(bytes)) {
+            return;
+        }
+        drop(connections);
+        self.worker.shared.mailbox.post_payload(Letter::Remote(token, action), bytes);
     }
 
     /// What all connections refer to.
