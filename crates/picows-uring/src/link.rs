@@ -6,6 +6,7 @@
 
 mod budget;
 mod direct;
+mod send;
 
 use crate::ring::{Ring, Socket, Token};
 use crate::session::Session;

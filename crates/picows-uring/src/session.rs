@@ -52,9 +52,9 @@ pub(crate) struct Session {
     /// [`Shared::polls`] when the send in flight began.
     sent_at: Cell<u8>,
     /// Bytes of the send in flight.
-    pub(crate) in_flight: Cell<usize>,
+    in_flight: Cell<usize>,
     /// Bytes of memory that they keep from being freed; of more, as many as fit.
-    pub(crate) in_flight_memory: Cell<u32>,
+    in_flight_memory: Cell<u32>,
     /// Empty once the socket is closed.
     pub(crate) socket: SocketCell,
     is_dirty: Cell<bool>,

@@ -378,7 +378,7 @@ impl Transport {
     /// take no more.
     #[must_use]
     pub fn in_flight_amount(&self) -> usize {
-        self.session.in_flight.get()
+        self.session.in_flight()
     }
 
     /// Whether our CLOSE was sent (or queued), so that nothing can follow.

@@ -344,14 +344,11 @@ impl<R: Ring> Worker<R> {
                 mail::say_farewell(connection);
             }
         }
-        if !session.is_sending()
-            && connection.phase() != Phase::Ended
-            && let Some(batch) = session.take_queue()
-        {
-            self.send(token, socket, batch);
+        if !session.is_sending() && connection.phase() != Phase::Ended {
+            self.send(token, socket);
         }
-        // What waits apart has not left, though nothing is being sent.
-        let is_flushed = !session.is_sending() && session.queued() == 0;
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let is_flushed = connection.link.is_flushed(&session);
         let (step, is_leaving) = {
             let conversation = session.conversation.borrow();
             (conversation.step(is_flushed), conversation.is_leaving())
@@ -363,7 +360,7 @@ impl<R: Ring> Worker<R> {
         match step {
             Step::Continue | Step::Flush | Step::Linger => {}
             Step::ShutDown => {
-                self.ring.shut_down(socket);
+                connection.link.shut_down(&mut self.ring, socket);
                 session.conversation.borrow_mut().shut_down();
                 connection.disconnected();
             }

@@ -2,7 +2,7 @@
 //!
 //! A limit is for peers that do not read, and what one turn has queued says nothing of that: the
 //! socket is offered it first, and the rest is judged (`queue.rs`). Everything else leaves when the
-//! turn ends (`worker/sending.rs`).
+//! turn ends (`link/send.rs`).
 
 use super::Session;
 use super::waiting::Waiting;

@@ -25,6 +25,11 @@ impl Session {
         self.in_flight.get() + self.queued()
     }
 
+    /// Bytes of the send in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
     /// Whether a send is in flight.
     #[inline]
     pub(crate) fn is_sending(&self) -> bool {

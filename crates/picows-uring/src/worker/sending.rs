@@ -1,78 +1,37 @@
-//! What leaves, and what comes of it.
+//! Sending: submission and completion, for the connections of a worker.
 //!
-//! What many connections send leaves with one call for all of them. Where one connection sends alone,
-//! there is nothing to save: it goes straight to the socket, and the batch is back before the turn
-//! ends.
+//! How a batch is sent, and what becomes of its rest, is decided in `link/send.rs`.
 
 use super::Worker;
-use crate::ring::{Ring, SendBatch, Socket, Token, is_passing};
+use crate::ring::{Ring, SendBatch, Socket, Token};
 use picows_uring_proto::Phase;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::rc::Rc;
 
 impl<R: Ring> Worker<R> {
-    /// Sends `batch`, of a connection of which nothing is being sent.
-    pub(super) fn send(&mut self, token: Token, socket: Socket, mut batch: Box<SendBatch>) {
+    /// Sends what a connection has to send, of which nothing is in flight.
+    pub(super) fn send(&mut self, token: Token, socket: Socket) {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let session = Rc::clone(connection.session());
-        session.may_offer();
-        let is_now = self.is_alone && (1..=SEND_NOW_BYTES_MAX).contains(&batch.len());
-        if is_now {
-            match self.ring.send_now(socket, &batch) {
-                Ok(count) => session.took(&mut batch, count),
-                // The ring waits for room, and tries again.
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    connection.send_failed(&error);
-                    return self.shared.pool.put_batch(batch);
-                }
-            }
-        }
-        if batch.is_empty() {
-            self.shared.pool.put_batch(batch);
-        } else {
-            session.send_begins(&batch);
-            self.ring.send(socket, token, batch);
-        }
-        if is_now {
-            session.drained();
-            // What waits apart goes on, and a pause may be over.
-            if session.is_paused.get() || (!session.is_sending() && session.queued() > 0) {
-                session.touch();
-            }
+        let Some(batch) = connection.link.next_batch(&session) else { return };
+        let sent = connection.link.send(&mut self.ring, &session, socket, batch, self.is_alone);
+        if let Err(error) = sent {
+            connection.send_failed(&error);
         }
     }
 
     /// A send of the ring is over.
-    pub(super) fn sent(
-        &mut self,
-        token: Token,
-        result: io::Result<usize>,
-        mut batch: Box<SendBatch>,
-    ) {
-        let shared = Rc::clone(&self.shared);
+    pub(super) fn sent(&mut self, token: Token, result: io::Result<usize>, batch: Box<SendBatch>) {
         let Some(connection) = self.slots.get_mut(token) else {
-            debug_assert!(false, "a completion for nobody: {token:?}");
-            return shared.pool.put_batch(batch);
+            debug_assert!(false, "a completion without a connection: {token:?}");
+            return self.shared.pool.put_batch(batch);
         };
         let session = Rc::clone(connection.session());
-        session.send_is_over();
-        match result {
-            Ok(count) if count > 0 => {
-                session.took(&mut batch, count);
-                if batch.is_empty() || connection.phase() == Phase::Ended {
-                    shared.pool.put_batch(batch);
-                } else {
-                    session.put_back(batch);
-                }
-            }
-            failed => {
-                shared.pool.put_batch(batch);
-                if connection.phase() != Phase::Ended {
-                    let nothing = || io::Error::from(ErrorKind::WriteZero);
-                    connection.send_failed(&failed.err().unwrap_or_else(nothing));
-                }
-            }
+        let is_ended = connection.phase() == Phase::Ended;
+        if let Err(error) = connection.link.on_sent(&session, result, batch, is_ended)
+            && !is_ended
+        {
+            connection.send_failed(&error);
         }
         session.drained();
         let is_open = connection.phase() == Phase::Open;
@@ -81,6 +40,3 @@ impl<R: Ring> Worker<R> {
         }
     }
 }
-
-/// More may not fit into the socket, and is worth being waited for by the kernel.
-const SEND_NOW_BYTES_MAX: usize = 64 * 1024;

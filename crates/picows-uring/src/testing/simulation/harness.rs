@@ -269,7 +269,7 @@ impl Harness {
                 (is_receiving, sending.is_some()),
                 "{token:?}"
             );
-            assert_eq!(session.in_flight.get(), sending.unwrap_or(0), "{token:?}");
+            assert_eq!(session.in_flight(), sending.unwrap_or(0), "{token:?}");
             let most = session.queue_bytes_max() + CONTROL_BYTES;
             assert!(session.buffered() <= most, "{token:?}: {} are queued", session.buffered());
         }

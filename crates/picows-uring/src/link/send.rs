@@ -1,0 +1,123 @@
+//! Sending: one batch at a time, and the rest of it that did not fit into the socket.
+//!
+//! What many connections send is submitted with one call for all of them. Where one connection sends
+//! alone, there is nothing to save: its batch goes straight to the socket, and is back before the
+//! turn ends.
+
+use super::{Kind, Link};
+use crate::ring::{Ring, SendBatch, Socket, is_passing};
+use crate::session::Session;
+use std::io::{self, ErrorKind};
+
+impl Link {
+    /// Takes the bytes to be sent next, when nothing is in flight: the rest of the last send, and
+    /// what was queued since.
+    pub(crate) fn next_batch(&self, session: &Session) -> Option<Box<SendBatch>> {
+        match self.kind {
+            // The rest is in front of the queue: see `keep_rest`.
+            Kind::Plain => session.take_queue(),
+        }
+    }
+
+    /// Whether nothing is in flight or to be sent.
+    pub(crate) fn is_flushed(&self, session: &Session) -> bool {
+        match self.kind {
+            // Droppable frames have not left, though nothing may be in flight.
+            Kind::Plain => !session.is_sending() && session.queued() == 0,
+        }
+    }
+
+    /// Sends `batch`, when nothing is in flight. A connection that `is_alone` in its round offers it
+    /// to the socket first.
+    ///
+    /// # Errors
+    ///
+    /// When the socket has failed; the batch is dropped.
+    pub(crate) fn send(
+        &mut self,
+        ring: &mut impl Ring,
+        session: &Session,
+        socket: Socket,
+        mut batch: Box<SendBatch>,
+        is_alone: bool,
+    ) -> io::Result<()> {
+        let pool = &session.shared.pool;
+        session.may_offer();
+        let is_now = is_alone && (1..=SEND_NOW_BYTES_MAX).contains(&batch.len());
+        if is_now {
+            match ring.send_now(socket, &batch) {
+                Ok(count) => session.took(&mut batch, count),
+                // The ring waits for room, and tries again.
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    pool.put_batch(batch);
+                    return Err(error);
+                }
+            }
+        }
+        if batch.is_empty() {
+            pool.put_batch(batch);
+        } else {
+            session.send_begins(&batch);
+            ring.send(socket, session.token, batch);
+        }
+        if is_now {
+            session.drained();
+            // Droppable frames follow, and a pause may be over.
+            if session.is_paused.get() || (!session.is_sending() && session.queued() > 0) {
+                session.touch();
+            }
+        }
+        Ok(())
+    }
+
+    /// The send in flight has its completion. Of a connection that `is_ended` nothing more is sent.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel took nothing; the batch is dropped.
+    pub(crate) fn on_sent(
+        &mut self,
+        session: &Session,
+        result: io::Result<usize>,
+        mut batch: Box<SendBatch>,
+        is_ended: bool,
+    ) -> io::Result<()> {
+        let pool = &session.shared.pool;
+        session.send_is_over();
+        match result {
+            Ok(count) if count > 0 => {
+                session.took(&mut batch, count);
+                if batch.is_empty() || is_ended {
+                    pool.put_batch(batch);
+                } else {
+                    self.keep_rest(session, batch);
+                }
+                Ok(())
+            }
+            failed => {
+                pool.put_batch(batch);
+                Err(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into()))
+            }
+        }
+    }
+
+    /// Keeps what a send left over for the next one.
+    fn keep_rest(&mut self, session: &Session, rest: Box<SendBatch>) {
+        match self.kind {
+            // The bytes are those of the queue, so the rest is its beginning again: what is queued
+            // later joins its last buffer, and both leave together.
+            Kind::Plain => session.put_back(rest),
+        }
+    }
+
+    /// Ends our side of the stream, behind everything that was sent.
+    pub(crate) fn shut_down(&mut self, ring: &mut impl Ring, socket: Socket) {
+        match self.kind {
+            Kind::Plain => ring.shut_down(socket),
+        }
+    }
+}
+
+/// More may not fit into the socket, and is worth being waited for by the kernel.
+const SEND_NOW_BYTES_MAX: usize = 64 * 1024;
