@@ -1,19 +1,19 @@
-//! The options that make a command ping its peers, the same for each command.
+//! Flags of automatic pings, common to all commands.
 
 use crate::units;
 use clap::ValueEnum;
 use picows_uring::{AutoPing, AutoPingStrategy};
 use std::time::Duration;
 
-/// Pings by itself, to find peers that have disappeared.
+/// Flags of automatic pings, which detect peers that have disappeared.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct AutoPingArgs {
-    /// Ping a peer from which nothing has come for IDLE, and end the connection if it does not
-    /// answer within REPLY, such as 10s,5s [default: off]
+    /// Ping a peer that has sent nothing for IDLE, and end the connection if it does not answer
+    /// within REPLY, such as 10s,5s [default: off]
     #[arg(long, value_name = "IDLE,REPLY", value_parser = timeouts)]
     auto_ping: Option<AutoPing>,
 
-    /// When to ping: after IDLE without anything, or every IDLE whatever comes
+    /// When to ping: after IDLE without input, or at every IDLE whether or not there was input
     #[arg(long, value_name = "STRATEGY", default_value = "when-idle", requires = "auto_ping")]
     auto_ping_strategy: Strategy,
 }
@@ -25,7 +25,7 @@ enum Strategy {
 }
 
 impl AutoPingArgs {
-    /// What the library is to be told.
+    /// Returns the setting of the library.
     pub(crate) fn settings(&self) -> Option<AutoPing> {
         let strategy = match self.auto_ping_strategy {
             Strategy::WhenIdle => AutoPingStrategy::WhenIdle,

@@ -9,7 +9,7 @@ mod input;
 mod output;
 
 use crate::auto_ping::AutoPingArgs;
-use crate::client::Waiting;
+use crate::client::WaitFlags;
 use crate::fault::Fault;
 use crate::signals::{self, Interrupted};
 use crate::stdio::{self, note};
@@ -29,18 +29,18 @@ use std::time::Duration;
 
 /// Talk to a server: lines of standard input out as text messages, messages in to standard output
 ///
-/// Each message that arrives is a line of its own. With --binary, standard input is sent as it
-/// comes, in pieces of up to 64 KiB, each a binary message, and what arrives is written as it is.
-/// At a terminal, control characters of messages are shown escaped, so that a server cannot steer
-/// it; to a pipe or a file they go as they came. With --json a line is a message whatever it holds.
+/// Each received message is a line of its own. With --binary, standard input is sent in pieces of
+/// up to 64 KiB, each a binary message, and received messages are written unchanged, without line
+/// ends. At a terminal, control characters of messages are shown escaped, so that a server cannot
+/// control it; to a pipe or a file they are written unchanged. With --json each message is one
+/// line, whatever it contains.
 ///
-/// At the end of the input, what was received by then is not all that is to come: CLOSE is sent,
-/// and what arrives until the server has answered it is still written. A server that answers
-/// in order, as an echo server does, so has answered everything. --linger and --no-close are for
-/// others.
+/// At the end of the input CLOSE is sent, and messages are written until the server has answered
+/// it. A server that answers in order, as an echo server does, has answered everything by then. For
+/// other servers there are --linger and --no-close.
 ///
-/// A reader of standard output that is slow slows the server down, and loses nothing. SIGINT,
-/// SIGTERM, SIGHUP and SIGQUIT send CLOSE 1001 and end it; a second one ends it at once.
+/// A slow reader of standard output slows the server down, and loses nothing. SIGINT, SIGTERM,
+/// SIGHUP and SIGQUIT send CLOSE 1001 and end the command; a second signal ends it at once.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXIT_STATUS)]
 pub(crate) struct Args {
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// for another path than /
     url: String,
 
-    /// Send and write bytes as they are
+    /// Send standard input, and write messages, as bytes without line ends
     #[arg(short, long)]
     binary: bool,
 
@@ -66,17 +66,17 @@ pub(crate) struct Args {
     #[arg(long = "subprotocol", value_name = "NAME")]
     subprotocols: Vec<String>,
 
-    /// What of --header and --subprotocol follows redirects to another origin; without it such a
-    /// redirect is an error, if any of them is given
+    /// Which of --header and --subprotocol a redirect to another origin keeps; without it such a
+    /// redirect is an error if either is given
     #[arg(long, value_name = "WHAT")]
     redirect_keeps: Option<Keeps>,
 
-    /// Send PING this often, whatever comes of it; see --auto-ping for finding out that the server is
-    /// gone
+    /// Send PING at this interval, whether or not it is answered; --auto-ping detects a server that
+    /// has disappeared
     #[arg(long, value_name = "DURATION", value_parser = units::positive_duration)]
     ping_interval: Option<Duration>,
 
-    /// Do not send CLOSE at the end of the input: go on until the server does
+    /// Do not send CLOSE at the end of the input: wait until the server closes
     #[arg(short, long)]
     no_close: bool,
 
@@ -85,7 +85,7 @@ pub(crate) struct Args {
           conflicts_with = "no_close")]
     linger: Duration,
 
-    /// How long the server may take to answer CLOSE
+    /// Longest time for the server to answer CLOSE
     #[arg(long, value_name = "DURATION", value_parser = units::positive_duration,
           default_value = "5s")]
     close_timeout: Duration,
@@ -98,10 +98,10 @@ pub(crate) struct Args {
     auto_ping: AutoPingArgs,
 
     #[command(flatten)]
-    waiting: Waiting,
+    wait: WaitFlags,
 }
 
-/// What follows a redirect to another origin.
+/// Options that a redirect to another origin keeps.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Keeps {
     /// Neither headers nor subprotocol offers
@@ -110,7 +110,7 @@ enum Keeps {
     Headers,
     /// Subprotocol offers only
     Subprotocols,
-    /// Both: trust every server that this one leads to
+    /// Both: trusts every server that this one redirects to
     All,
 }
 
@@ -127,15 +127,15 @@ impl From<Keeps> for RedirectKeeps {
 
 /// Runs until the connection ends.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
-    let runtime = Runtime::builder().busy_poll(args.waiting.busy_poll).build()?;
+    let runtime = Runtime::builder().busy_poll(args.wait.busy_poll).build()?;
     let (failed, failures) = mpsc::channel();
     let begun = begin(&args, failed);
-    let transport = if args.waiting.dedicated {
+    let transport = if args.wait.dedicated {
         runtime.run_dedicated(begun)??
     } else {
         runtime.block_on(async {
             let transport = begun.await?;
-            // Its end is judged below.
+            // The cause of the end is judged below.
             let _ = transport.wait_disconnected().await;
             Ok::<_, Fault>(transport)
         })??
@@ -148,7 +148,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     ending::judge(transport.disconnect_cause(), &transport.close_handshake(), args.close_timeout)
 }
 
-/// Connects, and has other threads send what is to be sent.
+/// Connects, and starts the threads that send.
 async fn begin(args: &Args, failed: mpsc::Sender<Fault>) -> Result<Transport, Fault> {
     let backlog = Arc::<Backlog>::default();
     let format = Format::new(args.binary, args.json, stdio::out_is_terminal());
@@ -157,7 +157,7 @@ async fn begin(args: &Args, failed: mpsc::Sender<Fault>) -> Result<Transport, Fa
     let printer = Printer::new(stdio::out(), format, Arc::clone(&backlog), closing);
     let transport = connector(args).connect(printer).await?;
     let ending = Ending { remote: transport.remote(), is_closing };
-    obey_signals(&ending);
+    handle_signals(&ending);
     stdio::out().when_failed({
         let ending = ending.clone();
         move || ending.close(CloseCode::GOING_AWAY)
@@ -172,30 +172,30 @@ async fn begin(args: &Args, failed: mpsc::Sender<Fault>) -> Result<Transport, Fa
         spawn("picows-ping", move || ping(&remote, interval))?;
     }
     let (is_binary, linger) = (args.binary, (!args.no_close).then_some(args.linger));
-    spawn("picows-stdin", move || converse(&ending, &backlog, is_binary, linger, &failed))?;
+    spawn("picows-stdin", move || send_input(&ending, &backlog, is_binary, linger, &failed))?;
     Ok(transport)
 }
 
-/// The way to end the connection from other threads.
+/// Handle by which other threads end the connection.
 #[derive(Clone)]
 struct Ending {
     remote: RemoteTransport,
-    /// CLOSE is sent: reading is not to be paused any more.
+    /// CLOSE is sent: from now on reading is not paused.
     is_closing: Arc<AtomicBool>,
 }
 
 impl Ending {
-    /// Sends CLOSE, and reads until it is answered. Harmless when repeated.
+    /// Sends CLOSE, and keeps reading until it is answered. Harmless when repeated.
     fn close(&self, code: CloseCode) {
         self.is_closing.store(true, Ordering::SeqCst);
-        // A connection that has ended needs neither.
+        // Both fail only when the connection has ended.
         let _ = self.remote.resume_reading();
         let _ = self.remote.send_close(code, "");
     }
 }
 
-/// The first signal sends CLOSE, the second ends the process.
-fn obey_signals(ending: &Ending) {
+/// Registers the signal handler: the first signal sends CLOSE, the second ends the process.
+fn handle_signals(ending: &Ending) {
     let ending = ending.clone();
     signals::handle(move |_, number| {
         if number > 1 {
@@ -207,7 +207,7 @@ fn obey_signals(ending: &Ending) {
     });
 }
 
-/// A thread that ends with the connection, or with the process.
+/// Starts a thread that ends with the connection, or with the process.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
@@ -239,22 +239,22 @@ fn ping(remote: &RemoteTransport, interval: Duration) {
     }
 }
 
-/// Sends standard input, and CLOSE after it, `linger` later if at all.
-fn converse(
+/// Sends standard input, and `linger` after its end CLOSE; no CLOSE if that is `None`.
+fn send_input(
     ending: &Ending,
     backlog: &Arc<Backlog>,
     is_binary: bool,
     linger: Option<Duration>,
     failed: &mpsc::Sender<Fault>,
 ) {
-    // A connection that has ended is for the thread it was on to report.
+    // The connection's own thread reports its end.
     let send = |msg_type, payload| ending.remote.send(msg_type, backlog.post(payload)).is_ok();
     let input = BufReader::new(stdio::Input(stdin()));
     let outcome = Input::new(send, || backlog.catch_up()).read(input, is_binary);
     match (outcome, linger) {
         (Ok(()), None) => return,
         (Ok(()), Some(linger)) => thread::sleep(linger),
-        // Before the connection ends of it.
+        // Reported before the connection ends because of it.
         (Err(failure), _) => drop(failed.send(failure)),
     }
     ending.close(CloseCode::NORMAL);
@@ -262,15 +262,15 @@ fn converse(
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  0      the server closed with 1000, 1001 or no code, whoever was first
+  0      the server closed with 1000, 1001 or no code, before or after us
   1      the server closed with another code, which is shown with its reason
          the server ended the connection without CLOSE, or did not answer ours
-         no connection could be made, or it broke, or a ping was not answered
+         the connection could not be made, it broke, or a ping was not answered
          the server sent text that is not UTF-8 (it gets CLOSE 1007; --binary
-         takes it), a frame that is too large (1009), or no WebSocket (1002)
+         accepts it), a frame that is too large (1009), or no WebSocket (1002)
          standard input could not be read, or standard output not be written
-  2      the command line makes no sense
+  2      the command line is wrong
   128+N  signal N ended it: 129 HUP, 130 INT, 131 QUIT, 143 TERM";
-/// How long the process may take to end after a signal: for the server's CLOSE, and for what is left
-/// to be written.
+/// Time for the process to end after a signal: for the server's CLOSE, and for output still to be
+/// written.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);

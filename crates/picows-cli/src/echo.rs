@@ -17,22 +17,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// Run an echo server: every frame comes back as it was sent
+/// Run an echo server: every frame is sent back unchanged
 ///
 /// Prints a line `listening on ws://ADDRESS` for each address once it accepts connections. Logs go
 /// to standard error; RUST_LOG=info shows connections, RUST_LOG=trace every frame. GET /healthz
-/// answers 200. Workers that fail or are blocked are named.
+/// answers 200. Workers that fail or are blocked are reported.
 ///
 /// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup) stop it: clients get
-/// CLOSE 1001, and a line says what was served. A second signal ends it at once. Exit status: 0
-/// after that, 1 if it could not start or a worker failed, 2 if the command line makes no sense.
+/// CLOSE 1001, and a line summarises the counters. A second signal ends it at once. Exit status: 0
+/// after a signal, 1 if it could not start or a worker failed, 2 if the command line is wrong.
 ///
-/// It serves and obeys signals whether or not standard output and standard error are read: lines that
-/// are not taken in time are dropped and counted.
+/// It serves and handles signals whether or not standard output and standard error are read: lines
+/// that are not read in time are dropped and counted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Address to listen on: HOST:PORT (port 0 for any free one; IPv6 in brackets) or unix:PATH; may be
-    /// given several times
+    /// Address to listen on: HOST:PORT (port 0 for any free port; IPv6 in brackets) or unix:PATH;
+    /// may be given several times
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
     listen: Vec<String>,
 
@@ -50,8 +50,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = units::busy_poll, default_value = "0")]
     busy_poll: Duration,
 
-    /// Let each worker sleep in its own ring, with no loop for tasks on its thread: fewer system calls
-    /// for a lone message; with many connections it makes little difference
+    /// Let each worker sleep in its own ring, without a loop for tasks on its thread: fewer system
+    /// calls for a lone message; with many connections it makes little difference
     #[arg(long)]
     dedicated: bool,
 
@@ -59,87 +59,89 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "10MiB")]
     max_frame_size: u64,
 
-    /// Most bytes that may wait for a client that does not read what it is sent, such as 1MiB
+    /// Most bytes buffered for a client that does not read, such as 1MiB
     #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "64MiB")]
     max_queue: u64,
 
-    /// What happens to an echo for which there is no room then
+    /// What happens to an echo beyond --max-queue
     #[arg(long, value_enum, default_value_t = Policy::Close)]
     queue_policy: Policy,
 
-    /// Refuse text that is not UTF-8 with CLOSE 1007, as soon as the first bad byte arrives
+    /// Refuse text that is not UTF-8 with CLOSE 1007, at the first invalid byte
     #[arg(long)]
     validate_text: bool,
 
-    /// Join fragments and echo whole messages, of at most the size of a frame; text is checked
+    /// Join fragments and echo whole messages, of at most --max-frame-size bytes; text is validated
     #[arg(long)]
     messages: bool,
 
-    /// Most connections at a time; further upgrades are answered with 503, plain requests of
-    /// /healthz as always [default: no limit]
+    /// Most connections at a time; further upgrades are refused with 503, plain requests of
+    /// /healthz are answered as always [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
 
     /// Most connections of one address at a time (IPv6: of one /64 network); further ones are
-    /// answered with 503 [default: no limit]
+    /// refused with 503 [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_per_address: Option<u32>,
 
-    /// Most handshakes in progress at a time; further connections are answered with 503; 0 for no
+    /// Most handshakes in progress at a time; further connections are refused with 503; 0 for no
     /// limit
     #[arg(long, value_name = "N", default_value_t = 4096)]
     max_handshakes: u32,
 
-    /// Most memory that all connections together may hold, such as 512MiB: then the one that holds the
-    /// most is ended with CLOSE 1013; 0 for no limit [default: half of the least of the memory of the
-    /// machine, of its control group, and the limit of the address space]
+    /// Most memory that all connections together may hold, such as 512MiB: beyond it the connection
+    /// that holds the most is ended with CLOSE 1013; 0 for no limit [default: half of the least of
+    /// the memory of the machine, the memory of its control group, and the limit of the address
+    /// space]
     #[arg(long, value_name = "BYTES", value_parser = units::size)]
     memory_limit: Option<u64>,
 
-    /// How long a client may take to send its request
+    /// Longest time for a client to send its request
     #[arg(long, value_name = "DURATION", value_parser = units::positive_duration,
           default_value = "5s")]
     handshake_timeout: Duration,
 
-    /// How long a frame or message may be under way unless it brings 1 KiB a second; a slower one is
-    /// answered with CLOSE 1008; 0 for no limit
+    /// Longest time for a frame or message that brings less than 1 KiB a second; a slower client
+    /// gets CLOSE 1008; 0 for no limit
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "60s")]
     message_timeout: Duration,
 
-    /// How long a client may take nothing at all of what is queued for it, before it is dropped; 0 for
-    /// no limit
+    /// Longest time in which a client reads nothing of the bytes queued for it, before it is
+    /// disconnected; 0 for no limit
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "60s")]
     write_stall_timeout: Duration,
 
-    /// How long stopping may take until clients that have not answered CLOSE are dropped
+    /// Longest time of a graceful shutdown: then clients that have not answered CLOSE are
+    /// disconnected
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
     drain_timeout: Duration,
 
-    /// Over how much of that to spread the CLOSE frames, so that clients do not all come back at
-    /// once; at most half of it [default: 100us for each connection of a worker]
+    /// Part of the drain timeout over which the CLOSE frames are spread, so that clients do not all
+    /// reconnect at once; at most half of it [default: 100us for each connection of a worker]
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     drain_spread: Option<Duration>,
 
-    /// Warn of callbacks that block a worker for this long; 0 never does
+    /// Warn of callbacks that block a worker for this long; 0 for no warnings
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "100ms")]
     slow_callback: Duration,
 
     #[command(flatten)]
     auto_ping: AutoPingArgs,
 
-    /// Print counters to standard error this often, such as 1 (seconds, the default) or 500ms
+    /// Print counters to standard error at this interval, such as 1 (second, the default) or 500ms
     #[arg(long, value_name = "INTERVAL", value_parser = units::positive_duration,
           num_args = 0..=1, default_missing_value = "1")]
     stats: Option<Duration>,
 
-    /// Print all counters to standard output, as JSON, a line each time and one in the end; as often
-    /// as --stats says, or every second. `lines_dropped` counts those that were not read in time
+    /// Print all counters to standard output, a line of JSON at the interval of --stats, or each
+    /// second, and one at the end. `lines_dropped` counts the lines that were not read in time
     #[arg(long)]
     stats_json: bool,
 }
 
-/// Runs until a signal comes. Returns what came of it, and how long the standard streams may take
-/// to take what is left for them.
+/// Runs until a signal comes. Returns the outcome, and the limit of the final flush of the standard
+/// streams.
 pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
     system::raise_descriptor_limit();
     // Before the server starts, so that no signal is missed.
@@ -164,7 +166,7 @@ pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
     (outcome.map(drop), flush)
 }
 
-/// Serves until a signal comes; returns when it came.
+/// Serves until a signal comes; returns the time of the signal.
 fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
     let server = builder(args).start(router(args))?;
     stdio::out().when_failed(|| {
@@ -199,9 +201,9 @@ fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
 enum Policy {
     /// CLOSE 1008
     Close,
-    /// It is not sent
+    /// The echo is dropped
     DropNewest,
-    /// The oldest that wait make room for it
+    /// The oldest queued echoes are dropped for it
     DropOldest,
 }
 
@@ -215,7 +217,7 @@ impl From<Policy> for QueuePolicy {
     }
 }
 
-/// The default of the library, which a short queue has to be above.
+/// Default of the library; the watermark must not exceed the queue.
 const HIGH_WATERMARK_MAX: usize = 64 * 1024;
 
 fn builder(args: &Args) -> ServerBuilder {
@@ -252,7 +254,7 @@ fn builder(args: &Args) -> ServerBuilder {
     builder
 }
 
-/// Every path echoes; a plain GET of `/healthz` says that we live.
+/// Returns the router: every path echoes, and a plain GET of `/healthz` answers 200.
 fn router(args: &Args) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
     let message_bytes_max = usize::try_from(args.max_frame_size).unwrap_or(usize::MAX);
     let messages = args.messages;
@@ -278,9 +280,9 @@ impl MessageListener for EchoMessages {
     }
 }
 
-/// Waits for a signal, or for the last worker to fail, and shows how they are meanwhile.
+/// Waits for a signal, or until the last worker has failed, and prints counters meanwhile.
 fn watch(monitor: &Monitor, stops: &mpsc::Receiver<()>, args: &Args) -> Result<(), Fault> {
-    let every = args.stats.unwrap_or(LOOK_EVERY);
+    let every = args.stats.unwrap_or(CHECK_INTERVAL);
     let (start, mut before) = (Instant::now(), monitor.stats());
     let mut failed = 0;
     loop {
@@ -309,7 +311,7 @@ fn watch(monitor: &Monitor, stops: &mpsc::Receiver<()>, args: &Args) -> Result<(
     }
 }
 
-/// Names workers that are stuck in a turn: their own warning comes only when it is over.
+/// Reports workers that are blocked in a turn: their own warning follows only after the turn.
 fn note_blocked(monitor: &Monitor, limit: Duration) {
     for worker in monitor.workers() {
         if let Some(time) = worker.turn_time.filter(|time| !limit.is_zero() && *time >= limit) {
@@ -318,7 +320,7 @@ fn note_blocked(monitor: &Monitor, limit: Duration) {
     }
 }
 
-/// Beyond the drain timeout, a process whose workers do not end is ended from outside of them.
+/// Time after the drain timeout before the process is ended although a worker still runs.
 const END_MARGIN: Duration = Duration::from_secs(1);
-/// How often workers are looked at if nobody wants to see their counters.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval of the checks on workers without `--stats`.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);

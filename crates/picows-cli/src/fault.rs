@@ -1,6 +1,6 @@
-//! Why a command ends with a status other than 0.
+//! Faults that end a command with a status other than 0.
 //!
-//! What the library reports passes through as it is; these are the command's own.
+//! Errors of the library are passed through unchanged; the types here are the command's own.
 
 use crate::signals::Interrupted;
 use picows_uring::{ConnectError, ConnectFault, Error};
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// Anything that ends a command.
 pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// A flag, or several together, that make no sense.
+/// A wrong flag, or a wrong combination of flags.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
@@ -22,8 +22,8 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// What happened, for people who know settings by their flags.
-pub(crate) fn tell(fault: &Fault) -> String {
+/// Describes a fault to users, who know settings by their flags.
+pub(crate) fn describe(fault: &Fault) -> String {
     match wrong_setting(fault) {
         Some((setting, what)) => format!("{}: {what}", flag(setting)),
         // An option of the library that a text names.
@@ -31,7 +31,7 @@ pub(crate) fn tell(fault: &Fault) -> String {
     }
 }
 
-/// The setting that the library does not take, and what is wrong with it.
+/// Returns the setting that the library refuses, and what is wrong with it.
 fn wrong_setting(fault: &Fault) -> Option<(&str, &str)> {
     if let Some(Error::Config { setting, fault }) = fault.downcast_ref() {
         return Some((setting, fault));
@@ -42,7 +42,7 @@ fn wrong_setting(fault: &Fault) -> Option<(&str, &str)> {
     }
 }
 
-/// The flag that sets `setting`. Settings without one keep defaults, which make sense.
+/// Returns the flag that sets `setting`. Settings without a flag keep defaults, which are valid.
 fn flag(setting: &str) -> String {
     match setting {
         "max_queue_size" => "--max-queue".to_owned(),
@@ -50,8 +50,8 @@ fn flag(setting: &str) -> String {
     }
 }
 
-/// The exit status for `fault`: 2 for what was asked, 1 for what came of it, 128 and its number for
-/// a signal.
+/// Returns the exit status for `fault`: 2 for a wrong command line, 1 for a failure, 128 plus its
+/// number for a signal.
 pub(crate) fn exit_code(fault: &Fault) -> ExitCode {
     if let Some(Interrupted(signal)) = fault.downcast_ref() {
         return ExitCode::from(signal.exit_status());
@@ -71,7 +71,7 @@ pub(crate) fn exit_code(fault: &Fault) -> ExitCode {
     if is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }
 
-/// What the argument parser exits with, too.
+/// The exit status of the argument parser, too.
 const EXIT_USAGE: u8 = 2;
 
 #[cfg(test)]
@@ -81,28 +81,28 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn settings_are_told_by_their_flags() {
-        let told = |setting| {
+    fn settings_are_named_by_their_flags() {
+        let described = |setting| {
             let fault: Fault = Error::Config { setting, fault: "0 is wrong".into() }.into();
-            tell(&fault)
+            describe(&fault)
         };
-        assert_eq!(told("max_queue_size"), "--max-queue: 0 is wrong");
-        assert_eq!(told("drain_spread"), "--drain-spread: 0 is wrong");
-        assert_eq!(tell(&"3 errors".into()), "3 errors");
+        assert_eq!(described("max_queue_size"), "--max-queue: 0 is wrong");
+        assert_eq!(described("drain_spread"), "--drain-spread: 0 is wrong");
+        assert_eq!(describe(&"3 errors".into()), "3 errors");
     }
 
     #[test]
-    fn a_clients_setting_is_told_by_its_flag_as_well() {
+    fn a_clients_setting_is_named_by_its_flag_as_well() {
         let connect = Connect::new("ws://127.0.0.1:1/").idle_timeout(Duration::ZERO);
         let refused = picows_uring::run(connect.connect(EchoListener)).unwrap();
         let fault: Fault = refused.map(drop).unwrap_err().into();
         let text = "--idle-timeout: 0 ends every connection at once: use None for ever";
-        assert_eq!(tell(&fault), text);
+        assert_eq!(describe(&fault), text);
         assert_eq!(format!("{:?}", exit_code(&fault)), format!("{:?}", ExitCode::from(2)));
     }
 
     #[test]
-    fn what_was_asked_is_told_from_what_came_of_it() {
+    fn a_wrong_command_line_has_another_status_than_a_failure() {
         let code = |fault: Fault| format!("{:?}", exit_code(&fault));
         let usage = format!("{:?}", ExitCode::from(2));
         let failure = format!("{:?}", ExitCode::FAILURE);

@@ -1,9 +1,9 @@
-//! `picows load`: loads an echo server and measures it.
+//! `picows load`: the load generator for echo servers.
 
 use crate::auto_ping::AutoPingArgs;
-use crate::client::Waiting;
+use crate::client::WaitFlags;
 use crate::fault::{Fault, Usage};
-use crate::measure::{Plan, measure};
+use crate::measure::{LoadPlan, measure};
 use crate::report::{Outputs, Report};
 use crate::{system, units};
 use std::path::PathBuf;
@@ -12,23 +12,23 @@ use std::time::Duration;
 /// Load an echo server, check every echo, and measure rate and latency
 ///
 /// Works against any echo server. Every message is different, and the type, length and content of
-/// its echo are checked. What arrives before the first message is sent, such as a greeting, is
-/// passed over.
+/// its echo are checked. Messages received before the first one is sent, such as a greeting, are
+/// ignored.
 ///
-/// Without --rate each connection keeps --pipeline messages in flight and sends the next when an
-/// echo has come (a closed loop). With --rate messages are due at even distances, whatever the
-/// server does (an open loop): latency counts from the time at which a message was due, so that a
-/// stall shows in all the messages that it held up. A message waits for its turn when --pipeline
-/// messages are in flight on its connection, and its waiting counts. Messages that are due within 50
-/// µs of each other may leave together; with --busy-poll the sender spins for the next instead.
+/// Without --rate each connection keeps --pipeline messages in flight and sends the next one after
+/// an echo (a closed loop). With --rate messages are due at even intervals, whatever the server
+/// does (an open loop): latency counts from the time at which a message was due, so that a stall
+/// shows in all messages that it delayed. While --pipeline messages are in flight on its connection
+/// a message waits, and its waiting counts. Messages that are due within 50 µs of each other may be
+/// sent together; with --busy-poll the sender spins for the next one instead.
 ///
-/// Rate and latency are of the time after the warm-up; errors are of the whole run.
+/// Rate and latency are measured after the warm-up; errors are counted in the whole run.
 ///
-/// SIGINT, SIGTERM, SIGHUP and SIGQUIT end the load early: what was measured by then is reported,
-/// marked as interrupted. A second signal ends it at once, without.
+/// SIGINT, SIGTERM, SIGHUP and SIGQUIT end the load early: the figures until then are reported,
+/// marked as interrupted. A second signal ends it at once, without a report.
 ///
 /// Exit status: 0 if every echo was right, 1 on any wrong or missing echo, failed or lost
-/// connection, or a report that cannot be written, 2 if the command line makes no sense, 128 and its
+/// connection, or a report that cannot be written, 2 if the command line is wrong, 128 plus its
 /// number after a signal (130 for SIGINT, 143 for SIGTERM).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -49,17 +49,17 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pipeline: Option<u32>,
 
-    /// How long to measure
+    /// Length of the measurement
     #[arg(short, long, value_name = "DURATION", value_parser = units::positive_duration,
           default_value = "10s")]
     duration: Duration,
 
-    /// How long to load the server before that
+    /// Length of the warm-up before it
     #[arg(short, long, value_name = "DURATION", value_parser = units::duration,
           default_value = "1s")]
     warmup: Duration,
 
-    /// Send this many messages per second in total, whatever comes back. Not with --dedicated
+    /// Send this many messages per second in total, whatever the server does. Not with --dedicated
     #[arg(short, long, value_name = "PER_SECOND", value_parser = units::rate)]
     rate: Option<f64>,
 
@@ -76,31 +76,31 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "text")]
     binary: bool,
 
-    /// How long to wait at the end for echoes that are missing
+    /// Longest wait for missing echoes at the end
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
     drain_timeout: Duration,
 
-    /// Measure the processor time of this process as well, which should be the server
+    /// Measure the processor time of this process, too, which should be the server
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 
     #[command(flatten)]
-    waiting: Waiting,
+    wait: WaitFlags,
 
     #[command(flatten)]
     auto_ping: AutoPingArgs,
 
-    /// Write the figures to FILE, with units in their names; `-` is standard output, and the table
-    /// then goes to standard error
+    /// Write the figures to FILE as JSON, with units in their names; `-` is standard output, and
+    /// the table is then written to standard error
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Write a page to FILE, with charts of latency by percentile and throughput over time
+    /// Write an HTML page to FILE, with charts of latency by percentile and throughput over time
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
-/// Runs the load and shows what came of it.
+/// Runs the load and prints its report.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
     let plan = plan(&args)?;
     let outputs = Outputs { json: args.json, html: args.html };
@@ -110,7 +110,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     Report::new("load", &plan, &measured).publish(&outputs, measured.interrupted)
 }
 
-fn plan(args: &Args) -> Result<Plan, Usage> {
+fn plan(args: &Args) -> Result<LoadPlan, Usage> {
     let size_bytes = units::message_size(args.size).map_err(Usage)?;
     if u32::from(args.threads) > args.connections {
         return Err(Usage(format!(
@@ -118,7 +118,7 @@ fn plan(args: &Args) -> Result<Plan, Usage> {
             args.threads, args.connections
         )));
     }
-    if args.rate.is_some() && args.waiting.dedicated {
+    if args.rate.is_some() && args.wait.dedicated {
         return Err(Usage(
             "--rate with --dedicated: messages that are due are sent by a timer of the loop, which \
              a dedicated thread has left: leave one of the two out"
@@ -132,7 +132,7 @@ fn plan(args: &Args) -> Result<Plan, Usage> {
             (OPEN_LOOP_BYTES_MAX / size_bytes.max(1)).clamp(1, OPEN_LOOP_MESSAGES_MAX)
         }
     };
-    Ok(Plan {
+    Ok(LoadPlan {
         url: args.url.clone(),
         connections: args.connections as usize,
         threads: usize::from(args.threads),
@@ -143,17 +143,17 @@ fn plan(args: &Args) -> Result<Plan, Usage> {
         warmup: args.warmup,
         duration: args.duration,
         drain: args.drain_timeout,
-        busy_poll: args.waiting.busy_poll,
-        is_dedicated: args.waiting.dedicated,
+        busy_poll: args.wait.busy_poll,
+        is_dedicated: args.wait.dedicated,
         auto_ping: args.auto_ping.settings(),
         server_pid: args.server_pid,
     })
 }
 
-/// Messages in flight on a connection of an open loop: a server that is further behind is told by
-/// the latencies, without its being buried.
+/// Messages in flight on a connection of an open loop: beyond it the latencies show that a server
+/// is behind, and more messages would only overload it.
 const OPEN_LOOP_MESSAGES_MAX: usize = 1024;
-/// The same, for large messages.
+/// The same in bytes, for large messages.
 const OPEN_LOOP_BYTES_MAX: usize = 4 << 20;
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ mod tests {
         args: Args,
     }
 
-    fn parse(flags: &str) -> Result<Plan, String> {
+    fn parse(flags: &str) -> Result<LoadPlan, String> {
         let words = ["load", "ws://h/"].into_iter().chain(flags.split_whitespace());
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
         plan(&cli.args).map_err(|error| error.to_string())
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
+    fn wrong_flags_are_refused_by_name() {
         for (flags, word) in [
             ("--threads 3 --connections 2", "--threads 3"),
             ("--dedicated --rate 100", "--rate with --dedicated"),

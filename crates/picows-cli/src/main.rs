@@ -1,4 +1,4 @@
-//! The `picows` command: reads its arguments, sets up the log, and runs what was asked for.
+//! The `picows` command: parses its arguments, sets up the log, and runs a subcommand.
 
 mod auto_ping;
 mod client;
@@ -41,7 +41,7 @@ enum Command {
 
 fn main() -> ExitCode {
     if let Err(error) = signals::install() {
-        note(format_args!("signals end this process as the system has it: {error}"));
+        note(format_args!("signals keep their default actions: {error}"));
     }
     let cli = Cli::parse();
     stdio::report_panics();
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => {
             let (outcome, limit) = echo::run(&args);
             let end = Instant::now() + limit;
-            // Its work was to serve: lines that are lost are counted, and no fault.
+            // Its work was to serve: lost lines are counted, and do not change the exit status.
             let _ = stdio::out().flush(Some(limit));
             return finish(&outcome, end);
         }
@@ -66,10 +66,9 @@ fn main() -> ExitCode {
     end(outcome)
 }
 
-/// Waits until what was printed is written, which belongs to the outcome, and returns the exit
-/// status.
+/// Waits until the output is written, which is part of the outcome, and returns the exit status.
 ///
-/// A reader may take its time: a signal ends the wait.
+/// A slow reader is waited for until a signal ends the wait.
 fn end(outcome: Result<(), Fault>) -> ExitCode {
     signals::end_at_once();
     let limit = signals::first().map(|_| FLUSH_TIMEOUT);
@@ -77,17 +76,17 @@ fn end(outcome: Result<(), Fault>) -> ExitCode {
     finish(&outcome.and(written), Instant::now() + FLUSH_TIMEOUT)
 }
 
-/// Reports a fault, and returns the exit status. Standard error is waited for until `end`.
+/// Reports a fault, and returns the exit status. Waits for standard error until `end`.
 fn finish(outcome: &Result<(), Fault>, end: Instant) -> ExitCode {
     let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             let prefix = if fault.is::<Interrupted>() { "" } else { "error: " };
-            note(format_args!("{prefix}{}", fault::tell(fault)));
+            note(format_args!("{prefix}{}", fault::describe(fault)));
             fault::exit_code(fault)
         }
     };
-    // What is for people only is no reason to fail, and a stream that is read needs a moment.
+    // Unwritten diagnostics do not change the status; a stream that is read gets a moment.
     let left = end.saturating_duration_since(Instant::now());
     let _ = stdio::err().flush(Some(left.max(FLUSH_MIN)));
     code
@@ -99,7 +98,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_makes_sense() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 }

@@ -1,14 +1,14 @@
-//! What a measurement comes to: figures with their units, and the ways to show them.
+//! Report of a measurement: figures with their units, and their output.
 //!
-//! The names here are those of the JSON file, which other programs read: they change with a note
-//! in CHANGELOG.md only.
+//! The names here are those of the JSON file, which other programs read: a change of one needs a
+//! line in CHANGELOG.md.
 
 mod chart;
 mod html;
 mod table;
 
 use crate::fault::Fault;
-use crate::measure::{Errors, Measurement, Plan};
+use crate::measure::{Errors, LoadPlan, Measurement};
 use crate::signals::{Interrupted, Signal};
 use crate::stdio::{self, note};
 use hdrhistogram::Histogram;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Everything that is known about a run.
+/// All figures of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// The command: `load` or `rtt`.
@@ -24,28 +24,28 @@ pub(crate) struct Report {
     pub(crate) version: &'static str,
     pub(crate) url: String,
     pub(crate) settings: Settings,
-    /// Length of the window that the figures are of.
+    /// Length of the window of the figures.
     pub(crate) measured_s: f64,
-    /// The signal that ended it before its time, such as `SIGINT`; `null` if none did.
+    /// The signal that ended it early, such as `SIGINT`; `null` if none did.
     pub(crate) interrupted: Option<&'static str>,
     /// Right echoes within it.
     pub(crate) messages: u64,
     pub(crate) rate_per_s: f64,
     /// Payload, one way, in millions of bytes.
     pub(crate) mb_per_s: f64,
-    /// From the time of sending (with a rate: the intended one) to the echo.
+    /// From the time of sending (with a rate: the intended time) to the echo.
     pub(crate) latency_us: Spread,
-    /// From the intended time of sending to the actual one; with a rate only.
+    /// From the intended time of sending to the actual time; with a rate only.
     pub(crate) send_delay_us: Option<Spread>,
-    /// Messages of the schedule that were due and not sent to the end of the window; with a rate
-    /// only.
+    /// Messages of the schedule that were due and still unsent at the end of the window; with a
+    /// rate only.
     pub(crate) unsent: Option<u64>,
-    /// Processor time of this process by time: 1 is a whole core.
+    /// Processor time of this process divided by time: 1 is a whole core.
     pub(crate) client_cpu_share: f64,
     pub(crate) client_cpu_us_per_message: Option<f64>,
     pub(crate) server_cpu_share: Option<f64>,
     pub(crate) server_cpu_us_per_message: Option<f64>,
-    /// Of all kinds, in the whole run.
+    /// Errors of all kinds, in the whole run.
     pub(crate) errors: u64,
     pub(crate) errors_by_kind: Errors,
     pub(crate) first_error: Option<String>,
@@ -54,7 +54,7 @@ pub(crate) struct Report {
     pub(crate) latency_by_percentile: Vec<Point>,
 }
 
-/// What was asked for.
+/// Settings of the run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Settings {
     pub(crate) connections: usize,
@@ -65,12 +65,12 @@ pub(crate) struct Settings {
     pub(crate) rate_per_s: Option<f64>,
     pub(crate) warmup_s: f64,
     pub(crate) duration_s: f64,
-    /// `null` when spinning always.
+    /// `null` for `always`.
     pub(crate) busy_poll_us: Option<f64>,
     pub(crate) dedicated: bool,
 }
 
-/// How times are spread, in microseconds. All are zero where there are no samples.
+/// Distribution of times, in microseconds. All are zero if there are no samples.
 #[derive(Debug, Serialize)]
 pub(crate) struct Spread {
     pub(crate) samples: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Point {
     pub(crate) latency_us: f64,
 }
 
-/// Where results go besides the table.
+/// Files for the results besides the table.
 #[derive(Debug, Default)]
 pub(crate) struct Outputs {
     pub(crate) json: Option<PathBuf>,
@@ -106,7 +106,7 @@ pub(crate) struct Outputs {
 }
 
 impl Report {
-    pub(crate) fn new(command: &'static str, plan: &Plan, measured: &Measurement) -> Self {
+    pub(crate) fn new(command: &'static str, plan: &LoadPlan, measured: &Measurement) -> Self {
         let tally = &measured.tally;
         let seconds = measured.duration.as_secs_f64();
         let per_message = |time: Duration| {
@@ -141,14 +141,14 @@ impl Report {
         report
     }
 
-    /// Whether the window was long enough for shares of its time to say anything: what happens
-    /// at its ends counts too, such as the threads' ending when all connections were lost.
+    /// Whether the window was long enough for shares of its time to mean something: work at its
+    /// ends counts, too, such as the end of the threads when all connections were lost.
     fn has_shares(&self) -> bool {
         self.measured_s >= SHARE_WINDOW_S_MIN
     }
 
-    /// Says what makes the figures mean something else than one would think.
-    fn warn(&mut self, plan: &Plan) {
+    /// Adds warnings of circumstances that change the meaning of the figures.
+    fn warn(&mut self, plan: &LoadPlan) {
         if let Some(signal) = self.interrupted {
             let planned = plan.duration.as_secs_f64();
             self.warnings.push(format!(
@@ -158,7 +158,7 @@ impl Report {
         }
         let threads = plan.threads as f64;
         let is_busy = self.has_shares() && self.client_cpu_share >= BOTTLENECK_SHARE * threads;
-        // With a rate, a client that is busy and yet sends in time holds nothing up.
+        // With a rate, a busy client that sends in time delays no message.
         let is_late = plan.rate_per_s.is_none_or(|rate| {
             self.unsent.is_some_and(|count| count > 0) || self.rate_per_s < RATE_MET_SHARE * rate
         });
@@ -182,11 +182,12 @@ impl Report {
             ));
         }
         if self.messages == 0 {
-            self.warnings.push("no echo came within the window".to_owned());
+            self.warnings.push("no echo arrived within the window".to_owned());
         }
     }
 
-    /// Writes the table to standard output (to standard error, if JSON goes there), and the files.
+    /// Writes the table to standard output, or to standard error if JSON is written there, and the
+    /// files.
     ///
     /// # Errors
     ///
@@ -198,7 +199,7 @@ impl Report {
     ) -> Result<(), Fault> {
         let is_piped = outputs.json.as_deref() == Some(Path::new("-"));
         let table = table::render(self);
-        // What cannot be written is reported in the end.
+        // Failed writes are reported at the end.
         let print = |text: &str| {
             let _ = stdio::out().write(|queue| queue.extend_from_slice(text.as_bytes()));
         };
@@ -233,11 +234,11 @@ impl Report {
 }
 
 impl Outputs {
-    /// Sees to it that the files can be written, before the time is spent.
+    /// Checks that the files can be written, before the measurement.
     ///
     /// # Errors
     ///
-    /// When one cannot.
+    /// When a file cannot be written.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         for path in self.json.iter().chain(&self.html) {
             if path.as_os_str() != "-" {
@@ -253,7 +254,7 @@ impl Outputs {
 }
 
 impl Settings {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &LoadPlan) -> Self {
         let is_forever = plan.busy_poll == Duration::MAX;
         Self {
             connections: plan.connections,
@@ -291,7 +292,7 @@ impl Throughput {
         let (bin, total) = (measured.bin.as_secs_f64(), measured.duration.as_secs_f64());
         let counts = measured.tally.by_time.iter().enumerate();
         let rates = counts.map_while(|(index, count)| {
-            // The last interval may be a short one.
+            // The last interval may be shorter.
             let length = (total - index as f64 * bin).min(bin);
             (length > bin / 2.0 || index == 0).then(|| round(ratio(*count as f64, length)))
         });
@@ -299,7 +300,7 @@ impl Throughput {
     }
 }
 
-/// Latencies at percentiles that come closer and closer to 100, as far as there are samples.
+/// Returns the latencies at percentiles ever closer to 100, as far as there are samples.
 fn curve(latencies_ns: &Histogram<u64>) -> Vec<Point> {
     let point = |quantile: f64| Point {
         percentile: (quantile * 1e10).round() / 1e8,
@@ -318,12 +319,12 @@ fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1e3
 }
 
-/// To thousandths: more digits are noise.
+/// Rounds to thousandths: more digits are noise.
 fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// A quotient that JSON can hold.
+/// Divides, with a result that JSON can represent.
 fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
@@ -336,11 +337,11 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Fault {
     format!("cannot write {}: {error}", path.display()).into()
 }
 
-/// Of the cores that the threads can use. What is left is the threads' waking up.
+/// Share of the usable cores from which a client counts as busy: the rest is time to wake up.
 const BOTTLENECK_SHARE: f64 = 0.9;
-/// Less of the rate that was asked for is a rate that was not met.
+/// Share of the requested rate below which the rate counts as missed.
 const RATE_MET_SHARE: f64 = 0.99;
-/// Shorter, and a share of processor time is chance.
+/// In a shorter window a share of processor time is chance.
 const SHARE_WINDOW_S_MIN: f64 = 0.1;
 /// Points of the curve from 0 to 90 %, from there to 99 %, and so on.
 const STEPS_PER_DIGIT: f64 = 10.0;
@@ -351,7 +352,7 @@ pub(crate) mod tests {
     use crate::measure::{Tally, tests::plan};
     use serde_json::Value;
 
-    pub(crate) fn report_of(plan: &Plan, messages: u64) -> Report {
+    pub(crate) fn report_of(plan: &LoadPlan, messages: u64) -> Report {
         let mut tally = Tally::new(plan);
         tally.messages = messages;
         for number in 1..=messages {
@@ -411,7 +412,7 @@ pub(crate) mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert!(json.contains(r#""rate_per_s":0.0"#) && json.contains(r#""p50":0.0"#), "{json}");
         assert!(report.client_cpu_us_per_message.is_none());
-        assert_eq!(report.warnings, ["no echo came within the window"]);
+        assert_eq!(report.warnings, ["no echo arrived within the window"]);
         assert!(report.latency_by_percentile.is_empty());
     }
 
@@ -428,25 +429,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_busy_client_is_told_unless_it_spins() {
-        let busy = |plan: Plan| {
+    fn a_busy_client_is_reported_unless_it_spins() {
+        let busy = |plan: LoadPlan| {
             let mut report = report_of(&plan, 1000);
             report.client_cpu_share = 0.95;
             report.warnings.clear();
             report.warn(&plan);
             report.warnings
         };
-        let told = &busy(plan())[0];
-        assert!(told.contains("bottleneck") && told.contains("more --threads"), "{told}");
-        assert!(busy(Plan { busy_poll: Duration::MAX, ..plan() }).is_empty());
-        // As `rtt` has it.
-        let told = &busy(Plan { connections: 1, ..plan() })[0];
-        assert!(told.contains("bottleneck") && !told.contains("--threads"), "{told}");
+        let warning = &busy(plan())[0];
+        assert!(warning.contains("bottleneck") && warning.contains("more --threads"), "{warning}");
+        assert!(busy(LoadPlan { busy_poll: Duration::MAX, ..plan() }).is_empty());
+        // The settings of `rtt`.
+        let warning = &busy(LoadPlan { connections: 1, ..plan() })[0];
+        assert!(warning.contains("bottleneck") && !warning.contains("--threads"), "{warning}");
     }
 
     #[test]
     fn a_rate_that_was_met_warns_of_nothing() {
-        let plan = Plan { rate_per_s: Some(100.0), ..plan() };
+        let plan = LoadPlan { rate_per_s: Some(100.0), ..plan() };
         for (rate, unsent, warns_of_client) in [(100.0, 0, false), (99.1, 0, false)]
             .into_iter()
             .chain([(98.0, 0, true), (99.9, 1, true)])
@@ -463,7 +464,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_interrupted_run_says_so_first() {
+    fn an_interrupted_run_warns_of_that_first() {
         let mut report = report_of(&plan(), 1000);
         assert!(report.interrupted.is_none() && report.warnings.is_empty());
         (report.interrupted, report.measured_s) = (Some("SIGINT"), 2.5);
@@ -475,7 +476,7 @@ pub(crate) mod tests {
     #[test]
     fn a_tiny_window_has_no_shares_of_cores() {
         for (millis, has_shares) in [(20, false), (200, true)] {
-            let plan = Plan { duration: Duration::from_millis(millis), ..plan() };
+            let plan = LoadPlan { duration: Duration::from_millis(millis), ..plan() };
             let mut report = report_of(&plan, 1000);
             report.client_cpu_share = 5.2;
             report.warnings.clear();

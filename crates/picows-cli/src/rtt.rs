@@ -1,8 +1,8 @@
-//! `picows rtt`: round trips on one connection, one at a time.
+//! `picows rtt`: the round-trip meter, one message at a time on one connection.
 
-use crate::client::Waiting;
+use crate::client::WaitFlags;
 use crate::fault::{Fault, Usage};
-use crate::measure::{Plan, measure};
+use crate::measure::{LoadPlan, measure};
 use crate::report::{Outputs, Report};
 use crate::units;
 use std::path::PathBuf;
@@ -22,30 +22,30 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "BYTES", value_parser = units::size, default_value = "256")]
     size: u64,
 
-    /// How long to measure
+    /// Length of the measurement
     #[arg(short, long, value_name = "DURATION", value_parser = units::positive_duration,
           default_value = "5s")]
     duration: Duration,
 
-    /// How long to send before that
+    /// Length of the warm-up before it
     #[arg(short, long, value_name = "DURATION", value_parser = units::duration,
           default_value = "500ms")]
     warmup: Duration,
 
     #[command(flatten)]
-    waiting: Waiting,
+    wait: WaitFlags,
 
-    /// Write the figures to FILE, named as those of `load`; `-` is standard output, and the table
-    /// then goes to standard error
+    /// Write the figures to FILE as JSON, named as those of `load`; `-` is standard output, and the
+    /// table is then written to standard error
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// Measures and shows what came of it.
+/// Measures, and prints the report.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
-    let plan = Plan {
-        busy_poll: args.waiting.busy_poll,
-        is_dedicated: args.waiting.dedicated,
+    let plan = LoadPlan {
+        busy_poll: args.wait.busy_poll,
+        is_dedicated: args.wait.dedicated,
         url: args.url,
         connections: 1,
         threads: 1,
@@ -65,5 +65,5 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     Report::new("rtt", &plan, &measured).publish(&outputs, measured.interrupted)
 }
 
-/// How long to wait for the last echo.
+/// Longest wait for the last echo.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! Signals by which users, terminals, supervisors and containers end a program.
 //!
-//! Handlers are installed for all commands: a process that is number 1 of a container has no default
-//! actions. A thread of its own obeys them, whatever the others do.
+//! Handlers are installed for all commands: process 1 of a container has no default actions. A
+//! thread of its own runs them, whatever the other threads do.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -27,13 +27,13 @@ impl Signal {
         }
     }
 
-    /// The exit status of a command that was ended by it, as shells have it.
+    /// The exit status of a command that the signal ended, as shells report it.
     pub(crate) fn exit_status(self) -> u8 {
         u8::try_from(128 + self.0).unwrap_or(u8::MAX)
     }
 }
 
-/// A command that a signal ended: an exit status, and no fault of anything.
+/// A command that a signal ended: an exit status, and not a failure.
 #[derive(Debug)]
 pub(crate) struct Interrupted(pub(crate) Signal);
 
@@ -45,39 +45,39 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// What a signal does: given the signal and its number, beginning with 1, returns how long the
-/// process may go on.
+/// Handler of signals: given the signal and its count, from 1, returns how long the process may go
+/// on.
 type Handler = Box<dyn FnMut(Signal, u32) -> Duration + Send>;
 
 static HANDLER: Mutex<Option<Handler>> = Mutex::new(None);
 static FIRST: AtomicI32 = AtomicI32::new(0);
 
-/// Begins to obey signals. Until [`handle`] is called, each ends the process at once.
+/// Installs the handlers. Until [`handle`] is called, each signal ends the process at once.
 ///
-/// A SIGHUP that is ignored stays so: that is what nohup(1) asks for.
+/// An ignored SIGHUP stays ignored, as nohup(1) requires.
 ///
 /// # Errors
 ///
-/// When the handlers or their thread cannot be had.
+/// When the handlers cannot be installed or their thread cannot be started.
 pub(crate) fn install() -> io::Result<()> {
     let mut wanted = vec![SIGINT, SIGTERM, SIGQUIT];
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if !is_ignored(&status, SIGHUP) {
         wanted.push(SIGHUP);
     }
-    // The limit of a file's size is an error of the write, not the end of the process.
+    // Reaching the limit of a file's size becomes an error of the write, not the end of the
+    // process.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     let mut signals = Signals::new(wanted)?;
-    let obey = move || {
+    let serve = move || {
         for (number, signal) in (1..).zip(signals.forever()) {
-            obey(Signal(signal), number);
+            handle_signal(Signal(signal), number);
         }
     };
-    thread::Builder::new().name("picows-signals".to_owned()).spawn(obey).map(drop)
+    thread::Builder::new().name("picows-signals".to_owned()).spawn(serve).map(drop)
 }
 
-/// Has `handler` decide what signals do from now on: it is called on the thread of the signals, and
-/// must not wait.
+/// Sets the handler of signals. It is called on the thread of the signals, and must not block.
 pub(crate) fn handle(handler: impl FnMut(Signal, u32) -> Duration + Send + 'static) {
     *HANDLER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(handler));
 }
@@ -93,7 +93,7 @@ pub(crate) fn first() -> Option<Signal> {
     (first != 0).then_some(Signal(first))
 }
 
-fn obey(signal: Signal, number: u32) {
+fn handle_signal(signal: Signal, number: u32) {
     let _ = FIRST.compare_exchange(0, signal.0, Ordering::SeqCst, Ordering::SeqCst);
     let mut handler = HANDLER.lock().unwrap_or_else(PoisonError::into_inner);
     let left = handler.as_mut().map_or(Duration::ZERO, |handler| handler(signal, number));
@@ -101,7 +101,7 @@ fn obey(signal: Signal, number: u32) {
     let status = i32::from(first().unwrap_or(signal).exit_status());
     let end = move || {
         thread::sleep(left);
-        // Whatever the other threads wait for.
+        // Ends the process even while other threads block.
         signal_hook::low_level::exit(status);
     };
     if left.is_zero() || thread::Builder::new().spawn(end).is_err() {

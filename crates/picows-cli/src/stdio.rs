@@ -1,7 +1,7 @@
-//! The standard streams: written and read without ever holding up a thread that serves or obeys.
+//! The standard streams, written and read without blocking a thread that serves or handles signals.
 //!
-//! Each output stream has a queue and a thread of its own ([`Output`]); nothing else in the command
-//! writes to them. Descriptors are taken as they were inherited, non-blocking ones included.
+//! Each output stream has a queue and a thread of its own ([`Output`]); no other code of the
+//! command writes to them. Inherited descriptors are used as they are, non-blocking ones included.
 
 mod descriptor;
 mod escape;
@@ -40,18 +40,18 @@ pub(crate) fn err() -> &'static Output {
     })
 }
 
-/// Prints a line for people on standard error, escaped so that it stays one line.
+/// Prints a line on standard error, escaped so that it stays one line.
 pub(crate) fn note(line: fmt::Arguments<'_>) {
     err().line(&one_line(&line.to_string()));
 }
 
 /// Prints text of several lines on standard error.
 pub(crate) fn note_text(text: &str) {
-    // Failing to is no reason to fail.
+    // A failure of standard error does not fail the command.
     let _ = err().write(|queue| queue.extend_from_slice(text.as_bytes()));
 }
 
-/// What lost output means to a command whose work it was.
+/// Returns the fault of lost output, for a command whose work was that output.
 pub(crate) fn cannot_write_out(error: &io::Error) -> Fault {
     format!("standard output cannot be written: {error}").into()
 }
@@ -61,7 +61,7 @@ pub(crate) fn out_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Writes log lines to standard error; for the subscriber of `tracing`.
+/// Writer of log lines to standard error, for the subscriber of `tracing`.
 pub(crate) struct LogWriter;
 
 impl<'a> MakeWriter<'a> for LogWriter {
@@ -72,7 +72,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-/// One event of the log: queued whole when it is complete.
+/// Writer of one event of the log, which is queued when it is complete.
 pub(crate) struct LogLine(Vec<u8>);
 
 impl Write for LogLine {
@@ -96,8 +96,8 @@ impl Drop for LogLine {
     }
 }
 
-/// Has panics reported through the queue: the default hook writes to standard error itself, and
-/// would hold a worker up for as long as that is not read.
+/// Installs a panic hook that reports through the queue: the default hook writes to standard error
+/// itself, and would block a worker while that is not read.
 pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -114,8 +114,8 @@ pub(crate) fn report_panics() {
     }));
 }
 
-/// How long the end of a command waits for a stream that is not read, once the command is to stop.
+/// Longest wait for a stream that is not read, at the end of a command that stops.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Enough for a stream that is read.
+/// Time that suffices for a stream that is read.
 pub(crate) const FLUSH_MIN: Duration = Duration::from_millis(100);
 const NOT_READ: &str = "it was not read as fast as they came, or could not be written";

@@ -1,4 +1,4 @@
-//! What the operating system grants and counts: descriptors and processor time.
+//! Limits and counters of the operating system: descriptors and processor time.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A connection is a descriptor: takes as many as we may have.
+/// Raises the limit of descriptors to its maximum, as each connection is a descriptor.
 pub(crate) fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -18,13 +18,13 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// Processor time of this process so far, all threads.
+/// Returns the processor time of this process so far, of all threads.
 pub(crate) fn own_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Reads the processor time of another process, in nanoseconds (`stat` counts in ticks of 10 ms).
+/// Meter of another process's processor time, in nanoseconds (`stat` counts in ticks of 10 ms).
 #[derive(Debug)]
 pub(crate) struct CpuMeter {
     tasks: PathBuf,
@@ -48,7 +48,7 @@ impl CpuMeter {
         let mut by_thread = HashMap::new();
         for entry in std::fs::read_dir(&self.tasks)? {
             let entry = entry?;
-            // A thread may end between the two.
+            // The thread may have ended since the listing.
             let Ok(text) = std::fs::read_to_string(entry.path().join("schedstat")) else {
                 continue;
             };
@@ -60,7 +60,7 @@ impl CpuMeter {
 }
 
 impl CpuReading {
-    /// Processor time since `before`. A thread that has ended meanwhile is not counted.
+    /// Returns the processor time since `before`, without threads that have ended meanwhile.
     pub(crate) fn since(&self, before: &Self) -> Duration {
         let spent = |(name, now): (&String, &Duration)| {
             now.saturating_sub(before.by_thread.get(name).copied().unwrap_or_default())
@@ -69,7 +69,7 @@ impl CpuReading {
     }
 }
 
-/// The first number of `schedstat`: time on a processor, in nanoseconds.
+/// Parses the first number of `schedstat`: time on a processor, in nanoseconds.
 fn on_cpu(schedstat: &str) -> io::Result<Duration> {
     let first = schedstat.split_whitespace().next().and_then(|it| it.parse().ok());
     let wrong = || io::Error::new(io::ErrorKind::InvalidData, "schedstat holds no time");

@@ -1,9 +1,9 @@
-//! Sizes and durations on the command line, written for people.
+//! Parsers of sizes, durations and rates on the command line.
 
 use bytesize::ByteSize;
 use std::time::Duration;
 
-/// A size such as `4096`, `64KiB`, `10MiB` or `1MB`.
+/// Parses a size such as `4096`, `64KiB`, `10MiB` or `1MB`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
         Ok(size) => Ok(size.as_u64()),
@@ -11,7 +11,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A duration such as `2s`, `500ms`, `50us` or `1m30s`; a bare number means seconds.
+/// Parses a duration such as `2s`, `500ms`, `50us` or `1m30s`; a bare number means seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -19,17 +19,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
             .map_err(|_| "write a duration such as 2s, 500ms, 50us or 1m30s".to_owned())?,
     };
     if duration > DURATION_MAX {
-        return Err("more than a year is a slip of the pen".to_owned());
+        return Err("at most 366 days".to_owned());
     }
     Ok(duration)
 }
 
-/// A limit of time, of which zero is none.
+/// Converts a limit of time, of which zero means no limit.
 pub(crate) fn limit(time: Duration) -> Option<Duration> {
     Some(time).filter(|time| !time.is_zero())
 }
 
-/// A duration that is not zero.
+/// Parses a duration that is not zero.
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it has to be more than zero".to_owned()),
@@ -37,7 +37,7 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The length of a message that is sent again and again.
+/// Checks the length of the messages of a load.
 pub(crate) fn message_size(bytes: u64) -> Result<usize, String> {
     match usize::try_from(bytes) {
         Ok(size) if size <= MESSAGE_BYTES_MAX => Ok(size),
@@ -45,9 +45,9 @@ pub(crate) fn message_size(bytes: u64) -> Result<usize, String> {
     }
 }
 
-/// How long to spin: a duration with its unit, or `always`.
+/// Parses a spinning time: a duration with its unit, or `always`.
 ///
-/// Nobody spins for seconds: a bare number is meant in microseconds, or milliseconds.
+/// A bare number is refused: it would mean seconds, and was most likely meant in microseconds.
 pub(crate) fn busy_poll(text: &str) -> Result<Duration, String> {
     match text {
         "always" => Ok(Duration::MAX),
@@ -59,7 +59,7 @@ pub(crate) fn busy_poll(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Messages per second: more than zero.
+/// Parses messages per second: more than zero.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
@@ -67,7 +67,7 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A header such as `Authorization: Bearer 1234`.
+/// Parses a header such as `Authorization: Bearer 1234`.
 pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => {
@@ -77,9 +77,9 @@ pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Such messages can still be copied a few times over.
+/// Small enough for a few copies in memory.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
-/// So that times can be added up without a thought.
+/// Small enough for sums of durations not to overflow.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `picows connect` against `picows echo`, and against servers with a will of their own.
+//! `picows connect` against `picows echo`, and against servers that behave in other ways.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
@@ -66,7 +66,7 @@ fn the_end_of_the_connection_decides_the_status() {
     server.stop().unwrap();
 }
 
-/// Each way in which a connection can end has one exit status, whatever comes first.
+/// Each way in which a connection can end has one exit status, whichever side closes first.
 #[test]
 fn every_ending_has_its_status_each_time() {
     const EACH: usize = 8;
@@ -141,7 +141,7 @@ fn a_line_of_json_is_a_message_whatever_it_holds() {
 }
 
 #[test]
-fn a_reason_cannot_steer_a_terminal() {
+fn a_reason_cannot_control_a_terminal() {
     let (server, url) = odd_server();
     let done = run_with_input("connect", &format!("{url}/rude"), b"hello\n");
     assert_eq!(done.code, 1);
@@ -182,7 +182,7 @@ fn input_that_is_no_text_is_status_1_and_closes() {
 }
 
 #[test]
-fn flags_that_make_no_sense_are_status_2() {
+fn wrong_flags_are_status_2() {
     for line in
         ["connect -H nonsense", "connect --no-close --linger 1s", "connect --ping-interval 0"]
             .into_iter()

@@ -1,4 +1,4 @@
-//! `picows load` against `picows echo`, and against servers that do it wrong.
+//! `picows load` against `picows echo`, and against faulty servers.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
@@ -79,7 +79,7 @@ fn every_size_and_type_is_checked_and_right() {
 }
 
 #[test]
-fn a_rate_is_kept_and_tells_how_late_messages_left() {
+fn a_rate_is_kept_and_send_delays_are_reported() {
     let echo = Echo::start();
     for flags in ["", "--busy-poll 50us", "--threads 2 --pipeline 1 --text"] {
         let line = format!("load -c 3 --rate 1000 --duration 500ms --warmup 0 --json - {flags}");
@@ -96,8 +96,8 @@ fn a_rate_is_kept_and_tells_how_late_messages_left() {
 }
 
 #[test]
-fn a_rate_beyond_the_server_is_told_and_no_error() {
-    // Nothing comes back from the first message, so with one in flight none is sent after it.
+fn a_rate_beyond_the_server_is_a_warning_and_no_error() {
+    // The first message is not answered, so with a pipeline of one no other is sent.
     let (server, url) = odd_server();
     let line = "load -c 1 --rate 1000 --pipeline 1 --duration 300ms --warmup 0 \
                 --drain-timeout 50ms --json -";
@@ -107,7 +107,7 @@ fn a_rate_beyond_the_server_is_told_and_no_error() {
     assert_eq!(number(&json, "/unsent"), 299.0);
     assert_eq!(number(&json, "/errors"), 1.0, "{json:#}");
     assert!(json["warnings"][0].as_str().unwrap().contains("the rate was not reached"));
-    // The stall shows: what waited 300 ms counts as that.
+    // The stall is visible: a message that waited 300 ms has that latency.
     assert!(number(&json, "/latency_us/max") > 290_000.0);
     server.stop().unwrap();
 }
@@ -147,7 +147,7 @@ fn each_kind_of_wrong_echo_is_counted_and_status_1() {
         ("close", "lost_connections"),
     ] {
         for flags in ["--pipeline 1", "--pipeline 4", "--pipeline 4 --dedicated"] {
-            // Only what never comes is not waited for.
+            // Only an echo that does not come is not waited for.
             let drain = if way == "drop" { "100ms" } else { "60s" };
             let line = format!(
                 "load -c 2 {flags} --duration 500ms --warmup 0 --drain-timeout {drain} --json -"
@@ -167,7 +167,7 @@ fn each_kind_of_wrong_echo_is_counted_and_status_1() {
 }
 
 #[test]
-fn messages_that_the_server_does_not_take_are_told_with_the_cure() {
+fn messages_that_the_server_refuses_are_reported_with_the_cure() {
     let echo = Echo::with("--max-frame-size 1000");
     for line in ["load -c 1", "rtt", "rtt --dedicated"] {
         let done = run(&format!("{line} --size 2000 --duration 10s --warmup 0"), &echo.url);
@@ -190,7 +190,7 @@ fn fragments_and_greetings_are_no_errors() {
 }
 
 #[test]
-fn without_a_connection_the_cause_is_told() {
+fn without_a_connection_the_cause_is_reported() {
     let (server, url) = odd_server();
     for line in ["load", "load --dedicated --threads 2"] {
         let done = run(&format!("{line} --duration 200ms -c 3"), &format!("{url}/refuse"));
@@ -224,7 +224,7 @@ fn a_connection_that_is_refused_is_counted_and_the_others_measured() {
 }
 
 #[test]
-fn what_makes_no_sense_is_status_2() {
+fn a_wrong_command_line_is_status_2() {
     for (line, word) in [
         ("load --dedicated --rate 10", "--rate with --dedicated"),
         ("load --threads 2 --connections 1", "--threads"),
@@ -244,7 +244,7 @@ fn what_makes_no_sense_is_status_2() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_told_before_the_time_is_spent() {
+fn a_file_that_cannot_be_written_is_reported_before_the_measurement() {
     let done = run("load --json /no/such/folder/a.json --duration 1h", "ws://127.0.0.1:1/");
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("/no/such/folder/a.json"), "{}", done.stderr);

@@ -1,4 +1,4 @@
-//! What the clients say of servers that refuse, and of redirects.
+//! Reports of the clients on refusals and redirects.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
@@ -8,7 +8,7 @@ use common::run;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-/// A server that gives everyone the same answer, and then ends the connection.
+/// A server that sends the same answer to each client, and then ends the connection.
 fn answers(answer: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
@@ -27,7 +27,7 @@ fn answers(answer: String) -> String {
 const CLIENTS: [&str; 3] = ["connect", "load -c 2 -d 200ms", "rtt -d 200ms"];
 
 #[test]
-fn each_client_shows_status_body_and_when_to_come_again() {
+fn each_client_shows_status_body_and_time_to_retry() {
     for version in ["1.1", "1.0"] {
         let url = answers(format!(
             "HTTP/{version} 429 Too Many Requests\r\nRetry-After: 4321\r\nContent-Length: 14\r\n\r\n\
@@ -59,7 +59,7 @@ fn a_redirect_to_another_origin_names_the_flag() {
 }
 
 #[test]
-fn urls_that_cannot_be_are_status_2_with_the_cure() {
+fn impossible_urls_are_status_2_with_the_cure() {
     for (url, cure) in [
         ("ws://[fe80::1%25lo]:1/", "zone"),
         ("unix:/run/x.sock", "ws+unix"),

@@ -1,4 +1,4 @@
-//! `picows rtt` against `picows echo`, and against servers that do it wrong.
+//! `picows rtt` against `picows echo`, and against faulty servers.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 

@@ -1,4 +1,4 @@
-//! Flags whose values make no sense: named as they were written, before anything is done.
+//! Wrong values of flags, which are reported by the flag's name before any work.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
@@ -7,7 +7,7 @@ mod common;
 use common::{Done, output_of, picows, run, unheard};
 
 #[test]
-fn flags_of_the_server_are_told_with_cause_and_cure() {
+fn flags_of_the_server_are_reported_with_cause_and_cure() {
     for (flags, text) in [
         ("--max-queue 0", "error: --max-queue: 0 lets nothing be sent: use 1 or more\n"),
         ("--workers 2000", "error: --workers: 2000 are more than 1024: use fewer\n"),
@@ -43,7 +43,7 @@ fn limits_can_be_switched_off() {
 }
 
 #[test]
-fn flags_of_the_clients_are_told_with_cause_and_cure() {
+fn flags_of_the_clients_are_reported_with_cause_and_cure() {
     for command in ["load", "connect"] {
         for (flags, words) in [
             ("--auto-ping 1s,2s", ["--auto-ping", "longer than the idle timeout 1s", "at most"]),
@@ -70,7 +70,7 @@ fn flags_of_the_clients_are_told_with_cause_and_cure() {
 }
 
 #[test]
-fn a_request_that_no_server_takes_is_status_2() {
+fn a_request_that_no_server_accepts_is_status_2() {
     let header = format!("X-Long: {}", "x".repeat(70_000));
     let mut command = picows(["connect", "-H", &header, "ws://127.0.0.1:1/"]);
     let done = Done::from(output_of(&mut command, b""));
@@ -79,7 +79,7 @@ fn a_request_that_no_server_takes_is_status_2() {
 }
 
 #[test]
-fn a_log_that_goes_into_a_file_has_no_colours() {
+fn a_log_in_a_file_has_no_colours() {
     let (_socket, address) = unheard();
     let url = format!("ws://{address}/");
     let mut command = picows(["load", "--connections", "1", &url]);

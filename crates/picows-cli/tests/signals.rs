@@ -1,4 +1,4 @@
-//! Every command and every signal by which users, terminals and supervisors end a program.
+//! Signals that end a program, with each command.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
@@ -21,7 +21,7 @@ const SIGNALS: [(Signal, &str, i32); 4] = [
     (Signal::TERM, "SIGTERM", 143),
 ];
 
-/// Reports the first message of each connection, echoes all, and reports the CLOSE that it gets.
+/// Reports the first message of each connection, echoes all, and reports the CLOSE received.
 struct Witness {
     reports: Sender<Report>,
     is_silent: bool,
@@ -51,7 +51,7 @@ impl Listener for Witness {
     }
 }
 
-/// A server that echoes, or answers nothing, CLOSE included.
+/// A server that echoes, or that answers nothing, not even CLOSE.
 fn witness(is_silent: bool) -> (ServerHandle, String, Receiver<Report>) {
     let (reports, reported) = channel();
     let server = Server::builder()
@@ -68,7 +68,7 @@ fn witness(is_silent: bool) -> (ServerHandle, String, Receiver<Report>) {
 }
 
 #[test]
-fn echo_says_that_it_goes() {
+fn echo_sends_going_away() {
     let path = folder("signals-echo").join("s");
     let listen = format!("unix:{}", path.display());
     for (signal, name, _) in SIGNALS {
@@ -102,7 +102,7 @@ fn a_second_signal_ends_echo_at_once() {
 }
 
 #[test]
-fn a_hangup_that_is_ignored_stays_so() {
+fn an_ignored_hangup_stays_ignored() {
     let path = folder("signals-nohup").join("s");
     let program = picows([]).get_program().to_owned();
     let mut command = std::process::Command::new("sh");
@@ -189,7 +189,7 @@ fn nothing_is_measured_before_the_load_begins() {
 }
 
 #[test]
-fn connect_closes_in_order() {
+fn connect_closes_with_a_handshake() {
     let (server, url, reports) = witness(false);
     for (signal, name, status) in SIGNALS {
         for line in ["connect", "connect --dedicated", "connect --no-close", "connect --linger 1h"]
@@ -213,7 +213,7 @@ fn connect_closes_in_order() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_cannot_keep_connect() {
+fn a_server_that_does_not_answer_cannot_keep_connect_running() {
     let (server, url, reports) = witness(true);
     for signals in [&[Signal::INT][..], &[Signal::INT, Signal::TERM]] {
         let mut command = picows(["connect", "--close-timeout", "1h", &url]);

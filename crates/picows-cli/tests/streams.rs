@@ -1,4 +1,5 @@
-//! Standard streams that are not read, closed, full, or do not block: they stop nothing.
+//! Standard streams that are not read, closed, full, or non-blocking, and that must block no
+//! command.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
@@ -101,7 +102,7 @@ fn echo_serves_on_when_its_output_is_lost() {
         let mut command = busy_echo(&path);
         command.env("RUST_LOG", "warn").stdout(out).stderr(Stdio::piped());
         let running = Running::start(&mut command);
-        // The reader of the pipe is gone with the command that had it, too.
+        // The reader of the pipe has ended with its command, too.
         drop(command);
         let mut peer = RawPeer::connect(&path);
         peer.echo();
@@ -145,7 +146,7 @@ fn the_limit_of_a_files_size_ends_nothing() {
 }
 
 #[test]
-fn a_report_that_is_not_read_waits_for_its_reader_and_obeys_signals() {
+fn a_report_that_is_not_read_waits_for_its_reader_and_handles_signals() {
     let echo = Echo::start();
     let json = folder("streams-report").join("a.json");
     for line in ["load -c 1 -w 0 -d 50ms", "rtt -w 0 -d 50ms"] {
@@ -273,8 +274,8 @@ fn wait_until_stalled(server: &ServerHandle) {
     assert!(server.stats().bytes_sent < (MESSAGES * MESSAGE_BYTES) as u64, "it was held back");
 }
 
-/// Whether the kernel has data of a connection of the local `port` that waits for its peer's window:
-/// it then has a timer to probe that (proc(5), `/proc/net/tcp`; 4 in `tr`).
+/// Whether the kernel has data of a connection of the local `port` that waits for its peer's
+/// window: it then has a timer to probe that (proc(5), `/proc/net/tcp`; 4 in `tr`).
 fn is_window_closed(port: u16) -> bool {
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
     sockets.lines().skip(1).any(|line| {
@@ -301,7 +302,7 @@ fn connect_loses_nothing_to_a_slow_reader() {
     }
 }
 
-/// What comes after the dots with which a pipe was filled.
+/// Returns the bytes behind the dots with which the pipe was filled.
 fn read_behind_dots(reader: &mut PipeReader) -> Vec<u8> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).unwrap();
@@ -333,7 +334,7 @@ fn a_reader_that_comes_after_the_end_gets_all() {
 }
 
 #[test]
-fn once_close_is_sent_the_answer_is_not_kept_waiting() {
+fn once_close_is_sent_reading_is_not_paused() {
     let (server, url, _reports) = flood();
     let (mut reader, out) = full_pipe();
     // Its input has ended, so it closes at once.
@@ -351,7 +352,7 @@ fn once_close_is_sent_the_answer_is_not_kept_waiting() {
 }
 
 #[test]
-fn connect_obeys_signals_while_its_output_is_not_read() {
+fn connect_handles_signals_while_its_output_is_not_read() {
     for line in ["connect --no-close", "connect --no-close --dedicated"] {
         for is_hasty in [false, true] {
             let (server, url, reports) = flood();
@@ -391,7 +392,7 @@ fn streams_that_do_not_block_are_waited_for_and_stay_so() {
         command.arg(&echo.url).stdin(stdin).stdout(stdout).stderr(stderr);
         let running = Running::start(&mut command);
         drop(command);
-        // The test's own ends are to block.
+        // The test's own ends must block.
         for end in [&input as &dyn std::os::fd::AsFd, &output, &errors] {
             fcntl_setfl(end, OFlags::empty()).unwrap();
         }
@@ -401,7 +402,7 @@ fn streams_that_do_not_block_are_waited_for_and_stay_so() {
             output.read_exact(&mut bytes).unwrap();
             bytes
         });
-        // In two parts, so that there is nothing to be read in between.
+        // In two parts, so that there is a time without bytes to read.
         input.write_all(&sent[..10]).unwrap();
         input.write_all(&sent[10..]).unwrap();
         drop(input);

@@ -1,4 +1,4 @@
-//! Servers on Unix sockets: the clients take the URL that `echo` prints.
+//! Servers on Unix sockets, and clients with the URL that `echo` prints.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
@@ -8,7 +8,7 @@ use common::{measure, run, run_with_input};
 use picows_uring::{EchoListener, Server, Upgrade};
 
 #[test]
-fn every_client_takes_the_url_of_a_unix_socket() {
+fn every_client_accepts_the_url_of_a_unix_socket() {
     let folder = std::env::temp_dir().join(format!("picows-cli-unix-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("a socket");

@@ -1,16 +1,16 @@
-//! How far the input is ahead of the connection, for the thread that reads it.
+//! Backlog between the input and the connection, for the thread that reads the input.
 //!
-//! What was posted and not yet taken lies in the memory of this process, and what was taken in the
-//! queue of the connection, which tells by itself when it is long.
+//! Counts the messages posted to the connection's thread and not yet taken by it. Messages taken
+//! are in the connection's queue, whose length the watermarks report.
 
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What is on its way, as both threads see it.
+/// Messages between the two threads.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    /// Messages that the connection's thread has not taken.
+    /// Posted messages that the connection's thread has not taken.
     posted: AtomicUsize,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -18,20 +18,21 @@ pub(super) struct Backlog {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// More is queued than the server takes.
+    /// The connection's queue is above its high watermark.
     is_congested: bool,
     /// The connection has ended.
     is_over: bool,
 }
 
 impl Backlog {
-    /// A message that counts as posted for as long as it exists.
+    /// Makes a message that counts as posted until it is dropped.
     pub(super) fn post(self: &Arc<Self>, payload: Vec<u8>) -> Bytes {
         self.posted.fetch_add(1, Ordering::SeqCst);
         Bytes::from_owner(Posted { payload, backlog: Arc::clone(self) })
     }
 
-    /// Waits until everything was taken and the server has taken most of it, or never will.
+    /// Waits until all posted messages are taken and the queue is below its watermark, or the
+    /// connection has ended.
     pub(super) fn catch_up(&self) {
         let mut queue = self.lock();
         while !queue.is_over && (queue.is_congested || self.posted.load(Ordering::SeqCst) > 0) {
@@ -44,7 +45,7 @@ impl Backlog {
         self.changed.notify_all();
     }
 
-    /// The connection has ended: nobody is to wait any more.
+    /// Ends all waiting: the connection has ended.
     pub(super) fn end(&self) {
         self.lock().is_over = true;
         self.changed.notify_all();
@@ -69,7 +70,8 @@ impl AsRef<[u8]> for Posted {
 impl Drop for Posted {
     fn drop(&mut self) {
         if self.backlog.posted.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // Not between the other thread's look at the count and its sleep.
+            // The lock keeps the notification out of the gap between the reader's check and its
+            // wait.
             drop(self.backlog.lock());
             self.backlog.changed.notify_all();
         }
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_connection_that_has_ended() {
+    fn a_connection_that_has_ended_is_not_waited_for() {
         let backlog = Arc::<Backlog>::default();
         let _message = backlog.post(b"late".to_vec());
         backlog.set_congested(true);

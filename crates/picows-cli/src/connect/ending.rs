@@ -1,17 +1,17 @@
-//! What the end of a connection means for the exit status.
+//! Judgement of a connection's end, for the exit status.
 //!
-//! A function of what is known in the end, whatever came first: the code of a connection is that of
-//! the CLOSE received (RFC 6455 §7.1.5).
+//! Depends on the final state only, not on which side closed first: the code of a connection is
+//! that of the CLOSE received (RFC 6455 §7.1.5).
 
 use crate::fault::Fault;
 use picows_uring::{CloseCode, CloseFrame, CloseHandshake, DisconnectCause};
 use std::time::Duration;
 
-/// `Ok` if the server closed the connection in order.
+/// Returns `Ok` if the server closed the connection with a normal code.
 ///
 /// # Errors
 ///
-/// When it did not, with its code and reason if it gave any.
+/// Otherwise, with the server's code and reason if it sent any.
 pub(super) fn judge(
     cause: Option<DisconnectCause>,
     close: &CloseHandshake,
@@ -62,7 +62,7 @@ mod tests {
             _ => CloseFrame::new(CloseCode::new(code).unwrap(), reason),
         };
         let mut fault = None;
-        // Whoever was first.
+        // The outcome must not depend on which side closed first.
         for received_first in [false, true] {
             let close = CloseHandshake {
                 sent: sent.map(|code| frame(code, "")),

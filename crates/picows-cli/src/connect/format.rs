@@ -1,16 +1,16 @@
-//! How messages look on standard output.
+//! Format of messages on standard output.
 //!
-//! Frame by frame: a message is never collected, whatever its length.
+//! Works frame by frame, so that a message is not collected, whatever its length.
 
 use crate::stdio::Escaper;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use picows_uring::{Escaped, Frame, MsgType};
 
-/// How messages are written, and what of the last one is not written yet.
+/// Format of messages, with the unwritten rest of the last one.
 #[derive(Debug)]
 pub(super) enum Format {
-    /// As they come, for programs.
+    /// Unchanged, for programs.
     Plain { has_lines: bool },
     /// Escaped, for terminals.
     Shown { escaper: Escaper, has_lines: bool },
@@ -19,7 +19,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// `is_binary`: messages are no lines.
+    /// Chooses the format. Binary messages end without a line break.
     pub(super) fn new(is_binary: bool, is_json: bool, is_terminal: bool) -> Self {
         match (is_json, is_terminal) {
             (true, _) => Self::Json(Json::default()),
@@ -56,7 +56,7 @@ impl Format {
 #[derive(Debug, Default)]
 pub(super) struct Json {
     is_binary: bool,
-    /// The beginning of a character, or of three bytes, whose end has not come.
+    /// The beginning of a character, or of a group of three bytes, that the next frame completes.
     cut: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ impl Json {
         } else {
             let text = match std::str::from_utf8(&self.cut) {
                 Ok(text) => text,
-                // The text of a message is checked before it gets here: a character is cut.
+                // The library has validated the text, so the frame ends inside a character.
                 Err(error) => str::from_utf8(&self.cut[..error.valid_up_to()]).unwrap_or_default(),
             };
             let whole = text.len();
@@ -93,7 +93,7 @@ impl Json {
     }
 }
 
-/// The inside of a string of JSON: one line, which steers no terminal.
+/// Appends the inside of a JSON string: one line without control characters.
 fn append_text(text: &str, out: &mut Vec<u8>) {
     for character in text.chars() {
         match character {
@@ -101,14 +101,14 @@ fn append_text(text: &str, out: &mut Vec<u8>) {
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
             '\t' => out.extend_from_slice(b"\\t"),
-            _ if steers(character) => append_code(character, out),
+            _ if controls_terminal(character) => append_code(character, out),
             _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
 }
 
-/// Whether `character` acts on what shows it. Letters, by far the most, are not looked up.
-fn steers(character: char) -> bool {
+/// Whether `character` can control a terminal. Letters, by far the most frequent, skip the lookup.
+fn controls_terminal(character: char) -> bool {
     if character.is_ascii() || character.is_alphanumeric() {
         return character.is_ascii_control();
     }

@@ -1,17 +1,17 @@
-//! From standard input to messages.
+//! Conversion of standard input to messages.
 //!
-//! Runs on a thread of its own, and stops now and then until the loop has caught up: what is ahead
-//! of it lies in memory.
+//! Runs on a thread of its own, and waits for the loop at intervals, as messages ahead of it are
+//! held in memory.
 
 use crate::fault::Fault;
 use picows_uring::MsgType;
 use std::io::{BufRead, Read};
 
-/// Makes messages of a stream of bytes.
+/// Converter of a stream of bytes to messages.
 pub(super) struct Input<S, C> {
-    /// Sends a message; `false` when that is over.
+    /// Sends a message; returns `false` when the connection has ended.
     send: S,
-    /// Waits until what was sent is on its way.
+    /// Waits until the connection has caught up with the messages sent.
     catch_up: C,
     ahead_bytes: usize,
 }
@@ -29,7 +29,7 @@ where
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is no text and should be.
+    /// When the input cannot be read, or is not UTF-8 where text is sent.
     pub(super) fn read(&mut self, input: impl BufRead, is_binary: bool) -> Result<(), Fault> {
         if is_binary { self.read_pieces(input) } else { self.read_lines(input) }
     }
@@ -52,7 +52,7 @@ where
     fn read_lines(&mut self, mut input: impl BufRead) -> Result<(), Fault> {
         for number in 1_u64.. {
             let mut line = Vec::new();
-            // One more for the end of the line.
+            // One byte more, for the line break.
             let mut limited = input.by_ref().take(LINE_BYTES_MAX + 1);
             let count = limited.read_until(b'\n', &mut line).map_err(|error| unreadable(&error))?;
             if count == 0 {
@@ -89,11 +89,11 @@ fn unreadable(error: &std::io::Error) -> Fault {
     format!("standard input cannot be read: {error}").into()
 }
 
-/// As much as a pipe holds.
+/// The capacity of a pipe.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
-/// As much as can be queued on a connection.
+/// The most that can be queued on a connection.
 const LINE_BYTES_MAX: u64 = 64 << 20;
-/// What a message costs besides its payload, about.
+/// Approximate memory of a message besides its payload.
 const MESSAGE_BYTES: usize = 64;
 /// Enough to keep the loop busy.
 const AHEAD_BYTES_MAX: usize = 256 * 1024;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_for_the_loop_now_and_then() {
+    fn it_waits_for_the_loop_at_intervals() {
         let mut waits = 0;
         let bytes = vec![b'\n'; 3 * AHEAD_BYTES_MAX / MESSAGE_BYTES];
         Input::new(|_, _| true, || waits += 1).read(&*bytes, false).unwrap();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_when_nobody_takes_more() {
+    fn it_stops_when_the_connection_has_ended() {
         let mut count = 0;
         let send = |_, _| {
             count += 1;

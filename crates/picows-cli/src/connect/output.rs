@@ -1,7 +1,7 @@
-//! From messages to standard output.
+//! Output of messages to standard output.
 //!
-//! Writing does not wait: a reader that is slow has reading from the server paused, and so slows it
-//! down, while signals and timeouts are obeyed.
+//! Writing does not block: while the reader is slow, reading from the server is paused, which slows
+//! the server down, and signals and timeouts are still handled.
 
 use super::backlog::Backlog;
 use super::format::Format;
@@ -10,12 +10,12 @@ use picows_uring::{CloseCode, Frame, Listener, ListenerError, ListenerResult, Ms
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Writes what arrives.
+/// Listener that writes messages to standard output.
 pub(super) struct Printer {
     out: &'static Output,
     format: Format,
     backlog: Arc<Backlog>,
-    /// CLOSE was sent, and what arrives until it is answered is read without a pause.
+    /// CLOSE was sent, and reading is not paused until it is answered.
     is_closing: Arc<AtomicBool>,
 }
 
@@ -32,7 +32,7 @@ impl Printer {
     fn print(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
         let format = &mut self.format;
         let waiting = self.out.write(|queue| format.append(frame, queue)).map_err(|_| {
-            // The status of the command says why.
+            // The command reports the cause with its exit status.
             ListenerError::close(CloseCode::GOING_AWAY, "")
         })?;
         if waiting > WAITING_MAX {
@@ -43,7 +43,7 @@ impl Printer {
 
     fn slow_down(&self, transport: &Transport, waiting: usize) {
         if self.is_closing.load(Ordering::SeqCst) {
-            // A pause would have the answer to CLOSE come too late.
+            // A pause would delay the answer to CLOSE beyond its timeout.
             if waiting > CLOSING_WAITING_MAX {
                 self.out.wait_below(CLOSING_WAITING_MAX / 2);
             }
@@ -79,7 +79,7 @@ impl Listener for Printer {
     }
 }
 
-/// Enough to keep a reader busy while the server is asked for more.
+/// Bytes that keep a reader busy until reading from the server has resumed.
 const WAITING_MAX: usize = 1 << 20;
-/// What a server may have sent before it got our CLOSE, or may still send.
+/// Bytes that a server may have sent before it received our CLOSE.
 const CLOSING_WAITING_MAX: usize = 64 << 20;

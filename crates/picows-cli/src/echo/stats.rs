@@ -1,11 +1,11 @@
-//! Counters of the echo server, for people and for programs.
+//! Counters of the echo server, as text and as JSON.
 
 use crate::stdio;
 use picows_uring::{Monitor, Stats, WorkerState};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// What happened between two readings, a line.
+/// Formats the rates between two readings as one line.
 pub(super) fn progress(before: &Stats, now: &Stats, every: Duration) -> String {
     let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / every.as_secs_f64();
     let mut line = format!(
@@ -25,11 +25,11 @@ pub(super) fn progress(before: &Stats, now: &Stats, every: Duration) -> String {
         now.buffer_shortages,
         now.protocol_errors,
     );
-    line += &troubles(now);
+    line += &rare_counters(now);
     line
 }
 
-/// What was done in total, a line.
+/// Formats the totals as one line.
 pub(super) fn summary(stats: &Stats, time: Duration) -> String {
     let mut line = format!(
         "served {} connections in {}: {} frames and {:.1} MB received, {} frames and {:.1} MB \
@@ -43,12 +43,12 @@ pub(super) fn summary(stats: &Stats, time: Duration) -> String {
         stats.refused,
         stats.protocol_errors,
     );
-    line += &troubles(stats);
+    line += &rare_counters(stats);
     line
 }
 
-/// What is seldom there, and only told when it is.
-fn troubles(stats: &Stats) -> String {
+/// Formats the rare counters, those that are not 0.
+fn rare_counters(stats: &Stats) -> String {
     let mut text = String::new();
     for (count, what) in [
         (stats.refused_by_address, "refused by address"),
@@ -75,7 +75,7 @@ fn troubles(stats: &Stats) -> String {
     text
 }
 
-/// All counters, of the server and of each worker, as a line on standard output.
+/// Prints all counters, of the server and of each worker, as one line on standard output.
 pub(super) fn print_json(monitor: &Monitor, time: Duration) {
     let mut json = to_json(monitor, time);
     json["lines_dropped"] = json!(stdio::out().dropped_lines());

@@ -1,9 +1,12 @@
-//! The data path of a load: checks an echo, counts it, sends the next message.
+//! One connection of a load, and the state it shares: checks an echo, counts it, sends the next.
+//!
+//! Joins fragments itself: `Messages` would end the connection on text that is not UTF-8 and on a
+//! long echo, which are to be counted, and would validate each message of `--text`.
 
 use super::payload::Payload;
+use super::run::{Run, Window};
 use super::schedule::Schedule;
 use super::tally::Tally;
-use super::{Crew, Window};
 use picows_uring::{
     CloseCode, DisconnectCause, Frame, Listener, ListenerResult, MsgType, Transport,
 };
@@ -14,64 +17,67 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
 
-/// What the connections of a thread share.
-pub(super) struct Desk {
-    crew: Arc<Crew>,
+/// State that the connections of one thread share.
+pub(super) struct ThreadState {
+    run: Arc<Run>,
     thread: usize,
     msg_type: MsgType,
     pub(super) tally: RefCell<Tally>,
     payload: RefCell<Payload>,
     /// Set when all threads have connected.
     window: Cell<Option<Window>>,
-    stage: Cell<Stage>,
-    /// Messages that were sent and whose echo has not come.
+    stage: Cell<LoadStage>,
+    /// Messages whose echo is missing so far.
     in_flight: Cell<usize>,
+    /// Open connections.
     open: Cell<usize>,
-    /// Woken when nothing is in flight after the end, or no connection is open.
+    /// Notified when all messages in flight are answered after the end, or all connections are
+    /// closed.
     pub(super) changed: Notify,
 }
 
+/// Stage of a thread's load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Nothing was sent, so what arrives is no echo.
+pub(super) enum LoadStage {
+    /// Before the first message: messages of the server are ignored.
     Connecting,
     Sending,
-    /// Nothing more is sent.
+    /// After the last message, waiting for echoes.
     Draining,
-    /// What is missing now counts as that, and connections are ours to end.
+    /// Missing echoes are counted, and the ends of connections are our own.
     Over,
 }
 
 /// One connection of the load.
 pub(super) struct Connection {
-    desk: Rc<Desk>,
+    state: Rc<ThreadState>,
     id: u64,
     /// The number of the next message.
     next: u64,
-    /// When each message in flight was to be sent, the oldest first.
-    waiting: VecDeque<u64>,
+    /// Intended send time of each message in flight, the oldest first.
+    in_flight: VecDeque<u64>,
     schedule: Option<Schedule>,
     /// The send queue is above its high watermark.
     is_congested: bool,
-    /// It ended before we ended it.
+    /// The connection ended before we ended it.
     is_lost: bool,
-    /// It has ended itself, as there is no loop to do so.
+    /// The connection has ended itself, as a dedicated thread has no loop for that.
     is_ended: bool,
-    /// The fragments of an echo that has not arrived whole.
+    /// The fragments of an incomplete echo.
     fragments: Option<(MsgType, Vec<u8>)>,
 }
 
-impl Desk {
-    pub(super) fn new(crew: &Arc<Crew>, thread: usize) -> Self {
-        let plan = &crew.plan;
+impl ThreadState {
+    pub(super) fn new(run: &Arc<Run>, thread: usize) -> Self {
+        let plan = &run.plan;
         Self {
-            crew: Arc::clone(crew),
+            run: Arc::clone(run),
             thread,
             msg_type: if plan.is_text { MsgType::Text } else { MsgType::Binary },
             tally: RefCell::new(Tally::new(plan)),
             payload: RefCell::new(Payload::new(plan.size_bytes, plan.is_text)),
             window: Cell::new(None),
-            stage: Cell::new(Stage::Connecting),
+            stage: Cell::new(LoadStage::Connecting),
             in_flight: Cell::new(0),
             open: Cell::new(0),
             changed: Notify::new(),
@@ -80,16 +86,16 @@ impl Desk {
 
     pub(super) fn begin(&self, window: Window) {
         self.window.set(Some(window));
-        self.stage.set(Stage::Sending);
+        self.stage.set(LoadStage::Sending);
     }
 
-    /// The window, as short as a signal has made it.
+    /// The window, cut short by a signal.
     fn window(&self) -> Option<Window> {
-        let stop_ns = self.crew.interrupted_ns();
+        let stop_ns = self.run.interrupted_ns();
         self.window.get().map(|window| Window { stop_ns: window.stop_ns.min(stop_ns), ..window })
     }
 
-    pub(super) fn enter(&self, stage: Stage) {
+    pub(super) fn enter(&self, stage: LoadStage) {
         self.stage.set(stage);
     }
 
@@ -97,25 +103,25 @@ impl Desk {
         self.in_flight.get() == 0
     }
 
-    pub(super) fn is_deserted(&self) -> bool {
+    pub(super) fn is_all_closed(&self) -> bool {
         self.open.get() == 0
     }
 
-    fn land(&self, count: usize) {
+    fn remove_in_flight(&self, count: usize) {
         self.in_flight.set(self.in_flight.get() - count);
-        if self.is_drained() && self.stage.get() == Stage::Draining {
+        if self.is_drained() && self.stage.get() == LoadStage::Draining {
             self.changed.notify_one();
         }
     }
 }
 
 impl Connection {
-    pub(super) fn new(desk: &Rc<Desk>, id: u64) -> Self {
+    pub(super) fn new(state: &Rc<ThreadState>, id: u64) -> Self {
         Self {
-            desk: Rc::clone(desk),
+            state: Rc::clone(state),
             id,
             next: 0,
-            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
             schedule: None,
             is_congested: false,
             is_lost: false,
@@ -132,13 +138,13 @@ impl Connection {
         self.schedule = Some(schedule);
     }
 
-    /// Sends what may be sent now.
+    /// Sends all messages that are due and fit the pipeline.
     pub(super) fn pump(&mut self, transport: &Transport, now_ns: u64) {
-        let Some(window) = self.desk.window() else { return };
-        if self.desk.stage.get() != Stage::Sending {
+        let Some(window) = self.state.window() else { return };
+        if self.state.stage.get() != LoadStage::Sending {
             return;
         }
-        while self.waiting.len() < self.desk.crew.plan.pipeline {
+        while self.in_flight.len() < self.state.run.plan.pipeline {
             let intended_ns = match self.schedule {
                 None => now_ns,
                 Some(schedule) => schedule.due_ns(self.id, self.next),
@@ -153,6 +159,7 @@ impl Connection {
         }
     }
 
+    /// Sends the next message. Returns whether it was queued.
     fn send(
         &mut self,
         transport: &Transport,
@@ -160,78 +167,78 @@ impl Connection {
         intended_ns: u64,
         now_ns: u64,
     ) -> bool {
-        let desk = &*self.desk;
-        let mut payload = desk.payload.borrow_mut();
-        let status = transport.send(desk.msg_type, payload.stamped(self.id, self.next));
+        let state = &*self.state;
+        let mut payload = state.payload.borrow_mut();
+        let status = transport.send(state.msg_type, payload.stamped(self.id, self.next));
         if !status.is_queued() {
-            // The connection has ended: `on_disconnected` counts that.
+            // The connection has ended, which `on_disconnected` counts.
             return false;
         }
         self.next += 1;
-        self.waiting.push_back(intended_ns);
-        desk.in_flight.set(desk.in_flight.get() + 1);
+        self.in_flight.push_back(intended_ns);
+        state.in_flight.set(state.in_flight.get() + 1);
         if self.schedule.is_some() && window.contains(intended_ns) {
             let delay_ns = now_ns - intended_ns;
-            desk.tally.borrow_mut().send_delays.saturating_record(delay_ns);
+            state.tally.borrow_mut().send_delays.saturating_record(delay_ns);
         }
         true
     }
 
-    /// A whole message arrived.
+    /// Checks and counts a complete message.
     fn receive(&mut self, now_ns: u64, msg_type: MsgType, echo: &[u8]) {
-        let desk = Rc::clone(&self.desk);
-        let Some(window) = desk.window() else { return };
-        let mut tally = desk.tally.borrow_mut();
-        let oldest = self.next - self.waiting.len() as u64;
+        let state = Rc::clone(&self.state);
+        let Some(window) = state.window() else { return };
+        let mut tally = state.tally.borrow_mut();
+        let oldest = self.next - self.in_flight.len() as u64;
         let about = || format!("connection {}, message {oldest}", self.id);
-        let Some(&intended_ns) = self.waiting.front() else {
+        let Some(&intended_ns) = self.in_flight.front() else {
             tally.errors.unexpected += 1;
-            tally.tell(|| format!("{}: nothing was in flight when one arrived", about()));
+            tally.record_error(|| format!("{}: nothing was in flight when one arrived", about()));
             return;
         };
-        let payload = desk.payload.borrow();
-        if msg_type != desk.msg_type {
+        let payload = state.payload.borrow();
+        if msg_type != state.msg_type {
             tally.errors.wrong_type += 1;
-            tally.tell(|| format!("{}: came back as {msg_type:?}", about()));
+            tally.record_error(|| format!("{}: came back as {msg_type:?}", about()));
         } else if echo.len() != payload.len() {
             tally.errors.wrong_length += 1;
-            tally.tell(|| {
+            tally.record_error(|| {
                 let (sent, came) = (payload.len(), echo.len());
                 format!("{}: {sent} bytes were sent, {came} came back", about())
             });
         } else if payload.matches(echo, self.id, oldest) {
             tally.count(&window, intended_ns, now_ns);
-            let echoes = &desk.crew.echoes[desk.thread];
-            // Written by this thread only, so no need for an addition in one step.
+            let echoes = &state.run.echoes[state.thread];
+            // Only this thread writes the counter, so a load and a store suffice.
             echoes.store(echoes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         } else if let Some(skipped) = self.later_match(&payload, oldest, echo) {
             tally.errors.missing += skipped as u64;
-            tally.tell(|| format!("{}: a later one came back first", about()));
-            let intended_ns = self.waiting[skipped];
+            tally.record_error(|| format!("{}: a later one came back first", about()));
+            let intended_ns = self.in_flight[skipped];
             tally.count(&window, intended_ns, now_ns);
-            self.waiting.drain(..skipped);
-            desk.land(skipped);
+            self.in_flight.drain(..skipped);
+            state.remove_in_flight(skipped);
         } else if self.was_answered(&payload, oldest, echo) {
             tally.errors.unexpected += 1;
-            tally.tell(|| format!("{}: an earlier one came back again", about()));
+            tally.record_error(|| format!("{}: an earlier one came back again", about()));
             return;
         } else {
             tally.errors.wrong_content += 1;
-            tally.tell(|| format!("{}: came back with another content", about()));
+            tally.record_error(|| format!("{}: came back with another content", about()));
         }
-        self.waiting.pop_front();
-        desk.land(1);
+        self.in_flight.pop_front();
+        state.remove_in_flight(1);
     }
 
-    /// Whether a connection without a loop has nothing more to do.
+    /// Whether a connection of a dedicated thread has its last echo.
     fn is_done(&self, now_ns: u64) -> bool {
-        let is_over = self.desk.window().is_some_and(|window| now_ns >= window.stop_ns);
-        is_over && self.desk.crew.plan.is_dedicated && self.waiting.is_empty()
+        let is_over = self.state.window().is_some_and(|window| now_ns >= window.stop_ns);
+        is_over && self.state.run.plan.is_dedicated && self.in_flight.is_empty()
     }
 
-    /// How many messages in flight are older than the one that `echo` belongs to.
+    /// Number of messages in flight that are older than the one whose echo this is.
     fn later_match(&self, payload: &Payload, oldest: u64, echo: &[u8]) -> Option<usize> {
-        (1..self.waiting.len()).find(|&it| payload.matches(echo, self.id, oldest + it as u64))
+        (1..self.in_flight.len()).find(|&it| payload.matches(echo, self.id, oldest + it as u64))
     }
 
     fn was_answered(&self, payload: &Payload, oldest: u64, echo: &[u8]) -> bool {
@@ -239,26 +246,27 @@ impl Connection {
         (first..oldest).any(|sequence| payload.matches(echo, self.id, sequence))
     }
 
-    /// Counts what never came, and what of the schedule was never sent.
+    /// Counts missing echoes, and scheduled messages that were not sent.
     pub(super) fn settle(&mut self) {
-        let desk = Rc::clone(&self.desk);
-        let Some(window) = desk.window() else { return };
-        let missing = self.waiting.len();
-        let mut tally = desk.tally.borrow_mut();
-        if missing > 0 && !desk.crew.is_drain_cut() {
+        let state = Rc::clone(&self.state);
+        let Some(window) = state.window() else { return };
+        let missing = self.in_flight.len();
+        let mut tally = state.tally.borrow_mut();
+        if missing > 0 && !state.run.is_drain_cut() {
             tally.errors.missing += missing as u64;
             let first = self.next - missing as u64;
-            tally.tell(|| format!("connection {}, message {first}: no echo came", self.id));
+            tally.record_error(|| format!("connection {}, message {first}: no echo came", self.id));
         }
-        self.waiting.clear();
-        desk.in_flight.set(desk.in_flight.get() - missing);
+        self.in_flight.clear();
+        state.in_flight.set(state.in_flight.get() - missing);
         let Some(schedule) = self.schedule.filter(|_| !self.is_lost) else { return };
         loop {
             let due_ns = schedule.due_ns(self.id, self.next);
             if due_ns >= window.stop_ns {
                 return;
             }
-            // At least that long: leaving them out would hide the very stall that kept them.
+            // The latency is at least that long. Leaving it out would hide the stall that caused
+            // it.
             if window.contains(due_ns) {
                 tally.latencies.saturating_record(window.stop_ns - due_ns);
             }
@@ -270,18 +278,18 @@ impl Connection {
 
 impl Listener for Connection {
     fn on_connected(&mut self, _: &Transport) -> ListenerResult {
-        self.desk.open.set(self.desk.open.get() + 1);
+        self.state.open.set(self.state.open.get() + 1);
         Ok(())
     }
 
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
-        let now_ns = self.desk.crew.now_ns();
+        let now_ns = self.state.run.now_ns();
         match frame.msg_type() {
             MsgType::Close | MsgType::Ping | MsgType::Pong => return Ok(()),
             MsgType::Continuation => {
-                // A first fragment came before, or the library would have ended the connection.
+                // The library ends a connection whose continuation has no first fragment.
                 let Some((msg_type, mut echo)) = self.fragments.take() else { return Ok(()) };
-                if echo.len() <= self.desk.crew.plan.size_bytes {
+                if echo.len() <= self.state.run.plan.size_bytes {
                     echo.extend_from_slice(frame.payload());
                 }
                 if frame.fin() {
@@ -302,15 +310,15 @@ impl Listener for Connection {
     }
 
     fn on_disconnected(&mut self, transport: &Transport) {
-        let desk = Rc::clone(&self.desk);
-        desk.open.set(desk.open.get() - 1);
+        let state = Rc::clone(&self.state);
+        state.open.set(state.open.get() - 1);
         let cause = transport.disconnect_cause();
         let is_ours = self.is_ended || cause == Some(DisconnectCause::Stopped);
-        if desk.stage.get() != Stage::Over && !is_ours {
-            let mut tally = desk.tally.borrow_mut();
+        if state.stage.get() != LoadStage::Over && !is_ours {
+            let mut tally = state.tally.borrow_mut();
             tally.errors.lost_connections += 1;
             self.is_lost = true;
-            tally.tell(|| {
+            tally.record_error(|| {
                 let cause = cause.map_or_else(String::new, |it| format!(": {it}"));
                 let close = transport.close_handshake().received;
                 let code = close.and_then(|it| it.code());
@@ -318,14 +326,14 @@ impl Listener for Connection {
                 let code = code.map_or_else(String::new, |it| format!(" ({it})"));
                 format!("connection {} was lost{cause}{code}{cure}", self.id)
             });
-            tally.errors.missing += self.waiting.len() as u64;
-            let in_flight = self.waiting.len();
-            self.waiting.clear();
+            tally.errors.missing += self.in_flight.len() as u64;
+            let in_flight = self.in_flight.len();
+            self.in_flight.clear();
             drop(tally);
-            desk.land(in_flight);
+            state.remove_in_flight(in_flight);
         }
-        if desk.is_deserted() {
-            desk.changed.notify_one();
+        if state.is_all_closed() {
+            state.changed.notify_one();
         }
     }
 
@@ -335,13 +343,13 @@ impl Listener for Connection {
 
     fn resume_writing(&mut self, transport: &Transport) {
         self.is_congested = false;
-        let now_ns = self.desk.crew.now_ns();
+        let now_ns = self.state.run.now_ns();
         self.pump(transport, now_ns);
     }
 }
 
-/// What helps when the server says so.
+/// Cure for a CLOSE 1009 of the server.
 const TOO_BIG: &str = ": a message is larger than the server takes: use a smaller --size, or raise \
                        its limit (picows echo --max-frame-size)";
-/// How far back an echo that came twice is recognised.
+/// Answered messages of which a second echo is recognised.
 const ANSWERED_LOOK_BACK: u64 = 16;

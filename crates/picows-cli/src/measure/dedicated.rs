@@ -1,11 +1,11 @@
-//! One thread of a load that has left its loop: all happens in the callbacks of its connections.
+//! One dedicated thread of a load: it sends and measures in the callbacks of its connections.
 //!
-//! Has no clock of its own: a connection ends itself with the last echo that comes after the end of
-//! the window, and whoever holds the clock stops the thread if one never comes.
+//! Has no clock: a connection ends itself with the last echo after the end of the window, and the
+//! coordinator stops the thread if an echo is missing.
 
-use super::connection::Desk;
+use super::connection::ThreadState;
+use super::connections::{Pair, ThreadContext, close_all, connect_all_and_wait, settle_all};
 use super::tally::Tally;
-use super::thread::{Pair, Place, close_all, muster, settle_all};
 use crate::fault::Fault;
 use picows_uring::Runtime;
 use std::rc::Rc;
@@ -14,16 +14,16 @@ use std::rc::Rc;
 ///
 /// # Errors
 ///
-/// When the ring was lost.
-pub(super) fn run(runtime: Runtime, place: &Place) -> Result<Tally, Fault> {
-    let crew = &place.crew;
-    let desk = Rc::new(Desk::new(crew, place.index));
+/// When the connections cannot be set up, or the ring is lost.
+pub(super) fn run(runtime: Runtime, context: &ThreadContext) -> Result<Tally, Fault> {
+    let run = &context.run;
+    let state = Rc::new(ThreadState::new(run, context.index));
     let stopper = runtime.stopper();
     let setup = async {
-        let (connections, window) = muster(place, &desk, Some(stopper)).await?;
+        let (connections, window) = connect_all_and_wait(context, &state, Some(stopper)).await?;
         if window.is_some() {
             for (connection, transport) in &connections {
-                connection.borrow_mut().pump(transport, crew.now_ns());
+                connection.borrow_mut().pump(transport, run.now_ns());
             }
         } else {
             close_all(&connections).await;
@@ -31,6 +31,6 @@ pub(super) fn run(runtime: Runtime, place: &Place) -> Result<Tally, Fault> {
         Ok::<Vec<Pair>, Fault>(connections)
     };
     let connections = runtime.run_dedicated(setup)??;
-    settle_all(&desk, &connections);
-    Ok(desk.tally.replace(Tally::new(&crew.plan)))
+    settle_all(&state, &connections);
+    Ok(state.tally.replace(Tally::new(&run.plan)))
 }

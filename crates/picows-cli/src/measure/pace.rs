@@ -1,8 +1,8 @@
-//! The sender of an open loop: one for each thread, woken when a message is due.
+//! The sender of an open loop: one for each thread, which sleeps until a message is due.
 
 use super::connection::Connection;
+use super::run::{Run, Window};
 use super::schedule::Schedule;
-use super::{Crew, Window};
 use picows_uring::Transport;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -15,18 +15,18 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 
-/// Sends what is due until the window ends.
+/// Sends messages as they are due, until the window ends.
 ///
 /// # Errors
 ///
-/// When there is no timer to be had.
+/// When the kernel grants no timer, or the timer fails.
 pub(super) async fn pace(
-    crew: &Crew,
+    run: &Run,
     window: &Window,
     schedule: &Schedule,
     connections: &[(Rc<RefCell<Connection>>, Transport)],
 ) -> io::Result<()> {
-    let mut alarm = Alarm::new(crew.plan.busy_poll)?;
+    let mut timer = SendTimer::new(run.plan.busy_poll)?;
     let ids: Vec<_> = connections.iter().map(|(connection, _)| connection.borrow().id()).collect();
     let mut turns = (0_u64..).flat_map(|sequence| (0..ids.len()).map(move |at| (sequence, at)));
     let mut next = turns.next();
@@ -36,13 +36,13 @@ pub(super) async fn pace(
         if due_ns >= window.stop_ns {
             return Ok(());
         }
-        let now_ns = crew.now_ns();
+        let now_ns = run.now_ns();
         if due_ns > now_ns {
-            alarm.wait(Duration::from_nanos(due_ns - now_ns)).await?;
+            timer.wait(Duration::from_nanos(due_ns - now_ns)).await?;
             turns_since_yield = 0;
             continue;
         }
-        // All that is due for the connection, so for most of a backlog this does nothing.
+        // Sends everything that is due on the connection, so later turns of a backlog find nothing.
         let (connection, transport) = &connections[at];
         connection.borrow_mut().pump(transport, now_ns);
         next = turns.next();
@@ -55,16 +55,16 @@ pub(super) async fn pace(
     Ok(())
 }
 
-/// A timer of the kernel: the loop's own timers tick in milliseconds.
-struct Alarm {
+/// A timer of the kernel, as the loop's own timers tick in milliseconds.
+struct SendTimer {
     timer: OwnedFd,
     /// The same, for the loop: it reads like a pipe, eight bytes at a time.
     expirations: Receiver,
-    /// What is due sooner is spun for.
+    /// Messages due within this time are spun for.
     busy_poll: Duration,
 }
 
-impl Alarm {
+impl SendTimer {
     fn new(busy_poll: Duration) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -72,7 +72,7 @@ impl Alarm {
         Ok(Self { timer, expirations, busy_poll })
     }
 
-    /// Waits for about that long, and lets the connections be served meanwhile.
+    /// Waits for about `duration`, while the loop serves the connections.
     async fn wait(&mut self, duration: Duration) -> io::Result<()> {
         if duration <= self.busy_poll {
             tokio::task::yield_now().await;
@@ -90,7 +90,7 @@ impl Alarm {
         loop {
             self.expirations.readable().await?;
             match self.expirations.try_read(&mut count) {
-                // Readiness of an earlier alarm.
+                // Readiness of an earlier timer.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => return outcome.map(drop),
             }
@@ -98,17 +98,17 @@ impl Alarm {
     }
 }
 
-/// What is due until then is sent together. Falling asleep and waking up takes some 20 µs of a
-/// processor, so that a sender that sleeps for each of many messages has no time left for them.
+/// Messages due within this time are sent together. Sleeping and waking take about 20 µs of a
+/// processor, so a sender that sleeps before each of many messages falls behind.
 const SLEEP_MIN: Duration = Duration::from_micros(50);
-/// A sender that is always late lets what it queued leave this often.
+/// Turns after which a sender that is late yields, so that its queued messages leave.
 const TURNS_PER_YIELD: u32 = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// How often a task of the loop has its turn while the alarm waits.
+    /// How often a task of the loop has its turn while the timer waits.
     fn turns_beside(busy_poll: Duration, wait: Duration) -> (Duration, u32) {
         let turns = Rc::new(std::cell::Cell::new(0));
         let count = Rc::clone(&turns);
@@ -120,9 +120,9 @@ mod tests {
                 }
             })
             .unwrap();
-            let mut alarm = Alarm::new(busy_poll).unwrap();
+            let mut timer = SendTimer::new(busy_poll).unwrap();
             let start = std::time::Instant::now();
-            alarm.wait(wait).await.unwrap();
+            timer.wait(wait).await.unwrap();
             beside.abort();
             start.elapsed()
         });

@@ -1,8 +1,8 @@
-//! What a message carries: a stamp that tells it from every other one, and filler.
+//! Payload of a message: a stamp that identifies it, and filler.
 //!
 //! One buffer serves all connections of a thread, so that it stays in the cache.
 
-/// The payload of the next message, and the yardstick for its echo.
+/// Generator of payloads, and comparison with their echoes.
 #[derive(Debug)]
 pub(crate) struct Payload {
     bytes: Vec<u8>,
@@ -42,8 +42,8 @@ impl Payload {
             && echo[length..] == self.bytes[length..]
     }
 
-    /// Unique to the message where all of it fits and is binary, and very probably in text; a
-    /// stamp that was changed on the way is none of a message in flight.
+    /// The stamp of a message: unique if binary and of full length, very probably unique in text. A
+    /// stamp changed on the network matches no message in flight.
     fn stamp(&self, connection: u64, sequence: u64) -> [u8; STAMP_BYTES] {
         let mixed = mix(connection << SEQUENCE_BITS | sequence & ((1 << SEQUENCE_BITS) - 1));
         if !self.is_text {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_is_told_from_every_other() {
+    fn every_message_differs_from_every_other() {
         for is_text in [false, true] {
             let mut payload = Payload::new(64, is_text);
             let mut seen = std::collections::HashSet::new();

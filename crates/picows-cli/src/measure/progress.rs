@@ -1,6 +1,6 @@
-//! A progress bar on standard error, if that is a terminal.
+//! Progress bar on standard error, if that is a terminal.
 
-use super::{Crew, Plan, Window};
+use super::run::{LoadPlan, Run, Window, nanos};
 use crate::stdio;
 use std::cell::Cell;
 use std::io::IsTerminal;
@@ -9,34 +9,34 @@ use std::time::Duration;
 
 /// A bar on a terminal, or nothing. Drawing never waits for the terminal.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ProgressBar {
     is_shown: bool,
     total_ns: u64,
-    /// Time and echoes at the last look.
+    /// Time and echoes when the bar was last drawn.
     last: Cell<(u64, u64)>,
 }
 
-impl Progress {
+impl ProgressBar {
     /// Shows nothing unless standard error is a terminal.
-    pub(super) fn new(plan: &Plan, show: bool) -> Self {
-        let total_ns = super::nanos(plan.warmup + plan.duration);
+    pub(super) fn new(plan: &LoadPlan, show: bool) -> Self {
+        let total_ns = nanos(plan.warmup + plan.duration);
         let is_shown = show && std::io::stderr().is_terminal();
         let progress = Self { is_shown, total_ns, last: Cell::new((0, 0)) };
         progress.draw(0, "connecting");
         progress
     }
 
-    /// How much of `left` to wait before looking again.
-    pub(super) fn patience(&self, left: Duration) -> Duration {
+    /// Limit of the next wait, so that a visible bar is redrawn.
+    pub(super) fn wait_limit(&self, left: Duration) -> Duration {
         if self.is_shown { left.min(REFRESH) } else { left }
     }
 
-    pub(super) fn show(&self, crew: &Crew, window: &Window) {
+    pub(super) fn show(&self, run: &Run, window: &Window) {
         if !self.is_shown {
             return;
         }
-        let now = crew.now_ns();
-        let echoes: u64 = crew.echoes.iter().map(|it| it.load(Ordering::Relaxed)).sum();
+        let now = run.now_ns();
+        let echoes: u64 = run.echoes.iter().map(|it| it.load(Ordering::Relaxed)).sum();
         let (last, echoes_then) = self.last.replace((now, echoes));
         let rate = (echoes - echoes_then) as f64 * 1e9 / now.saturating_sub(last).max(1) as f64;
         let stage = if now < window.measure_ns { "warm-up" } else { "measuring" };

@@ -1,4 +1,4 @@
-//! Who sends what when, in an open loop: messages at even distances, to the connections in turn.
+//! Schedule of an open loop: messages at even intervals, on the connections in turn.
 
 /// Times in nanoseconds since the clock's origin.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ impl Schedule {
         Self { start_ns, interval_ns: 1e9 / rate_per_s, connections }
     }
 
-    /// When message `sequence` of `connection` is to be sent.
+    /// Time at which message `sequence` of `connection` is due.
     pub(crate) fn due_ns(&self, connection: u64, sequence: u64) -> u64 {
         let index = sequence * self.connections as u64 + connection;
         self.start_ns.saturating_add((index as f64 * self.interval_ns) as u64)
@@ -26,12 +26,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_take_turns_at_even_distances() {
+    fn connections_take_turns_at_even_intervals() {
         let schedule = Schedule::new(1000, 1e6, 3);
         let mut due: Vec<_> = (0..3).flat_map(|c| (0..4).map(move |s| (c, s))).collect::<Vec<_>>();
         due.sort_by_key(|&(c, s)| schedule.due_ns(c, s));
-        let order: Vec<_> = due.iter().map(|&(c, s)| (s, c, schedule.due_ns(c, s))).collect();
-        for (index, &(sequence, connection, due)) in order.iter().enumerate() {
+        let command: Vec<_> = due.iter().map(|&(c, s)| (s, c, schedule.due_ns(c, s))).collect();
+        for (index, &(sequence, connection, due)) in command.iter().enumerate() {
             let index = index as u64;
             assert_eq!((sequence, connection, due), (index / 3, index % 3, 1000 + index * 1000));
         }

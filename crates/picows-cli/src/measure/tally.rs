@@ -1,11 +1,11 @@
-//! What a thread has measured, and how the threads' parts come together.
+//! Figures of one thread, and their sum over all threads.
 
-use super::{Plan, Window};
+use super::run::{LoadPlan, Window};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
 
-/// What one thread, or all of them, measured.
+/// Figures that one thread, or all threads, measured.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Nanoseconds from the intended time of sending to the echo.
@@ -14,33 +14,33 @@ pub(crate) struct Tally {
     pub(crate) send_delays: Histogram<u64>,
     /// Right echoes within the window.
     pub(crate) messages: u64,
-    /// The same, by when they came.
+    /// The same, by time of arrival.
     pub(crate) by_time: Vec<u64>,
-    /// Messages of an open loop that were due and could not be sent to the end.
+    /// Messages of an open loop that were due and still unsent at the end.
     pub(crate) unsent: u64,
     pub(crate) errors: Errors,
     pub(crate) first_error: Option<String>,
 }
 
-/// What went wrong, in the whole run.
+/// Counts of errors in the whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Errors {
-    /// Connections that could not be made.
+    /// Failed attempts to connect.
     pub(crate) failed_connections: u64,
     /// Connections that ended before we ended them.
     pub(crate) lost_connections: u64,
-    /// Echoes that never came.
+    /// Missing echoes.
     pub(crate) missing: u64,
-    /// Messages that are nobody's echo, or a second one.
+    /// Messages that are no echo, or a second echo.
     pub(crate) unexpected: u64,
-    /// Text for binary or the other way round.
+    /// Text for binary, or binary for text.
     pub(crate) wrong_type: u64,
     pub(crate) wrong_length: u64,
     pub(crate) wrong_content: u64,
 }
 
 impl Tally {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &LoadPlan) -> Self {
         Self {
             latencies: histogram(),
             send_delays: histogram(),
@@ -52,7 +52,7 @@ impl Tally {
         }
     }
 
-    /// Counts a right echo that came `now`, of a message that was to be sent at `intended_ns`.
+    /// Counts a right echo at `now_ns` of a message that was due at `intended_ns`.
     pub(super) fn count(&mut self, window: &Window, intended_ns: u64, now_ns: u64) {
         if window.contains(intended_ns) {
             self.latencies.saturating_record(now_ns.saturating_sub(intended_ns));
@@ -66,9 +66,9 @@ impl Tally {
         }
     }
 
-    /// Keeps the first error's story.
-    pub(crate) fn tell(&mut self, story: impl FnOnce() -> String) {
-        self.first_error.get_or_insert_with(story);
+    /// Records an error; the first one is kept.
+    pub(crate) fn record_error(&mut self, error: impl FnOnce() -> String) {
+        self.first_error.get_or_insert_with(error);
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -81,8 +81,8 @@ impl Tally {
         }
         self.unsent += other.unsent;
         self.errors.add(&other.errors);
-        if let Some(story) = &other.first_error {
-            self.tell(|| story.clone());
+        if let Some(error) = &other.first_error {
+            self.record_error(|| error.clone());
         }
     }
 }
@@ -117,9 +117,9 @@ impl Errors {
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = self.named().into_iter().filter(|(count, _)| *count > 0);
-        let told: Vec<_> = told.map(|(count, what)| format!("{what}: {count}")).collect();
-        f.write_str(&told.join(", "))
+        let parts = self.named().into_iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<_> = parts.map(|(count, what)| format!("{what}: {count}")).collect();
+        f.write_str(&parts.join(", "))
     }
 }
 
@@ -127,13 +127,13 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the range is valid")
 }
 
-/// An hour: longer is counted as that.
+/// An hour. Longer latencies are counted as one.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::plan;
+    use super::super::run::tests::plan;
     use super::*;
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         tally.count(&window, from - 1, from - 1); // In the warm-up.
         tally.count(&window, from - 1, from); // Sent in the warm-up: a message, no latency.
         tally.count(&window, from, to - 1);
-        tally.count(&window, to - 1, to + 5); // Came late: a latency, no message.
+        tally.count(&window, to - 1, to + 5); // Arrived late: a latency, no message.
         tally.count(&window, to, to + 1);
         assert_eq!((tally.messages, tally.latencies.len()), (2, 2));
         assert_eq!(tally.by_time.iter().sum::<u64>(), 2);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_add_up_and_the_first_story_stays() {
+    fn parts_add_up_and_the_first_error_stays() {
         let plan = plan();
         let window = Window::new(&plan, 0);
         let mut sum = Tally::new(&plan);
@@ -161,12 +161,12 @@ mod tests {
             let mut part = Tally::new(&plan);
             part.count(&window, window.measure_ns, window.measure_ns + number * 1000);
             part.errors.missing = number;
-            part.tell(|| format!("story {number}"));
+            part.record_error(|| format!("error {number}"));
             sum.add(&part);
         }
         assert_eq!((sum.messages, sum.latencies.len(), sum.errors.total()), (3, 3, 6));
         assert_eq!(sum.errors.to_string(), "echoes missing: 6");
-        assert_eq!(sum.first_error.as_deref(), Some("story 1"));
+        assert_eq!(sum.first_error.as_deref(), Some("error 1"));
     }
 
     #[test]

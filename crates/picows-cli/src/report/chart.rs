@@ -1,8 +1,8 @@
-//! A curve in a frame with labelled axes, as SVG.
+//! A chart as SVG: one curve in a frame with labelled axes.
 
 use std::fmt::Write;
 
-/// What a chart shows. Positions on the axes are chosen by the caller, labels included.
+/// One chart. The caller chooses positions and labels of the axes.
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
     pub(super) x_name: &'a str,
@@ -14,7 +14,7 @@ pub(super) struct Chart<'a> {
 }
 
 impl Chart<'_> {
-    /// One `svg` element.
+    /// Renders one `svg` element.
     pub(super) fn render(&self) -> String {
         let x_max = largest(self.points.iter().map(|point| point.0).chain(self.ticks_of_x()));
         let y_max = largest(
@@ -70,7 +70,7 @@ impl Chart<'_> {
     }
 }
 
-/// Round positions from zero up to at least `max`, about five of them.
+/// Returns about five round positions from zero up to at least `max`.
 pub(super) fn even_ticks(max: f64, label: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     let rough = if max > 0.0 { max / 4.0 } else { 0.25 };
     let magnitude = 10_f64.powf(rough.log10().floor());
@@ -83,7 +83,7 @@ pub(super) fn even_ticks(max: f64, label: impl Fn(f64) -> String) -> Vec<(f64, S
     (0..=count).map(|index| (f64::from(index) * step, label(f64::from(index) * step))).collect()
 }
 
-/// Text that can stand in XML.
+/// Escapes text for XML.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -93,7 +93,7 @@ pub(super) fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // Not allowed in XML, not even escaped.
+            // XML does not allow control characters, not even escaped.
             control if control.is_control() && !control.is_ascii_whitespace() => {}
             other => escaped.push(other),
         }
@@ -101,7 +101,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// Never zero, so that one can divide by it.
+/// Returns the largest value, or 1 if none is positive, so that the caller can divide by it.
 fn largest(values: impl Iterator<Item = f64>) -> f64 {
     let largest = values.fold(0.0, f64::max);
     if largest > 0.0 { largest } else { 1.0 }

@@ -1,4 +1,4 @@
-//! The figures and two charts as one page that needs nothing else.
+//! The report as one self-contained HTML page, with two charts.
 //!
 //! It is well-formed XML as well, so that any tool can read it.
 
@@ -7,7 +7,7 @@ use super::table::{grouped, heading, rows, time};
 use super::{Point, Report};
 use std::fmt::Write;
 
-/// A page.
+/// Renders the page.
 pub(super) fn render(report: &Report) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n\
@@ -37,12 +37,12 @@ pub(super) fn render(report: &Report) -> String {
     page
 }
 
-/// Each further nine is as far from the one before: the rare ones are what matters.
+/// Spaces the nines evenly, as the rare latencies matter most.
 fn latencies(report: &Report) -> Chart<'static> {
     let points = &report.latency_by_percentile;
     let nines = |point: &Point| -((100.0 - point.percentile) / 100.0).log10();
     let last = points.iter().rev().nth(1).map_or(1.0, nines);
-    // 100 % is infinitely far: it stands where the next point would.
+    // 100 % would be infinitely far, so it is placed where the next point would be.
     let position = |point: &Point| {
         if point.percentile >= 100.0 { last + 0.1 } else { nines(point) }
     };
@@ -63,7 +63,7 @@ fn throughput(report: &Report) -> Chart<'static> {
     let rates = &report.throughput.rate_per_s;
     let interval = report.throughput.interval_s;
     let highest = rates.iter().copied().fold(0.0, f64::max);
-    // A rate belongs to its interval, so it stands in the middle of it.
+    // A rate belongs to its interval, so it is placed in the middle of it.
     let middle = |index: usize| (index as f64 + 0.5) * interval;
     Chart {
         title: "Throughput over time",
@@ -93,7 +93,7 @@ svg text { font-size: 12px; fill: currentColor; }
 mod tests {
     use super::super::tests::report_of;
     use super::*;
-    use crate::measure::Plan;
+    use crate::measure::LoadPlan;
     use crate::measure::tests::plan;
 
     /// Asserts that every element that begins ends, in order, and that quotes and `&` are in place.
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_page_is_well_formed_and_needs_nothing_else() {
         for messages in [0, 1, 10, 100_000] {
-            let plan = Plan { url: "ws://h/?a=<b>&c='\"".into(), ..plan() };
+            let plan = LoadPlan { url: "ws://h/?a=<b>&c='\"".into(), ..plan() };
             let mut report = report_of(&plan, messages);
             report.first_error = Some("<script>alert(1)</script>".into());
             let page = render(&report);

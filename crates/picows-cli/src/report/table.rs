@@ -1,9 +1,9 @@
-//! The figures for people, as text.
+//! The report as a table of text.
 
 use super::Report;
 use std::fmt::Write;
 
-/// A few lines with a heading.
+/// Renders the table: a heading, and a line for each figure.
 pub(super) fn render(report: &Report) -> String {
     let mut text = heading(report) + "\n\n";
     for (name, value) in rows(report) {
@@ -15,7 +15,7 @@ pub(super) fn render(report: &Report) -> String {
     text
 }
 
-/// What was done, in a line.
+/// Formats the settings of the run as one line.
 pub(super) fn heading(report: &Report) -> String {
     let settings = &report.settings;
     let plural = |count: usize, noun: &str| {
@@ -38,7 +38,7 @@ pub(super) fn heading(report: &Report) -> String {
     )
 }
 
-/// The figures, each with a name.
+/// Returns the figures, each with its name.
 pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     let latency = &report.latency_us;
     let noun = if report.command == "rtt" { "round trips" } else { "messages" };
@@ -71,7 +71,7 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     rows
 }
 
-/// A time with a unit that suits it.
+/// Formats a time with a suitable unit.
 pub(super) fn time(micros: f64) -> String {
     match micros {
         ..1e3 => format!("{micros:.1} µs"),
@@ -80,7 +80,7 @@ pub(super) fn time(micros: f64) -> String {
     }
 }
 
-/// A number with its thousands apart.
+/// Formats a number with separated thousands.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_shows_what_counts() {
+    fn the_table_shows_the_main_figures() {
         let text = render(&report_of(&plan(), 1000));
         for word in ["rate", "100 /s", "p99.9", "server CPU a message", "errors", "client CPU"] {
             assert!(text.contains(word), "{word} in {text}");

@@ -1,14 +1,14 @@
-//! Reading and writing an inherited descriptor, whether it blocks or not.
+//! Blocking reads and writes of an inherited descriptor, non-blocking ones included.
 //!
-//! The flag `O_NONBLOCK` belongs to the open file, which other processes share: it is left alone,
-//! and EAGAIN is answered by poll(2).
+//! The flag `O_NONBLOCK` belongs to the open file, which other processes share, so it is not
+//! changed: after EAGAIN, poll(2) waits.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
-/// An output stream. Blocks until the bytes are taken.
+/// An output stream that blocks until the bytes are written.
 pub(super) struct Descriptor<T>(pub(super) T);
 
 impl<T: AsFd> Write for Descriptor<T> {
@@ -21,7 +21,7 @@ impl<T: AsFd> Write for Descriptor<T> {
     }
 }
 
-/// Standard input, or another stream of its kind. Blocks until there is something.
+/// An input stream, such as standard input, that blocks until bytes arrive.
 pub(crate) struct Input<T>(pub(crate) T);
 
 impl<T: AsFd> Read for Input<T> {
@@ -30,7 +30,7 @@ impl<T: AsFd> Read for Input<T> {
     }
 }
 
-/// Repeats `call` until it succeeds, or fails for good.
+/// Repeats `call` until it succeeds, or fails with another error than EINTR or EAGAIN.
 fn retry(
     descriptor: &impl AsFd,
     wanted: PollFlags,

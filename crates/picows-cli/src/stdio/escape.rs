@@ -1,14 +1,14 @@
-//! What a peer sent, as a terminal may be given it, and lines that stay lines.
+//! Escaping of bytes from peers for terminals, and of lines so that they stay one line.
 
 use picows_uring::Escaped;
 use std::fmt::Write;
 
-/// `text` as one line without control characters.
+/// Returns `text` as one line without control characters.
 pub(crate) fn one_line(text: &str) -> String {
     Escaped::new(text).to_string()
 }
 
-/// A line of the log, whose colours stay and whose other control characters are escaped.
+/// Escapes the control characters of a log line, except colours.
 pub(super) fn log_line(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
@@ -28,29 +28,29 @@ pub(super) fn log_line(line: &str) -> String {
     shown
 }
 
-/// The length of the sequence that sets a colour (SGR), if `text` begins with one.
+/// Returns the length of the colour sequence (SGR) at the start of `text`, if there is one.
 fn colour(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\x1b[")?;
     let end = parameters.find(|it: char| !it.is_ascii_digit() && it != ';')?;
     (parameters.as_bytes()[end] == b'm').then_some(end + 3)
 }
 
-/// Escapes the bytes of messages, piece by piece: a character may be cut between two.
+/// Escaper of messages, piece by piece: a character may be split between two pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Escaper {
-    /// The beginning of a character whose end has not come.
+    /// The beginning of a character that the next piece completes.
     cut: Vec<u8>,
-    /// Line breaks and tabs stay.
+    /// Whether line breaks and tabs are kept.
     keeps_lines: bool,
 }
 
 impl Escaper {
-    /// For bytes that are no messages of one line each.
+    /// Makes an escaper for bytes that are not lines.
     pub(crate) fn keeping_lines() -> Self {
         Self { cut: Vec::new(), keeps_lines: true }
     }
 
-    /// Appends `piece` to `out`, without the beginning of a character at its end.
+    /// Appends `piece` to `out`, except an incomplete character at its end.
     pub(crate) fn escape(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         self.cut.extend_from_slice(piece);
         let whole = self.cut.len() - cut_len(&self.cut);
@@ -58,7 +58,7 @@ impl Escaper {
         self.cut.drain(..whole);
     }
 
-    /// The message is over: appends what is left.
+    /// Appends the rest of the message.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         self.append(self.cut.len(), out);
         self.cut.clear();
@@ -81,7 +81,7 @@ impl Escaper {
     }
 }
 
-/// The length of the beginning of a character at the end of `bytes` that more bytes may complete.
+/// Returns the length of an incomplete character at the end of `bytes`.
 fn cut_len(bytes: &[u8]) -> usize {
     match bytes.utf8_chunks().last() {
         Some(chunk) if !chunk.invalid().is_empty() => {

@@ -1,7 +1,7 @@
-//! An output stream with a queue and a thread of its own, so that a reader that has stopped stops
-//! nothing else.
+//! An output stream with a queue and a thread of its own, so that a reader that stops blocks no
+//! other thread.
 //!
-//! Knows bytes and lines only. What is dropped is counted, and reported once the stream is taken
+//! Knows bytes and lines only. Dropped lines are counted, and reported once the stream is read
 //! again.
 
 use std::fmt;
@@ -10,16 +10,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// An output stream. Any thread may write to it, and none waits for it unless it asks to.
+/// An output stream. Any thread may write to it; only `wait_below` and `flush` block.
 pub(crate) struct Output {
     shared: Arc<Shared>,
 }
 
-/// How dropped lines are reported, given how many.
+/// Way of reporting dropped lines, given their number.
 pub(crate) enum Notice {
-    /// By a line of the stream itself, in their place.
+    /// As a line of the stream itself, in their place.
     Inline(Box<dyn Fn(u64) -> String + Send>),
-    /// In another way: programs read this stream.
+    /// By a function: programs read this stream.
     Elsewhere(Box<dyn Fn(u64) + Send>),
 }
 
@@ -31,29 +31,29 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queued: Vec<u8>,
-    /// Bytes that the thread has taken and not written.
+    /// Bytes that the stream's thread has taken and not written.
     writing: usize,
-    /// Lines that were dropped and not reported.
+    /// Dropped lines that are not reported so far.
     dropped: u64,
-    /// Lines that were dropped since the start.
+    /// Lines dropped since the start.
     dropped_total: u64,
-    /// The stream refused the last bytes that it was given.
+    /// Whether the last write failed.
     is_failing: bool,
     /// The first failure.
     failure: Option<(io::ErrorKind, String)>,
-    /// Called once no more bytes than that are left, or the stream has failed.
+    /// Called once at most that many bytes are queued, or the stream has failed.
     when_below: Option<(usize, Hook)>,
     when_failed: Option<Hook>,
-    /// There is no thread: the system had none left.
+    /// Whether the thread could not be started.
     is_dead: bool,
-    /// Threads do not wait any more: the process is to end.
+    /// Whether all waiting has ended, as the process is about to end.
     is_released: bool,
 }
 
 type Hook = Box<dyn FnOnce() + Send>;
 
 impl Output {
-    /// A stream that is written by a new thread of this name.
+    /// Starts the stream's thread, with this name.
     pub(crate) fn start(name: &str, stream: impl Write + Send + 'static, notice: Notice) -> Self {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let writer = Writer { shared: Arc::clone(&shared), stream, notice, is_cut: false };
@@ -66,7 +66,7 @@ impl Output {
         Self { shared }
     }
 
-    /// Queues a line, or drops and counts it if more waits than [`LINES_BYTES_MAX`].
+    /// Queues a line, or drops and counts it if more than [`LINES_BYTES_MAX`] are queued.
     pub(crate) fn line(&self, line: &str) {
         let mut state = self.shared.lock();
         if state.is_dead || state.bytes() + line.len() >= LINES_BYTES_MAX {
@@ -78,8 +78,8 @@ impl Output {
         self.shared.changed.notify_all();
     }
 
-    /// Queues `text` if nothing waits, and drops it without counting it otherwise: for what is out
-    /// of date soon, such as a progress bar.
+    /// Queues `text` if the queue is empty, and otherwise drops it without counting it: for text
+    /// that is soon out of date, such as a progress bar.
     pub(crate) fn write_if_idle(&self, text: &str) {
         let mut state = self.shared.lock();
         if state.bytes() == 0 && !state.is_dead {
@@ -88,7 +88,7 @@ impl Output {
         }
     }
 
-    /// Queues `text` unless there is no room for it.
+    /// Queues `text` if it fits into the queue.
     pub(crate) fn write_unless_behind(&self, text: &str) {
         let mut state = self.shared.lock();
         if state.bytes() + text.len() < LINES_BYTES_MAX && !state.is_dead {
@@ -97,12 +97,12 @@ impl Output {
         }
     }
 
-    /// Has `fill` append to the queue, without a limit, and returns how many bytes wait then. The
-    /// caller slows down by that.
+    /// Lets `fill` append to the queue, without a limit, and returns the number of queued bytes, by
+    /// which the caller slows down.
     ///
     /// # Errors
     ///
-    /// When something was lost because the stream could not be written.
+    /// When bytes were lost because the stream could not be written.
     pub(crate) fn write(&self, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<usize> {
         let mut state = self.shared.lock();
         if let Some(failure) = state.failure() {
@@ -113,8 +113,8 @@ impl Output {
         Ok(state.bytes())
     }
 
-    /// Calls `hook` once at most `bytes` wait, or the stream has failed: at once, maybe, otherwise
-    /// on the thread of the stream. One hook at a time.
+    /// Calls `hook` once at most `bytes` are queued, or the stream has failed: at once if that is
+    /// so already, otherwise on the thread of the stream. One hook at a time.
     pub(crate) fn when_below(&self, bytes: usize, hook: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
         if state.bytes() <= bytes || state.is_failing {
@@ -134,7 +134,8 @@ impl Output {
         state.when_failed = Some(Box::new(hook));
     }
 
-    /// Waits until at most `bytes` wait, the stream has failed, or [`release`](Self::release).
+    /// Waits until at most `bytes` are queued, the stream has failed, or
+    /// [`release`](Self::release).
     pub(crate) fn wait_below(&self, bytes: usize) {
         let mut state = self.shared.lock();
         while state.bytes() > bytes && !state.is_failing && !state.is_released {
@@ -142,7 +143,7 @@ impl Output {
         }
     }
 
-    /// No thread is to wait for this stream any more.
+    /// Ends all waiting for this stream, now and later.
     pub(crate) fn release(&self) {
         self.shared.lock().is_released = true;
         self.shared.changed.notify_all();
@@ -152,7 +153,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// When something was lost because the stream could not be written, or is not read.
+    /// When bytes were lost because the stream could not be written, or is not read.
     pub(crate) fn flush(&self, limit: Option<Duration>) -> io::Result<()> {
         let end = limit.map(|limit| Instant::now() + limit);
         let mut state = self.shared.lock();
@@ -172,12 +173,12 @@ impl Output {
         state.failure().map_or(Ok(()), Err)
     }
 
-    /// The first failure of the stream, if there was one.
+    /// Returns the first failure of the stream, if there was one.
     pub(crate) fn failure(&self) -> Option<io::Error> {
         self.shared.lock().failure()
     }
 
-    /// Lines that were dropped so far.
+    /// Returns the number of lines dropped so far.
     pub(crate) fn dropped_lines(&self) -> u64 {
         self.shared.lock().dropped_total
     }
@@ -190,7 +191,7 @@ impl fmt::Debug for Output {
 }
 
 impl Shared {
-    /// A thread that panicked in between left the state whole.
+    /// Locks the state, which is consistent even after a panic of a thread that held the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -215,7 +216,7 @@ impl State {
         self.failure.get_or_insert_with(|| (error.kind(), error.to_string()));
     }
 
-    /// The hooks that are to be called now, without the lock.
+    /// Takes the hooks that are due. The caller calls them without the lock.
     fn take_hooks(&mut self) -> impl Iterator<Item = Hook> + use<> {
         let bytes = self.bytes();
         let is_failing = self.is_failing;
@@ -225,12 +226,12 @@ impl State {
     }
 }
 
-/// The thread of a stream.
+/// The thread of a stream, which writes the queue.
 struct Writer<W> {
     shared: Arc<Shared>,
     stream: W,
     notice: Notice,
-    /// The last bytes that the stream took do not end a line, and the rest of it is lost.
+    /// Whether the last written bytes end inside a line whose rest is lost.
     is_cut: bool,
 }
 
@@ -239,7 +240,7 @@ impl<W: Write> Writer<W> {
         let mut batch = Vec::new();
         loop {
             let dropped = self.next_batch(&mut batch);
-            // One that goes elsewhere waits until the stream is seen to be taken again.
+            // A notice by function waits until the stream is known to be read again.
             if dropped > 0
                 && let Notice::Inline(notice) = &self.notice
             {
@@ -253,11 +254,11 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Waits for something to write. Returns how many lines were dropped behind it.
+    /// Waits for bytes to write. Returns the number of lines dropped behind them.
     fn next_batch(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         let mut state = self.shared.lock();
-        // A stream that fails is tried again with the next line, not for the sake of a notice.
+        // A failed stream is tried again with the next line, not with a notice alone.
         while state.queued.is_empty() && (state.dropped == 0 || state.is_failing) {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -266,8 +267,8 @@ impl<W: Write> Writer<W> {
         std::mem::take(&mut state.dropped)
     }
 
-    /// Writes `batch`, in pieces that show how far it is. `dropped` lines more are lost with a part
-    /// of it.
+    /// Writes `batch`, in pieces that show its progress. If a part of it fails, the `dropped` lines
+    /// behind it count as lost, too.
     fn write(&mut self, batch: &[u8], dropped: u64) {
         let mut written = 0;
         while written < batch.len() {
@@ -293,17 +294,17 @@ impl<W: Write> Writer<W> {
         {
             notice(dropped);
         }
-        // A flush may have waited for the notice.
+        // A flush may be waiting for the notice.
         self.after(self.shared.lock());
     }
 
-    /// The stream does not take `rest`.
+    /// Counts `rest` as lost: the stream has failed.
     fn lose(&self, rest: &[u8], dropped: u64, error: &io::Error) {
         let lines = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
         let is_inline = matches!(self.notice, Notice::Inline(_));
         let mut state = self.shared.lock();
         state.writing = 0;
-        // A notice is owed again, and is no line that was dropped.
+        // The notice itself is no dropped line, and becomes due again.
         state.dropped += dropped;
         state.drop_lines(lines - u64::from(is_inline && dropped > 0));
         state.fail(error);
@@ -318,9 +319,9 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Lines for people and programs that may wait: a few seconds of a busy log, and no burden.
+/// Most bytes of queued lines: a few seconds of a busy log, and little memory.
 pub(crate) const LINES_BYTES_MAX: usize = 256 * 1024;
-/// As much as a pipe holds: progress shows after each.
+/// The capacity of a pipe: progress is visible after each piece.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Runs the built command, and servers for it to talk to.
+//! Runners of the built command, and servers for its clients.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
@@ -22,19 +22,19 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A wait that is longer than this has failed.
+/// Longest wait; only a failure reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `picows` with these arguments.
 pub fn picows<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_picows"));
-    // That a turn was long is the fault of a machine that is busy.
+    // Long turns are common on a busy machine.
     let log = "warn,picows_uring::worker::watchdog=off";
     command.args(arguments).env("RUST_LOG", log).env("NO_COLOR", "1");
     command
 }
 
-/// What a command that ends by itself came to.
+/// Exit status and output of a command that ends by itself.
 pub struct Done {
     pub code: i32,
     pub stdout: String,
@@ -63,8 +63,8 @@ pub fn run(line: &str, url: &str) -> Done {
     run_with_input(line, url, b"")
 }
 
-/// [`run`], again while it has measured nothing: on a busy machine, others may have had all of a
-/// short time.
+/// [`run`], repeated until it has measured something: on a busy machine, a short window may pass
+/// without processor time for it.
 pub fn measure(line: &str, url: &str) -> (Done, Value) {
     measure_into(line, url, Done::json)
 }
@@ -83,7 +83,7 @@ pub fn measure_into(line: &str, url: &str, json: impl Fn(&Done) -> Value) -> (Do
     }
 }
 
-/// A port on which nobody listens, and nobody can as long as the socket is kept.
+/// A port without a listener, which the returned socket keeps free.
 pub fn unheard() -> (OwnedFd, SocketAddr) {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -97,12 +97,12 @@ pub fn run_with_input(line: &str, url: &str, input: &[u8]) -> Done {
     Done::from(raw_run_with_input(line, url, input))
 }
 
-/// [`run_with_input`], for bytes that are no text.
+/// [`run_with_input`], for bytes that are not text.
 pub fn raw_run_with_input(line: &str, url: &str, input: &[u8]) -> Output {
     output_of(&mut picows(line.split_whitespace().chain([url])), input)
 }
 
-/// What a command that ends by itself came to, given standard input.
+/// Runs a command that ends by itself, with this standard input.
 pub fn output_of(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
@@ -112,7 +112,7 @@ pub fn output_of(command: &mut Command, input: &[u8]) -> Output {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // A command that ends before it has read all is judged by its status.
+    // A command may end before it has read all: its status is what the tests check.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let pid = Pid::from_child(&child);
     let output = in_time(move || child.wait_with_output().unwrap());
@@ -124,10 +124,10 @@ pub fn output_of(command: &mut Command, input: &[u8]) -> Output {
     output
 }
 
-/// What `work` comes to on a thread of its own, unless that takes too long.
+/// Runs `work` on a thread of its own; returns `None` if it takes too long.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (told, outcome) = mpsc::channel();
-    std::thread::spawn(move || drop(told.send(work())));
+    let (sender, outcome) = mpsc::channel();
+    std::thread::spawn(move || drop(sender.send(work())));
     outcome.recv_timeout(PATIENCE).ok()
 }
 
@@ -156,7 +156,7 @@ pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A command that runs until it is told to end.
+/// A command that runs until it is stopped.
 pub struct Running {
     child: Child,
     name: String,
@@ -179,16 +179,16 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end: its status, and what it wrote to streams that are piped.
+    /// Waits for the end. Returns the status, and the output of streams that are piped.
     pub fn end(mut self) -> Done {
-        // Read while it runs, so that it is not held up.
+        // Read while the command runs, so that it does not block.
         let stdout = self.child.stdout.take().map(read_all);
         let stderr = self.child.stderr.take().map(read_all);
         if self.is_running() {
             let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).unwrap();
             let patience = PATIENCE.try_into().unwrap();
             let wait = || poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
-            // Readable once it has ended. Begun again when a signal interrupts the wait.
+            // Readable once the command has ended. Repeated when a signal interrupts the wait.
             assert_eq!(retry_on_intr(wait), Ok(1), "{} does not end", self.name);
         }
         let status = self.child.wait().unwrap();
@@ -216,7 +216,7 @@ fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A WebSocket client of a Unix socket, by hand.
+/// A minimal WebSocket client of a Unix socket.
 pub struct RawPeer(UnixStream);
 
 impl RawPeer {
@@ -237,7 +237,7 @@ impl RawPeer {
         Self(stream)
     }
 
-    /// Sends two bytes and gets them back.
+    /// Sends two bytes and expects their echo.
     pub fn echo(&mut self) {
         self.0.write_all(b"\x82\x82\0\0\0\0hi").unwrap();
         assert_eq!(self.frame(), (2, b"hi".to_vec()));
@@ -252,11 +252,11 @@ impl RawPeer {
         (head[0] & 15, payload)
     }
 
-    /// Asserts that the server says that it goes, and answers.
+    /// Asserts that the server sends CLOSE 1001, and answers it.
     pub fn expect_going_away(&mut self) {
         let (opcode, payload) = self.frame();
         assert_eq!((opcode, &payload[..2]), (8, &b"\x03\xe9"[..]));
-        // A server that ends at once may be gone already.
+        // A server that ends at once may have closed the socket already.
         let _ = self.0.write_all(b"\x88\x82\0\0\0\0\x03\xe9");
         let _ = self.0.shutdown(std::net::Shutdown::Both);
     }
@@ -288,17 +288,17 @@ impl Echo {
             .spawn()
             .unwrap();
         let mut stdout = child.stdout.take().unwrap();
-        let said = in_time(move || {
-            let mut said = String::new();
-            BufReader::new(&mut stdout).read_line(&mut said).unwrap();
-            (said, stdout)
+        let line = in_time(move || {
+            let mut line = String::new();
+            BufReader::new(&mut stdout).read_line(&mut line).unwrap();
+            (line, stdout)
         });
-        let Some((said, stdout)) = said else {
+        let Some((line, stdout)) = line else {
             let _ = child.kill();
-            panic!("`picows {line}` does not say where it listens");
+            panic!("`picows` does not print its address");
         };
         child.stdout = Some(stdout);
-        let url = said.trim().strip_prefix("listening on ").expect("it listens").to_owned();
+        let url = line.trim().strip_prefix("listening on ").expect("it listens").to_owned();
         Self { child, url }
     }
 
@@ -314,7 +314,7 @@ impl Drop for Echo {
     }
 }
 
-/// A server that is not what it should be, in a way that the path chooses.
+/// A faulty server; the path chooses the fault.
 pub fn odd_server() -> (ServerHandle, String) {
     let builder = Server::builder().listen("127.0.0.1:0").workers(1).auto_pong(false);
     let server = builder
@@ -332,7 +332,7 @@ pub fn odd_server() -> (ServerHandle, String) {
     (server, url)
 }
 
-/// Treats the first message in its way, and echoes the others.
+/// Answers the first message with the fault, and echoes the others.
 struct Odd {
     way: String,
     count: usize,

@@ -1,7 +1,7 @@
 use super::*;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// A stream that takes bytes, or fails, as the test says, one answer for each write.
+/// A stream that accepts bytes or fails, by a script of one answer for each write.
 struct Scripted {
     asked: Sender<Vec<u8>>,
     answers: Receiver<io::Result<usize>>,
@@ -126,8 +126,9 @@ fn a_line_that_was_cut_does_not_spoil_the_next() {
 
 #[test]
 fn notices_for_programs_go_elsewhere() {
-    let (told, notices) = channel();
-    let script = Script::with(Notice::Elsewhere(Box::new(move |count| told.send(count).unwrap())));
+    let (notice, notices) = channel();
+    let script =
+        Script::with(Notice::Elsewhere(Box::new(move |count| notice.send(count).unwrap())));
     let line = "x".repeat(LINES_BYTES_MAX);
     script.output.line(&line);
     assert_eq!(notices.recv().unwrap(), 1);
