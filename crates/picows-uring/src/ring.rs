@@ -201,6 +201,24 @@ impl<'a> Room<'a> {
         self.max
     }
 
+    /// Behind so many bytes of no meaning.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn gap(&self) -> usize {
+        self.gap
+    }
+
+    /// How many bytes the memory holds.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn filled(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// The same room, for a ring inside of another.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn reborrow(&mut self) -> Room<'_> {
+        Room { memory: self.memory, gap: self.gap, max: self.max }
+    }
+
     /// What a test ring does: puts `bytes` there, of which there are not too many.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn fill(self, bytes: &[u8], meaningless: u8) {

@@ -1,5 +1,7 @@
-//! The test rings: one from a seed, one by script.
+//! The test rings: one from a seed, one by script; and the contract of rings, around any of them.
 
+#[cfg_attr(not(test), allow(dead_code, reason = "some of it is for tests only"))]
+pub(crate) mod checked;
 #[cfg_attr(not(test), allow(dead_code, reason = "some of it is for tests only"))]
 pub(crate) mod scripted;
 #[cfg_attr(not(test), allow(dead_code, reason = "some of it is for tests only"))]

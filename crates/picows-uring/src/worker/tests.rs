@@ -32,6 +32,7 @@ use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
 use crate::ring::Outbox;
 use crate::status::DisconnectCause;
+use crate::testing::ring::checked::Checked;
 use crate::testing::ring::scripted::{ByHand, stall, stalled};
 use crate::transport::Transport;
 use crate::upgrade::Upgrade;
@@ -149,7 +150,7 @@ fn without_looks(config: &mut Config) {
 }
 
 struct Stage {
-    worker: Worker<ByHand>,
+    worker: Worker<Checked<ByHand>>,
 }
 
 impl Stage {
@@ -191,7 +192,7 @@ impl Stage {
         let factory: Arc<Factory> = Arc::new(move |_: &_| Ok(Upgrade::accept(Actor(manner))));
         let gauge = Arc::<Gauge>::default();
         let listeners = listeners.iter().copied().map(Socket).collect();
-        let worker = Worker::new(ByHand::default(), shared, factory, gauge, listeners);
+        let worker = Worker::new(Checked::<ByHand>::default(), shared, factory, gauge, listeners);
         Self { worker }
     }
 

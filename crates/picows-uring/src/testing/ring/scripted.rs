@@ -41,6 +41,9 @@ pub(crate) struct ByHand {
     pub(crate) deadline: Option<Duration>,
     /// The ring is lost: every poll fails.
     pub(crate) is_lost: bool,
+    /// By how much each count exceeds its limit: completions of a poll, bytes of `receive_now` and
+    /// of `send_now`.
+    pub(crate) excess: usize,
     /// How often accepting was begun.
     pub(crate) accepts: usize,
     /// The accepts that are in flight.
@@ -86,9 +89,10 @@ impl ByHand {
         self
     }
 
-    /// Somebody connects.
+    /// A peer connects, on the listening socket where accepting was begun first.
     pub(crate) fn connect(&mut self, socket: i32) {
-        let token = Token { slot: 0, generation: 0 };
+        let first = self.accepting.first();
+        let token = first.map_or(Token { slot: 0, generation: 0 }, |(_, token)| *token);
         self.arrived.push_back(Completion::Accepted {
             token,
             result: Ok(Socket(socket)),
@@ -117,8 +121,11 @@ impl ByHand {
         }
     }
 
-    /// Bytes arrive on a socket, if it receives.
+    /// Bytes arrive on a socket, if it receives and there are any.
     pub(crate) fn deliver_to(&mut self, socket: i32, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let Some((_, token)) = self.receiving.iter().find(|(it, _)| it.0 == socket) else {
             return;
         };
@@ -148,6 +155,12 @@ impl ByHand {
             self.single.retain(|it| *it != token);
             self.arrived.push_back(Completion::Received { token, result, more: false });
         }
+    }
+
+    /// The next poll brings a completion that nothing has led to.
+    #[cfg(test)]
+    pub(crate) fn forge(&mut self, completion: Completion) {
+        self.arrived.push_back(completion);
     }
 
     /// Whether a socket receives.
@@ -187,6 +200,12 @@ impl ByHand {
             debug_assert_eq!(self.sent.len() - before, count);
             self.arrived.push_back(Completion::Sent { token, result: Ok(count), batch });
         }
+    }
+
+    /// What is being sent, without a completion.
+    #[cfg(test)]
+    pub(crate) fn take_sending(&mut self) -> Option<Box<SendBatch>> {
+        self.sending.take().map(|(_, batch)| batch)
     }
 
     /// What is being sent and has not left.
@@ -314,7 +333,7 @@ impl Ring for ByHand {
             self.waiting.push_front(Ok(rest));
         }
         room.fill(&piece, 0xDD);
-        Ok(piece.len())
+        Ok(piece.len() + self.excess)
     }
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
@@ -374,7 +393,7 @@ impl Ring for ByHand {
             self.sent.extend_from_slice(segment);
         }
         self.sent.truncate(before.saturating_add(room));
-        Ok(self.sent.len() - before)
+        Ok(self.sent.len() - before + self.excess)
     }
 
     fn outlet(&self) -> Rc<dyn Outlet> {
@@ -444,6 +463,7 @@ impl Ring for ByHand {
         self.polls += 1;
         let now = self.now();
         self.deadline = self.deadline.filter(|deadline| *deadline > now);
+        let max = max.saturating_add(self.excess);
         let count = self.arrived.len().min(max).min(self.per_poll.unwrap_or(max));
         out.extend(self.arrived.drain(..count));
         Ok(())

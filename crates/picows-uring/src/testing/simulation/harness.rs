@@ -19,6 +19,7 @@ use crate::mailbox::Mailbox;
 #[cfg(test)]
 use crate::ring::Ring;
 use crate::ring::{Socket, Token};
+use crate::testing::ring::checked::Checked;
 #[cfg(test)]
 use crate::testing::ring::sim::PeerId;
 use crate::testing::ring::sim::{Faults, Random, SimRing};
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) struct Harness {
-    worker: Worker<SimRing>,
+    worker: Worker<Checked<SimRing>>,
     listener: Socket,
     gauge: Arc<Gauge>,
     counters: Arc<Counters>,
@@ -66,6 +67,7 @@ impl Harness {
         shared.shares.clock.set(|| Duration::ZERO);
         let gauge = Arc::<Gauge>::default();
         let factory = listeners::factory();
+        let ring = Checked::new(ring);
         let worker = Worker::new(ring, shared, factory, Arc::clone(&gauge), vec![listener]);
         let random = Random::new(!seed);
         Self {
@@ -83,7 +85,7 @@ impl Harness {
         }
     }
 
-    pub(super) fn ring(&mut self) -> &mut SimRing {
+    pub(super) fn ring(&mut self) -> &mut Checked<SimRing> {
         &mut self.worker.ring
     }
 
@@ -195,7 +197,7 @@ impl Harness {
     fn turn(&mut self) {
         self.worker.shared.mailbox.after_sleep();
         let turn = self.worker.turn().unwrap();
-        self.worker.ring.assert_turn_is_over();
+        self.worker.ring.demand_turn_is_over();
         self.check(turn);
         match turn {
             Turn::Busy => self.is_asleep = false,
@@ -307,6 +309,7 @@ impl Harness {
     /// What holds once the worker has ended.
     fn check_end(&mut self) {
         self.ring().assert_nothing_is_left();
+        self.worker.ring.demand_nothing_is_left();
         let stats = self.stats();
         assert_eq!((stats.connections, stats.slots), (0, 0), "{stats:?}");
         assert!(self.gauge.is_empty(), "still counted: {:?}", self.gauge);
