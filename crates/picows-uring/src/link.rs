@@ -6,12 +6,14 @@
 
 mod budget;
 mod direct;
+mod piece;
 mod send;
 
 use crate::ring::{Ring, Socket, Token};
 use crate::session::Session;
 pub(crate) use budget::Budget;
 pub(crate) use direct::Direct;
+pub(crate) use piece::Piece;
 
 /// The worker's half of a byte stream; what handles read of it is in [`Session`].
 #[derive(Debug, Default)]
@@ -109,6 +111,13 @@ impl Link {
         }
     }
 
+    /// Whether frames may be forwarded from the memory in which the kernel put them.
+    pub(crate) fn may_lend(&self) -> bool {
+        match self.kind {
+            Kind::Plain => true,
+        }
+    }
+
     /// Counts bytes of the peer.
     pub(crate) fn on_received(&self, session: &Session, count: usize) {
         session.shared.counters.bytes_received.add(count as u64);
@@ -136,3 +145,6 @@ impl Link {
         (self.is_cancelled, self.receive == Receive::Cancelled)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,8 +44,7 @@ pub(crate) struct Shared {
     pub(crate) shares: ShareRules,
     /// Of the lines that peers can cause.
     pub(crate) log_limits: LogLimits,
-    /// What frames are being read from, while it can be lent.
-    pub(crate) source: StateCell<Option<Loan>>,
+    pub(crate) lent: LentPiece,
     /// Limits on connections, of all workers; the worker sees to it.
     pub(crate) gauge: OnceCell<Arc<Gauge>>,
     /// The way to sockets from inside a callback; the worker sees to it.
@@ -76,7 +75,7 @@ impl Shared {
             recruits: StateCell::default(),
             waker: StateCell::default(),
             is_released: Cell::new(false),
-            source: StateCell::default(),
+            lent: LentPiece::default(),
             gauge: OnceCell::new(),
             outlet: OnceCell::new(),
             polls: Cell::new(0),
@@ -106,6 +105,44 @@ impl Shared {
     pub(crate) fn has_work(&self) -> bool {
         let has_news = !self.dirty.borrow().is_empty() || !self.recruits.borrow().is_empty();
         has_news || self.pool.has_discarded()
+    }
+}
+
+/// The piece that a connection of the worker is handling, while it can be lent.
+///
+/// A callback forwards a frame through any handle of its thread: that of another connection as well,
+/// which knows neither where the frame came from nor which piece it lies in. So this is one cell for
+/// the worker, which handles one piece at a time. It is set for the time of a call only.
+#[derive(Debug, Default)]
+pub(crate) struct LentPiece(StateCell<Option<Loan>>);
+
+/// Ends the loan of a piece when it is dropped, also by a panic.
+#[derive(Debug)]
+pub(crate) struct Lending<'a>(&'a LentPiece);
+
+impl LentPiece {
+    /// Lends parts of `piece` until the guard is dropped.
+    pub(crate) fn begin(&self, piece: Loan) -> Lending<'_> {
+        debug_assert!(self.0.borrow().is_none(), "one piece at a time");
+        self.0.replace(Some(piece));
+        Lending(self)
+    }
+
+    /// A loan of `bytes`, if they lie in the piece.
+    pub(crate) fn part(&self, bytes: &[u8]) -> Option<Loan> {
+        self.0.borrow().as_ref()?.part(bytes)
+    }
+
+    /// Whether a piece is lent.
+    #[cfg(test)]
+    pub(crate) fn is_lent(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
+impl Drop for Lending<'_> {
+    fn drop(&mut self) {
+        self.0.0.take();
     }
 }
 

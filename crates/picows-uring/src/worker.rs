@@ -22,6 +22,7 @@ mod watchdog;
 use crate::admission::{Gauge, Place};
 use crate::client::ConnectFault;
 use crate::foreign::{self, Foreign};
+use crate::link::Piece;
 use crate::local::Shared;
 use crate::memory::MemoryShare;
 use crate::ring::{Completion, Received, Ring, Socket, Token};
@@ -265,7 +266,7 @@ impl<R: Ring> Worker<R> {
             Received::Data(buffer) => {
                 let bytes = self.ring.bytes(&buffer);
                 connection.link.on_received(connection.session(), bytes.len());
-                self.take_in_data(token, buffer);
+                self.take_in_data(token, Piece::new(buffer));
             }
             Received::EndOfStream => self.end_of_data(token, None),
             Received::NoBuffer => self.starve(token),

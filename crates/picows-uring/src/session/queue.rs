@@ -125,7 +125,7 @@ impl Session {
         if self.in_flight.get() > 0 {
             return None;
         }
-        self.shared.source.borrow().as_ref()?.part(payload)
+        self.shared.lent.part(payload)
     }
 
     /// Queues a frame whose header is written in front of its payload.

@@ -10,9 +10,9 @@
 //! from by the ring: it takes a share's worth from its socket each time, until nothing is left there.
 
 use super::Worker;
-use crate::link::InputState;
-use crate::ring::{RecvBuffer, Ring, Room, Token, is_passing, reserve_max};
-use picows_uring_proto::{Phase, Stash};
+use crate::link::{InputState, Piece};
+use crate::ring::{Ring, Room, Token, is_passing};
+use picows_uring_proto::Phase;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::time::Duration;
@@ -39,10 +39,7 @@ struct Input {
 
 #[derive(Debug)]
 enum Arrived {
-    /// Bytes of the peer, of which the first `start` are done with.
-    Data { buffer: RecvBuffer, start: usize },
-    /// The same in memory of the connection.
-    Copied { memory: Stash, start: usize },
+    Piece(Piece),
     /// The stream has ended, or it broke.
     End(Option<io::Error>),
 }
@@ -60,8 +57,7 @@ enum Outcome {
 impl Arrived {
     fn len(&self) -> usize {
         match self {
-            Self::Data { buffer, start } => buffer.len() - start,
-            Self::Copied { memory, start } => memory.len() - start,
+            Self::Piece(piece) => piece.len(),
             Self::End(_) => 0,
         }
     }
@@ -81,8 +77,8 @@ impl Held {
     pub(super) fn copied_of(&self, token: Token) -> usize {
         let Some(input) = self.input.get(&token) else { return 0 };
         let copied = input.arrived.iter().map(|arrived| match arrived {
-            Arrived::Copied { memory, .. } => memory.capacity(),
-            Arrived::Data { .. } | Arrived::End(_) => 0,
+            Arrived::Piece(piece) => piece.memory(),
+            Arrived::End(_) => 0,
         });
         copied.sum()
     }
@@ -171,8 +167,7 @@ impl<R: Ring> Worker<R> {
                 self.end_of_data(token, error);
                 return Outcome::Nothing;
             }
-            Some(Arrived::Data { buffer, start }) => self.handle_data(token, buffer, start),
-            Some(Arrived::Copied { memory, start }) => self.handle_copied(token, memory, start),
+            Some(Arrived::Piece(piece)) => self.handle_piece(token, piece),
         };
         match rest {
             (count, None) => {
@@ -182,7 +177,7 @@ impl<R: Ring> Worker<R> {
             (count, Some(rest)) => {
                 *handled += count;
                 if let Some(input) = self.held.input.get_mut(&token) {
-                    input.arrived.push_front(rest);
+                    input.arrived.push_front(Arrived::Piece(rest));
                 }
                 Outcome::SharePassed
             }
@@ -225,8 +220,7 @@ impl<R: Ring> Worker<R> {
             }
             Ok(count @ 1..) => {
                 connection.link.on_received(connection.session(), count);
-                self.shared.pool.hold(&mut memory);
-                Arrived::Copied { memory, start: 0 }
+                Arrived::Piece(Piece::copied(memory, &self.shared.pool))
             }
             end => {
                 self.shared.pool.put_stash(memory);
@@ -241,17 +235,17 @@ impl<R: Ring> Worker<R> {
 
     /// Hands bytes that arrived to a connection, and holds what it does not get to, or all of it
     /// behind what it holds.
-    pub(super) fn take_in_data(&mut self, token: Token, buffer: RecvBuffer) {
+    pub(super) fn take_in_data(&mut self, token: Token, piece: Piece) {
         let Some(connection) = self.slots.get_mut(token) else {
-            return self.ring.release(buffer);
+            return piece.release(&mut self.ring, &self.shared.pool);
         };
         if connection.link.input == InputState::Held || self.is_turn_spent {
             connection.link.input = InputState::Held;
-            return self.held.push(token, Arrived::Data { buffer, start: 0 });
+            return self.held.push(token, Arrived::Piece(piece));
         }
-        let (handled, rest) = self.handle_data(token, buffer, 0);
+        let (handled, rest) = self.handle_piece(token, piece);
         if let Some(rest) = rest {
-            self.held.push(token, rest);
+            self.held.push(token, Arrived::Piece(rest));
             if let Some(input) = self.held.input.get_mut(&token) {
                 input.step = handled.clamp(STEP_MIN, STEP_MAX);
             }
@@ -261,60 +255,17 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Handles a piece; tells how much of it, and gives back the rest.
-    fn handle_data(
-        &mut self,
-        token: Token,
-        buffer: RecvBuffer,
-        start: usize,
-    ) -> (usize, Option<Arrived>) {
+    /// Handles a piece. Returns how many bytes of it were handled, and the rest.
+    fn handle_piece(&mut self, token: Token, piece: Piece) -> (usize, Option<Piece>) {
         let Some(connection) = self.slots.get_mut(token) else {
-            self.ring.release(buffer);
+            piece.release(&mut self.ring, &self.shared.pool);
             return (0, None);
         };
-        let source = self.ring.lend(&buffer);
-        let is_lent = source.is_some();
-        if is_lent {
-            self.shared.source.replace(source);
-        }
-        let bytes = &mut self.ring.bytes(&buffer)[start..];
-        let len = bytes.len();
-        let handled = connection.receive(&**self.factory, self.turn, bytes);
-        if is_lent {
-            self.shared.source.take();
-        }
-        let count = handled.unwrap_or(len);
+        let (turn, is_lent) = (self.turn, connection.link.may_lend());
+        let handle = |bytes: &mut [u8]| connection.receive(&**self.factory, turn, bytes);
+        let (count, rest) = piece.hand_over(&mut self.ring, &self.shared, is_lent, handle);
         self.deadlines.handled(token, count);
-        if handled.is_none() {
-            self.ring.release(buffer);
-            return (count, None);
-        }
-        (count, Some(Arrived::Data { buffer, start: start + count }))
-    }
-
-    /// The same for a piece in memory of the connection.
-    fn handle_copied(
-        &mut self,
-        token: Token,
-        mut memory: Stash,
-        start: usize,
-    ) -> (usize, Option<Arrived>) {
-        self.shared.pool.unhold(&memory);
-        let Some(connection) = self.slots.get_mut(token) else {
-            self.shared.pool.put_stash(memory);
-            return (0, None);
-        };
-        let bytes = &mut memory.bytes_mut()[start..];
-        let len = bytes.len();
-        let handled = connection.receive(&**self.factory, self.turn, bytes);
-        let count = handled.unwrap_or(len);
-        self.deadlines.handled(token, count);
-        if handled.is_none() {
-            self.shared.pool.put_stash(memory);
-            return (count, None);
-        }
-        self.shared.pool.hold(&mut memory);
-        (count, Some(Arrived::Copied { memory, start: start + count }))
+        (count, rest)
     }
 
     /// The turn is over: what is held stays in its buffers only as far as there are enough for the
@@ -324,29 +275,13 @@ impl<R: Ring> Worker<R> {
             let Some(input) = self.held.input.get_mut(&token) else { continue };
             let pieces = input.arrived.len();
             for _ in 0..pieces {
-                match input.arrived.pop_front() {
-                    Some(Arrived::Data { mut buffer, start }) => {
-                        if self.ring.keep(&mut buffer) {
-                            input.arrived.push_back(Arrived::Data { buffer, start });
-                            continue;
-                        }
-                        let bytes = &self.ring.bytes(&buffer)[start..];
-                        let mut memory = self.shared.pool.stash();
-                        if bytes.len() > reserve_max()
-                            || memory.bytes_mut().try_reserve(bytes.len()).is_err()
-                        {
-                            // Without memory for a copy, the buffer is missed less.
-                            input.arrived.push_back(Arrived::Data { buffer, start });
-                            continue;
-                        }
-                        memory.bytes_mut().extend_from_slice(bytes);
-                        self.shared.pool.hold(&mut memory);
-                        self.ring.release(buffer);
-                        input.arrived.push_back(Arrived::Copied { memory, start: 0 });
+                let Some(next) = input.arrived.pop_front() else { break };
+                input.arrived.push_back(match next {
+                    Arrived::Piece(it) => {
+                        Arrived::Piece(it.keep(&mut self.ring, &self.shared.pool))
                     }
-                    Some(other) => input.arrived.push_back(other),
-                    None => break,
-                }
+                    end @ Arrived::End(_) => end,
+                });
             }
         }
     }
@@ -375,13 +310,8 @@ impl<R: Ring> Worker<R> {
         let Some(input) = self.held.input.remove(&token) else { return };
         self.held.order.retain(|it| *it != token);
         for arrived in input.arrived {
-            match arrived {
-                Arrived::Data { buffer, .. } => self.ring.release(buffer),
-                Arrived::Copied { memory, .. } => {
-                    self.shared.pool.unhold(&memory);
-                    self.shared.pool.put_stash(memory);
-                }
-                Arrived::End(_) => {}
+            if let Arrived::Piece(piece) = arrived {
+                piece.release(&mut self.ring, &self.shared.pool);
             }
         }
         if let Some(connection) = self.slots.get_mut(token) {
