@@ -319,7 +319,7 @@ impl Connection {
                     Ok(())
                 });
             }
-        } else if session.owes_pause.take() || buffered > config.high_watermark {
+        } else if session.owes_pause.take() {
             session.is_paused.set(true);
             if buffered <= config.low_watermark {
                 // What was counted has left since: `resume_writing` comes right after.

@@ -13,7 +13,8 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendStatus {
-    /// It is queued.
+    /// It is queued. A frame that is alone in its queue says nothing of the peer, however long it
+    /// is: `pause_writing` follows if the socket leaves more of it than the high watermark.
     Queued,
     /// It is queued, and more than the high watermark is, which the socket does not take:
     /// `pause_writing` follows.

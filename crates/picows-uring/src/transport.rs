@@ -29,7 +29,7 @@ use std::time::Duration;
 ///
 /// Frames that are queued in a callback, on any number of connections, leave when the worker has
 /// handled what arrived: one system call for all of them. Where more is queued than the high
-/// watermark, the socket is offered it at once.
+/// watermark, by more than one frame, the socket is offered it at once.
 #[derive(Clone)]
 pub struct Transport {
     session: Rc<Session>,

@@ -79,6 +79,9 @@ pub(crate) struct Worker<R: Ring> {
     held: Held,
     /// Connections whose receives found no buffer, in their order.
     starved: VecDeque<Token>,
+    /// Connections with a send in flight that is longer than their high watermark, and that the kernel
+    /// may not have seen.
+    untried: Vec<Token>,
     /// This turn has lasted so long that what arrived is left for the next.
     is_turn_spent: bool,
     /// Bytes that all connections together may still take straight from their sockets in this turn.
@@ -155,6 +158,7 @@ impl<R: Ring> Worker<R> {
             looks: Looks::default(),
             held: Held::default(),
             starved: VecDeque::new(),
+            untried: Vec::new(),
             is_turn_spent: false,
             direct_left: 0,
             is_alone: false,
@@ -197,6 +201,7 @@ impl<R: Ring> Worker<R> {
         self.completions = completions;
         self.serve_held();
         self.expire();
+        self.judge_sends();
         self.flush();
         self.keep_held();
         self.keep_to_budget();

@@ -109,6 +109,7 @@ impl Link {
             // later joins its last buffer, and both leave together.
             Kind::Plain => session.put_back(rest),
         }
+        session.judge_rest();
     }
 
     /// Ends our side of the stream, behind everything that was sent.

@@ -69,8 +69,16 @@ impl Session {
         self.may_offer();
     }
 
+    /// The kernel has left much of a send: the listener is to pause.
+    pub(crate) fn judge_rest(&self) {
+        if self.buffered() > self.config.high_watermark && !self.is_paused.get() {
+            self.owes_pause.set(true);
+            self.touch();
+        }
+    }
+
     /// What may be queued. Twice as much as the setting says while the kernel has not seen what it
-    /// was given: nothing is known of the peer then.
+    /// was given.
     pub(crate) fn queue_bytes_max(&self) -> usize {
         let max = self.config.queue_bytes_max;
         if self.is_tried() { max } else { max.saturating_mul(2) }

@@ -248,6 +248,8 @@ impl Session {
                 return SendStatus::Closed;
             }
         }
+        // Says nothing of the peer: what is too much of it is known when the turn's send was tried.
+        let is_only_frame = self.buffered() == 0;
         // Neither is ever dropped, nor has to wait: they may come between any two messages, and
         // control frames between fragments (RFC 6455 §5.4).
         let is_urgent = head.msg_type.is_control() || self.is_pinging();
@@ -273,11 +275,11 @@ impl Session {
         let counters = &self.shared.counters;
         counters.frames_dropped.add(dropped as u64);
         counters.frames_conflated.add(u64::from(is_replaced));
-        if self.buffered() > self.config.high_watermark {
+        if !is_only_frame && self.buffered() > self.config.high_watermark {
             self.offer();
         }
         self.note_ping();
-        let status = self.queued_frame(self.buffered());
+        let status = self.queued_frame(if is_only_frame { 0 } else { self.buffered() });
         if dropped > 0 {
             // It was full, though it may not even be above the watermark any more.
             self.owes_pause.set(!self.is_paused.get());

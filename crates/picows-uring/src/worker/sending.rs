@@ -17,7 +17,23 @@ impl<R: Ring> Worker<R> {
         let sent = connection.link.send(&mut self.ring, &session, socket, batch, self.is_alone);
         if let Err(error) = sent {
             connection.send_failed(&error);
+        } else if session.in_flight() > session.config.high_watermark {
+            self.untried.push(token);
         }
+    }
+
+    /// Judges the peers of long sends that the kernel has seen by what it has not taken of them.
+    pub(super) fn judge_sends(&mut self) {
+        let slots = &mut self.slots;
+        self.untried.retain(|token| {
+            let Some(connection) = slots.get_mut(*token) else { return false };
+            let session = connection.session();
+            let is_tried = session.is_tried();
+            if is_tried && session.is_sending() {
+                session.judge_rest();
+            }
+            !is_tried
+        });
     }
 
     /// A send of the ring is over.

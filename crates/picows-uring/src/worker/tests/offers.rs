@@ -158,11 +158,11 @@ fn a_socket_that_breaks_when_it_is_offered_something_ends_the_connection_as_brok
 
 #[test]
 fn only_what_a_socket_has_refused_is_a_reason_to_pause() {
-    // Many messages, one that is more than the watermark by itself, and one of which some stays.
+    // Many messages, two that are each more than the watermark, and two of which some stays.
     for (lengths, room, is_refused) in [
         (vec![1000; 20], usize::MAX, false),
-        (vec![5000], usize::MAX, false),
-        (vec![9000], 4000, true),
+        (vec![5000; 2], usize::MAX, false),
+        (vec![5000; 2], 4000, true),
         (vec![1000; 20], 0, true),
     ] {
         let mut stage = Stage::offering(QueuePolicy::Close, 4000);
@@ -172,6 +172,39 @@ fn only_what_a_socket_has_refused_is_a_reason_to_pause() {
         stage.turn();
         let expected = if is_refused { vec!["pause".to_owned()] } else { vec![] };
         assert_eq!((is_congested, seen()), (is_refused, expected), "{lengths:?} {room}");
+    }
+}
+
+#[test]
+fn a_long_frame_that_is_alone_leaves_with_the_turn_and_is_judged_by_what_stays_of_it() {
+    const LEN: usize = 5000;
+    for policy in POLICIES {
+        for (left, expected) in [
+            (0, ""),
+            // As much as the high watermark, and more.
+            (4000, ""),
+            (4001, "pause"),
+            (LEN + 4, "pause"),
+        ] {
+            let mut stage = Stage::offering(policy, 4000);
+            assert_eq!(transport().send(MsgType::Binary, vec![0; LEN]), SendStatus::Queued);
+            // It is on its way before the kernel has seen it.
+            stage.worker.turn().unwrap();
+            assert_eq!(seen(), [""; 0], "{policy:?} {left}");
+            if left <= LEN {
+                stage.worker.ring.take(LEN + 4 - left);
+            }
+            stage.turn();
+            assert_eq!(seen().concat(), expected, "{policy:?} {left}");
+            assert_eq!(stage.offers(), 0, "no call of its own");
+            stage.worker.ring.unstick();
+            stage.turn();
+            stage.worker.ring.unstick();
+            stage.turn();
+            let resumed = if expected.is_empty() { "" } else { "resume" };
+            assert_eq!(seen().concat(), resumed, "{policy:?} {left}");
+            assert_eq!(stage.worker.ring.sent.len(), LEN + 4);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What one connection sends alone: it leaves within the turn, and what does not fit follows.
 
 use super::*;
+use crate::status::SendStatus;
 
 impl Stage {
     /// A ring that sends nothing by itself: only what sockets take at once leaves.
@@ -102,10 +103,17 @@ fn what_is_large_is_left_to_the_ring() {
 fn a_pause_ends_as_soon_as_enough_has_left() {
     for room in [usize::MAX, 1950] {
         let mut stage = Stage::immediate([Ok(room)]);
-        transport().send(MsgType::Binary, vec![0; 2000]);
+        // The socket takes nothing when it is offered the first with the second.
+        for expected in [SendStatus::Queued, SendStatus::Congested] {
+            assert_eq!(transport().send(MsgType::Binary, vec![0; 1000]), expected);
+        }
         stage.turn();
         assert_eq!(seen(), ["pause", "resume"]);
     }
+    let mut stage = Stage::immediate([Ok(1950)]);
+    transport().send(MsgType::Binary, vec![0; 2000]);
+    stage.turn();
+    assert_eq!(seen(), [""; 0], "nothing to pause for");
     let mut stage = Stage::immediate([Ok(1000)]);
     transport().send(MsgType::Binary, vec![0; 2000]);
     stage.turn();
