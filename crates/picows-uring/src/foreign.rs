@@ -8,7 +8,7 @@ mod cell;
 pub(crate) mod log;
 mod value;
 
-pub(crate) use cell::{StateCell, StateMut};
+pub(crate) use cell::{StateCell, StateMut, StateRef};
 pub(crate) use value::Foreign;
 
 use picows_uring_proto::Escaped;

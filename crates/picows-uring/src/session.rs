@@ -11,6 +11,7 @@ mod place;
 mod queue;
 mod reset;
 pub(crate) mod roundtrip;
+mod sender;
 mod waiting;
 
 use crate::config::Config;
@@ -21,10 +22,11 @@ use crate::ring::{SendBatch, Socket, Token};
 use crate::status::{DisconnectCause, SendStatus};
 use extras::{Extras, join, wake_all};
 use picows_uring_proto::{
-    CloseCode, Conversation, Frame, FrameHead, Liveness, MsgType, Phase, Role, Tick,
+    CloseCode, Frame, FrameHead, Liveness, MsgType, Phase, Role, Sender, Tick,
 };
 use pinging::Ping;
 use place::{PeerAddr, SocketCell};
+use sender::ConversationCell;
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -40,7 +42,7 @@ pub(crate) struct Session {
     /// Of the server, or of this client connection.
     pub(crate) config: Arc<Config>,
     pub(crate) token: Token,
-    pub(crate) conversation: StateCell<Conversation>,
+    pub(crate) conversation: ConversationCell,
     /// Bytes that wait for the end of the turn, or for the send in flight.
     queue: StateCell<Option<Box<SendBatch>>>,
     /// What waits behind the queue and may still be taken back.
@@ -59,8 +61,6 @@ pub(crate) struct Session {
     pub(crate) socket: SocketCell,
     is_dirty: Cell<bool>,
     pub(crate) is_client: bool,
-    /// A fragmented message of ours is under way.
-    is_message_open: Cell<bool>,
     /// The listener was told to pause.
     pub(crate) is_paused: Cell<bool>,
     /// A sender was told that `pause_writing` follows.
@@ -101,12 +101,12 @@ impl Session {
         socket: Socket,
         peer: Option<SocketAddr>,
     ) -> Rc<Self> {
-        let conversation = Conversation::new(role, &config.conversation, shared.now());
+        let sender = Sender::new(role, &config.conversation, shared.now());
         Rc::new(Self {
             shared: Rc::clone(shared),
             config: Arc::clone(config),
             token,
-            conversation: StateCell::new(conversation),
+            conversation: ConversationCell::new(sender),
             queue: StateCell::new(None),
             waiting: WaitingSlot::default(),
             append_max: Cell::new(queue::append_max(config, false)),
@@ -117,7 +117,6 @@ impl Session {
             socket: SocketCell::new(socket),
             is_dirty: Cell::new(false),
             is_client: role == Role::Client,
-            is_message_open: Cell::new(false),
             is_paused: Cell::new(false),
             owes_pause: Cell::new(false),
             is_disconnected: Cell::new(false),

@@ -14,7 +14,7 @@ pub(crate) struct StateCell<T>(RefCell<T>);
 /// A shared borrow.
 pub(crate) struct StateRef<'a, T: ?Sized> {
     value: Ref<'a, T>,
-    _borrow: Borrow,
+    borrow: Borrow,
 }
 
 /// An exclusive borrow.
@@ -31,7 +31,7 @@ impl<T> StateCell<T> {
     #[inline]
     #[track_caller]
     pub(crate) fn borrow(&self) -> StateRef<'_, T> {
-        StateRef { value: self.0.borrow(), _borrow: Borrow::begin() }
+        StateRef { value: self.0.borrow(), borrow: Borrow::begin() }
     }
 
     #[inline]
@@ -58,6 +58,14 @@ impl<T: Default> StateCell<T> {
 impl<T: fmt::Debug> fmt::Debug for StateCell<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl<'a, T: ?Sized> StateRef<'a, T> {
+    /// Borrows a part of it.
+    #[inline]
+    pub(crate) fn map<U: ?Sized>(self, part: impl FnOnce(&T) -> &U) -> StateRef<'a, U> {
+        StateRef { value: Ref::map(self.value, part), borrow: self.borrow }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::status::{DisconnectCause, SendStatus};
 use bytes::Bytes;
 use picows_uring_proto::{
     ApiMisuse, CONTROL_PAYLOAD_BYTES_MAX, CloseCode, CloseFrame, FRAME_HEADER_BYTES_MAX, Frame,
-    FrameHead, MsgType,
+    FrameHead, MsgType, SendError,
 };
 
 impl Session {
@@ -83,7 +83,7 @@ impl Session {
         let mut queue = self.queue.borrow_mut();
         let queue = queue.as_mut()?;
         let (header, header_len) = head.encode_short_header(payload.len())?;
-        if self.is_client || self.is_message_open.get() || !self.conversation.borrow().may_send() {
+        if self.is_client || !self.conversation.sender().may_send_message() {
             return None;
         }
         let buffered = self.in_flight.get() + queue.len() + FRAME_HEADER_BYTES_MAX + payload.len();
@@ -175,23 +175,21 @@ impl Session {
         }
     }
 
-    /// Whether a frame may be sent now; if so, whether a message is under way after it.
+    /// Checks that a frame may be sent now.
     #[inline(always)]
-    fn check(&self, head: FrameHead, payload_len: usize) -> Result<bool, SendStatus> {
-        head.check(payload_len).map_err(SendStatus::Refused)?;
-        if !self.conversation.borrow().may_send() {
-            return Err(SendStatus::Closed);
-        }
-        head.check_order(self.is_message_open.get()).map_err(SendStatus::Refused)
+    fn check(&self, head: FrameHead, payload_len: usize) -> Result<(), SendStatus> {
+        self.conversation.sender().check(head, payload_len).map_err(|error| match error {
+            SendError::Misuse(misuse) => SendStatus::Refused(misuse),
+            SendError::Closed => SendStatus::Closed,
+        })
     }
 
     /// Checks whether a frame may be queued, does so, and keeps the books.
     #[inline(never)]
     fn queue_frame<P: Payload>(&self, head: FrameHead, payload: P) -> SendStatus {
-        let is_message_open = match self.check(head, payload.len()) {
-            Ok(is_message_open) => is_message_open,
-            Err(status) => return status,
-        };
+        if let Err(status) = self.check(head, payload.len()) {
+            return status;
+        }
         if !self.has_memory_for(&payload) {
             return SendStatus::Closed;
         }
@@ -200,7 +198,7 @@ impl Session {
         if buffered > self.append_max.get() as usize {
             return self.queue_beyond(head, payload, None);
         }
-        self.is_message_open.set(is_message_open);
+        self.conversation.sender_mut().queued(head);
         payload.append(head, &mut self.open_queue(), &self.shared.pool, self.mask_key());
         self.queued_frame(buffered)
     }
@@ -269,9 +267,7 @@ impl Session {
             payload.append(head, &mut self.open_queue(), &self.shared.pool, self.mask_key());
         }
         self.set_waiting(waiting);
-        if !head.msg_type.is_control() {
-            self.is_message_open.set(!head.fin);
-        }
+        self.conversation.sender_mut().queued(head);
         let counters = &self.shared.counters;
         counters.frames_dropped.add(dropped as u64);
         counters.frames_conflated.add(u64::from(is_replaced));
