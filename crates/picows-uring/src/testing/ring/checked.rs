@@ -36,6 +36,12 @@ impl<R: Ring> Checked<R> {
         Self { ring, book: Rc::default(), latest: Cell::default() }
     }
 
+    /// The caller has got a socket that the ring did not accept.
+    #[cfg(test)]
+    pub(crate) fn opened(&mut self, socket: Socket) {
+        self.book().opened(socket);
+    }
+
     /// The next completion of `token` is one that the kernel would never make.
     #[cfg(test)]
     pub(crate) fn allow_stray(&mut self, token: Token) {

@@ -108,6 +108,7 @@ impl Harness {
         may_break: bool,
     ) -> (PeerId, Rc<Outcome>) {
         let (socket, peer) = self.ring().dial(room, may_break);
+        self.ring().opened(socket);
         let handshake = ClientHandshake::new("sim.test", "/", [id as u8; 16]).unwrap();
         let request = Box::new(handshake.request().unwrap());
         let make: MakeListener = Box::new(move |_, _| listeners::caller(id));

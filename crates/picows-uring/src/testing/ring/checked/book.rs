@@ -12,7 +12,7 @@ pub(super) struct Book {
     /// The connection that each token was used for: no other may ever have it.
     owners: BTreeMap<u64, usize>,
     /// Sockets that were opened.
-    opened: usize,
+    count: usize,
     /// Pieces that the caller has, by buffer and offset; whether it keeps them.
     pieces: BTreeMap<(u16, u32), Piece>,
     /// Pieces may be held beyond a turn that are not kept.
@@ -66,10 +66,10 @@ impl Book {
     fn entry(&mut self, call: &str, socket: Socket) -> &mut Entry {
         let is_open = !self.closed.contains(&socket.0);
         demand(is_open, || format!("{call} on {socket:?}, which is not open"));
-        let opened = &mut self.opened;
+        let count = &mut self.count;
         self.open.entry(socket.0).or_insert_with(|| {
-            *opened += 1;
-            Entry { number: *opened, ..Entry::default() }
+            *count += 1;
+            Entry { number: *count, ..Entry::default() }
         })
     }
 
@@ -211,6 +211,11 @@ impl Book {
             entry.accepting = None;
         }
         let Some(socket) = socket else { return };
+        self.opened(socket);
+    }
+
+    /// A socket is new: accepted, or connected by the caller.
+    pub(super) fn opened(&mut self, socket: Socket) {
         let is_new = !self.open.contains_key(&socket.0);
         demand(is_new, || format!("{socket:?} is accepted, which is open"));
         self.closed.remove(&socket.0);
