@@ -41,6 +41,7 @@ CONFINED_CRATES = {
 }
 # Where a line of level WARN or above is logged that no peer can cause, or once only.
 UNLIMITED_LOGS = (
+    f"{LIBRARY}/driver",
     f"{LIBRARY}/foreign",
     f"{LIBRARY}/keys",
     f"{LIBRARY}/foreign/log/limit",
@@ -75,6 +76,7 @@ FLOORS = {
         "memory",
         "config",
         "error",
+        "driver",
         "admission health pool status",
         "local remote socket stopper",
         "session task",

@@ -1,4 +1,4 @@
-//! WebSocket client and server runtime for Linux on io_uring, in the image of Python's picows.
+//! WebSocket client and server runtime for Linux on io_uring or epoll, in the image of Python's picows.
 //!
 //! The data path is not async: each core runs one loop, on which a worker receives into
 //! registered buffers, parses frames where they lie, and calls your [`Listener`] with a borrowed
@@ -21,13 +21,15 @@
 //! }
 //! ```
 //!
-//! Needs Linux 6.1 or later with io_uring allowed; `docs/KERNEL.md` lists what is used.
+//! On io_uring with Linux 6.1 or later, where that is allowed; else on epoll ([`Driver`]).
+//! `docs/KERNEL.md` lists what is used.
 
 mod admission;
 mod client;
 mod command;
 mod config;
 mod connection;
+mod driver;
 mod error;
 mod foreign;
 mod health;
@@ -63,6 +65,7 @@ mod worker;
 
 pub use client::{Connect, ConnectError, ConnectFault, ConnectStage, RedirectKeeps};
 pub use config::QueuePolicy;
+pub use driver::{Driver, UnknownDriver};
 pub use error::Error;
 pub use health::Stats;
 pub use health::WorkerState;

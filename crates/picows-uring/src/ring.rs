@@ -1,12 +1,17 @@
 //! The kernel seam: sockets, bytes and tokens in, completions out.
 //!
 //! Knows nothing of WebSocket, sessions or listeners. Workers are generic over [`Ring`]:
-//! `uring.rs` is io_uring; those for tests are in `testing/ring`. Hosts wait through [`Wait`].
+//! `uring.rs` is io_uring, `epoll.rs` epoll; those for tests are in `testing/ring`. Hosts wait
+//! through [`Wait`].
 
 mod accept_filter;
 mod batch;
+mod direct;
+pub(crate) mod epoll;
 mod loan;
 mod socket;
+mod start;
+mod tcp_info;
 mod token;
 pub(crate) mod uring;
 mod wait;
@@ -16,6 +21,7 @@ pub(crate) use loan::Loan;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use loan::RecvMemory;
 pub(crate) use socket::{Socket, borrow, local_addr};
+pub(crate) use start::StartError;
 pub(crate) use token::Token;
 pub(crate) use wait::{RingEvent, Wait, WaitMode};
 

@@ -6,6 +6,7 @@
 use crate::admission::Gauge;
 use crate::command::Letter;
 use crate::config::Config;
+use crate::driver::{AnyRing, Driver};
 use crate::error::Error;
 use crate::health::{Counters, Stats};
 use crate::host::{self, BusyPoll, Loop, LoopKind};
@@ -13,8 +14,9 @@ use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::memory::MemoryBudget;
 use crate::patience::patiently;
-use crate::ring::uring::{StartError, UringRing};
-use crate::ring::{Wait, WaitMode};
+use crate::ring::epoll::EpollRing;
+use crate::ring::uring::UringRing;
+use crate::ring::{Ring, StartError, Wait, WaitMode};
 use crate::stopper::Stopper;
 use crate::upgrade::{Factory, Upgrade};
 use crate::worker::Worker;
@@ -49,15 +51,24 @@ pub fn run<F: Future>(future: F) -> Result<F::Output, Error> {
 /// A loop on this thread, with a worker for client connections.
 pub struct Runtime {
     event_loop: Loop,
-    worker: Worker<UringRing>,
+    worker: AnyWorker,
+    shared: Rc<Shared>,
     busy_poll: BusyPoll,
     drain_timeout: Duration,
+}
+
+/// A worker on a ring of either driver.
+#[expect(clippy::large_enum_variant, reason = "one for each runtime")]
+enum AnyWorker {
+    IoUring(Worker<UringRing>),
+    Epoll(Worker<EpollRing>),
 }
 
 /// Settings of a [`Runtime`].
 #[derive(Clone, Debug)]
 #[must_use = "there is no loop before `build`"]
 pub struct RuntimeBuilder {
+    driver: Option<Driver>,
     busy_poll: Duration,
     drain_timeout: Duration,
     /// `None` for the one of the process.
@@ -77,6 +88,7 @@ impl Runtime {
     /// ```
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder {
+            driver: None,
             busy_poll: Duration::ZERO,
             drain_timeout: DRAIN_TIMEOUT,
             memory_limit: None,
@@ -92,10 +104,16 @@ impl Runtime {
     /// ([`Error::InsideRuntime`]).
     pub fn block_on<F: Future>(self, future: F) -> Result<F::Output, Error> {
         host::refuse_inside_runtime()?;
-        let Self { event_loop, worker, busy_poll, drain_timeout } = self;
+        let Self { event_loop, worker, busy_poll, drain_timeout, .. } = self;
         let stop = |shared: &Shared| shared.mailbox.post(Letter::Stop { drain: drain_timeout });
-        let (output, _) = host_worker(&event_loop, worker, busy_poll, future, stop)?;
-        Ok(output)
+        match worker {
+            AnyWorker::IoUring(worker) => {
+                Ok(host_worker(&event_loop, worker, busy_poll, future, stop)?.0)
+            }
+            AnyWorker::Epoll(worker) => {
+                Ok(host_worker(&event_loop, worker, busy_poll, future, stop)?.0)
+            }
+        }
     }
 
     /// Makes connections with `setup`, and then serves them with nothing else on this thread, which
@@ -149,18 +167,11 @@ impl Runtime {
         setup: impl Future<Output = Result<T, E>>,
     ) -> Result<Result<T, E>, Error> {
         host::refuse_inside_runtime()?;
-        let Self { event_loop, worker, busy_poll, drain_timeout } = self;
-        let (outcome, mut worker) =
-            host_worker(&event_loop, worker, busy_poll, setup, host::release)?;
-        // Before the worker goes on, which then does not keep connections that nobody waits for.
-        drop(event_loop);
-        worker.ring.dedicate().map_err(|error| failed(&error))?;
-        worker.end_when_empty();
-        if outcome.is_err() {
-            worker.shared.mailbox.post(Letter::Stop { drain: drain_timeout });
+        let Self { event_loop, worker, busy_poll, drain_timeout, .. } = self;
+        match worker {
+            AnyWorker::IoUring(it) => leave_loop(event_loop, it, busy_poll, setup, drain_timeout),
+            AnyWorker::Epoll(it) => leave_loop(event_loop, it, busy_poll, setup, drain_timeout),
         }
-        host::run_dedicated(worker, busy_poll).map_err(|error| failed(&error))?;
-        Ok(outcome)
     }
 
     /// Something that can end the connections of this loop from another thread, with CLOSE 1001,
@@ -168,25 +179,51 @@ impl Runtime {
     /// that; a future that runs in the loop goes on.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper::new(vec![Arc::clone(&self.worker.shared.mailbox)], self.drain_timeout)
+        Stopper::new(vec![Arc::clone(&self.shared.mailbox)], self.drain_timeout)
     }
 
     /// What the connections of this loop have done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.worker.shared.counters.read()
+        self.shared.counters.read()
     }
+
+    /// What the loop's worker runs on: [`Driver::IoUring`] or [`Driver::Epoll`].
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.shared.counters.driver()
+    }
+}
+
+/// [`Runtime::run_dedicated`], with a worker of either driver.
+fn leave_loop<R: Ring + Wait + 'static, T, E>(
+    event_loop: Loop,
+    worker: Worker<R>,
+    busy_poll: BusyPoll,
+    setup: impl Future<Output = Result<T, E>>,
+    drain_timeout: Duration,
+) -> Result<Result<T, E>, Error> {
+    let (outcome, mut worker) = host_worker(&event_loop, worker, busy_poll, setup, host::release)?;
+    // Before the worker goes on, which then does not keep connections that nobody waits for.
+    drop(event_loop);
+    worker.ring.dedicate().map_err(|error| failed(&error))?;
+    worker.end_when_empty();
+    if outcome.is_err() {
+        worker.shared.mailbox.post(Letter::Stop { drain: drain_timeout });
+    }
+    host::run_dedicated(worker, busy_poll).map_err(|error| failed(&error))?;
+    Ok(outcome)
 }
 
 /// Runs `future` with the worker beside it, then does `finish`, and waits for the worker to be given
 /// back.
-fn host_worker<F: Future>(
+fn host_worker<R: Ring + Wait + 'static, F: Future>(
     event_loop: &Loop,
-    worker: Worker<UringRing>,
+    worker: Worker<R>,
     busy_poll: BusyPoll,
     future: F,
     finish: impl FnOnce(&Shared),
-) -> Result<(F::Output, Worker<UringRing>), Error> {
+) -> Result<(F::Output, Worker<R>), Error> {
     event_loop.block_on(async move {
         let shared = Rc::clone(&worker.shared);
         let driver = tokio::task::spawn_local(host::drive(worker, busy_poll));
@@ -207,6 +244,13 @@ fn failed(error: &dyn fmt::Display) -> Error {
 }
 
 impl RuntimeBuilder {
+    /// What the loop's worker talks to the kernel with; see
+    /// [`ServerBuilder::driver`](crate::ServerBuilder::driver).
+    pub fn driver(mut self, driver: Driver) -> Self {
+        self.driver = Some(driver);
+        self
+    }
+
     /// How long the loop spins on its ring after the last activity before it sleeps; tasks and
     /// timers are served meanwhile. It cuts a round trip to a fraction and costs a whole core.
     /// [`Duration::MAX`] spins always. Default: zero, never.
@@ -232,8 +276,8 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting makes no sense, or io_uring is not there or forbidden. The text names the cause
-    /// and the cure.
+    /// When a setting makes no sense, or the driver cannot be set up. The text names the cause and
+    /// the cure.
     pub fn build(self) -> Result<Runtime, Error> {
         self.build_in(None)
     }
@@ -247,18 +291,43 @@ impl RuntimeBuilder {
         }
         config.check()?;
         let failed = |it: StartError| Error::Ring(it.to_string());
-        let ring = patiently(StartError::may_pass, || UringRing::new(WaitMode::Hosted));
-        let ring = ring.map_err(failed)?;
-        let kind = kind.into().unwrap_or_else(|| LoopKind::of(&ring));
-        let event_loop = patiently(StartError::may_pass, || Loop::new(kind)).map_err(failed)?;
-        let mailbox = Arc::new(Mailbox::new(ring.signal()));
-        let shared = Shared::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
-        // Nothing is accepted, so this is never asked.
-        let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));
-        let worker = Worker::new(ring, shared, factory, Arc::<Gauge>::default(), Vec::new());
-        let busy_poll = BusyPoll(self.busy_poll);
-        Ok(Runtime { event_loop, worker, busy_poll, drain_timeout: self.drain_timeout })
+        let (kind, driver) = (kind.into(), self.driver.map_or_else(Driver::from_environment, Ok)?);
+        let (config, busy_poll) = (Arc::new(config), BusyPoll(self.busy_poll));
+        let drain_timeout = self.drain_timeout;
+        let ring = AnyRing::open(driver, WaitMode::Hosted).map_err(failed)?;
+        let counters = Arc::<Counters>::default();
+        counters.set_driver(ring.driver());
+        let (event_loop, shared, worker) = match ring {
+            AnyRing::IoUring(ring) => {
+                let (event_loop, shared, worker) = build_worker(ring, kind, config, counters)?;
+                (event_loop, shared, AnyWorker::IoUring(worker))
+            }
+            AnyRing::Epoll(ring) => {
+                let (event_loop, shared, worker) = build_worker(ring, kind, config, counters)?;
+                (event_loop, shared, AnyWorker::Epoll(worker))
+            }
+        };
+        Ok(Runtime { event_loop, worker, shared, busy_poll, drain_timeout })
     }
+}
+
+/// A loop, and a worker for it.
+fn build_worker<R: Ring + Wait>(
+    ring: R,
+    kind: Option<LoopKind>,
+    config: Arc<Config>,
+    counters: Arc<Counters>,
+) -> Result<(Loop, Rc<Shared>, Worker<R>), Error> {
+    let kind = kind.unwrap_or_else(|| LoopKind::of(&ring));
+    let event_loop = patiently(StartError::may_pass, || Loop::new(kind));
+    let event_loop = event_loop.map_err(|error| Error::Ring(error.to_string()))?;
+    let mailbox = Arc::new(Mailbox::new(ring.signal()));
+    let shared = Shared::new(config, counters, mailbox);
+    // Nothing is accepted, so this is never asked.
+    let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));
+    let worker =
+        Worker::new(ring, Rc::clone(&shared), factory, Arc::<Gauge>::default(), Vec::new());
+    Ok((event_loop, shared, worker))
 }
 
 impl fmt::Debug for Runtime {

@@ -9,7 +9,7 @@
 mod common;
 
 use common::{PATIENCE, workers};
-use picows_uring::{EchoListener, Server, ServerBuilder, Upgrade};
+use picows_uring::{Driver, EchoListener, Server, ServerBuilder, Upgrade};
 use rustix::process::{Resource, geteuid, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::io::Write;
@@ -44,7 +44,8 @@ fn too_few_descriptors_are_named_with_the_cure() {
 fn where_memory_for_rings_is_short_there_are_fewer_workers_by_default() {
     let this_test = "where_memory_for_rings_is_short_there_are_fewer_workers_by_default";
     if let Some(limit) = limit_of_child(LOCKED) {
-        return start_within(Resource::Memlock, limit, Server::builder().listen("127.0.0.1:0"));
+        let builder = Server::builder().listen("127.0.0.1:0").driver(Driver::IoUring);
+        return start_within(Resource::Memlock, limit, builder);
     }
     let cores = std::thread::available_parallelism().unwrap().get();
     // Of other users, who have rings beside this test, nothing more can be said than this.
@@ -69,12 +70,22 @@ fn where_memory_for_rings_is_short_there_are_fewer_workers_by_default() {
 fn a_number_of_workers_for_which_memory_is_short_is_an_error() {
     let this_test = "a_number_of_workers_for_which_memory_is_short_is_an_error";
     if let Some(limit) = limit_of_child(LOCKED) {
-        return start_within(Resource::Memlock, limit, workers(16));
+        return start_within(Resource::Memlock, limit, workers(16).driver(Driver::IoUring));
     }
     // Less than the entries of the queues of so many take.
     let outcome = start_with(this_test, LOCKED, 2 << 20);
     assert!(outcome.starts_with("start: ") && outcome.contains("ulimit -l"), "{outcome}");
     assert!(outcome.contains("of 16 workers"), "{outcome}");
+}
+
+/// No memory has to be locked for epoll.
+#[test]
+fn on_epoll_there_are_as_many_workers_as_are_wanted() {
+    let this_test = "on_epoll_there_are_as_many_workers_as_are_wanted";
+    if let Some(limit) = limit_of_child(LOCKED) {
+        return start_within(Resource::Memlock, limit, workers(16).driver(Driver::Epoll));
+    }
+    assert_eq!(start_with(this_test, LOCKED, 0), "started 16");
 }
 
 /// The limit with which this process was run by [`start_with`].

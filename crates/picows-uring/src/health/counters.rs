@@ -3,6 +3,8 @@
 //! Each counter is written by one thread, so it costs a load and a store.
 
 use super::pulse::Pulse;
+use crate::driver::Driver;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
@@ -14,6 +16,7 @@ macro_rules! counters {
             $(pub(crate) $name: Counter,)+
             $(pub(crate) $peak: Counter,)+
             pub(crate) pulse: Pulse,
+            driver: OnceLock<Driver>,
         }
 
         /// What a worker, or a whole server, has done so far.
@@ -28,6 +31,16 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// The worker runs on `driver`.
+            pub(crate) fn set_driver(&self, driver: Driver) {
+                let _ = self.driver.set(driver);
+            }
+
+            /// What the worker runs on; `Auto` before that is known.
+            pub(crate) fn driver(&self) -> Driver {
+                self.driver.get().copied().unwrap_or_default()
+            }
+
             pub(crate) fn read(&self) -> Stats {
                 Stats { $($name: self.$name.get(),)+ $($peak: self.$peak.get(),)+ }
             }

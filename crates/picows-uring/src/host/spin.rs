@@ -31,6 +31,7 @@ impl Spin {
         }
         let begin = host.worker.ring.now();
         loop {
+            host.worker.ring.look();
             for _ in 0..SPINS_PER_CLOCK {
                 if host.has_work() {
                     return false;

@@ -7,28 +7,25 @@
 mod buffers;
 mod sends;
 mod start;
-mod tcp_info;
 
+pub(crate) use super::StartError;
 use super::{
     Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
-    Wait, WaitMode, borrow,
+    Wait, WaitMode, borrow, direct, tcp_info,
 };
 use crate::foreign::log;
 use buffers::Buffers;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::OwnedFd;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use sends::Sends;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
-
-pub(crate) use start::StartError;
 
 /// io_uring, set up for sockets.
 pub(crate) struct UringRing {
@@ -241,25 +238,7 @@ impl Ring for UringRing {
     }
 
     fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
-        let Room { memory, gap, max } = room;
-        let before = memory.len();
-        memory.resize(before + gap, 0);
-        let free = memory.spare_capacity_mut();
-        let end = free.len().min(max);
-        let received = rustix::net::recv(borrow(&socket), &mut free[..end], RecvFlags::DONTWAIT);
-        let count = received.map(|((bytes, _), _)| bytes.len());
-        match count {
-            Ok(count @ 1..) => {
-                // SAFETY: so many bytes behind those of `memory` were just written, in its
-                // capacity.
-                #[expect(unsafe_code)]
-                unsafe {
-                    memory.set_len(before + gap + count);
-                }
-            }
-            _ => memory.truncate(before),
-        }
-        Ok(count?)
+        direct::receive_now(socket, room)
     }
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
@@ -288,11 +267,11 @@ impl Ring for UringRing {
     }
 
     fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
-        SocketOutlet.send_now(socket, batch)
+        direct::SocketOutlet.send_now(socket, batch)
     }
 
     fn outlet(&self) -> Rc<dyn Outlet> {
-        Rc::new(SocketOutlet)
+        Rc::new(direct::SocketOutlet)
     }
 
     fn cancel_receive(&mut self, token: Token) {
@@ -311,9 +290,8 @@ impl Ring for UringRing {
     }
 
     fn shut_down(&mut self, socket: Socket) {
-        // By a call of its own: io_uring hands IORING_OP_SHUTDOWN to a kernel thread. It fails
-        // only where the peer is gone, which the receive tells as well.
-        let _ = rustix::net::shutdown(borrow(&socket), rustix::net::Shutdown::Write);
+        // By a call of its own: io_uring hands IORING_OP_SHUTDOWN to a kernel thread.
+        direct::shut_down(socket);
     }
 
     fn close(&mut self, socket: Socket) {
@@ -328,7 +306,7 @@ impl Ring for UringRing {
     }
 
     fn unread(&self, socket: Socket) -> usize {
-        rustix::io::ioctl_fionread(borrow(&socket)).map_or(0, |count| count as usize)
+        direct::unread(socket)
     }
 
     fn outbox(&self, socket: Socket) -> Option<Outbox> {
@@ -340,7 +318,7 @@ impl Ring for UringRing {
     }
 
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
-        rustix::net::getpeername(borrow(&socket)).ok().flatten()?.try_into().ok()
+        direct::peer_addr(socket)
     }
 
     fn set_deadline(&mut self, deadline: Duration) {
@@ -492,27 +470,6 @@ impl Drop for UringRing {
     }
 }
 
-/// Sends by a call of its own, which needs nothing of the ring.
-#[derive(Debug)]
-struct SocketOutlet;
-
-impl Outlet for SocketOutlet {
-    #[inline]
-    fn send_now(&self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
-        let mut parts = [IoSlice::new(&[]); SEGMENTS_PER_CALL_MAX];
-        let mut count = 0;
-        for (part, segment) in parts.iter_mut().zip(batch.segments()) {
-            *part = IoSlice::new(segment);
-            count += 1;
-        }
-        let (fd, flags) = (borrow(&socket), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        Ok(match &parts[..count] {
-            [only] => rustix::net::send(fd, only, flags)?,
-            parts => rustix::net::sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), flags)?,
-        })
-    }
-}
-
 /// The result of an operation, with its errno by name.
 fn outcome(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
@@ -526,9 +483,6 @@ const TASK_WORK_PER_ENTER: usize = 20;
 /// How often `drop` looks for completions, one millisecond each, before it leaks.
 const DROP_ROUNDS_MAX: usize = 1000;
 const DROP_ROUND_NANOS: u32 = 1_000_000;
-
-/// Segments that leave with one call; the rest goes the other way.
-const SEGMENTS_PER_CALL_MAX: usize = 8;
 
 /// What [`Ring::receive_once`] brings at the most: the header of a large frame, and of its payload
 /// as much as costs little to be copied. The rest is taken from the socket at once.

@@ -54,6 +54,10 @@ pub(crate) trait Wait {
     /// signalled. Signals of other threads come always.
     fn set_signals(&mut self, _on: bool) {}
 
+    /// Has [`Ring::has_work`](super::Ring::has_work) know what has happened up to now, where finding
+    /// that out takes a system call: for an owner that spins. Returns at once.
+    fn look(&mut self) {}
+
     /// Hands what is queued to the kernel and sleeps until there is a completion, the deadline has
     /// passed, or `signal` was written to; at once if one of that is so already. Returns no
     /// completions: the next poll does. May return early, as with a signal of the process.

@@ -3,6 +3,7 @@
 use super::handle::ServerHandle;
 use super::threads::{self, Plan};
 use crate::config::{Config, WrongSetting, connection_settings};
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::host::BusyPoll;
 use crate::memory::MemoryBudget;
@@ -49,6 +50,7 @@ pub struct ServerBuilder {
     listen: Vec<ListenOn>,
     workers: Option<usize>,
     pin: bool,
+    driver: Option<Driver>,
     waiting: WaitMode,
     busy_poll: Duration,
     backlog: u32,
@@ -63,6 +65,7 @@ impl Default for ServerBuilder {
             listen: Vec::new(),
             workers: None,
             pin: false,
+            driver: None,
             waiting: WaitMode::Hosted,
             busy_poll: Duration::ZERO,
             backlog: BACKLOG,
@@ -98,6 +101,13 @@ impl ServerBuilder {
     /// warning. A number that is given here is an error then.
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = Some(count);
+        self
+    }
+
+    /// What workers talk to the kernel with. Default: what the environment variable
+    /// `PICOWS_DRIVER` says (`auto`, `io-uring`, `epoll`), or else [`Driver::Auto`].
+    pub fn driver(mut self, driver: Driver) -> Self {
+        self.driver = Some(driver);
         self
     }
 
@@ -276,8 +286,8 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting makes no sense, an address cannot be had, or io_uring is not there or
-    /// forbidden. The text names the cause and the cure.
+    /// When a setting makes no sense, an address cannot be had, or the driver cannot be set up.
+    /// The text names the cause and the cure.
     pub fn start<F, U>(self, factory: F) -> Result<ServerHandle, Error>
     where
         F: Fn(&UpgradeRequest) -> U + Send + Sync + 'static,
@@ -285,6 +295,7 @@ impl ServerBuilder {
     {
         let factory: Arc<Factory> = Arc::new(move |request: &_| factory(request).into_upgrade());
         let workers = self.check()?;
+        let driver = self.driver.map_or_else(Driver::from_environment, Ok)?;
         let mut listen = self.listen;
         let is_own = listen.iter().all(|on| matches!(on, ListenOn::Text(_)));
         let mut config = self.config;
@@ -301,6 +312,7 @@ impl ServerBuilder {
             },
             may_be_fewer: self.workers.is_none(),
             pin: self.pin,
+            driver,
             waiting: self.waiting,
             busy_poll: BusyPoll(self.busy_poll),
             drain_timeout: self.drain_timeout,

@@ -2,6 +2,7 @@
 //!
 //! Only reads; what stops a server is its handle.
 
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::health::{Counters, Stats, WorkerState};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct WorkerStatus {
     pub number: usize,
     /// Whether it runs.
     pub state: WorkerState,
+    /// What it runs on: [`Driver::IoUring`] or [`Driver::Epoll`].
+    pub driver: Driver,
     /// How long it has been in its present turn, unless it is between two. Far below a millisecond
     /// unless a callback blocks; a worker that is blocked for ever is seen here, and nowhere else.
     pub turn_time: Option<Duration>,
@@ -58,6 +61,7 @@ impl Monitor {
     pub fn workers(&self) -> impl ExactSizeIterator<Item = WorkerStatus> {
         self.workers.iter().enumerate().map(|(number, worker)| WorkerStatus {
             number,
+            driver: worker.driver(),
             state: worker.pulse.state(),
             turn_time: worker.pulse.turn_time(),
             stats: worker.read(),

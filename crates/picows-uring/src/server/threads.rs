@@ -5,6 +5,7 @@
 use super::handle::{ServerHandle, WorkerThread};
 use crate::admission::Gauge;
 use crate::config::Config;
+use crate::driver::{AnyRing, Driver};
 use crate::error::Error;
 use crate::foreign::log;
 use crate::health::{Counters, WorkerState};
@@ -12,8 +13,7 @@ use crate::host::{self, BusyPoll, Loop, LoopKind};
 use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
-use crate::ring::uring::{StartError, UringRing};
-use crate::ring::{Socket, Wait, WaitMode};
+use crate::ring::{Ring, Socket, StartError, Wait, WaitMode};
 use crate::socket::{self, ListenOn, ListenOptions};
 use crate::upgrade::Factory;
 use crate::worker::Worker;
@@ -31,6 +31,7 @@ pub(super) struct Plan {
     /// There may be fewer workers, if memory for their rings is short.
     pub(super) may_be_fewer: bool,
     pub(super) pin: bool,
+    pub(super) driver: Driver,
     pub(super) waiting: WaitMode,
     pub(super) busy_poll: BusyPoll,
     pub(super) drain_timeout: Duration,
@@ -42,6 +43,7 @@ pub(super) struct Plan {
 struct WorkerSpec {
     number: usize,
     core: Option<usize>,
+    driver: Driver,
     waiting: WaitMode,
     busy_poll: BusyPoll,
     config: Arc<Config>,
@@ -151,6 +153,7 @@ fn start_thread(
     let spec = WorkerSpec {
         number,
         core,
+        driver: plan.driver,
         waiting: plan.waiting,
         busy_poll: plan.busy_poll,
         config: Arc::clone(&plan.config),
@@ -176,20 +179,28 @@ fn work(spec: WorkerSpec) {
         counters: Arc::clone(&spec.counters),
         state: WorkerState::Failed("it panicked: this is a bug".to_owned()),
     };
-    let busy_poll = spec.busy_poll;
-    witness.state = match build_worker(spec) {
-        Some((worker, event_loop)) => {
-            let ended = match event_loop {
-                Some(event_loop) => event_loop.block_on(host::drive(worker, busy_poll)).map(drop),
-                None => host::run_dedicated(worker, busy_poll),
-            };
-            match ended {
-                Ok(()) => WorkerState::Ended,
-                Err(error) => WorkerState::Failed(format!("its ring is lost: {error}")),
-            }
+    witness.state = match allocate(&spec) {
+        Ok((AnyRing::IoUring(ring), event_loop)) => serve(spec, ring, event_loop),
+        Ok((AnyRing::Epoll(ring), event_loop)) => serve(spec, ring, event_loop),
+        Err(error) => {
+            let _ = spec.ready.send(Err(error));
+            WorkerState::Ended
         }
-        None => WorkerState::Ended,
     };
+}
+
+/// Waits for the sockets, and runs the worker on `ring` to its end.
+fn serve<R: Ring + Wait>(spec: WorkerSpec, ring: R, event_loop: Option<Loop>) -> WorkerState {
+    let busy_poll = spec.busy_poll;
+    let Some(worker) = build_worker(spec, ring) else { return WorkerState::Ended };
+    let ended = match event_loop {
+        Some(event_loop) => event_loop.block_on(host::drive(worker, busy_poll)).map(drop),
+        None => host::run_dedicated(worker, busy_poll),
+    };
+    match ended {
+        Ok(()) => WorkerState::Ended,
+        Err(error) => WorkerState::Failed(format!("its ring is lost: {error}")),
+    }
 }
 
 /// Says how a worker ended, also if that was by a panic.
@@ -209,39 +220,34 @@ impl Drop for Witness {
     }
 }
 
-/// Allocates up front whatever can run out, reports that, and waits for the sockets. `None` if
-/// something has, or if the server does not start.
-fn build_worker(spec: WorkerSpec) -> Option<(Worker<UringRing>, Option<Loop>)> {
-    let (ring, event_loop) = match allocate(&spec) {
-        Ok(allocated) => allocated,
-        Err(error) => {
-            let _ = spec.ready.send(Err(error));
-            return None;
-        }
-    };
+/// Reports that all is there but the sockets, and waits for those. `None` if the server does not
+/// start.
+fn build_worker<R: Ring + Wait>(spec: WorkerSpec, ring: R) -> Option<Worker<R>> {
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
     let shared = Shared::new(spec.config, spec.counters, Arc::clone(&mailbox));
     spec.ready.send(Ok(mailbox)).ok()?;
     drop(spec.ready);
     let sockets = spec.sockets.recv().ok()?;
     let listeners = sockets.into_iter().map(|socket| Socket(socket.into_raw_fd())).collect();
-    let worker = Worker::new(ring, shared, spec.factory, spec.gauge, listeners);
-    Some((worker, event_loop))
+    Some(Worker::new(ring, shared, spec.factory, spec.gauge, listeners))
 }
 
-/// The rings of a worker, on its core.
-fn allocate(spec: &WorkerSpec) -> Result<(UringRing, Option<Loop>), Refused> {
+/// Allocates up front whatever can run out: the ring of a worker and its loop, on its core.
+fn allocate(spec: &WorkerSpec) -> Result<(AnyRing, Option<Loop>), Refused> {
     if let Some(core) = spec.core {
         let mut set = CpuSet::new();
         set.set(core);
         let failed = |source| Refused::Thread(Error::Thread { worker: spec.number, source });
         sched_setaffinity(None, &set).map_err(|errno| failed(errno.into()))?;
     }
-    let ring = patiently(StartError::may_pass, || UringRing::new(spec.waiting));
-    let ring = ring.map_err(Refused::Ring)?;
+    let ring = AnyRing::open(spec.driver, spec.waiting).map_err(Refused::Ring)?;
+    spec.counters.set_driver(ring.driver());
     let event_loop = match spec.waiting {
         WaitMode::Hosted => {
-            let kind = LoopKind::of(&ring);
+            let kind = match &ring {
+                AnyRing::IoUring(ring) => LoopKind::of(ring),
+                AnyRing::Epoll(ring) => LoopKind::of(ring),
+            };
             let event_loop = patiently(StartError::may_pass, || Loop::new(kind));
             Some(event_loop.map_err(Refused::Ring)?)
         }

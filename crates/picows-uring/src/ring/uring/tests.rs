@@ -207,7 +207,7 @@ fn a_send_at_once_takes_what_there_is_room_for_and_then_nothing() {
 fn of_many_segments_a_send_at_once_counts_those_it_took() {
     let (mut ring, ours, mut theirs) = connected();
     let segments: Vec<_> =
-        (0..2 * SEGMENTS_PER_CALL_MAX + 3).map(|index| [index as u8; 9]).collect();
+        (0..2 * direct::SEGMENTS_PER_CALL_MAX + 3).map(|index| [index as u8; 9]).collect();
     let mut batch = of_segments(segments.iter().map(|segment| &segment[..]));
     let mut counts = Vec::new();
     while !batch.is_empty() {
@@ -216,7 +216,10 @@ fn of_many_segments_a_send_at_once_counts_those_it_took() {
         batch.advance(count, drop);
         counts.push(count);
     }
-    assert_eq!(counts, [SEGMENTS_PER_CALL_MAX, SEGMENTS_PER_CALL_MAX, 3].map(|count| count * 9));
+    assert_eq!(
+        counts,
+        [direct::SEGMENTS_PER_CALL_MAX, direct::SEGMENTS_PER_CALL_MAX, 3].map(|count| count * 9)
+    );
     drop(ours);
     let mut read = Vec::new();
     theirs.read_to_end(&mut read).unwrap();

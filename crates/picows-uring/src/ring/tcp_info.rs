@@ -1,7 +1,7 @@
 //! What the kernel knows of the bytes that a TCP socket was given to send.
 //!
 //! A send of several megabytes completes when the last of them fits into the socket (`MSG_WAITALL`):
-//! until then, only this tells a peer that takes its time from one that has gone.
+//! until then, only this distinguishes a slow peer from one that has gone.
 
 use super::{Outbox, Socket};
 

@@ -1,0 +1,540 @@
+//! The driver for kernels and containers without io_uring: [`Ring`] on epoll.
+//!
+//! Sockets are registered once, edge-triggered: what an event said is remembered until a call on the
+//! socket returns less than it was asked for. Operations that cannot be carried out at once wait for
+//! the event of their socket; every call is made with `MSG_DONTWAIT`, so that nothing blocks. The
+//! receive, send and accept calls are made by [`poll`](Ring::poll) and [`send`](Ring::send), one for
+//! each completion; events of all sockets are fetched with one call. See epoll(7).
+
+mod buffers;
+mod sockets;
+
+use super::{
+    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket,
+    StartError, Token, Wait, borrow, direct, is_passing, tcp_info,
+};
+use buffers::{BUFFER_BYTES, Buffers};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::fd::{IntoRawFd, OwnedFd};
+use rustix::net::{RecvFlags, SocketFlags};
+use sockets::{Entry, Kind, Receive, Sending, Sockets};
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::FromRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Sockets on epoll.
+pub(crate) struct EpollRing {
+    epoll: Arc<OwnedFd>,
+    /// Signalled by other threads that have work for us.
+    event: Arc<OwnedFd>,
+    events: Box<[MaybeUninit<Event>; EVENTS_MAX]>,
+    sockets: Sockets,
+    buffers: Buffers,
+    /// Sockets for which something can be done, each once.
+    ready: VecDeque<i32>,
+    /// Outcomes that no poll has returned yet.
+    done: VecDeque<Completion>,
+    deadline: Option<Duration>,
+    origin: Instant,
+    /// Events were fetched since the last poll but one: the next poll need not look.
+    is_fresh: bool,
+    /// The last look filled `events`: there may be more.
+    has_more_events: bool,
+    /// How often events were fetched.
+    looks: u64,
+}
+
+impl EpollRing {
+    /// Sets the driver up for this thread.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor or no memory for it.
+    pub(crate) fn new() -> Result<Self, StartError> {
+        Self::set_up().map_err(StartError::Epoll)
+    }
+
+    fn set_up() -> io::Result<Self> {
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        let event = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        // An edge for each signal, so that the counter need not be read.
+        epoll::add(&epoll, &event, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
+        Ok(Self {
+            epoll,
+            event,
+            events: Box::new([MaybeUninit::uninit(); EVENTS_MAX]),
+            sockets: Sockets::default(),
+            buffers: Buffers::default(),
+            ready: VecDeque::new(),
+            done: VecDeque::new(),
+            deadline: None,
+            origin: Instant::now(),
+            is_fresh: false,
+            has_more_events: false,
+            looks: 0,
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.done.is_empty() || self.has_more_events
+    }
+
+    /// Fetches events, and puts the sockets for which something can be done on the list.
+    fn fetch(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.looks += 1;
+        let timeout = timeout.map(|it| Timespec {
+            tv_sec: i64::try_from(it.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: it.subsec_nanos().into(),
+        });
+        let found = match epoll::wait(&self.epoll, &mut self.events[..], timeout.as_ref()) {
+            Ok((found, _)) => found,
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        self.is_fresh = true;
+        self.has_more_events = found.len() == EVENTS_MAX;
+        for event in found {
+            let (data, flags) = (event.data.u64(), event.flags);
+            // Of a socket that is closed, the kernel reports nothing any more.
+            let Some(entry) = self.sockets.get_mut(data) else { continue };
+            if entry.mark(flags) {
+                self.ready.push_back(data as i32);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry of a socket, registered from here on.
+    fn entry(&mut self, socket: Socket) -> io::Result<&mut Entry> {
+        let key = socket.0 as u64;
+        if self.sockets.get_mut(key).is_none() {
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+            epoll::add(&self.epoll, borrow(&socket), EventData::new_u64(key), flags)?;
+            self.sockets.add(socket);
+        }
+        self.sockets.get_mut(key).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Puts a socket on the list if something can be done for it.
+    fn enlist(&mut self, socket: Socket) {
+        if self.sockets.get_mut(socket.0 as u64).is_some_and(Entry::is_to_be_listed) {
+            self.ready.push_back(socket.0);
+        }
+    }
+
+    fn begin_receive(&mut self, socket: Socket, receive: Receive) {
+        let token = receive.token;
+        match self.entry(socket) {
+            Ok(entry) => {
+                debug_assert!(entry.receive.is_none(), "a second receive on {socket:?}");
+                entry.receive = Some(receive);
+                self.sockets.receives(token, socket);
+                self.enlist(socket);
+            }
+            Err(error) => {
+                let result = Received::Failed(error);
+                self.done.push_back(Completion::Received { token, result, more: false });
+            }
+        }
+    }
+
+    /// Does what can be done for the next socket of the list: a send and a receive, or what can be
+    /// accepted. `out` is not full, and gets no longer than `end`.
+    fn serve(&mut self, fd: i32, end: usize, out: &mut Vec<Completion>) {
+        let socket = Socket(fd);
+        let Some(entry) = self.sockets.get_mut(fd as u64) else { return };
+        entry.is_listed = false;
+        let can_read = |entry: &Entry| entry.receive.filter(|_| entry.is_readable);
+        match can_read(entry) {
+            Some(Receive { token, kind: Kind::Connections }) => {
+                self.serve_accept(socket, token, end, out);
+            }
+            receive => {
+                self.serve_send(socket, out);
+                if let Some(receive) = receive
+                    && out.len() < end
+                {
+                    self.serve_receive(socket, receive, out);
+                }
+            }
+        }
+        self.enlist(socket);
+    }
+
+    fn serve_accept(
+        &mut self,
+        socket: Socket,
+        token: Token,
+        end: usize,
+        out: &mut Vec<Completion>,
+    ) {
+        let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
+        while out.len() < end {
+            let result = match rustix::net::accept_with(borrow(&socket), SocketFlags::CLOEXEC) {
+                Ok(accepted) => Ok(Socket(accepted.into_raw_fd())),
+                Err(rustix::io::Errno::AGAIN) => {
+                    entry.is_readable = false;
+                    return;
+                }
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => Err(error.into()),
+            };
+            let more = result.is_ok();
+            if !more {
+                entry.receive = None;
+            }
+            out.push(Completion::Accepted { token, result, more });
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn serve_receive(&mut self, socket: Socket, receive: Receive, out: &mut Vec<Completion>) {
+        let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
+        let (token, is_single) = (receive.token, receive.kind == Kind::BytesOnce);
+        let max = if is_single { ONCE_BYTES_MAX } else { RECEIVE_BYTES_MAX };
+        let result = match self.buffers.space(max) {
+            None => Received::NoBuffer,
+            Some(space) => {
+                let asked = space.len();
+                match rustix::net::recv(borrow(&socket), space, RecvFlags::DONTWAIT) {
+                    Ok((_, 0)) => Received::EndOfStream,
+                    Ok((_, count)) => {
+                        // All is taken, unless the end of the stream waits behind it.
+                        entry.is_readable = count == asked || entry.is_ending;
+                        match self.buffers.cut(count) {
+                            Some(piece) => Received::Data(piece),
+                            None => Received::NoBuffer,
+                        }
+                    }
+                    Err(rustix::io::Errno::AGAIN) => {
+                        entry.is_readable = false;
+                        return;
+                    }
+                    Err(rustix::io::Errno::INTR) => return,
+                    Err(error) => Received::Failed(error.into()),
+                }
+            }
+        };
+        let more = !is_single && matches!(result, Received::Data(_));
+        if !more {
+            entry.receive = None;
+        }
+        out.push(Completion::Received { token, result, more });
+    }
+
+    /// Sends on, as far as the socket takes it; the batch comes back when all of it was sent.
+    fn serve_send(&mut self, socket: Socket, out: &mut Vec<Completion>) {
+        let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
+        if entry.sending.is_none() || !entry.is_writable {
+            return;
+        }
+        let Some(mut sending) = entry.sending.take() else { return };
+        loop {
+            let (batch, sent) = (&sending.batch, sending.sent);
+            match direct::send_from::<SEGMENTS_PER_SEND_MAX>(socket, batch, sent) {
+                Ok(count) => {
+                    sending.sent += count;
+                    if sending.sent < sending.batch.len() && count > 0 {
+                        continue;
+                    }
+                    let Sending { token, batch, sent } = sending;
+                    return out.push(Completion::Sent { token, result: Ok(sent), batch });
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_passing(&error) => {
+                    entry.is_writable = false;
+                    entry.sending = Some(sending);
+                    return;
+                }
+                Err(error) => {
+                    let Sending { token, batch, sent } = sending;
+                    // What was sent before counts; the next send finds the error again.
+                    let result = if sent > 0 { Ok(sent) } else { Err(error) };
+                    return out.push(Completion::Sent { token, result, batch });
+                }
+            }
+        }
+    }
+
+    /// Ends the receive or accept of a socket, if there is one.
+    fn end_receive(&mut self, socket: Socket) {
+        let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
+        let Some(Receive { token, kind }) = entry.receive.take() else { return };
+        self.done.push_back(if kind == Kind::Connections {
+            Completion::Accepted { token, result: Err(cancelled()), more: false }
+        } else {
+            Completion::Received { token, result: Received::Cancelled, more: false }
+        });
+    }
+}
+
+fn cancelled() -> io::Error {
+    io::Error::from_raw_os_error(libc::ECANCELED)
+}
+
+impl Ring for EpollRing {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn accept(&mut self, listener: Socket, token: Token) {
+        // So that it does not block where another worker was faster. Connections do not inherit it.
+        let begun = rustix::io::ioctl_fionbio(borrow(&listener), true).map_err(io::Error::from);
+        match begun.and_then(|()| self.entry(listener)) {
+            Ok(entry) => {
+                debug_assert!(entry.receive.is_none(), "a second accept on {listener:?}");
+                entry.receive = Some(Receive { token, kind: Kind::Connections });
+                self.enlist(listener);
+            }
+            Err(error) => {
+                self.done.push_back(Completion::Accepted {
+                    token,
+                    result: Err(error),
+                    more: false,
+                });
+            }
+        }
+    }
+
+    fn receive(&mut self, socket: Socket, token: Token) {
+        self.begin_receive(socket, Receive { token, kind: Kind::Bytes });
+    }
+
+    fn receive_once(&mut self, socket: Socket, token: Token) {
+        self.begin_receive(socket, Receive { token, kind: Kind::BytesOnce });
+    }
+
+    fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
+        direct::receive_now(socket, room)
+    }
+
+    fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
+        self.buffers.bytes(buffer)
+    }
+
+    fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan> {
+        self.buffers.lend(buffer)
+    }
+
+    fn release(&mut self, buffer: RecvBuffer) {
+        self.buffers.release(buffer);
+    }
+
+    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
+        self.buffers.keep(buffer)
+    }
+
+    fn room_to_receive(&mut self, _is_single: bool) -> usize {
+        self.buffers.room()
+    }
+
+    fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>) {
+        match self.entry(socket) {
+            Ok(entry) => {
+                debug_assert!(entry.sending.is_none(), "a second send on {socket:?}");
+                entry.sending = Some(Sending { token, batch, sent: 0 });
+                // An event takes this back only if the socket is full, which the call finds out.
+                entry.is_writable = true;
+                self.enlist(socket);
+            }
+            Err(error) => {
+                self.done.push_back(Completion::Sent { token, result: Err(error), batch });
+            }
+        }
+    }
+
+    fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
+        direct::SocketOutlet.send_now(socket, batch)
+    }
+
+    fn outlet(&self) -> Rc<dyn Outlet> {
+        Rc::new(direct::SocketOutlet)
+    }
+
+    fn cancel_receive(&mut self, token: Token) {
+        if let Some(socket) = self.sockets.receiver(token) {
+            self.end_receive(socket);
+        }
+    }
+
+    fn cancel(&mut self, socket: Socket) {
+        self.end_receive(socket);
+        let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
+        if let Some(sending) = entry.sending.take() {
+            let Sending { token, batch, sent } = sending;
+            let result = if sent > 0 { Ok(sent) } else { Err(cancelled()) };
+            self.done.push_back(Completion::Sent { token, result, batch });
+        }
+    }
+
+    fn drop_new_connections(&mut self, listener: Socket) {
+        // Without it, connections that begin just now are lost, as ever.
+        let _ = super::accept_filter::drop_new_connections(borrow(&listener));
+    }
+
+    fn shut_down(&mut self, socket: Socket) {
+        direct::shut_down(socket);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        // The kernel forgets its registration with it.
+        self.sockets.remove(socket);
+        // SAFETY: the socket is the ring's to close, and its owner forgets it.
+        #[expect(unsafe_code)]
+        drop(unsafe { OwnedFd::from_raw_fd(socket.0) });
+    }
+
+    fn abandon(&mut self, socket: Socket) {
+        // Nothing of ours is in the kernel's hands.
+        self.close(socket);
+    }
+
+    fn unread(&self, socket: Socket) -> usize {
+        direct::unread(socket)
+    }
+
+    fn outbox(&self, socket: Socket) -> Option<Outbox> {
+        tcp_info::read(socket)
+    }
+
+    fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
+        direct::peer_addr(socket)
+    }
+
+    fn set_deadline(&mut self, deadline: Duration) {
+        if self.deadline.is_none_or(|armed| deadline < armed) {
+            self.deadline = Some(deadline);
+        }
+    }
+
+    fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
+        if self.deadline.is_some_and(|deadline| deadline <= self.origin.elapsed()) {
+            self.deadline = None;
+        }
+        // After a look, one poll goes without: what happens meanwhile is found by the wait that
+        // follows if there is nothing else to do, or by the next poll.
+        if !std::mem::take(&mut self.is_fresh) || self.has_more_events {
+            self.fetch(Some(Duration::ZERO))?;
+        }
+        let end = out.len() + max;
+        while out.len() < end {
+            let Some(completion) = self.done.pop_front() else { break };
+            out.push(completion);
+        }
+        // Sockets come to the end of the list after each call, so that all have their turn.
+        while out.len() < end {
+            let Some(fd) = self.ready.pop_front() else { break };
+            self.serve(fd, end, out);
+        }
+        Ok(())
+    }
+
+    fn has_work(&mut self) -> bool {
+        self.is_ready()
+    }
+
+    fn polls_behind(&mut self, max: usize) -> usize {
+        let waiting = self.ready.len() + self.done.len();
+        // Every other poll looks, and a look finds so many.
+        2 * self.sockets.count().div_ceil(EVENTS_MAX.min(max)) + waiting.div_ceil(max)
+    }
+
+    fn recv_buffers(&self) -> usize {
+        self.buffers.count()
+    }
+
+    fn has_spare(&self) -> bool {
+        self.buffers.has_spare() || self.sockets.has_spare()
+    }
+
+    fn trim(&mut self) {
+        self.buffers.trim();
+        self.sockets.trim();
+        self.ready.shrink_to(LISTED_KEPT);
+        self.done.shrink_to(LISTED_KEPT);
+    }
+}
+
+impl Wait for EpollRing {
+    fn descriptor(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.epoll)
+    }
+
+    fn signal(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.event)
+    }
+
+    fn uncovered_deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    fn set_signals(&mut self, on: bool) {
+        // The owner has slept: what woke it is still to be fetched.
+        self.is_fresh &= on;
+    }
+
+    fn look(&mut self) {
+        if !self.is_ready() {
+            // A failure comes again with the next poll.
+            let _ = self.fetch(Some(Duration::ZERO));
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let timeout = if self.is_ready() {
+            Some(Duration::ZERO)
+        } else {
+            self.deadline.map(|deadline| deadline.saturating_sub(self.now()))
+        };
+        self.fetch(timeout)
+    }
+
+    fn dedicate(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn enters(&self) -> u64 {
+        self.looks
+    }
+
+    fn is_io_uring(&self) -> bool {
+        false
+    }
+}
+
+impl Drop for EpollRing {
+    /// Closes what was accepted and not handed over.
+    fn drop(&mut self) {
+        while let Some(completion) = self.done.pop_front() {
+            if let Completion::Accepted { result: Ok(socket), .. } = completion {
+                self.close(socket);
+            }
+        }
+    }
+}
+
+/// What the event of the eventfd carries: no descriptor is so large.
+const WAKE: u64 = u64::MAX;
+/// Events of one look: 12 KiB.
+const EVENTS_MAX: usize = 1024;
+/// What one call receives at the most, so that one connection does not fill a buffer.
+const RECEIVE_BYTES_MAX: usize = 64 * 1024;
+/// What [`Ring::receive_once`] brings at the most, as with the other driver.
+const ONCE_BYTES_MAX: usize = 16 * 1024;
+/// Segments that leave with one call; more follow with the next.
+const SEGMENTS_PER_SEND_MAX: usize = 64;
+/// Places that a quiet ring keeps in its lists.
+const LISTED_KEPT: usize = 1024;
+
+const _: () = assert!(RECEIVE_BYTES_MAX <= BUFFER_BYTES);
+
+#[cfg(test)]
+mod tests;

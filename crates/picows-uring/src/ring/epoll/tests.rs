@@ -1,0 +1,290 @@
+//! The driver on real sockets: events, what they wake, and what is remembered of them.
+
+use super::*;
+use crate::ring::Segment;
+use bytes::Bytes;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+
+const TOKEN: Token = Token { slot: 3, generation: 1 };
+const OTHER: Token = Token { slot: 4, generation: 1 };
+
+fn connected() -> (EpollRing, Socket, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (EpollRing::new().unwrap(), Socket(ours.into_raw_fd()), theirs)
+}
+
+fn batch(bytes: &Bytes) -> Box<SendBatch> {
+    let mut batch = Box::<SendBatch>::default();
+    batch.push(Segment::shared(bytes.clone()));
+    batch
+}
+
+/// Waits and polls until there is a completion.
+fn next(ring: &mut EpollRing) -> Completion {
+    let mut out = Vec::new();
+    while out.is_empty() {
+        ring.wait().unwrap();
+        ring.poll(1, &mut out).unwrap();
+    }
+    out.remove(0)
+}
+
+/// Completions that are there without a wait.
+fn there(ring: &mut EpollRing) -> Vec<Completion> {
+    let mut out = Vec::new();
+    ring.poll(100, &mut out).unwrap();
+    ring.poll(100, &mut out).unwrap();
+    out
+}
+
+/// The bytes of a completion, and whether receiving goes on.
+fn data(ring: &mut EpollRing, completion: Completion) -> (Vec<u8>, bool) {
+    let Completion::Received { result: Received::Data(piece), more, .. } = completion else {
+        panic!("{completion:?}")
+    };
+    let bytes = ring.bytes(&piece).to_vec();
+    ring.release(piece);
+    (bytes, more)
+}
+
+#[test]
+fn a_connection_is_accepted_answered_and_ended() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut ring = EpollRing::new().unwrap();
+    let listening = Socket(listener.into_raw_fd());
+    ring.accept(listening, OTHER);
+    assert!(there(&mut ring).is_empty(), "nothing to accept, and it does not block");
+    let mut peers: Vec<_> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut accepted = Vec::new();
+    while accepted.len() < peers.len() {
+        let Completion::Accepted { token: OTHER, result: Ok(socket), more: true } = next(&mut ring)
+        else {
+            panic!()
+        };
+        accepted.push(socket);
+    }
+    let (socket, peer) = (accepted[0], &mut peers[0]);
+    assert_eq!(ring.peer_addr(socket), peer.local_addr().ok());
+    ring.receive(socket, TOKEN);
+    for text in [&b"hello"[..], b"once more"] {
+        peer.write_all(text).unwrap();
+        let completion = next(&mut ring);
+        assert_eq!(data(&mut ring, completion), (text.to_vec(), true));
+        ring.send(socket, TOKEN, batch(&Bytes::copy_from_slice(text)));
+        assert!(matches!(next(&mut ring), Completion::Sent { token: TOKEN, result: Ok(_), .. }));
+        let mut read = vec![0; text.len()];
+        peer.read_exact(&mut read).unwrap();
+        assert_eq!(read, text);
+    }
+    // The last bytes and the end of the stream come with one event.
+    peer.write_all(b"bye").unwrap();
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    let completion = next(&mut ring);
+    assert_eq!(data(&mut ring, completion), (b"bye".to_vec(), true));
+    let end = next(&mut ring);
+    assert!(
+        matches!(end, Completion::Received { result: Received::EndOfStream, more: false, .. }),
+        "{end:?}"
+    );
+    accepted.into_iter().for_each(|it| ring.close(it));
+    ring.close(listening);
+    assert_eq!(ring.sockets.count(), 0);
+}
+
+#[test]
+fn a_send_goes_on_when_there_is_room_and_returns_its_batch_whole() {
+    let (mut ring, socket, mut theirs) = connected();
+    let bytes = Bytes::from((0..4 << 20).map(|index: u32| index as u8).collect::<Vec<_>>());
+    ring.send(socket, TOKEN, batch(&bytes));
+    assert!(there(&mut ring).is_empty(), "more than the socket holds");
+    let mut read = vec![0; bytes.len()];
+    let (mut done, mut sent) = (0, None);
+    while sent.is_none() {
+        done += theirs.read(&mut read[done..]).unwrap();
+        sent = there(&mut ring).pop();
+    }
+    let Some(Completion::Sent { token: TOKEN, result: Ok(count), batch }) = sent else { panic!() };
+    assert_eq!((count, batch.len()), (bytes.len(), bytes.len()), "the owner takes them off");
+    theirs.read_exact(&mut read[done..]).unwrap();
+    assert!(read == bytes, "each byte once, in order");
+    ring.close(socket);
+}
+
+#[test]
+fn what_is_cancelled_comes_back() {
+    let (mut ring, socket, theirs) = connected();
+    ring.receive(socket, TOKEN);
+    ring.cancel_receive(OTHER);
+    assert!(there(&mut ring).is_empty(), "another one's");
+    ring.cancel_receive(TOKEN);
+    let mut out = there(&mut ring);
+    let cancelled = out.pop();
+    assert!(
+        matches!(
+            cancelled,
+            Some(Completion::Received { result: Received::Cancelled, more: false, .. })
+        ),
+        "{cancelled:?}"
+    );
+    ring.receive(socket, TOKEN);
+    ring.send(socket, TOKEN, batch(&Bytes::from(vec![0; 4 << 20])));
+    assert!(there(&mut ring).is_empty());
+    ring.cancel(socket);
+    let out = there(&mut ring);
+    let [Completion::Received { .. }, Completion::Sent { result: Ok(1..), .. }] = &out[..] else {
+        panic!("{out:?}")
+    };
+    ring.close(socket);
+    drop(theirs);
+}
+
+/// Edges come once: bytes that a single receive left, or that came while there was none, are found by
+/// the next.
+#[test]
+fn what_waits_in_a_socket_is_found_by_a_later_receive() {
+    let (mut ring, socket, mut theirs) = connected();
+    let sent: Vec<u8> = (0..50_000_u32).map(|index| index as u8).collect();
+    theirs.write_all(&sent).unwrap();
+    let mut read = Vec::new();
+    while read.len() < sent.len() {
+        ring.receive_once(socket, TOKEN);
+        let completion = next(&mut ring);
+        let (bytes, more) = data(&mut ring, completion);
+        assert!(!more && bytes.len() <= ONCE_BYTES_MAX);
+        read.extend(bytes);
+    }
+    assert!(read == sent);
+    theirs.write_all(b"while nothing receives").unwrap();
+    assert!(there(&mut ring).is_empty());
+    ring.receive(socket, TOKEN);
+    let completion = next(&mut ring);
+    assert_eq!(data(&mut ring, completion).0, b"while nothing receives");
+    ring.close(socket);
+}
+
+#[test]
+fn the_next_socket_with_a_descriptor_inherits_nothing() {
+    let (mut ring, socket, theirs) = connected();
+    ring.receive(socket, TOKEN);
+    ring.cancel(socket);
+    assert_eq!(there(&mut ring).len(), 1);
+    drop(theirs);
+    let (next_ours, _next_theirs) = UnixStream::pair().unwrap();
+    ring.close(socket);
+    rustix::io::dup(&next_ours).map(|fd| assert_eq!(fd.into_raw_fd(), socket.0)).unwrap();
+    ring.receive(socket, OTHER);
+    assert!(there(&mut ring).is_empty(), "the end of the other stream");
+    ring.close(socket);
+}
+
+#[test]
+fn waits_end_with_the_deadline_and_with_a_signal() {
+    let mut ring = EpollRing::new().unwrap();
+    ring.set_deadline(ring.now());
+    ring.set_deadline(ring.now() + Duration::from_secs(3600));
+    ring.wait().unwrap();
+    ring.poll(1, &mut Vec::new()).unwrap();
+    assert_eq!(ring.uncovered_deadline(), None, "it has passed");
+    for _ in 0..2 {
+        // Not read, and an edge each time.
+        rustix::io::write(ring.signal(), &1_u64.to_ne_bytes()).unwrap();
+        ring.wait().unwrap();
+    }
+    assert!(!ring.has_work(), "a signal is no completion");
+    assert_eq!(ring.enters(), 3);
+}
+
+#[test]
+fn a_poll_returns_no_more_than_it_is_asked_for_and_the_rest_next() {
+    let mut ring = EpollRing::new().unwrap();
+    let mut peers = Vec::new();
+    for slot in 0..10 {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"x").unwrap();
+        let socket = Socket(ours.into_raw_fd());
+        ring.receive(socket, Token { slot, generation: 0 });
+        peers.push((socket, theirs));
+    }
+    let (mut out, mut slots) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        ring.poll(3, &mut out).unwrap();
+        assert!((1..=3).contains(&out.len()) && ring.has_work() == (slots.len() + out.len() < 10));
+        for completion in out.drain(..) {
+            let Completion::Received { token, result: Received::Data(piece), .. } = completion
+            else {
+                panic!()
+            };
+            slots.push(token.slot);
+            ring.release(piece);
+        }
+    }
+    slots.sort_unstable();
+    assert!(slots.into_iter().eq(0..10));
+    peers.into_iter().for_each(|(socket, _)| ring.close(socket));
+}
+
+#[test]
+fn a_socket_that_is_none_fails_by_a_completion() {
+    let mut ring = EpollRing::new().unwrap();
+    ring.receive(Socket(i32::MAX - 1), TOKEN);
+    let out = there(&mut ring);
+    assert!(matches!(&out[..], [Completion::Received { result: Received::Failed(_), .. }]));
+}
+
+#[test]
+fn bytes_of_a_turn_lie_in_one_buffer_which_begins_anew() {
+    let (mut ring, socket, mut theirs) = connected();
+    ring.receive(socket, TOKEN);
+    let mut addresses = Vec::new();
+    for _ in 0..3 {
+        theirs.write_all(b"some bytes").unwrap();
+        let Completion::Received { result: Received::Data(piece), .. } = next(&mut ring) else {
+            panic!()
+        };
+        addresses.push(ring.bytes(&piece).as_ptr());
+        ring.release(piece);
+    }
+    assert!(addresses.iter().all(|it| *it == addresses[0]));
+    assert_eq!(ring.recv_buffers(), 1);
+    ring.close(socket);
+}
+
+#[test]
+fn kept_pieces_and_loans_are_not_overwritten_and_both_are_bounded() {
+    let mut buffers = Buffers::default();
+    let piece = |buffers: &mut Buffers, fill: u8| {
+        buffers
+            .space(RECEIVE_BYTES_MAX)
+            .map(|it| it.fill(fill))
+            .and_then(|()| buffers.cut(RECEIVE_BYTES_MAX))
+    };
+    let (mut kept, mut loans, mut count) = (Vec::new(), Vec::new(), 0_u32);
+    while let Some(mut it) = piece(&mut buffers, count as u8) {
+        if count % 2 == 0 && buffers.keep(&mut it) {
+            kept.push((it, count as u8));
+        } else if let Some(loan) = buffers.lend(&it) {
+            loans.push((loan, count as u8));
+            buffers.release(it);
+        } else {
+            buffers.release(it);
+        }
+        count += 1;
+        if count > 4096 {
+            break;
+        }
+    }
+    for (piece, fill) in &kept {
+        assert!(buffers.bytes(piece).iter().all(|byte| byte == fill));
+    }
+    assert!(loans.iter().all(|(loan, fill)| loan.as_slice().iter().all(|byte| byte == fill)));
+    let most = buffers.count();
+    kept.into_iter().for_each(|(piece, _)| buffers.release(piece));
+    drop(loans);
+    assert!(most > 2 && buffers.has_spare(), "{most} buffers");
+    buffers.trim();
+    buffers.trim();
+    assert_eq!((buffers.count(), buffers.has_spare()), (1, false));
+}
