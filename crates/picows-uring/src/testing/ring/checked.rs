@@ -274,6 +274,10 @@ impl<R: Ring + Wait> Wait for Checked<R> {
         self.ring.set_signals(on);
     }
 
+    fn look(&mut self) {
+        self.ring.look();
+    }
+
     fn wait(&mut self) -> io::Result<()> {
         self.book().demand_turn_is_over();
         self.ring.wait()
