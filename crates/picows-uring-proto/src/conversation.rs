@@ -204,16 +204,23 @@ impl Conversation {
         match frame.msg_type() {
             MsgType::Ping if rules.auto_pong => FrameAction::AnswerPing,
             MsgType::Close => {
-                let close = self.close.get_or_insert_default();
-                close.received_first = close.sent.is_none();
-                close.received = Some(match frame.close_code() {
-                    Some(code) => CloseFrame::new(code, frame.close_reason().unwrap_or_default()),
-                    None => CloseFrame::empty(),
-                });
+                self.record_close(frame);
                 FrameAction::Deliver
             }
             _ => FrameAction::Deliver,
         }
+    }
+
+    /// Records the CLOSE of the peer. Apart, so that [`handle_frame`](Self::handle_frame) is inlined.
+    #[cold]
+    #[inline(never)]
+    fn record_close(&mut self, frame: &Frame<'_>) {
+        let close = self.close.get_or_insert_default();
+        close.received_first = close.sent.is_none();
+        close.received = Some(match frame.close_code() {
+            Some(code) => CloseFrame::new(code, frame.close_reason().unwrap_or_default()),
+            None => CloseFrame::empty(),
+        });
     }
 
     /// The earlier name of [`handle_frame`](Self::handle_frame).
