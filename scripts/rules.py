@@ -110,11 +110,6 @@ FLOORS = {
         "connect echo load rtt",
     ),
 }
-# Imports from the same floor or above that are to go: nothing is added here.
-FLOOR_EXCEPTIONS = {
-    (LIBRARY, "local", "client"),
-    (LIBRARY, "session", "client"),
-}
 
 # The actor's name, a plain verb or the usual term takes their place: readers search for those.
 REFUSED_WORDS = (
@@ -613,7 +608,6 @@ def imported_modules(source):
 def check_floors(root, _packages):
     for crate, floors in FLOORS.items():
         number = {module: floor for floor, modules in enumerate(floors) for module in modules.split()}
-        seen = set()
         for source in sources(root, crate):
             module = source.module()
             if source.is_test() or not module or module[0] == "testing":
@@ -630,16 +624,9 @@ def check_floors(root, _packages):
                 elif number[other] < number[own]:
                     continue
                 else:
-                    seen.add((crate, own, other))
-                    if (crate, own, other) in FLOOR_EXCEPTIONS:
-                        continue
                     what = f"{own} imports {other}, which is not on a floor below"
                     cure = "move what both need to a lower floor, or pass it in"
                 yield Finding("floors", source.at(offset), what, cure)
-        there = {source.module()[:1] for source in sources(root, crate)}
-        for _, own, other in sorted(entry for entry in FLOOR_EXCEPTIONS - seen if entry[0] == crate):
-            if (own,) in there and (other,) in there:
-                yield Finding("floors", crate, f"{own} does not import {other} any more", "take it out of FLOOR_EXCEPTIONS")
 
 
 REFUSED = re.compile(r"\b(?:" + "|".join(words.replace(" ", r"\s+") for words in REFUSED_WORDS) + r")\b", re.IGNORECASE)
@@ -898,7 +885,6 @@ BROKEN_TREES = [
     ("floors", "the same floor", {f"{LIBRARY}/runtime.rs": "use crate::server::Server;"}, {}),
     ("floors", "in the command", {f"{COMMAND}/measure.rs": "use crate::report::Report;"}, {}),
     ("floors", "a module without a floor", {f"{LIBRARY}/odds.rs": "fn f() {}"}, {}),
-    ("floors", "an exception that is none", {f"{LIBRARY}/local.rs": "", f"{LIBRARY}/client.rs": ""}, {}),
     ("floors", "test code in the product", {f"{LIBRARY}/worker.rs": "use crate::testing::ring;"}, {}),
     *(
         ("words", f"{words!r} in {kind}", {f"{PROTO}/tick.rs": text.format(words, *words.rpartition(" "))}, {})

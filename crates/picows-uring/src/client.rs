@@ -5,9 +5,10 @@
 //! the answer and serves the connection like any other.
 
 mod connect;
+mod connecting;
 mod dial;
 mod error;
-mod opening;
+mod intake;
 mod redirect;
 mod resolve;
 mod target;
@@ -19,6 +20,7 @@ pub use redirect::RedirectKeeps;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use target::fuzz_url;
 
+pub(crate) use connecting::Connecting;
 #[cfg(test)]
-pub(crate) use opening::{MakeListener, Outcome};
-pub(crate) use opening::{Opening, Recruit};
+pub(crate) use connecting::{ConnectOutcome, MakeListener};
+pub(crate) use intake::{Intake, NewSocket, Registration};

@@ -2,14 +2,16 @@
 //!
 //! Does no I/O: the worker hands it what arrived and looks afterwards what it wants.
 
-mod alive;
+mod client;
 mod collect;
 mod eviction;
-mod handshake;
-mod opening;
+mod liveness;
 mod progress;
+mod server;
 
 use crate::admission::Place;
+use crate::client::Connecting;
+use crate::error::shown;
 use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::link::{InputState, Link};
@@ -20,42 +22,49 @@ use crate::session::Session;
 use crate::status::DisconnectCause;
 use crate::transport::Transport;
 use picows_uring_proto::{
-    CloseCode, Decoder, Frame, FrameAction, HeadScanner, MsgType, PeerMisbehaved, Phase, Stash,
-    Tick, TimerId,
+    CloseCode, Decoder, Frame, FrameAction, MsgType, PeerMisbehaved, Phase, Stash, Tick, TimerId,
 };
+use server::Requests;
 use std::io;
 use std::rc::Rc;
 
 /// What only the worker touches of a connection; the rest is its [`Session`].
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
+    stage: Stage,
     /// `None` before the handshake is done and after `on_disconnected`.
     listener: Option<Box<dyn Listener>>,
-    decoder: Decoder,
     /// The part of a frame, or of a head, that has arrived; without memory most of the time.
     stash: Stash,
-    scanner: HeadScanner,
     /// The timer for the next deadline, and when it fires.
     pub(crate) timer: Option<(TimerId, Tick)>,
     pub(crate) link: Link,
-    /// Bytes that arrived after the end.
-    discarded: u32,
     /// Which limits it counts against.
     pub(crate) place: Place,
 }
 
+/// What the next bytes of the peer are. It changes where bytes are received, and where a handshake
+/// ends; handles end the conversation at any time, and the bytes behind that are discarded.
+enum Stage {
+    /// HTTP requests, on a server.
+    Request(Requests),
+    /// The response to our request, on a client.
+    Response(Box<Connecting>),
+    /// Frames.
+    Frames(Decoder),
+    /// Bytes after the end, and how many came so far.
+    Discard(u32),
+}
+
 impl Connection {
-    pub(crate) fn new(session: Rc<Session>) -> Self {
-        let role = session.conversation.borrow().role();
+    fn new(session: Rc<Session>, stage: Stage) -> Self {
         Self {
             transport: Transport::new(session),
+            stage,
             listener: None,
-            decoder: Decoder::new(role),
             stash: Stash::new(),
-            scanner: HeadScanner::new(),
             timer: None,
             link: Link::default(),
-            discarded: 0,
             place: Place::Uncounted,
         }
     }
@@ -79,7 +88,7 @@ impl Connection {
         let session = self.session();
         // What comes after the end is not the application's, so a pause does not hold it back.
         let is_paused = session.is_reading_paused.get() && self.phase() <= Phase::Open;
-        self.discarded < DISCARD_BYTES_MAX
+        !matches!(self.stage, Stage::Discard(DISCARD_BYTES_MAX..))
             && !is_paused
             && self.link.input != InputState::Held
             && !session.conversation.borrow().is_peer_gone()
@@ -102,26 +111,68 @@ impl Connection {
     /// Handles bytes that arrived: all of them, or as many as it says. The rest, if only of what the
     /// decoder has seen, is more than this connection's share of the turn, and wanted in the next.
     #[inline]
-    pub(crate) fn receive(
-        &mut self,
-        factory: &crate::upgrade::Factory,
-        turn: u32,
-        bytes: &mut [u8],
-    ) -> Option<usize> {
+    pub(crate) fn receive(&mut self, turn: u32, bytes: &mut [u8]) -> Option<usize> {
         if !self.link.budget.renew(turn, &self.transport.session().shared.shares) {
             return Some(0);
         }
-        match self.phase() {
-            Phase::Open => self.receive_frames(bytes),
-            Phase::Handshake if self.session().is_client => self.receive_response(bytes),
-            Phase::Handshake => self.receive_head(factory, bytes),
-            // What comes after the end is read only so that the peer, which may be in the middle
-            // of sending, gets to read our last words. A reset would take them away.
-            Phase::Finishing | Phase::Lingering | Phase::Ended => {
-                let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                self.discarded = self.discarded.saturating_add(count);
-                None
-            }
+        if self.phase() > Phase::Open {
+            self.discard(bytes.len());
+            return None;
+        }
+        match &self.stage {
+            Stage::Frames(_) => self.receive_frames(bytes),
+            Stage::Request(_) => self.receive_request(bytes),
+            Stage::Response(_) => self.receive_response(bytes),
+            Stage::Discard(_) => None,
+        }
+    }
+
+    /// What comes after the end is read only so that the peer, which may be in the middle of sending,
+    /// gets to read our last bytes. A reset would take them away.
+    fn discard(&mut self, count: usize) {
+        let before = match self.stage {
+            // The outcome of a handshake is left when the connection is closed, which is at once.
+            Stage::Response(_) => return,
+            Stage::Request(_) | Stage::Frames(_) => 0,
+            Stage::Discard(count) => count,
+        };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.stage = Stage::Discard(before.saturating_add(count));
+    }
+
+    /// The handshake is done: frames come next.
+    fn opened(&mut self, path: &str, subprotocol: Option<&str>) {
+        let session = self.transport.session();
+        log::info!(peer = ?session.peer, path = ?shown(path), "connected");
+        session.opened();
+        session.shared.counters.upgraded.increment();
+        if let Some(name) = subprotocol {
+            session.set_subprotocol(name);
+        }
+        let role = session.conversation.borrow().role();
+        self.stage = Stage::Frames(Decoder::new(role));
+    }
+
+    /// Calls `on_connected`.
+    fn greet(&mut self, listener: Box<dyn Listener>) {
+        self.listener = Some(listener);
+        self.call("on_connected", |listener, transport| listener.on_connected(transport));
+    }
+
+    /// Handles what follows the first `used` bytes, which the handshake has taken.
+    fn receive_first_frames(&mut self, bytes: &mut [u8], used: usize) -> Option<usize> {
+        if used < bytes.len() && self.phase() == Phase::Open {
+            return self.receive_frames(&mut bytes[used..]).map(|count| used + count);
+        }
+        None
+    }
+
+    /// Returns the decoder in the stage of frames.
+    #[inline]
+    fn decoder(&self) -> Option<&Decoder> {
+        match &self.stage {
+            Stage::Frames(decoder) => Some(decoder),
+            _ => None,
         }
     }
 
@@ -137,9 +188,9 @@ impl Connection {
         let mut stash = self.take_stash();
         let (mut consumed, mut frames) = (0, 0);
         let (mut meter, mut is_over) = (self.link.budget.begin(), false);
-        loop {
+        while let Stage::Frames(decoder) = &mut self.stage {
             let input = &mut bytes[consumed..];
-            match self.decoder.next_frame(&config.frames, &mut stash, input) {
+            match decoder.next_frame(&config.frames, &mut stash, input) {
                 Ok(decoded) => {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };
@@ -164,12 +215,12 @@ impl Connection {
                 is_over = true;
                 break;
             }
-            if consumed == bytes.len() && !self.decoder.wants_stash() {
+            if consumed == bytes.len() && !self.wants_stash() {
                 break; // Asking once more would tell the same.
             }
         }
         self.link.budget.spend(frames, consumed, &meter);
-        if self.decoder.is_under_way() && !session.is_watched.get() {
+        if self.is_frame_under_way() && !session.is_watched.get() {
             session.touch();
         }
         self.put_away(stash);
@@ -197,12 +248,23 @@ impl Connection {
 
     /// Keeps what has arrived of a frame, if anybody wants the rest.
     fn put_away(&mut self, stash: Stash) {
-        let is_wanted = self.decoder.wants_stash() && !stash.is_empty();
+        let is_wanted = self.wants_stash() && !stash.is_empty();
         if is_wanted && self.phase() == Phase::Open {
             self.keep_stash(stash);
         } else {
             self.shared().pool.put_stash(stash);
         }
+    }
+
+    #[inline]
+    fn wants_stash(&self) -> bool {
+        self.decoder().is_some_and(Decoder::wants_stash)
+    }
+
+    /// Whether a frame or message has begun that is not complete.
+    #[inline]
+    fn is_frame_under_way(&self) -> bool {
+        self.decoder().is_some_and(Decoder::is_under_way)
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>) {
@@ -275,7 +337,7 @@ impl Connection {
         session.set_cause(DisconnectCause::Io(error.kind()));
         session.conversation.borrow_mut().end();
         session.touch();
-        self.opening_failed(Some(io::Error::new(error.kind(), error.to_string())));
+        self.connect_failed(Some(io::Error::new(error.kind(), error.to_string())));
     }
 
     /// Does what was due at `seen`, and has its timer armed again. All input that had arrived by then
@@ -338,7 +400,7 @@ impl Connection {
             return;
         }
         // First, as what has arrived of an answer may say why.
-        self.opening_failed(None);
+        self.connect_failed(None);
         if self.stash.capacity() > 0 {
             let stash = self.take_stash();
             self.shared().pool.put_stash(stash);

@@ -3,7 +3,6 @@
 //! Belongs to one thread; other threads reach a worker through its mailbox.
 
 use crate::admission::Gauge;
-use crate::client::Recruit;
 use crate::config::Config;
 use crate::foreign::StateCell;
 use crate::foreign::log::LogLimits;
@@ -34,8 +33,6 @@ pub(crate) struct Shared {
     pub(crate) dirty: StateCell<Vec<Token>>,
     /// Masks frames of clients, and makes the nonces of their handshakes.
     pub(crate) keys: StateCell<KeySource>,
-    /// Sockets that were connected and wait to be taken in.
-    pub(crate) recruits: StateCell<Vec<Recruit>>,
     /// Wakes the worker's task, for whoever queues something while it waits.
     pub(crate) waker: StateCell<Option<Waker>>,
     /// The loop that hosts the worker is to give it back.
@@ -72,7 +69,6 @@ impl Shared {
             idle_since: Cell::new(None),
             dirty: StateCell::default(),
             keys: StateCell::default(),
-            recruits: StateCell::default(),
             waker: StateCell::default(),
             is_released: Cell::new(false),
             lent: LentPiece::default(),
@@ -103,8 +99,7 @@ impl Shared {
 
     /// Whether something is there for the worker that its ring does not know of.
     pub(crate) fn has_work(&self) -> bool {
-        let has_news = !self.dirty.borrow().is_empty() || !self.recruits.borrow().is_empty();
-        has_news || self.pool.has_discarded()
+        !self.dirty.borrow().is_empty() || self.pool.has_discarded()
     }
 }
 

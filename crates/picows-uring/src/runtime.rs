@@ -3,7 +3,6 @@
 //! Servers make loops of their own; a client program calls [`run`], or
 //! [`Runtime::run_dedicated`] to leave the loop once it has connected.
 
-use crate::admission::Gauge;
 use crate::command::Letter;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
@@ -18,7 +17,6 @@ use crate::ring::epoll::EpollRing;
 use crate::ring::uring::UringRing;
 use crate::ring::{Ring, StartError, Wait, WaitMode};
 use crate::stopper::Stopper;
-use crate::upgrade::{Factory, Upgrade};
 use crate::worker::Worker;
 use std::fmt;
 use std::future::Future;
@@ -323,10 +321,7 @@ fn build_worker<R: Ring + Wait>(
     let event_loop = event_loop.map_err(|error| Error::Ring(error.to_string()))?;
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
     let shared = Shared::new(config, counters, mailbox);
-    // Nothing is accepted, so this is never asked.
-    let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));
-    let worker =
-        Worker::new(ring, Rc::clone(&shared), factory, Arc::<Gauge>::default(), Vec::new());
+    let worker = Worker::new(ring, Rc::clone(&shared), None);
     Ok((event_loop, shared, worker))
 }
 

@@ -3,11 +3,14 @@
 //! The factory is the router: it sees the request and decides. Whether the request is a valid
 //! upgrade is checked after it, so that it can answer a plain GET.
 
+use crate::foreign::Foreign;
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::stream::{StreamOptions, WsStream, handled_by};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use picows_uring_proto::{UpgradeRequest, UpgradeResponse};
 use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// The answer to an HTTP request.
 ///
@@ -175,3 +178,5 @@ impl<E: Into<ListenerError>> IntoUpgrade for Result<Upgrade, E> {
 
 /// The user's factory, whatever it returns.
 pub(crate) type Factory = dyn Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError> + Send + Sync;
+/// The same for the connections of one worker, which count their references without a lock.
+pub(crate) type SharedFactory = Rc<Foreign<Arc<Factory>>>;

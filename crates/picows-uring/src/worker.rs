@@ -6,6 +6,7 @@
 //! queued for it (`session/outlet.rs`). How the thread waits between turns is not known here.
 
 mod accept;
+mod connects;
 mod deadlines;
 mod eviction;
 mod farewells;
@@ -19,25 +20,27 @@ mod sending;
 mod slots;
 mod watchdog;
 
-use crate::admission::{Gauge, Place};
-use crate::client::ConnectFault;
-use crate::foreign::{self, Foreign};
+use crate::admission::Place;
+use crate::client::Intake;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::foreign;
 use crate::link::Piece;
 use crate::local::Shared;
 use crate::memory::MemoryShare;
 use crate::ring::{Completion, Received, Ring, Socket, Token};
+use crate::session::Session;
 use crate::status::DisconnectCause;
-use crate::upgrade::Factory;
-use accept::Acceptor;
+pub(crate) use accept::Accept;
 use deadlines::Deadlines;
 use farewells::Farewells;
 use held::Held;
-use picows_uring_proto::{Phase, Step, Tick, TimerId, Wheel};
+use picows_uring_proto::{Phase, Role, Step, Tick, TimerId, Wheel};
 use progress::Looks;
-use refusals::Refusals;
 use slots::Slots;
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,21 +49,18 @@ use std::time::Duration;
 pub(crate) struct Worker<R: Ring> {
     pub(crate) ring: R,
     pub(crate) shared: Rc<Shared>,
-    factory: Foreign<Arc<Factory>>,
-    /// Open connections of all workers.
-    gauge: Arc<Gauge>,
+    /// A worker of clients has none.
+    accept: Option<Accept>,
+    /// Sockets that tasks of its thread have connected.
+    intake: Rc<Intake>,
     slots: Slots,
     wheel: Wheel,
-    acceptors: Vec<Acceptor>,
-    refusals: Refusals,
     is_stopping: bool,
     /// Ends with its last connection, without being told to.
     is_ending: bool,
     farewells: Farewells,
     /// The timer that ends a drain, and when it fires.
     drain: Option<(TimerId, Tick)>,
-    /// Accepting waits for an alarm, or for a connection to end.
-    is_accept_waiting: bool,
     /// An alarm is set for reporting the lines that the log left out.
     is_log_report_set: bool,
     /// What its connections hold, in the budget of all workers.
@@ -121,33 +121,26 @@ enum Alarm {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker that accepts connections from `listeners`, which it closes in the end.
-    pub(crate) fn new(
-        ring: R,
-        shared: Rc<Shared>,
-        factory: Arc<Factory>,
-        gauge: Arc<Gauge>,
-        listeners: Vec<Socket>,
-    ) -> Self {
+    /// A worker that `accept`s connections, if it does, and closes the listening sockets in the end.
+    pub(crate) fn new(ring: R, shared: Rc<Shared>, accept: Option<Accept>) -> Self {
         let now = tick(ring.now());
         let _ = shared.outlet.set(ring.outlet());
-        let _ = shared.gauge.set(Arc::clone(&gauge));
+        if let Some(accept) = &accept {
+            let _ = shared.gauge.set(Arc::clone(&accept.gauge));
+        }
         shared.counters.pulse.set_clock(ring.now());
         let memory = MemoryShare::new(&shared.config.memory, &shared.mailbox);
         let mut worker = Self {
             ring,
             shared,
-            factory: Foreign::new(factory),
-            gauge,
+            accept,
+            intake: Rc::default(),
             slots: Slots::default(),
             wheel: Wheel::new(now),
-            acceptors: listeners.into_iter().map(Acceptor::new).collect(),
-            refusals: Refusals::default(),
             is_stopping: false,
             is_ending: false,
             farewells: Farewells::default(),
             drain: None,
-            is_accept_waiting: false,
             is_log_report_set: false,
             memory,
             turns_over: 0,
@@ -190,7 +183,7 @@ impl<R: Ring> Worker<R> {
         // Behind the clock: what they set in motion has deadlines, and the turn before may be long
         // ago.
         self.read_mail();
-        self.enlist();
+        self.adopt_connected();
         self.turn = self.turn.wrapping_add(1);
         self.direct_left = DIRECT_BYTES_PER_TURN;
         self.is_turn_spent = false;
@@ -381,6 +374,26 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Makes a connection of a new socket, and receives from it.
+    pub(super) fn adopt(
+        &mut self,
+        config: &Arc<Config>,
+        role: Role,
+        socket: Socket,
+        peer: Option<SocketAddr>,
+        make: impl FnOnce(Rc<Session>) -> Connection,
+    ) -> Token {
+        let (shared, ring) = (&self.shared, &mut self.ring);
+        let token = self.slots.insert(|token| {
+            let mut connection = make(Session::new(shared, config, role, token, socket, peer));
+            connection.link.receive(ring, socket, token);
+            connection
+        });
+        shared.counters.connections.increment();
+        shared.counters.slots.set(self.slots.len() as u64);
+        token
+    }
+
     /// Lets go of a connection, as soon as nothing of it is in flight.
     fn close(&mut self, token: Token, socket: Socket) {
         let Some(connection) = self.slots.get_mut(token) else { return };
@@ -400,7 +413,9 @@ impl<R: Ring> Worker<R> {
         self.deadlines.forget(token);
         let (place, peer) = (connection.place, connection.session().peer.get());
         self.left(place, peer);
-        self.refusals.forget(place, token);
+        if let Some(accept) = &mut self.accept {
+            accept.refusals.forget(place, token);
+        }
         self.slots.free(token);
         self.shared.counters.slots.set(self.slots.len() as u64);
         // Last: who sees it gone may count on its place.
@@ -439,10 +454,7 @@ impl<R: Ring> Worker<R> {
         while let Some(alarm) = self.wheel.expire(seen) {
             match Alarm::unpack(alarm) {
                 Alarm::Connection(token) => self.timer_fired(token),
-                Alarm::ResumeAccept => {
-                    self.is_accept_waiting = false;
-                    self.resume_accept();
-                }
+                Alarm::ResumeAccept => self.accept_again(),
                 Alarm::Farewell => self.say_farewells(),
                 Alarm::Drain => self.drained(),
                 Alarm::Trim => self.trim(),
@@ -455,9 +467,7 @@ impl<R: Ring> Worker<R> {
 
     /// Every connection, for whoever compares them with what the kernel knows.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn connections(
-        &mut self,
-    ) -> impl Iterator<Item = &mut crate::connection::Connection> {
+    pub(crate) fn connections(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slots.iter_mut()
     }
 
@@ -475,14 +485,19 @@ impl<R: Ring> Worker<R> {
 
     /// Whether there may be something to do.
     pub(crate) fn has_work(&mut self) -> bool {
-        !self.held.is_empty() || self.ring.has_work() || self.shared.has_work()
+        !self.held.is_empty() || self.ring.has_work() || self.has_local_work()
+    }
+
+    /// Whether this thread has left something for it.
+    pub(crate) fn has_local_work(&self) -> bool {
+        self.shared.has_work() || !self.intake.is_empty()
     }
 
     /// Whether no connection and no operation is left.
     fn is_empty(&self) -> bool {
         self.slots.len() == 0
             && self.held.is_empty()
-            && self.acceptors.iter().all(Acceptor::is_closed)
+            && self.accept.as_ref().is_none_or(Accept::is_closed)
     }
 }
 
@@ -559,12 +574,10 @@ impl<R: Ring> Drop for Worker<R> {
             self.shared.counters.disconnected.increment();
         }
         self.shared.counters.slots.set(0);
-        for acceptor in self.acceptors.drain(..).filter(|acceptor| !acceptor.is_closed()) {
-            self.ring.abandon(acceptor.socket);
+        for listener in self.accept.iter().flat_map(Accept::listeners) {
+            self.ring.abandon(listener);
         }
-        for recruit in self.shared.recruits.take() {
-            recruit.opening.outcome.set(Err(ConnectFault::Disconnected(None)));
-        }
+        self.refuse_connected();
         self.shared.pool.drop_discarded();
         self.shared.counters.stray_panics.add(foreign::take_stray_panics());
     }

@@ -1,8 +1,9 @@
 //! Everything that can be set about a client connection, and the way to it.
 
+use super::connecting::{ConnectOutcome, Connecting, MakeListener};
 use super::dial::{DialOptions, dial, dial_unix, resolve};
 use super::error::{ConnectError, ConnectFault, ConnectStage};
-use super::opening::{MakeListener, Opening, Outcome, Recruit};
+use super::intake::{NewSocket, hand_over};
 use super::redirect::RedirectKeeps;
 use super::target::{Endpoint, Target};
 use crate::config::{Config, connection_settings};
@@ -288,9 +289,9 @@ impl Connect {
                 None => self.dial(&target, progress).await?,
             };
             progress.stage.set(ConnectStage::Handshake);
-            let outcome = Rc::new(Outcome::default());
+            let outcome = Rc::new(ConnectOutcome::default());
             progress.outcome.set(Some(Rc::clone(&outcome)));
-            let opening = Opening {
+            let connecting = Connecting {
                 handshake,
                 scanner: ResponseScanner::new(),
                 request,
@@ -298,7 +299,7 @@ impl Connect {
                 outcome: Rc::clone(&outcome),
                 follows_redirects: redirects_max > 0,
             };
-            enlist(shared, socket, &config, opening)?;
+            adopt(socket, &config, connecting)?;
             match outcome.wait().await {
                 Err(ConnectFault::Response(ResponseError::Redirect { location, response })) => {
                     if redirects_max == 0 {
@@ -403,18 +404,16 @@ async fn last_look(
 /// How far a connection has come, for whoever gives it up.
 struct Progress {
     stage: Cell<ConnectStage>,
-    outcome: Cell<Option<Rc<Outcome>>>,
+    outcome: Cell<Option<Rc<ConnectOutcome>>>,
 }
 
-/// Hands a connected socket to the worker of this thread.
-fn enlist(
-    shared: &Shared,
+/// Prepares a connected socket for the ring, and hands it to the worker of this thread, which may
+/// have ended meanwhile.
+fn adopt(
     socket: OwnedFd,
     config: &Arc<Config>,
-    opening: Opening,
+    connecting: Connecting,
 ) -> Result<(), ConnectFault> {
-    // The worker may have been stopped meanwhile.
-    local::current().ok_or(ConnectFault::NoRuntime)?;
     let failed = |errno: rustix::io::Errno| ConnectFault::Socket(errno.into());
     // io_uring does not wait on a socket that is marked not to: it would answer EAGAIN.
     let flags = fcntl_getfl(&socket).map_err(failed)?;
@@ -423,10 +422,7 @@ fn enlist(
     let _ = set_tcp_nodelay(&socket, true);
     let peer = rustix::net::getpeername(&socket).ok().flatten();
     let peer = peer.and_then(|address| address.try_into().ok());
-    let recruit = Recruit { socket, peer, config: Arc::clone(config), opening };
-    shared.recruits.borrow_mut().push(recruit);
-    shared.wake();
-    Ok(())
+    hand_over(NewSocket { socket, peer, config: Arc::clone(config), connecting })
 }
 
 impl std::fmt::Debug for Connect {

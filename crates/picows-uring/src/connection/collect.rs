@@ -1,6 +1,6 @@
 //! Collects the rest of a large frame, which the link receives directly (`link/direct.rs`).
 
-use super::Connection;
+use super::{Connection, Stage};
 use crate::link::{Direct, Link};
 use crate::ring::{Ring, Room};
 use picows_uring_proto::{PeerMisbehaved, Phase, Stash};
@@ -16,8 +16,8 @@ impl Connection {
     /// How much of what is missing there may be room for: memory grows as it does when bytes are
     /// copied, to twice of what has arrived.
     fn room(&self) -> usize {
-        let missing =
-            usize::try_from(self.decoder.bytes_missing(&self.stash)).unwrap_or(usize::MAX);
+        let missing = self.decoder().map_or(0, |decoder| decoder.bytes_missing(&self.stash));
+        let missing = usize::try_from(missing).unwrap_or(usize::MAX);
         let (len, capacity) = (self.stash.len(), self.stash.capacity());
         missing.min(capacity.max(2 * len) - len)
     }
@@ -65,7 +65,9 @@ impl Connection {
     fn fill(&mut self, mut stash: Stash, gap: usize, count: usize) {
         let session = Rc::clone(self.session());
         let shared = &session.shared;
-        let filled = self.decoder.next_filled(&session.config.frames, &mut stash, gap, count);
+        // Only a frame under way has room.
+        let Stage::Frames(decoder) = &mut self.stage else { return };
+        let filled = decoder.next_filled(&session.config.frames, &mut stash, gap, count);
         self.link.budget.pay(u32::from(matches!(filled, Ok(Some(_)))), count);
         match filled {
             Ok(None) => {}

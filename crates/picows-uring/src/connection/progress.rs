@@ -1,6 +1,6 @@
 //! Whether the peer gets on with what is under way: what the verdicts of the protocol crate lead to.
 
-use super::Connection;
+use super::{Connection, Stage};
 use crate::foreign::log::{LogLine, log_limited};
 use crate::link::InputState;
 use crate::ring::Ring;
@@ -14,7 +14,7 @@ impl Connection {
     #[inline]
     pub(crate) fn wants_watch(&self) -> bool {
         !self.session().is_watched.get()
-            && (self.session().is_sending() || self.decoder.is_under_way())
+            && (self.session().is_sending() || self.is_frame_under_way())
     }
 
     /// What is under way begins at `now`, as far as it arrives.
@@ -22,7 +22,10 @@ impl Connection {
         let session = self.transport.session();
         session.is_watched.set(true);
         let mut progress = Progress::default();
-        let under_way = self.decoder.under_way(&self.stash);
+        let under_way = match &mut self.stage {
+            Stage::Frames(decoder) => decoder.under_way(&self.stash),
+            _ => None,
+        };
         progress.is_message_too_slow(&session.config.progress, now, under_way, || true);
         progress
     }
@@ -52,7 +55,10 @@ impl Connection {
     ) -> bool {
         // While we do not read, the peer cannot get on.
         let is_paused = session.is_reading_paused.get();
-        let under_way = self.decoder.under_way(&self.stash).filter(|_| !is_paused);
+        let under_way = match &mut self.stage {
+            Stage::Frames(decoder) => decoder.under_way(&self.stash).filter(|_| !is_paused),
+            _ => None,
+        };
         let has_unread = |socket| ring.unread(socket) > 0;
         let has_more =
             || self.link.input == InputState::Held || session.socket.get().is_some_and(has_unread);

@@ -4,6 +4,7 @@
 
 use super::nesting::is_inside_runtime;
 use super::{BusyPoll, Host};
+use crate::client::Registration;
 use crate::local::{Hosting, Shared};
 use crate::ring::uring::StartError;
 use crate::ring::{Ring, RingEvent, Wait, WaitMode};
@@ -89,6 +90,7 @@ pub(crate) async fn drive<R: Ring + Wait>(
     busy_poll: BusyPoll,
 ) -> io::Result<Worker<R>> {
     let _hosting = Hosting::begin(&worker.shared);
+    let _registration = Registration::begin(worker.intake());
     let event = RingEvent::watch(&worker.ring)?;
     let mut host = Host::new(worker, WaitMode::Hosted, busy_poll);
     let (mut busy_turns, mut yielded) = (0_u32, host.worker.ring.now());
@@ -152,7 +154,7 @@ fn poll_woken<R: Ring>(
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
     let shared = &worker.shared;
-    if shared.has_work() || shared.is_released.get() {
+    if worker.has_local_work() || shared.is_released.get() {
         return Poll::Ready(Ok(()));
     }
     drop(shared.waker.replace(Some(context.waker().clone())));

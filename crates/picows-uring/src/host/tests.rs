@@ -12,6 +12,7 @@ use crate::mailbox::Mailbox;
 use crate::ring::Socket;
 use crate::testing::ring::scripted::ByHand;
 use crate::upgrade::{Factory, Upgrade};
+use crate::worker::Accept;
 use crate::{Connect, Runtime, Server};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ fn worker(ring: ByHand) -> Worker<ByHand> {
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
     let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
     let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
-    let mut worker = Worker::new(ring, shared, factory, Arc::<Gauge>::default(), vec![Socket(3)]);
+    let accept = Accept::new(factory, Arc::<Gauge>::default(), vec![Socket(3)]);
+    let mut worker = Worker::new(ring, shared, Some(accept));
     settle(&mut worker);
     worker
 }

@@ -16,7 +16,7 @@ use crate::patience::patiently;
 use crate::ring::{Ring, Socket, StartError, Wait, WaitMode};
 use crate::socket::{self, ListenOn, ListenOptions};
 use crate::upgrade::Factory;
-use crate::worker::Worker;
+use crate::worker::{Accept, Worker};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -229,7 +229,8 @@ fn build_worker<R: Ring + Wait>(spec: WorkerSpec, ring: R) -> Option<Worker<R>> 
     drop(spec.ready);
     let sockets = spec.sockets.recv().ok()?;
     let listeners = sockets.into_iter().map(|socket| Socket(socket.into_raw_fd())).collect();
-    Some(Worker::new(ring, shared, spec.factory, spec.gauge, listeners))
+    let accept = Accept::new(spec.factory, spec.gauge, listeners);
+    Some(Worker::new(ring, shared, Some(accept)))
 }
 
 /// Allocates up front whatever can run out: the ring of a worker and its loop, on its core.

@@ -2,7 +2,6 @@
 //! pay for it.
 
 use super::Session;
-use crate::client::Opening;
 use crate::command::RemoteState;
 use crate::config::QueuePolicy;
 use crate::foreign::{self, Foreign, StateCell, StateMut};
@@ -21,8 +20,6 @@ pub(super) struct Extras {
     pub(super) subprotocol: OnceCell<Box<str>>,
     /// The server's answer, on the client's side.
     pub(super) response: OnceCell<Box<ResponseHead>>,
-    /// The handshake that is under way, on the client's side.
-    pub(super) opening: Cell<Option<Box<Opening>>>,
     pub(super) cause: StateCell<Option<Box<DisconnectCause>>>,
     /// Why nothing can be sent any more, while what was received before is read.
     pub(super) send_error: Cell<Option<io::ErrorKind>>,
@@ -116,15 +113,6 @@ impl Session {
 
     pub(crate) fn set_subprotocol(&self, name: impl Into<Box<str>>) {
         let _ = self.extras().subprotocol.set(name.into());
-    }
-
-    /// Takes the handshake that is under way, on the client's side.
-    pub(crate) fn take_opening(&self) -> Option<Box<Opening>> {
-        self.extras.get()?.opening.take()
-    }
-
-    pub(crate) fn set_opening(&self, opening: Box<Opening>) {
-        self.extras().opening.set(Some(opening));
     }
 
     /// What handles in other threads know of us.

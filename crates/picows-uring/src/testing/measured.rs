@@ -13,7 +13,7 @@ use crate::mailbox::Mailbox;
 use crate::ring::{Received, Socket};
 use crate::testing::ring::scripted::{ByHand, stalled};
 use crate::upgrade::{Factory, Upgrade};
-use crate::worker::{Turn, Worker};
+use crate::worker::{Accept, Turn, Worker};
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ impl MeasuredWorker {
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
         let ring = ByHand::default().with_spare_buffers();
         let listeners = vec![Socket(LISTENER)];
-        Ok(Self { worker: Worker::new(ring, shared, factory, Arc::<Gauge>::default(), listeners) })
+        let accept = Accept::new(factory, Arc::<Gauge>::default(), listeners);
+        Ok(Self { worker: Worker::new(ring, shared, Some(accept)) })
     }
 
     /// Takes turns until there is nothing to do, and returns how many bytes have left meanwhile.

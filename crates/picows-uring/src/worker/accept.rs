@@ -1,31 +1,46 @@
-//! Taking new connections in, and what happens when there is no room for one.
+//! Accepting: the listening sockets of a worker, and the admission of their connections.
+//!
+//! A worker of clients has none of it; the sockets that those connect are in `connects.rs`.
 
 use super::mail::HANDSHAKE_GRACE;
+use super::refusals::Refusals;
 use super::{Alarm, Worker};
-use crate::admission::{Place, Refusal};
-use crate::client::{ConnectFault, Opening, Recruit};
+use crate::admission::{Gauge, Place, Refusal};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
+use crate::foreign::Foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::ring::{Ring, Socket, Token};
-use crate::session::Session;
+use crate::upgrade::{Factory, SharedFactory};
 use picows_uring_proto::Role;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a worker that accepts has.
+#[derive(Debug)]
+pub(crate) struct Accept {
+    pub(super) factory: SharedFactory,
+    /// Counts the connections of all workers.
+    pub(super) gauge: Arc<Gauge>,
+    acceptors: Vec<Acceptor>,
+    pub(super) refusals: Refusals,
+    /// It waits for an alarm, or for a connection to end.
+    is_waiting: bool,
+}
+
 /// A listening socket of a worker.
 #[derive(Debug)]
-pub(super) struct Acceptor {
-    pub(super) socket: Socket,
-    pub(super) state: AcceptState,
+struct Acceptor {
+    socket: Socket,
+    state: AcceptState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AcceptState {
+enum AcceptState {
     /// The kernel accepts for us.
     Armed,
     /// The server stops: what waits in the backlog is accepted, and no more.
@@ -37,96 +52,154 @@ pub(super) enum AcceptState {
 }
 
 impl Acceptor {
-    pub(super) fn new(socket: Socket) -> Self {
+    fn new(socket: Socket) -> Self {
         Self { socket, state: AcceptState::Paused }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.state == AcceptState::Closed
     }
+}
+
+impl Accept {
+    /// Accepts on `listeners` connections that `factory` answers and `gauge` counts.
+    pub(crate) fn new(factory: Arc<Factory>, gauge: Arc<Gauge>, listeners: Vec<Socket>) -> Self {
+        Self {
+            factory: Rc::new(Foreign::new(factory)),
+            gauge,
+            acceptors: listeners.into_iter().map(Acceptor::new).collect(),
+            refusals: Refusals::default(),
+            is_waiting: false,
+        }
+    }
+
+    /// Whether all listening sockets are closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.acceptors.iter().all(Acceptor::is_closed)
+    }
+
+    /// The listening sockets that are not closed.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = Socket> {
+        let is_open = |acceptor: &&Acceptor| !acceptor.is_closed();
+        self.acceptors.iter().filter(is_open).map(|acceptor| acceptor.socket)
+    }
+
+    /// Accepts on every listening socket on which it is paused.
+    fn resume(&mut self, ring: &mut impl Ring) {
+        for (index, acceptor) in self.acceptors.iter_mut().enumerate() {
+            if acceptor.state == AcceptState::Paused {
+                acceptor.state = AcceptState::Armed;
+                ring.accept(acceptor.socket, token_of(index));
+            }
+        }
+    }
+
+    /// Accepts what waits in the backlog of a listening socket: the kernel does so when accepting
+    /// begins, before it sees that that is cancelled. After the drain timeout, closes the socket.
+    fn sweep(&mut self, ring: &mut impl Ring, index: usize, is_drain_over: bool) {
+        if is_drain_over {
+            return self.close(ring, index);
+        }
+        let acceptor = &mut self.acceptors[index];
+        acceptor.state = AcceptState::Sweeping;
+        ring.accept(acceptor.socket, token_of(index));
+        ring.cancel(acceptor.socket);
+    }
+
+    fn close(&mut self, ring: &mut impl Ring, index: usize) {
+        let acceptor = &mut self.acceptors[index];
+        acceptor.state = AcceptState::Closed;
+        ring.close(acceptor.socket);
+    }
+
+    /// A connection has gone: there is room for another.
+    pub(super) fn left(&self, config: &Config, place: Place, peer: Option<SocketAddr>) {
+        match place {
+            Place::Uncounted | Place::Refused(_) => return,
+            Place::Handshaking => self.gauge.handshake_ended(),
+            Place::Upgraded | Place::Inside => {}
+        }
+        self.gauge.leave(config, peer);
+    }
+}
+
+/// A listening socket has its index in place of a slot.
+fn token_of(index: usize) -> Token {
+    Token { slot: index as u32, generation: 0 }
 }
 
 impl<R: Ring> Worker<R> {
     /// Accepts on every listening socket on which it is paused.
     pub(super) fn resume_accept(&mut self) {
-        if self.is_stopping {
-            return;
-        }
-        for (index, acceptor) in self.acceptors.iter_mut().enumerate() {
-            if acceptor.state == AcceptState::Paused {
-                acceptor.state = AcceptState::Armed;
-                let token = Token { slot: index as u32, generation: 0 };
-                self.ring.accept(acceptor.socket, token);
-            }
+        if !self.is_stopping
+            && let Some(accept) = &mut self.accept
+        {
+            accept.resume(&mut self.ring);
         }
     }
 
+    /// The time is over for which accepting paused.
+    pub(super) fn accept_again(&mut self) {
+        if let Some(accept) = &mut self.accept {
+            accept.is_waiting = false;
+        }
+        self.resume_accept();
+    }
+
     pub(super) fn accepted(&mut self, token: Token, result: io::Result<Socket>, more: bool) {
-        let is_success = result.is_ok();
+        let (is_success, is_drain_over) = (result.is_ok(), self.deadlines.is_drain_over());
         match result {
-            Ok(socket) if self.deadlines.is_drain_over() => self.ring.close(socket),
-            Ok(socket) => self.connected(socket),
+            Ok(socket) if is_drain_over => self.ring.close(socket),
+            Ok(socket) => self.adopt_accepted(socket),
             Err(error) if !self.is_stopping => self.accept_failed(&error),
             Err(_) => {}
         }
-        if more {
-            return;
-        }
-        let acceptor = &mut self.acceptors[token.slot as usize];
+        let Some(accept) = self.accept.as_mut().filter(|_| !more) else { return };
+        let (ring, index) = (&mut self.ring, token.slot as usize);
+        let acceptor = &mut accept.acceptors[index];
         if self.is_stopping {
             // One that ended with a connection may have left others behind.
             let is_swept = acceptor.state == AcceptState::Sweeping && !is_success;
-            return if is_swept { self.close_listener(token) } else { self.sweep(token) };
+            return accept.sweep(ring, index, is_swept || is_drain_over);
         }
         acceptor.state = AcceptState::Paused;
-        if !self.is_accept_waiting {
-            self.resume_accept();
+        if !accept.is_waiting {
+            accept.resume(ring);
         }
     }
 
     /// Accepts what has connected, and no more. Connections that the kernel has established for us
     /// would be reset with the listening socket, clients of theirs in the middle of a request.
     pub(super) fn stop_accepting(&mut self) {
-        for index in 0..self.acceptors.len() {
-            let acceptor = &self.acceptors[index];
-            let token = Token { slot: index as u32, generation: 0 };
+        let Some(accept) = &mut self.accept else { return };
+        for index in 0..accept.acceptors.len() {
+            let acceptor = &accept.acceptors[index];
             match acceptor.state {
                 // It is swept when that has ended.
                 AcceptState::Armed => self.ring.cancel(acceptor.socket),
-                AcceptState::Paused => self.sweep(token),
+                AcceptState::Paused => {
+                    accept.sweep(&mut self.ring, index, self.deadlines.is_drain_over());
+                }
                 AcceptState::Sweeping | AcceptState::Closed => {}
             }
         }
     }
 
-    /// Accepts what waits in the backlog of a listening socket: the kernel does so when accepting
-    /// begins, before it sees that that is cancelled.
-    fn sweep(&mut self, token: Token) {
-        if self.deadlines.is_drain_over() {
-            return self.close_listener(token);
-        }
-        let acceptor = &mut self.acceptors[token.slot as usize];
-        acceptor.state = AcceptState::Sweeping;
-        self.ring.accept(acceptor.socket, token);
-        self.ring.cancel(acceptor.socket);
-    }
-
-    fn close_listener(&mut self, token: Token) {
-        let acceptor = &mut self.acceptors[token.slot as usize];
-        acceptor.state = AcceptState::Closed;
-        self.ring.close(acceptor.socket);
-    }
-
-    fn connected(&mut self, socket: Socket) {
+    /// Makes a connection of an accepted socket, if only to refuse it.
+    fn adopt_accepted(&mut self, socket: Socket) {
+        let Some(accept) = &self.accept else { return self.ring.close(socket) };
         let config = Arc::clone(&self.shared.config);
         let peer = self.ring.peer_addr(socket);
         let refusal = if self.memory.budget().is_full() {
             Some(Refusal::Memory)
         } else {
-            self.gauge.admit(&config, peer).err()
+            accept.gauge.admit(&config, peer).err()
         };
         self.shared.counters.accepted.increment();
-        let token = self.take_in(&config, Role::Server, socket, peer);
+        let factory = Rc::clone(&accept.factory);
+        let token = self.adopt(&config, Role::Server, socket, peer, |session| {
+            Connection::accepted(session, factory)
+        });
         if let Some(refusal) = refusal {
             self.refused(refusal, peer);
             self.hear_out(token, refusal);
@@ -158,63 +231,11 @@ impl<R: Ring> Worker<R> {
         log_limited!(warn, self.shared, LogLine::Refused, ?peer, limit, refused);
     }
 
-    /// A connection has gone: there is room for another.
-    pub(super) fn left(&mut self, place: Place, peer: Option<SocketAddr>) {
-        match place {
-            Place::Uncounted | Place::Refused(_) => return,
-            Place::Handshaking => self.gauge.handshake_ended(),
-            Place::Upgraded | Place::Inside => {}
+    /// A connection has gone.
+    pub(super) fn left(&self, place: Place, peer: Option<SocketAddr>) {
+        if let Some(accept) = &self.accept {
+            accept.left(&self.shared.config, place, peer);
         }
-        self.gauge.leave(&self.shared.config, peer);
-    }
-
-    /// Takes in the connections that tasks of this thread have made.
-    pub(super) fn enlist(&mut self) {
-        if self.shared.recruits.borrow().is_empty() {
-            return;
-        }
-        for recruit in self.shared.recruits.take() {
-            let Recruit { socket, peer, config, opening } = recruit;
-            if opening.outcome.is_abandoned() || self.is_stopping {
-                opening.outcome.set(Err(ConnectFault::Disconnected(None)));
-                continue;
-            }
-            self.open(Socket(socket.into_raw_fd()), peer, &config, opening);
-        }
-    }
-
-    /// Makes a client's connection of a socket, and begins its handshake.
-    pub(crate) fn open(
-        &mut self,
-        socket: Socket,
-        peer: Option<SocketAddr>,
-        config: &Arc<Config>,
-        opening: Opening,
-    ) {
-        let token = self.take_in(config, Role::Client, socket, peer);
-        if let Some(connection) = self.slots.get_mut(token) {
-            connection.open(opening);
-        }
-    }
-
-    /// Makes a connection of a socket, and receives from it.
-    fn take_in(
-        &mut self,
-        config: &Arc<Config>,
-        role: Role,
-        socket: Socket,
-        peer: Option<SocketAddr>,
-    ) -> Token {
-        let (shared, ring) = (&self.shared, &mut self.ring);
-        let token = self.slots.insert(|token| {
-            let mut connection =
-                Connection::new(Session::new(shared, config, role, token, socket, peer));
-            connection.link.receive(ring, socket, token);
-            connection
-        });
-        shared.counters.connections.increment();
-        shared.counters.slots.set(self.slots.len() as u64);
-        token
     }
 
     /// Accepting failed: waits a moment if that may help.
@@ -243,15 +264,13 @@ impl<R: Ring> Worker<R> {
             }
             _ => ACCEPT_PAUSE_UNKNOWN,
         };
-        if self.is_accept_waiting {
-            return;
-        }
+        let Some(accept) = self.accept.as_mut().filter(|accept| !accept.is_waiting) else { return };
         let shared = &self.shared;
         shared.counters.accept_pauses.increment();
         let pauses = shared.counters.accept_pauses.get();
         let cure = descriptor_cure(error).map(|it| format!("{it}, or set max_connections"));
         log_limited!(warn, shared, LogLine::AcceptPaused, %error, ?wait, pauses, cure);
-        self.is_accept_waiting = true;
+        accept.is_waiting = true;
         self.wheel.insert(shared.now.get() + wait, Alarm::ResumeAccept.pack());
     }
 }

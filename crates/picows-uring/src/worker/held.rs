@@ -262,7 +262,7 @@ impl<R: Ring> Worker<R> {
             return (0, None);
         };
         let (turn, is_lent) = (self.turn, connection.link.may_lend());
-        let handle = |bytes: &mut [u8]| connection.receive(&**self.factory, turn, bytes);
+        let handle = |bytes: &mut [u8]| connection.receive(turn, bytes);
         let (count, rest) = piece.hand_over(&mut self.ring, &self.shared, is_lent, handle);
         self.deadlines.handled(token, count);
         (count, rest)

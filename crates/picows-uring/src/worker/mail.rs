@@ -1,7 +1,7 @@
 //! What other threads ask for; above all the end: saying goodbye to everybody, and waiting for
 //! them, but not for ever.
 
-use super::{Alarm, Farewells, Worker};
+use super::{Accept, Alarm, Farewells, Worker};
 use crate::command::{Letter, RemoteAction};
 use crate::connection::Connection;
 use crate::foreign::log::{LogLine, log_limited};
@@ -93,8 +93,8 @@ impl<R: Ring> Worker<R> {
         if !self.shared.config.leaves_port || drain.is_zero() {
             return self.stop_accepting();
         }
-        for acceptor in self.acceptors.iter().filter(|acceptor| !acceptor.is_closed()) {
-            self.ring.drop_new_connections(acceptor.socket);
+        for listener in self.accept.iter().flat_map(Accept::listeners) {
+            self.ring.drop_new_connections(listener);
         }
         let at = now + HANDSHAKE_GRACE.min(drain / 2);
         self.wheel.insert(at, Alarm::StopAccepting.pack());

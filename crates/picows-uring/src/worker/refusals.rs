@@ -4,7 +4,7 @@
 //! factory; an upgrade is answered with 503, and so is silence. Their number is bounded, and the
 //! oldest make room for newcomers: whoever fills the limits cannot fill this.
 
-use super::Worker;
+use super::{Accept, Worker};
 use crate::admission::{Place, Refusal};
 use crate::ring::{Ring, Token};
 use crate::status::DisconnectCause;
@@ -37,8 +37,9 @@ impl<R: Ring> Worker<R> {
     pub(super) fn hear_out(&mut self, token: Token, refusal: Refusal) {
         self.drop_oldest_refused();
         self.answer_oldest_silent();
-        self.refusals.open.push_back(token);
-        self.refusals.silent.push_back(token);
+        let Some(Accept { refusals, .. }) = &mut self.accept else { return };
+        refusals.open.push_back(token);
+        refusals.silent.push_back(token);
         let Some(connection) = self.slots.get_mut(token) else { return };
         connection.place = Place::Refused(refusal);
         let until = self.shared.now.get() + SILENCE_MAX;
@@ -47,10 +48,11 @@ impl<R: Ring> Worker<R> {
 
     /// Keeps the descriptors of refused connections within their bound, whatever those are at.
     fn drop_oldest_refused(&mut self) {
-        if self.refusals.open.len() < REFUSED_MAX {
+        let Some(Accept { refusals, .. }) = &mut self.accept else { return };
+        if refusals.open.len() < REFUSED_MAX {
             return;
         }
-        if let Some(oldest) = self.refusals.open.pop_front()
+        if let Some(oldest) = refusals.open.pop_front()
             && let Some(connection) = self.slots.get_mut(oldest)
         {
             connection.session().conversation.borrow_mut().end();
@@ -60,7 +62,7 @@ impl<R: Ring> Worker<R> {
 
     /// Ends the wait for the request that has been waited for longest, if there are too many.
     fn answer_oldest_silent(&mut self) {
-        let Self { refusals, slots, .. } = self;
+        let Self { accept: Some(Accept { refusals, .. }), slots, .. } = self else { return };
         if refusals.silent.len() < SILENT_MAX {
             return;
         }
@@ -79,10 +81,10 @@ impl<R: Ring> Worker<R> {
     pub(super) fn refuse_late(&mut self, token: Token) -> bool {
         let is_stopping = self.is_stopping;
         let Some(connection) = self.slots.get_mut(token) else { return false };
-        let session = connection.session();
-        if connection.phase() != Phase::Handshake || session.is_client {
+        if !connection.awaits_request() {
             return false;
         }
+        let session = connection.session();
         let response = match connection.place {
             // Nobody waits for the answer any more.
             _ if self.deadlines.is_drain_over() => return false,

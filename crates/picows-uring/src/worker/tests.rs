@@ -26,7 +26,9 @@ mod stopping;
 mod watching;
 
 use super::*;
-use crate::config::{Config, QueuePolicy};
+use crate::admission::Gauge;
+use crate::config::QueuePolicy;
+use crate::foreign::Foreign;
 use crate::health::{Counters, Stats};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
@@ -35,7 +37,7 @@ use crate::status::DisconnectCause;
 use crate::testing::ring::checked::Checked;
 use crate::testing::ring::scripted::{ByHand, stall, stalled};
 use crate::transport::Transport;
-use crate::upgrade::Upgrade;
+use crate::upgrade::{Factory, Upgrade};
 use picows_uring_proto::{AutoPing, CloseCode, Frame, MsgType};
 use std::cell::RefCell;
 
@@ -192,8 +194,18 @@ impl Stage {
         let factory: Arc<Factory> = Arc::new(move |_: &_| Ok(Upgrade::accept(Actor(manner))));
         let gauge = Arc::<Gauge>::default();
         let listeners = listeners.iter().copied().map(Socket).collect();
-        let worker = Worker::new(Checked::<ByHand>::default(), shared, factory, gauge, listeners);
-        Self { worker }
+        let accept = Accept::new(factory, gauge, listeners);
+        Self { worker: Worker::new(Checked::<ByHand>::default(), shared, Some(accept)) }
+    }
+
+    /// The accepting of a stage that listens.
+    fn accept(&mut self) -> &mut Accept {
+        self.worker.accept.as_mut().unwrap()
+    }
+
+    /// Has `factory` answer the requests of connections that are accepted from now on.
+    fn answer_with(&mut self, factory: Arc<Factory>) {
+        self.accept().factory = Rc::new(Foreign::new(factory));
     }
 
     /// Takes turns until there is nothing to do.

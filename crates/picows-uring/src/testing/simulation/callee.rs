@@ -6,7 +6,7 @@
 use super::client::verdict::is_long_stall;
 use super::journal::{Journal, Seen};
 use super::{letters, script};
-use crate::client::{ConnectFault, Outcome};
+use crate::client::{ConnectFault, ConnectOutcome};
 use crate::ring::Ring;
 use crate::testing::ring::sim::{BrokenBy, PeerId, PeerRead, Random, SimRing};
 use http::HeaderMap;
@@ -45,7 +45,7 @@ pub(super) struct Callee {
 /// The connection, once it is made.
 struct Line {
     peer: PeerId,
-    outcome: Rc<Outcome>,
+    outcome: Rc<ConnectOutcome>,
     /// What the caller was told.
     told: Option<Result<(), ConnectFault>>,
 }
@@ -145,10 +145,10 @@ impl Callee {
     }
 
     /// Our client has called.
-    pub(super) fn dialed(&mut self, peer: PeerId, outcome: Rc<Outcome>) {
+    pub(super) fn dialed(&mut self, peer: PeerId, outcome: Rc<ConnectOutcome>) {
         self.stage = Stage::Handshake;
         if self.manner == Manner::Forget && self.random.chance(500) {
-            Outcome::give_up(Rc::clone(&outcome));
+            ConnectOutcome::give_up(Rc::clone(&outcome));
         }
         self.line = Some(Line { peer, outcome, told: None });
     }
@@ -252,7 +252,7 @@ impl Callee {
             Manner::Mute => self.stage = Stage::Ending,
             Manner::Forget => {
                 if let Some(line) = &self.line {
-                    Outcome::give_up(Rc::clone(&line.outcome));
+                    ConnectOutcome::give_up(Rc::clone(&line.outcome));
                 }
                 self.stage = Stage::Ending;
             }

@@ -3,7 +3,7 @@
 use super::{journal, listeners};
 use crate::admission::Gauge;
 #[cfg(test)]
-use crate::client::{MakeListener, Opening, Outcome};
+use crate::client::{ConnectOutcome, Connecting, MakeListener};
 use crate::command::Letter;
 #[cfg(test)]
 use crate::command::RemoteAction;
@@ -23,7 +23,7 @@ use crate::testing::ring::checked::Checked;
 #[cfg(test)]
 use crate::testing::ring::sim::PeerId;
 use crate::testing::ring::sim::{Faults, Random, SimRing};
-use crate::worker::{Turn, Worker};
+use crate::worker::{Accept, Turn, Worker};
 use picows_uring_proto::Phase;
 #[cfg(test)]
 use picows_uring_proto::{ClientHandshake, Tick};
@@ -67,8 +67,8 @@ impl Harness {
         shared.shares.clock.set(|| Duration::ZERO);
         let gauge = Arc::<Gauge>::default();
         let factory = listeners::factory();
-        let ring = Checked::new(ring);
-        let worker = Worker::new(ring, shared, factory, Arc::clone(&gauge), vec![listener]);
+        let accept = Accept::new(factory, Arc::clone(&gauge), vec![listener]);
+        let worker = Worker::new(Checked::new(ring), shared, Some(accept));
         let random = Random::new(!seed);
         Self {
             worker,
@@ -106,14 +106,14 @@ impl Harness {
         config: &Arc<Config>,
         room: usize,
         may_break: bool,
-    ) -> (PeerId, Rc<Outcome>) {
+    ) -> (PeerId, Rc<ConnectOutcome>) {
         let (socket, peer) = self.ring().dial(room, may_break);
         self.ring().opened(socket);
         let handshake = ClientHandshake::new("sim.test", "/", [id as u8; 16]).unwrap();
         let request = Box::new(handshake.request().unwrap());
         let make: MakeListener = Box::new(move |_, _| listeners::caller(id));
-        let outcome = Rc::<Outcome>::default();
-        let opening = Opening {
+        let outcome = Rc::<ConnectOutcome>::default();
+        let connecting = Connecting {
             scanner: picows_uring_proto::ResponseScanner::new(),
             handshake,
             request,
@@ -125,7 +125,7 @@ impl Harness {
         // Calls are made in a turn, whose clock is no older than they are.
         let now = Tick::ZERO + self.ring().now();
         self.worker.shared.now.set(now);
-        self.worker.open(socket, None, config, opening);
+        self.worker.connected(socket, None, config, connecting);
         (peer, outcome)
     }
 

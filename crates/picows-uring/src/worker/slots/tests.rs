@@ -1,10 +1,12 @@
 use super::*;
 use crate::config::Config;
+use crate::foreign::Foreign;
 use crate::health::Counters;
 use crate::local::Shared;
 use crate::mailbox::Mailbox;
 use crate::ring::Socket;
 use crate::session::Session;
+use crate::upgrade::{Factory, Upgrade};
 use picows_uring_proto::Role;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -25,11 +27,14 @@ impl Crowd {
     }
 
     fn come(&mut self, count: usize) {
+        let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));
+        let factory = Rc::new(Foreign::new(factory));
         for _ in 0..count {
             let shared = &self.shared;
             let token = self.slots.insert(|token| {
                 let (config, socket) = (&shared.config, Socket(0));
-                Connection::new(Session::new(shared, config, Role::Server, token, socket, None))
+                let session = Session::new(shared, config, Role::Server, token, socket, None);
+                Connection::accepted(session, Rc::clone(&factory))
             });
             self.tokens.push(token);
         }

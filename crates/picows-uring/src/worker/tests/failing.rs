@@ -15,7 +15,7 @@ fn a_lost_ring_is_told_to_the_listeners_and_gives_everything_back() {
     stage.worker.ring.connect(8);
     stage.turn();
     let (gauge, counters) =
-        (Arc::clone(&stage.worker.gauge), Arc::clone(&stage.worker.shared.counters));
+        (Arc::clone(&stage.accept().gauge), Arc::clone(&stage.worker.shared.counters));
     assert!(!gauge.is_empty());
     let abandoned = Rc::clone(&stage.worker.ring.abandoned);
     stage.worker.ring.is_lost = true;

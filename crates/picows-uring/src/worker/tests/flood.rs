@@ -78,7 +78,7 @@ fn frames_at_which_the_listener_fails_without_an_end_to_the_connection() {
 #[test]
 fn requests_at_which_the_factory_fails() {
     let mut stage = Stage::listening(Manner::default(), Config::default());
-    *stage.worker.factory = Arc::new(|_: &_| Err("not this one".into()));
+    stage.answer_with(Arc::new(|_: &_| Err("not this one".into())));
     let lines = flood(&mut stage, |stage, socket| {
         stage.worker.ring.connect(socket);
         stage.turn();

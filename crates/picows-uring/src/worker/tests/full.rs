@@ -16,12 +16,12 @@ fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     let mut config = Config { connections_max: Some(1), ..Config::default() };
     change(&mut config);
     let mut stage = Stage::listening(Manner::default(), config);
-    *stage.worker.factory = Arc::new(|request: &UpgradeRequest| {
+    stage.answer_with(Arc::new(|request: &UpgradeRequest| {
         Ok(match request.path() {
             "/healthz" => Upgrade::respond(UpgradeResponse::ok().with_body("fine")),
             _ => Upgrade::accept(Actor(Manner::default())),
         })
-    });
+    }));
     stage.worker.ring.connect(7);
     stage.turn();
     stage
@@ -85,9 +85,10 @@ fn an_answer_that_leaves_with_what_on_connected_sends_makes_room_first() {
     let config = Config { handshakes_max: Some(1), ..Config::default() };
     let mut stage = Stage::listening(Manner::default(), config);
     let (gauge, config) =
-        (Arc::clone(&stage.worker.gauge), Arc::clone(&stage.worker.shared.config));
-    *stage.worker.factory =
-        Arc::new(move |_: &_| Ok(Upgrade::accept(Talker(Arc::clone(&gauge), Arc::clone(&config)))));
+        (Arc::clone(&stage.accept().gauge), Arc::clone(&stage.worker.shared.config));
+    stage.answer_with(Arc::new(move |_: &_| {
+        Ok(Upgrade::accept(Talker(Arc::clone(&gauge), Arc::clone(&config))))
+    }));
     stage.worker.ring.connect(7);
     stage.turn();
     stage.worker.ring.outlet.give([Ok(usize::MAX)]);
@@ -157,17 +158,17 @@ fn a_flood_of_requests_whose_answers_nobody_takes_does_not_either() {
     // They all go in the end, and nothing is counted any longer.
     stage.go(60 * SECOND);
     assert_eq!(stage.stats().slots, 0);
-    assert!(stage.worker.gauge.is_empty());
+    assert!(stage.accept().gauge.is_empty());
     assert!(ask(&mut stage, 8, UPGRADE).starts_with("HTTP/1.1 101 "));
 }
 
 #[test]
 fn the_factory_is_not_asked_for_an_upgrade_that_is_refused() {
     let mut stage = stage(|_| {});
-    *stage.worker.factory = Arc::new(|request: &UpgradeRequest| {
+    stage.answer_with(Arc::new(|request: &UpgradeRequest| {
         see(request.path());
         Ok(Upgrade::respond(UpgradeResponse::ok()))
-    });
+    }));
     assert!(ask(&mut stage, 8, UPGRADE).starts_with("HTTP/1.1 503 "));
     assert!(ask(&mut stage, 9, HEALTH).starts_with("HTTP/1.1 200 "));
     assert_eq!(seen(), ["/healthz"]);

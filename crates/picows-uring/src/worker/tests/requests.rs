@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn stage(asked: &Arc<AtomicUsize>) -> Stage {
     let asked = Arc::clone(asked);
     let mut stage = Stage::listening(Manner::default(), Config::default());
-    *stage.worker.factory = Arc::new(move |request: &UpgradeRequest| {
+    stage.answer_with(Arc::new(move |request: &UpgradeRequest| {
         asked.fetch_add(1, Ordering::Relaxed);
         Ok(match request.path() {
             "/healthz" => Upgrade::respond(UpgradeResponse::ok().with_body("fine\n")),
@@ -19,7 +19,7 @@ fn stage(asked: &Arc<AtomicUsize>) -> Stage {
             "/bad" => return Err("not today".into()),
             _ => Upgrade::accept(Actor(Manner::default())),
         })
-    });
+    }));
     stage
 }
 

@@ -74,7 +74,7 @@ fn what_waits_in_the_backlog_is_accepted_before_the_socket_is_closed() {
     assert!(sent(&mut stage).starts_with("HTTP/1.1 503 "));
     stage.go(6 * SECOND);
     assert_eq!(stage.worker.turn().unwrap(), Turn::Done);
-    assert!(stage.worker.gauge.is_empty());
+    assert!(stage.accept().gauge.is_empty());
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::ring::uring::UringRing;
 use crate::ring::{Received, Segment, WaitMode};
 use crate::testing::ring::scripted::ByHand;
 use crate::upgrade::{Factory, Upgrade};
+use crate::worker::Accept;
 use crate::worker::Worker;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -363,7 +364,8 @@ fn a_worker_and_io_uring_keep_the_contract() {
         let shared = Shared::new(Arc::<Config>::default(), counters, Arc::clone(&mailbox));
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
         let sockets = vec![Socket(listener.into_raw_fd())];
-        let worker = Worker::new(ring, shared, factory, Arc::<Gauge>::default(), sockets);
+        let worker =
+            Worker::new(ring, shared, Some(Accept::new(factory, Arc::<Gauge>::default(), sockets)));
         ready.send(mailbox).unwrap();
         run_dedicated(worker, BusyPoll::default()).unwrap();
     });

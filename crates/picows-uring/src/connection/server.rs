@@ -2,27 +2,47 @@
 //!
 //! What HTTP and RFC 6455 §4.2 demand is decided in the protocol crate; here it is put in order.
 
-use super::Connection;
+use super::{Connection, Stage};
 use crate::admission::Place;
-use crate::error::shown;
 use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
-use crate::upgrade::{Answer, Factory, Upgrade};
+use crate::session::Session;
+use crate::upgrade::{Answer, SharedFactory, Upgrade};
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
-    AcceptKey, Phase, RequestError, UpgradeRequest, UpgradeResponse, check_subprotocol,
-    encode_continue, encode_switching_protocols, is_head_request,
+    AcceptKey, HeadScanner, Phase, RequestError, UpgradeRequest, UpgradeResponse,
+    check_subprotocol, encode_continue, encode_switching_protocols, is_head_request,
 };
+use std::rc::Rc;
+
+/// The stage of a connection whose request is awaited.
+pub(super) struct Requests {
+    /// How much of the head has been searched.
+    scanner: HeadScanner,
+    factory: SharedFactory,
+}
 
 impl Connection {
+    /// An accepted connection, whose requests `factory` answers.
+    pub(crate) fn accepted(session: Rc<Session>, factory: SharedFactory) -> Self {
+        let requests = Requests { scanner: HeadScanner::new(), factory };
+        Self::new(session, Stage::Request(requests))
+    }
+
+    /// Whether it is of a server, and its request is not complete.
+    pub(crate) fn awaits_request(&self) -> bool {
+        matches!(self.stage, Stage::Request(_)) && self.phase() == Phase::Handshake
+    }
+
     /// Bytes of the request arrived, perhaps with the first frames behind it.
-    pub(super) fn receive_head(&mut self, factory: &Factory, bytes: &mut [u8]) -> Option<usize> {
+    pub(super) fn receive_request(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let limits = self.session().config.head;
         if self.stash.is_empty() {
-            match UpgradeRequest::parse_with(&mut self.scanner, bytes, &limits) {
+            let Stage::Request(requests) = &mut self.stage else { return None };
+            match UpgradeRequest::parse_with(&mut requests.scanner, bytes, &limits) {
                 Ok(Some((request, used))) => {
-                    self.answer(factory, request);
+                    self.answer(request);
                     return self.receive_first_frames(bytes, used);
                 }
                 Ok(None) => {
@@ -44,10 +64,11 @@ impl Connection {
             return None;
         }
         let head = stash.bytes_mut();
-        match UpgradeRequest::parse_with(&mut self.scanner, head, &limits) {
+        let Stage::Request(requests) = &mut self.stage else { return None };
+        match UpgradeRequest::parse_with(&mut requests.scanner, head, &limits) {
             Ok(Some((request, used))) => {
                 self.shared().pool.put_stash(stash);
-                self.answer(factory, request);
+                self.answer(request);
                 // It was not complete before these bytes.
                 return self.receive_first_frames(bytes, used.saturating_sub(before));
             }
@@ -60,14 +81,6 @@ impl Connection {
         None
     }
 
-    /// Handles what follows the first `used` bytes, which the handshake has taken.
-    pub(super) fn receive_first_frames(&mut self, bytes: &mut [u8], used: usize) -> Option<usize> {
-        if used < bytes.len() && self.phase() == Phase::Open {
-            return self.receive_frames(&mut bytes[used..]).map(|count| used + count);
-        }
-        None
-    }
-
     /// Answers a request that is none, or none that is served.
     fn refuse_request(&mut self, input: &[u8], error: RequestError) {
         log::debug!(peer = ?self.session().peer, %error, "bad request");
@@ -75,7 +88,9 @@ impl Connection {
     }
 
     /// Answers a complete request.
-    fn answer(&mut self, factory: &Factory, mut request: UpgradeRequest) {
+    fn answer(&mut self, mut request: UpgradeRequest) {
+        let Stage::Request(Requests { factory, .. }) = &self.stage else { return };
+        let factory = Rc::clone(factory);
         let is_head = request.method() == "HEAD";
         if let Place::Refused(refusal) = self.place
             && request.is_upgrade()
@@ -142,19 +157,14 @@ impl Connection {
             }
             encode_switching_protocols(out, key, subprotocol.as_deref(), headers);
         });
-        log::info!(peer = ?session.peer, path = ?shown(request.path()), "connected");
-        session.opened();
-        session.shared.counters.upgraded.increment();
-        if let Some(name) = subprotocol {
-            session.set_subprotocol(name);
-        }
+        self.opened(request.path(), subprotocol.as_deref());
+        let session = self.session();
         if session.config.keep_request {
             session.set_request(Box::new(request));
         }
-        self.listener = Some(listener);
         // What the callback sends may take the answer along.
         self.leave_handshakes();
-        self.call("on_connected", |listener, transport| listener.on_connected(transport));
+        self.greet(listener);
     }
 
     /// Counts no longer as a handshake in progress. Before the answer leaves, as the client that has

@@ -1,7 +1,9 @@
-//! What a connection carries while its handshake is under way, and how its maker hears of it.
+//! A client's handshake in progress, and its outcome.
+//!
+//! [`Connecting`] belongs to the connection, which is in the stage of the response; the future that
+//! awaits it shares the [`ConnectOutcome`].
 
 use super::error::ConnectFault;
-use crate::config::Config;
 use crate::foreign::{self, Foreign, StateCell};
 use crate::listener::Listener;
 use crate::session::Session;
@@ -9,51 +11,33 @@ use crate::transport::Transport;
 use picows_uring_proto::{
     ClientHandshake, ResponseError, ResponseHead, ResponseScanner, UpgradeRequest,
 };
-use rustix::fd::OwnedFd;
 use std::cell::Cell;
-use std::fmt;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A connected socket that the worker is to take in.
-pub(crate) struct Recruit {
-    pub(crate) socket: OwnedFd,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) config: Arc<Config>,
-    pub(crate) opening: Opening,
-}
-
-impl fmt::Debug for Recruit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recruit").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
 /// Makes the listener, once the handshake is done.
 pub(crate) type MakeListener = Box<dyn FnOnce(&UpgradeRequest, &ResponseHead) -> Box<dyn Listener>>;
 
-/// A handshake that is under way, on the client's side.
-pub(crate) struct Opening {
+/// A client's handshake in progress.
+pub(crate) struct Connecting {
     pub(crate) handshake: ClientHandshake,
-    /// How much of the answer has been searched.
+    /// How much of the response has been searched.
     pub(crate) scanner: ResponseScanner,
     /// The handshake's request, as a server sees it.
     pub(crate) request: Box<UpgradeRequest>,
     /// Shared by all attempts; taken by the one that succeeds.
     pub(crate) make: Rc<Cell<Option<Foreign<MakeListener>>>>,
-    pub(crate) outcome: Rc<Outcome>,
+    pub(crate) outcome: Rc<ConnectOutcome>,
     /// A redirect is followed, whatever its body says.
     pub(crate) follows_redirects: bool,
 }
 
-/// Where the worker leaves the outcome of a handshake.
+/// The outcome of a handshake, as the connection leaves it for the future that awaits it.
 #[derive(Default)]
-pub(crate) struct Outcome {
+pub(crate) struct ConnectOutcome {
     result: StateCell<Option<Result<Transport, ConnectFault>>>,
     waker: Cell<Option<Foreign<Waker>>>,
     session: StateCell<Option<Rc<Session>>>,
@@ -65,8 +49,8 @@ pub(crate) struct Outcome {
     is_abandoned: Cell<bool>,
 }
 
-impl Outcome {
-    /// The worker has taken the connection in.
+impl ConnectOutcome {
+    /// The worker has adopted the socket.
     pub(crate) fn attach(&self, session: &Rc<Session>) {
         drop(self.session.replace(Some(Rc::clone(session))));
     }
@@ -183,7 +167,7 @@ impl Outcome {
 }
 
 /// Gives the connection up, unless it was handed out.
-struct Abandon(Rc<Outcome>);
+struct Abandon(Rc<ConnectOutcome>);
 
 impl Drop for Abandon {
     fn drop(&mut self) {

@@ -1,0 +1,128 @@
+//! The client's side of the handshake: from the first bytes of the response to `on_connected`.
+//!
+//! What the response has to say is decided in the protocol crate.
+
+use super::{Connection, Stage};
+use crate::client::{ConnectFault, Connecting};
+use crate::foreign::{self, log};
+use crate::session::Session;
+use crate::transport::Transport;
+use picows_uring_proto::{RejectedResponse, ResponseError, ResponseHead};
+use std::io;
+use std::rc::Rc;
+
+impl Connection {
+    /// A connection of a client: attaches it to the future that awaits it, and queues the request.
+    pub(crate) fn connected(session: Rc<Session>, connecting: Connecting) -> Self {
+        connecting.outcome.attach(&session);
+        session.queue_raw(REQUEST_BYTES_USUAL, |out| connecting.handshake.encode(out));
+        let mut request = connecting.request.clone();
+        if let Some(peer) = session.peer.get() {
+            request.set_peer_addr(peer);
+        }
+        session.set_request(request);
+        Self::new(session, Stage::Response(Box::new(connecting)))
+    }
+
+    /// Receives bytes of the response, perhaps with the first frames behind it.
+    pub(super) fn receive_response(&mut self, bytes: &mut [u8]) -> Option<usize> {
+        let limits = self.session().config.head;
+        let Stage::Response(connecting) = &self.stage else { return None };
+        if let Some(missing) = connecting.outcome.extend_body(bytes) {
+            if missing == 0 {
+                self.connect_failed(None);
+            }
+            return None;
+        }
+        let before = self.stash.len();
+        let mut stash = self.take_stash();
+        if stash.try_extend(bytes).is_err() {
+            self.session().out_of_memory();
+            self.connect_failed(Some(io::ErrorKind::OutOfMemory.into()));
+            return None;
+        }
+        let head = stash.bytes_mut();
+        let Stage::Response(connecting) = &mut self.stage else { return None };
+        let Connecting { handshake, scanner, outcome, .. } = &mut **connecting;
+        match handshake.parse_response_with(scanner, head, &limits) {
+            Ok(Some((response, used))) => {
+                self.shared().pool.put_stash(stash);
+                self.response_accepted(response);
+                return self.receive_first_frames(bytes, used.saturating_sub(before));
+            }
+            Ok(None) => {
+                outcome.unfinished(|| handshake.cut_response(scanner, head, &limits));
+                self.keep_stash(stash);
+            }
+            Err(error) => {
+                let is_redirect = matches!(error, ResponseError::Redirect { .. });
+                let is_followed = connecting.follows_redirects && is_redirect;
+                let missing = error.response().map_or(0, RejectedResponse::body_missing);
+                connecting.outcome.reject(error);
+                self.shared().pool.put_stash(stash);
+                if missing == 0 || is_followed {
+                    self.connect_failed(None);
+                }
+            }
+        }
+        None
+    }
+
+    /// The server has switched protocols.
+    fn response_accepted(&mut self, response: ResponseHead) {
+        let session = Rc::clone(self.session());
+        let Some(connecting) = self.take_connecting() else { return };
+        let (Some(request), Some(make)) = (session.request(), connecting.make.take()) else {
+            session.conversation.borrow_mut().end();
+            session.touch();
+            return connecting.outcome.set(Err(ConnectFault::Disconnected(None)));
+        };
+        self.opened(request.path(), response.subprotocol());
+        let make = make.into_inner();
+        let outcome = match foreign::call(|| make(request, &response)) {
+            Ok(listener) => {
+                session.set_response(response);
+                self.greet(listener);
+                Ok(Transport::new(Rc::clone(&session)))
+            }
+            Err(panicked) => {
+                let text = panicked.to_string();
+                self.listener_failed("connect_with", panicked.into());
+                Err(ConnectFault::Listener(text))
+            }
+        };
+        connecting.outcome.set(outcome);
+        session.touch();
+    }
+
+    /// Ends a connection whose handshake is not done, and reports why to the future that awaits it.
+    pub(super) fn connect_failed(&mut self, cause: Option<io::Error>) {
+        let Some(connecting) = self.take_connecting() else { return };
+        let limits = self.session().config.head;
+        let Connecting { handshake, scanner, outcome, .. } = &*connecting;
+        // More of the head may have arrived than when its status was first known.
+        let cut = || handshake.cut_response(scanner, self.stash.bytes(), &limits);
+        let fault = match outcome.rejection(cut) {
+            Some(error) => ConnectFault::Response(error),
+            None => ConnectFault::Disconnected(cause),
+        };
+        log::debug!(peer = ?self.session().peer, error = %fault, "not connected");
+        self.session().conversation.borrow_mut().end();
+        self.session().touch();
+        outcome.set(Err(fault));
+    }
+
+    /// Leaves the stage in which the response is awaited.
+    fn take_connecting(&mut self) -> Option<Box<Connecting>> {
+        if !matches!(self.stage, Stage::Response(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.stage, Stage::Discard(0)) {
+            Stage::Response(connecting) => Some(connecting),
+            _ => None,
+        }
+    }
+}
+
+/// Room for a request with a few headers; it grows if need be.
+const REQUEST_BYTES_USUAL: usize = 512;
