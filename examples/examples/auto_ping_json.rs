@@ -1,5 +1,5 @@
 //! A client of a feed that pings in JSON: `{"op":"ping"}` is answered with `{"op":"pong"}`. Which
-//! message that is turns out only when it is parsed, so the listener says so afterwards.
+//! message that is turns out only when it is parsed, so the listener reports it afterwards.
 //!
 //! cargo run --release -p examples --example auto_ping_json -- ws://127.0.0.1:9001/ 10 5
 //!

@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 stream.close().await;
             }
         }
-        // It has ended: how, the transport tells.
+        // It has ended: the transport has the cause.
         match stream.transport().disconnect_cause() {
             _ if echoed == count => Ok(()),
             cause => Err(format!("only {echoed} of {count} came back: {cause:?}").into()),

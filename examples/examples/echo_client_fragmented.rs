@@ -15,9 +15,9 @@ struct Client;
 
 impl MessageListener for Client {
     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
-        // Whoever has the pieces sends them in one go. They may cut a character.
+        // Pieces that are all there are sent in one go. They may cut a character.
         transport.send_fragments(MsgType::Text, "Здравствуй, мир".as_bytes().chunks(7));
-        // Whoever does not have them yet keeps a writer and goes on later.
+        // A writer takes pieces that come later.
         let mut writer = transport.message_writer(MsgType::Binary);
         writer.write([1, 2, 3]);
         transport.send_ping("between two fragments");

@@ -10,13 +10,13 @@ use picows_uring::{
 use std::error::Error;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// What the connection's thread tells the others.
+/// Events that the connection's thread sends to the others.
 enum Event {
     Connected(RemoteTransport),
     Message(String),
 }
 
-/// Passes on what arrives.
+/// Forwards received messages.
 struct Forward(Sender<Event>);
 
 impl Listener for Forward {
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         outcome.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     });
-    // When the connection ends early, its sender is gone, and `recv` says so.
+    // When the connection ends early, its sender is dropped, and `recv` returns an error.
     let talked = talk(&events, count);
     connection.join().map_err(|_| "the connection's thread panicked")??;
     talked

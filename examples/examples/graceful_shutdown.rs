@@ -1,5 +1,5 @@
-//! A server that ends well: on SIGINT (Ctrl-C) or SIGTERM, everybody gets CLOSE 1001, what was
-//! queued still leaves, and whoever has not answered after ten seconds is dropped. A second signal
+//! A server that ends well: on SIGINT (Ctrl-C) or SIGTERM, each connection gets CLOSE 1001, what was
+//! queued still leaves, and connections that have not closed after ten seconds are dropped. A second signal
 //! drops them at once.
 //!
 //! `cargo run --release -p examples --example graceful_shutdown`

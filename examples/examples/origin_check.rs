@@ -1,4 +1,4 @@
-//! A server for the pages of one site: a browser says which page opens a WebSocket, and sends the
+//! A server for the pages of one site: a browser names the page that opens a WebSocket, and sends the
 //! cookies of the server along whichever it is, so that is what keeps other sites out.
 //!
 //! `cargo run --release -p examples --example origin_check`, and then:

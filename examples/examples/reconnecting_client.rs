@@ -29,7 +29,7 @@ impl Listener for Feed {
         println!("{}", frame.text()?);
         self.left.set(self.left.get() - 1);
         if self.left.get() == 0 {
-            // Our own goodbye: no reason to connect again.
+            // Our own CLOSE: no reason to connect again.
             transport.send_close(CloseCode::NORMAL, "");
             return Ok(());
         }

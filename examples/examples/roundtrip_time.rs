@@ -2,7 +2,7 @@
 //!
 //! cargo run --release -p examples --example roundtrip_time -- ws://127.0.0.1:9001/ 10
 //!
-//! Tells the shortest, the median and the longest of 10 rounds. See docs/guides/roundtrip.md.
+//! Prints the shortest, the median and the longest of 10 rounds. See docs/guides/roundtrip.md.
 
 #![allow(clippy::print_stdout, reason = "a program that is to be tried out")]
 

@@ -34,7 +34,7 @@ fn route(request: &UpgradeRequest) -> Upgrade {
     }
 }
 
-/// Greets whoever connects, and has nothing more to say.
+/// Greets each client, and sends nothing more.
 struct Greeter {
     name: String,
 }

@@ -81,7 +81,7 @@ impl Listener for Quotes {
     }
 }
 
-/// Sends a log: whoever falls behind misses the oldest lines, and is told so.
+/// Sends a log: a client that falls behind misses the oldest lines, and the gaps are counted.
 struct Log;
 
 impl Listener for Log {
