@@ -3,7 +3,7 @@
 //! cargo run --release -p examples --example echo_client -- ws://127.0.0.1:9001/ 5 65536
 //!
 //! Sends text and binary messages of the sizes given (or of some that matter), one at a time, then
-//! a ping, and says goodbye. Ends with 1 when an echo is wrong.
+//! a ping, and closes. Ends with status 1 when an echo is wrong.
 
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
 
@@ -85,7 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let close = transport.close_handshake();
         match close.received.as_ref().and_then(CloseFrame::code) {
             Some(CloseCode::NORMAL) if !close.received_first => Ok(()),
-            _ => Err(format!("no goodbye: {close:?}, {:?}", transport.disconnect_cause()).into()),
+            _ => Err(format!("not closed: {close:?}, {:?}", transport.disconnect_cause()).into()),
         }
     })?
 }
