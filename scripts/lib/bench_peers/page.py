@@ -10,7 +10,7 @@ INTRODUCTION = """# Benchmarks
 
 What a message costs a server, next to other libraries and to what the kernel alone costs. Made by
 `scripts/bench-peers`, which builds everything, runs it on one machine in one session, and writes
-this page; what was tried, at the end, is written by hand in `benches/record/tried.md`.
+this page; the experiments, at the end, are written by hand in `benches/record/tried.md`.
 
 How to read the figures: a shared machine only ever adds to them, so the lowest of the rounds counts
 and the median stands beside it. Compare what stands in one table; another machine has other numbers.
