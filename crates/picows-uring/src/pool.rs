@@ -16,9 +16,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use tide::Tide;
 
-pub(crate) use system::release_free_pages;
 #[cfg(test)]
 pub(crate) use system::releases;
+pub(crate) use system::{map_large_blocks, release_free_pages};
 
 /// Buffers and queues that nobody uses at the moment.
 #[derive(Debug, Default)]

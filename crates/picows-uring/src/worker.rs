@@ -28,6 +28,7 @@ use crate::foreign;
 use crate::link::Piece;
 use crate::local::Shared;
 use crate::memory::MemoryShare;
+use crate::pool::map_large_blocks;
 use crate::ring::{Completion, Received, Ring, Socket, Token};
 use crate::session::Session;
 use crate::status::DisconnectCause;
@@ -130,6 +131,9 @@ impl<R: Ring> Worker<R> {
         }
         shared.counters.pulse.set_clock(ring.now());
         let memory = MemoryShare::new(&shared.config.memory, &shared.mailbox);
+        if memory.budget().limit().is_some() {
+            map_large_blocks();
+        }
         let mut worker = Self {
             ring,
             shared,

@@ -139,3 +139,30 @@ fn pages_of_receive_buffers_that_have_grown_return_without_traffic() {
     }
     server.stop().unwrap();
 }
+
+/// Allocates large blocks with small ones between them, and frees the large ones. Returns the bytes
+/// that stay resident.
+fn left_by_large_blocks() -> usize {
+    let before = resident();
+    let blocks: Vec<_> = (0..8).map(|_| (vec![1_u8; 4 * MIB], vec![1_u8; 100_000])).collect();
+    let (large, small): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
+    assert!(resident() >= before + 30 * MIB);
+    drop(large);
+    let left = resident().saturating_sub(before);
+    drop(small);
+    left
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn large_blocks_return_to_the_system_when_they_are_freed() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = workers(1).memory_limit(128 * MIB).start(|_| Upgrade::accept(EchoListener));
+    let server = server.unwrap();
+    // The first round is what glibc would learn a larger threshold from.
+    for round in 0..3 {
+        let left = left_by_large_blocks();
+        assert!(left < 8 * MIB, "round {round}: {left} bytes are left");
+    }
+    server.stop().unwrap();
+}
