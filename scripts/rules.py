@@ -102,7 +102,7 @@ FLOORS = {
         "handshake endpoint",
     ),
     COMMAND: (
-        "signals system units",
+        "driver signals system units",
         "auto_ping client fault",
         "stdio",
         "measure",

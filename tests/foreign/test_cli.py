@@ -29,6 +29,7 @@ def has_ipv6():
         ("--listen", "127.0.0.1"),
         ("--workers", "0"),
         ("--workers", "many"),
+        ("--driver", "kqueue"),
         ("--max-frame-size", "bigger"),
         ("--max-frame-size", "12parsecs"),
         ("--max-queue", "short"),
@@ -62,6 +63,7 @@ def test_help_names_every_flag():
     for flag in (
         "--listen",
         "--workers",
+        "--driver",
         "--pin",
         "--max-frame-size",
         "--max-connections",

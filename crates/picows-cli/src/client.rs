@@ -1,11 +1,15 @@
-//! Flags common to the clients: how their loop waits.
+//! Flags common to the clients: the driver of their loop, and how it waits.
 
+use crate::driver::DriverFlag;
 use crate::units;
 use std::time::Duration;
 
-/// Flags for the waiting of a client's loop.
+/// Flags for a client's loop.
 #[derive(Debug, clap::Args)]
-pub(crate) struct WaitFlags {
+pub(crate) struct LoopFlags {
+    #[command(flatten)]
+    pub(crate) driver: DriverFlag,
+
     /// Spin on the ring for this long after the last activity before sleeping, such as 50us;
     /// `always` never sleeps. Cuts a round trip to a fraction, and costs a core for each thread
     #[arg(long, value_name = "DURATION", value_parser = units::busy_poll, default_value = "0")]

@@ -9,7 +9,7 @@ mod input;
 mod output;
 
 use crate::auto_ping::AutoPingArgs;
-use crate::client::WaitFlags;
+use crate::client::LoopFlags;
 use crate::fault::Fault;
 use crate::signals::{self, Interrupted};
 use crate::stdio::{self, note};
@@ -18,9 +18,7 @@ use backlog::Backlog;
 use format::Format;
 use input::Input;
 use output::Printer;
-use picows_uring::{
-    CloseCode, Connect, MsgType, RedirectKeeps, RemoteTransport, Runtime, Transport,
-};
+use picows_uring::{CloseCode, Connect, MsgType, RedirectKeeps, RemoteTransport, Transport};
 use std::io::{BufReader, IsTerminal, stdin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -98,7 +96,7 @@ pub(crate) struct Args {
     auto_ping: AutoPingArgs,
 
     #[command(flatten)]
-    wait: WaitFlags,
+    event_loop: LoopFlags,
 }
 
 /// Options that a redirect to another origin keeps.
@@ -127,10 +125,10 @@ impl From<Keeps> for RedirectKeeps {
 
 /// Runs until the connection ends.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
-    let runtime = Runtime::builder().busy_poll(args.wait.busy_poll).build()?;
+    let runtime = args.event_loop.driver.of_loop().busy_poll(args.event_loop.busy_poll).build()?;
     let (failed, failures) = mpsc::channel();
     let begun = begin(&args, failed);
-    let transport = if args.wait.dedicated {
+    let transport = if args.event_loop.dedicated {
         runtime.run_dedicated(begun)??
     } else {
         runtime.block_on(async {

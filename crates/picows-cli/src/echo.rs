@@ -3,6 +3,7 @@
 mod stats;
 
 use crate::auto_ping::AutoPingArgs;
+use crate::driver::DriverFlag;
 use crate::fault::Fault;
 use crate::stdio::{self, FLUSH_MIN, FLUSH_TIMEOUT, note};
 use crate::{signals, system, units};
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// core; fewer, with a warning, where the limit of locked memory (ulimit -l) is too low]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
+
+    #[command(flatten)]
+    driver: DriverFlag,
 
     /// Bind each worker to a core
     #[arg(long)]
@@ -178,6 +182,7 @@ fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
     }
     let start = Instant::now();
     let monitor = server.monitor();
+    tracing::info!(driver = stats::driver(&monitor), "serving");
     watch(&monitor, &stops, args)?;
     let stop = Instant::now();
     note(format_args!("stopping: closing {} connections", monitor.stats().connections));
@@ -242,6 +247,7 @@ fn builder(args: &Args) -> ServerBuilder {
         .slow_callback(args.slow_callback)
         .auto_ping(args.auto_ping.settings())
         .keep_request(false);
+    builder = args.driver.of_server(builder);
     for address in &args.listen {
         builder = builder.listen(address);
     }
@@ -295,7 +301,8 @@ fn watch(monitor: &Monitor, stops: &mpsc::Receiver<()>, args: &Args) -> Result<(
         if args.stats_json {
             stats::print_json(monitor, start.elapsed());
         } else if args.stats.is_some() {
-            note(format_args!("{}", stats::progress(&before, &stats, every)));
+            let (driver, line) = (stats::driver(monitor), stats::progress(&before, &stats, every));
+            note(format_args!("{line}, driver {driver}"));
         }
         before = stats;
         note_blocked(monitor, args.slow_callback);

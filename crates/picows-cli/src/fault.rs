@@ -25,6 +25,8 @@ impl std::error::Error for Usage {}
 /// Describes a fault to users, who know settings by their flags.
 pub(crate) fn describe(fault: &Fault) -> String {
     match wrong_setting(fault) {
+        // The flag is refused before: this one is of the environment, and its text names the variable.
+        Some(("driver", what)) => what.to_owned(),
         Some((setting, what)) => format!("{}: {what}", flag(setting)),
         // An option of the library that a text names.
         None => fault.to_string().replace("redirect_keeps(…)", "--redirect-keeps"),

@@ -1,7 +1,7 @@
 //! `picows load`: the load generator for echo servers.
 
 use crate::auto_ping::AutoPingArgs;
-use crate::client::WaitFlags;
+use crate::client::LoopFlags;
 use crate::fault::{Fault, Usage};
 use crate::measure::{LoadPlan, measure};
 use crate::report::{Outputs, Report};
@@ -85,7 +85,7 @@ pub(crate) struct Args {
     server_pid: Option<u32>,
 
     #[command(flatten)]
-    wait: WaitFlags,
+    event_loop: LoopFlags,
 
     #[command(flatten)]
     auto_ping: AutoPingArgs,
@@ -118,7 +118,7 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
             args.threads, args.connections
         )));
     }
-    if args.rate.is_some() && args.wait.dedicated {
+    if args.rate.is_some() && args.event_loop.dedicated {
         return Err(Usage(
             "--rate with --dedicated: messages that are due are sent by a timer of the loop, which \
              a dedicated thread has left: leave one of the two out"
@@ -143,8 +143,9 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
         warmup: args.warmup,
         duration: args.duration,
         drain: args.drain_timeout,
-        busy_poll: args.wait.busy_poll,
-        is_dedicated: args.wait.dedicated,
+        driver: args.event_loop.driver,
+        busy_poll: args.event_loop.busy_poll,
+        is_dedicated: args.event_loop.dedicated,
         auto_ping: args.auto_ping.settings(),
         server_pid: args.server_pid,
     })

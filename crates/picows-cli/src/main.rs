@@ -3,6 +3,7 @@
 mod auto_ping;
 mod client;
 mod connect;
+mod driver;
 mod echo;
 mod fault;
 mod load;
@@ -23,7 +24,7 @@ use std::time::Instant;
 use stdio::{FLUSH_MIN, FLUSH_TIMEOUT, note};
 use tracing_subscriber::EnvFilter;
 
-/// WebSocket on io_uring: servers and tools to try and to measure.
+/// WebSocket on io_uring or epoll: servers and tools to try and to measure.
 #[derive(Debug, Parser)]
 #[command(name = "picows", version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {

@@ -50,7 +50,7 @@ pub(crate) struct Measurement {
 ///
 /// # Errors
 ///
-/// When no connection could be made, there is no io_uring, or a signal came before the load began.
+/// When no connection could be made, the driver cannot be had, or a signal came before the load began.
 pub(crate) fn measure(plan: LoadPlan, show_progress: bool) -> Result<Measurement, Fault> {
     let cpu = Cpu::new(plan.server_pid)?;
     let progress = ProgressBar::new(&plan, show_progress);

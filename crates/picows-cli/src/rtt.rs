@@ -1,6 +1,6 @@
 //! `picows rtt`: the round-trip meter, one message at a time on one connection.
 
-use crate::client::WaitFlags;
+use crate::client::LoopFlags;
 use crate::fault::{Fault, Usage};
 use crate::measure::{LoadPlan, measure};
 use crate::report::{Outputs, Report};
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     warmup: Duration,
 
     #[command(flatten)]
-    wait: WaitFlags,
+    event_loop: LoopFlags,
 
     /// Write the figures to FILE as JSON, named as those of `load`; `-` is standard output, and the
     /// table is then written to standard error
@@ -44,8 +44,9 @@ pub(crate) struct Args {
 /// Measures, and prints the report.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
     let plan = LoadPlan {
-        busy_poll: args.wait.busy_poll,
-        is_dedicated: args.wait.dedicated,
+        driver: args.event_loop.driver,
+        busy_poll: args.event_loop.busy_poll,
+        is_dedicated: args.event_loop.dedicated,
         url: args.url,
         connections: 1,
         threads: 1,

@@ -24,6 +24,36 @@ fn flags_of_the_server_are_reported_with_cause_and_cure() {
     }
 }
 
+const COMMANDS: [&str; 4] =
+    ["echo --listen 127.0.0.1:0", "connect ws://h/", "load ws://h/", "rtt ws://h/"];
+
+#[test]
+fn a_driver_that_is_none_is_named_with_the_flag_or_the_variable() {
+    let names = r#""kqueue" is no driver: use auto, io-uring or epoll"#;
+    for command in COMMANDS {
+        let words = command.split_whitespace();
+        let with_flag = &mut picows(words.clone().chain(["--driver", "kqueue"]));
+        let done = Done::from(output_of(with_flag, b""));
+        assert!(done.stderr.contains("--driver") && done.stderr.contains(names), "{}", done.stderr);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{command}");
+
+        let done = Done::from(output_of(picows(words).env("PICOWS_DRIVER", "kqueue"), b""));
+        assert_eq!(done.stderr, format!("error: PICOWS_DRIVER={names}\n"), "{command}");
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{command}");
+    }
+}
+
+#[test]
+fn the_flag_of_the_driver_comes_before_the_variable() {
+    let (_socket, address) = unheard();
+    for client in ["connect", "load -c 1", "rtt"] {
+        let words = format!("{client} --driver epoll ws://{address}/");
+        let mut command = picows(words.split_whitespace());
+        let done = Done::from(output_of(command.env("PICOWS_DRIVER", "kqueue"), b""));
+        assert!(done.code == 1 && !done.stderr.contains("PICOWS_DRIVER"), "{}", done.stderr);
+    }
+}
+
 #[test]
 fn a_short_queue_gets_watermarks_that_fit() {
     for bytes in [1, 3, 1000, 65_535, 65_536] {

@@ -1,9 +1,14 @@
 //! Counters of the echo server, as text and as JSON.
 
 use crate::stdio;
-use picows_uring::{Monitor, Stats, WorkerState};
+use picows_uring::{Driver, Monitor, Stats, WorkerState};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+
+/// The name of the driver, which is the same for all workers.
+pub(super) fn driver(monitor: &Monitor) -> &'static str {
+    monitor.workers().next().map_or(Driver::Auto, |worker| worker.driver).name()
+}
 
 /// Formats the rates between two readings as one line.
 pub(super) fn progress(before: &Stats, now: &Stats, every: Duration) -> String {
@@ -84,6 +89,7 @@ pub(super) fn print_json(monitor: &Monitor, time: Duration) {
 
 fn to_json(monitor: &Monitor, time: Duration) -> Value {
     let mut total = counters(&monitor.stats());
+    total.insert("driver".into(), json!(driver(monitor)));
     total.insert("seconds".into(), json!(time.as_secs_f64()));
     let workers = monitor.workers().map(|worker| {
         let (state, fault) = match worker.state {
@@ -93,6 +99,7 @@ fn to_json(monitor: &Monitor, time: Duration) -> Value {
         };
         let mut counters = counters(&worker.stats);
         counters.insert("worker".into(), json!(worker.number));
+        counters.insert("driver".into(), json!(worker.driver.name()));
         counters.insert("state".into(), json!(state));
         if let Some(fault) = fault {
             counters.insert("fault".into(), json!(fault));
@@ -137,14 +144,15 @@ mod tests {
 
     #[test]
     fn json_has_every_counter_of_the_server_and_of_each_worker() {
-        let builder = Server::builder().listen("127.0.0.1:0").workers(2);
+        let builder = Server::builder().listen("127.0.0.1:0").workers(2).driver(Driver::Epoll);
         let server = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
         let monitor = server.monitor();
         server.stop().unwrap();
         let json = to_json(&monitor, Duration::from_secs(2));
         assert_eq!(json["seconds"], 2.0);
         let workers = json["workers"].as_array().unwrap();
-        assert_eq!(workers.len(), 2);
+        assert_eq!((workers.len(), &json["driver"]), (2, &json!("epoll")));
+        assert!(workers.iter().all(|worker| worker["driver"] == "epoll"), "{json}");
         for (name, count) in monitor.stats().iter() {
             assert_eq!(json[name], count, "{name}");
             assert!(workers.iter().all(|worker| worker[name].is_u64()), "{name}");

@@ -1,5 +1,6 @@
 //! A run of a load: its plan, its window, and what the coordinator and the threads exchange.
 
+use crate::driver::DriverFlag;
 use picows_uring::{AutoPing, ConnectError, Stopper};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub(crate) struct LoadPlan {
     pub(crate) duration: Duration,
     /// How long to wait for echoes that are missing at the end.
     pub(crate) drain: Duration,
+    pub(crate) driver: DriverFlag,
     pub(crate) busy_poll: Duration,
     /// Threads leave their loops once they have connected. Not with a rate.
     pub(crate) is_dedicated: bool,
@@ -153,6 +155,7 @@ pub(crate) mod tests {
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(10),
             drain: Duration::from_secs(5),
+            driver: DriverFlag::default(),
             busy_poll: Duration::ZERO,
             is_dedicated: false,
             auto_ping: None,

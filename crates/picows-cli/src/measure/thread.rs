@@ -8,7 +8,6 @@ use super::run::{Command, Event, Run, Window};
 use super::schedule::Schedule;
 use super::tally::Tally;
 use crate::fault::Fault;
-use picows_uring::Runtime;
 use std::rc::Rc;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -18,8 +17,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 ///
 /// When the loop cannot be created, or a task of it fails.
 pub(super) fn run(context: &ThreadContext) -> Result<Tally, Fault> {
-    let runtime = Runtime::builder().busy_poll(context.run.plan.busy_poll).build()?;
-    if context.run.plan.is_dedicated {
+    let plan = &context.run.plan;
+    let runtime = plan.driver.of_loop().busy_poll(plan.busy_poll).build()?;
+    if plan.is_dedicated {
         return dedicated::run(runtime, context);
     }
     runtime.block_on(work(context))?
