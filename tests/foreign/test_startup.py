@@ -1,53 +1,152 @@
-"""Starting where something is forbidden: an error that names the cure, and no claim to serve."""
+"""Starting where io_uring is forbidden: an error that names the cure, or service on epoll.
 
+Seccomp filters (seccomp(2)) are installed in the process that is about to become `picows`: ones that
+let calls of io_uring fail, as Docker's default profile does, and one that ends the process for them.
+"""
+
+import contextlib
 import ctypes
+import json
+import resource
 import struct
 import subprocess
 
 import pytest
-from server import START_S, binary
+from echo_server import environment
+from server import START_S, Server, binary
+from wire import BINARY, TEXT, Peer
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
-SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW = 0x0005_0000, 0x7FFF_0000
+SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW = 0x8000_0000, 0x0005_0000, 0x7FFF_0000
 # The same on all architectures.
 IO_URING_CALLS = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}
 EPERM = 1
+WARNING = "io_uring cannot be used"
+
+each_call_and_all = pytest.mark.parametrize(
+    "calls", [*([name] for name in IO_URING_CALLS), list(IO_URING_CALLS)], ids="+".join
+)
+hosted_and_dedicated = pytest.mark.parametrize("flags", [[], ["--dedicated"]], ids=["hosted", "dedicated"])
 
 
 class Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
 
 
-def forbid(*numbers):
-    """Installs a filter, in a process that is about to start, under which these calls fail (seccomp(2))."""
+def install(calls, action):
+    """Installs a filter with this action for these calls, in a process that is about to start."""
     libc = ctypes.CDLL(None, use_errno=True)
     steps = [(0x20, 0, 0, 0)]  # Loads the number of the call.
-    for number in numbers:
-        steps += [(0x15, 0, 1, number), (0x06, 0, 0, SECCOMP_RET_ERRNO | EPERM)]
+    for name in calls:
+        steps += [(0x15, 0, 1, IO_URING_CALLS[name]), (0x06, 0, 0, action)]
     steps.append((0x06, 0, 0, SECCOMP_RET_ALLOW))
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(Program(len(steps), ctypes.addressof(program))), 0, 0)
+    # Without a core dump of a process that the filter ends.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    filter_program = Program(len(steps), ctypes.addressof(program))
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
+        PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(filter_program), 0, 0
+    ):
+        raise OSError(ctypes.get_errno(), "the filter cannot be installed")
 
 
-def run_under_filter(numbers, *arguments):
+def under(calls, action=SECCOMP_RET_ERRNO | EPERM):
+    """Arguments of Popen for a process under a filter, whatever driver this test run is for."""
+    own = environment("warn,picows_uring::worker::watchdog=off")
+    own.pop("PICOWS_DRIVER", None)
+    return {"preexec_fn": lambda: install(calls, action), "env": own}
+
+
+def run(*arguments, **how):
     return subprocess.run(
-        [binary(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=START_S, preexec_fn=lambda: forbid(*numbers),
+        [binary(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_S, **how
     )
 
 
-@pytest.mark.parametrize("calls", [*([name] for name in IO_URING_CALLS), list(IO_URING_CALLS)], ids="+".join)
-@pytest.mark.parametrize("flags", [[], ["--dedicated"]], ids=["hosted", "dedicated"])
-def test_a_server_whose_filter_forbids_io_uring_says_so_and_does_not_listen(calls, flags):
-    numbers = [IO_URING_CALLS[name] for name in calls]
-    ended = run_under_filter(numbers, "echo", "--listen", "127.0.0.1:0", "--workers", "1", *flags)
+@contextlib.contextmanager
+def echo(*flags, workers=2, **how):
+    """A running server of this many workers, which ends well."""
+    command = [binary(), "echo", "--listen", "127.0.0.1:0", "--workers", str(workers), *flags]
+    server = Server(command, name="picows echo", **how)
+    try:
+        yield server
+        server.check_running()
+        server.process.terminate()
+        assert server.wait() == 0, server.stderr
+    finally:
+        server.kill()
+
+
+def talk(server, connections=8):
+    """Echoes on several connections, so that each worker is likely to serve one."""
+    with contextlib.ExitStack() as ending:
+        peers = [ending.enter_context(Peer(server.endpoint)).upgrade() for _ in range(connections)]
+        for peer in peers:
+            peer.echo(b"text", TEXT)
+            peer.echo(bytes(100_000), BINARY)
+
+
+def warnings_of(text):
+    return [line for line in text.splitlines() if WARNING in line]
+
+
+@each_call_and_all
+@hosted_and_dedicated
+def test_a_server_that_insists_on_io_uring_says_why_not_and_does_not_listen(calls, flags):
+    ended = run("echo", "--listen", "127.0.0.1:0", "--workers", "1", "--driver", "io-uring", *flags, **under(calls))
     assert ended.returncode == 1 and ended.stdout == "", ended
     assert "io_uring is disabled" in ended.stderr and "seccomp" in ended.stderr, ended.stderr
+    assert not warnings_of(ended.stderr), ended.stderr
 
 
 @pytest.mark.parametrize("call", IO_URING_CALLS)
-def test_a_client_whose_filter_forbids_io_uring_says_so(server, call):
-    ended = run_under_filter([IO_URING_CALLS[call]], "connect", server.url)
+@pytest.mark.parametrize("command", ["connect", "load", "rtt"])
+def test_a_client_that_insists_on_io_uring_says_why_not(server, command, call):
+    ended = run(command, "--driver", "io-uring", server.url, **under([call]))
     assert ended.returncode == 1, ended
     assert "io_uring is disabled" in ended.stderr and "seccomp" in ended.stderr, ended.stderr
+
+
+@each_call_and_all
+@hosted_and_dedicated
+def test_a_server_without_io_uring_serves_on_epoll_with_one_warning(calls, flags):
+    with echo(*flags, "--stats-json", "--stats", "50ms", **under(calls)) as server:
+        talk(server)
+    assert len(warnings_of(server.stderr)) == 1, server.stderr
+    assert "seccomp" in server.stderr and "--driver epoll" in server.stderr, "cause and cure"
+    last = json.loads(server.stdout_lines[-1])
+    assert [last["driver"], *(worker["driver"] for worker in last["workers"])] == ["epoll"] * 3
+
+
+@pytest.mark.parametrize("command", [["rtt", "-d", "200ms"], ["load", "-c", "4", "--threads", "2", "-d", "200ms"]])
+@each_call_and_all
+def test_a_client_without_io_uring_uses_epoll_with_one_warning(server, command, calls):
+    ended = run(*command, "--warmup", "0", server.url, **under(calls))
+    assert ended.returncode == 0, ended
+    assert len(warnings_of(ended.stderr)) == 1, ended.stderr
+
+
+@hosted_and_dedicated
+def test_on_epoll_no_call_of_io_uring_is_made(flags):
+    """The filter ends a process that makes one, be it for the loop that hosts a worker."""
+    deadly = under(IO_URING_CALLS, SECCOMP_RET_KILL_PROCESS)
+    with echo("--driver", "epoll", *flags, **deadly) as server:
+        talk(server)
+        for command in (["connect"], ["rtt", "-d", "200ms"], ["load", "-c", "4", "--threads", "2", "-d", "200ms"]):
+            ended = run(*command, *flags, "--driver", "epoll", server.url, **deadly)
+            assert ended.returncode == 0, ended
+            assert not warnings_of(ended.stderr), ended.stderr
+    assert not warnings_of(server.stderr), server.stderr
+
+
+def test_the_variable_asks_for_epoll_as_the_flag_does():
+    deadly = under(IO_URING_CALLS, SECCOMP_RET_KILL_PROCESS)
+    deadly["env"]["PICOWS_DRIVER"] = "epoll"
+    with echo(**deadly) as server:
+        talk(server)
+        assert run("connect", server.url, **deadly).returncode == 0
+
+
+def test_the_filter_that_ends_processes_does():
+    ended = run("echo", "--listen", "127.0.0.1:0", "--driver", "io-uring", **under(IO_URING_CALLS, SECCOMP_RET_KILL_PROCESS))
+    assert ended.returncode < 0 and ended.stdout == "", ended
