@@ -11,6 +11,7 @@ mod deadlines;
 mod eviction;
 mod farewells;
 mod held;
+mod lane;
 mod log_report;
 mod mail;
 mod memory;
@@ -20,12 +21,11 @@ mod sending;
 mod slots;
 mod watchdog;
 
-use crate::admission::Place;
 use crate::client::Intake;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::foreign;
-use crate::link::Piece;
+use crate::link::InputState;
 use crate::local::Shared;
 use crate::memory::MemoryShare;
 use crate::pool::map_large_blocks;
@@ -36,7 +36,8 @@ pub(crate) use accept::Accept;
 use deadlines::Deadlines;
 use farewells::Farewells;
 use held::Held;
-use picows_uring_proto::{Phase, Role, Step, Tick, TimerId, Wheel};
+use lane::Serviced;
+use picows_uring_proto::{Role, Tick, TimerId, Wheel};
 use progress::Looks;
 use slots::Slots;
 use std::collections::VecDeque;
@@ -255,58 +256,14 @@ impl<R: Ring> Worker<R> {
     }
 
     fn received(&mut self, token: Token, result: Received, more: bool) {
-        let Some(connection) = self.slots.get_mut(token) else {
-            // A slot is freed when nothing of it is in flight, so this cannot be.
-            debug_assert!(false, "a completion for nobody: {token:?}");
-            if let Received::Data(buffer) = result {
-                self.ring.release(buffer);
-            }
-            return;
-        };
-        connection.link.on_receive_completion(more);
-        match result {
-            Received::Data(buffer) => {
-                let bytes = self.ring.bytes(&buffer);
-                connection.link.on_received(connection.session(), bytes.len());
-                self.take_in_data(token, Piece::new(buffer));
-            }
-            Received::EndOfStream => self.end_of_data(token, None),
-            Received::NoBuffer => self.starve(token),
-            Received::Cancelled => {}
-            Received::Failed(error) => self.end_of_data(token, Some(error)),
+        if let Some(mut lane) = self.lane(token) {
+            return lane.received(result, more);
         }
-        self.receive_directly(token);
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        if connection.phase() == Phase::Ended {
-            if more {
-                connection.link.on_cancel_survived();
-            }
-            connection.session().touch();
-        } else {
-            self.receive_as_wanted(token);
+        // A slot is freed when nothing of it is in flight, so this cannot be.
+        debug_assert!(false, "a completion without a connection: {token:?}");
+        if let Received::Data(buffer) = result {
+            self.ring.release(buffer);
         }
-    }
-
-    /// Takes the rest of a large frame from the socket into its memory, as far as it is there.
-    fn receive_directly(&mut self, token: Token) {
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        let before = self.direct_left;
-        let received =
-            connection.receive_directly(&mut self.ring, self.turn, &mut self.direct_left);
-        self.deadlines.handled(token, before - self.direct_left);
-        match received {
-            Ok(false) => {}
-            Ok(true) => self.end_of_data(token, None),
-            Err(error) => self.end_of_data(token, Some(error)),
-        }
-    }
-
-    /// Receives from a connection, or has it stopped, as it wants.
-    fn receive_as_wanted(&mut self, token: Token) {
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        let Some(socket) = connection.session().socket.get() else { return };
-        let is_wanted = connection.wants_receive();
-        connection.link.receive_as_wanted(&mut self.ring, socket, token, is_wanted);
     }
 
     /// Looks at every connection that wants to be looked at.
@@ -330,51 +287,11 @@ impl<R: Ring> Worker<R> {
 
     /// Sends what a connection has queued, and takes the next step towards its end.
     fn settle(&mut self, token: Token) {
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        let session = Rc::clone(connection.session());
-        session.untouch();
-        connection.check_watermarks();
-        connection.measure_roundtrip(&self.ring);
-        connection.check_abandoned();
-        let Some(socket) = session.socket.get() else { return };
-        if matches!(connection.place, Place::Handshaking | Place::Upgraded)
-            && connection.phase() != Phase::Handshake
-        {
-            connection.leave_handshakes();
-            connection.place = Place::Inside;
-            if self.is_stopping && connection.phase() == Phase::Open {
-                // Its handshake was under way.
-                mail::say_farewell(connection);
-            }
-        }
-        if !session.is_sending() && connection.phase() != Phase::Ended {
-            self.send(token, socket);
-        }
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        let is_flushed = connection.link.is_flushed(&session);
-        let (step, is_leaving) = {
-            let conversation = session.conversation.borrow();
-            (conversation.step(is_flushed), conversation.is_leaving())
-        };
-        if is_leaving {
-            self.begin_wait(token);
-        }
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        match step {
-            Step::Continue | Step::Flush | Step::Linger => {}
-            Step::ShutDown => {
-                connection.link.shut_down(&mut self.ring, socket);
-                session.conversation.borrow_mut().shut_down();
-                connection.disconnected();
-            }
-            Step::Close => return self.close(token, socket),
-        }
-        let wants_watch = connection.wants_watch();
-        self.receive_as_wanted(token);
-        self.keep_drain_timeout(token);
-        self.arm_timer(token);
-        if wants_watch {
-            self.watch_progress(token);
+        let Some(mut lane) = self.lane(token) else { return };
+        match lane.service() {
+            Serviced::Done => {}
+            Serviced::Watch => self.watch_progress(token),
+            Serviced::Close(socket) => self.close(token, socket),
         }
     }
 
@@ -407,8 +324,9 @@ impl<R: Ring> Worker<R> {
         if let Some((timer, _)) = connection.timer.take() {
             self.wheel.cancel(timer);
         }
-        self.drop_held(token);
-        let Some(connection) = self.slots.get_mut(token) else { return };
+        if self.held.drop_of(token, &mut self.ring, &self.shared.pool) {
+            connection.link.input = InputState::Flowing;
+        }
         if connection.link.is_busy(connection.session()) {
             return connection.link.cancel(&mut self.ring, socket);
         }
@@ -427,30 +345,6 @@ impl<R: Ring> Worker<R> {
         self.shared.counters.disconnected.increment();
         // There is a descriptor again.
         self.resume_accept();
-    }
-
-    /// Sees to it that a timer fires at the next deadline of a connection, or before.
-    ///
-    /// One that fires too early is armed again then, which is cheaper than moving it each time the
-    /// deadline is put off.
-    fn arm_timer(&mut self, token: Token) {
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        let wanted = connection.session().deadline();
-        match (wanted, connection.timer) {
-            (None, None) => {}
-            (None, Some((timer, _))) => {
-                self.wheel.cancel(timer);
-                connection.timer = None;
-            }
-            (Some(wanted), Some((_, armed))) if armed <= wanted => {}
-            (Some(wanted), armed) => {
-                if let Some((timer, _)) = armed {
-                    self.wheel.cancel(timer);
-                }
-                let timer = self.wheel.insert(wanted, Alarm::Connection(token).pack());
-                connection.timer = Some((timer, wanted));
-            }
-        }
     }
 
     fn expire(&mut self) {

@@ -8,8 +8,10 @@
 //! more.
 
 use super::{Alarm, COMPLETIONS_PER_TURN, Worker, tick};
+use crate::connection::Connection;
 use crate::link::InputState;
 use crate::ring::{Ring, Token};
+use crate::session::Session;
 use picows_uring_proto::{Phase, Tick};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -94,6 +96,26 @@ impl Deadlines {
         }
     }
 
+    /// What a connection has queued was sent, or waits for its peer: the time of that begins, or with
+    /// the next poll if only that hands it to the kernel.
+    #[cold]
+    pub(super) fn begin_wait(&mut self, session: &Session, ring: &impl Ring) {
+        if session.is_tried() {
+            let now = tick(ring.now());
+            session.conversation.borrow_mut().left(&session.config.conversation, now);
+        } else if self.leaving.last() != Some(&session.token) {
+            self.leaving.push(session.token);
+        }
+    }
+
+    /// What a connection does after the drain timeout has no later deadline.
+    #[inline]
+    pub(super) fn keep_drain_timeout(&self, connection: &Connection) {
+        if self.drained_at.is_some() && connection.phase() != Phase::Ended {
+            connection.session().conversation.borrow_mut().expire(self.seen());
+        }
+    }
+
     /// A connection has ended.
     pub(super) fn forget(&mut self, token: Token) {
         if !self.owed.is_empty() {
@@ -106,20 +128,6 @@ impl<R: Ring> Worker<R> {
     /// The ring was polled at `now`.
     pub(super) fn polled(&mut self, now: Duration) {
         self.deadlines.hindsight.polled(tick(now), &mut self.ring);
-    }
-
-    /// What a connection has queued was sent, or waits for its peer: the time of that begins, or with
-    /// the next poll if only that hands it to the kernel.
-    #[cold]
-    pub(super) fn begin_wait(&mut self, token: Token) {
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        let session = connection.session();
-        if session.is_tried() {
-            let now = tick(self.ring.now());
-            session.conversation.borrow_mut().left(&session.config.conversation, now);
-        } else if self.deadlines.leaving.last() != Some(&token) {
-            self.deadlines.leaving.push(token);
-        }
     }
 
     /// The ring was polled, so the kernel has all that it was given.
@@ -202,19 +210,6 @@ impl<R: Ring> Worker<R> {
             let owes_input = self.owes_input(token);
             let Some(connection) = self.slots.get_mut(token) else { continue };
             connection.stop(if owes_input { Some(seen) } else { None });
-        }
-    }
-
-    /// What a connection does after the drain timeout has no later deadline.
-    pub(super) fn keep_drain_timeout(&mut self, token: Token) {
-        if self.deadlines.drained_at.is_none() {
-            return;
-        }
-        let seen = self.deadlines.seen();
-        if let Some(connection) = self.slots.get_mut(token)
-            && connection.phase() != Phase::Ended
-        {
-            connection.session().conversation.borrow_mut().expire(seen);
         }
     }
 }

@@ -5,6 +5,7 @@
 use super::Worker;
 use crate::connection::Connection;
 use crate::foreign::log::{LogLine, log_limited};
+use crate::link::InputState;
 use crate::memory::Pressure;
 use crate::pool::release_free_pages;
 use crate::ring::{Ring, Token};
@@ -90,7 +91,9 @@ impl<R: Ring> Worker<R> {
         log_limited!(warn, self.shared, LogLine::MemoryLimit, ?peer, bytes, limit);
         self.posted_to_evicted += connection.session().posted_bytes();
         connection.evict();
-        self.drop_held(token);
+        if self.held.drop_of(token, &mut self.ring, &self.shared.pool) {
+            connection.link.input = InputState::Flowing;
+        }
     }
 
     /// What each connection holds that holds anything; as many as there is memory for the list.

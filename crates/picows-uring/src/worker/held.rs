@@ -11,6 +11,7 @@
 
 use super::Worker;
 use crate::link::{InputState, Piece};
+use crate::pool::Pool;
 use crate::ring::{Ring, Room, Token, is_passing};
 use picows_uring_proto::Phase;
 use std::collections::{HashMap, VecDeque};
@@ -38,7 +39,7 @@ struct Input {
 }
 
 #[derive(Debug)]
-enum Arrived {
+pub(super) enum Arrived {
     Piece(Piece),
     /// The stream has ended, or it broke.
     End(Option<io::Error>),
@@ -83,6 +84,18 @@ impl Held {
         copied.sum()
     }
 
+    /// A connection has ended: gives back what it holds, and returns whether that was something.
+    pub(super) fn drop_of(&mut self, token: Token, ring: &mut impl Ring, pool: &Pool) -> bool {
+        let Some(input) = self.input.remove(&token) else { return false };
+        self.order.retain(|it| *it != token);
+        for arrived in input.arrived {
+            if let Arrived::Piece(piece) = arrived {
+                piece.release(ring, pool);
+            }
+        }
+        true
+    }
+
     /// A connection holds nothing more.
     fn remove(&mut self, token: Token) {
         if let Some(mut input) = self.input.remove(&token)
@@ -93,8 +106,15 @@ impl Held {
         }
     }
 
+    /// The next time, about as much is taken from the socket of a connection as it had handled.
+    pub(super) fn step(&mut self, token: Token, handled: usize) {
+        if let Some(input) = self.input.get_mut(&token) {
+            input.step = handled.clamp(STEP_MIN, STEP_MAX);
+        }
+    }
+
     /// Holds something of a connection, behind what it holds.
-    fn push(&mut self, token: Token, arrived: Arrived) {
+    pub(super) fn push(&mut self, token: Token, arrived: Arrived) {
         let (order, spare) = (&mut self.order, &mut self.spare);
         let input = self.input.entry(token).or_insert_with(|| {
             order.push_back(token);
@@ -142,9 +162,7 @@ impl<R: Ring> Worker<R> {
                 Outcome::Done => {}
                 Outcome::SharePassed => {
                     self.held.order.push_back(token);
-                    if let Some(input) = self.held.input.get_mut(&token) {
-                        input.step = handled.clamp(STEP_MIN, STEP_MAX);
-                    }
+                    self.held.step(token, handled);
                     break;
                 }
                 Outcome::Nothing if self.take_step(token) => {}
@@ -164,10 +182,18 @@ impl<R: Ring> Worker<R> {
             None => return Outcome::Nothing,
             Some(Arrived::End(error)) => {
                 self.caught_up(token);
-                self.end_of_data(token, error);
+                if let Some(mut lane) = self.lane(token) {
+                    lane.end_of_data(error);
+                }
                 return Outcome::Nothing;
             }
-            Some(Arrived::Piece(piece)) => self.handle_piece(token, piece),
+            Some(Arrived::Piece(piece)) => match self.lane(token) {
+                Some(mut lane) => lane.handle_piece(piece),
+                None => {
+                    piece.release(&mut self.ring, &self.shared.pool);
+                    (0, None)
+                }
+            },
         };
         match rest {
             (count, None) => {
@@ -233,41 +259,6 @@ impl<R: Ring> Worker<R> {
         true
     }
 
-    /// Hands bytes that arrived to a connection, and holds what it does not get to, or all of it
-    /// behind what it holds.
-    pub(super) fn take_in_data(&mut self, token: Token, piece: Piece) {
-        let Some(connection) = self.slots.get_mut(token) else {
-            return piece.release(&mut self.ring, &self.shared.pool);
-        };
-        if connection.link.input == InputState::Held || self.is_turn_spent {
-            connection.link.input = InputState::Held;
-            return self.held.push(token, Arrived::Piece(piece));
-        }
-        let (handled, rest) = self.handle_piece(token, piece);
-        if let Some(rest) = rest {
-            self.held.push(token, Arrived::Piece(rest));
-            if let Some(input) = self.held.input.get_mut(&token) {
-                input.step = handled.clamp(STEP_MIN, STEP_MAX);
-            }
-            if let Some(connection) = self.slots.get_mut(token) {
-                connection.link.input = InputState::Held;
-            }
-        }
-    }
-
-    /// Handles a piece. Returns how many bytes of it were handled, and the rest.
-    fn handle_piece(&mut self, token: Token, piece: Piece) -> (usize, Option<Piece>) {
-        let Some(connection) = self.slots.get_mut(token) else {
-            piece.release(&mut self.ring, &self.shared.pool);
-            return (0, None);
-        };
-        let (turn, is_lent) = (self.turn, connection.link.may_lend());
-        let handle = |bytes: &mut [u8]| connection.receive(turn, bytes);
-        let (count, rest) = piece.hand_over(&mut self.ring, &self.shared, is_lent, handle);
-        self.deadlines.handled(token, count);
-        (count, rest)
-    }
-
     /// The turn is over: what is held stays in its buffers only as far as there are enough for the
     /// others.
     pub(super) fn keep_held(&mut self) {
@@ -286,48 +277,11 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// The stream of a connection has ended, or broke: after what it holds.
-    pub(super) fn end_of_data(&mut self, token: Token, error: Option<io::Error>) {
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        if connection.link.input == InputState::Held {
-            return self.held.push(token, Arrived::End(error));
-        }
-        match error {
-            Some(error) => connection.io_failed(&error),
-            None => connection.end_of_stream(),
-        }
-    }
-
     /// How many connections hold something, and the bytes of it that lie in their own memory.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn held_input(&self) -> (usize, usize) {
         let copied = self.held.input.keys().map(|token| self.held.copied_of(*token)).sum();
         (self.held.input.len(), copied)
-    }
-
-    /// A connection has ended: gives back what it holds.
-    pub(super) fn drop_held(&mut self, token: Token) {
-        let Some(input) = self.held.input.remove(&token) else { return };
-        self.held.order.retain(|it| *it != token);
-        for arrived in input.arrived {
-            if let Arrived::Piece(piece) = arrived {
-                piece.release(&mut self.ring, &self.shared.pool);
-            }
-        }
-        if let Some(connection) = self.slots.get_mut(token) {
-            connection.link.input = InputState::Flowing;
-        }
-    }
-
-    /// The receive of a connection found no buffer.
-    pub(super) fn starve(&mut self, token: Token) {
-        self.shared.counters.buffer_shortages.increment();
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        // One that holds something receives when it has caught up.
-        if connection.link.input == InputState::Flowing {
-            connection.link.input = InputState::Starved;
-            self.starved.push_back(token);
-        }
     }
 
     /// Lets connections receive again that found no buffer, in their order, as far as buffers have
@@ -351,7 +305,9 @@ impl<R: Ring> Worker<R> {
             }
             connection.link.input = InputState::Flowing;
             *room = room.saturating_sub(1);
-            self.receive_as_wanted(token);
+            if let Some(mut lane) = self.lane(token) {
+                lane.receive_as_wanted();
+            }
         }
     }
 }

@@ -3,25 +3,12 @@
 //! How a batch is sent, and what becomes of its rest, is decided in `link/send.rs`.
 
 use super::Worker;
-use crate::ring::{Ring, SendBatch, Socket, Token};
+use crate::ring::{Ring, SendBatch, Token};
 use picows_uring_proto::Phase;
 use std::io;
 use std::rc::Rc;
 
 impl<R: Ring> Worker<R> {
-    /// Sends what a connection has to send, of which nothing is in flight.
-    pub(super) fn send(&mut self, token: Token, socket: Socket) {
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        let session = Rc::clone(connection.session());
-        let Some(batch) = connection.link.next_batch(&session) else { return };
-        let sent = connection.link.send(&mut self.ring, &session, socket, batch, self.is_alone);
-        if let Err(error) = sent {
-            connection.send_failed(&error);
-        } else if session.in_flight() > session.config.high_watermark {
-            self.untried.push(token);
-        }
-    }
-
     /// Judges the peers of long sends that the kernel has seen by what it has not taken of them.
     pub(super) fn judge_sends(&mut self) {
         let slots = &mut self.slots;
