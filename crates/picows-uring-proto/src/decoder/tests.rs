@@ -346,3 +346,26 @@ fn close_codes_of_the_wire_are_delivered_rfc6455_7_4() {
 fn close_may_come_inside_a_fragmented_message_rfc6455_5_4() {
     assert_delivered(&[(TEXT_BEGINS, b"never fin"), (CLOSE, b"\x03\xe9")]);
 }
+
+#[test]
+fn a_cut_header_is_under_way_and_new_once() {
+    let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
+    let mut stash = Stash::new();
+    assert!(decoder.next_frame(&rules, &mut stash, &mut [0x81]).unwrap().frame.is_none());
+    assert!(decoder.is_under_way());
+    assert!(decoder.under_way(&stash).unwrap().is_new);
+    assert!(decoder.next_frame(&rules, &mut stash, &mut [126]).unwrap().frame.is_none());
+    assert!(!decoder.under_way(&stash).unwrap().is_new, "the same header goes on");
+}
+
+#[test]
+#[expect(deprecated, reason = "the earlier names have to go on working")]
+fn the_earlier_names_of_filling_the_stash_do_the_same() {
+    let (mut decoder, rules) = (Decoder::new(Role::Client), FrameRules::default());
+    let mut stash = Stash::new();
+    assert!(decoder.next_frame(&rules, &mut stash, &mut b"\x81\x05Hel".to_vec()).is_ok());
+    assert_eq!(decoder.missing(&stash), 2);
+    stash.bytes_mut().extend_from_slice(b"lo");
+    let frame = decoder.filled(&rules, &mut stash, 0, 2).unwrap().expect("complete");
+    assert_eq!(frame.payload(), b"Hello");
+}

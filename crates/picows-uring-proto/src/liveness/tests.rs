@@ -280,3 +280,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_reply_timeout_of_zero_is_refused_whatever_the_idle_timeout() {
+    let fault = AutoPing::new(Duration::from_secs(1), Duration::ZERO).check().unwrap_err();
+    assert!(fault.contains("more than zero"), "{fault}");
+}
