@@ -42,8 +42,8 @@ pub(crate) struct EpollRing {
     done: VecDeque<Completion>,
     deadline: Option<Duration>,
     origin: Instant,
-    /// Events were fetched since the last poll but one: the next poll need not look.
-    is_fresh: bool,
+    /// So many polls need not look for events, as those that were fetched are not handled yet.
+    fresh_polls: u8,
     /// The last look filled `events`: there may be more.
     has_more_events: bool,
     /// How often events were fetched.
@@ -75,7 +75,7 @@ impl EpollRing {
             done: VecDeque::new(),
             deadline: None,
             origin: Instant::now(),
-            is_fresh: false,
+            fresh_polls: 0,
             has_more_events: false,
             looks: 0,
         })
@@ -97,7 +97,7 @@ impl EpollRing {
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        self.is_fresh = true;
+        self.fresh_polls = 1;
         self.has_more_events = found.len() == EVENTS_MAX;
         for event in found {
             let (data, flags) = (event.data.u64(), event.flags);
@@ -419,10 +419,12 @@ impl Ring for EpollRing {
         if self.deadline.is_some_and(|deadline| deadline <= self.origin.elapsed()) {
             self.deadline = None;
         }
-        // After a look, one poll goes without: what happens meanwhile is found by the wait that
-        // follows if there is nothing else to do, or by the next poll.
-        if !std::mem::take(&mut self.is_fresh) || self.has_more_events {
+        // What happens meanwhile is found by the wait that follows if there is nothing else to do, or by
+        // the next poll.
+        if self.fresh_polls == 0 || self.has_more_events {
             self.fetch(Some(Duration::ZERO))?;
+        } else {
+            self.fresh_polls -= 1;
         }
         let end = out.len() + max;
         while out.len() < end {
@@ -478,7 +480,9 @@ impl Wait for EpollRing {
 
     fn set_signals(&mut self, on: bool) {
         // The owner has slept: what woke it is still to be fetched.
-        self.is_fresh &= on;
+        if !on {
+            self.fresh_polls = 0;
+        }
     }
 
     fn look(&mut self) {
@@ -494,7 +498,10 @@ impl Wait for EpollRing {
         } else {
             self.deadline.map(|deadline| deadline.saturating_sub(self.now()))
         };
-        self.fetch(timeout)
+        self.fetch(timeout)?;
+        // One that returns the events, and one that finds nothing more to do.
+        self.fresh_polls = 2;
+        Ok(())
     }
 
     fn dedicate(&mut self) -> io::Result<()> {

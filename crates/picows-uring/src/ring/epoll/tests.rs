@@ -226,6 +226,29 @@ fn a_poll_returns_no_more_than_it_is_asked_for_and_the_rest_next() {
     peers.into_iter().for_each(|(socket, _)| ring.close(socket));
 }
 
+/// Sleeping fetches the events, so the two polls of a turn that serves them and of one that is idle make
+/// no call; an owner that does not sleep looks again.
+#[test]
+fn a_cycle_of_sleep_and_turns_fetches_once() {
+    let (mut ring, socket, mut theirs) = connected();
+    ring.receive(socket, TOKEN);
+    assert!(there(&mut ring).is_empty());
+    let before = ring.enters();
+    for cycle in 1..=3 {
+        theirs.write_all(b"x").unwrap();
+        ring.wait().unwrap();
+        let mut out = Vec::new();
+        ring.poll(10, &mut out).unwrap();
+        assert_eq!(data(&mut ring, out.remove(0)).0, b"x");
+        ring.poll(10, &mut out).unwrap();
+        assert!(out.is_empty());
+        assert_eq!(ring.enters(), before + cycle);
+    }
+    theirs.write_all(b"y").unwrap();
+    assert_eq!(there(&mut ring).len(), 1, "without a sleep");
+    ring.close(socket);
+}
+
 #[test]
 fn a_socket_that_is_none_fails_by_a_completion() {
     let mut ring = EpollRing::new().unwrap();
