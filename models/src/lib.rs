@@ -67,8 +67,8 @@ mod sync {
     }
 }
 
-use loom::sync::Arc;
 use command::Letter;
+use loom::sync::Arc;
 use mailbox::Mailbox;
 use sync::Signal;
 

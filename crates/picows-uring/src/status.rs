@@ -20,7 +20,7 @@ pub enum SendStatus {
     /// `pause_writing` follows.
     Congested,
     /// It is queued in the place of an earlier frame with its key, which is not sent
-    /// ([`Transport::send_latest`]).
+    /// ([`Transport::send_latest`](crate::Transport::send_latest)).
     Replaced,
     /// It is queued, and to make room, older messages were dropped
     /// ([`QueuePolicy::DropOldest`](crate::QueuePolicy::DropOldest)). The queue is full, so
@@ -50,7 +50,8 @@ pub enum DisconnectCause {
     /// A close handshake, whoever began it.
     #[error("the connection was closed")]
     Closed,
-    /// The application called [`Transport::disconnect`] or [`Transport::abort`].
+    /// The application called [`Transport::disconnect`](crate::Transport::disconnect) or
+    /// [`Transport::abort`](crate::Transport::abort).
     #[error("the application ended the connection")]
     Application,
     /// The peer ended the stream without CLOSE.
