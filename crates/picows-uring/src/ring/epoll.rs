@@ -405,6 +405,10 @@ impl Ring for EpollRing {
         tcp_info::read(socket)
     }
 
+    fn untaken(&self, socket: Socket) -> Option<usize> {
+        tcp_info::untaken(socket)
+    }
+
     fn peer_addr(&self, socket: Socket) -> Option<SocketAddr> {
         direct::peer_addr(socket)
     }
