@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, Write};
 
 /// What all connections use in turn.
 #[derive(Debug)]
-pub struct Shared {
+pub struct Local {
     frames: FrameRules,
     rules: ConversationRules,
     /// One receive buffer for all, so that it stays in cache.
@@ -25,7 +25,7 @@ pub struct Shared {
     stashes: Vec<Stash>,
 }
 
-impl Shared {
+impl Local {
     /// Messages go back to whoever sent them, or, with `is_fan_out`, to all.
     #[must_use]
     pub fn new(is_fan_out: bool) -> Self {
@@ -75,8 +75,8 @@ impl Conversation {
     }
 
     /// Answers the first `len` bytes of the input, into `shared.out`.
-    pub fn receive(&mut self, shared: &mut Shared, len: usize) {
-        let Shared { frames, rules, input, out, to_all, stashes } = shared;
+    pub fn receive(&mut self, shared: &mut Local, len: usize) {
+        let Local { frames, rules, input, out, to_all, stashes } = shared;
         let input = &mut input[..len];
         let used = match &mut self.head {
             Some(head) => match head.receive_request(input, &HeadLimits::default()) {

@@ -13,19 +13,19 @@ mod command {
     use std::time::Duration;
 
     #[derive(Debug)]
-    pub(crate) enum RemoteAction {
+    pub(crate) enum ConnectionCommand {
         Abort,
     }
 
     #[derive(Debug)]
-    pub(crate) enum Letter {
+    pub(crate) enum Command {
         #[allow(dead_code, reason = "as the real one")]
         Stop {
             drain: Duration,
         },
         #[allow(dead_code, reason = "as the real one")]
         LookAtMemory,
-        Remote(crate::ring::Token, RemoteAction),
+        Connection(crate::ring::Token, ConnectionCommand),
     }
 }
 
@@ -67,7 +67,7 @@ mod sync {
     }
 }
 
-use command::Letter;
+use command::Command;
 use loom::sync::Arc;
 use mailbox::Mailbox;
 use sync::Signal;
@@ -82,14 +82,14 @@ fn run(model: impl Fn() + Sync + Send + 'static) {
 
 const PREEMPTIONS_MAX: usize = 3;
 
-fn letter(slot: u32) -> Letter {
-    Letter::Remote(ring::Token { slot, generation: 0 }, command::RemoteAction::Abort)
+fn letter(slot: u32) -> Command {
+    Command::Connection(ring::Token { slot, generation: 0 }, command::ConnectionCommand::Abort)
 }
 
 /// The slots of what was taken.
-fn slots(letters: Vec<Letter>) -> impl Iterator<Item = u32> {
+fn slots(letters: Vec<Command>) -> impl Iterator<Item = u32> {
     letters.into_iter().filter_map(|letter| match letter {
-        Letter::Remote(token, _) => Some(token.slot),
+        Command::Connection(token, _) => Some(token.slot),
         _ => None,
     })
 }

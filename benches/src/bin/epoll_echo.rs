@@ -3,7 +3,7 @@
 //! The same protocol crate, one thread, one hot receive buffer, one write for all the frames of a
 //! readable event. No listener, no timers, no limits: less than any runtime does.
 
-use benches::by_hand::{Conversation, Shared, write};
+use benches::by_hand::{Conversation, Local, write};
 use benches::process::{announce, listen, raise_descriptor_limit};
 use clap::Parser;
 use rustix::buffer::spare_capacity;
@@ -37,7 +37,7 @@ struct Server {
     listener: TcpListener,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
-    shared: Shared,
+    shared: Local,
 }
 
 struct Connection {
@@ -57,7 +57,7 @@ impl Server {
             listener,
             connections: Vec::new(),
             free: Vec::new(),
-            shared: Shared::new(is_fan_out),
+            shared: Local::new(is_fan_out),
         })
     }
 
@@ -142,7 +142,7 @@ impl Connection {
     ///
     /// A read that does not fill the buffer has emptied the socket (`epoll(7)`), unless the peer
     /// has hung up: then the end is still to be read.
-    fn serve(&mut self, shared: &mut Shared, is_hung_up: bool) -> io::Result<bool> {
+    fn serve(&mut self, shared: &mut Local, is_hung_up: bool) -> io::Result<bool> {
         if !self.unsent.is_empty() {
             let taken = write(&mut self.stream, &self.unsent)?;
             self.unsent.drain(..taken);

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Counts with limits that are never passed.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge {
+pub(crate) struct Admission {
     connections: AtomicUsize,
     handshakes: AtomicUsize,
     /// By the hash of the address, so that workers seldom wait for each other. Empty unless there
@@ -44,9 +44,9 @@ impl Origin {
 
 /// Where a connection is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum AdmissionState {
     /// Nowhere: it is ours, made as a client.
-    Uncounted,
+    Exempt,
     /// With those for which there is no room: a plain request is answered, an upgrade is refused.
     Refused(Refusal),
     /// With the open ones, and with those in their handshake.
@@ -54,7 +54,7 @@ pub(crate) enum Place {
     /// With the open ones, since its upgrade in this turn.
     Upgraded,
     /// With the open ones.
-    Inside,
+    Open,
 }
 
 /// Why there is no room.
@@ -90,7 +90,7 @@ impl Refusal {
     }
 }
 
-impl Gauge {
+impl Admission {
     /// Counts a new connection, which begins its handshake, unless that would pass a limit. Peers
     /// without an address, on Unix sockets, have no limit for each.
     pub(crate) fn admit(&self, limits: &Config, peer: Option<SocketAddr>) -> Result<(), Refusal> {
@@ -207,14 +207,17 @@ mod tests {
 
     #[test]
     fn the_limit_of_connections_is_exact() {
-        let gauge = Gauge::default();
+        let admission = Admission::default();
         let limits = limits(|it| it.connections_max = Some(2));
-        assert_eq!([gauge.admit(&limits, None), gauge.admit(&limits, None)], [Ok(()), Ok(())]);
-        assert_eq!(gauge.admit(&limits, None), Err(Refusal::Connections));
-        gauge.leave(&limits, None);
-        assert_eq!(gauge.admit(&limits, None), Ok(()));
-        assert_eq!(gauge.admit(&limits, None), Err(Refusal::Connections));
-        assert_eq!(gauge.admit(&Config::default(), None), Ok(()));
+        assert_eq!(
+            [admission.admit(&limits, None), admission.admit(&limits, None)],
+            [Ok(()), Ok(())]
+        );
+        assert_eq!(admission.admit(&limits, None), Err(Refusal::Connections));
+        admission.leave(&limits, None);
+        assert_eq!(admission.admit(&limits, None), Ok(()));
+        assert_eq!(admission.admit(&limits, None), Err(Refusal::Connections));
+        assert_eq!(admission.admit(&Config::default(), None), Ok(()));
     }
 
     #[test]
@@ -229,14 +232,14 @@ mod tests {
             ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
             ("::1", "192.0.2.1", false),
         ] {
-            let gauge = Gauge::default();
-            assert_eq!(gauge.admit(&limits, peer(one)), Ok(()));
+            let admission = Admission::default();
+            assert_eq!(admission.admit(&limits, peer(one)), Ok(()));
             let expected = if is_same { Err(Refusal::Address) } else { Ok(()) };
-            assert_eq!(gauge.admit(&limits, peer(other)), expected, "{one} and {other}");
+            assert_eq!(admission.admit(&limits, peer(other)), expected, "{one} and {other}");
         }
-        let gauge = Gauge::default();
+        let admission = Admission::default();
         for _ in 0..100 {
-            assert_eq!(gauge.admit(&limits, None), Ok(()), "Unix sockets have no address");
+            assert_eq!(admission.admit(&limits, None), Ok(()), "Unix sockets have no address");
         }
     }
 
@@ -248,53 +251,53 @@ mod tests {
             (limits(|it| it.connections_per_address_max = Some(1)), Refusal::Address),
         ];
         for (limits, refusal) in full {
-            let gauge = Gauge::default();
-            assert_eq!(gauge.admit(&limits, peer("192.0.2.1")), Ok(()));
+            let admission = Admission::default();
+            assert_eq!(admission.admit(&limits, peer("192.0.2.1")), Ok(()));
             for _ in 0..3 {
-                assert_eq!(gauge.admit(&limits, peer("192.0.2.1")), Err(refusal));
+                assert_eq!(admission.admit(&limits, peer("192.0.2.1")), Err(refusal));
             }
-            gauge.handshake_ended();
-            gauge.leave(&limits, peer("192.0.2.1"));
-            assert!(gauge.is_empty(), "{gauge:?}");
+            admission.handshake_ended();
+            admission.leave(&limits, peer("192.0.2.1"));
+            assert!(admission.is_empty(), "{admission:?}");
         }
     }
 
     #[test]
     fn a_crowd_of_addresses_leaves_nothing_behind() {
-        let gauge = Gauge::default();
+        let admission = Admission::default();
         let limits = limits(|it| it.connections_per_address_max = Some(3));
         let crowd =
             || (0..20_000_u32).map(|bits| Some(SocketAddr::new(bits.to_be_bytes().into(), 1)));
         for peer in crowd().chain(crowd()) {
-            assert_eq!(gauge.admit(&limits, peer), Ok(()));
-            gauge.handshake_ended();
+            assert_eq!(admission.admit(&limits, peer), Ok(()));
+            admission.handshake_ended();
         }
-        crowd().chain(crowd()).for_each(|peer| gauge.leave(&limits, peer));
-        assert!(gauge.is_empty());
-        let kept: usize = gauge.origins.iter().map(|origins| lock(origins).capacity()).sum();
+        crowd().chain(crowd()).for_each(|peer| admission.leave(&limits, peer));
+        assert!(admission.is_empty());
+        let kept: usize = admission.origins.iter().map(|origins| lock(origins).capacity()).sum();
         assert!(kept <= SHARDS * 2 * ORIGINS_KEPT, "room for {kept} addresses is kept");
     }
 
     #[test]
     fn limits_are_exact_between_threads() {
-        let gauge = Gauge::default();
+        let admission = Admission::default();
         let limits = limits(|it| it.connections_per_address_max = Some(5));
         let inside = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..2000 {
-                        if gauge.admit(&limits, peer("192.0.2.1")).is_ok() {
+                        if admission.admit(&limits, peer("192.0.2.1")).is_ok() {
                             let count = inside.fetch_add(1, Ordering::SeqCst) + 1;
                             assert!(count <= 5, "{count} are inside");
                             inside.fetch_sub(1, Ordering::SeqCst);
-                            gauge.handshake_ended();
-                            gauge.leave(&limits, peer("192.0.2.1"));
+                            admission.handshake_ended();
+                            admission.leave(&limits, peer("192.0.2.1"));
                         }
                     }
                 });
             }
         });
-        assert!(gauge.is_empty());
+        assert!(admission.is_empty());
     }
 }

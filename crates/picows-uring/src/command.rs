@@ -11,18 +11,18 @@ use std::time::Duration;
 
 /// What a worker can be told.
 #[derive(Debug)]
-pub(crate) enum Letter {
+pub(crate) enum Command {
     /// End every connection with CLOSE 1001, one after the other, and after `drain` without it.
     Stop { drain: Duration },
     /// The memory of all may be beyond its limit: see whether the largest holder is yours.
     LookAtMemory,
     /// Do something with a connection.
-    Remote(Token, RemoteAction),
+    Connection(Token, ConnectionCommand),
 }
 
 /// What a handle asks the worker to do with a connection.
 #[derive(Debug)]
-pub(crate) enum RemoteAction {
+pub(crate) enum ConnectionCommand {
     Send(FrameHead, Foreign<Bytes>),
     SendLatest(u64, FrameHead, Foreign<Bytes>),
     Close(CloseFrame),
@@ -33,13 +33,13 @@ pub(crate) enum RemoteAction {
     QueueFull,
 }
 
-impl RemoteAction {
-    /// What it takes while it waits. An end always gets through: one letter of each waits at
+impl ConnectionCommand {
+    /// What it takes while it waits. An end always gets through: one command of each waits at
     /// the most.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Send(_, payload) | Self::SendLatest(_, _, payload) => {
-                size_of::<Letter>() + payload.len()
+                size_of::<Command>() + payload.len()
             }
             Self::Close(_)
             | Self::ResumeReading
@@ -49,7 +49,7 @@ impl RemoteAction {
         }
     }
 
-    /// Its bit in [`RemoteState::posted_once`], if one letter of its kind is enough.
+    /// Its bit in [`RemoteState::posted_once`], if one command of its kind is enough.
     pub(crate) const fn flag(&self) -> u8 {
         match self {
             Self::Send(..) | Self::SendLatest(..) => 0,
@@ -74,12 +74,12 @@ impl RemoteAction {
 #[derive(Debug)]
 pub(crate) struct RemoteState {
     pub(crate) is_ended: AtomicBool,
-    /// Bytes in letters that the worker has not read.
+    /// Bytes in commands that the worker has not read.
     posted: AtomicUsize,
     posted_max: usize,
     /// A frame that cannot be posted ends the connection.
     pub(crate) closes: bool,
-    /// What was posted of which one letter is enough ([`RemoteAction::flag`]): another would only
+    /// What was posted of which one command is enough ([`ConnectionCommand::flag`]): another would only
     /// take memory. An end takes effect once, and stays; anything else until the worker has read it.
     posted_once: AtomicU8,
 }
@@ -96,16 +96,16 @@ impl RemoteState {
         }
     }
 
-    /// The worker has read a letter.
-    pub(crate) fn read(&self, action: &RemoteAction) {
+    /// The worker has read a command.
+    pub(crate) fn read(&self, action: &ConnectionCommand) {
         self.posted.fetch_sub(action.bytes(), Ordering::Relaxed);
-        if matches!(action, RemoteAction::ResumeReading) {
+        if matches!(action, ConnectionCommand::ResumeReading) {
             // Before it takes effect, so that one that is posted from now on does once more.
             self.posted_once.fetch_and(!action.flag(), Ordering::AcqRel);
         }
     }
 
-    /// Bytes in letters that the worker has not read.
+    /// Bytes in commands that the worker has not read.
     pub(crate) fn posted(&self) -> usize {
         self.posted.load(Ordering::Relaxed)
     }
@@ -129,7 +129,7 @@ impl RemoteState {
 
     /// Whether the connection ends for a frame that could not be posted.
     pub(crate) fn is_full(&self) -> bool {
-        self.posted_once.load(Ordering::Relaxed) & RemoteAction::QueueFull.flag() != 0
+        self.posted_once.load(Ordering::Relaxed) & ConnectionCommand::QueueFull.flag() != 0
     }
 
     pub(crate) fn end(&self) {
@@ -137,7 +137,7 @@ impl RemoteState {
     }
 }
 
-/// Bytes of letters that may wait for each connection at the least: what a busy sender posts while the
+/// Bytes of commands that may wait for each connection at the least: what a busy sender posts while the
 /// worker is in a long turn, or waits for a processor. That says nothing of the peer, so it is no less
 /// where queues are short.
 const POSTED_BYTES_MIN: usize = 16 * 1024 * 1024;

@@ -9,14 +9,14 @@ mod liveness;
 mod progress;
 mod server;
 
-use crate::admission::Place;
+use crate::admission::AdmissionState;
 use crate::client::Connecting;
 use crate::error::shown;
 use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::link::{InputState, Link};
 use crate::listener::{Listener, ListenerError, ListenerResult};
-use crate::local::Shared;
+use crate::local::Local;
 use crate::ring::Ring;
 use crate::session::Session;
 use crate::status::DisconnectCause;
@@ -40,7 +40,7 @@ pub(crate) struct Connection {
     pub(crate) timer: Option<(TimerId, Tick)>,
     pub(crate) link: Link,
     /// Which limits it counts against.
-    pub(crate) place: Place,
+    pub(crate) admission: AdmissionState,
 }
 
 /// What the next bytes of the peer are. It changes where bytes are received, and where a handshake
@@ -65,7 +65,7 @@ impl Connection {
             stash: Stash::new(),
             timer: None,
             link: Link::default(),
-            place: Place::Uncounted,
+            admission: AdmissionState::Exempt,
         }
     }
 
@@ -90,7 +90,7 @@ impl Connection {
         let is_paused = session.is_reading_paused.get() && self.phase() <= Phase::Open;
         !matches!(self.stage, Stage::Discard(DISCARD_BYTES_MAX..))
             && !is_paused
-            && self.link.input != InputState::Held
+            && self.link.input != InputState::Deferred
             && !session.conversation.borrow().is_peer_gone()
     }
 
@@ -104,15 +104,15 @@ impl Connection {
         }
     }
 
-    fn shared(&self) -> &Rc<Shared> {
-        &self.session().shared
+    fn local(&self) -> &Rc<Local> {
+        &self.session().local
     }
 
     /// Handles bytes that arrived: all of them, or as many as it says. The rest, if only of what the
     /// decoder has seen, is more than this connection's share of the turn, and wanted in the next.
     #[inline]
     pub(crate) fn receive(&mut self, turn: u32, bytes: &mut [u8]) -> Option<usize> {
-        if !self.link.budget.renew(turn, &self.transport.session().shared.shares) {
+        if !self.link.budget.renew(turn, &self.transport.session().local.budget_rules) {
             return Some(0);
         }
         if self.phase() > Phase::Open {
@@ -145,7 +145,7 @@ impl Connection {
         let session = self.transport.session();
         log::info!(peer = ?session.peer, path = ?shown(path), "connected");
         session.opened();
-        session.shared.counters.upgraded.increment();
+        session.local.counters.upgraded.increment();
         if let Some(name) = subprotocol {
             session.set_subprotocol(name);
         }
@@ -178,13 +178,13 @@ impl Connection {
 
     /// What it has had of its share in `turn`.
     pub(crate) fn spent(&self, turn: u32) -> usize {
-        self.link.budget.spent(turn, &self.shared().shares)
+        self.link.budget.spent(turn, &self.local().budget_rules)
     }
 
     fn receive_frames(&mut self, bytes: &mut [u8]) -> Option<usize> {
         // Counted without a lock, unlike the settings, which all workers share.
         let session = Rc::clone(self.session());
-        let (shared, config) = (&session.shared, &session.config);
+        let (local, config) = (&session.local, &session.config);
         let mut stash = self.take_stash();
         let (mut consumed, mut frames) = (0, 0);
         let (mut meter, mut is_over) = (self.link.budget.begin(), false);
@@ -194,12 +194,12 @@ impl Connection {
                 Ok(decoded) => {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };
-                    shared.counters.frames_received.increment();
+                    local.counters.frames_received.increment();
                     let has_memory = frame.memory().is_some();
                     self.dispatch(&frame);
                     if has_memory && stash.is_shared() {
                         // Who keeps the frame keeps its memory.
-                        stash = shared.pool.stash();
+                        stash = local.pool.stash();
                     }
                 }
                 Err(error) => {
@@ -211,7 +211,7 @@ impl Connection {
                 break;
             }
             frames += 1;
-            if meter.is_over(frames, &shared.shares) {
+            if meter.is_over(frames, &local.budget_rules) {
                 is_over = true;
                 break;
             }
@@ -221,7 +221,7 @@ impl Connection {
         }
         self.link.budget.spend(frames, consumed, &meter);
         if self.is_frame_under_way() && !session.is_watched.get() {
-            session.touch();
+            session.mark_dirty();
         }
         self.put_away(stash);
         // After the end of the conversation, nobody wants the rest.
@@ -231,7 +231,7 @@ impl Connection {
     /// What has arrived of the frame or head under way, or an empty stash.
     #[inline]
     fn take_stash(&mut self) -> Stash {
-        let pool = &self.transport.session().shared.pool;
+        let pool = &self.transport.session().local.pool;
         let stash = std::mem::take(&mut self.stash);
         if stash.capacity() == 0 {
             return pool.stash();
@@ -242,7 +242,7 @@ impl Connection {
 
     /// Keeps what has arrived until the rest is here.
     fn keep_stash(&mut self, mut stash: Stash) {
-        self.shared().pool.hold(&mut stash);
+        self.local().pool.hold(&mut stash);
         self.stash = stash;
     }
 
@@ -252,7 +252,7 @@ impl Connection {
         if is_wanted && self.phase() == Phase::Open {
             self.keep_stash(stash);
         } else {
-            self.shared().pool.put_stash(stash);
+            self.local().pool.put_stash(stash);
         }
     }
 
@@ -293,7 +293,7 @@ impl Connection {
     /// The listener has seen the peer's CLOSE: answers it, if it did not.
     fn after_close(&mut self, frame: &Frame<'_>) {
         let session = self.session();
-        let (rules, now) = (&session.config.conversation, session.shared.now());
+        let (rules, now) = (&session.config.conversation, session.local.now());
         let reply = session.conversation.borrow_mut().close_reply(rules, now, frame);
         session.queue_close(reply);
     }
@@ -303,10 +303,10 @@ impl Connection {
         if error == PeerMisbehaved::OutOfMemory {
             return session.out_of_memory();
         }
-        log_limited!(warn, session.shared, LogLine::ProtocolError, peer = ?session.peer, %error);
-        session.shared.counters.protocol_errors.increment();
+        log_limited!(warn, session.local, LogLine::ProtocolError, peer = ?session.peer, %error);
+        session.local.counters.protocol_errors.increment();
         session.set_cause(DisconnectCause::PeerMisbehaved(error));
-        let (rules, now) = (&session.config.conversation, session.shared.now());
+        let (rules, now) = (&session.config.conversation, session.local.now());
         let close = session.conversation.borrow_mut().peer_misbehaved(rules, now, error);
         session.queue_close(close);
     }
@@ -318,9 +318,9 @@ impl Connection {
         }
         let session = self.session();
         session.set_cause(DisconnectCause::EndOfStream);
-        let (rules, now) = (&session.config.conversation, session.shared.now());
+        let (rules, now) = (&session.config.conversation, session.local.now());
         session.conversation.borrow_mut().end_of_stream(rules, now);
-        session.touch();
+        session.mark_dirty();
     }
 
     /// A send failed.
@@ -336,7 +336,7 @@ impl Connection {
         log::debug!(peer = ?session.peer, %error, "connection broken");
         session.set_cause(DisconnectCause::Io(error.kind()));
         session.conversation.borrow_mut().end();
-        session.touch();
+        session.mark_dirty();
         self.connect_failed(Some(io::Error::new(error.kind(), error.to_string())));
     }
 
@@ -355,7 +355,7 @@ impl Connection {
         if self.phase() == Phase::Open && !session.conversation.borrow().is_closing() {
             self.check_liveness(&session, ring, seen, has_backlog);
         }
-        session.touch();
+        session.mark_dirty();
     }
 
     /// The server waits no longer: ends it at once, or as of `at` when its input was handled.
@@ -366,7 +366,7 @@ impl Connection {
             Some(at) => session.conversation.borrow_mut().expire(at),
             None => session.conversation.borrow_mut().end(),
         }
-        session.touch();
+        session.mark_dirty();
     }
 
     /// Tells the listener to pause or to resume, if the queue has passed a watermark.
@@ -385,7 +385,7 @@ impl Connection {
             session.is_paused.set(true);
             if buffered <= config.low_watermark {
                 // What was counted has left since: `resume_writing` comes right after.
-                session.touch();
+                session.mark_dirty();
             }
             self.call("pause_writing", |listener, transport| {
                 listener.pause_writing(transport);
@@ -403,7 +403,7 @@ impl Connection {
         self.connect_failed(None);
         if self.stash.capacity() > 0 {
             let stash = self.take_stash();
-            self.shared().pool.put_stash(stash);
+            self.local().pool.put_stash(stash);
         }
         if self.listener.is_some() {
             self.dismiss_listener();
@@ -429,7 +429,7 @@ impl Connection {
     /// Lets a listener go, which may panic once more.
     fn drop_listener(&self, listener: Box<dyn Listener>) {
         let outcome = foreign::call(|| drop(listener));
-        self.passed("drop");
+        self.mark_callback("drop");
         if let Err(panicked) = outcome {
             self.listener_failed("drop", panicked.into());
         }
@@ -445,13 +445,13 @@ impl Connection {
         // Frames come often: the worker times those of a completion together.
         let is_rare = callback != "on_frame";
         if is_rare {
-            self.passed("on_frame");
+            self.mark_callback("on_frame");
         }
         let Some(listener) = self.listener.as_deref_mut() else { return };
         let transport = &self.transport;
         let outcome = foreign::call(|| call(listener, transport));
         if is_rare {
-            self.passed(callback);
+            self.mark_callback(callback);
         }
         match outcome {
             Ok(Ok(())) => {}
@@ -461,9 +461,9 @@ impl Connection {
     }
 
     /// The time since this was last called went into `callback`.
-    fn passed(&self, callback: &'static str) {
+    fn mark_callback(&self, callback: &'static str) {
         let session = self.session();
-        session.shared.watch.mark(session.token, callback);
+        session.local.callback_timer.mark(session.token, callback);
     }
 
     #[cold]
@@ -472,10 +472,10 @@ impl Connection {
             return self.peer_misbehaved(error);
         }
         let session = self.session();
-        let shared = &session.shared;
+        let local = &session.local;
         let text = foreign::text(&error);
-        log_limited!(error, shared, LogLine::ListenerFailed, peer = ?session.peer, callback, error = text);
-        shared.counters.listener_errors.increment();
+        log_limited!(error, local, LogLine::ListenerFailed, peer = ?session.peer, callback, error = text);
+        local.counters.listener_errors.increment();
         let is_tolerated =
             callback == "on_frame" && !session.config.disconnect_on_error && !error.is_close();
         if is_tolerated {
@@ -483,7 +483,7 @@ impl Connection {
         }
         session.set_cause(DisconnectCause::Listener(text));
         let (code, reason) = error.close_code_and_reason();
-        let (rules, now) = (&session.config.conversation, shared.now());
+        let (rules, now) = (&session.config.conversation, local.now());
         let close = session.conversation.borrow_mut().fail(rules, now, code, reason);
         session.queue_close(close);
     }

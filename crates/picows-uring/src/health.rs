@@ -10,5 +10,5 @@ mod pulse;
 pub use counters::Stats;
 pub use pulse::WorkerState;
 
-pub(crate) use callback_timer::{COARSE_STEP_MAX, Watch};
+pub(crate) use callback_timer::{COARSE_STEP_MAX, CallbackTimer};
 pub(crate) use counters::{Counter, Counters};

@@ -41,14 +41,14 @@ impl<R: Ring + Wait> Host<R> {
     /// When the ring is lost.
     fn turn(&mut self) -> io::Result<Turn> {
         let turn = self.worker.turn()?;
-        self.worker.shared.counters.ring_enters.set(self.worker.ring.enters());
+        self.worker.local.counters.ring_enters.set(self.worker.ring.enters());
         Ok(turn)
     }
 
     /// Whether the worker has something to do: from its ring, this thread, or another one.
     fn has_work(&mut self) -> bool {
         let worker = &mut self.worker;
-        worker.has_work() || worker.shared.mailbox.has_mail() || worker.shared.is_released.get()
+        worker.has_work() || worker.local.mailbox.has_mail() || worker.local.is_released.get()
     }
 
     /// Spinning that begins now, behind a turn that was idle.
@@ -61,9 +61,9 @@ impl<R: Ring + Wait> Host<R> {
     fn before_sleep(&mut self) -> bool {
         self.set_signals(true);
         // In this order: what came before the signals were on, then what other threads left.
-        let may_sleep = !self.has_work() && self.worker.shared.mailbox.before_sleep();
+        let may_sleep = !self.has_work() && self.worker.local.mailbox.before_sleep();
         if may_sleep {
-            self.worker.shared.counters.sleeps.increment();
+            self.worker.local.counters.sleeps.increment();
         } else {
             self.set_signals(false);
         }
@@ -72,7 +72,7 @@ impl<R: Ring + Wait> Host<R> {
 
     /// The worker is awake: nothing needs to wake it.
     fn after_sleep(&mut self) {
-        self.worker.shared.mailbox.after_sleep();
+        self.worker.local.mailbox.after_sleep();
         self.set_signals(false);
     }
 

@@ -80,7 +80,9 @@ pub use status::RoundtripError;
 pub use status::{DisconnectCause, SendStatus};
 pub use stopper::Stopper;
 pub use stream::{OwnedMessage, SendError, StreamOptions, WhenFull, WsStream};
-pub use task::{SpawnError, Task, TaskFailed, spawn};
+#[expect(deprecated)]
+pub use task::TaskFailed;
+pub use task::{SpawnError, Task, TaskError, spawn};
 pub use transport::Transport;
 pub use upgrade::{IntoUpgrade, Upgrade};
 

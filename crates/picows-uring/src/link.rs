@@ -54,7 +54,7 @@ pub(crate) enum InputState {
     #[default]
     Flowing,
     /// For its turn: some are held.
-    Held,
+    Deferred,
     /// For a receive buffer: there was none.
     Starved,
 }
@@ -120,8 +120,8 @@ impl Link {
 
     /// Counts bytes of the peer.
     pub(crate) fn on_received(&self, session: &Session, count: usize) {
-        session.shared.counters.bytes_received.add(count as u64);
-        session.heard();
+        session.local.counters.bytes_received.add(count as u64);
+        session.on_received();
     }
 
     /// Ends the operations in flight, each of which still has its last completion.

@@ -2,11 +2,11 @@
 //!
 //! Belongs to one thread; other threads reach a worker through its mailbox.
 
-use crate::admission::Gauge;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::foreign::StateCell;
 use crate::foreign::log::LogLimits;
-use crate::health::{Counters, Watch};
+use crate::health::{CallbackTimer, Counters};
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// What all connections of a worker share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Local {
     pub(crate) config: Arc<Config>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -37,29 +37,29 @@ pub(crate) struct Shared {
     pub(crate) waker: StateCell<Option<Waker>>,
     /// The loop that hosts the worker is to give it back.
     pub(crate) is_released: Cell<bool>,
-    pub(crate) watch: Watch,
-    pub(crate) shares: ShareRules,
+    pub(crate) callback_timer: CallbackTimer,
+    pub(crate) budget_rules: BudgetRules,
     /// Of the lines that peers can cause.
     pub(crate) log_limits: LogLimits,
     pub(crate) lent: LentPiece,
     /// Limits on connections, of all workers; the worker sees to it.
-    pub(crate) gauge: OnceCell<Arc<Gauge>>,
+    pub(crate) admission: OnceCell<Arc<Admission>>,
     /// The way to sockets from inside a callback; the worker sees to it.
     pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
     /// Counted around: how often the ring has had what it was given, and told what came of it.
     pub(crate) polls: Cell<u8>,
 }
 
-impl Shared {
+impl Local {
     pub(crate) fn new(
         config: Arc<Config>,
         counters: Arc<Counters>,
         mailbox: Arc<Mailbox>,
     ) -> Rc<Self> {
-        let watch = Watch::new(config.slow_callback);
+        let callback_timer = CallbackTimer::new(config.slow_callback);
         Rc::new(Self {
-            watch,
-            shares: ShareRules::default(),
+            callback_timer,
+            budget_rules: BudgetRules::default(),
             log_limits: LogLimits::new(),
             config,
             counters,
@@ -72,20 +72,20 @@ impl Shared {
             waker: StateCell::default(),
             is_released: Cell::new(false),
             lent: LentPiece::default(),
-            gauge: OnceCell::new(),
+            admission: OnceCell::new(),
             outlet: OnceCell::new(),
             polls: Cell::new(0),
         })
     }
 }
 
-impl Shared {
+impl Local {
     /// The time, also for a task that runs while the worker waits, and behind a callback that took
     /// long: a deadline that begins in the middle of a turn is as long as any.
     pub(crate) fn now(&self) -> Tick {
         match self.idle_since.get() {
             Some(since) => self.now.get() + since.elapsed(),
-            None => self.now.get() + self.watch.late(),
+            None => self.now.get() + self.callback_timer.late(),
         }
     }
 
@@ -143,14 +143,14 @@ impl Drop for Lending<'_> {
 
 /// What a share is, the same for all connections of a worker.
 #[derive(Debug)]
-pub(crate) struct ShareRules {
+pub(crate) struct BudgetRules {
     /// Frames, if they are small.
     pub(crate) units: Cell<u16>,
     /// Measures the callbacks of a share.
     pub(crate) clock: Cell<fn() -> Duration>,
 }
 
-impl Default for ShareRules {
+impl Default for BudgetRules {
     fn default() -> Self {
         Self { units: Cell::new(UNITS_PER_TURN), clock: Cell::new(monotonic_clock) }
     }
@@ -158,11 +158,11 @@ impl Default for ShareRules {
 
 thread_local! {
     /// The worker that the loop of this thread hosts.
-    static CURRENT: StateCell<Option<Rc<Shared>>> = const { StateCell::new(None) };
+    static CURRENT: StateCell<Option<Rc<Local>>> = const { StateCell::new(None) };
 }
 
 /// The worker that the loop of this thread hosts, if it does.
-pub(crate) fn current() -> Option<Rc<Shared>> {
+pub(crate) fn current() -> Option<Rc<Local>> {
     // Not while the thread ends: what its other variables drop may ask.
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
@@ -171,8 +171,8 @@ pub(crate) fn current() -> Option<Rc<Shared>> {
 pub(crate) struct Hosting;
 
 impl Hosting {
-    pub(crate) fn begin(shared: &Rc<Shared>) -> Self {
-        CURRENT.with(|current| drop(current.replace(Some(Rc::clone(shared)))));
+    pub(crate) fn begin(local: &Rc<Local>) -> Self {
+        CURRENT.with(|current| drop(current.replace(Some(Rc::clone(local)))));
         Self
     }
 }

@@ -1,19 +1,19 @@
 //! Words from other threads to a worker.
 //!
 //! A queue, and a wake-up that costs a system call only while the worker sleeps. Its length is bounded
-//! where letters are posted: frames by their bytes and ends by their kinds, for each connection
+//! where commands are posted: frames by their bytes and ends by their kinds, for each connection
 //! (`remote.rs`), and of the others there is one each.
 
-use crate::command::Letter;
+use crate::command::Command;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, Signal};
 
 /// Letters for one worker.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    letters: Mutex<Vec<Letter>>,
-    /// Whether there are letters: read by the worker in every turn, without the lock.
+    commands: Mutex<Vec<Command>>,
+    /// Whether there are commands: read by the worker in every turn, without the lock.
     has_mail: AtomicBool,
-    /// Bytes of payloads in the letters. Written under the lock, and read by the worker in every turn.
+    /// Bytes of payloads in the commands. Written under the lock, and read by the worker in every turn.
     posted: AtomicUsize,
     /// Whether the worker sleeps, or is about to, so that it must be woken.
     is_sleeping: AtomicBool,
@@ -24,7 +24,7 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new(signal: impl Into<Signal>) -> Self {
         Self {
-            letters: Mutex::default(),
+            commands: Mutex::default(),
             has_mail: AtomicBool::new(false),
             posted: AtomicUsize::new(0),
             is_sleeping: AtomicBool::new(false),
@@ -32,19 +32,19 @@ impl Mailbox {
         }
     }
 
-    /// Posts a letter, and wakes the worker if it sleeps.
-    pub(crate) fn post(&self, letter: Letter) {
-        self.post_payload(letter, 0);
+    /// Posts a command, and wakes the worker if it sleeps.
+    pub(crate) fn post(&self, command: Command) {
+        self.post_payload(command, 0);
     }
 
-    /// [`post`](Self::post), of a letter that keeps `bytes` of memory.
-    pub(crate) fn post_payload(&self, letter: Letter, bytes: usize) {
-        let mut letters = self.lock();
-        put(&mut letters, letter);
+    /// [`post`](Self::post), of a command that keeps `bytes` of memory.
+    pub(crate) fn post_payload(&self, command: Command, bytes: usize) {
+        let mut commands = self.lock();
+        put(&mut commands, command);
         if bytes > 0 {
             self.posted.store(self.posted() + bytes, Ordering::Relaxed);
         }
-        drop(letters);
+        drop(commands);
         // The worker says that it sleeps and then looks for mail; we leave mail and then look
         // whether it sleeps. In one total order, at least one of us sees the other.
         self.has_mail.store(true, Ordering::SeqCst);
@@ -53,29 +53,29 @@ impl Mailbox {
         }
     }
 
-    /// Takes all letters. Cheap when there are none.
-    pub(crate) fn take(&self) -> Vec<Letter> {
+    /// Takes all commands. Cheap when there are none.
+    pub(crate) fn take(&self) -> Vec<Command> {
         if !self.has_mail() {
             return Vec::new();
         }
-        let mut letters = self.lock();
+        let mut commands = self.lock();
         self.has_mail.store(false, Ordering::SeqCst);
         self.posted.store(0, Ordering::Relaxed);
-        std::mem::take(&mut letters)
+        std::mem::take(&mut commands)
     }
 
-    /// Bytes of memory that the letters keep.
+    /// Bytes of memory that the commands keep.
     pub(crate) fn posted(&self) -> usize {
         self.posted.load(Ordering::Relaxed)
     }
 
-    /// How many letters there are.
+    /// How many commands there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether there are letters.
+    /// Whether there are commands.
     pub(crate) fn has_mail(&self) -> bool {
         self.has_mail.load(Ordering::Relaxed)
     }
@@ -98,31 +98,31 @@ impl Mailbox {
     }
 
     /// A thread that panicked while posting leaves the queue whole.
-    fn lock(&self) -> MutexGuard<'_, Vec<Letter>> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Appends a letter. One that stops takes the place of another that waits: the shorter time is what
+/// Appends a command. One that stops takes the place of another that waits: the shorter time is what
 /// comes of both.
-fn put(letters: &mut Vec<Letter>, letter: Letter) {
-    if let Letter::Stop { drain } = letter {
-        let waiting = letters.iter_mut().find_map(|waiting| match waiting {
-            Letter::Stop { drain } => Some(drain),
-            Letter::Remote(..) | Letter::LookAtMemory => None,
+fn put(commands: &mut Vec<Command>, command: Command) {
+    if let Command::Stop { drain } = command {
+        let waiting = commands.iter_mut().find_map(|waiting| match waiting {
+            Command::Stop { drain } => Some(drain),
+            Command::Connection(..) | Command::LookAtMemory => None,
         });
         if let Some(waiting) = waiting {
             *waiting = drain.min(*waiting);
             return;
         }
     }
-    letters.push(letter);
+    commands.push(command);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::RemoteAction;
+    use crate::command::ConnectionCommand;
     use crate::ring::Token;
     use rustix::event::{EventfdFlags, eventfd};
     use std::sync::Arc;
@@ -140,20 +140,20 @@ mod tests {
         }
     }
 
-    fn letter() -> Letter {
-        Letter::Remote(Token { slot: 0, generation: 0 }, RemoteAction::Abort)
+    fn command() -> Command {
+        Command::Connection(Token { slot: 0, generation: 0 }, ConnectionCommand::Abort)
     }
 
     #[test]
     fn one_stop_waits_and_the_shorter_time_is_what_it_says() {
         let mailbox = mailbox();
         for seconds in [7, 3, 5].into_iter().cycle().take(10_000) {
-            mailbox.post(Letter::Stop { drain: Duration::from_secs(seconds) });
+            mailbox.post(Command::Stop { drain: Duration::from_secs(seconds) });
         }
-        mailbox.post(letter());
-        let letters = mailbox.take();
-        let [Letter::Stop { drain }, Letter::Remote(..)] = letters[..] else {
-            panic!("{} letters", letters.len());
+        mailbox.post(command());
+        let commands = mailbox.take();
+        let [Command::Stop { drain }, Command::Connection(..)] = commands[..] else {
+            panic!("{} commands", commands.len());
         };
         assert_eq!(drain, Duration::from_secs(3));
     }
@@ -161,12 +161,12 @@ mod tests {
     #[test]
     fn only_a_sleeper_is_woken_and_once() {
         let mailbox = mailbox();
-        mailbox.post(letter());
+        mailbox.post(command());
         assert_eq!(wakes(&mailbox), 0, "awake: it looks by itself");
         assert_eq!(mailbox.take().len(), 1);
         assert!(mailbox.before_sleep());
-        mailbox.post(letter());
-        mailbox.post(letter());
+        mailbox.post(command());
+        mailbox.post(command());
         assert_eq!(wakes(&mailbox), 1);
         assert_eq!(mailbox.take().len(), 2);
     }
@@ -174,12 +174,12 @@ mod tests {
     #[test]
     fn mail_keeps_the_worker_awake() {
         let mailbox = mailbox();
-        mailbox.post(letter());
+        mailbox.post(command());
         assert!(!mailbox.before_sleep());
         mailbox.take();
         assert!(mailbox.before_sleep());
         mailbox.after_sleep();
-        mailbox.post(letter());
+        mailbox.post(command());
         assert_eq!(wakes(&mailbox), 0);
     }
 
@@ -188,7 +188,7 @@ mod tests {
         const LETTERS: usize = 10_000;
         let mailbox = mailbox();
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..LETTERS).for_each(|_| mailbox.post(letter())));
+            scope.spawn(|| (0..LETTERS).for_each(|_| mailbox.post(command())));
             let mut taken = 0;
             while taken < LETTERS {
                 taken += mailbox.take().len();

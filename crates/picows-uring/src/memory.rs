@@ -5,7 +5,7 @@
 
 mod limit;
 
-use crate::command::Letter;
+use crate::command::Command;
 use crate::mailbox::Mailbox;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -167,7 +167,7 @@ impl MemoryShare {
         let other = Arc::clone(other);
         drop(members);
         if !other.is_asked.swap(true, Relaxed) {
-            other.mailbox.post(Letter::LookAtMemory);
+            other.mailbox.post(Command::LookAtMemory);
         }
         true
     }
@@ -253,10 +253,10 @@ mod tests {
         large.looked(30);
         assert!(!small.ask_larger(30) && !large.ask_larger(20));
         assert!(small.ask_larger(10) && middle.ask_larger(20));
-        let letters = |share: &MemoryShare| share.member.mailbox.take().len();
-        assert_eq!((letters(&small), letters(&middle), letters(&large)), (0, 0, 1));
+        let commands = |share: &MemoryShare| share.member.mailbox.take().len();
+        assert_eq!((commands(&small), commands(&middle), commands(&large)), (0, 0, 1));
         large.asked();
         assert!(small.ask_larger(10));
-        assert_eq!(letters(&large), 1);
+        assert_eq!(commands(&large), 1);
     }
 }

@@ -206,8 +206,8 @@ impl Reconnect {
             let open = Leaving(transport);
             (self.on_connected)(&open.0);
             if let Err(cause) = open.0.wait_disconnected().await {
-                let shared = &open.0.session().shared;
-                log_limited!(warn, shared, LogLine::ConnectionFailed, %cause);
+                let local = &open.0.session().local;
+                log_limited!(warn, local, LogLine::ConnectionFailed, %cause);
             }
             if is_our_doing(&open.0) {
                 return Ok(());

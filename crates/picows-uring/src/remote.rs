@@ -3,7 +3,7 @@
 //! Posts to the worker that owns the connection, and wakes it if it sleeps. What is posted takes
 //! effect in the worker's next turn, in the order in which one thread posted it.
 
-use crate::command::{Letter, RemoteAction, RemoteState};
+use crate::command::{Command, ConnectionCommand, RemoteState};
 use crate::foreign::Foreign;
 use crate::mailbox::Mailbox;
 use crate::ring::Token;
@@ -101,7 +101,7 @@ impl RemoteTransport {
             return Err(ApiMisuse::CloseThroughSend.into());
         }
         head.check(payload.len())?;
-        self.post(RemoteAction::Send(head, Foreign::new(payload)))
+        self.post(ConnectionCommand::Send(head, Foreign::new(payload)))
     }
 
     /// Sends a message that a later one with the same `key` may replace; see
@@ -121,7 +121,7 @@ impl RemoteTransport {
             return Err(ApiMisuse::KeyOfFragment.into());
         }
         let payload = Foreign::new(payload.into());
-        self.post(RemoteAction::SendLatest(key, FrameHead::new(msg_type), payload))
+        self.post(ConnectionCommand::SendLatest(key, FrameHead::new(msg_type), payload))
     }
 
     /// Sends CLOSE; see [`Transport::send_close`](crate::Transport::send_close). Does nothing when
@@ -136,7 +136,7 @@ impl RemoteTransport {
         reason: &str,
     ) -> Result<(), RemoteError> {
         let frame = code.into().map_or_else(CloseFrame::empty, |it| CloseFrame::new(it, reason));
-        self.post(RemoteAction::Close(frame))
+        self.post(ConnectionCommand::Close(frame))
     }
 
     /// Reads on after [`Transport::pause_reading`](crate::Transport::pause_reading): for a listener
@@ -146,7 +146,7 @@ impl RemoteTransport {
     ///
     /// When the connection has ended.
     pub fn resume_reading(&self) -> Result<(), RemoteError> {
-        self.post(RemoteAction::ResumeReading)
+        self.post(ConnectionCommand::ResumeReading)
     }
 
     /// Ends the connection once everything queued is sent; see
@@ -156,7 +156,7 @@ impl RemoteTransport {
     ///
     /// When the connection has ended.
     pub fn disconnect(&self) -> Result<(), RemoteError> {
-        self.post(RemoteAction::Disconnect)
+        self.post(ConnectionCommand::Disconnect)
     }
 
     /// Ends the connection at once; see [`Transport::abort`](crate::Transport::abort).
@@ -165,7 +165,7 @@ impl RemoteTransport {
     ///
     /// When the connection has ended.
     pub fn abort(&self) -> Result<(), RemoteError> {
-        self.post(RemoteAction::Abort)
+        self.post(ConnectionCommand::Abort)
     }
 
     /// Whether the connection has ended. It may end right after this was asked.
@@ -174,14 +174,14 @@ impl RemoteTransport {
         self.state.is_ended.load(Ordering::Acquire)
     }
 
-    fn post(&self, action: RemoteAction) -> Result<(), RemoteError> {
+    fn post(&self, action: ConnectionCommand) -> Result<(), RemoteError> {
         if self.is_disconnected() {
             return Err(RemoteError::Disconnected);
         }
         let (flag, bytes) = (action.flag(), action.bytes());
         if flag != 0 {
             if self.state.is_first(flag) {
-                self.mailbox.post(Letter::Remote(self.token, action));
+                self.mailbox.post(Command::Connection(self.token, action));
             }
             return Ok(());
         }
@@ -190,14 +190,14 @@ impl RemoteTransport {
             return Err(RemoteError::QueueFull);
         }
         if self.state.admit(bytes) {
-            self.mailbox.post_payload(Letter::Remote(self.token, action), bytes);
+            self.mailbox.post_payload(Command::Connection(self.token, action), bytes);
             return Ok(());
         }
         if !self.state.closes || !action.is_data() {
             return Err(RemoteError::Congested);
         }
-        if self.state.is_first(RemoteAction::QueueFull.flag()) {
-            self.mailbox.post(Letter::Remote(self.token, RemoteAction::QueueFull));
+        if self.state.is_first(ConnectionCommand::QueueFull.flag()) {
+            self.mailbox.post(Command::Connection(self.token, ConnectionCommand::QueueFull));
         }
         Err(RemoteError::QueueFull)
     }

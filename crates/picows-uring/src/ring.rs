@@ -108,13 +108,13 @@ pub(crate) trait Ring {
     fn close(&mut self, socket: Socket);
 
     /// Closes a socket whatever is in flight on it, with the ring: the worker goes before its time.
-    fn abandon(&mut self, socket: Socket);
+    fn close_on_failure(&mut self, socket: Socket);
 
     /// How many bytes of the peer wait in `socket` that no completion has brought.
     fn unread(&self, socket: Socket) -> usize;
 
     /// What has become of the bytes that were sent; `None` where the kernel does not say.
-    fn outbox(&self, socket: Socket) -> Option<Outbox>;
+    fn send_state(&self, socket: Socket) -> Option<SendState>;
 
     /// Memory of bytes that were sent on a Unix socket and that the peer has not read: the kernel
     /// counts no other ones there. `None` where it does not say.
@@ -236,7 +236,7 @@ impl<'a> Room<'a> {
 
 /// What has become of the bytes that a socket was given to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outbox {
+pub(crate) struct SendState {
     /// Bytes that the peer's side has acknowledged, since the beginning.
     pub(crate) taken: u64,
     /// Bytes wait for the peer to have room for them.
@@ -291,14 +291,14 @@ pub(crate) enum Completion {
     /// A connection was accepted, or not. Without `more`, accepting has ended.
     Accepted { token: Token, result: io::Result<Socket>, more: bool },
     /// Bytes arrived, or the receive failed. Without `more`, receiving has ended.
-    Received { token: Token, result: Received, more: bool },
+    Received { token: Token, result: ReceiveResult, more: bool },
     /// Part of a batch was sent, or nothing of it.
     Sent { token: Token, result: io::Result<usize>, batch: Box<SendBatch> },
 }
 
 /// What a receive brought.
 #[derive(Debug)]
-pub(crate) enum Received {
+pub(crate) enum ReceiveResult {
     /// Bytes of the peer.
     Data(RecvBuffer),
     /// The peer ended its side of the stream.

@@ -3,13 +3,13 @@
 //! Servers make loops of their own; a client program calls [`run`], or
 //! [`Runtime::run_dedicated`] to leave the loop once it has connected.
 
-use crate::command::Letter;
+use crate::command::Command;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
 use crate::error::Error;
 use crate::health::{Counters, Stats};
 use crate::host::{self, BusyPoll, Loop, LoopKind};
-use crate::local::Shared;
+use crate::local::Local;
 use crate::mailbox::Mailbox;
 use crate::memory::MemoryBudget;
 use crate::patience::patiently;
@@ -50,7 +50,7 @@ pub fn run<F: Future>(future: F) -> Result<F::Output, Error> {
 pub struct Runtime {
     event_loop: Loop,
     worker: AnyWorker,
-    shared: Rc<Shared>,
+    local: Rc<Local>,
     busy_poll: BusyPoll,
     drain_timeout: Duration,
 }
@@ -103,7 +103,7 @@ impl Runtime {
     pub fn block_on<F: Future>(self, future: F) -> Result<F::Output, Error> {
         host::refuse_inside_runtime()?;
         let Self { event_loop, worker, busy_poll, drain_timeout, .. } = self;
-        let stop = |shared: &Shared| shared.mailbox.post(Letter::Stop { drain: drain_timeout });
+        let stop = |local: &Local| local.mailbox.post(Command::Stop { drain: drain_timeout });
         match worker {
             AnyWorker::IoUring(worker) => {
                 Ok(host_worker(&event_loop, worker, busy_poll, future, stop)?.0)
@@ -177,19 +177,19 @@ impl Runtime {
     /// that; a future that runs in the loop goes on.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper::new(vec![Arc::clone(&self.shared.mailbox)], self.drain_timeout)
+        Stopper::new(vec![Arc::clone(&self.local.mailbox)], self.drain_timeout)
     }
 
     /// What the connections of this loop have done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.counters.read()
+        self.local.counters.read()
     }
 
     /// What the loop's worker runs on: [`Driver::IoUring`] or [`Driver::Epoll`].
     #[must_use]
     pub fn driver(&self) -> Driver {
-        self.shared.counters.driver()
+        self.local.counters.driver()
     }
 }
 
@@ -207,7 +207,7 @@ fn leave_loop<R: Ring + Wait + 'static, T, E>(
     worker.ring.dedicate().map_err(|error| failed(&error))?;
     worker.end_when_empty();
     if outcome.is_err() {
-        worker.shared.mailbox.post(Letter::Stop { drain: drain_timeout });
+        worker.local.mailbox.post(Command::Stop { drain: drain_timeout });
     }
     host::run_dedicated(worker, busy_poll).map_err(|error| failed(&error))?;
     Ok(outcome)
@@ -220,15 +220,15 @@ fn host_worker<R: Ring + Wait + 'static, F: Future>(
     worker: Worker<R>,
     busy_poll: BusyPoll,
     future: F,
-    finish: impl FnOnce(&Shared),
+    finish: impl FnOnce(&Local),
 ) -> Result<(F::Output, Worker<R>), Error> {
     event_loop.block_on(async move {
-        let shared = Rc::clone(&worker.shared);
+        let local = Rc::clone(&worker.local);
         let driver = tokio::task::spawn_local(host::drive(worker, busy_poll));
         // Lets the worker make itself known before the future wants to connect.
         tokio::task::yield_now().await;
         let output = future.await;
-        finish(&shared);
+        finish(&local);
         match driver.await {
             Ok(Ok(worker)) => Ok((output, worker)),
             Ok(Err(error)) => Err(failed(&error)),
@@ -295,17 +295,17 @@ impl RuntimeBuilder {
         let ring = AnyRing::open(driver, WaitMode::Hosted).map_err(failed)?;
         let counters = Arc::<Counters>::default();
         counters.set_driver(ring.driver());
-        let (event_loop, shared, worker) = match ring {
+        let (event_loop, local, worker) = match ring {
             AnyRing::IoUring(ring) => {
-                let (event_loop, shared, worker) = build_worker(ring, kind, config, counters)?;
-                (event_loop, shared, AnyWorker::IoUring(worker))
+                let (event_loop, local, worker) = build_worker(ring, kind, config, counters)?;
+                (event_loop, local, AnyWorker::IoUring(worker))
             }
             AnyRing::Epoll(ring) => {
-                let (event_loop, shared, worker) = build_worker(ring, kind, config, counters)?;
-                (event_loop, shared, AnyWorker::Epoll(worker))
+                let (event_loop, local, worker) = build_worker(ring, kind, config, counters)?;
+                (event_loop, local, AnyWorker::Epoll(worker))
             }
         };
-        Ok(Runtime { event_loop, worker, shared, busy_poll, drain_timeout })
+        Ok(Runtime { event_loop, worker, local, busy_poll, drain_timeout })
     }
 }
 
@@ -315,14 +315,14 @@ fn build_worker<R: Ring + Wait>(
     kind: Option<LoopKind>,
     config: Arc<Config>,
     counters: Arc<Counters>,
-) -> Result<(Loop, Rc<Shared>, Worker<R>), Error> {
+) -> Result<(Loop, Rc<Local>, Worker<R>), Error> {
     let kind = kind.unwrap_or_else(|| LoopKind::of(&ring));
     let event_loop = patiently(StartError::may_pass, || Loop::new(kind));
     let event_loop = event_loop.map_err(|error| Error::Ring(error.to_string()))?;
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
-    let shared = Shared::new(config, counters, mailbox);
-    let worker = Worker::new(ring, Rc::clone(&shared), None);
-    Ok((event_loop, shared, worker))
+    let local = Local::new(config, counters, mailbox);
+    let worker = Worker::new(ring, Rc::clone(&local), None);
+    Ok((event_loop, local, worker))
 }
 
 impl fmt::Debug for Runtime {

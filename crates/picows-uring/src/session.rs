@@ -3,42 +3,42 @@
 //! It queues, and puts itself on the worker's list of connections to look at. It does no I/O, but for
 //! one thing: where a limit of the queue is met, the socket is offered what is queued (`outlet.rs`).
 
-mod extras;
+mod conflation;
 mod outlet;
 mod payload;
 mod pinging;
-mod place;
 mod queue;
+mod rare_state;
 mod reset;
 pub(crate) mod roundtrip;
 mod sender;
-mod waiting;
+mod socket;
 
 use crate::config::Config;
 use crate::foreign::log::{LogLine, log_limited};
 use crate::foreign::{self, StateCell, StateMut};
-use crate::local::Shared;
+use crate::local::Local;
 use crate::ring::{SendBatch, Socket, Token};
 use crate::status::{DisconnectCause, SendStatus};
-use extras::{Extras, join, wake_all};
+use conflation::DroppableSlot;
 use picows_uring_proto::{
     CloseCode, Frame, FrameHead, Liveness, MsgType, Phase, Role, Sender, Tick,
 };
 use pinging::Ping;
-use place::{PeerAddr, SocketCell};
+use rare_state::{RareState, join, wake_all};
 use sender::ConversationCell;
+use socket::{PeerAddr, SocketCell};
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
-use waiting::WaitingSlot;
 
 /// One connection, as its handles see it.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) shared: Rc<Shared>,
+    pub(crate) local: Rc<Local>,
     /// Of the server, or of this client connection.
     pub(crate) config: Arc<Config>,
     pub(crate) token: Token,
@@ -46,7 +46,7 @@ pub(crate) struct Session {
     /// Bytes that wait for the end of the turn, or for the send in flight.
     queue: StateCell<Option<Box<SendBatch>>>,
     /// What waits behind the queue and may still be taken back.
-    waiting: WaitingSlot,
+    droppable: DroppableSlot,
     /// Unsent bytes up to which a frame goes to the queue with no more ado; 0 while any wait.
     append_max: Cell<u32>,
     /// The socket was offered what is queued, and has not taken all of it.
@@ -74,14 +74,14 @@ pub(crate) struct Session {
     pub(crate) is_watched: Cell<bool>,
     pub(crate) peer: PeerAddr,
     /// Made when the connection is open, if anybody wants to know whether the peer is there.
-    watch: OnceCell<Box<PeerWatch>>,
+    heartbeat: OnceCell<Box<Heartbeat>>,
     /// Made when any of it is first needed.
-    extras: OnceCell<Box<Extras>>,
+    rare_state: OnceCell<Box<RareState>>,
 }
 
 /// Watches whether the peer is there.
 #[derive(Debug)]
-struct PeerWatch {
+struct Heartbeat {
     liveness: StateCell<Liveness>,
     /// What the last ping of ours carried.
     ping_nonce: Cell<u64>,
@@ -94,21 +94,21 @@ const _: () = assert!(size_of::<Session>() <= SESSION_BYTES_MAX);
 
 impl Session {
     pub(crate) fn new(
-        shared: &Rc<Shared>,
+        local: &Rc<Local>,
         config: &Arc<Config>,
         role: Role,
         token: Token,
         socket: Socket,
         peer: Option<SocketAddr>,
     ) -> Rc<Self> {
-        let sender = Sender::new(role, &config.conversation, shared.now());
+        let sender = Sender::new(role, &config.conversation, local.now());
         Rc::new(Self {
-            shared: Rc::clone(shared),
+            local: Rc::clone(local),
             config: Arc::clone(config),
             token,
             conversation: ConversationCell::new(sender),
             queue: StateCell::new(None),
-            waiting: WaitingSlot::default(),
+            droppable: DroppableSlot::default(),
             append_max: Cell::new(queue::append_max(config, false)),
             is_offered: Cell::new(false),
             sent_at: Cell::new(0),
@@ -124,50 +124,51 @@ impl Session {
             is_reading_paused: Cell::new(false),
             is_watched: Cell::new(false),
             peer: peer.into(),
-            watch: OnceCell::new(),
-            extras: OnceCell::new(),
+            heartbeat: OnceCell::new(),
+            rare_state: OnceCell::new(),
         })
     }
 
     /// Puts the connection on the list of those to look at before the turn ends.
     #[inline]
-    pub(crate) fn touch(&self) {
+    pub(crate) fn mark_dirty(&self) {
         if !self.is_dirty.replace(true) {
-            self.enlist();
+            self.push_dirty();
         }
     }
 
-    fn enlist(&self) {
-        self.shared.dirty.borrow_mut().push(self.token);
-        self.shared.wake();
+    fn push_dirty(&self) {
+        self.local.dirty.borrow_mut().push(self.token);
+        self.local.wake();
     }
 
     /// The connection is being looked at.
-    pub(crate) fn untouch(&self) {
+    pub(crate) fn clear_dirty(&self) {
         self.is_dirty.set(false);
     }
 
     /// The connection is open: its liveness is watched from now on.
     pub(crate) fn opened(&self) {
         self.conversation.borrow_mut().opened();
-        let (rules, now) = (&self.config.liveness, self.shared.now());
+        let (rules, now) = (&self.config.liveness, self.local.now());
         if rules.is_on() {
             let lifetime = rules.lifetime.map(|lifetime| {
-                let cut = self.config.lifetime_jitter * self.shared.keys.borrow_mut().fraction();
+                let cut = self.config.lifetime_jitter * self.local.keys.borrow_mut().fraction();
                 let seconds = lifetime.as_secs_f64() * (1.0 - cut);
                 Duration::try_from_secs_f64(seconds).unwrap_or(lifetime)
             });
             let liveness = StateCell::new(Liveness::new(rules, now, lifetime));
-            self.watch.get_or_init(|| Box::new(PeerWatch { liveness, ping_nonce: Cell::new(0) }));
+            self.heartbeat
+                .get_or_init(|| Box::new(Heartbeat { liveness, ping_nonce: Cell::new(0) }));
         }
-        self.touch();
+        self.mark_dirty();
     }
 
     /// Something arrived.
     #[inline]
-    pub(crate) fn heard(&self) {
+    pub(crate) fn on_received(&self) {
         if let Some(mut liveness) = self.liveness() {
-            liveness.received(self.shared.now.get());
+            liveness.received(self.local.now.get());
         }
     }
 
@@ -175,21 +176,21 @@ impl Session {
     #[inline]
     pub(crate) fn sent(&self, count: usize) {
         if let Some(mut liveness) = self.liveness() {
-            liveness.sent(self.shared.now(), count);
+            liveness.sent(self.local.now(), count);
         }
     }
 
     /// Sends the ping that is matched with its pong by what it carries.
     pub(crate) fn send_auto_ping(&self) -> SendStatus {
-        let nonce = self.shared.keys.borrow_mut().next_nonce();
+        let nonce = self.local.keys.borrow_mut().next_nonce();
         self.ping_nonce().set(nonce);
         self.send(FrameHead::new(MsgType::Ping), &nonce.to_be_bytes())
     }
 
     fn ping_nonce(&self) -> &Cell<u64> {
-        match self.watch.get() {
-            Some(watch) => &watch.ping_nonce,
-            None => &self.extras().ping_nonce,
+        match self.heartbeat.get() {
+            Some(heartbeat) => &heartbeat.ping_nonce,
+            None => &self.rare_state().ping_nonce,
         }
     }
 
@@ -215,12 +216,12 @@ impl Session {
         if !self.is_pong_expected() {
             return;
         }
-        let now = self.shared.now();
+        let now = self.local.now();
         if let Some(mut liveness) = self.liveness() {
             liveness.pong_received(now);
         }
         // The next ping may be due before the timer that is armed, or have waited for this one.
-        self.touch();
+        self.mark_dirty();
         let waiting = self.roundtrip().and_then(|mut roundtrip| roundtrip.pong_received(now));
         foreign::wake(waiting);
     }
@@ -230,7 +231,7 @@ impl Session {
         let Some(mut liveness) = self.liveness() else { return };
         liveness.hold(hold);
         drop(liveness);
-        self.touch();
+        self.mark_dirty();
     }
 
     /// When the connection next wants to be looked at.
@@ -245,36 +246,36 @@ impl Session {
 
     /// Wakes `waker` when the connection is over.
     pub(crate) fn wait(&self, waker: &Waker) {
-        join(&self.extras().waiters, waker);
+        join(&self.rare_state().waiters, waker);
     }
 
     /// Wakes `waker` when the queue has drained to the low watermark or less, each time once, and
     /// when the connection is over.
     pub(crate) fn wait_drained(&self, waker: &Waker) {
-        join(&self.extras().drain_waiters, waker);
+        join(&self.rare_state().drain_waiters, waker);
     }
 
     /// The kernel took something: tells those who wait for it.
     #[inline]
-    pub(crate) fn drained(&self) {
-        let Some(extras) = self.extras.get() else { return };
-        let is_waited_for = extras.drain_waiters.borrow().is_some();
+    pub(crate) fn wake_drain_waiters(&self) {
+        let Some(rare_state) = self.rare_state.get() else { return };
+        let is_waited_for = rare_state.drain_waiters.borrow().is_some();
         if is_waited_for && self.buffered() <= self.config.low_watermark {
-            wake_all(&extras.drain_waiters);
+            wake_all(&rare_state.drain_waiters);
         }
     }
 
     /// Says goodbye in the worker's next turn, unless something else ends the connection before.
-    pub(crate) fn abandon(&self) {
-        self.extras().is_abandoned.set(true);
-        self.touch();
+    pub(crate) fn on_stream_dropped(&self) {
+        self.rare_state().is_abandoned.set(true);
+        self.mark_dirty();
     }
 
     /// There is no memory for bytes of the connection: ends it with CLOSE 1013.
     #[cold]
     pub(crate) fn out_of_memory(&self) {
-        self.shared.counters.allocation_failures.increment();
-        log_limited!(warn, self.shared, LogLine::OutOfMemory, peer = ?self.peer);
+        self.local.counters.allocation_failures.increment();
+        log_limited!(warn, self.local, LogLine::OutOfMemory, peer = ?self.peer);
         let code = CloseCode::TRY_AGAIN_LATER;
         self.fail(DisconnectCause::OutOfMemory, code, "out of memory: try again later");
     }
@@ -282,31 +283,31 @@ impl Session {
     /// Ends the connection with CLOSE, if one may still be sent.
     pub(crate) fn fail(&self, cause: DisconnectCause, code: CloseCode, reason: &str) {
         self.set_cause(cause);
-        let (rules, now) = (&self.config.conversation, self.shared.now());
+        let (rules, now) = (&self.config.conversation, self.local.now());
         let close = self.conversation.borrow_mut().fail(rules, now, code, reason);
         self.queue_close(close);
     }
 
     /// Tells everybody who waits that the connection is over.
     pub(crate) fn ended(&self) {
-        let Some(extras) = self.extras.get() else { return };
-        if let Some(remote) = extras.remote.get() {
+        let Some(rare_state) = self.rare_state.get() else { return };
+        if let Some(remote) = rare_state.remote.get() {
             remote.end();
         }
         let waiting = self.roundtrip().and_then(|mut roundtrip| roundtrip.take_waker());
         foreign::wake(waiting);
-        wake_all(&extras.waiters);
-        wake_all(&extras.drain_waiters);
+        wake_all(&rare_state.waiters);
+        wake_all(&rare_state.drain_waiters);
     }
 
     /// Records why the connection ends, unless something was recorded before.
     pub(crate) fn set_cause(&self, cause: DisconnectCause) {
-        self.extras().cause.borrow_mut().get_or_insert_with(|| Box::new(cause));
+        self.rare_state().cause.borrow_mut().get_or_insert_with(|| Box::new(cause));
     }
 
     /// Why the connection ends, as far as that is known.
     pub(crate) fn cause(&self) -> Option<DisconnectCause> {
-        self.extras.get()?.cause.borrow().as_deref().cloned()
+        self.rare_state.get()?.cause.borrow().as_deref().cloned()
     }
 
     /// Whether a deadline of the conversation has ended it.
@@ -317,10 +318,10 @@ impl Session {
     /// What watches whether the peer is there, if anybody wants that.
     #[inline]
     pub(crate) fn liveness(&self) -> Option<StateMut<'_, Liveness>> {
-        self.watch.get().map(|watch| watch.liveness.borrow_mut())
+        self.heartbeat.get().map(|heartbeat| heartbeat.liveness.borrow_mut())
     }
 
-    fn extras(&self) -> &Extras {
-        self.extras.get_or_init(Box::default)
+    fn rare_state(&self) -> &RareState {
+        self.rare_state.get_or_init(Box::default)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Posts and returns; how a worker ends its connections is the worker's affair.
 
-use crate::command::Letter;
+use crate::command::Command;
 use crate::mailbox::Mailbox;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Stopper {
     /// zero drops everybody at once.
     pub fn stop_within(&self, drain: Duration) {
         for mailbox in &self.mailboxes {
-            mailbox.post(Letter::Stop { drain });
+            mailbox.post(Command::Stop { drain });
         }
     }
 }

@@ -281,7 +281,7 @@ impl Drop for WsStream {
             self.say_goodbye(CloseCode::INTERNAL_ERROR, "");
         } else {
             // Not now: the handler that ends here may return an error, which says more.
-            self.transport.session().abandon();
+            self.transport.session().on_stream_dropped();
             self.transport.resume_reading();
         }
     }
@@ -420,9 +420,9 @@ fn handler_failed(transport: &Transport, error: &ListenerError, is_panic: bool) 
         log::debug!(peer = ?session.peer, error = error_text, "handler failed after the disconnect");
         return;
     }
-    let (shared, peer) = (&session.shared, session.peer.get());
-    log_limited!(error, shared, LogLine::HandlerFailed, ?peer, error = error_text);
-    shared.counters.listener_errors.increment();
+    let (local, peer) = (&session.local, session.peer.get());
+    log_limited!(error, local, LogLine::HandlerFailed, ?peer, error = error_text);
+    local.counters.listener_errors.increment();
     let (code, reason) = error.close_code_and_reason();
     session.fail(DisconnectCause::Listener(error_text), code, reason);
 }

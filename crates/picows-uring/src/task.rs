@@ -23,7 +23,7 @@ use thiserror::Error;
 /// The task may use anything that runs on tokio. It shares the thread with the data path: while it
 /// computes, no connection is served.
 ///
-/// A panic ends the task and nothing else. The task that awaits it gets [`TaskFailed`]; if there is
+/// A panic ends the task and nothing else. The task that awaits it gets [`TaskError`]; if there is
 /// none at that time, the panic is logged at level ERROR, with the place of this call, and counted in
 /// [`Stats::task_panics`](crate::Stats::task_panics). `tokio::task::block_in_place` and `block_on`
 /// panic in tasks, as they would block the thread.
@@ -78,9 +78,13 @@ pub struct Task<T> {
 /// A task panicked or was aborted.
 #[derive(Clone, PartialEq, Eq, Error)]
 #[error("the task did not finish: {0}")]
-pub struct TaskFailed(String);
+pub struct TaskError(String);
 
-debug_with_text! { TaskFailed }
+debug_with_text! { TaskError }
+
+/// The earlier name of [`TaskError`].
+#[deprecated(note = "renamed to `TaskError`")]
+pub type TaskFailed = TaskError;
 
 impl<T> Task<T> {
     /// Ends the task at its next await.
@@ -90,7 +94,7 @@ impl<T> Task<T> {
 }
 
 impl<T> Future for Task<T> {
-    type Output = Result<T, TaskFailed>;
+    type Output = Result<T, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // Before it is asked: it may run on another thread.
@@ -102,8 +106,8 @@ impl<T> Future for Task<T> {
         self.fate.take();
         Poll::Ready(match outcome {
             Ok(Ok(output)) => Ok(output.into_inner()),
-            Ok(Err(panicked)) => Err(TaskFailed(panicked.to_string())),
-            Err(error) => Err(TaskFailed(error.to_string())),
+            Ok(Err(panicked)) => Err(TaskError(panicked.to_string())),
+            Err(error) => Err(TaskError(error.to_string())),
         })
     }
 }
@@ -160,9 +164,9 @@ impl Fate {
 #[cold]
 fn report(spawned_at: &Location<'_>, panicked: &Panicked) {
     match local::current() {
-        Some(shared) => {
-            Counter::increment(&shared.counters.task_panics);
-            log_limited!(error, shared, LogLine::TaskPanicked, %panicked, %spawned_at);
+        Some(local) => {
+            Counter::increment(&local.counters.task_panics);
+            log_limited!(error, local, LogLine::TaskPanicked, %panicked, %spawned_at);
         }
         // Of a loop that ends.
         None => log::error!(%panicked, %spawned_at, "{}", LogLine::TaskPanicked.text()),

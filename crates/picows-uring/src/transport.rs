@@ -229,8 +229,8 @@ impl Transport {
     }
 
     pub(crate) fn send_close_frame(&self, frame: CloseFrame) -> SendStatus {
-        let shared = &self.session.shared;
-        let (rules, now) = (&self.session.config.conversation, shared.now());
+        let local = &self.session.local;
+        let (rules, now) = (&self.session.config.conversation, local.now());
         if !self.session.conversation.borrow_mut().send_close(rules, now, frame.clone()) {
             return SendStatus::Closed;
         }
@@ -242,11 +242,11 @@ impl Transport {
     /// [`send_close`](Self::send_close) was called before. A peer that does not read is given the
     /// close timeout. May be called any number of times.
     pub fn disconnect(&self) {
-        let shared = &self.session.shared;
-        let (rules, now) = (&self.session.config.conversation, shared.now());
+        let local = &self.session.local;
+        let (rules, now) = (&self.session.config.conversation, local.now());
         self.session.set_cause(DisconnectCause::Application);
         self.session.conversation.borrow_mut().finish(rules, now);
-        self.session.touch();
+        self.session.mark_dirty();
     }
 
     /// Ends the connection at once; what is queued is dropped. May be called any number of times.
@@ -257,7 +257,7 @@ impl Transport {
             self.session.set_cause(DisconnectCause::Application);
             self.session.conversation.borrow_mut().end();
             self.session.drop_queue();
-            self.session.touch();
+            self.session.mark_dirty();
         }
     }
 
@@ -270,14 +270,14 @@ impl Transport {
     /// for the answer, or waits for the close timeout. May be called any number of times.
     pub fn pause_reading(&self) {
         if !self.session.is_reading_paused.replace(true) {
-            self.session.touch();
+            self.session.mark_dirty();
         }
     }
 
     /// Reads on. Does nothing if reading is not paused.
     pub fn resume_reading(&self) {
         if self.session.is_reading_paused.replace(false) {
-            self.session.touch();
+            self.session.mark_dirty();
         }
     }
 
@@ -351,7 +351,7 @@ impl Transport {
     pub fn remote(&self) -> RemoteTransport {
         let session = &self.session;
         let state = Arc::clone(session.remote());
-        let mailbox = Arc::clone(&session.shared.mailbox);
+        let mailbox = Arc::clone(&session.local.mailbox);
         RemoteTransport::new(mailbox, session.token, state)
     }
 

@@ -6,18 +6,18 @@
 //! queued for it (`session/outlet.rs`). How the thread waits between turns is not known here.
 
 mod accept;
+mod commands;
 mod connects;
 mod deadlines;
+mod deferred;
 mod eviction;
-mod farewells;
-mod held;
+mod flush;
 mod lane;
 mod log_report;
-mod mail;
 mod memory;
 mod progress;
 mod refusals;
-mod sending;
+mod shutdown;
 mod slots;
 mod watchdog;
 
@@ -26,19 +26,19 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::foreign;
 use crate::link::InputState;
-use crate::local::Shared;
+use crate::local::Local;
 use crate::memory::MemoryShare;
 use crate::pool::map_large_blocks;
-use crate::ring::{Completion, Received, Ring, Socket, Token};
+use crate::ring::{Completion, ReceiveResult, Ring, Socket, Token};
 use crate::session::Session;
 use crate::status::DisconnectCause;
 pub(crate) use accept::Accept;
 use deadlines::Deadlines;
-use farewells::Farewells;
-use held::Held;
+use deferred::Deferred;
 use lane::Serviced;
 use picows_uring_proto::{Role, Tick, TimerId, Wheel};
 use progress::Looks;
+use shutdown::ShutdownPacer;
 use slots::Slots;
 use std::collections::VecDeque;
 use std::io;
@@ -50,7 +50,7 @@ use std::time::Duration;
 /// The sessions of one thread.
 pub(crate) struct Worker<R: Ring> {
     pub(crate) ring: R,
-    pub(crate) shared: Rc<Shared>,
+    pub(crate) local: Rc<Local>,
     /// A worker of clients has none.
     accept: Option<Accept>,
     /// Sockets that tasks of its thread have connected.
@@ -60,25 +60,25 @@ pub(crate) struct Worker<R: Ring> {
     is_stopping: bool,
     /// Ends with its last connection, without being told to.
     is_ending: bool,
-    farewells: Farewells,
+    shutdown: ShutdownPacer,
     /// The timer that ends a drain, and when it fires.
     drain: Option<(TimerId, Tick)>,
-    /// An alarm is set for reporting the lines that the log left out.
+    /// A timer is set for reporting the lines that the log left out.
     is_log_report_set: bool,
     /// What its connections hold, in the budget of all workers.
     pub(crate) memory: MemoryShare,
     /// Turns for which the sum has been beyond the limit.
     turns_over: u32,
-    /// Bytes of letters to connections that were evicted: they go when the mail is read.
+    /// Bytes of commands to connections that were evicted: they go when the mail is read.
     posted_to_evicted: usize,
     /// When free pages may be released again because of evictions.
     release_at: Tick,
-    /// An alarm is set for giving up memory.
+    /// A timer is set for giving up memory.
     is_trim_due: bool,
     deadlines: Deadlines,
     looks: Looks,
     /// What arrived for connections that had had their share of the turn.
-    held: Held,
+    deferred: Deferred,
     /// Connections whose receives found no buffer, in their order.
     starved: VecDeque<Token>,
     /// Connections with a send in flight that is longer than their high watermark, and that the kernel
@@ -110,10 +110,10 @@ pub(crate) enum Turn {
 
 /// What a timer of the wheel is for, in the upper bits of its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Alarm {
+enum Timer {
     Connection(Token),
     ResumeAccept,
-    Farewell,
+    Shutdown,
     Drain,
     Trim,
     LogReport,
@@ -124,27 +124,27 @@ enum Alarm {
 
 impl<R: Ring> Worker<R> {
     /// A worker that `accept`s connections, if it does, and closes the listening sockets in the end.
-    pub(crate) fn new(ring: R, shared: Rc<Shared>, accept: Option<Accept>) -> Self {
+    pub(crate) fn new(ring: R, local: Rc<Local>, accept: Option<Accept>) -> Self {
         let now = tick(ring.now());
-        let _ = shared.outlet.set(ring.outlet());
+        let _ = local.outlet.set(ring.outlet());
         if let Some(accept) = &accept {
-            let _ = shared.gauge.set(Arc::clone(&accept.gauge));
+            let _ = local.admission.set(Arc::clone(&accept.admission));
         }
-        shared.counters.pulse.set_clock(ring.now());
-        let memory = MemoryShare::new(&shared.config.memory, &shared.mailbox);
+        local.counters.pulse.set_clock(ring.now());
+        let memory = MemoryShare::new(&local.config.memory, &local.mailbox);
         if memory.budget().limit().is_some() {
             map_large_blocks();
         }
         let mut worker = Self {
             ring,
-            shared,
+            local,
             accept,
             intake: Rc::default(),
             slots: Slots::default(),
             wheel: Wheel::new(now),
             is_stopping: false,
             is_ending: false,
-            farewells: Farewells::default(),
+            shutdown: ShutdownPacer::default(),
             drain: None,
             is_log_report_set: false,
             memory,
@@ -154,7 +154,7 @@ impl<R: Ring> Worker<R> {
             is_trim_due: false,
             deadlines: Deadlines::new(now),
             looks: Looks::default(),
-            held: Held::default(),
+            deferred: Deferred::default(),
             starved: VecDeque::new(),
             untried: Vec::new(),
             is_turn_spent: false,
@@ -174,20 +174,20 @@ impl<R: Ring> Worker<R> {
     ///
     /// When the ring is lost.
     pub(crate) fn turn(&mut self) -> io::Result<Turn> {
-        self.shared.counters.turns.increment();
+        self.local.counters.turns.increment();
         self.ring.poll(COMPLETIONS_PER_TURN, &mut self.completions)?;
         let now = self.ring.now();
         // Behind the clock: what is not here yet may have happened before.
         self.polled(now);
-        self.shared.counters.pulse.turn_begins(now);
-        self.shared.watch.begin();
-        self.shared.now.set(tick(now));
-        self.shared.idle_since.set(None);
+        self.local.counters.pulse.turn_begins(now);
+        self.local.callback_timer.begin();
+        self.local.now.set(tick(now));
+        self.local.idle_since.set(None);
         self.begin_waits();
-        self.hear_what_left();
+        self.note_sent();
         // Behind the clock: what they set in motion has deadlines, and the turn before may be long
         // ago.
-        self.read_mail();
+        self.handle_commands();
         self.adopt_connected();
         self.turn = self.turn.wrapping_add(1);
         self.direct_left = DIRECT_BYTES_PER_TURN;
@@ -197,13 +197,13 @@ impl<R: Ring> Worker<R> {
             self.handle(completion);
         }
         self.completions = completions;
-        self.serve_held();
+        self.serve_deferred();
         self.expire();
         self.judge_sends();
         self.flush();
-        self.keep_held();
+        self.keep_deferred();
         self.keep_to_budget();
-        self.shared.pool.drop_discarded();
+        self.local.pool.drop_discarded();
         self.feed_starved();
         self.account();
         self.set_log_report();
@@ -223,10 +223,10 @@ impl<R: Ring> Worker<R> {
     /// Takes note of sends that have gone well, before anything more is queued: who has taken what it
     /// was sent is not to be judged by it. Those that failed are seen in their order, as bytes of the
     /// peer may have come before.
-    fn hear_what_left(&mut self) {
+    fn note_sent(&mut self) {
         // Fewer than there may be: the poll brought all that there was.
         if self.completions.len() < COMPLETIONS_PER_TURN {
-            self.shared.polls.set(self.shared.polls.get().wrapping_add(1));
+            self.local.polls.set(self.local.polls.get().wrapping_add(1));
         }
         let has_left = |it: &Completion| matches!(it, Completion::Sent { result: Ok(1..), .. });
         if !self.completions.iter().any(has_left) {
@@ -236,7 +236,7 @@ impl<R: Ring> Worker<R> {
         for completion in completions.extract_if(.., |it| has_left(it)) {
             if let Completion::Sent { token, result, batch } = completion {
                 self.sent(token, result, batch);
-                self.shared.pool.drop_discarded();
+                self.local.pool.drop_discarded();
             }
         }
         self.completions = completions;
@@ -246,22 +246,22 @@ impl<R: Ring> Worker<R> {
         match completion {
             Completion::Received { token, result, more } => {
                 self.received(token, result, more);
-                self.shared.watch.mark(token, "on_frame");
-                self.is_turn_spent = self.shared.watch.turn_so_far() >= FRESH_TIME_PER_TURN;
+                self.local.callback_timer.mark(token, "on_frame");
+                self.is_turn_spent = self.local.callback_timer.turn_so_far() >= FRESH_TIME_PER_TURN;
             }
             Completion::Sent { token, result, batch } => self.sent(token, result, batch),
             Completion::Accepted { token, result, more } => self.accepted(token, result, more),
         }
-        self.shared.pool.drop_discarded();
+        self.local.pool.drop_discarded();
     }
 
-    fn received(&mut self, token: Token, result: Received, more: bool) {
+    fn received(&mut self, token: Token, result: ReceiveResult, more: bool) {
         if let Some(mut lane) = self.lane(token) {
             return lane.received(result, more);
         }
         // A slot is freed when nothing of it is in flight, so this cannot be.
         debug_assert!(false, "a completion without a connection: {token:?}");
-        if let Received::Data(buffer) = result {
+        if let ReceiveResult::Data(buffer) = result {
             self.ring.release(buffer);
         }
     }
@@ -271,22 +271,22 @@ impl<R: Ring> Worker<R> {
         // A callback may put further connections on the list; those wait for the next round, and
         // what is left after the last for the next turn.
         for _ in 0..FLUSH_ROUNDS_MAX {
-            std::mem::swap(&mut self.dirty, &mut self.shared.dirty.borrow_mut());
+            std::mem::swap(&mut self.dirty, &mut self.local.dirty.borrow_mut());
             if self.dirty.is_empty() {
                 return;
             }
             let mut dirty = std::mem::take(&mut self.dirty);
             self.is_alone = dirty.len() == 1;
             for token in dirty.drain(..) {
-                self.settle(token);
-                self.shared.pool.drop_discarded();
+                self.service(token);
+                self.local.pool.drop_discarded();
             }
             self.dirty = dirty;
         }
     }
 
     /// Sends what a connection has queued, and takes the next step towards its end.
-    fn settle(&mut self, token: Token) {
+    fn service(&mut self, token: Token) {
         let Some(mut lane) = self.lane(token) else { return };
         match lane.service() {
             Serviced::Done => {}
@@ -304,14 +304,14 @@ impl<R: Ring> Worker<R> {
         peer: Option<SocketAddr>,
         make: impl FnOnce(Rc<Session>) -> Connection,
     ) -> Token {
-        let (shared, ring) = (&self.shared, &mut self.ring);
+        let (local, ring) = (&self.local, &mut self.ring);
         let token = self.slots.insert(|token| {
-            let mut connection = make(Session::new(shared, config, role, token, socket, peer));
+            let mut connection = make(Session::new(local, config, role, token, socket, peer));
             connection.link.receive(ring, socket, token);
             connection
         });
-        shared.counters.connections.increment();
-        shared.counters.slots.set(self.slots.len() as u64);
+        local.counters.connections.increment();
+        local.counters.slots.set(self.slots.len() as u64);
         token
     }
 
@@ -324,7 +324,7 @@ impl<R: Ring> Worker<R> {
         if let Some((timer, _)) = connection.timer.take() {
             self.wheel.cancel(timer);
         }
-        if self.held.drop_of(token, &mut self.ring, &self.shared.pool) {
+        if self.deferred.drop_of(token, &mut self.ring, &self.local.pool) {
             connection.link.input = InputState::Flowing;
         }
         if connection.link.is_busy(connection.session()) {
@@ -333,32 +333,32 @@ impl<R: Ring> Worker<R> {
         connection.session().socket.take();
         self.ring.close(socket);
         self.deadlines.forget(token);
-        let (place, peer) = (connection.place, connection.session().peer.get());
-        self.left(place, peer);
+        let (admission, peer) = (connection.admission, connection.session().peer.get());
+        self.release_admission(admission, peer);
         if let Some(accept) = &mut self.accept {
-            accept.refusals.forget(place, token);
+            accept.refusals.forget(admission, token);
         }
         self.slots.free(token);
-        self.shared.counters.slots.set(self.slots.len() as u64);
+        self.local.counters.slots.set(self.slots.len() as u64);
         // Last: who sees it gone may count on its place.
-        self.shared.counters.connections.decrement();
-        self.shared.counters.disconnected.increment();
+        self.local.counters.connections.decrement();
+        self.local.counters.disconnected.increment();
         // There is a descriptor again.
         self.resume_accept();
     }
 
     fn expire(&mut self) {
         let seen = self.deadlines.seen();
-        while let Some(alarm) = self.wheel.expire(seen) {
-            match Alarm::unpack(alarm) {
-                Alarm::Connection(token) => self.timer_fired(token),
-                Alarm::ResumeAccept => self.accept_again(),
-                Alarm::Farewell => self.say_farewells(),
-                Alarm::Drain => self.drained(),
-                Alarm::Trim => self.trim(),
-                Alarm::Progress => self.look_at_progress(),
-                Alarm::LogReport => self.report_log(),
-                Alarm::StopAccepting => self.stop_accepting(),
+        while let Some(timer) = self.wheel.expire(seen) {
+            match Timer::unpack(timer) {
+                Timer::Connection(token) => self.timer_fired(token),
+                Timer::ResumeAccept => self.accept_again(),
+                Timer::Shutdown => self.close_due(),
+                Timer::Drain => self.on_drain_timeout(),
+                Timer::Trim => self.trim(),
+                Timer::Progress => self.look_at_progress(),
+                Timer::LogReport => self.report_log(),
+                Timer::StopAccepting => self.stop_accepting(),
             }
         }
     }
@@ -383,41 +383,41 @@ impl<R: Ring> Worker<R> {
 
     /// Whether there may be something to do.
     pub(crate) fn has_work(&mut self) -> bool {
-        !self.held.is_empty() || self.ring.has_work() || self.has_local_work()
+        !self.deferred.is_empty() || self.ring.has_work() || self.has_local_work()
     }
 
     /// Whether this thread has left something for it.
     pub(crate) fn has_local_work(&self) -> bool {
-        self.shared.has_work() || !self.intake.is_empty()
+        self.local.has_work() || !self.intake.is_empty()
     }
 
     /// Whether no connection and no operation is left.
     fn is_empty(&self) -> bool {
         self.slots.len() == 0
-            && self.held.is_empty()
+            && self.deferred.is_empty()
             && self.accept.as_ref().is_none_or(Accept::is_closed)
     }
 }
 
-impl Alarm {
+impl Timer {
     fn pack(self) -> u64 {
         match self {
             Self::Connection(token) => token.pack(),
-            Self::ResumeAccept => 1 << ALARM_SHIFT,
-            Self::Drain => 2 << ALARM_SHIFT,
-            Self::Farewell => 3 << ALARM_SHIFT,
-            Self::LogReport => 4 << ALARM_SHIFT,
-            Self::Progress => 5 << ALARM_SHIFT,
-            Self::Trim => 7 << ALARM_SHIFT,
-            Self::StopAccepting => 8 << ALARM_SHIFT,
+            Self::ResumeAccept => 1 << TIMER_SHIFT,
+            Self::Drain => 2 << TIMER_SHIFT,
+            Self::Shutdown => 3 << TIMER_SHIFT,
+            Self::LogReport => 4 << TIMER_SHIFT,
+            Self::Progress => 5 << TIMER_SHIFT,
+            Self::Trim => 7 << TIMER_SHIFT,
+            Self::StopAccepting => 8 << TIMER_SHIFT,
         }
     }
 
     fn unpack(bits: u64) -> Self {
-        match bits >> ALARM_SHIFT {
+        match bits >> TIMER_SHIFT {
             1 => Self::ResumeAccept,
             2 => Self::Drain,
-            3 => Self::Farewell,
+            3 => Self::Shutdown,
             4 => Self::LogReport,
             5 => Self::Progress,
             7 => Self::Trim,
@@ -428,7 +428,7 @@ impl Alarm {
 }
 
 /// Above the 60 bits of a token.
-const ALARM_SHIFT: u32 = 60;
+const TIMER_SHIFT: u32 = 60;
 
 /// The time of a ring, as the protocol crate counts it.
 fn tick(since_origin: Duration) -> Tick {
@@ -451,9 +451,9 @@ impl<R: Ring> Drop for Worker<R> {
     /// If the worker ends before its time: tells the listeners and whoever waits, and closes the
     /// sockets, so that nobody connects to a server that does not answer.
     fn drop(&mut self) {
-        self.shared.counters.pulse.turn_ends();
-        self.shared.log_limits.report_all(self.shared.now.get());
-        let mut places = Vec::new();
+        self.local.counters.pulse.turn_ends();
+        self.local.log_limits.report_all(self.local.now.get());
+        let mut admissions = Vec::new();
         for connection in self.slots.iter_mut() {
             let session = Rc::clone(connection.session());
             session.set_cause(DisconnectCause::WorkerFailed);
@@ -462,22 +462,22 @@ impl<R: Ring> Drop for Worker<R> {
             // A handle that outlives the worker, perhaps the thread, keeps no payload.
             session.drop_queue();
             if let Some(socket) = session.socket.take() {
-                self.ring.abandon(socket);
-                places.push((connection.place, session.peer.get()));
+                self.ring.close_on_failure(socket);
+                admissions.push((connection.admission, session.peer.get()));
             }
         }
-        for (place, peer) in places {
-            self.left(place, peer);
-            self.shared.counters.connections.decrement();
-            self.shared.counters.disconnected.increment();
+        for (admission, peer) in admissions {
+            self.release_admission(admission, peer);
+            self.local.counters.connections.decrement();
+            self.local.counters.disconnected.increment();
         }
-        self.shared.counters.slots.set(0);
+        self.local.counters.slots.set(0);
         for listener in self.accept.iter().flat_map(Accept::listeners) {
-            self.ring.abandon(listener);
+            self.ring.close_on_failure(listener);
         }
         self.refuse_connected();
-        self.shared.pool.drop_discarded();
-        self.shared.counters.stray_panics.add(foreign::take_stray_panics());
+        self.local.pool.drop_discarded();
+        self.local.counters.stray_panics.add(foreign::take_stray_panics());
     }
 }
 

@@ -49,14 +49,14 @@ impl Listener for Stalls {
     }
 }
 
-struct Stage {
+struct Fixture {
     server: ServerHandle,
     begun: Receiver<()>,
     release: Sender<()>,
     causes: Receiver<Option<DisconnectCause>>,
 }
 
-impl Stage {
+impl Fixture {
     fn new() -> Self {
         let ((begun_in, begun), (release, release_out)) = (channel(), channel());
         let (causes_in, causes) = channel();
@@ -89,17 +89,17 @@ impl Stage {
 
 #[test]
 fn requests_that_came_in_time_are_answered_after_a_stall() {
-    let stage = Stage::new();
+    let fixture = Fixture::new();
     patiently("a try in which nobody was late", || {
-        let mut blocker = Client::upgrade(address(&stage.server));
+        let mut blocker = Client::upgrade(address(&fixture.server));
         let since = Instant::now();
-        let accepted = stage.server.stats().accepted;
+        let accepted = fixture.server.stats().accepted;
         let mut clients: Vec<_> =
-            (0..PEERS).map(|_| Client::connect(address(&stage.server))).collect();
-        eventually(&stage.server, "all are accepted", |stats| {
+            (0..PEERS).map(|_| Client::connect(address(&fixture.server))).collect();
+        eventually(&fixture.server, "all are accepted", |stats| {
             stats.accepted == accepted + PEERS as u64
         });
-        stage.stalled(since, &mut blocker, || {
+        fixture.stalled(since, &mut blocker, || {
             clients.iter_mut().for_each(|it| it.write(upgrade_request("/", "").as_bytes()));
         })?;
         for client in &mut clients {
@@ -111,21 +111,21 @@ fn requests_that_came_in_time_are_answered_after_a_stall() {
 
 #[test]
 fn close_frames_that_came_in_time_count_after_a_stall() {
-    let stage = Stage::new();
+    let fixture = Fixture::new();
     patiently("a try in which nobody was late", || {
-        let mut blocker = Client::upgrade(address(&stage.server));
+        let mut blocker = Client::upgrade(address(&fixture.server));
         let mut clients: Vec<_> =
-            (0..PEERS).map(|_| Client::upgrade(address(&stage.server))).collect();
+            (0..PEERS).map(|_| Client::upgrade(address(&fixture.server))).collect();
         let since = Instant::now();
         for client in &mut clients {
             client.send_text("close");
             client.expect_close(CloseCode::NORMAL, "");
         }
         let close = masked(FrameHead::new(MsgType::Close), &close_payload(1000, ""));
-        let in_time = stage.stalled(since, &mut blocker, || {
+        let in_time = fixture.stalled(since, &mut blocker, || {
             clients.iter_mut().for_each(|client| client.write(&close));
         });
-        let causes: Vec<_> = (0..PEERS).map(|_| next(&stage.causes)).collect();
+        let causes: Vec<_> = (0..PEERS).map(|_| next(&fixture.causes)).collect();
         in_time?;
         let closed = causes.iter().filter(|it| **it == Some(DisconnectCause::Closed)).count();
         assert_eq!(closed, PEERS, "the others: {causes:?}");

@@ -2,7 +2,7 @@
 //!
 //! Tells what the ring is good for from what the protocol crate is: this has only the latter.
 
-use benches::by_hand::{Conversation, Shared, write};
+use benches::by_hand::{Conversation, Local, write};
 use peers::{Fault, Hub};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 thread_local! {
     /// Used between two waits only, so that one is enough for all tasks of the thread.
-    static SHARED: RefCell<Shared> = RefCell::new(Shared::new(false));
+    static SHARED: RefCell<Local> = RefCell::new(Local::new(false));
     /// Those of all tasks: they stay on this thread, and tokio wants tasks that could leave it.
     static CONVERSATIONS: RefCell<Vec<Option<Conversation>>> = const { RefCell::new(Vec::new()) };
     static FREE_SEATS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
@@ -91,7 +91,7 @@ enum Answered {
 fn read_and_answer(
     stream: &mut TcpStream,
     conversation: &mut Conversation,
-    shared: &mut Shared,
+    shared: &mut Local,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<Answered>> {
     let mut input = ReadBuf::new(&mut shared.input);

@@ -9,7 +9,7 @@ use super::target::{Endpoint, Target};
 use crate::config::{Config, connection_settings};
 use crate::foreign::Foreign;
 use crate::listener::Listener;
-use crate::local::{self, Shared};
+use crate::local::{self, Local};
 use crate::stream::{StreamListener, StreamOptions, WsStream};
 use crate::transport::Transport;
 use picows_uring_proto::{
@@ -235,12 +235,12 @@ impl Connect {
     }
 
     async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {
-        let shared = local::current().ok_or(ConnectFault::NoRuntime)?;
+        let local = local::current().ok_or(ConnectFault::NoRuntime)?;
         self.config.check()?;
         let progress =
-            Progress { stage: Cell::new(ConnectStage::Resolve), outcome: Cell::default() };
+            ConnectProgress { stage: Cell::new(ConnectStage::Resolve), outcome: Cell::default() };
         let limit = self.config.conversation.handshake_timeout;
-        let mut attempt = pin!(self.follow(&shared, make, &progress));
+        let mut attempt = pin!(self.follow(&local, make, &progress));
         let Some(limit) = limit else { return attempt.await };
         if let Ok(outcome) = timeout(limit, attempt.as_mut()).await {
             return outcome;
@@ -268,9 +268,9 @@ impl Connect {
     /// Connects to the URL, and to wherever it leads.
     async fn follow(
         mut self,
-        shared: &Rc<Shared>,
+        local: &Rc<Local>,
         make: MakeListener,
-        progress: &Progress,
+        progress: &ConnectProgress,
     ) -> Result<Transport, ConnectFault> {
         let make = Rc::new(Cell::new(Some(Foreign::new(make))));
         let mut target = Target::parse(&self.url)?;
@@ -282,7 +282,7 @@ impl Connect {
                 return Err(ConnectFault::TlsUnsupported);
             }
             // Before there is a socket: a header that cannot be sent costs no connection.
-            let handshake = self.handshake(shared, &target)?;
+            let handshake = self.handshake(local, &target)?;
             let request = Box::new(handshake.request()?);
             let socket = match given.take() {
                 Some(socket) => socket,
@@ -325,7 +325,11 @@ impl Connect {
     }
 
     /// A connected socket.
-    async fn dial(&self, target: &Target, progress: &Progress) -> Result<OwnedFd, ConnectFault> {
+    async fn dial(
+        &self,
+        target: &Target,
+        progress: &ConnectProgress,
+    ) -> Result<OwnedFd, ConnectFault> {
         match &target.endpoint {
             Endpoint::Host { host, port } => {
                 progress.stage.set(ConnectStage::Resolve);
@@ -349,8 +353,8 @@ impl Connect {
         Ok(next)
     }
 
-    fn handshake(&self, shared: &Shared, target: &Target) -> Result<ClientHandshake, ConnectFault> {
-        let nonce = shared.keys.borrow_mut().nonce();
+    fn handshake(&self, local: &Local, target: &Target) -> Result<ClientHandshake, ConnectFault> {
+        let nonce = local.keys.borrow_mut().nonce();
         let (host, path) = (target.host_header(), target.request_target());
         let mut handshake = ClientHandshake::new(&host, &path, nonce)?;
         if !self.subprotocols.is_empty() {
@@ -372,7 +376,7 @@ connection_settings! {
 /// settles nothing.
 async fn last_look(
     mut attempt: Pin<&mut impl Future<Output = Result<Transport, ConnectFault>>>,
-    progress: &Progress,
+    progress: &ConnectProgress,
 ) -> Option<Result<Transport, ConnectFault>> {
     // A socket that has connected wakes a task of its own, which hands it to this one.
     for _ in 0..LATE_LOOKS {
@@ -402,7 +406,7 @@ async fn last_look(
 }
 
 /// How far a connection has come, for whoever gives it up.
-struct Progress {
+struct ConnectProgress {
     stage: Cell<ConnectStage>,
     outcome: Cell<Option<Rc<ConnectOutcome>>>,
 }

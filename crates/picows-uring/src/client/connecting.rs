@@ -110,9 +110,9 @@ impl ConnectOutcome {
     /// and leaves the outcome. `None` when it is not under way.
     pub(super) fn expire(&self) -> Option<Rc<Session>> {
         let session = self.session.borrow().clone()?;
-        let now = session.shared.now();
+        let now = session.local.now();
         session.conversation.borrow_mut().expire(now);
-        session.touch();
+        session.mark_dirty();
         Some(session)
     }
 

@@ -46,7 +46,7 @@ impl Connection {
         let Connecting { handshake, scanner, outcome, .. } = &mut **connecting;
         match handshake.parse_response_with(scanner, head, &limits) {
             Ok(Some((response, used))) => {
-                self.shared().pool.put_stash(stash);
+                self.local().pool.put_stash(stash);
                 self.response_accepted(response);
                 return self.receive_first_frames(bytes, used.saturating_sub(before));
             }
@@ -59,7 +59,7 @@ impl Connection {
                 let is_followed = connecting.follows_redirects && is_redirect;
                 let missing = error.response().map_or(0, RejectedResponse::body_missing);
                 connecting.outcome.reject(error);
-                self.shared().pool.put_stash(stash);
+                self.local().pool.put_stash(stash);
                 if missing == 0 || is_followed {
                     self.connect_failed(None);
                 }
@@ -74,7 +74,7 @@ impl Connection {
         let Some(connecting) = self.take_connecting() else { return };
         let (Some(request), Some(make)) = (session.request(), connecting.make.take()) else {
             session.conversation.borrow_mut().end();
-            session.touch();
+            session.mark_dirty();
             return connecting.outcome.set(Err(ConnectFault::Disconnected(None)));
         };
         self.opened(request.path(), response.subprotocol());
@@ -92,7 +92,7 @@ impl Connection {
             }
         };
         connecting.outcome.set(outcome);
-        session.touch();
+        session.mark_dirty();
     }
 
     /// Ends a connection whose handshake is not done, and reports why to the future that awaits it.
@@ -108,7 +108,7 @@ impl Connection {
         };
         log::debug!(peer = ?self.session().peer, error = %fault, "not connected");
         self.session().conversation.borrow_mut().end();
-        self.session().touch();
+        self.session().mark_dirty();
         outcome.set(Err(fault));
     }
 

@@ -39,7 +39,7 @@ impl Connection {
         let session = Rc::clone(self.session());
         loop {
             let room = self.room();
-            let max = self.link.direct_max(turn, &session.shared.shares, room, *left);
+            let max = self.link.direct_max(turn, &session.local.budget_rules, room, *left);
             let Some(max) = max else { return Ok(false) };
             let gap = Link::direct_gap(&session);
             let mut stash = self.take_stash();
@@ -64,7 +64,7 @@ impl Connection {
     /// Bytes of the frame under way were put behind those in `stash`.
     fn fill(&mut self, mut stash: Stash, gap: usize, count: usize) {
         let session = Rc::clone(self.session());
-        let shared = &session.shared;
+        let local = &session.local;
         // Only a frame under way has room.
         let Stage::Frames(decoder) = &mut self.stage else { return };
         let filled = decoder.next_filled(&session.config.frames, &mut stash, gap, count);
@@ -72,7 +72,7 @@ impl Connection {
         match filled {
             Ok(None) => {}
             Ok(Some(frame)) => {
-                shared.counters.frames_received.increment();
+                local.counters.frames_received.increment();
                 self.dispatch(&frame);
                 // A listener that keeps the frame keeps its memory.
                 stash.clear();

@@ -22,10 +22,10 @@ impl Connection {
         session.set_cause(DisconnectCause::MemoryLimit);
         let is_between_frames = !session.is_sending() && session.is_between_frames();
         session.drop_queue();
-        session.shared.pool.leave(session.leave());
+        session.local.pool.leave(session.leave());
         match self.phase() {
             Phase::Open if is_between_frames => {
-                let (rules, now) = (&session.config.conversation, session.shared.now());
+                let (rules, now) = (&session.config.conversation, session.local.now());
                 let close = session.conversation.borrow_mut().fail_within(
                     rules,
                     now,
@@ -42,7 +42,7 @@ impl Connection {
             _ => session.conversation.borrow_mut().end(),
         }
         self.disconnected();
-        session.touch();
+        session.mark_dirty();
     }
 }
 

@@ -18,7 +18,7 @@ impl Connection {
         seen: Tick,
         has_backlog: bool,
     ) {
-        let (rules, now) = (&session.config.liveness, session.shared.now());
+        let (rules, now) = (&session.config.liveness, session.local.now());
         let ask = || session.liveness()?.handle_timeout(rules, seen, has_backlog);
         let mut verdict = ask();
         if matches!(verdict, Some(Verdict::Silent | Verdict::Idle)) {
@@ -141,9 +141,9 @@ fn look_closer(session: &Session, ring: &impl Ring, now: Tick) {
 /// Tells how much the peer has taken of what we sent.
 fn look_at_outbox(session: &Session, ring: &impl Ring, now: Tick) {
     if let Some(mut liveness) = session.liveness()
-        && let Some(outbox) = session.socket.get().and_then(|socket| ring.outbox(socket))
+        && let Some(send_state) = session.socket.get().and_then(|socket| ring.send_state(socket))
     {
-        liveness.taken(now, outbox.taken, outbox.has_more);
+        liveness.taken(now, send_state.taken, send_state.has_more);
     }
 }
 

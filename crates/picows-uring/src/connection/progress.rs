@@ -60,20 +60,21 @@ impl Connection {
             _ => None,
         };
         let has_unread = |socket| ring.unread(socket) > 0;
-        let has_more =
-            || self.link.input == InputState::Held || session.socket.get().is_some_and(has_unread);
+        let has_more = || {
+            self.link.input == InputState::Deferred || session.socket.get().is_some_and(has_unread)
+        };
         let rules = &session.config.progress;
         if !progress.is_message_too_slow(rules, now, under_way, has_more) {
             return false;
         }
-        session.shared.counters.message_timeouts.increment();
+        session.local.counters.message_timeouts.increment();
         let bytes = under_way.map_or(0, |it| it.bytes);
         let peer = session.peer.get();
-        log_limited!(warn, session.shared, LogLine::MessageTooSlow, ?peer, bytes);
+        log_limited!(warn, session.local, LogLine::MessageTooSlow, ?peer, bytes);
         session.fail(DisconnectCause::MessageTooSlow, CloseCode::POLICY_VIOLATION, REASON);
         if self.stash.capacity() > 0 {
             let stash = self.take_stash();
-            session.shared.pool.put_stash(stash);
+            session.local.pool.put_stash(stash);
         }
         true
     }
@@ -87,19 +88,19 @@ fn is_write_stalled(
 ) -> bool {
     let queued = session.buffered();
     let socket = session.socket.get().filter(|_| queued > 0);
-    let taken = socket.and_then(|socket| match ring.outbox(socket) {
-        Some(outbox) => Some(outbox.taken),
+    let taken = socket.and_then(|socket| match ring.send_state(socket) {
+        Some(send_state) => Some(send_state.taken),
         None => session.send_mark(ring.untaken(socket)?),
     });
     if !progress.is_write_stalled(&session.config.progress, now, taken) {
         return false;
     }
-    session.shared.counters.write_stalls.increment();
+    session.local.counters.write_stalls.increment();
     let peer = session.peer.get();
-    log_limited!(warn, session.shared, LogLine::WriteStalled, ?peer, queued);
+    log_limited!(warn, session.local, LogLine::WriteStalled, ?peer, queued);
     session.set_cause(DisconnectCause::WriteStalled);
     session.conversation.borrow_mut().end();
-    session.touch();
+    session.mark_dirty();
     true
 }
 

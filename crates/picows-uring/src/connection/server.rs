@@ -3,7 +3,7 @@
 //! What HTTP and RFC 6455 §4.2 demand is decided in the protocol crate; here it is put in order.
 
 use super::{Connection, Stage};
-use crate::admission::Place;
+use crate::admission::AdmissionState;
 use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
@@ -67,7 +67,7 @@ impl Connection {
         let Stage::Request(requests) = &mut self.stage else { return None };
         match UpgradeRequest::parse_with(&mut requests.scanner, head, &limits) {
             Ok(Some((request, used))) => {
-                self.shared().pool.put_stash(stash);
+                self.local().pool.put_stash(stash);
                 self.answer(request);
                 // It was not complete before these bytes.
                 return self.receive_first_frames(bytes, used.saturating_sub(before));
@@ -75,7 +75,7 @@ impl Connection {
             Ok(None) => self.keep_stash(stash),
             Err(error) => {
                 self.refuse_request(head, error);
-                self.shared().pool.put_stash(stash);
+                self.local().pool.put_stash(stash);
             }
         }
         None
@@ -92,7 +92,7 @@ impl Connection {
         let Stage::Request(Requests { factory, .. }) = &self.stage else { return };
         let factory = Rc::clone(factory);
         let is_head = request.method() == "HEAD";
-        if let Place::Refused(refusal) = self.place
+        if let AdmissionState::Refused(refusal) = self.admission
             && request.is_upgrade()
         {
             return self.respond_to(&refusal.response(), is_head);
@@ -102,12 +102,12 @@ impl Connection {
         }
         let made =
             foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()));
-        self.passed("factory");
+        self.mark_callback("factory");
         match made {
             Ok(Upgrade { answer: Answer::Accept { listener, headers, subprotocol } }) => {
-                match (self.place, request.validate_upgrade()) {
+                match (self.admission, request.validate_upgrade()) {
                     // A factory that accepts what is no upgrade has no plain answer.
-                    (Place::Refused(refusal), _) => {
+                    (AdmissionState::Refused(refusal), _) => {
                         self.respond_to(&refusal.response(), is_head);
                         self.drop_listener(listener);
                     }
@@ -170,20 +170,20 @@ impl Connection {
     /// Counts no longer as a handshake in progress. Before the answer leaves, as the client that has
     /// it may count on the room for another.
     pub(crate) fn leave_handshakes(&mut self) {
-        if self.place == Place::Handshaking {
-            self.place = Place::Upgraded;
-            if let Some(gauge) = self.shared().gauge.get() {
-                gauge.handshake_ended();
+        if self.admission == AdmissionState::Handshaking {
+            self.admission = AdmissionState::Upgraded;
+            if let Some(admission) = self.local().admission.get() {
+                admission.handshake_ended();
             }
         }
     }
 
     /// The application failed: the peer is not told how.
     fn factory_failed(&self, error: &ListenerError, is_head: bool) {
-        let (shared, peer) = (self.shared(), self.session().peer.get());
+        let (local, peer) = (self.local(), self.session().peer.get());
         let text = foreign::text(error);
-        log_limited!(error, shared, LogLine::FactoryFailed, ?peer, error = text);
-        shared.counters.listener_errors.increment();
+        log_limited!(error, local, LogLine::FactoryFailed, ?peer, error = text);
+        local.counters.listener_errors.increment();
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         self.respond_to(&UpgradeResponse::text(status, "internal server error\n"), is_head);
     }
@@ -205,7 +205,7 @@ impl Connection {
                 response.encode(out);
             }
         });
-        let (rules, now) = (&session.config.conversation, session.shared.now());
+        let (rules, now) = (&session.config.conversation, session.local.now());
         session.conversation.borrow_mut().finish(rules, now);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct CallbackTimer {
     /// Turns and callbacks are slow from here on; zero is never.
     limit: Duration,
     pub(crate) clock: Cell<fn() -> Duration>,
@@ -20,7 +20,7 @@ pub(crate) struct Watch {
     culprit: Cell<Option<(Token, &'static str)>>,
 }
 
-impl Watch {
+impl CallbackTimer {
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,

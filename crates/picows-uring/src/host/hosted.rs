@@ -5,7 +5,7 @@
 use super::nesting::is_inside_runtime;
 use super::{BusyPoll, Host};
 use crate::client::Registration;
-use crate::local::{Hosting, Shared};
+use crate::local::{Hosting, Local};
 use crate::ring::uring::StartError;
 use crate::ring::{Ring, RingEvent, Wait, WaitMode};
 use crate::worker::{Turn, Worker};
@@ -89,16 +89,16 @@ pub(crate) async fn drive<R: Ring + Wait>(
     worker: Worker<R>,
     busy_poll: BusyPoll,
 ) -> io::Result<Worker<R>> {
-    let _hosting = Hosting::begin(&worker.shared);
+    let _hosting = Hosting::begin(&worker.local);
     let _registration = Registration::begin(worker.intake());
     let event = RingEvent::watch(&worker.ring)?;
     let mut host = Host::new(worker, WaitMode::Hosted, busy_poll);
     let (mut busy_turns, mut yielded) = (0_u32, host.worker.ring.now());
-    while !host.worker.shared.is_released.take() {
+    while !host.worker.local.is_released.take() {
         match host.turn()? {
             Turn::Busy => {
                 busy_turns = busy_turns.wrapping_add(1);
-                let now = host.worker.shared.now().duration_since(Tick::ZERO);
+                let now = host.worker.local.now().duration_since(Tick::ZERO);
                 let is_long = now.saturating_sub(yielded) >= BUSY_TIME_PER_YIELD;
                 if is_long || busy_turns.is_multiple_of(BUSY_TURNS_PER_YIELD) {
                     tokio::task::yield_now().await;
@@ -106,7 +106,7 @@ pub(crate) async fn drive<R: Ring + Wait>(
                 }
             }
             Turn::Idle => {
-                host.worker.shared.idle_since.set(Some(Instant::now()));
+                host.worker.local.idle_since.set(Some(Instant::now()));
                 let mut spin = host.spin();
                 while spin.lasts(&mut host) {
                     tokio::task::yield_now().await;
@@ -125,15 +125,15 @@ pub(crate) async fn drive<R: Ring + Wait>(
 }
 
 /// Has the loop of this thread give back the worker of `shared` before its next turn.
-pub(crate) fn release(shared: &Shared) {
-    shared.is_released.set(true);
-    shared.wake();
+pub(crate) fn release(local: &Local) {
+    local.is_released.set(true);
+    local.wake();
 }
 
 /// Waits until the ring, another thread, a task of this one, or the deadline has something for the
 /// worker.
 async fn sleep<R: Ring + Wait>(worker: &Worker<R>, event: &RingEvent) -> io::Result<()> {
-    let (shared, ring) = (&worker.shared, &worker.ring);
+    let (local, ring) = (&worker.local, &worker.ring);
     let deadline = ring.uncovered_deadline().map(|deadline| deadline.saturating_sub(ring.now()));
     let mut deadline = pin!(deadline.map(tokio::time::sleep));
     let woken = poll_fn(|context| {
@@ -144,7 +144,7 @@ async fn sleep<R: Ring + Wait>(worker: &Worker<R>, event: &RingEvent) -> io::Res
         }
     })
     .await;
-    drop(shared.waker.take());
+    drop(local.waker.take());
     woken
 }
 
@@ -153,11 +153,11 @@ fn poll_woken<R: Ring>(
     event: &RingEvent,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    let shared = &worker.shared;
-    if worker.has_local_work() || shared.is_released.get() {
+    let local = &worker.local;
+    if worker.has_local_work() || local.is_released.get() {
         return Poll::Ready(Ok(()));
     }
-    drop(shared.waker.replace(Some(context.waker().clone())));
+    drop(local.waker.replace(Some(context.waker().clone())));
     event.poll_signal(context)
 }
 

@@ -38,7 +38,7 @@ impl Spin {
                 }
                 std::hint::spin_loop();
             }
-            host.worker.shared.counters.spins.add(u64::from(SPINS_PER_CLOCK));
+            host.worker.local.counters.spins.add(u64::from(SPINS_PER_CLOCK));
             let now = host.worker.ring.now();
             if now.saturating_sub(self.start) >= self.limit {
                 return false;

@@ -2,12 +2,12 @@
 //! io_uring in that loop.
 
 use super::*;
-use crate::admission::Gauge;
-use crate::command::Letter;
+use crate::admission::Admission;
+use crate::command::Command;
 use crate::config::Config;
 use crate::health::Counters;
 use crate::listener::EchoListener;
-use crate::local::Shared;
+use crate::local::Local;
 use crate::mailbox::Mailbox;
 use crate::ring::Socket;
 use crate::testing::ring::scripted::ByHand;
@@ -24,10 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A worker that listens, and has taken its first turns.
 fn worker(ring: ByHand) -> Worker<ByHand> {
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
-    let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
+    let local = Local::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
     let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
-    let accept = Accept::new(factory, Arc::<Gauge>::default(), vec![Socket(3)]);
-    let mut worker = Worker::new(ring, shared, Some(accept));
+    let accept = Accept::new(factory, Arc::<Admission>::default(), vec![Socket(3)]);
+    let mut worker = Worker::new(ring, local, Some(accept));
     settle(&mut worker);
     worker
 }
@@ -69,15 +69,15 @@ fn drive_to_end(worker: Worker<ByHand>) -> Worker<ByHand> {
 fn work_that_came_before_the_sleep_prevents_it() {
     for mode in [WaitMode::Hosted, WaitMode::Dedicated] {
         let mut host = host(worker(ByHand::default()), mode);
-        host.worker.shared.mailbox.post(Letter::LookAtMemory);
+        host.worker.local.mailbox.post(Command::LookAtMemory);
         assert!(!host.before_sleep(), "mail");
         host.turn().unwrap();
         host.worker.ring.connect(7);
         assert!(!host.before_sleep(), "a completion");
         assert!(!host.worker.ring.sleep.has_signals);
-        assert_eq!(host.worker.shared.counters.read().sleeps, 0);
+        assert_eq!(host.worker.local.counters.read().sleeps, 0);
         // Awake, it need not be woken.
-        host.worker.shared.mailbox.post(Letter::LookAtMemory);
+        host.worker.local.mailbox.post(Command::LookAtMemory);
         assert!(rustix::io::read(host.worker.ring.signal(), &mut [0; 8]).is_err());
     }
 }
@@ -88,11 +88,11 @@ fn what_comes_during_the_sleep_ends_it() {
         let mut host = host(worker(ByHand::default()), mode);
         assert!(host.before_sleep());
         assert_eq!(host.worker.ring.sleep.has_signals, mode == WaitMode::Hosted);
-        host.worker.shared.mailbox.post(Letter::LookAtMemory);
+        host.worker.local.mailbox.post(Command::LookAtMemory);
         assert!(rustix::io::read(host.worker.ring.signal(), &mut [0; 8]).is_ok());
         host.after_sleep();
         assert!(!host.worker.ring.sleep.has_signals);
-        assert_eq!(host.worker.shared.counters.read().sleeps, 1);
+        assert_eq!(host.worker.local.counters.read().sleeps, 1);
     }
 }
 
@@ -109,10 +109,10 @@ fn a_deadline_that_the_descriptor_does_not_cover_ends_the_sleep_of_a_hosted_work
     let mut ring = ByHand::default();
     ring.runs_since = Some(Instant::now());
     let worker = with_silent_peer(ring);
-    worker.shared.mailbox.post(Letter::Stop { drain: Duration::from_millis(20) });
+    worker.local.mailbox.post(Command::Stop { drain: Duration::from_millis(20) });
     let worker = drive_to_end(worker);
     assert!(worker.ring.closed.contains(&Socket(7)));
-    let sleeps = worker.shared.counters.read().sleeps;
+    let sleeps = worker.local.counters.read().sleeps;
     assert!((1..100).contains(&sleeps), "{sleeps} sleeps: it neither spins nor oversleeps");
 }
 
@@ -120,12 +120,12 @@ fn a_deadline_that_the_descriptor_does_not_cover_ends_the_sleep_of_a_hosted_work
 fn a_post_of_another_thread_wakes_a_hosted_worker() {
     let worker = worker(ByHand::default());
     let (mailbox, counters) =
-        (Arc::clone(&worker.shared.mailbox), Arc::clone(&worker.shared.counters));
+        (Arc::clone(&worker.local.mailbox), Arc::clone(&worker.local.counters));
     let poster = std::thread::spawn(move || {
         while counters.read().sleeps == 0 {
             std::thread::yield_now();
         }
-        mailbox.post(Letter::Stop { drain: SECOND });
+        mailbox.post(Command::Stop { drain: SECOND });
     });
     drive_to_end(worker);
     poster.join().unwrap();
@@ -134,8 +134,8 @@ fn a_post_of_another_thread_wakes_a_hosted_worker() {
 #[test]
 fn a_dedicated_worker_sleeps_in_its_ring() {
     let worker = with_silent_peer(ByHand::default());
-    let counters = Arc::clone(&worker.shared.counters);
-    worker.shared.mailbox.post(Letter::Stop { drain: SECOND });
+    let counters = Arc::clone(&worker.local.counters);
+    worker.local.mailbox.post(Command::Stop { drain: SECOND });
     run_dedicated(worker, BusyPoll::default()).unwrap();
     let stats = counters.read();
     assert!((1..100).contains(&stats.sleeps), "{} sleeps", stats.sleeps);
@@ -146,7 +146,7 @@ fn a_dedicated_worker_sleeps_in_its_ring() {
 fn a_worker_that_cannot_wait_ends_with_the_error() {
     let mut worker = worker(ByHand::default());
     worker.ring.sleep.is_lost = true;
-    let mailbox = Arc::clone(&worker.shared.mailbox);
+    let mailbox = Arc::clone(&worker.local.mailbox);
     let error = run_dedicated(worker, BusyPoll::default()).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EBADFD));
     assert!(mailbox.before_sleep(), "awake to the end");

@@ -2,9 +2,9 @@
 //!
 //! Frames, bytes and the time of callbacks are paid from one budget, so that neither many small
 //! frames, nor a few large ones, nor a slow listener keep the other connections waiting. What is
-//! left over is deferred (`worker/held.rs`).
+//! left over is deferred (`worker/deferred.rs`).
 
-use crate::local::ShareRules;
+use crate::local::BudgetRules;
 use std::time::Duration;
 
 /// What is left of a connection's share of a turn.
@@ -18,7 +18,7 @@ pub(crate) struct Budget {
 impl Budget {
     /// Renews the share if `turn` is another one, and returns whether anything is left.
     #[inline]
-    pub(crate) fn renew(&mut self, turn: u32, rules: &ShareRules) -> bool {
+    pub(crate) fn renew(&mut self, turn: u32, rules: &BudgetRules) -> bool {
         let turn = turn as u16;
         if self.turn != turn {
             *self = Self { turn, left: rules.units.get() };
@@ -47,7 +47,7 @@ impl Budget {
     }
 
     /// What was paid in `turn`.
-    pub(crate) fn spent(&self, turn: u32, rules: &ShareRules) -> usize {
+    pub(crate) fn spent(&self, turn: u32, rules: &BudgetRules) -> usize {
         let is_of_turn = self.turn == turn as u16;
         if is_of_turn { usize::from(rules.units.get().saturating_sub(self.left)) } else { 0 }
     }
@@ -67,13 +67,13 @@ pub(crate) struct Meter {
 impl Meter {
     /// Whether the share is used up with the frame that is the `frames`th of its piece.
     #[inline]
-    pub(crate) fn is_over(&mut self, frames: u32, rules: &ShareRules) -> bool {
+    pub(crate) fn is_over(&mut self, frames: u32, rules: &BudgetRules) -> bool {
         frames == self.next_look && self.look(frames, rules)
     }
 
     #[cold]
     #[inline(never)]
-    fn look(&mut self, frames: u32, rules: &ShareRules) -> bool {
+    fn look(&mut self, frames: u32, rules: &BudgetRules) -> bool {
         let now = (rules.clock.get())();
         if let Some(before) = self.looked_at.replace(now) {
             let took = now.saturating_sub(before).as_micros();

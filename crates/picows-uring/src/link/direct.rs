@@ -5,7 +5,7 @@
 //! Here one connection is read and unmasked at a time, in pieces that stay in cache.
 
 use super::{Kind, Link};
-use crate::local::ShareRules;
+use crate::local::BudgetRules;
 use crate::ring::{Ring, Room, Token, is_passing};
 use crate::session::Session;
 use std::io;
@@ -57,7 +57,7 @@ impl Link {
     pub(crate) fn direct_max(
         &mut self,
         turn: u32,
-        rules: &ShareRules,
+        rules: &BudgetRules,
         room: usize,
         left: usize,
     ) -> Option<usize> {

@@ -1,6 +1,6 @@
 //! Received pieces: bytes of the peer, in a buffer of the ring or in memory of the connection.
 
-use crate::local::Shared;
+use crate::local::Local;
 use crate::pool::Pool;
 use crate::ring::{RecvBuffer, Ring, reserve_max};
 use picows_uring_proto::Stash;
@@ -50,14 +50,14 @@ impl Piece {
     pub(crate) fn hand_over(
         self,
         ring: &mut impl Ring,
-        shared: &Shared,
+        local: &Local,
         is_lent: bool,
         handle: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> (usize, Option<Self>) {
         match self {
             Self::Received { buffer, start } => {
                 let loan = if is_lent { ring.lend(&buffer) } else { None };
-                let lending = loan.map(|loan| shared.lent.begin(loan));
+                let lending = loan.map(|loan| local.lent.begin(loan));
                 let bytes = &mut ring.bytes(&buffer)[start..];
                 let len = bytes.len();
                 let handled = handle(bytes);
@@ -69,14 +69,14 @@ impl Piece {
                 (count, Some(Self::Received { buffer, start: start + count }))
             }
             Self::Copied { mut memory, start } => {
-                shared.pool.unhold(&memory);
+                local.pool.unhold(&memory);
                 let bytes = &mut memory.bytes_mut()[start..];
                 let len = bytes.len();
                 let Some(count) = handle(bytes) else {
-                    shared.pool.put_stash(memory);
+                    local.pool.put_stash(memory);
                     return (len, None);
                 };
-                shared.pool.hold(&mut memory);
+                local.pool.hold(&mut memory);
                 (count, Some(Self::Copied { memory, start: start + count }))
             }
         }

@@ -41,7 +41,7 @@ impl Link {
         mut batch: Box<SendBatch>,
         is_alone: bool,
     ) -> io::Result<()> {
-        let pool = &session.shared.pool;
+        let pool = &session.local.pool;
         session.may_offer();
         let is_now = is_alone && (1..=SEND_NOW_BYTES_MAX).contains(&batch.len());
         if is_now {
@@ -62,10 +62,10 @@ impl Link {
             ring.send(socket, session.token, batch);
         }
         if is_now {
-            session.drained();
+            session.wake_drain_waiters();
             // Droppable frames follow, and a pause may be over.
             if session.is_paused.get() || (!session.is_sending() && session.queued() > 0) {
-                session.touch();
+                session.mark_dirty();
             }
         }
         Ok(())
@@ -83,7 +83,7 @@ impl Link {
         mut batch: Box<SendBatch>,
         is_ended: bool,
     ) -> io::Result<()> {
-        let pool = &session.shared.pool;
+        let pool = &session.local.pool;
         session.send_is_over();
         match result {
             Ok(count) if count > 0 => {

@@ -1,9 +1,9 @@
 use super::*;
 use crate::config::Config;
 use crate::health::Counters;
-use crate::local::Shared;
+use crate::local::Local;
 use crate::mailbox::Mailbox;
-use crate::ring::{Completion, Received, Room};
+use crate::ring::{Completion, ReceiveResult, Room};
 use crate::testing::ring::scripted::ByHand;
 use picows_uring_proto::Role;
 use std::io;
@@ -16,19 +16,19 @@ const TOKEN: Token = Token { slot: 0, generation: 0 };
 const MUCH: usize = 1024 * 1024;
 
 /// A link on a scripted ring, and its session.
-struct Stage {
+struct Fixture {
     ring: ByHand,
     session: Rc<Session>,
     link: Link,
 }
 
-impl Stage {
+impl Fixture {
     fn new() -> Self {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
         let config = Arc::new(Config::default());
-        let shared = Shared::new(Arc::clone(&config), Arc::<Counters>::default(), mailbox);
-        let session = Session::new(&shared, &config, Role::Server, TOKEN, SOCKET, None);
+        let local = Local::new(Arc::clone(&config), Arc::<Counters>::default(), mailbox);
+        let session = Session::new(&local, &config, Role::Server, TOKEN, SOCKET, None);
         Self { ring: ByHand::default(), session, link: Link::default() }
     }
 
@@ -68,7 +68,9 @@ impl Stage {
         self.link.receive(&mut self.ring, SOCKET, TOKEN);
         self.ring.deliver(bytes);
         match self.completions().pop() {
-            Some(Completion::Received { result: Received::Data(buffer), .. }) => Piece::new(buffer),
+            Some(Completion::Received { result: ReceiveResult::Data(buffer), .. }) => {
+                Piece::new(buffer)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -76,84 +78,87 @@ impl Stage {
 
 #[test]
 fn the_rest_of_a_send_leaves_before_what_was_queued_since() {
-    let mut stage = Stage::new();
-    stage.queue(b"0123456789");
-    stage.ring.is_stuck = true;
-    stage.send(false).unwrap();
-    stage.queue(b"abc");
-    assert_eq!(stage.counts(), (3, 10));
-    stage.ring.take(4);
-    stage.complete_send(false).unwrap();
-    assert_eq!(stage.counts(), (9, 0), "the rest counts as queued again");
-    assert!(!stage.link.is_flushed(&stage.session) && !stage.link.is_busy(&stage.session));
-    stage.send(false).unwrap();
-    assert_eq!((stage.counts(), stage.ring.sending().concat()), ((0, 9), b"456789abc".to_vec()));
-    stage.ring.unstick();
-    stage.complete_send(false).unwrap();
-    assert!(stage.link.is_flushed(&stage.session));
-    assert_eq!(stage.ring.sent, b"0123456789abc");
+    let mut fixture = Fixture::new();
+    fixture.queue(b"0123456789");
+    fixture.ring.is_stuck = true;
+    fixture.send(false).unwrap();
+    fixture.queue(b"abc");
+    assert_eq!(fixture.counts(), (3, 10));
+    fixture.ring.take(4);
+    fixture.complete_send(false).unwrap();
+    assert_eq!(fixture.counts(), (9, 0), "the rest counts as queued again");
+    assert!(!fixture.link.is_flushed(&fixture.session) && !fixture.link.is_busy(&fixture.session));
+    fixture.send(false).unwrap();
+    assert_eq!(
+        (fixture.counts(), fixture.ring.sending().concat()),
+        ((0, 9), b"456789abc".to_vec())
+    );
+    fixture.ring.unstick();
+    fixture.complete_send(false).unwrap();
+    assert!(fixture.link.is_flushed(&fixture.session));
+    assert_eq!(fixture.ring.sent, b"0123456789abc");
 }
 
 #[test]
 fn a_connection_alone_sends_to_the_socket_and_the_rest_by_the_ring() {
-    let mut stage = Stage::new();
-    stage.ring.room.extend([Ok(6), Ok(2)]);
-    stage.ring.is_stuck = true;
-    stage.queue(b"all of");
-    stage.send(true).unwrap();
-    assert_eq!((stage.counts(), &stage.ring.sent[..]), ((0, 0), &b"all of"[..]));
-    stage.queue(b"a part");
-    stage.send(true).unwrap();
-    assert_eq!((stage.counts(), stage.ring.sending().concat()), ((0, 4), b"part".to_vec()));
-    stage.ring.unstick();
-    stage.complete_send(false).unwrap();
-    assert_eq!(stage.ring.sent, b"all ofa part");
+    let mut fixture = Fixture::new();
+    fixture.ring.room.extend([Ok(6), Ok(2)]);
+    fixture.ring.is_stuck = true;
+    fixture.queue(b"all of");
+    fixture.send(true).unwrap();
+    assert_eq!((fixture.counts(), &fixture.ring.sent[..]), ((0, 0), &b"all of"[..]));
+    fixture.queue(b"a part");
+    fixture.send(true).unwrap();
+    assert_eq!((fixture.counts(), fixture.ring.sending().concat()), ((0, 4), b"part".to_vec()));
+    fixture.ring.unstick();
+    fixture.complete_send(false).unwrap();
+    assert_eq!(fixture.ring.sent, b"all ofa part");
     // One of several does not ask its socket.
-    stage.ring.room.push_back(Ok(100));
-    stage.queue(b"!");
-    stage.send(false).unwrap();
-    assert_eq!((stage.ring.room.len(), stage.session.in_flight()), (1, 1));
+    fixture.ring.room.push_back(Ok(100));
+    fixture.queue(b"!");
+    fixture.send(false).unwrap();
+    assert_eq!((fixture.ring.room.len(), fixture.session.in_flight()), (1, 1));
 }
 
 #[test]
 fn a_failed_send_drops_its_batch_and_keeps_nothing_in_flight() {
-    let mut stage = Stage::new();
-    stage.queue(b"bytes");
-    stage.ring.room.push_back(Err(io::ErrorKind::BrokenPipe.into()));
-    let error = stage.send(true).unwrap_err();
-    assert_eq!((error.kind(), stage.counts()), (io::ErrorKind::BrokenPipe, (0, 0)));
+    let mut fixture = Fixture::new();
+    fixture.queue(b"bytes");
+    fixture.ring.room.push_back(Err(io::ErrorKind::BrokenPipe.into()));
+    let error = fixture.send(true).unwrap_err();
+    assert_eq!((error.kind(), fixture.counts()), (io::ErrorKind::BrokenPipe, (0, 0)));
     // The same where the ring reports it, and where it says that nothing left.
     for result in [Err(io::ErrorKind::BrokenPipe.into()), Ok(0)] {
         let is_error = result.is_err();
-        stage.queue(b"bytes");
-        stage.ring.is_stuck = true;
-        stage.send(false).unwrap();
-        stage.ring.take(0);
-        let Some(Completion::Sent { batch, .. }) = stage.completions().pop() else {
+        fixture.queue(b"bytes");
+        fixture.ring.is_stuck = true;
+        fixture.send(false).unwrap();
+        fixture.ring.take(0);
+        let Some(Completion::Sent { batch, .. }) = fixture.completions().pop() else {
             panic!("it has a completion")
         };
-        let error = stage.link.on_sent(&stage.session, result, batch, false).unwrap_err();
+        let error = fixture.link.on_sent(&fixture.session, result, batch, false).unwrap_err();
         assert_eq!(error.kind() == io::ErrorKind::BrokenPipe, is_error);
-        assert_eq!(stage.counts(), (0, 0));
-        assert!(stage.link.is_flushed(&stage.session));
+        assert_eq!(fixture.counts(), (0, 0));
+        assert!(fixture.link.is_flushed(&fixture.session));
     }
 }
 
 #[test]
 fn the_rest_of_a_send_goes_with_a_connection_that_has_ended() {
-    let mut stage = Stage::new();
-    stage.queue(b"bytes");
-    stage.ring.is_stuck = true;
-    stage.send(false).unwrap();
-    stage.ring.take(2);
-    stage.complete_send(true).unwrap();
-    assert_eq!(stage.counts(), (0, 0));
+    let mut fixture = Fixture::new();
+    fixture.queue(b"bytes");
+    fixture.ring.is_stuck = true;
+    fixture.send(false).unwrap();
+    fixture.ring.take(2);
+    fixture.complete_send(true).unwrap();
+    assert_eq!(fixture.counts(), (0, 0));
 }
 
 #[test]
 fn a_direct_receive_waits_for_the_end_of_the_receive_in_flight() {
-    let mut stage = Stage::new();
-    let Stage { ring, session, link } = &mut stage;
+    let mut fixture = Fixture::new();
+    let Fixture { ring, session, link } = &mut fixture;
     link.receive(ring, SOCKET, TOKEN);
     assert!(!link.begins_direct(ring, TOKEN, true), "its bytes come before");
     assert!(link.is_receiving() && !ring.is_receiving(7), "it was cancelled");
@@ -169,7 +174,7 @@ fn a_direct_receive_waits_for_the_end_of_the_receive_in_flight() {
     assert!(matches!(link.receive_now(ring, session, room, 10), Ok(Direct::EndOfStream)));
     let room = Room::new(&mut memory, 0, 10, 10).unwrap();
     assert!(matches!(link.receive_now(ring, session, room, 10), Ok(Direct::Empty)));
-    assert_eq!((memory, session.shared.counters.bytes_received.get()), (vec![b'a'; 10], 10));
+    assert_eq!((memory, session.local.counters.bytes_received.get()), (vec![b'a'; 10], 10));
     // From then on one by itself, until none has been large for a while.
     link.receive_as_wanted(ring, SOCKET, TOKEN, true);
     assert!(ring.is_single(7));
@@ -184,8 +189,8 @@ fn a_direct_receive_waits_for_the_end_of_the_receive_in_flight() {
 #[test]
 fn a_direct_receive_ends_with_the_budget_of_the_turn() {
     let mut link = Link::default();
-    let stage = Stage::new();
-    let rules = &stage.session.shared.shares;
+    let fixture = Fixture::new();
+    let rules = &fixture.session.local.budget_rules;
     assert!(link.is_worth_direct(MUCH) && !link.is_worth_direct(1000));
     let piece = link.direct_max(1, rules, MUCH, usize::MAX).unwrap();
     assert!((1..MUCH).contains(&piece), "a piece that stays in cache: {piece}");
@@ -199,8 +204,8 @@ fn a_direct_receive_ends_with_the_budget_of_the_turn() {
 
 #[test]
 fn an_operation_is_cancelled_once() {
-    let mut stage = Stage::new();
-    let Stage { ring, link, .. } = &mut stage;
+    let mut fixture = Fixture::new();
+    let Fixture { ring, link, .. } = &mut fixture;
     link.receive(ring, SOCKET, TOKEN);
     for _ in 0..2 {
         link.receive_as_wanted(ring, SOCKET, TOKEN, false);
@@ -224,49 +229,51 @@ fn an_operation_is_cancelled_once() {
 #[test]
 fn a_piece_is_lent_while_it_is_handled_and_not_longer() {
     for is_lent in [true, false] {
-        let mut stage = Stage::new();
-        let piece = stage.piece(&[b'a'; 8000]);
-        let shared = Rc::clone(&stage.session.shared);
+        let mut fixture = Fixture::new();
+        let piece = fixture.piece(&[b'a'; 8000]);
+        let local = Rc::clone(&fixture.session.local);
         let mut loan = None;
         let handle = |bytes: &mut [u8]| {
-            loan = shared.lent.part(&bytes[100..6000]);
+            loan = local.lent.part(&bytes[100..6000]);
             Some(6000)
         };
-        let (count, rest) = piece.hand_over(&mut stage.ring, &shared, is_lent, handle);
+        let (count, rest) = piece.hand_over(&mut fixture.ring, &local, is_lent, handle);
         assert_eq!((count, loan.is_some()), (6000, is_lent));
-        assert!(!shared.lent.is_lent());
+        assert!(!local.lent.is_lent());
         let rest = rest.unwrap();
         assert_eq!((rest.len(), rest.memory()), (2000, 0));
-        let (count, rest) = rest.hand_over(&mut stage.ring, &shared, is_lent, |_| None);
+        let (count, rest) = rest.hand_over(&mut fixture.ring, &local, is_lent, |_| None);
         assert!(count == 2000 && rest.is_none());
-        assert_eq!(stage.ring.lent(), 0, "the buffer is released");
+        assert_eq!(fixture.ring.lent(), 0, "the buffer is released");
         assert!(loan.is_none_or(|loan| loan.as_slice() == [b'a'; 5900]), "and stays as it was");
     }
 }
 
 #[test]
 fn the_loan_of_a_piece_ends_with_a_panic() {
-    let mut stage = Stage::new();
-    let piece = stage.piece(&[b'a'; 8000]);
-    let shared = Rc::clone(&stage.session.shared);
-    let call = || piece.hand_over(&mut stage.ring, &shared, true, |_| panic!("handled badly"));
+    let mut fixture = Fixture::new();
+    let piece = fixture.piece(&[b'a'; 8000]);
+    let local = Rc::clone(&fixture.session.local);
+    let call = || piece.hand_over(&mut fixture.ring, &local, true, |_| panic!("handled badly"));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err());
-    assert!(!shared.lent.is_lent());
+    assert!(!local.lent.is_lent());
 }
 
 #[test]
 fn a_piece_is_kept_in_its_buffer_or_copied_and_counted() {
-    let mut stage = Stage::new();
-    stage.ring.keeps = Some(1);
-    let pool = &stage.session.shared.clone().pool;
+    let mut fixture = Fixture::new();
+    fixture.ring.keeps = Some(1);
+    let pool = &fixture.session.local.clone().pool;
     let pieces = [b"first", b"other"].map(|bytes| {
         let (_, rest) =
-            stage.piece(bytes).hand_over(&mut stage.ring, &stage.session.shared, true, |_| Some(2));
-        rest.unwrap().keep(&mut stage.ring, pool)
+            fixture
+                .piece(bytes)
+                .hand_over(&mut fixture.ring, &fixture.session.local, true, |_| Some(2));
+        rest.unwrap().keep(&mut fixture.ring, pool)
     });
     let memory = pieces[1].memory();
     assert!(pieces[0].memory() == 0 && memory >= 3 && pool.held() == memory);
-    assert_eq!((stage.ring.kept, stage.ring.lent()), (1, 1), "one is in its buffer");
+    assert_eq!((fixture.ring.kept, fixture.ring.lent()), (1, 1), "one is in its buffer");
     let mut left = Vec::new();
     for piece in pieces {
         assert_eq!(piece.len(), 3);
@@ -274,9 +281,9 @@ fn a_piece_is_kept_in_its_buffer_or_copied_and_counted() {
             left.push(bytes.to_vec());
             Some(1)
         };
-        let (_, rest) = piece.hand_over(&mut stage.ring, &stage.session.shared, true, see);
-        rest.unwrap().release(&mut stage.ring, pool);
+        let (_, rest) = piece.hand_over(&mut fixture.ring, &fixture.session.local, true, see);
+        rest.unwrap().release(&mut fixture.ring, pool);
     }
     assert_eq!(left, [b"rst".to_vec(), b"her".to_vec()]);
-    assert_eq!((pool.held(), stage.ring.lent()), (0, 0), "nothing is counted any more");
+    assert_eq!((pool.held(), fixture.ring.lent()), (0, 0), "nothing is counted any more");
 }

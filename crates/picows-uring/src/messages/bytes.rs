@@ -14,7 +14,7 @@ impl MessageBytes {
             // At once, and not at the end of a turn: a task takes messages while the worker waits.
             let session = transport.session();
             session.count_message_bytes(self.0, bytes);
-            let total = &session.shared.counters.message_bytes;
+            let total = &session.local.counters.message_bytes;
             total.set((total.get() + bytes as u64).saturating_sub(self.0 as u64));
             self.0 = bytes;
         }

@@ -10,7 +10,7 @@ mod buffers;
 mod sockets;
 
 use super::{
-    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket,
+    Completion, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch, SendState, Socket,
     StartError, Token, Wait, borrow, direct, is_passing, tcp_info,
 };
 use buffers::{BUFFER_BYTES, Buffers};
@@ -122,7 +122,7 @@ impl EpollRing {
     }
 
     /// Puts a socket on the list if something can be done for it.
-    fn enlist(&mut self, socket: Socket) {
+    fn mark_ready(&mut self, socket: Socket) {
         if self.sockets.get_mut(socket.0 as u64).is_some_and(Entry::is_to_be_listed) {
             self.ready.push_back(socket.0);
         }
@@ -135,10 +135,10 @@ impl EpollRing {
                 debug_assert!(entry.receive.is_none(), "a second receive on {socket:?}");
                 entry.receive = Some(receive);
                 self.sockets.receives(token, socket);
-                self.enlist(socket);
+                self.mark_ready(socket);
             }
             Err(error) => {
-                let result = Received::Failed(error);
+                let result = ReceiveResult::Failed(error);
                 self.done.push_back(Completion::Received { token, result, more: false });
             }
         }
@@ -164,7 +164,7 @@ impl EpollRing {
                 }
             }
         }
-        self.enlist(socket);
+        self.mark_ready(socket);
     }
 
     fn serve_accept(
@@ -201,17 +201,17 @@ impl EpollRing {
         let (token, is_single) = (receive.token, receive.kind == Kind::BytesOnce);
         let max = if is_single { ONCE_BYTES_MAX } else { RECEIVE_BYTES_MAX };
         let result = match self.buffers.space(max) {
-            None => Received::NoBuffer,
+            None => ReceiveResult::NoBuffer,
             Some(space) => {
                 let asked = space.len();
                 match rustix::net::recv(borrow(&socket), space, RecvFlags::DONTWAIT) {
-                    Ok((_, 0)) => Received::EndOfStream,
+                    Ok((_, 0)) => ReceiveResult::EndOfStream,
                     Ok((_, count)) => {
                         // All is taken, unless the end of the stream waits behind it.
                         entry.is_readable = count == asked || entry.is_ending;
                         match self.buffers.cut(count) {
-                            Some(piece) => Received::Data(piece),
-                            None => Received::NoBuffer,
+                            Some(piece) => ReceiveResult::Data(piece),
+                            None => ReceiveResult::NoBuffer,
                         }
                     }
                     Err(rustix::io::Errno::AGAIN) => {
@@ -219,11 +219,11 @@ impl EpollRing {
                         return;
                     }
                     Err(rustix::io::Errno::INTR) => return,
-                    Err(error) => Received::Failed(error.into()),
+                    Err(error) => ReceiveResult::Failed(error.into()),
                 }
             }
         };
-        let more = !is_single && matches!(result, Received::Data(_));
+        let more = !is_single && matches!(result, ReceiveResult::Data(_));
         if !more {
             entry.receive = None;
         }
@@ -271,7 +271,7 @@ impl EpollRing {
         self.done.push_back(if kind == Kind::Connections {
             Completion::Accepted { token, result: Err(cancelled()), more: false }
         } else {
-            Completion::Received { token, result: Received::Cancelled, more: false }
+            Completion::Received { token, result: ReceiveResult::Cancelled, more: false }
         });
     }
 }
@@ -292,7 +292,7 @@ impl Ring for EpollRing {
             Ok(entry) => {
                 debug_assert!(entry.receive.is_none(), "a second accept on {listener:?}");
                 entry.receive = Some(Receive { token, kind: Kind::Connections });
-                self.enlist(listener);
+                self.mark_ready(listener);
             }
             Err(error) => {
                 self.done.push_back(Completion::Accepted {
@@ -343,7 +343,7 @@ impl Ring for EpollRing {
                 entry.sending = Some(Sending { token, batch, sent: 0 });
                 // An event takes this back only if the socket is full, which the call finds out.
                 entry.is_writable = true;
-                self.enlist(socket);
+                self.mark_ready(socket);
             }
             Err(error) => {
                 self.done.push_back(Completion::Sent { token, result: Err(error), batch });
@@ -392,7 +392,7 @@ impl Ring for EpollRing {
         drop(unsafe { OwnedFd::from_raw_fd(socket.0) });
     }
 
-    fn abandon(&mut self, socket: Socket) {
+    fn close_on_failure(&mut self, socket: Socket) {
         // Nothing of ours is in the kernel's hands.
         self.close(socket);
     }
@@ -401,7 +401,7 @@ impl Ring for EpollRing {
         direct::unread(socket)
     }
 
-    fn outbox(&self, socket: Socket) -> Option<Outbox> {
+    fn send_state(&self, socket: Socket) -> Option<SendState> {
         tcp_info::read(socket)
     }
 

@@ -3,10 +3,10 @@
 //! A send of several megabytes completes when the last of them fits into the socket (`MSG_WAITALL`):
 //! until then, only this distinguishes a slow peer from one that has gone.
 
-use super::{Outbox, Socket};
+use super::{SendState, Socket};
 
 /// Asks the kernel; `None` for a socket that is not TCP, or closed.
-pub(super) fn read(socket: Socket) -> Option<Outbox> {
+pub(super) fn read(socket: Socket) -> Option<SendState> {
     let mut info = [0_u8; INFO_BYTES];
     let mut len = INFO_BYTES as libc::socklen_t;
     // SAFETY: `info` has room for `len` bytes, and both outlive the call.
@@ -21,7 +21,7 @@ pub(super) fn read(socket: Socket) -> Option<Outbox> {
     let acked = info.get(ACKED_AT..ACKED_AT + 8)?.try_into().ok()?;
     let unsent = info.get(UNSENT_AT..UNSENT_AT + 4)?.try_into().ok()?;
     let has_more = u32::from_ne_bytes(unsent) > 0;
-    Some(Outbox { taken: u64::from_ne_bytes(acked), has_more })
+    Some(SendState { taken: u64::from_ne_bytes(acked), has_more })
 }
 
 /// Asks the kernel for the memory of what the peer of a Unix socket has not read; `None` for a socket
@@ -49,7 +49,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
 
-    fn of(stream: &TcpStream) -> Outbox {
+    fn of(stream: &TcpStream) -> SendState {
         read(Socket(stream.as_raw_fd())).unwrap()
     }
 

@@ -10,8 +10,8 @@ mod start;
 
 pub(crate) use super::StartError;
 use super::{
-    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
-    Wait, WaitMode, borrow, direct, tcp_info,
+    Completion, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch, SendState, Socket,
+    Token, Wait, WaitMode, borrow, direct, tcp_info,
 };
 use crate::foreign::log;
 use buffers::Buffers;
@@ -33,7 +33,7 @@ pub(crate) struct UringRing {
     buffers: Buffers,
     sends: Sends,
     /// Operations for which the submission queue had no room.
-    backlog: VecDeque<squeue::Entry>,
+    overflow: VecDeque<squeue::Entry>,
     /// Signalled by the kernel with every completion, and by other threads that have work for us.
     event: Arc<OwnedFd>,
     /// What the deadline operation points to until it is submitted.
@@ -89,8 +89,8 @@ impl UringRing {
 
     fn push(&mut self, entry: squeue::Entry) {
         self.in_flight += 1;
-        if !self.backlog.is_empty() || !self.try_push(&entry) {
-            self.backlog.push_back(entry);
+        if !self.overflow.is_empty() || !self.try_push(&entry) {
+            self.overflow.push_back(entry);
         }
     }
 
@@ -104,13 +104,13 @@ impl UringRing {
         }
     }
 
-    /// Moves the backlog to the submission queue, as far as there is room.
+    /// Moves the overflow to the submission queue, as far as there is room.
     fn push_backlog(&mut self) {
-        while let Some(entry) = self.backlog.front().cloned() {
+        while let Some(entry) = self.overflow.front().cloned() {
             if !self.try_push(&entry) {
                 return;
             }
-            self.backlog.pop_front();
+            self.overflow.pop_front();
         }
     }
 
@@ -178,12 +178,12 @@ impl UringRing {
         }
     }
 
-    fn received(&mut self, result: i32, flags: u32) -> Received {
+    fn received(&mut self, result: i32, flags: u32) -> ReceiveResult {
         match (outcome(result), cqueue::buffer_select(flags)) {
             (Ok(len), Some(id)) if len > 0 => {
                 match self.buffers.take(id, len as u32, !cqueue::buffer_more(flags)) {
-                    Ok(buffer) => Received::Data(buffer),
-                    Err(error) => Received::Failed(error),
+                    Ok(buffer) => ReceiveResult::Data(buffer),
+                    Err(error) => ReceiveResult::Failed(error),
                 }
             }
             (result, unused) => {
@@ -191,14 +191,14 @@ impl UringRing {
                     self.buffers.pass_over(id);
                 }
                 match result {
-                    Ok(_) => Received::EndOfStream,
+                    Ok(_) => ReceiveResult::EndOfStream,
                     Err(error) => match error.raw_os_error() {
                         Some(libc::ENOBUFS) => {
                             self.buffers.grow();
-                            Received::NoBuffer
+                            ReceiveResult::NoBuffer
                         }
-                        Some(libc::ECANCELED) => Received::Cancelled,
-                        _ => Received::Failed(error),
+                        Some(libc::ECANCELED) => ReceiveResult::Cancelled,
+                        _ => ReceiveResult::Failed(error),
                     },
                 }
             }
@@ -299,7 +299,7 @@ impl Ring for UringRing {
         self.push(entry.user_data(Op::Silent.tag(0)));
     }
 
-    fn abandon(&mut self, socket: Socket) {
+    fn close_on_failure(&mut self, socket: Socket) {
         // SAFETY: the socket is the ring's to close, and its owner forgets it.
         #[expect(unsafe_code)]
         self.abandoned.push(unsafe { OwnedFd::from_raw_fd(socket.0) });
@@ -309,7 +309,7 @@ impl Ring for UringRing {
         direct::unread(socket)
     }
 
-    fn outbox(&self, socket: Socket) -> Option<Outbox> {
+    fn send_state(&self, socket: Socket) -> Option<SendState> {
         tcp_info::read(socket)
     }
 
@@ -357,7 +357,7 @@ impl Ring for UringRing {
         let submission = self.ring.submission();
         let is_pending = !submission.is_empty() || submission.taskrun();
         drop(submission);
-        is_pending || !self.backlog.is_empty() || !self.ring.completion().is_empty()
+        is_pending || !self.overflow.is_empty() || !self.ring.completion().is_empty()
     }
 
     fn polls_behind(&mut self, max: usize) -> usize {
@@ -370,7 +370,9 @@ impl Ring for UringRing {
     }
 
     fn has_spare(&self) -> bool {
-        self.buffers.has_spare() || self.sends.has_spare() || self.backlog.capacity() > BACKLOG_KEPT
+        self.buffers.has_spare()
+            || self.sends.has_spare()
+            || self.overflow.capacity() > OVERFLOW_KEPT
     }
 
     fn trim(&mut self) {
@@ -378,7 +380,7 @@ impl Ring for UringRing {
         let is_told = !self.ring.submission().cq_overflow() && self.ring.completion().is_empty();
         self.buffers.trim(is_told);
         self.sends.trim();
-        self.backlog.shrink_to(BACKLOG_KEPT);
+        self.overflow.shrink_to(OVERFLOW_KEPT);
     }
 }
 
@@ -448,7 +450,7 @@ impl Drop for UringRing {
             }
             for completion in out.drain(..) {
                 match completion {
-                    Completion::Received { result: Received::Data(buffer), .. } => {
+                    Completion::Received { result: ReceiveResult::Data(buffer), .. } => {
                         self.buffers.release(buffer);
                     }
                     Completion::Accepted { result: Ok(socket), .. } => {
@@ -489,7 +491,7 @@ const DROP_ROUND_NANOS: u32 = 1_000_000;
 const ONCE_BYTES_MAX: u32 = 16 * 1024;
 
 /// Operations for which a quiet ring keeps room.
-const BACKLOG_KEPT: usize = 1024;
+const OVERFLOW_KEPT: usize = 1024;
 
 type Uring = IoUring<squeue::Entry, cqueue::Entry>;
 

@@ -1,7 +1,7 @@
 //! Everything that can be set about a server, with its default and its reason.
 
 use super::handle::ServerHandle;
-use super::threads::{self, Plan};
+use super::threads::{self, ServerPlan};
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::driver::Driver;
 use crate::error::Error;
@@ -303,7 +303,7 @@ impl ServerBuilder {
         if listen.is_empty() {
             listen.push(ListenOn::Text(LISTEN_DEFAULT.to_owned()));
         }
-        threads::start(Plan {
+        threads::start(ServerPlan {
             listen,
             options: ListenOptions {
                 workers,

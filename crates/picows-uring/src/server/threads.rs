@@ -3,14 +3,14 @@
 //! Either all of them run, or none: what failed is reported, and the others end.
 
 use super::handle::{ServerHandle, WorkerThread};
-use crate::admission::Gauge;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
 use crate::error::Error;
 use crate::foreign::log;
 use crate::health::{Counters, WorkerState};
 use crate::host::{self, BusyPoll, Loop, LoopKind};
-use crate::local::Shared;
+use crate::local::Local;
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
 use crate::ring::{Ring, Socket, StartError, Wait, WaitMode};
@@ -25,7 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// A server that is to be started.
-pub(super) struct Plan {
+pub(super) struct ServerPlan {
     pub(super) listen: Vec<ListenOn>,
     pub(super) options: ListenOptions,
     /// There may be fewer workers, if memory for their rings is short.
@@ -48,7 +48,7 @@ struct WorkerSpec {
     busy_poll: BusyPoll,
     config: Arc<Config>,
     factory: Arc<Factory>,
-    gauge: Arc<Gauge>,
+    admission: Arc<Admission>,
     counters: Arc<Counters>,
     /// Where it says that it has all that it needs but sockets, or what there is too little of.
     ready: Sender<Result<Arc<Mailbox>, Refused>>,
@@ -74,7 +74,7 @@ struct Ready {
 ///
 /// Sockets come last, when the number of workers is certain: one that listens and is then closed
 /// would lose connections that the kernel has given to it.
-pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
+pub(super) fn start(plan: ServerPlan) -> Result<ServerHandle, Error> {
     let crew = make_ready(&plan)?;
     let options = ListenOptions { workers: crew.len(), ..plan.options };
     let listening = match socket::listen(plan.listen, options) {
@@ -95,14 +95,14 @@ pub(super) fn start(plan: Plan) -> Result<ServerHandle, Error> {
 }
 
 /// Starts the threads, as many as are wanted or, if it may be fewer, as there is memory for.
-fn make_ready(plan: &Plan) -> Result<Vec<Ready>, Error> {
+fn make_ready(plan: &ServerPlan) -> Result<Vec<Ready>, Error> {
     let cores = if plan.pin { cores()? } else { Vec::new() };
     let wanted = plan.options.workers;
-    let gauge = Arc::<Gauge>::default();
+    let admission = Arc::<Admission>::default();
     let mut crew = Vec::with_capacity(wanted);
     for number in 0..wanted {
         let core = (!cores.is_empty()).then(|| cores[number % cores.len()]);
-        let error = match start_thread(plan, number, core, &gauge) {
+        let error = match start_thread(plan, number, core, &admission) {
             Ok(ready) => {
                 crew.push(ready);
                 continue;
@@ -142,10 +142,10 @@ impl Ready {
 
 /// Starts a thread, and waits until it is ready.
 fn start_thread(
-    plan: &Plan,
+    plan: &ServerPlan,
     number: usize,
     core: Option<usize>,
-    gauge: &Arc<Gauge>,
+    admission: &Arc<Admission>,
 ) -> Result<Ready, Refused> {
     let counters = Arc::<Counters>::default();
     let (ready, readies) = mpsc::channel();
@@ -158,7 +158,7 @@ fn start_thread(
         busy_poll: plan.busy_poll,
         config: Arc::clone(&plan.config),
         factory: Arc::clone(&plan.factory),
-        gauge: Arc::clone(gauge),
+        admission: Arc::clone(admission),
         counters: Arc::clone(&counters),
         ready,
         sockets: receiver,
@@ -224,13 +224,13 @@ impl Drop for Witness {
 /// start.
 fn build_worker<R: Ring + Wait>(spec: WorkerSpec, ring: R) -> Option<Worker<R>> {
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
-    let shared = Shared::new(spec.config, spec.counters, Arc::clone(&mailbox));
+    let local = Local::new(spec.config, spec.counters, Arc::clone(&mailbox));
     spec.ready.send(Ok(mailbox)).ok()?;
     drop(spec.ready);
     let sockets = spec.sockets.recv().ok()?;
     let listeners = sockets.into_iter().map(|socket| Socket(socket.into_raw_fd())).collect();
-    let accept = Accept::new(spec.factory, spec.gauge, listeners);
-    Some(Worker::new(ring, shared, Some(accept)))
+    let accept = Accept::new(spec.factory, spec.admission, listeners);
+    Some(Worker::new(ring, local, Some(accept)))
 }
 
 /// Allocates up front whatever can run out: the ring of a worker and its loop, on its core.

@@ -5,7 +5,7 @@
 //! turn ends (`link/send.rs`).
 
 use super::Session;
-use super::waiting::Waiting;
+use super::conflation::Droppable;
 use crate::foreign::log;
 use crate::ring::{Outlet, SendBatch, Socket, is_passing};
 use crate::status::DisconnectCause;
@@ -30,19 +30,19 @@ impl Session {
                     log::debug!(peer = ?self.peer, %error, "connection broken");
                     self.set_cause(DisconnectCause::Io(error.kind()));
                     self.conversation.borrow_mut().end();
-                    self.touch();
+                    self.mark_dirty();
                 }
             }
         }
-        self.set_append_max(self.waiting.ask(Waiting::len).is_some());
-        self.drained();
+        self.set_append_max(self.droppable.ask(Droppable::len).is_some());
+        self.wake_drain_waiters();
     }
 
     /// The ring is given a send, or one is over: the next limit is one to offer something at.
     #[inline]
     pub(crate) fn may_offer(&self) {
         if self.is_offered.replace(false) {
-            self.set_append_max(self.waiting.ask(Waiting::len).is_some());
+            self.set_append_max(self.droppable.ask(Droppable::len).is_some());
         }
     }
 
@@ -50,7 +50,7 @@ impl Session {
     pub(crate) fn send_begins(&self, batch: &SendBatch) {
         self.in_flight.set(batch.len());
         self.in_flight_memory.set(u32::try_from(batch.memory()).unwrap_or(u32::MAX));
-        self.sent_at.set(self.shared.polls.get());
+        self.sent_at.set(self.local.polls.get());
     }
 
     /// A number that stays the same as long as the peer takes nothing of the send in flight, of
@@ -65,7 +65,7 @@ impl Session {
     pub(crate) fn send_is_over(&self) {
         self.in_flight.set(0);
         self.in_flight_memory.set(0);
-        self.shared.pool.left(self.left());
+        self.local.pool.left(self.left());
         self.may_offer();
     }
 
@@ -73,7 +73,7 @@ impl Session {
     pub(crate) fn judge_rest(&self) {
         if self.buffered() > self.config.high_watermark && !self.is_paused.get() {
             self.owes_pause.set(true);
-            self.touch();
+            self.mark_dirty();
         }
     }
 
@@ -86,12 +86,12 @@ impl Session {
 
     /// Whether the kernel has seen the send that it was given last.
     pub(crate) fn is_tried(&self) -> bool {
-        self.in_flight.get() == 0 || self.sent_at.get() != self.shared.polls.get()
+        self.in_flight.get() == 0 || self.sent_at.get() != self.local.polls.get()
     }
 
     /// Whether the socket took everything that is queued.
     fn offer_all(&self) -> io::Result<bool> {
-        let (Some(socket), Some(outlet)) = (self.socket.get(), self.shared.outlet.get()) else {
+        let (Some(socket), Some(outlet)) = (self.socket.get(), self.local.outlet.get()) else {
             return Ok(false);
         };
         loop {
@@ -101,7 +101,7 @@ impl Session {
                 Some(queue) if !queue.is_empty() => queue,
                 empty => {
                     if let Some(batch) = empty {
-                        self.shared.pool.put_batch(batch);
+                        self.local.pool.put_batch(batch);
                     }
                     // Of what waits apart, a part at a time.
                     match self.take_queue() {
@@ -136,14 +136,14 @@ impl Session {
                 Err(error) => return (Some(batch), Err(error)),
             }
         }
-        self.shared.pool.put_batch(batch);
+        self.local.pool.put_batch(batch);
         (None, Ok(true))
     }
 
     /// The kernel took `count` bytes of `batch`.
     pub(crate) fn took(&self, batch: &mut SendBatch, count: usize) {
-        self.shared.counters.bytes_sent.add(count as u64);
+        self.local.counters.bytes_sent.add(count as u64);
         self.sent(count);
-        batch.advance(count, |segment| self.shared.pool.put_segment(segment));
+        batch.advance(count, |segment| self.local.pool.put_segment(segment));
     }
 }

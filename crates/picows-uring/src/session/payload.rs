@@ -2,7 +2,7 @@
 //!
 //! Whether the frame may be sent, and where it waits, is decided in `queue.rs`.
 
-use super::waiting::WaitingFrame;
+use super::conflation::DroppableFrame;
 use crate::pool::Pool;
 use crate::ring::{Loan, Segment, SendBatch};
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub(super) trait Payload {
     fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>);
 
     /// Makes a frame of its own, of no more memory than it needs.
-    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame;
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> DroppableFrame;
 }
 
 /// It is copied.
@@ -32,7 +32,7 @@ pub(super) struct Copied<'a>(pub(super) &'a [u8]);
 pub(super) struct Referenced<'a>(pub(super) &'a Bytes);
 
 /// It was received, in memory of its own, and need not be masked.
-pub(super) struct Received<'a>(pub(super) &'a Rc<Vec<u8>>);
+pub(super) struct ReceivedPayload<'a>(pub(super) &'a Rc<Vec<u8>>);
 
 /// It was received, lies in a receive buffer, and need not be masked. Where it has to wait, it is
 /// copied, as the buffer is wanted back.
@@ -64,10 +64,10 @@ impl Payload for Copied<'_> {
         queue.append(len, || pool.buffer(len), |out| head.append(out, self.0, key));
     }
 
-    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> DroppableFrame {
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + self.0.len());
         head.append(&mut bytes, self.0, key);
-        WaitingFrame::new(head, Segment::Owned { bytes, start: 0 }, None)
+        DroppableFrame::new(head, Segment::Owned { bytes, start: 0 }, None)
     }
 }
 
@@ -84,16 +84,16 @@ impl Payload for Referenced<'_> {
         queue.push(Segment::shared(self.0.clone()));
     }
 
-    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> DroppableFrame {
         if key.is_some() {
             return Copied(self.0).apart(head, key);
         }
         let body = Segment::shared(self.0.clone());
-        WaitingFrame::new(head, header(head, self.0.len()), Some(body))
+        DroppableFrame::new(head, header(head, self.0.len()), Some(body))
     }
 }
 
-impl Payload for Received<'_> {
+impl Payload for ReceivedPayload<'_> {
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -103,9 +103,9 @@ impl Payload for Received<'_> {
         queue.push(Segment::Received { memory: Rc::clone(self.0), start: 0 });
     }
 
-    fn apart(self, head: FrameHead, _: Option<[u8; 4]>) -> WaitingFrame {
+    fn apart(self, head: FrameHead, _: Option<[u8; 4]>) -> DroppableFrame {
         let body = Segment::Received { memory: Rc::clone(self.0), start: 0 };
-        WaitingFrame::new(head, header(head, self.0.len()), Some(body))
+        DroppableFrame::new(head, header(head, self.0.len()), Some(body))
     }
 }
 
@@ -119,7 +119,7 @@ impl Payload for Lent<'_> {
         queue.push(Segment::Lent(self.loan));
     }
 
-    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> DroppableFrame {
         Copied(self.payload).apart(head, key)
     }
 }
@@ -149,8 +149,8 @@ impl Payload for InPlace {
         queue.push(self.encode(head, key));
     }
 
-    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> WaitingFrame {
-        WaitingFrame::new(head, self.encode(head, key), None)
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> DroppableFrame {
+        DroppableFrame::new(head, self.encode(head, key), None)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The ping that a listener is asked for: whether it was queued, and what is sent in its place.
 
 use super::Session;
-use super::waiting::Waiting;
+use super::conflation::Droppable;
 use picows_uring_proto::Frame;
 
 /// How the last ping was sent.
@@ -32,7 +32,7 @@ impl Session {
     /// a PING if the listener has queued nothing.
     pub(crate) fn end_ping(&self) -> bool {
         let is_queued = self.ping.replace(Ping::OfListener) == Ping::Queued;
-        self.set_append_max(self.waiting.ask(Waiting::len).is_some());
+        self.set_append_max(self.droppable.ask(Droppable::len).is_some());
         if is_queued || !self.conversation.borrow().may_send() {
             return is_queued;
         }

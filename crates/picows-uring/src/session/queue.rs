@@ -6,8 +6,8 @@
 //! has to wait, or is too much, the socket is offered what is queued (`outlet.rs`).
 
 use super::Session;
-use super::payload::{Copied, InPlace, Lent, Payload, Received, Referenced};
-use super::waiting::{COPY_BYTES_MAX, Waiting};
+use super::conflation::{COPY_BYTES_MAX, Droppable};
+use super::payload::{Copied, InPlace, Lent, Payload, ReceivedPayload, Referenced};
 use crate::config::{Config, QueuePolicy};
 use crate::foreign::StateMut;
 use crate::foreign::log::{LogLine, log_limited};
@@ -38,7 +38,7 @@ impl Session {
 
     /// Bytes that wait for the next send.
     pub(crate) fn queued(&self) -> usize {
-        self.appended() + self.waiting.ask(Waiting::len).unwrap_or(0)
+        self.appended() + self.droppable.ask(Droppable::len).unwrap_or(0)
     }
 
     /// Bytes that leave before everything that is queued from now on, whatever is dropped.
@@ -52,7 +52,7 @@ impl Session {
 
     /// Bytes of memory of what waits for the next send.
     pub(super) fn queue_memory(&self) -> usize {
-        let apart = self.waiting.ask(Waiting::weight).unwrap_or(0);
+        let apart = self.droppable.ask(Droppable::weight).unwrap_or(0);
         apart + self.queue.borrow().as_ref().map_or(0, |queue| queue.memory())
     }
 
@@ -64,7 +64,7 @@ impl Session {
     /// Whether there is a queue at all, and how long its buffers are.
     #[cfg(test)]
     pub(crate) fn queue_capacity(&self) -> usize {
-        let apart = self.waiting.ask(Waiting::weight).unwrap_or(0);
+        let apart = self.droppable.ask(Droppable::weight).unwrap_or(0);
         apart + self.queue.borrow().as_ref().map_or(0, |queue| size_of_val(&**queue) + queue.len())
     }
 
@@ -109,7 +109,7 @@ impl Session {
         let payload = frame.payload();
         match frame.memory() {
             _ if payload.len() <= COPY_BYTES_MAX || self.is_client => self.send(head, payload),
-            Some(memory) => self.queue_frame(head, Received(memory)),
+            Some(memory) => self.queue_frame(head, ReceivedPayload(memory)),
             None => match self.borrow(payload) {
                 Some(loan) => self.queue_frame(head, Lent { loan, payload }),
                 None => self.send(head, payload),
@@ -125,7 +125,7 @@ impl Session {
         if self.in_flight.get() > 0 {
             return None;
         }
-        self.shared.lent.part(payload)
+        self.local.lent.part(payload)
     }
 
     /// Queues a frame whose header is written in front of its payload.
@@ -199,7 +199,7 @@ impl Session {
             return self.queue_beyond(head, payload, None);
         }
         self.conversation.sender_mut().queued(head);
-        payload.append(head, &mut self.open_queue(), &self.shared.pool, self.mask_key());
+        payload.append(head, &mut self.open_queue(), &self.local.pool, self.mask_key());
         self.queued_frame(buffered)
     }
 
@@ -208,7 +208,7 @@ impl Session {
     #[inline]
     fn has_memory_for<P: Payload>(&self, payload: &P) -> bool {
         let len = FRAME_HEADER_BYTES_MAX + payload.len();
-        if payload.is_copied(self.is_client) && !self.shared.pool.has_room(len) {
+        if payload.is_copied(self.is_client) && !self.local.pool.has_room(len) {
             self.out_of_memory();
             return false;
         }
@@ -218,8 +218,8 @@ impl Session {
     /// A frame was queued, so that there are `buffered` bytes.
     #[inline(always)]
     fn queued_frame(&self, buffered: usize) -> SendStatus {
-        self.shared.counters.frames_sent.increment();
-        self.touch();
+        self.local.counters.frames_sent.increment();
+        self.mark_dirty();
         if buffered <= self.config.high_watermark {
             return SendStatus::Queued;
         }
@@ -251,24 +251,24 @@ impl Session {
         // Neither is ever dropped, nor has to wait: they may come between any two messages, and
         // control frames between fragments (RFC 6455 §5.4).
         let is_urgent = head.msg_type.is_control() || self.is_pinging();
-        let mut waiting = self.waiting.take();
-        let dropped = match self.make_room(head, size, key, is_urgent, waiting.as_deref_mut()) {
+        let mut droppable = self.droppable.take();
+        let dropped = match self.make_room(head, size, key, is_urgent, droppable.as_deref_mut()) {
             Ok(dropped) => dropped,
             Err(policy) => {
-                self.set_waiting(waiting);
+                self.set_droppable(droppable);
                 return self.queue_full(policy);
             }
         };
         let mut is_replaced = false;
-        if !is_urgent && self.waits(head, size, key, waiting.as_deref()) {
+        if !is_urgent && self.waits(head, size, key, droppable.as_deref()) {
             let frame = payload.apart(head, self.mask_key());
-            is_replaced = waiting.get_or_insert_default().put(frame, key, &self.shared.pool);
+            is_replaced = droppable.get_or_insert_default().put(frame, key, &self.local.pool);
         } else {
-            payload.append(head, &mut self.open_queue(), &self.shared.pool, self.mask_key());
+            payload.append(head, &mut self.open_queue(), &self.local.pool, self.mask_key());
         }
-        self.set_waiting(waiting);
+        self.set_droppable(droppable);
         self.conversation.sender_mut().queued(head);
-        let counters = &self.shared.counters;
+        let counters = &self.local.counters;
         counters.frames_dropped.add(dropped as u64);
         counters.frames_conflated.add(u64::from(is_replaced));
         if !is_only_frame && self.buffered() > self.config.high_watermark {
@@ -294,8 +294,8 @@ impl Session {
             Some(_) => commit_bytes_max(&self.config),
             None => hard_max(&self.config),
         };
-        let waiting = self.waiting.ask(Waiting::weight).unwrap_or(0);
-        !self.is_offered.get() && self.committed() + waiting + size > max
+        let droppable = self.droppable.ask(Droppable::weight).unwrap_or(0);
+        !self.is_offered.get() && self.committed() + droppable + size > max
     }
 
     /// Sees to it that a frame of `size` bytes fits into the queue, and tells how many others were
@@ -306,13 +306,13 @@ impl Session {
         size: usize,
         key: Option<u64>,
         is_urgent: bool,
-        waiting: Option<&mut Waiting>,
+        droppable: Option<&mut Droppable>,
     ) -> Result<usize, QueuePolicy> {
         let (max, policy) = (self.queue_bytes_max(), self.config.queue_policy);
         let others = self.committed() + size;
-        let replaced = |waiting: &Waiting| key.map_or(0, |key| waiting.weight_of(key));
-        let total = |waiting: &Waiting| others + waiting.weight() - replaced(waiting);
-        let needed = waiting.as_deref().map_or(others, total);
+        let replaced = |droppable: &Droppable| key.map_or(0, |key| droppable.weight_of(key));
+        let total = |droppable: &Droppable| others + droppable.weight() - replaced(droppable);
+        let needed = droppable.as_deref().map_or(others, total);
         if needed <= max {
             return Ok(0);
         }
@@ -322,12 +322,12 @@ impl Session {
             return if fits { Ok(0) } else { Err(QueuePolicy::Close) };
         }
         if policy == QueuePolicy::DropOldest
-            && let Some(waiting) = waiting
-            && others + waiting.fixed_weight() <= max
+            && let Some(droppable) = droppable
+            && others + droppable.fixed_weight() <= max
         {
             let mut dropped = 0;
-            while total(waiting) > max {
-                match waiting.drop_oldest(&self.shared.pool) {
+            while total(droppable) > max {
+                match droppable.drop_oldest(&self.local.pool) {
                     0 => break,
                     frames => dropped += frames,
                 }
@@ -346,9 +346,9 @@ impl Session {
         head: FrameHead,
         size: usize,
         key: Option<u64>,
-        waiting: Option<&Waiting>,
+        droppable: Option<&Droppable>,
     ) -> bool {
-        if waiting.is_some_and(Waiting::has_frames) {
+        if droppable.is_some_and(Droppable::has_frames) {
             return true;
         }
         // A message is in one place: this one has begun in the queue, or it would be there.
@@ -365,7 +365,7 @@ impl Session {
     #[cold]
     fn queue_full(&self, policy: QueuePolicy) -> SendStatus {
         if policy != QueuePolicy::Close {
-            self.shared.counters.frames_dropped.increment();
+            self.local.counters.frames_dropped.increment();
             return SendStatus::Dropped;
         }
         self.close_as_full();
@@ -379,7 +379,7 @@ impl Session {
             return;
         }
         let limit = self.config.queue_bytes_max;
-        log_limited!(warn, self.shared, LogLine::QueueFull, peer = ?self.peer, limit);
+        log_limited!(warn, self.local, LogLine::QueueFull, peer = ?self.peer, limit);
         self.fail(DisconnectCause::QueueFull, CloseCode::POLICY_VIOLATION, "send queue full");
     }
 
@@ -388,18 +388,18 @@ impl Session {
     /// that pings without reading costs us one PONG.
     pub(crate) fn answer_ping(&self, payload: &[u8]) {
         let head = FrameHead::new(MsgType::Pong);
-        let has_pong = self.waiting.ask(Waiting::has_pong).unwrap_or(false);
+        let has_pong = self.droppable.ask(Droppable::has_pong).unwrap_or(false);
         if !has_pong && self.committed() <= self.config.high_watermark {
             self.send(head, payload);
         } else if self.conversation.borrow().may_send() {
             let mut pong = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + payload.len());
             head.append(&mut pong, payload, self.mask_key());
-            let mut waiting = self.waiting.take().unwrap_or_default();
-            if !waiting.put_pong(pong) {
-                self.shared.counters.frames_sent.increment();
+            let mut droppable = self.droppable.take().unwrap_or_default();
+            if !droppable.put_pong(pong) {
+                self.local.counters.frames_sent.increment();
             }
-            self.set_waiting(Some(waiting));
-            self.touch();
+            self.set_droppable(Some(droppable));
+            self.mark_dirty();
         }
     }
 
@@ -407,24 +407,24 @@ impl Session {
     /// at in any case.
     pub(crate) fn queue_close(&self, close: Option<CloseFrame>) {
         if let Some(close) = close {
-            let pool = &self.shared.pool;
-            if let Some(mut waiting) = self.waiting.take() {
+            let pool = &self.local.pool;
+            if let Some(mut droppable) = self.droppable.take() {
                 // Nothing may follow it.
-                waiting.move_to(&mut self.open_queue(), usize::MAX, pool);
-                self.set_waiting(None);
+                droppable.move_to(&mut self.open_queue(), usize::MAX, pool);
+                self.set_droppable(None);
             }
             let key = self.mask_key();
             self.queue_last(CLOSE_FRAME_BYTES_MAX, |out| close.append(out, key));
-            self.shared.counters.frames_sent.increment();
+            self.local.counters.frames_sent.increment();
         }
-        self.touch();
+        self.mark_dirty();
     }
 
     /// Queues bytes that are no frame: HTTP.
     pub(crate) fn queue_raw(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let pool = &self.shared.pool;
+        let pool = &self.local.pool;
         self.open_queue().append(len, || pool.buffer(len), write);
-        self.touch();
+        self.mark_dirty();
     }
 
     /// Queues the last bytes of a connection, `len` at the most. They take no more memory than that,
@@ -432,16 +432,16 @@ impl Session {
     /// then, and not more.
     pub(crate) fn queue_last(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         self.open_queue().append(len, || Vec::with_capacity(len), write);
-        self.touch();
+        self.mark_dirty();
     }
 
     /// Takes what is queued, to be sent: of what waits apart only a part, so that the rest may
     /// still be taken back.
     pub(crate) fn take_queue(&self) -> Option<Box<SendBatch>> {
-        if let Some(mut waiting) = self.waiting.take() {
+        if let Some(mut droppable) = self.droppable.take() {
             let max = commit_bytes_max(&self.config);
-            waiting.move_to(&mut self.open_queue(), max, &self.shared.pool);
-            self.set_waiting((waiting.len() > 0).then_some(waiting));
+            droppable.move_to(&mut self.open_queue(), max, &self.local.pool);
+            self.set_droppable((droppable.len() > 0).then_some(droppable));
         }
         self.queue.borrow_mut().take()
     }
@@ -450,29 +450,29 @@ impl Session {
     pub(crate) fn put_back(&self, mut rest: Box<SendBatch>) {
         if let Some(mut later) = self.queue.take() {
             rest.extend(&mut later);
-            self.shared.pool.put_batch(later);
+            self.local.pool.put_batch(later);
         }
         self.queue.replace(Some(rest));
     }
 
     /// Drops what is queued.
     pub(crate) fn drop_queue(&self) {
-        let (waiting, queue) = (self.waiting.take(), self.queue.take());
-        self.set_waiting(None);
-        if let Some(mut waiting) = waiting {
-            waiting.clear(&self.shared.pool);
+        let (droppable, queue) = (self.droppable.take(), self.queue.take());
+        self.set_droppable(None);
+        if let Some(mut droppable) = droppable {
+            droppable.clear(&self.local.pool);
         }
         if let Some(queue) = queue {
-            self.shared.pool.put_batch(queue);
+            self.local.pool.put_batch(queue);
         }
     }
 
-    fn set_waiting(&self, mut waiting: Option<Box<Waiting>>) {
-        if let Some(waiting) = &mut waiting {
-            waiting.count_into(self.shared.pool.queued_sum());
+    fn set_droppable(&self, mut droppable: Option<Box<Droppable>>) {
+        if let Some(droppable) = &mut droppable {
+            droppable.count_into(self.local.pool.queued_sum());
         }
-        self.set_append_max(waiting.is_some());
-        self.waiting.set(waiting);
+        self.set_append_max(droppable.is_some());
+        self.droppable.set(droppable);
     }
 
     pub(super) fn set_append_max(&self, is_waiting: bool) {
@@ -483,12 +483,12 @@ impl Session {
     /// The key of the next frame, if frames are masked (RFC 6455 §5.3).
     #[inline]
     fn mask_key(&self) -> Option<[u8; 4]> {
-        self.is_client.then(|| self.shared.keys.borrow_mut().next_key())
+        self.is_client.then(|| self.local.keys.borrow_mut().next_key())
     }
 
     fn open_queue(&self) -> StateMut<'_, Box<SendBatch>> {
         let queue = self.queue.borrow_mut();
-        queue.map(|queue| queue.get_or_insert_with(|| self.shared.pool.batch()))
+        queue.map(|queue| queue.get_or_insert_with(|| self.local.pool.batch()))
     }
 }
 

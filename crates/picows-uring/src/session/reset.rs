@@ -21,16 +21,16 @@ impl Session {
         }
         self.drop_queue();
         if self.send_error().is_none() {
-            self.extras().send_error.set(Some(error.kind()));
-            let end = self.shared.now() + self.config.conversation.close_timeout;
+            self.rare_state().send_error.set(Some(error.kind()));
+            let end = self.local.now() + self.config.conversation.close_timeout;
             self.conversation.borrow_mut().expire(end);
-            self.touch();
+            self.mark_dirty();
         }
         true
     }
 
     /// Why nothing can be sent any more, while what was received before is read.
     pub(crate) fn send_error(&self) -> Option<ErrorKind> {
-        self.extras.get()?.send_error.get()
+        self.rare_state.get()?.send_error.get()
     }
 }

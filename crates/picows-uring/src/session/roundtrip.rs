@@ -14,12 +14,12 @@ use std::time::Duration;
 /// A measurement that is under way.
 #[derive(Debug)]
 pub(crate) struct Roundtrip {
-    stage: Stage,
+    stage: RoundtripState,
     waker: Option<Foreign<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RoundtripState {
     /// The worker is to send a ping.
     Wanted,
     /// It was sent.
@@ -30,28 +30,28 @@ enum Stage {
 
 impl Roundtrip {
     pub(crate) fn is_wanted(&self) -> bool {
-        self.stage == Stage::Wanted
+        self.stage == RoundtripState::Wanted
     }
 
     pub(crate) fn is_pong_expected(&self) -> bool {
-        matches!(self.stage, Stage::Sent(_))
+        matches!(self.stage, RoundtripState::Sent(_))
     }
 
     pub(crate) fn ping_sent(&mut self, now: Tick) {
-        self.stage = Stage::Sent(now);
+        self.stage = RoundtripState::Sent(now);
     }
 
     /// The ping was answered: returns the task to wake.
     /// It was not sent after all, and is wanted still.
     pub(crate) fn ping_refused(&mut self) {
         if self.is_pong_expected() {
-            self.stage = Stage::Wanted;
+            self.stage = RoundtripState::Wanted;
         }
     }
 
     pub(crate) fn pong_received(&mut self, now: Tick) -> Option<Foreign<Waker>> {
-        let Stage::Sent(at) = self.stage else { return None };
-        self.stage = Stage::Done(now.duration_since(at));
+        let RoundtripState::Sent(at) = self.stage else { return None };
+        self.stage = RoundtripState::Done(now.duration_since(at));
         self.take_waker()
     }
 
@@ -84,9 +84,9 @@ pub(crate) async fn measure(
     session.hold_liveness(true);
     let mut durations = Vec::with_capacity(rounds.min(ROUNDS_USUAL));
     for _ in 0..rounds {
-        let wanted = Roundtrip { stage: Stage::Wanted, waker: None };
+        let wanted = Roundtrip { stage: RoundtripState::Wanted, waker: None };
         session.set_roundtrip(Some(wanted));
-        session.touch();
+        session.mark_dirty();
         durations.push(one_round(&measuring.0).await?);
     }
     Ok(durations)
@@ -101,7 +101,7 @@ async fn one_round(session: &Session) -> Result<Duration, RoundtripError> {
         let Some(mut roundtrip) = session.roundtrip() else {
             return Poll::Ready(Err(RoundtripError::Disconnected(None)));
         };
-        if let Stage::Done(duration) = roundtrip.stage {
+        if let RoundtripState::Done(duration) = roundtrip.stage {
             return Poll::Ready(Ok(duration));
         }
         let replaced = roundtrip.waker.replace(waker);

@@ -4,13 +4,13 @@
 //! the way of a byte through the worker, its sessions and the protocol; the ring under it does next
 //! to nothing.
 
-use crate::admission::Gauge;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::health::Counters;
 use crate::listener::EchoListener;
-use crate::local::Shared;
+use crate::local::Local;
 use crate::mailbox::Mailbox;
-use crate::ring::{Received, Socket};
+use crate::ring::{ReceiveResult, Socket};
 use crate::testing::ring::scripted::{ByHand, stalled};
 use crate::upgrade::{Factory, Upgrade};
 use crate::worker::{Accept, Turn, Worker};
@@ -31,15 +31,15 @@ impl MeasuredWorker {
     pub fn new() -> std::io::Result<Self> {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
-        let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
+        let local = Local::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
         // Callgrind cannot run what reads the clocks of the kernel.
-        shared.watch.clock.set(stalled);
-        shared.shares.clock.set(stalled);
+        local.callback_timer.clock.set(stalled);
+        local.budget_rules.clock.set(stalled);
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
         let ring = ByHand::default().with_spare_buffers();
         let listeners = vec![Socket(LISTENER)];
-        let accept = Accept::new(factory, Arc::<Gauge>::default(), listeners);
-        Ok(Self { worker: Worker::new(ring, shared, Some(accept)) })
+        let accept = Accept::new(factory, Arc::<Admission>::default(), listeners);
+        Ok(Self { worker: Worker::new(ring, local, Some(accept)) })
     }
 
     /// Takes turns until there is nothing to do, and returns how many bytes have left meanwhile.
@@ -61,7 +61,7 @@ impl MeasuredWorker {
 
     /// The peer ends the stream of `socket`, which is closed.
     pub fn end(&mut self, socket: i32) {
-        self.worker.ring.end_of(Socket(socket), Received::EndOfStream);
+        self.worker.ring.end_of(Socket(socket), ReceiveResult::EndOfStream);
         self.turn();
     }
 

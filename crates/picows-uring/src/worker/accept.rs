@@ -2,10 +2,10 @@
 //!
 //! A worker of clients has none of it; the sockets that those connect are in `connects.rs`.
 
-use super::mail::HANDSHAKE_GRACE;
+use super::commands::HANDSHAKE_GRACE;
 use super::refusals::Refusals;
-use super::{Alarm, Worker};
-use crate::admission::{Gauge, Place, Refusal};
+use super::{Timer, Worker};
+use crate::admission::{Admission, AdmissionState, Refusal};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
@@ -25,10 +25,10 @@ use std::time::Duration;
 pub(crate) struct Accept {
     pub(super) factory: SharedFactory,
     /// Counts the connections of all workers.
-    pub(super) gauge: Arc<Gauge>,
+    pub(super) admission: Arc<Admission>,
     acceptors: Vec<Acceptor>,
     pub(super) refusals: Refusals,
-    /// It waits for an alarm, or for a connection to end.
+    /// It waits for a timer, or for a connection to end.
     is_waiting: bool,
 }
 
@@ -62,11 +62,15 @@ impl Acceptor {
 }
 
 impl Accept {
-    /// Accepts on `listeners` connections that `factory` answers and `gauge` counts.
-    pub(crate) fn new(factory: Arc<Factory>, gauge: Arc<Gauge>, listeners: Vec<Socket>) -> Self {
+    /// Accepts on `listeners` connections that `factory` answers and `admission` counts.
+    pub(crate) fn new(
+        factory: Arc<Factory>,
+        admission: Arc<Admission>,
+        listeners: Vec<Socket>,
+    ) -> Self {
         Self {
             factory: Rc::new(Foreign::new(factory)),
-            gauge,
+            admission,
             acceptors: listeners.into_iter().map(Acceptor::new).collect(),
             refusals: Refusals::default(),
             is_waiting: false,
@@ -113,13 +117,18 @@ impl Accept {
     }
 
     /// A connection has gone: there is room for another.
-    pub(super) fn left(&self, config: &Config, place: Place, peer: Option<SocketAddr>) {
-        match place {
-            Place::Uncounted | Place::Refused(_) => return,
-            Place::Handshaking => self.gauge.handshake_ended(),
-            Place::Upgraded | Place::Inside => {}
+    pub(super) fn release_admission(
+        &self,
+        config: &Config,
+        admission: AdmissionState,
+        peer: Option<SocketAddr>,
+    ) {
+        match admission {
+            AdmissionState::Exempt | AdmissionState::Refused(_) => return,
+            AdmissionState::Handshaking => self.admission.handshake_ended(),
+            AdmissionState::Upgraded | AdmissionState::Open => {}
         }
-        self.gauge.leave(config, peer);
+        self.admission.leave(config, peer);
     }
 }
 
@@ -188,14 +197,14 @@ impl<R: Ring> Worker<R> {
     /// Makes a connection of an accepted socket, if only to refuse it.
     fn adopt_accepted(&mut self, socket: Socket) {
         let Some(accept) = &self.accept else { return self.ring.close(socket) };
-        let config = Arc::clone(&self.shared.config);
+        let config = Arc::clone(&self.local.config);
         let peer = self.ring.peer_addr(socket);
         let refusal = if self.memory.budget().is_full() {
             Some(Refusal::Memory)
         } else {
-            accept.gauge.admit(&config, peer).err()
+            accept.admission.admit(&config, peer).err()
         };
-        self.shared.counters.accepted.increment();
+        self.local.counters.accepted.increment();
         let factory = Rc::clone(&accept.factory);
         let token = self.adopt(&config, Role::Server, socket, peer, |session| {
             Connection::accepted(session, factory)
@@ -206,18 +215,18 @@ impl<R: Ring> Worker<R> {
         }
         let Some(connection) = self.slots.get_mut(token) else { return };
         if refusal.is_none() {
-            connection.place = Place::Handshaking;
+            connection.admission = AdmissionState::Handshaking;
         }
         if self.is_stopping {
-            let until = self.shared.now.get() + HANDSHAKE_GRACE;
+            let until = self.local.now.get() + HANDSHAKE_GRACE;
             connection.session().conversation.borrow_mut().expire(until);
         }
-        connection.session().touch();
+        connection.session().mark_dirty();
     }
 
     /// There is no room for a connection.
     fn refused(&mut self, refusal: Refusal, peer: Option<SocketAddr>) {
-        let counters = &self.shared.counters;
+        let counters = &self.local.counters;
         counters.refused.increment();
         match refusal {
             Refusal::Connections => counters.refused_by_connections.increment(),
@@ -228,13 +237,13 @@ impl<R: Ring> Worker<R> {
         let limit = refusal.setting();
         log::debug!(?peer, limit, "refusing a connection");
         let refused = counters.refused.get();
-        log_limited!(warn, self.shared, LogLine::Refused, ?peer, limit, refused);
+        log_limited!(warn, self.local, LogLine::Refused, ?peer, limit, refused);
     }
 
     /// A connection has gone.
-    pub(super) fn left(&self, place: Place, peer: Option<SocketAddr>) {
+    pub(super) fn release_admission(&self, admission: AdmissionState, peer: Option<SocketAddr>) {
         if let Some(accept) = &self.accept {
-            accept.left(&self.shared.config, place, peer);
+            accept.release_admission(&self.local.config, admission, peer);
         }
     }
 
@@ -265,13 +274,13 @@ impl<R: Ring> Worker<R> {
             _ => ACCEPT_PAUSE_UNKNOWN,
         };
         let Some(accept) = self.accept.as_mut().filter(|accept| !accept.is_waiting) else { return };
-        let shared = &self.shared;
-        shared.counters.accept_pauses.increment();
-        let pauses = shared.counters.accept_pauses.get();
+        let local = &self.local;
+        local.counters.accept_pauses.increment();
+        let pauses = local.counters.accept_pauses.get();
         let cure = descriptor_cure(error).map(|it| format!("{it}, or set max_connections"));
-        log_limited!(warn, shared, LogLine::AcceptPaused, %error, ?wait, pauses, cure);
+        log_limited!(warn, local, LogLine::AcceptPaused, %error, ?wait, pauses, cure);
         accept.is_waiting = true;
-        self.wheel.insert(shared.now.get() + wait, Alarm::ResumeAccept.pack());
+        self.wheel.insert(local.now.get() + wait, Timer::ResumeAccept.pack());
     }
 }
 

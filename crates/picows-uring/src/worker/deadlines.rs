@@ -7,7 +7,7 @@
 //! had then, and no others ([`Deadlines::owed`]). So a peer cannot put its deadline off by sending
 //! more.
 
-use super::{Alarm, COMPLETIONS_PER_TURN, Worker, tick};
+use super::{COMPLETIONS_PER_TURN, Timer, Worker, tick};
 use crate::connection::Connection;
 use crate::link::InputState;
 use crate::ring::{Ring, Token};
@@ -136,7 +136,7 @@ impl<R: Ring> Worker<R> {
         if self.deadlines.leaving.is_empty() {
             return;
         }
-        let now = self.shared.now.get();
+        let now = self.local.now.get();
         for token in self.deadlines.leaving.drain(..) {
             if let Some(connection) = self.slots.get_mut(token) {
                 let session = connection.session();
@@ -153,14 +153,14 @@ impl<R: Ring> Worker<R> {
         connection.timer = None;
         if connection.session().conversation.borrow().is_leaving() {
             // Its time has not begun. It is armed again when this turn ends.
-            return connection.session().touch();
+            return connection.session().mark_dirty();
         }
         let due = connection.session().deadline().filter(|deadline| *deadline <= seen);
         if let Some(due) = due
             && self.owes_input(token)
         {
             // Looks again a moment later.
-            let timer = self.wheel.insert(due, Alarm::Connection(token).pack());
+            let timer = self.wheel.insert(due, Timer::Connection(token).pack());
             if let Some(connection) = self.slots.get_mut(token) {
                 connection.timer = Some((timer, due));
             }
@@ -171,7 +171,7 @@ impl<R: Ring> Worker<R> {
             return;
         }
         if let Some(connection) = self.slots.get_mut(token) {
-            let is_held = connection.link.input == InputState::Held;
+            let is_held = connection.link.input == InputState::Deferred;
             connection.handle_timeout(&self.ring, seen, is_held);
         }
     }
@@ -181,15 +181,15 @@ impl<R: Ring> Worker<R> {
     /// is not waited for.
     fn owes_input(&mut self, token: Token) -> bool {
         let Some(connection) = self.slots.get_mut(token) else { return false };
-        if connection.link.input != InputState::Held && !connection.wants_receive() {
+        if connection.link.input != InputState::Deferred && !connection.wants_receive() {
             return false;
         }
         let socket = connection.session().socket.get();
         let unread = socket.map_or(0, |socket| self.ring.unread(socket));
-        let waiting = unread + self.held.bytes_of(token);
+        let waiting = unread + self.deferred.bytes_of(token);
         let drained_at = self.deadlines.drained_at;
         let looks_max = if drained_at.is_some() { DRAIN_LOOKS_MAX } else { LOOKS_MAX };
-        let now = self.shared.now.get();
+        let now = self.local.now.get();
         let is_over = drained_at.is_some_and(|at| at + DRAIN_GRACE <= now);
         let first = Owed { bytes: waiting, looks_left: looks_max };
         let owed = self.deadlines.owed.entry(token).or_insert(first);
@@ -201,9 +201,9 @@ impl<R: Ring> Worker<R> {
 
     /// The drain timeout has passed: ends the connections that are left, each after the input that
     /// it had by then.
-    pub(super) fn drained(&mut self) {
+    pub(super) fn on_drain_timeout(&mut self) {
         self.drain = None;
-        self.deadlines.drained_at = Some(self.shared.now.get());
+        self.deadlines.drained_at = Some(self.local.now.get());
         let seen = self.deadlines.seen();
         let tokens: Vec<_> = self.slots.iter_mut().map(|it| it.session().token).collect();
         for token in tokens {

@@ -15,9 +15,9 @@ use std::time::Duration;
 impl<R: Ring> Worker<R> {
     /// Bytes of memory that connections hold towards the memory limit.
     pub(crate) fn held_bytes(&self) -> usize {
-        let messages = self.shared.counters.message_bytes.get();
-        let posted = self.shared.mailbox.posted().saturating_sub(self.posted_to_evicted);
-        let held = self.shared.pool.held().saturating_add(posted);
+        let messages = self.local.counters.message_bytes.get();
+        let posted = self.local.mailbox.posted().saturating_sub(self.posted_to_evicted);
+        let held = self.local.pool.held().saturating_add(posted);
         held.saturating_add(usize::try_from(messages).unwrap_or(usize::MAX))
     }
 
@@ -28,9 +28,9 @@ impl<R: Ring> Worker<R> {
             Pressure::None => self.turns_over = 0,
             Pressure::Changed => {
                 self.turns_over = 0;
-                let held = &self.held;
+                let deferred = &self.deferred;
                 let bytes =
-                    |it: &mut Connection| it.held_bytes() + held.copied_of(it.session().token);
+                    |it: &mut Connection| it.held_bytes() + deferred.copied_of(it.session().token);
                 let largest = self.slots.iter_mut().map(bytes).max();
                 self.memory.looked(largest.unwrap_or(0));
             }
@@ -44,7 +44,7 @@ impl<R: Ring> Worker<R> {
         // What this turn queued was not offered to the sockets yet, and what other threads have posted
         // not even queued. That is not the peers' fault: it is judged in the next turn, which follows
         // at once, when all has been told of it.
-        let is_undecided = self.ring.has_work() || self.shared.mailbox.has_mail();
+        let is_undecided = self.ring.has_work() || self.local.mailbox.has_mail();
         if is_undecided && self.turns_over < UNDECIDED_TURNS_MAX {
             self.turns_over += 1;
             return;
@@ -54,7 +54,7 @@ impl<R: Ring> Worker<R> {
         let (limit, target) = (self.memory.budget().limit(), self.memory.budget().target());
         let limit = limit.unwrap_or(usize::MAX);
         let mut holders = holders.into_iter();
-        let before = self.shared.counters.memory_evictions.get();
+        let before = self.local.counters.memory_evictions.get();
         loop {
             let next = holders.next();
             let bytes = next.map_or(0, |(bytes, _)| bytes);
@@ -69,7 +69,7 @@ impl<R: Ring> Worker<R> {
             self.evict(token, bytes, limit);
             self.memory.publish_now(self.held_bytes());
         }
-        if self.shared.counters.memory_evictions.get() > before {
+        if self.local.counters.memory_evictions.get() > before {
             self.release_at_once();
         }
     }
@@ -77,8 +77,8 @@ impl<R: Ring> Worker<R> {
     /// Connections were evicted: what they held is to be free for everything, and not for this worker
     /// alone.
     fn release_at_once(&mut self) {
-        self.shared.pool.give_up();
-        let now = self.shared.now.get();
+        self.local.pool.give_up();
+        let now = self.local.now.get();
         if self.release_at <= now && release_free_pages() {
             self.release_at = now + BETWEEN_RELEASES;
         }
@@ -86,12 +86,12 @@ impl<R: Ring> Worker<R> {
 
     fn evict(&mut self, token: Token, bytes: usize, limit: usize) {
         let Some(connection) = self.slots.get_mut(token) else { return };
-        self.shared.counters.memory_evictions.increment();
+        self.local.counters.memory_evictions.increment();
         let peer = connection.session().peer.get();
-        log_limited!(warn, self.shared, LogLine::MemoryLimit, ?peer, bytes, limit);
+        log_limited!(warn, self.local, LogLine::MemoryLimit, ?peer, bytes, limit);
         self.posted_to_evicted += connection.session().posted_bytes();
         connection.evict();
-        if self.held.drop_of(token, &mut self.ring, &self.shared.pool) {
+        if self.deferred.drop_of(token, &mut self.ring, &self.local.pool) {
             connection.link.input = InputState::Flowing;
         }
     }
@@ -101,7 +101,7 @@ impl<R: Ring> Worker<R> {
         let mut holders = Vec::new();
         for connection in self.slots.iter_mut() {
             let token = connection.session().token;
-            let held = connection.held_bytes() + self.held.copied_of(token);
+            let held = connection.held_bytes() + self.deferred.copied_of(token);
             if held > 0 && holders.try_reserve(1).is_ok() {
                 holders.push((held, token));
             }

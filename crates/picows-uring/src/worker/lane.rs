@@ -3,13 +3,13 @@
 //! Received data on its way in, what is queued on its way out, and the steps towards the end.
 
 use super::deadlines::Deadlines;
-use super::held::{Arrived, Held};
-use super::{Alarm, Worker, mail};
-use crate::admission::Place;
+use super::deferred::{Deferred, Input};
+use super::{Timer, Worker, commands};
+use crate::admission::AdmissionState;
 use crate::connection::Connection;
 use crate::link::{InputState, Piece};
-use crate::local::Shared;
-use crate::ring::{Received, Ring, Socket, Token};
+use crate::local::Local;
+use crate::ring::{ReceiveResult, Ring, Socket, Token};
 use crate::session::Session;
 use picows_uring_proto::{Phase, Step, Wheel};
 use std::collections::VecDeque;
@@ -21,10 +21,10 @@ pub(super) struct Lane<'a, R: Ring> {
     token: Token,
     connection: &'a mut Connection,
     ring: &'a mut R,
-    shared: &'a Shared,
+    local: &'a Local,
     wheel: &'a mut Wheel,
     deadlines: &'a mut Deadlines,
-    held: &'a mut Held,
+    deferred: &'a mut Deferred,
     starved: &'a mut VecDeque<Token>,
     untried: &'a mut Vec<Token>,
     direct_left: &'a mut usize,
@@ -51,10 +51,10 @@ impl<R: Ring> Worker<R> {
             token,
             connection: self.slots.get_mut(token)?,
             ring: &mut self.ring,
-            shared: &self.shared,
+            local: &self.local,
             wheel: &mut self.wheel,
             deadlines: &mut self.deadlines,
-            held: &mut self.held,
+            deferred: &mut self.deferred,
             starved: &mut self.starved,
             untried: &mut self.untried,
             direct_left: &mut self.direct_left,
@@ -69,26 +69,26 @@ impl<R: Ring> Worker<R> {
 impl<R: Ring> Lane<'_, R> {
     /// A receive has brought something, or has ended.
     #[inline]
-    pub(super) fn received(&mut self, result: Received, more: bool) {
+    pub(super) fn received(&mut self, result: ReceiveResult, more: bool) {
         self.connection.link.on_receive_completion(more);
         match result {
-            Received::Data(buffer) => {
+            ReceiveResult::Data(buffer) => {
                 let len = self.ring.bytes(&buffer).len();
                 let connection = &mut *self.connection;
                 connection.link.on_received(connection.session(), len);
                 self.take_in_data(Piece::new(buffer));
             }
-            Received::EndOfStream => self.end_of_data(None),
-            Received::NoBuffer => self.starve(),
-            Received::Cancelled => {}
-            Received::Failed(error) => self.end_of_data(Some(error)),
+            ReceiveResult::EndOfStream => self.end_of_data(None),
+            ReceiveResult::NoBuffer => self.starve(),
+            ReceiveResult::Cancelled => {}
+            ReceiveResult::Failed(error) => self.end_of_data(Some(error)),
         }
         self.receive_directly();
         if self.connection.phase() == Phase::Ended {
             if more {
                 self.connection.link.on_cancel_survived();
             }
-            self.connection.session().touch();
+            self.connection.session().mark_dirty();
         } else {
             self.receive_as_wanted();
         }
@@ -97,15 +97,15 @@ impl<R: Ring> Lane<'_, R> {
     /// Hands received bytes to the connection, and defers what it does not get to, or all of it
     /// behind what is deferred already.
     fn take_in_data(&mut self, piece: Piece) {
-        if self.connection.link.input == InputState::Held || self.is_turn_spent {
-            self.connection.link.input = InputState::Held;
-            return self.held.push(self.token, Arrived::Piece(piece));
+        if self.connection.link.input == InputState::Deferred || self.is_turn_spent {
+            self.connection.link.input = InputState::Deferred;
+            return self.deferred.push(self.token, Input::Piece(piece));
         }
         let (handled, rest) = self.handle_piece(piece);
         if let Some(rest) = rest {
-            self.held.push(self.token, Arrived::Piece(rest));
-            self.held.step(self.token, handled);
-            self.connection.link.input = InputState::Held;
+            self.deferred.push(self.token, Input::Piece(rest));
+            self.deferred.step(self.token, handled);
+            self.connection.link.input = InputState::Deferred;
         }
     }
 
@@ -114,15 +114,15 @@ impl<R: Ring> Lane<'_, R> {
         let (turn, connection) = (self.turn, &mut *self.connection);
         let is_lent = connection.link.may_lend();
         let handle = |bytes: &mut [u8]| connection.receive(turn, bytes);
-        let (count, rest) = piece.hand_over(self.ring, self.shared, is_lent, handle);
+        let (count, rest) = piece.hand_over(self.ring, self.local, is_lent, handle);
         self.deadlines.handled(self.token, count);
         (count, rest)
     }
 
     /// The stream has ended, or broke: after what is deferred.
     pub(super) fn end_of_data(&mut self, error: Option<io::Error>) {
-        if self.connection.link.input == InputState::Held {
-            return self.held.push(self.token, Arrived::End(error));
+        if self.connection.link.input == InputState::Deferred {
+            return self.deferred.push(self.token, Input::End(error));
         }
         match error {
             Some(error) => self.connection.io_failed(&error),
@@ -132,7 +132,7 @@ impl<R: Ring> Lane<'_, R> {
 
     /// A receive found no buffer.
     fn starve(&mut self) {
-        self.shared.counters.buffer_shortages.increment();
+        self.local.counters.buffer_shortages.increment();
         // One that has deferred input receives when it has caught up.
         if self.connection.link.input == InputState::Flowing {
             self.connection.link.input = InputState::Starved;
@@ -163,7 +163,7 @@ impl<R: Ring> Lane<'_, R> {
     #[inline]
     pub(super) fn service(&mut self) -> Serviced {
         let session = Rc::clone(self.connection.session());
-        session.untouch();
+        session.clear_dirty();
         self.connection.check_watermarks();
         self.connection.measure_roundtrip(self.ring);
         self.connection.check_abandoned();
@@ -199,16 +199,16 @@ impl<R: Ring> Lane<'_, R> {
     /// A handshake that is over does not count as one.
     fn leave_handshakes(&mut self) {
         let connection = &mut *self.connection;
-        if !matches!(connection.place, Place::Handshaking | Place::Upgraded)
+        if !matches!(connection.admission, AdmissionState::Handshaking | AdmissionState::Upgraded)
             || connection.phase() == Phase::Handshake
         {
             return;
         }
         connection.leave_handshakes();
-        connection.place = Place::Inside;
+        connection.admission = AdmissionState::Open;
         if self.is_stopping && connection.phase() == Phase::Open {
             // Its handshake was under way.
-            mail::say_farewell(connection);
+            commands::send_going_away(connection);
         }
     }
 
@@ -240,7 +240,7 @@ impl<R: Ring> Lane<'_, R> {
                 if let Some((timer, _)) = armed {
                     self.wheel.cancel(timer);
                 }
-                let timer = self.wheel.insert(wanted, Alarm::Connection(self.token).pack());
+                let timer = self.wheel.insert(wanted, Timer::Connection(self.token).pack());
                 self.connection.timer = Some((timer, wanted));
             }
         }

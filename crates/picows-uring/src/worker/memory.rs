@@ -1,16 +1,16 @@
 //! What the worker holds, told to whoever asks; and what a burst has left behind, given up.
 
-use super::{Alarm, Worker};
+use super::{Timer, Worker};
 use crate::foreign;
 use crate::pool::release_free_pages;
 use crate::ring::Ring;
 use crate::session::Session;
 
 impl<R: Ring> Worker<R> {
-    /// Tells what is held, and has a look taken later at what nobody needs. There is no alarm
+    /// Tells what is held, and has a look taken later at what nobody needs. There is no timer
     /// while there is nothing to give up.
     pub(super) fn account(&mut self) {
-        let (counters, pool) = (&self.shared.counters, &self.shared.pool);
+        let (counters, pool) = (&self.local.counters, &self.local.pool);
         let sessions = self.slots.len() * size_of::<Session>();
         counters.connection_bytes.set((self.slots.bytes() + sessions) as u64);
         counters.queue_bytes.set(pool.queued() as u64);
@@ -26,14 +26,14 @@ impl<R: Ring> Worker<R> {
             || pool.tide.has_ebbed(in_use);
         if has_spare && !self.is_trim_due {
             self.is_trim_due = true;
-            let at = self.shared.now.get() + self.shared.config.memory_release;
-            self.wheel.insert(at, Alarm::Trim.pack());
+            let at = self.local.now.get() + self.local.config.memory_release;
+            self.wheel.insert(at, Timer::Trim.pack());
         }
     }
 
     /// Bytes of memory that the worker has of the allocator, what it keeps for use again included.
     fn in_use(&self) -> usize {
-        let (counters, pool) = (&self.shared.counters, &self.shared.pool);
+        let (counters, pool) = (&self.local.counters, &self.local.pool);
         let messages = usize::try_from(counters.message_bytes.get()).unwrap_or(usize::MAX);
         let connections = self.slots.bytes() + self.slots.len() * size_of::<Session>();
         let held = pool.queued() + pool.stashed() + pool.bytes();
@@ -44,13 +44,13 @@ impl<R: Ring> Worker<R> {
     /// more than was needed, to the system.
     pub(super) fn trim(&mut self) {
         self.is_trim_due = false;
-        self.shared.pool.trim();
+        self.local.pool.trim();
         self.slots.trim();
         self.ring.trim();
         self.wheel.trim();
-        self.shared.dirty.borrow_mut().shrink_to(DIRTY_KEPT);
+        self.local.dirty.borrow_mut().shrink_to(DIRTY_KEPT);
         self.dirty.shrink_to(DIRTY_KEPT);
-        let tide = &self.shared.pool.tide;
+        let tide = &self.local.pool.tide;
         if tide.look(self.in_use()) && release_free_pages() {
             tide.trimmed();
         }

@@ -3,7 +3,7 @@
 //! A connection is on the list from the turn that leaves something under way to the first look that
 //! finds nothing, so no message costs a timer. What is too slow is decided in the protocol crate.
 
-use super::{Alarm, Worker};
+use super::{Timer, Worker};
 use crate::ring::{Ring, Token};
 use picows_uring_proto::{Phase, Progress, Tick, TimerId};
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl<R: Ring> Worker<R> {
         let Some(every) = connection.session().config.progress.look_every() else { return };
         // Before and after, there are deadlines.
         if connection.phase() == Phase::Open {
-            let now = self.shared.now.get();
+            let now = self.local.now.get();
             self.looks.list.push((token, connection.begin_progress(now)));
             self.look_by(now + every);
         }
@@ -38,14 +38,14 @@ impl<R: Ring> Worker<R> {
             }
             None => {}
         }
-        let timer = self.wheel.insert(wanted, Alarm::Progress.pack());
+        let timer = self.wheel.insert(wanted, Timer::Progress.pack());
         self.looks.next = Some((timer, wanted));
     }
 
     /// Ends the connections whose peers do not get on.
     pub(super) fn look_at_progress(&mut self) {
         let Some((_, planned)) = self.looks.next.take() else { return };
-        let (now, seen) = (self.shared.now.get(), self.deadlines.seen());
+        let (now, seen) = (self.local.now.get(), self.deadlines.seen());
         // While the process was held up, no peer could get on.
         let late = Some(now.duration_since(planned)).filter(|late| *late >= HELD_UP_MIN);
         let mut every: Option<Duration> = None;

@@ -5,7 +5,7 @@
 //! oldest make room for newcomers: whoever fills the limits cannot fill this.
 
 use super::{Accept, Worker};
-use crate::admission::{Place, Refusal};
+use crate::admission::{AdmissionState, Refusal};
 use crate::ring::{Ring, Token};
 use crate::status::DisconnectCause;
 use http::StatusCode;
@@ -24,8 +24,8 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// A connection has gone.
-    pub(super) fn forget(&mut self, place: Place, token: Token) {
-        if let Place::Refused(_) = place {
+    pub(super) fn forget(&mut self, admission: AdmissionState, token: Token) {
+        if let AdmissionState::Refused(_) = admission {
             self.open.retain(|it| *it != token);
             self.silent.retain(|it| *it != token);
         }
@@ -41,8 +41,8 @@ impl<R: Ring> Worker<R> {
         refusals.open.push_back(token);
         refusals.silent.push_back(token);
         let Some(connection) = self.slots.get_mut(token) else { return };
-        connection.place = Place::Refused(refusal);
-        let until = self.shared.now.get() + SILENCE_MAX;
+        connection.admission = AdmissionState::Refused(refusal);
+        let until = self.local.now.get() + SILENCE_MAX;
         connection.session().conversation.borrow_mut().expire(until);
     }
 
@@ -56,7 +56,7 @@ impl<R: Ring> Worker<R> {
             && let Some(connection) = self.slots.get_mut(oldest)
         {
             connection.session().conversation.borrow_mut().end();
-            connection.session().touch();
+            connection.session().mark_dirty();
         }
     }
 
@@ -85,10 +85,10 @@ impl<R: Ring> Worker<R> {
             return false;
         }
         let session = connection.session();
-        let response = match connection.place {
+        let response = match connection.admission {
             // Nobody waits for the answer any more.
             _ if self.deadlines.is_drain_over() => return false,
-            Place::Refused(refusal) => refusal.response(),
+            AdmissionState::Refused(refusal) => refusal.response(),
             _ if is_stopping => {
                 session.set_cause(DisconnectCause::Stopped);
                 let text = "server is shutting down\n";
@@ -97,7 +97,7 @@ impl<R: Ring> Worker<R> {
             _ => return false,
         };
         connection.respond(&response);
-        session.touch();
+        session.mark_dirty();
         true
     }
 }

@@ -21,18 +21,18 @@ mod progress;
 mod queue;
 mod requests;
 mod sending;
-mod shares;
 mod stopping;
+mod turn_budget;
 mod watching;
 
 use super::*;
-use crate::admission::Gauge;
+use crate::admission::Admission;
 use crate::config::QueuePolicy;
 use crate::foreign::Foreign;
 use crate::health::{Counters, Stats};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
-use crate::ring::Outbox;
+use crate::ring::SendState;
 use crate::status::DisconnectCause;
 use crate::testing::ring::checked::Checked;
 use crate::testing::ring::scripted::{ByHand, stall, stalled};
@@ -45,7 +45,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Timers fire at the next granule.
 const GRANULE: Duration = Wheel::GRANULARITY;
 
-/// How the listener of a stage behaves.
+/// How the listener of a fixture behaves.
 #[derive(Clone, Copy, Default)]
 struct Manner {
     pings_as_text: bool,
@@ -53,7 +53,7 @@ struct Manner {
     pings_never: bool,
     ping_fails: bool,
     pong_panics: bool,
-    farewell_takes: Duration,
+    going_away_takes: Duration,
     tells_pauses: bool,
 }
 
@@ -139,7 +139,7 @@ impl Listener for Actor {
     }
 
     fn on_disconnected(&mut self, transport: &Transport) {
-        stall(self.0.farewell_takes);
+        stall(self.0.going_away_takes);
         see(transport
             .disconnect_cause()
             .map_or_else(String::new, |it| format!("disconnected {}", name(&it))));
@@ -151,19 +151,19 @@ fn without_looks(config: &mut Config) {
     (config.progress.message_timeout, config.progress.write_stall_timeout) = (None, None);
 }
 
-struct Stage {
+struct Fixture {
     worker: Worker<Checked<ByHand>>,
 }
 
-impl Stage {
+impl Fixture {
     /// A connection that was upgraded at 0 s, by a server that pings after 10 s and waits 5 s.
     fn new(manner: Manner, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.liveness.auto_ping = Some(AutoPing::new(10 * SECOND, 5 * SECOND));
         change(&mut config);
-        let mut stage = Self::listening(manner, config);
-        stage.join(7);
-        stage
+        let mut fixture = Self::listening(manner, config);
+        fixture.join(7);
+        fixture
     }
 
     /// A further connection, that is upgraded.
@@ -188,17 +188,17 @@ impl Stage {
         seen();
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
-        let shared = Shared::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
-        shared.watch.clock.set(stalled);
-        shared.shares.clock.set(stalled);
+        let local = Local::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
+        local.callback_timer.clock.set(stalled);
+        local.budget_rules.clock.set(stalled);
         let factory: Arc<Factory> = Arc::new(move |_: &_| Ok(Upgrade::accept(Actor(manner))));
-        let gauge = Arc::<Gauge>::default();
+        let admission = Arc::<Admission>::default();
         let listeners = listeners.iter().copied().map(Socket).collect();
-        let accept = Accept::new(factory, gauge, listeners);
-        Self { worker: Worker::new(Checked::<ByHand>::default(), shared, Some(accept)) }
+        let accept = Accept::new(factory, admission, listeners);
+        Self { worker: Worker::new(Checked::<ByHand>::default(), local, Some(accept)) }
     }
 
-    /// The accepting of a stage that listens.
+    /// The accepting of a fixture that listens.
     fn accept(&mut self) -> &mut Accept {
         self.worker.accept.as_mut().unwrap()
     }
@@ -269,7 +269,7 @@ impl Stage {
     }
 
     fn stats(&self) -> Stats {
-        self.worker.shared.counters.read()
+        self.worker.local.counters.read()
     }
 
     fn is_gone(&self) -> bool {
@@ -303,76 +303,76 @@ const PONG: u8 = 10;
 
 #[test]
 fn a_large_frame_that_came_in_pieces_is_sent_on_from_where_it_lies() {
-    let mut stage = Stage::new(Manner::default(), |_| {});
+    let mut fixture = Fixture::new(Manner::default(), |_| {});
     let mut frame = vec![0x82, 0xFE, 0x10, 0x00, 1, 2, 3, 4];
     frame.extend((0..0x1000).map(|index| b'a' ^ [1, 2, 3, 4][index % 4]));
     for _ in 0..3 {
-        stage.worker.ring.is_stuck = true;
-        stage.deliver(&frame[..100]);
-        stage.deliver(&frame[100..]);
-        let parts = stage.worker.ring.sending();
+        fixture.worker.ring.is_stuck = true;
+        fixture.deliver(&frame[..100]);
+        fixture.deliver(&frame[100..]);
+        let parts = fixture.worker.ring.sending();
         let [header, payload] = parts[..] else { panic!("{} parts", parts.len()) };
         assert_eq!((header, payload), (&[0x82, 126, 0x10, 0][..], &[b'a'; 0x1000][..]));
         let place = payload.as_ptr();
         // What arrives meanwhile does not get its memory.
-        stage.deliver(&frame[..100]);
-        stage.deliver(&frame[100..]);
-        stage.worker.ring.unstick();
-        stage.turn();
-        let sent = std::mem::take(&mut stage.worker.ring.sent);
+        fixture.deliver(&frame[..100]);
+        fixture.deliver(&frame[100..]);
+        fixture.worker.ring.unstick();
+        fixture.turn();
+        let sent = std::mem::take(&mut fixture.worker.ring.sent);
         assert_eq!(sent.len(), 2 * (4 + 0x1000));
         assert!(sent.chunks(4 + 0x1000).all(|it| it[4..].iter().all(|byte| *byte == b'a')));
-        let free = [(); 2].map(|()| stage.worker.shared.pool.stash().into_memory().unwrap());
+        let free = [(); 2].map(|()| fixture.worker.local.pool.stash().into_memory().unwrap());
         assert!(free.iter().any(|memory| memory.as_ptr() == place), "back in the pool");
     }
 }
 
 #[test]
 fn a_large_frame_that_came_whole_is_sent_on_from_where_it_lies() {
-    let mut stage = Stage::new(Manner::default(), |_| {});
+    let mut fixture = Fixture::new(Manner::default(), |_| {});
     let mut frame = vec![0x82, 0xFE, 0x14, 0x00, 1, 2, 3, 4];
     frame.extend((0..0x1400).map(|index| b'a' ^ [1, 2, 3, 4][index % 4]));
     let two = [&frame[..], &frame[..]].concat();
-    stage.worker.ring.is_stuck = true;
-    stage.deliver(&two);
-    assert_eq!(stage.worker.ring.lent(), 0, "it is given back, whatever is lent");
-    let parts = stage.worker.ring.sending();
+    fixture.worker.ring.is_stuck = true;
+    fixture.deliver(&two);
+    assert_eq!(fixture.worker.ring.lent(), 0, "it is given back, whatever is lent");
+    let parts = fixture.worker.ring.sending();
     let [header, first, _, second] = parts[..] else { panic!("{} parts", parts.len()) };
     assert_eq!((header, first, second), (&[0x82, 126, 0x14, 0][..], &[b'a'; 0x1400][..], first));
     let distance = second.as_ptr().addr() - first.as_ptr().addr();
     assert_eq!(distance, frame.len(), "they lie as they came");
     // For a peer that has not taken the first, it is copied.
-    stage.deliver(&two);
-    stage.worker.ring.unstick();
-    stage.worker.ring.is_stuck = true;
-    stage.turn();
-    let parts = stage.worker.ring.sending();
+    fixture.deliver(&two);
+    fixture.worker.ring.unstick();
+    fixture.worker.ring.is_stuck = true;
+    fixture.turn();
+    let parts = fixture.worker.ring.sending();
     assert_eq!(parts.iter().map(|part| part.len()).sum::<usize>(), 2 * (4 + 0x1400));
     assert!(parts.len() < 4, "{} parts", parts.len());
-    stage.worker.ring.unstick();
-    stage.turn();
-    let sent = std::mem::take(&mut stage.worker.ring.sent);
+    fixture.worker.ring.unstick();
+    fixture.turn();
+    let sent = std::mem::take(&mut fixture.worker.ring.sent);
     assert_eq!(sent.len(), 4 * (4 + 0x1400));
     assert!(sent.chunks(4 + 0x1400).all(|it| it[4..].iter().all(|byte| *byte == b'a')));
     // Of another buffer than the one that is read from, nothing is lent.
-    assert!(!stage.worker.shared.lent.is_lent());
+    assert!(!fixture.worker.local.lent.is_lent());
 }
 
 #[test]
 fn handshakes_and_drains_are_deadlines_of_the_same_wheel() {
-    let mut stage = Stage::listening(Manner::default(), Config::default());
-    stage.worker.ring.connect(7);
-    stage.deliver(b"GET / HTT");
-    stage.go(5 * SECOND - GRANULE);
-    assert!(!stage.is_gone());
-    stage.go(5 * SECOND + GRANULE);
-    assert!(stage.is_gone());
+    let mut fixture = Fixture::listening(Manner::default(), Config::default());
+    fixture.worker.ring.connect(7);
+    fixture.deliver(b"GET / HTT");
+    fixture.go(5 * SECOND - GRANULE);
+    assert!(!fixture.is_gone());
+    fixture.go(5 * SECOND + GRANULE);
+    assert!(fixture.is_gone());
 
-    let mut stage = Stage::new(Manner::default(), |_| {});
-    stage.worker.stop(3 * SECOND);
-    stage.go(3 * SECOND - GRANULE);
-    assert_eq!(stage.heard().len(), 1);
-    assert!(!stage.is_gone());
-    stage.go(3 * SECOND + GRANULE);
+    let mut fixture = Fixture::new(Manner::default(), |_| {});
+    fixture.worker.stop(3 * SECOND);
+    fixture.go(3 * SECOND - GRANULE);
+    assert_eq!(fixture.heard().len(), 1);
+    assert!(!fixture.is_gone());
+    fixture.go(3 * SECOND + GRANULE);
     assert_eq!(seen(), ["disconnected Stopped"]);
 }

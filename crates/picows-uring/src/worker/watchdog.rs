@@ -11,9 +11,9 @@ use std::time::Duration;
 impl<R: Ring> Worker<R> {
     /// A turn is over that began at `begun`: looks at the clock, once.
     pub(super) fn end_turn(&mut self, begun: Duration) {
-        let counters = &self.shared.counters;
+        let counters = &self.local.counters;
         counters.pulse.turn_ends();
-        let Some(limit) = self.shared.watch.limit() else { return };
+        let Some(limit) = self.local.callback_timer.limit() else { return };
         let turn = self.ring.now().saturating_sub(begun);
         let micros = turn.as_micros() as u64;
         if micros > counters.longest_turn_micros.get() {
@@ -26,12 +26,12 @@ impl<R: Ring> Worker<R> {
 
     #[cold]
     fn turn_was_slow(&mut self, turn: Duration, limit: Duration) {
-        let shared = &self.shared;
-        shared.counters.slow_turns.increment();
-        let longest = shared.watch.longest();
+        let local = &self.local;
+        local.counters.slow_turns.increment();
+        let longest = local.callback_timer.longest();
         let is_callback = longest.is_some_and(|(_, _, took)| took + COARSE_STEP_MAX >= limit);
         if is_callback {
-            shared.counters.slow_callbacks.increment();
+            local.counters.slow_callbacks.increment();
         }
         match longest {
             Some((token, callback, took)) if is_callback => {
@@ -42,11 +42,11 @@ impl<R: Ring> Worker<R> {
                 });
                 let path = path.map(|path| tracing::field::debug(shown(path)));
                 let line = LogLine::CallbackBlocks;
-                log_limited!(warn, shared, line, ?peer, path, callback, ?took, ?turn);
+                log_limited!(warn, local, line, ?peer, path, callback, ?took, ?turn);
             }
             _ => {
                 let longest = longest.map(|(_, callback, took)| (callback, took));
-                log_limited!(warn, shared, LogLine::LongTurn, ?turn, ?longest);
+                log_limited!(warn, local, LogLine::LongTurn, ?turn, ?longest);
             }
         }
     }

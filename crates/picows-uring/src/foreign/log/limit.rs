@@ -70,8 +70,8 @@ log_lines! {
 /// Logs a line of `$kind` at `$level`, with the fields that follow, unless one of its kind was
 /// logged a moment ago. Fields of a line that is left out are not evaluated.
 macro_rules! log_limited {
-    ($level:ident, $shared:expr, $kind:expr, $($fields:tt)+) => {
-        if let Some(more) = $shared.log_limits.admit($kind, $shared.now()) {
+    ($level:ident, $local:expr, $kind:expr, $($fields:tt)+) => {
+        if let Some(more) = $local.log_limits.admit($kind, $local.now()) {
             let text = $kind.text();
             $crate::foreign::log::$level!($($fields)+, left_out = more.count(), "{text}{more}");
         }

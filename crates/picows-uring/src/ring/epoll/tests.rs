@@ -41,7 +41,7 @@ fn there(ring: &mut EpollRing) -> Vec<Completion> {
 
 /// The bytes of a completion, and whether receiving goes on.
 fn data(ring: &mut EpollRing, completion: Completion) -> (Vec<u8>, bool) {
-    let Completion::Received { result: Received::Data(piece), more, .. } = completion else {
+    let Completion::Received { result: ReceiveResult::Data(piece), more, .. } = completion else {
         panic!("{completion:?}")
     };
     let bytes = ring.bytes(&piece).to_vec();
@@ -86,7 +86,7 @@ fn a_connection_is_accepted_answered_and_ended() {
     assert_eq!(data(&mut ring, completion), (b"bye".to_vec(), true));
     let end = next(&mut ring);
     assert!(
-        matches!(end, Completion::Received { result: Received::EndOfStream, more: false, .. }),
+        matches!(end, Completion::Received { result: ReceiveResult::EndOfStream, more: false, .. }),
         "{end:?}"
     );
     accepted.into_iter().for_each(|it| ring.close(it));
@@ -125,7 +125,7 @@ fn what_is_cancelled_comes_back() {
     assert!(
         matches!(
             cancelled,
-            Some(Completion::Received { result: Received::Cancelled, more: false, .. })
+            Some(Completion::Received { result: ReceiveResult::Cancelled, more: false, .. })
         ),
         "{cancelled:?}"
     );
@@ -213,7 +213,7 @@ fn a_poll_returns_no_more_than_it_is_asked_for_and_the_rest_next() {
         ring.poll(3, &mut out).unwrap();
         assert!((1..=3).contains(&out.len()) && ring.has_work() == (slots.len() + out.len() < 10));
         for completion in out.drain(..) {
-            let Completion::Received { token, result: Received::Data(piece), .. } = completion
+            let Completion::Received { token, result: ReceiveResult::Data(piece), .. } = completion
             else {
                 panic!()
             };
@@ -254,7 +254,7 @@ fn a_socket_that_is_none_fails_by_a_completion() {
     let mut ring = EpollRing::new().unwrap();
     ring.receive(Socket(i32::MAX - 1), TOKEN);
     let out = there(&mut ring);
-    assert!(matches!(&out[..], [Completion::Received { result: Received::Failed(_), .. }]));
+    assert!(matches!(&out[..], [Completion::Received { result: ReceiveResult::Failed(_), .. }]));
 }
 
 #[test]
@@ -264,7 +264,8 @@ fn bytes_of_a_turn_lie_in_one_buffer_which_begins_anew() {
     let mut addresses = Vec::new();
     for _ in 0..3 {
         theirs.write_all(b"some bytes").unwrap();
-        let Completion::Received { result: Received::Data(piece), .. } = next(&mut ring) else {
+        let Completion::Received { result: ReceiveResult::Data(piece), .. } = next(&mut ring)
+        else {
             panic!()
         };
         addresses.push(ring.bytes(&piece).as_ptr());

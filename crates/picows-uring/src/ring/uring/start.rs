@@ -31,7 +31,7 @@ pub(super) fn start(waiting: WaitMode) -> Result<UringRing, StartError> {
         ring,
         buffers,
         sends: Sends::default(),
-        backlog: VecDeque::new(),
+        overflow: VecDeque::new(),
         event: Arc::new(event),
         timespec: Box::new(types::Timespec::new()),
         deadline: None,

@@ -42,7 +42,7 @@ fn a_ring_that_is_dropped_waits_for_its_sends() {
     ring.set_deadline(Duration::from_secs(3600));
     ring.poll(10, &mut Vec::new()).unwrap();
     assert!(!bytes.is_unique(), "the kernel has them");
-    ring.abandon(socket);
+    ring.close_on_failure(socket);
     drop(ring);
     assert!(bytes.is_unique(), "and has let them go");
     // A send that goes on would fill the room that is read free.
@@ -73,7 +73,7 @@ fn receive(
                 if !more {
                     ring.receive(to, TOKEN);
                 }
-                let Received::Data(buffer) = result else { continue };
+                let ReceiveResult::Data(buffer) = result else { continue };
                 received += ring.bytes(&buffer).len();
                 keep(ring.lend(&buffer));
                 ring.release(buffer);
@@ -147,7 +147,7 @@ fn what_was_queued_on_an_abandoned_socket_reaches_no_other() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let socket = Socket(ours.into_raw_fd());
     ring.send(socket, TOKEN, batch(&Bytes::from_static(b"a secret")));
-    ring.abandon(socket);
+    ring.close_on_failure(socket);
     // Lowest number first: these would get that of the abandoned one.
     let mut others: Vec<_> = (0..10).map(|_| UnixStream::pair().unwrap()).collect();
     drop(ring);
@@ -347,7 +347,7 @@ fn receive_in_order(receive_b: fn(&mut UringRing, Socket), is_reversed: bool) ->
         let Some(Completion::Received { token, result, .. }) = ring.complete(entry) else {
             panic!("of a receive");
         };
-        let Received::Data(buffer) = result else { panic!("{result:?}") };
+        let ReceiveResult::Data(buffer) = result else { panic!("{result:?}") };
         let wanted: &[u8] = if token == TOKEN_OF_A { b"secret of A" } else { b"hello of B!" };
         assert_eq!(ring.bytes(&buffer), wanted, "the bytes of another connection");
         ring.release(buffer);
@@ -393,7 +393,7 @@ fn single_receives_take_turns_with_multishot_ones() {
             ring.poll(10, &mut out).unwrap();
             for completion in out.drain(..) {
                 let Completion::Received { token, result, more } = completion else { panic!() };
-                if let Received::Data(buffer) = result {
+                if let ReceiveResult::Data(buffer) = result {
                     let (byte, got) = match token {
                         TOKEN_OF_A => (b'a', &mut got_a),
                         _ => (b'b', &mut got_b),

@@ -10,7 +10,7 @@ mod book;
 mod tests;
 
 use crate::ring::{
-    Completion, Loan, Outbox, Outlet, RecvBuffer, Ring, Room, SendBatch, Socket, Token, Wait,
+    Completion, Loan, Outlet, RecvBuffer, Ring, Room, SendBatch, SendState, Socket, Token, Wait,
 };
 use book::{Book, demand};
 use rustix::fd::OwnedFd;
@@ -192,9 +192,9 @@ impl<R: Ring> Ring for Checked<R> {
         self.ring.close(socket);
     }
 
-    fn abandon(&mut self, socket: Socket) {
-        self.book().abandon(socket);
-        self.ring.abandon(socket);
+    fn close_on_failure(&mut self, socket: Socket) {
+        self.book().close_on_failure(socket);
+        self.ring.close_on_failure(socket);
     }
 
     fn unread(&self, socket: Socket) -> usize {
@@ -202,9 +202,9 @@ impl<R: Ring> Ring for Checked<R> {
         self.ring.unread(socket)
     }
 
-    fn outbox(&self, socket: Socket) -> Option<Outbox> {
-        self.book().called("outbox", socket);
-        self.ring.outbox(socket)
+    fn send_state(&self, socket: Socket) -> Option<SendState> {
+        self.book().called("send_state", socket);
+        self.ring.send_state(socket)
     }
 
     fn untaken(&self, socket: Socket) -> Option<usize> {

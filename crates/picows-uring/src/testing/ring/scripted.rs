@@ -3,8 +3,8 @@
 mod wait;
 
 use crate::ring::{
-    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, RecvMemory, Ring, Room, SendBatch,
-    Socket, Token,
+    Completion, Loan, Outlet, ReceiveResult, RecvBuffer, RecvMemory, Ring, Room, SendBatch,
+    SendState, Socket, Token,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ pub(crate) struct ByHand {
     pub(crate) receives: Option<usize>,
     /// Completions that a poll returns at the most, if not all.
     pub(crate) per_poll: Option<usize>,
-    pub(crate) outbox: Option<Outbox>,
+    pub(crate) send_state: Option<SendState>,
     pub(crate) untaken: Option<usize>,
     /// What has left, of all sockets.
     pub(crate) sent: Vec<u8>,
@@ -133,7 +133,7 @@ impl ByHand {
         let buffer = RecvBuffer::new(self.buffers.len() as u16, 0, bytes.len() as u32);
         let spare = self.spare.as_mut().and_then(Vec::pop);
         self.buffers.push(Some(filled(spare, bytes)));
-        let result = Received::Data(buffer);
+        let result = ReceiveResult::Data(buffer);
         let is_single = self.single.contains(&token);
         if is_single {
             self.single.retain(|it| *it != token);
@@ -143,13 +143,13 @@ impl ByHand {
     }
 
     /// The peer ends the stream, or breaks it.
-    pub(crate) fn end(&mut self, result: Received) {
+    pub(crate) fn end(&mut self, result: ReceiveResult) {
         if let Some((socket, _)) = self.receiving.first().copied() {
             self.end_of(socket, result);
         }
     }
 
-    pub(crate) fn end_of(&mut self, socket: Socket, result: Received) {
+    pub(crate) fn end_of(&mut self, socket: Socket, result: ReceiveResult) {
         if let Some(index) = self.receiving.iter().position(|(it, _)| *it == socket) {
             let (_, token) = self.receiving.remove(index);
             self.single.retain(|it| *it != token);
@@ -402,12 +402,12 @@ impl Ring for ByHand {
 
     fn cancel_receive(&mut self, token: Token) {
         if let Some((socket, _)) = self.receiving.iter().find(|(_, it)| *it == token).copied() {
-            self.end_of(socket, Received::Cancelled);
+            self.end_of(socket, ReceiveResult::Cancelled);
         }
     }
 
     fn cancel(&mut self, socket: Socket) {
-        self.end_of(socket, Received::Cancelled);
+        self.end_of(socket, ReceiveResult::Cancelled);
         if let Some(index) = self.accepting.iter().position(|(it, _)| *it == socket) {
             return self.fail_accept_on(index, libc::ECANCELED);
         }
@@ -434,15 +434,15 @@ impl Ring for ByHand {
         self.unread
     }
 
-    fn outbox(&self, _: Socket) -> Option<Outbox> {
-        self.outbox
+    fn send_state(&self, _: Socket) -> Option<SendState> {
+        self.send_state
     }
 
     fn untaken(&self, _: Socket) -> Option<usize> {
         self.untaken
     }
 
-    fn abandon(&mut self, socket: Socket) {
+    fn close_on_failure(&mut self, socket: Socket) {
         self.abandoned.borrow_mut().push(socket);
     }
 

@@ -21,7 +21,8 @@ pub(crate) use random::Random;
 pub(crate) use wire::BrokenBy;
 
 use crate::ring::{
-    Completion, Loan, Outbox, Outlet, Received, RecvBuffer, Ring, Room, SendBatch, Socket, Token,
+    Completion, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch, SendState, Socket,
+    Token,
 };
 use buffers::Buffers;
 use std::cell::RefMut;
@@ -230,7 +231,8 @@ impl SimRing {
     pub(crate) fn forge_received(&mut self, token: Token, bytes: &[u8]) {
         let mut source = bytes.iter().copied().collect();
         let buffer = self.buffers.fill(&mut self.random, &mut source, usize::MAX);
-        let result = Received::Data(buffer.expect("a forger sees to it that a buffer is free"));
+        let result =
+            ReceiveResult::Data(buffer.expect("a forger sees to it that a buffer is free"));
         let completion = Completion::Received { token, result, more: true };
         self.completions.push_back(Queued { socket: Socket(-1), completion });
     }
@@ -340,7 +342,7 @@ impl SimRing {
             completion => format!("{socket:?} {completion:?}"),
         });
         match &completion {
-            Completion::Received { result: Received::Data(buffer), .. } => {
+            Completion::Received { result: ReceiveResult::Data(buffer), .. } => {
                 self.buffers.hand_over(buffer);
                 let is_forged = socket.0 < DESCRIPTOR_MIN;
                 self.told.0 += if is_forged { 0 } else { buffer.len() as u64 };
@@ -476,7 +478,7 @@ impl Ring for SimRing {
         self.submissions.push_back(Submission::Close(socket));
     }
 
-    fn abandon(&mut self, _: Socket) {
+    fn close_on_failure(&mut self, _: Socket) {
         // A worker that goes before its time takes this kernel with it.
     }
 
@@ -484,7 +486,7 @@ impl Ring for SimRing {
         self.stream(socket).map_or(0, |peer| self.link(peer).to_server.len())
     }
 
-    fn outbox(&self, _: Socket) -> Option<Outbox> {
+    fn send_state(&self, _: Socket) -> Option<SendState> {
         None
     }
 

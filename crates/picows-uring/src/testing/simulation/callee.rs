@@ -30,7 +30,7 @@ pub(super) struct Callee {
     /// Frames until it does what is in its manner; `None` once it has done so.
     patience: Option<usize>,
     has_shut_down: bool,
-    stage: Stage,
+    stage: CalleeStage,
     ended_at: Option<Duration>,
     head: Vec<u8>,
     decoder: Decoder,
@@ -79,7 +79,7 @@ enum Manner {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum CalleeStage {
     Before,
     Handshake,
     Open,
@@ -114,7 +114,7 @@ impl Callee {
             write_max: random.pick(&[300, 2000, 400_000]),
             patience: Some(random.between(0, 5)),
             has_shut_down: false,
-            stage: Stage::Before,
+            stage: CalleeStage::Before,
             ended_at: None,
             head: Vec::new(),
             decoder: Decoder::new(Role::Server),
@@ -133,11 +133,11 @@ impl Callee {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Over
+        self.stage == CalleeStage::Over
     }
 
     pub(super) fn is_dialed(&self) -> bool {
-        self.stage != Stage::Before
+        self.stage != CalleeStage::Before
     }
 
     pub(super) fn peer(&self) -> Option<PeerId> {
@@ -146,7 +146,7 @@ impl Callee {
 
     /// Our client has called.
     pub(super) fn dialed(&mut self, peer: PeerId, outcome: Rc<ConnectOutcome>) {
-        self.stage = Stage::Handshake;
+        self.stage = CalleeStage::Handshake;
         if self.manner == Manner::Forget && self.random.chance(500) {
             ConnectOutcome::give_up(Rc::clone(&outcome));
         }
@@ -155,7 +155,7 @@ impl Callee {
 
     /// Nobody will call any more.
     pub(super) fn give_up(&mut self) {
-        self.stage = Stage::Over;
+        self.stage = CalleeStage::Over;
     }
 
     /// Whether it has something to do.
@@ -183,16 +183,16 @@ impl Callee {
         }
         let max = self.random.between(1, self.write_max).min(self.out.len());
         if max == 0 {
-            if self.stage == Stage::Closing {
+            if self.stage == CalleeStage::Closing {
                 self.has_shut_down = true;
                 ring.peer(peer).shut_down();
-                self.stage = Stage::Ending;
+                self.stage = CalleeStage::Ending;
                 return true;
             }
             return false;
         }
         let Some(count) = ring.peer(peer).write(&self.out[..max]) else {
-            self.stage = Stage::Over;
+            self.stage = CalleeStage::Over;
             return true;
         };
         self.out.drain(..count);
@@ -206,18 +206,18 @@ impl Callee {
             PeerRead::Bytes(bytes) => bytes,
             PeerRead::End | PeerRead::Reset => {
                 ring.peer(peer).close();
-                self.stage = Stage::Over;
+                self.stage = CalleeStage::Over;
                 return true;
             }
         };
         match self.stage {
-            Stage::Handshake => {
+            CalleeStage::Handshake => {
                 self.head.append(&mut bytes);
                 self.read_request();
             }
-            Stage::Open => self.read_frames(&mut bytes, journal),
+            CalleeStage::Open => self.read_frames(&mut bytes, journal),
             // Its last word is behind what it has not read.
-            Stage::Closing | Stage::Ending if self.close_received.is_none() => {
+            CalleeStage::Closing | CalleeStage::Ending if self.close_received.is_none() => {
                 self.read_frames(&mut bytes, journal);
             }
             _ => {}
@@ -227,7 +227,7 @@ impl Callee {
                 0 => ring.peer(peer).reset(),
                 _ => ring.peer(peer).close(),
             }
-            self.stage = Stage::Over;
+            self.stage = CalleeStage::Over;
         }
         true
     }
@@ -243,24 +243,24 @@ impl Callee {
             Manner::Refuse => {
                 let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nnever";
                 self.out.extend_from_slice(answer);
-                self.stage = Stage::Closing;
+                self.stage = CalleeStage::Closing;
             }
             Manner::Rubbish => {
                 self.out.extend_from_slice(b"\x15\x03\x01\0\x02\x02\x46 no HTTP at all\r\n\r\n");
-                self.stage = Stage::Closing;
+                self.stage = CalleeStage::Closing;
             }
-            Manner::Mute => self.stage = Stage::Ending,
+            Manner::Mute => self.stage = CalleeStage::Ending,
             Manner::Forget => {
                 if let Some(line) = &self.line {
                     ConnectOutcome::give_up(Rc::clone(&line.outcome));
                 }
-                self.stage = Stage::Ending;
+                self.stage = CalleeStage::Ending;
             }
             Manner::Echo | Manner::Break | Manner::Leave | Manner::Vanish => {
                 match request.validate_upgrade() {
                     Ok(key) => {
                         encode_switching_protocols(&mut self.out, &key, None, &HeaderMap::new());
-                        self.stage = Stage::Open;
+                        self.stage = CalleeStage::Open;
                         self.tire();
                     }
                     Err(error) => self.fail(format!("a bad request: {error}")),
@@ -283,7 +283,7 @@ impl Callee {
             }
             _ => return,
         }
-        self.stage = Stage::Ending;
+        self.stage = CalleeStage::Ending;
     }
 
     fn read_frames(&mut self, bytes: &mut [u8], journal: &Journal) {
@@ -319,11 +319,11 @@ impl Callee {
             MsgType::Close => {
                 let code = payload.first_chunk().map(|two| u16::from_be_bytes(*two));
                 self.close_received = Some(code);
-                if self.stage == Stage::Open {
+                if self.stage == CalleeStage::Open {
                     head.append(&mut self.out, payload, None);
                 }
                 // A server is the first to end the stream (RFC 6455 §7.1.1).
-                self.stage = Stage::Closing;
+                self.stage = CalleeStage::Closing;
             }
             MsgType::Pong => {
                 // Every ping of ours says the same.
@@ -349,7 +349,7 @@ impl Callee {
                     let number = self.arrived;
                     self.fail(format!("frame {number} is {seen:?} and should be {expected:?}"));
                 }
-                if self.stage == Stage::Open {
+                if self.stage == CalleeStage::Open {
                     script::echo(&mut self.random, &mut self.out, head, payload);
                     self.tire();
                 }

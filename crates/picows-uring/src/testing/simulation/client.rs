@@ -7,7 +7,7 @@ mod reading;
 pub(super) mod verdict;
 
 use super::journal::{Journal, Seen};
-use super::plan::{Pace, Plan};
+use super::plan::{ClientScript, Pace};
 use super::{listeners, script};
 use crate::ring::Socket;
 use crate::testing::ring::sim::{BrokenBy, PeerId, Random, SimRing};
@@ -19,10 +19,10 @@ use std::time::Duration;
 
 pub(super) struct Client {
     pub(super) id: u32,
-    pub(super) plan: Plan,
+    pub(super) plan: ClientScript,
     random: Random,
     peer: Option<PeerId>,
-    stage: Stage,
+    stage: ClientStage,
     pace: Pace,
     connects_at: Duration,
     room: usize,
@@ -57,7 +57,7 @@ pub(super) struct Client {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum ClientStage {
     Before,
     Handshake,
     Open,
@@ -98,9 +98,10 @@ pub(super) struct Facts {
 }
 
 impl Client {
-    pub(super) fn new(id: u32, plan: Plan, random: &mut Random, span: Duration) -> Self {
+    pub(super) fn new(id: u32, plan: ClientScript, random: &mut Random, span: Duration) -> Self {
         let mut random = random.fork();
-        let is_panicking = matches!(plan, Plan::Command | Plan::Listen) && random.chance(250);
+        let is_panicking =
+            matches!(plan, ClientScript::Command | ClientScript::Listen) && random.chance(250);
         let panics_at = if is_panicking {
             format!("&at={}", random.pick(&listeners::PLACES))
         } else {
@@ -118,7 +119,7 @@ impl Client {
             id,
             plan,
             peer: None,
-            stage: Stage::Before,
+            stage: ClientStage::Before,
             pace: Pace::draw(plan, &mut random),
             connects_at: at(&mut random),
             room: random.pick(&[4 * 1024, 64 * 1024, 300 * 1024]),
@@ -145,15 +146,15 @@ impl Client {
             random,
         };
         match plan {
-            Plan::Http(index) => client.out.extend_from_slice(script::REQUESTS[index].0),
+            ClientScript::Http(index) => client.out.extend_from_slice(script::REQUESTS[index].0),
             _ => client.handshake.encode(&mut client.out),
         }
-        if plan == Plan::Rubbish {
+        if plan == ClientScript::Rubbish {
             // The server may wait for the rest of it.
             let at = Duration::from_secs(10);
             client.vanishes = Some(Vanishing { way: Way::Close, bytes: usize::MAX, at });
         }
-        if plan == Plan::Rubbish && client.random.chance(300) {
+        if plan == ClientScript::Rubbish && client.random.chance(300) {
             client.out.truncate(client.random.below(client.out.len()));
             client.out.extend((0..50).map(|_| client.random.next() as u8));
         }
@@ -161,7 +162,7 @@ impl Client {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Over
+        self.stage == ClientStage::Over
     }
 
     pub(super) fn peer(&self) -> Option<PeerId> {
@@ -171,7 +172,7 @@ impl Client {
     /// When it has something to do, if nothing changes.
     pub(super) fn next_at(&self, ring: &mut SimRing) -> Option<Duration> {
         let Some(peer) = self.peer else { return Some(self.connects_at) };
-        if self.stage == Stage::Over {
+        if self.stage == ClientStage::Over {
             return None;
         }
         let mut peer = ring.peer(peer);
@@ -183,12 +184,13 @@ impl Client {
     }
 
     fn has_more_to_write(&self) -> bool {
-        !self.has_gone && (!self.out.is_empty() || (self.stage == Stage::Open && self.may_speak()))
+        !self.has_gone
+            && (!self.out.is_empty() || (self.stage == ClientStage::Open && self.may_speak()))
     }
 
     /// A deaf client notices nothing but that its connection is broken.
     fn reads(&self) -> bool {
-        self.plan != Plan::Deaf
+        self.plan != ClientScript::Deaf
     }
 
     /// Does what is due; tells whether that was anything.
@@ -200,11 +202,11 @@ impl Client {
         journal: &Journal,
     ) -> bool {
         match self.stage {
-            Stage::Over => return false,
-            Stage::Before if now < self.connects_at => return false,
-            Stage::Before => {
+            ClientStage::Over => return false,
+            ClientStage::Before if now < self.connects_at => return false,
+            ClientStage::Before => {
                 self.peer = Some(ring.connect(listener, self.room, self.may_break));
-                self.stage = Stage::Handshake;
+                self.stage = ClientStage::Handshake;
             }
             _ => {}
         }
@@ -213,7 +215,7 @@ impl Client {
             self.accepted_at = Some(now);
         }
         self.vanish(ring, peer, now);
-        if self.stage == Stage::Over {
+        if self.stage == ClientStage::Over {
             return true;
         }
         let mut has_acted = false;
@@ -241,13 +243,13 @@ impl Client {
 
     /// Ends without waiting for the server's end.
     pub(super) fn give_up(&mut self, now: Duration) {
-        if self.stage != Stage::Over {
+        if self.stage != ClientStage::Over {
             self.over(now);
         }
     }
 
     fn over(&mut self, now: Duration) {
-        self.stage = Stage::Over;
+        self.stage = ClientStage::Over;
         self.ended_at = now;
     }
 
@@ -259,7 +261,7 @@ impl Client {
         if self.has_gone {
             return false;
         }
-        if self.stage == Stage::Open && self.out.is_empty() {
+        if self.stage == ClientStage::Open && self.out.is_empty() {
             self.speak();
         }
         let max = self.random.between(1, self.pace.write_max).min(self.out.len());
@@ -279,9 +281,9 @@ impl Client {
     /// Whether it has something to say, and may: an echo that is not read piles up at the server.
     fn may_speak(&self) -> bool {
         match self.plan {
-            Plan::Idle | Plan::Silent | Plan::Listen => false,
-            Plan::Slow | Plan::Deaf => self.left > 0,
-            Plan::Echo | Plan::Break(_) | Plan::Rubbish => {
+            ClientScript::Idle | ClientScript::Silent | ClientScript::Listen => false,
+            ClientScript::Slow | ClientScript::Deaf => self.left > 0,
+            ClientScript::Echo | ClientScript::Break(_) | ClientScript::Rubbish => {
                 self.expected.iter().map(|seen| seen.len).sum::<usize>() < ECHO_PENDING_MAX
             }
             _ => true,
@@ -297,11 +299,11 @@ impl Client {
         if self.left > 0 {
             self.left -= 1;
             match self.plan {
-                Plan::Room => {
+                ClientScript::Room => {
                     let payload = vec![self.id as u8; random.between(0, 500)];
                     script::frame(random, &mut self.out, FrameHead::new(MsgType::Binary), &payload);
                 }
-                Plan::Command => {
+                ClientScript::Command => {
                     let command = random.pick(&COMMANDS);
                     let head = FrameHead::new(MsgType::Text);
                     script::frame(random, &mut self.out, head, command.as_bytes());
@@ -311,19 +313,19 @@ impl Client {
             return;
         }
         match self.plan {
-            Plan::Break(index) => {
+            ClientScript::Break(index) => {
                 let violation = script::VIOLATIONS[index].0;
                 self.out.extend_from_slice(violation);
                 if violation.starts_with(b"\x01") {
                     // Its first frame is as it should be.
                     self.expected.push_back(Seen::new(MsgType::Text, false, b""));
                 }
-                self.stage = Stage::Closing;
+                self.stage = ClientStage::Closing;
             }
-            Plan::Rubbish => {
+            ClientScript::Rubbish => {
                 let len = random.between(1, 300);
                 self.out.extend((0..len).map(|_| random.next() as u8));
-                self.stage = Stage::Closing;
+                self.stage = ClientStage::Closing;
             }
             _ => {
                 let code = CloseCode::new(random.pick(&[1000, 1001, 3000, 4999])).unwrap();
@@ -334,7 +336,7 @@ impl Client {
                 };
                 close.append(&mut self.out, Some([7; 4]));
                 self.close_sent = Some(close);
-                self.stage = Stage::Closing;
+                self.stage = ClientStage::Closing;
             }
         }
     }

@@ -1,12 +1,12 @@
 //! A real worker on a simulated kernel, driven as its host does, and checked after every turn.
 
 use super::{journal, listeners};
-use crate::admission::Gauge;
+use crate::admission::Admission;
 #[cfg(test)]
 use crate::client::{ConnectOutcome, Connecting, MakeListener};
-use crate::command::Letter;
+use crate::command::Command;
 #[cfg(test)]
-use crate::command::RemoteAction;
+use crate::command::ConnectionCommand;
 use crate::config::Config;
 use crate::connection::Connection;
 #[cfg(test)]
@@ -14,7 +14,7 @@ use crate::foreign::Foreign;
 use crate::health::{Counters, Stats};
 use crate::keys::KeySource;
 use crate::link::InputState;
-use crate::local::Shared;
+use crate::local::Local;
 use crate::mailbox::Mailbox;
 #[cfg(test)]
 use crate::ring::Ring;
@@ -39,7 +39,7 @@ use std::time::Duration;
 pub(super) struct Harness {
     worker: Worker<Checked<SimRing>>,
     listener: Socket,
-    gauge: Arc<Gauge>,
+    admission: Arc<Admission>,
     counters: Arc<Counters>,
     event: Arc<OwnedFd>,
     random: Random,
@@ -61,19 +61,19 @@ impl Harness {
         let event = Arc::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&event)));
         let counters = Arc::<Counters>::default();
-        let shared = Shared::new(Arc::new(config), Arc::clone(&counters), mailbox);
-        *shared.keys.borrow_mut() = KeySource::seeded(seed);
-        shared.watch.clock.set(|| Duration::ZERO);
-        shared.shares.clock.set(|| Duration::ZERO);
-        let gauge = Arc::<Gauge>::default();
+        let local = Local::new(Arc::new(config), Arc::clone(&counters), mailbox);
+        *local.keys.borrow_mut() = KeySource::seeded(seed);
+        local.callback_timer.clock.set(|| Duration::ZERO);
+        local.budget_rules.clock.set(|| Duration::ZERO);
+        let admission = Arc::<Admission>::default();
         let factory = listeners::factory();
-        let accept = Accept::new(factory, Arc::clone(&gauge), vec![listener]);
-        let worker = Worker::new(Checked::new(ring), shared, Some(accept));
+        let accept = Accept::new(factory, Arc::clone(&admission), vec![listener]);
+        let worker = Worker::new(Checked::new(ring), local, Some(accept));
         let random = Random::new(!seed);
         Self {
             worker,
             listener,
-            gauge,
+            admission,
             counters,
             event,
             random,
@@ -124,14 +124,14 @@ impl Harness {
         journal::with(|journal| journal.dialed += 1);
         // Calls are made in a turn, whose clock is no older than they are.
         let now = Tick::ZERO + self.ring().now();
-        self.worker.shared.now.set(now);
+        self.worker.local.now.set(now);
         self.worker.connected(socket, None, config, connecting);
         (peer, outcome)
     }
 
     /// Has another thread say something to a connection.
     #[cfg(test)]
-    pub(super) fn post(&mut self, token: Token, action: RemoteAction) {
+    pub(super) fn post(&mut self, token: Token, action: ConnectionCommand) {
         // As a handle does: what waits is counted where the connection is still there.
         let bytes = action.bytes();
         let mut connections = self.worker.connections();
@@ -140,19 +140,19 @@ impl Harness {
             return;
         }
         drop(connections);
-        self.worker.shared.mailbox.post_payload(Letter::Remote(token, action), bytes);
+        self.worker.local.mailbox.post_payload(Command::Connection(token, action), bytes);
     }
 
     /// What all connections refer to.
     #[cfg(test)]
-    pub(super) fn shared(&self) -> Rc<Shared> {
-        Rc::clone(&self.worker.shared)
+    pub(super) fn local(&self) -> Rc<Local> {
+        Rc::clone(&self.worker.local)
     }
 
     /// Nothing refers to a connection that is over, so its memory has gone back.
     #[cfg(test)]
     pub(super) fn assert_sessions_are_gone(&self) {
-        let count = Rc::strong_count(&self.worker.shared) - 1;
+        let count = Rc::strong_count(&self.worker.local) - 1;
         assert_eq!(count, 0, "connections that are over and not dropped");
     }
 
@@ -168,7 +168,7 @@ impl Harness {
 
     /// Has the worker stopped, as another thread does.
     pub(super) fn stop(&mut self, drain: Duration) {
-        self.worker.shared.mailbox.post(Letter::Stop { drain });
+        self.worker.local.mailbox.post(Command::Stop { drain });
     }
 
     /// Lets time pass and the kernel work, and gives the worker a turn if it is awake. Tells
@@ -191,18 +191,18 @@ impl Harness {
         }
         let is_awake = !self.is_asleep
             || self.worker.ring.is_signalled()
-            || !self.worker.shared.dirty.borrow().is_empty();
+            || !self.worker.local.dirty.borrow().is_empty();
         is_awake && !self.is_done
     }
 
     fn turn(&mut self) {
-        self.worker.shared.mailbox.after_sleep();
+        self.worker.local.mailbox.after_sleep();
         let turn = self.worker.turn().unwrap();
         self.worker.ring.demand_turn_is_over();
         self.check(turn);
         match turn {
             Turn::Busy => self.is_asleep = false,
-            Turn::Idle => self.is_asleep = self.worker.shared.mailbox.before_sleep(),
+            Turn::Idle => self.is_asleep = self.worker.local.mailbox.before_sleep(),
             Turn::Done => {
                 self.is_done = true;
                 self.check_end();
@@ -240,18 +240,18 @@ impl Harness {
             assert!(connected - disconnected <= stats.connections, "{stats:?}");
         });
         if turn != Turn::Busy {
-            assert!(self.worker.shared.dirty.borrow().is_empty(), "idle with connections to serve");
+            assert!(self.worker.local.dirty.borrow().is_empty(), "idle with connections to serve");
         }
     }
 
     /// That the worker's view of each connection is the kernel's: what is in flight, and how much.
     fn audit(&mut self, turn: Turn) {
         let mut views = Vec::new();
-        let (_, copied) = self.worker.held_input();
+        let (_, copied) = self.worker.deferred_input();
         let held: usize = self.worker.connections().map(|it| it.held_bytes()).sum();
         let held = held + copied;
         assert_eq!(held, self.worker.held_bytes(), "the worker counts what its connections hold");
-        if let Some(limit) = self.worker.shared.config.memory.limit() {
+        if let Some(limit) = self.worker.local.config.memory.limit() {
             let published = self.worker.memory.published();
             assert!(held.abs_diff(published) <= limit / 1024, "{published} of {held} published");
             assert!(turn == Turn::Busy || held <= limit + limit / 1024, "{held} of {limit} held");
@@ -281,14 +281,14 @@ impl Harness {
     /// That input which is held has its turn: whoever holds some after a turn has used up its share
     /// in it, or does so in the next.
     fn check_shares(&mut self) {
-        let (holders, copied) = self.worker.held_input();
+        let (holders, copied) = self.worker.deferred_input();
         self.held_turns += u64::from(holders > 0);
         self.copied_turns += u64::from(copied > 0);
-        let (turn, units) = (self.worker.turn_number(), self.worker.shared.shares.units.get());
+        let (turn, units) = (self.worker.turn_number(), self.worker.local.budget_rules.units.get());
         let waits = &mut self.waits;
         for connection in self.worker.connections() {
             let token = connection.session().token;
-            let is_waiting = connection.link.input == InputState::Held
+            let is_waiting = connection.link.input == InputState::Deferred
                 && connection.phase() == Phase::Open
                 && connection.spent(turn) < usize::from(units);
             if is_waiting {
@@ -313,7 +313,7 @@ impl Harness {
         self.worker.ring.demand_nothing_is_left();
         let stats = self.stats();
         assert_eq!((stats.connections, stats.slots), (0, 0), "{stats:?}");
-        assert!(self.gauge.is_empty(), "still counted: {:?}", self.gauge);
+        assert!(self.admission.is_empty(), "still counted: {:?}", self.admission);
         journal::with(|journal| {
             assert!(journal.room.is_empty() && journal.open.is_empty());
             for (id, record) in &journal.records {

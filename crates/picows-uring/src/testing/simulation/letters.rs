@@ -3,7 +3,7 @@
 //! A letter says whom it is for, so that whoever gets another's notices.
 
 use super::journal;
-use crate::command::RemoteAction;
+use crate::command::ConnectionCommand;
 use crate::foreign::Foreign;
 use crate::ring::Token;
 use crate::testing::ring::sim::Random;
@@ -11,28 +11,28 @@ use bytes::Bytes;
 use picows_uring_proto::{CloseCode, CloseFrame, FrameHead, MsgType};
 
 /// A letter to somebody who is or was there, for the worker's mailbox.
-pub(super) fn draw(random: &mut Random) -> Option<(Token, RemoteAction)> {
+pub(super) fn draw(random: &mut Random) -> Option<(Token, ConnectionCommand)> {
     let (id, token, is_open) = journal::with(|journal| {
         let (id, token) = *journal.tokens.get(random.below(journal.tokens.len()))?;
         Some((id, token, journal.open.contains_key(&id)))
     })?;
     // Those who have ended are told more often to end: whoever gets it by mistake will.
     let action = match random.below(if is_open { 40 } else { 4 }) {
-        0 => RemoteAction::Abort,
-        1 => RemoteAction::Disconnect,
-        2 => RemoteAction::Close(CloseFrame::new(CloseCode::POLICY_VIOLATION, "by a letter")),
+        0 => ConnectionCommand::Abort,
+        1 => ConnectionCommand::Disconnect,
+        2 => ConnectionCommand::Close(CloseFrame::new(CloseCode::POLICY_VIOLATION, "by a letter")),
         other => {
             let text = [MARK, id.to_string().as_bytes()].concat();
             let payload = Foreign::new(Bytes::from(text));
             let head = FrameHead::new(MsgType::Binary);
             if other % 3 == 0 {
-                RemoteAction::SendLatest(KEY, head, payload)
+                ConnectionCommand::SendLatest(KEY, head, payload)
             } else {
-                RemoteAction::Send(head, payload)
+                ConnectionCommand::Send(head, payload)
             }
         }
     };
-    if !matches!(action, RemoteAction::Send(..) | RemoteAction::SendLatest(..)) {
+    if !matches!(action, ConnectionCommand::Send(..) | ConnectionCommand::SendLatest(..)) {
         journal::with(|journal| journal.record(id).is_ended_by_us = true);
     }
     Some((token, action))

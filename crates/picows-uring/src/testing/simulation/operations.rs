@@ -69,11 +69,11 @@ struct Caller {
 #[derive(Default)]
 struct Heard {
     bytes: Vec<u8>,
-    stage: Stage,
+    stage: PeerStage,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Stage {
+enum PeerStage {
     #[default]
     Answer,
     Frames,
@@ -294,13 +294,13 @@ impl Heard {
         self.bytes.extend_from_slice(bytes);
         loop {
             let used = match self.stage {
-                Stage::Answer => self.answer(),
-                Stage::Frames => self.frame(),
-                Stage::Closed => {
+                PeerStage::Answer => self.answer(),
+                PeerStage::Frames => self.frame(),
+                PeerStage::Closed => {
                     assert!(self.bytes.is_empty(), "after CLOSE: {:?}", self.bytes);
                     0
                 }
-                Stage::Body => self.bytes.len(),
+                PeerStage::Body => self.bytes.len(),
             };
             if used == 0 {
                 return;
@@ -316,7 +316,7 @@ impl Heard {
             return 0;
         };
         let is_upgraded = self.bytes[VERSION.len()..].starts_with(b"101 ");
-        self.stage = if is_upgraded { Stage::Frames } else { Stage::Body };
+        self.stage = if is_upgraded { PeerStage::Frames } else { PeerStage::Body };
         end + 4
     }
 
@@ -340,7 +340,7 @@ impl Heard {
             return 0;
         }
         if kind == 8 {
-            self.stage = Stage::Closed;
+            self.stage = PeerStage::Closed;
         }
         head + len
     }

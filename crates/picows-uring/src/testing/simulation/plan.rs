@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What a client has come for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(super) enum ClientScript {
     /// Says something and expects it back, each byte of it.
     Echo,
     /// The same, reading so slowly that the server may lose patience.
@@ -44,7 +44,7 @@ pub(super) struct Pace {
     pub(super) reads_at: Duration,
 }
 
-impl Plan {
+impl ClientScript {
     pub(super) fn draw(random: &mut Random) -> Self {
         match random.below(20) {
             0..=6 => Self::Echo,
@@ -81,7 +81,7 @@ impl Plan {
 }
 
 impl Pace {
-    pub(super) fn draw(plan: Plan, random: &mut Random) -> Self {
+    pub(super) fn draw(plan: ClientScript, random: &mut Random) -> Self {
         let micros = Duration::from_micros;
         let mut pace = Self {
             write_max: random.pick(&[100, 1000, 20_000, 400_000]),
@@ -92,11 +92,11 @@ impl Pace {
             reads_at: Duration::ZERO,
         };
         match plan {
-            Plan::Slow => {
+            ClientScript::Slow => {
                 pace.read_max = 2000;
                 pace.read_pause = micros(200_000);
             }
-            Plan::Drip => {
+            ClientScript::Drip => {
                 pace.write_max = 1;
                 pace.write_pause = micros(200_000);
             }

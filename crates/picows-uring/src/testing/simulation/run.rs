@@ -7,10 +7,10 @@
 use super::callee::Callee;
 use super::client::{Client, Facts};
 use super::harness::Harness;
-use super::plan::Plan;
+use super::plan::ClientScript;
 use super::strain::Strain;
 use super::{journal, letters, listeners};
-use crate::command::RemoteAction;
+use crate::command::ConnectionCommand;
 use crate::config::{Config, QueuePolicy};
 use crate::memory::MemoryBudget;
 use crate::ring::{Ring, Token};
@@ -35,7 +35,7 @@ struct Run {
     /// Connections that are not read from, and until when.
     paused: Vec<(Duration, Transport)>,
     /// What another thread is about to say, after so many steps.
-    letter: Option<(usize, Token, RemoteAction)>,
+    letter: Option<(usize, Token, ConnectionCommand)>,
     liveness: LivenessRules,
     has_limit: bool,
     /// When the server is stopped, whatever happens then.
@@ -57,7 +57,7 @@ impl Run {
         let span = Duration::from_millis(random.pick(&[0, 5, 100, 3000]));
         let count = random.between(2, 16);
         let clients = (0..count as u32)
-            .map(|id| Client::new(id, Plan::draw(&mut random), &mut random, span))
+            .map(|id| Client::new(id, ClientScript::draw(&mut random), &mut random, span))
             .collect();
         let callees = (0..random.below(5) as u32)
             .map(|id| Callee::new(CALLEES + id, &mut random, span))
@@ -72,7 +72,7 @@ impl Run {
         let liveness = config.liveness.clone();
         let harness = Harness::new(random.next(), faults, config);
         if let Some(units) = strain.units {
-            harness.shared().shares.units.set(units);
+            harness.local().budget_rules.units.set(units);
         }
         Self {
             random,
@@ -460,7 +460,7 @@ fn a_worker_that_goes_in_the_middle_of_traffic_tells_everybody_once() {
                 run.step();
             }
         }
-        let shared = run.harness.shared();
+        let local = run.harness.local();
         let mut callees = std::mem::take(&mut run.callees);
         open += journal::with(|journal| journal.open.len());
         drop(run);
@@ -475,7 +475,7 @@ fn a_worker_that_goes_in_the_middle_of_traffic_tells_everybody_once() {
             assert!(callee.is_told(), "seed {seed}: nobody told its caller: {callee:?}");
         }
         drop(callees);
-        assert_eq!(Rc::strong_count(&shared), 1, "seed {seed}: connections outlive their worker");
+        assert_eq!(Rc::strong_count(&local), 1, "seed {seed}: connections outlive their worker");
     }
     assert!(open > SEEDS as usize, "{open} connections were open: too few to show anything");
 }

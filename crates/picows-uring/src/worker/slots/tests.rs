@@ -2,7 +2,7 @@ use super::*;
 use crate::config::Config;
 use crate::foreign::Foreign;
 use crate::health::Counters;
-use crate::local::Shared;
+use crate::local::Local;
 use crate::mailbox::Mailbox;
 use crate::ring::Socket;
 use crate::session::Session;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 struct Crowd {
     slots: Slots,
-    shared: Rc<Shared>,
+    local: Rc<Local>,
     tokens: Vec<Token>,
 }
 
@@ -22,18 +22,18 @@ impl Crowd {
     fn new() -> Self {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
-        let shared = Shared::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
-        Self { slots: Slots::default(), shared, tokens: Vec::new() }
+        let local = Local::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
+        Self { slots: Slots::default(), local, tokens: Vec::new() }
     }
 
     fn come(&mut self, count: usize) {
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));
         let factory = Rc::new(Foreign::new(factory));
         for _ in 0..count {
-            let shared = &self.shared;
+            let local = &self.local;
             let token = self.slots.insert(|token| {
-                let (config, socket) = (&shared.config, Socket(0));
-                let session = Session::new(shared, config, Role::Server, token, socket, None);
+                let (config, socket) = (&local.config, Socket(0));
+                let session = Session::new(local, config, Role::Server, token, socket, None);
                 Connection::accepted(session, Rc::clone(&factory))
             });
             self.tokens.push(token);

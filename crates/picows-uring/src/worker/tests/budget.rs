@@ -7,14 +7,14 @@ use crate::status::DisconnectCause;
 use picows_uring_proto::Stash;
 
 /// A server whose connections may hold 100,000 bytes, with these.
-fn limited(sockets: &[i32]) -> Stage {
+fn limited(sockets: &[i32]) -> Fixture {
     let config = Config { memory: MemoryBudget::new(Some(100_000)), ..Config::default() };
-    let mut stage = Stage::listening(Manner::default(), config);
-    sockets.iter().for_each(|socket| stage.join(*socket));
-    stage
+    let mut fixture = Fixture::listening(Manner::default(), config);
+    sockets.iter().for_each(|socket| fixture.join(*socket));
+    fixture
 }
 
-impl Stage {
+impl Fixture {
     /// A client sends so much of a larger frame.
     fn cut(&mut self, socket: i32, bytes: usize) {
         let mut frame = b"\x82\xff\0\0\0\0\0\x09\0\0\0\0\0\0".to_vec();
@@ -36,73 +36,73 @@ const CLOSE_1013: &[u8] = b"\x88\x27\x03\xf5memory limit reached: try again late
 
 #[test]
 fn the_largest_holder_gets_1013_and_its_memory_is_free_at_once() {
-    let mut stage = limited(&[7, 8, 9]);
-    stage.cut(7, 20_000);
-    stage.cut(8, 50_000);
-    stage.assert_held(70_000..75_000);
-    stage.cut(9, 40_000);
-    stage.assert_held(60_000..65_000);
-    assert_eq!(stage.worker.ring.sent, CLOSE_1013);
+    let mut fixture = limited(&[7, 8, 9]);
+    fixture.cut(7, 20_000);
+    fixture.cut(8, 50_000);
+    fixture.assert_held(70_000..75_000);
+    fixture.cut(9, 40_000);
+    fixture.assert_held(60_000..65_000);
+    assert_eq!(fixture.worker.ring.sent, CLOSE_1013);
     assert_eq!(seen(), ["disconnected MemoryLimit"]);
-    let stats = stage.stats();
+    let stats = fixture.stats();
     assert_eq!((stats.memory_evictions, stats.connections), (1, 3), "it may read its CLOSE");
-    stage.go(2 * SECOND);
-    assert_eq!(stage.worker.ring.closed, [Socket(8)]);
+    fixture.go(2 * SECOND);
+    assert_eq!(fixture.worker.ring.closed, [Socket(8)]);
     // The others go on.
-    stage.worker.ring.sent.clear();
-    stage.worker.ring.deliver_to(7, &[0; 50_000]);
-    stage.turn();
-    assert_eq!(stage.stats().memory_evictions, 2, "now that one is the largest");
+    fixture.worker.ring.sent.clear();
+    fixture.worker.ring.deliver_to(7, &[0; 50_000]);
+    fixture.turn();
+    assert_eq!(fixture.stats().memory_evictions, 2, "now that one is the largest");
 }
 
 #[test]
 fn holders_go_one_after_the_other_until_a_tenth_is_free() {
-    let mut stage = limited(&[7, 8, 9, 10]);
+    let mut fixture = limited(&[7, 8, 9, 10]);
     for (socket, bytes) in [(7, 5000), (8, 12_000), (9, 60_000), (10, 22_000)] {
-        stage.cut(socket, bytes);
+        fixture.cut(socket, bytes);
     }
-    assert_eq!(stage.stats().memory_evictions, 0);
+    assert_eq!(fixture.stats().memory_evictions, 0);
     // The frame of 9 grows to the limit at once.
-    stage.worker.ring.deliver_to(9, &[0; 40_000]);
-    stage.turn();
-    assert_eq!(stage.stats().memory_evictions, 1);
-    stage.assert_held(39_000..42_000);
+    fixture.worker.ring.deliver_to(9, &[0; 40_000]);
+    fixture.turn();
+    assert_eq!(fixture.stats().memory_evictions, 1);
+    fixture.assert_held(39_000..42_000);
 }
 
 #[test]
 fn many_small_holders_go_until_a_tenth_is_free() {
     let sockets: Vec<_> = (7..16).collect();
-    let mut stage = limited(&sockets);
+    let mut fixture = limited(&sockets);
     for socket in sockets {
-        stage.cut(socket, 11_500);
+        fixture.cut(socket, 11_500);
     }
-    assert_eq!(stage.stats().memory_evictions, 2, "103,500 bytes; 92,000 are still too many");
-    stage.assert_held(80_000..82_000);
+    assert_eq!(fixture.stats().memory_evictions, 2, "103,500 bytes; 92,000 are still too many");
+    fixture.assert_held(80_000..82_000);
 }
 
 #[test]
 fn a_ring_that_never_runs_dry_does_not_put_the_decision_off() {
-    let mut stage = limited(&[7, 8]);
-    stage.cut(7, 60_000);
-    stage.worker.ring.per_poll = Some(1);
-    stage.worker.ring.deliver_to(7, &[0; 50_000]);
+    let mut fixture = limited(&[7, 8]);
+    fixture.cut(7, 60_000);
+    fixture.worker.ring.per_poll = Some(1);
+    fixture.worker.ring.deliver_to(7, &[0; 50_000]);
     for _ in 0..20 {
-        stage.worker.ring.deliver_to(8, &frame(PING, b""));
+        fixture.worker.ring.deliver_to(8, &frame(PING, b""));
     }
     for turn in 0..9 {
-        assert_eq!(stage.stats().memory_evictions, 0, "in turn {turn} it may still change");
-        stage.worker.turn().unwrap();
+        assert_eq!(fixture.stats().memory_evictions, 0, "in turn {turn} it may still change");
+        fixture.worker.turn().unwrap();
     }
-    assert!(stage.worker.has_work());
-    assert_eq!(stage.stats().memory_evictions, 1);
+    assert!(fixture.worker.has_work());
+    assert_eq!(fixture.stats().memory_evictions, 1);
 }
 
 #[test]
 fn the_listener_of_an_evicted_connection_does_not_wait_for_its_peer() {
-    let mut stage = limited(&[7]);
-    stage.worker.ring.is_stuck = true;
-    stage.cut(7, 110_000);
-    assert!(stage.worker.ring.sent.is_empty() && !stage.is_gone());
+    let mut fixture = limited(&[7]);
+    fixture.worker.ring.is_stuck = true;
+    fixture.cut(7, 110_000);
+    assert!(fixture.worker.ring.sent.is_empty() && !fixture.is_gone());
     assert_eq!(seen(), ["disconnected MemoryLimit"]);
 }
 
@@ -113,145 +113,145 @@ fn held_flood() -> Vec<u8> {
 
 #[test]
 fn input_that_is_copied_counts_and_goes_with_its_connection() {
-    let mut stage = limited(&[7, 8]);
-    stage.cut(8, 40_000);
-    stage.worker.ring.keeps = Some(0);
-    stage.worker.ring.deliver_to(7, &held_flood());
+    let mut fixture = limited(&[7, 8]);
+    fixture.cut(8, 40_000);
+    fixture.worker.ring.keeps = Some(0);
+    fixture.worker.ring.deliver_to(7, &held_flood());
     for _ in 0..2 {
-        stage.worker.turn().unwrap();
+        fixture.worker.turn().unwrap();
     }
-    assert_eq!(stage.stats().memory_evictions, 1, "and not the other as well");
-    stage.assert_held(40_000..42_000);
-    assert_eq!(stage.worker.ring.lent(), 0);
-    stage.turn();
-    stage.go(2 * SECOND);
-    assert_eq!(stage.worker.ring.closed, [Socket(7)]);
+    assert_eq!(fixture.stats().memory_evictions, 1, "and not the other as well");
+    fixture.assert_held(40_000..42_000);
+    assert_eq!(fixture.worker.ring.lent(), 0);
+    fixture.turn();
+    fixture.go(2 * SECOND);
+    assert_eq!(fixture.worker.ring.closed, [Socket(7)]);
 }
 
 #[test]
 fn a_worker_whose_largest_holder_has_copies_is_asked() {
     let mut one = limited(&[7]);
-    let config = Config::clone(&one.worker.shared.config);
+    let config = Config::clone(&one.worker.local.config);
     one.worker.ring.keeps = Some(0);
     one.worker.ring.deliver_to(7, &held_flood());
     one.worker.turn().unwrap();
-    let mut other = Stage::listening(Manner::default(), config);
+    let mut other = Fixture::listening(Manner::default(), config);
     other.join(8);
     other.cut(8, 45_000);
     assert_eq!(other.stats().memory_evictions, 0, "the larger one is elsewhere");
-    assert!(one.worker.shared.mailbox.has_mail());
+    assert!(one.worker.local.mailbox.has_mail());
 }
 
 #[test]
 fn what_other_threads_have_posted_counts_until_it_is_read() {
-    let mut stage = limited(&[7]);
+    let mut fixture = limited(&[7]);
     let remote = transport().remote();
     for _ in 0..5 {
         remote.send(MsgType::Binary, vec![0; 10_000]).unwrap();
     }
     // As at the end of a turn in which it came.
-    stage.worker.keep_to_budget();
-    stage.assert_held(50_000..51_000);
-    stage.turn();
-    assert_eq!(stage.worker.ring.sent.len(), 5 * 10_004);
-    stage.assert_held(0..1);
+    fixture.worker.keep_to_budget();
+    fixture.assert_held(50_000..51_000);
+    fixture.turn();
+    assert_eq!(fixture.worker.ring.sent.len(), 5 * 10_004);
+    fixture.assert_held(0..1);
 }
 
 #[test]
 fn what_was_posted_beyond_the_limit_is_offered_before_it_is_judged() {
-    let mut stage = limited(&[7]);
+    let mut fixture = limited(&[7]);
     transport().remote().send(MsgType::Binary, vec![0; 150_000]).unwrap();
-    stage.worker.keep_to_budget();
-    assert_eq!(stage.stats().memory_evictions, 0);
-    stage.turn();
-    assert_eq!((stage.worker.ring.sent.len(), stage.stats().memory_evictions), (150_010, 0));
+    fixture.worker.keep_to_budget();
+    assert_eq!(fixture.stats().memory_evictions, 0);
+    fixture.turn();
+    assert_eq!((fixture.worker.ring.sent.len(), fixture.stats().memory_evictions), (150_010, 0));
 }
 
 #[test]
 fn what_was_posted_goes_with_its_connection_and_no_other_one() {
-    let mut stage = limited(&[8, 7]);
-    stage.cut(8, 40_000);
+    let mut fixture = limited(&[8, 7]);
+    fixture.cut(8, 40_000);
     transport().remote().send(MsgType::Binary, vec![0; 80_000]).unwrap();
     // Turns in which the mail is not read are not waited for either.
     for _ in 0..10 {
-        stage.worker.keep_to_budget();
+        fixture.worker.keep_to_budget();
     }
-    assert_eq!(stage.stats().memory_evictions, 1);
+    assert_eq!(fixture.stats().memory_evictions, 1);
     assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::MemoryLimit));
-    stage.turn();
-    assert_eq!(stage.worker.ring.sent, CLOSE_1013);
-    stage.assert_held(40_000..42_000);
+    fixture.turn();
+    assert_eq!(fixture.worker.ring.sent, CLOSE_1013);
+    fixture.assert_held(40_000..42_000);
 }
 
 #[test]
 fn what_the_kernel_is_sending_counts_as_gone() {
-    let mut stage = limited(&[8, 7]);
-    stage.cut(8, 30_000);
-    stage.worker.ring.is_stuck = true;
+    let mut fixture = limited(&[8, 7]);
+    fixture.cut(8, 30_000);
+    fixture.worker.ring.is_stuck = true;
     transport().send(MsgType::Binary, [1; 50_000]);
-    stage.turn();
+    fixture.turn();
     transport().send(MsgType::Binary, [1; 50_000]);
-    stage.turn();
-    assert_eq!(stage.stats().memory_evictions, 1, "and no other one for it");
+    fixture.turn();
+    assert_eq!(fixture.stats().memory_evictions, 1, "and no other one for it");
     assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::MemoryLimit));
-    assert!(stage.worker.ring.closed.contains(&Socket(7)), "nothing can follow half a frame");
-    assert!(stage.worker.ring.sent.is_empty());
-    stage.assert_held(30_000..31_000);
+    assert!(fixture.worker.ring.closed.contains(&Socket(7)), "nothing can follow half a frame");
+    assert!(fixture.worker.ring.sent.is_empty());
+    fixture.assert_held(30_000..31_000);
 }
 
 #[test]
 fn what_sockets_take_at_once_is_not_judged() {
-    let mut stage = limited(&[7]);
+    let mut fixture = limited(&[7]);
     for _ in 0..50 {
         transport().send(MsgType::Binary, [1; 10_000]);
     }
-    stage.turn();
-    assert_eq!(stage.worker.ring.sent.len(), 50 * 10_004);
-    assert_eq!(stage.stats().memory_evictions, 0);
-    stage.assert_held(0..1);
+    fixture.turn();
+    assert_eq!(fixture.worker.ring.sent.len(), 50 * 10_004);
+    assert_eq!(fixture.stats().memory_evictions, 0);
+    fixture.assert_held(0..1);
 }
 
 #[test]
 fn a_request_that_holds_the_most_is_answered_with_503() {
     let mut config = Config { memory: MemoryBudget::new(Some(4000)), ..Config::default() };
     config.liveness.auto_ping = None;
-    let mut stage = Stage::listening(Manner::default(), config);
-    stage.worker.ring.connect(7);
-    stage.turn();
-    stage.deliver(b"GET / HTTP/1.1\r\nX: ");
-    stage.deliver(&[b'a'; 5000]);
-    assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 503 "));
-    assert_eq!(stage.stats().memory_evictions, 1);
-    stage.assert_held(0..1);
+    let mut fixture = Fixture::listening(Manner::default(), config);
+    fixture.worker.ring.connect(7);
+    fixture.turn();
+    fixture.deliver(b"GET / HTTP/1.1\r\nX: ");
+    fixture.deliver(&[b'a'; 5000]);
+    assert!(fixture.worker.ring.sent.starts_with(b"HTTP/1.1 503 "));
+    assert_eq!(fixture.stats().memory_evictions, 1);
+    fixture.assert_held(0..1);
 }
 
 #[test]
 fn newcomers_are_refused_while_no_connection_holds_much() {
-    let mut stage = limited(&[7, 8]);
-    stage.cut(7, 47_000);
-    stage.cut(8, 47_000);
-    stage.worker.ring.connect(9);
-    stage.turn();
-    stage.go(SECOND + GRANULE); // It says nothing.
-    assert!(stage.worker.ring.sent.starts_with(b"HTTP/1.1 503 "));
-    let stats = stage.stats();
+    let mut fixture = limited(&[7, 8]);
+    fixture.cut(7, 47_000);
+    fixture.cut(8, 47_000);
+    fixture.worker.ring.connect(9);
+    fixture.turn();
+    fixture.go(SECOND + GRANULE); // It says nothing.
+    assert!(fixture.worker.ring.sent.starts_with(b"HTTP/1.1 503 "));
+    let stats = fixture.stats();
     assert_eq!((stats.refused, stats.refused_by_memory, stats.memory_evictions), (1, 1, 0));
-    stage.worker.ring.end_of(Socket(8), Received::EndOfStream);
-    stage.go(2 * SECOND);
-    stage.worker.ring.sent.clear();
-    stage.join(10);
+    fixture.worker.ring.end_of(Socket(8), ReceiveResult::EndOfStream);
+    fixture.go(2 * SECOND);
+    fixture.worker.ring.sent.clear();
+    fixture.join(10);
 }
 
 #[test]
 fn a_worker_with_a_larger_holder_is_asked_to_drop_it() {
     let mut one = limited(&[7]);
-    let config = Config::clone(&one.worker.shared.config);
+    let config = Config::clone(&one.worker.local.config);
     one.cut(7, 60_000);
-    let mut other = Stage::listening(Manner::default(), config);
+    let mut other = Fixture::listening(Manner::default(), config);
     other.join(8);
     other.cut(8, 45_000);
     assert_eq!(other.stats().memory_evictions, 0, "the larger one is elsewhere");
-    assert!(one.worker.shared.mailbox.has_mail());
+    assert!(one.worker.local.mailbox.has_mail());
     one.turn();
     assert_eq!((one.stats().memory_evictions, other.stats().memory_evictions), (1, 0));
     other.cut(8, 0);
@@ -261,9 +261,9 @@ fn a_worker_with_a_larger_holder_is_asked_to_drop_it() {
 #[test]
 fn a_worker_that_does_not_answer_is_not_waited_for() {
     let mut blocked = limited(&[7]);
-    let config = Config::clone(&blocked.worker.shared.config);
+    let config = Config::clone(&blocked.worker.local.config);
     blocked.cut(7, 60_000);
-    let mut other = Stage::listening(Manner::default(), config);
+    let mut other = Fixture::listening(Manner::default(), config);
     other.join(8);
     other.cut(8, 55_000);
     assert_eq!(other.stats().memory_evictions, 1, "far beyond the limit");
@@ -271,17 +271,21 @@ fn a_worker_that_does_not_answer_is_not_waited_for() {
 
 #[test]
 fn what_was_evicted_is_not_kept_for_others_of_the_worker() {
-    let mut stage = limited(&[7, 8]);
+    let mut fixture = limited(&[7, 8]);
     for _ in 0..3 {
-        stage.worker.shared.pool.put_stash(Stash::with_memory(Rc::new(Vec::with_capacity(50_000))));
+        fixture
+            .worker
+            .local
+            .pool
+            .put_stash(Stash::with_memory(Rc::new(Vec::with_capacity(50_000))));
     }
     let before = releases();
-    stage.cut(7, 60_000);
-    stage.cut(8, 50_000);
-    assert_eq!((stage.stats().memory_evictions, releases() - before), (1, 1));
-    assert!(stage.worker.shared.pool.bytes() < 40_000, "{:?}", stage.stats());
-    stage.worker.ring.sent.clear();
-    stage.join(9);
-    stage.cut(9, 60_000);
-    assert_eq!((stage.stats().memory_evictions, releases() - before), (2, 1), "once a second");
+    fixture.cut(7, 60_000);
+    fixture.cut(8, 50_000);
+    assert_eq!((fixture.stats().memory_evictions, releases() - before), (1, 1));
+    assert!(fixture.worker.local.pool.bytes() < 40_000, "{:?}", fixture.stats());
+    fixture.worker.ring.sent.clear();
+    fixture.join(9);
+    fixture.cut(9, 60_000);
+    assert_eq!((fixture.stats().memory_evictions, releases() - before), (2, 1), "once a second");
 }

@@ -7,118 +7,118 @@ use crate::foreign::log::LogLine;
 const CONNECTIONS: i32 = 50;
 
 /// What is logged of `CONNECTIONS` connections, of which each does something at once.
-fn flood(stage: &mut Stage, mut misbehave: impl FnMut(&mut Stage, i32)) -> Vec<String> {
+fn flood(fixture: &mut Fixture, mut misbehave: impl FnMut(&mut Fixture, i32)) -> Vec<String> {
     warnings(|| {
         for socket in 10..10 + CONNECTIONS {
-            misbehave(stage, socket);
-            stage.turn();
-            stage.worker.ring.sent.clear();
+            misbehave(fixture, socket);
+            fixture.turn();
+            fixture.worker.ring.sent.clear();
         }
     })
 }
 
 /// One line, and after two seconds how many were left out.
-fn assert_one_line_and_the_rest(stage: &mut Stage, lines: &[String], kind: LogLine) {
+fn assert_one_line_and_the_rest(fixture: &mut Fixture, lines: &[String], kind: LogLine) {
     assert!(lines.len() == 1 && lines[0].contains(kind.text()), "{kind:?}: {lines:?}");
     assert!(!lines[0].contains("left_out"), "{lines:?}");
-    let now = stage.worker.ring.now;
+    let now = fixture.worker.ring.now;
     let later = warnings(|| {
-        stage.go(now + 3 * SECOND);
+        fixture.go(now + 3 * SECOND);
     });
     let left_out = format!("left_out={}", CONNECTIONS - 1);
     let [line] = &later[..] else { panic!("{kind:?}: {later:?}") };
     assert!(line.contains(&left_out) && line.contains(kind.text()), "{kind:?}: {line}");
     let quiet = warnings(|| {
-        stage.go(now + 60 * SECOND);
+        fixture.go(now + 60 * SECOND);
     });
     assert!(quiet.is_empty(), "{quiet:?}");
 }
 
 #[test]
 fn peers_that_misbehave() {
-    let mut stage = Stage::listening(Manner::default(), Config::default());
-    let lines = flood(&mut stage, |stage, socket| {
-        stage.join(socket);
-        stage.worker.ring.deliver_to(socket, b"\xff\xff");
+    let mut fixture = Fixture::listening(Manner::default(), Config::default());
+    let lines = flood(&mut fixture, |fixture, socket| {
+        fixture.join(socket);
+        fixture.worker.ring.deliver_to(socket, b"\xff\xff");
     });
-    assert_eq!(stage.stats().protocol_errors, CONNECTIONS as u64);
-    assert_one_line_and_the_rest(&mut stage, &lines, LogLine::ProtocolError);
+    assert_eq!(fixture.stats().protocol_errors, CONNECTIONS as u64);
+    assert_one_line_and_the_rest(&mut fixture, &lines, LogLine::ProtocolError);
 }
 
 #[test]
 fn frames_that_are_too_large() {
-    let mut stage = Stage::listening(Manner::default(), Config::default());
-    let lines = flood(&mut stage, |stage, socket| {
-        stage.join(socket);
-        stage.worker.ring.deliver_to(socket, b"\x82\xff\0\0\0\xff\0\0\0\0");
+    let mut fixture = Fixture::listening(Manner::default(), Config::default());
+    let lines = flood(&mut fixture, |fixture, socket| {
+        fixture.join(socket);
+        fixture.worker.ring.deliver_to(socket, b"\x82\xff\0\0\0\xff\0\0\0\0");
     });
-    assert_one_line_and_the_rest(&mut stage, &lines, LogLine::ProtocolError);
+    assert_one_line_and_the_rest(&mut fixture, &lines, LogLine::ProtocolError);
 }
 
 #[test]
 fn frames_at_which_the_listener_fails() {
-    let mut stage = Stage::listening(Manner::default(), Config::default());
-    let lines = flood(&mut stage, |stage, socket| {
-        stage.join(socket);
-        stage.worker.ring.deliver_to(socket, b"\x81\x87\0\0\0\0stall x");
+    let mut fixture = Fixture::listening(Manner::default(), Config::default());
+    let lines = flood(&mut fixture, |fixture, socket| {
+        fixture.join(socket);
+        fixture.worker.ring.deliver_to(socket, b"\x81\x87\0\0\0\0stall x");
     });
-    assert_eq!(stage.stats().listener_errors, CONNECTIONS as u64);
-    assert_one_line_and_the_rest(&mut stage, &lines, LogLine::ListenerFailed);
+    assert_eq!(fixture.stats().listener_errors, CONNECTIONS as u64);
+    assert_one_line_and_the_rest(&mut fixture, &lines, LogLine::ListenerFailed);
 }
 
 #[test]
 fn frames_at_which_the_listener_fails_without_an_end_to_the_connection() {
     let config = Config { disconnect_on_error: false, ..Config::default() };
-    let mut stage = Stage::listening(Manner::default(), config);
-    stage.join(7);
-    let lines = flood(&mut stage, |stage, _| stage.say(TEXT, b"stall x"));
-    assert_one_line_and_the_rest(&mut stage, &lines, LogLine::ListenerFailed);
+    let mut fixture = Fixture::listening(Manner::default(), config);
+    fixture.join(7);
+    let lines = flood(&mut fixture, |fixture, _| fixture.say(TEXT, b"stall x"));
+    assert_one_line_and_the_rest(&mut fixture, &lines, LogLine::ListenerFailed);
 }
 
 #[test]
 fn requests_at_which_the_factory_fails() {
-    let mut stage = Stage::listening(Manner::default(), Config::default());
-    stage.answer_with(Arc::new(|_: &_| Err("not this one".into())));
-    let lines = flood(&mut stage, |stage, socket| {
-        stage.worker.ring.connect(socket);
-        stage.turn();
-        stage.worker.ring.deliver_to(socket, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut fixture = Fixture::listening(Manner::default(), Config::default());
+    fixture.answer_with(Arc::new(|_: &_| Err("not this one".into())));
+    let lines = flood(&mut fixture, |fixture, socket| {
+        fixture.worker.ring.connect(socket);
+        fixture.turn();
+        fixture.worker.ring.deliver_to(socket, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     });
-    assert_one_line_and_the_rest(&mut stage, &lines, LogLine::FactoryFailed);
+    assert_one_line_and_the_rest(&mut fixture, &lines, LogLine::FactoryFailed);
 }
 
 #[test]
 fn peers_that_do_not_read() {
     let config = Config { queue_bytes_max: 1000, ..Config::default() };
-    let mut stage = Stage::listening(Manner::default(), config);
-    let lines = flood(&mut stage, |stage, socket| {
-        stage.join(socket);
+    let mut fixture = Fixture::listening(Manner::default(), config);
+    let lines = flood(&mut fixture, |fixture, socket| {
+        fixture.join(socket);
         // It comes back, and does not fit.
         let mut frame = b"\x82\xfe\x04\x00\0\0\0\0".to_vec();
         frame.resize(frame.len() + 0x400, b'a');
-        stage.worker.ring.deliver_to(socket, &frame);
+        fixture.worker.ring.deliver_to(socket, &frame);
     });
-    assert_one_line_and_the_rest(&mut stage, &lines, LogLine::QueueFull);
+    assert_one_line_and_the_rest(&mut fixture, &lines, LogLine::QueueFull);
 }
 
 #[test]
 fn connections_beyond_a_limit() {
     let config = Config { connections_max: Some(1), ..Config::default() };
-    let mut stage = Stage::listening(Manner::default(), config);
-    stage.join(7);
-    let lines = flood(&mut stage, |stage, socket| stage.worker.ring.connect(socket));
-    assert_one_line_and_the_rest(&mut stage, &lines, LogLine::Refused);
+    let mut fixture = Fixture::listening(Manner::default(), config);
+    fixture.join(7);
+    let lines = flood(&mut fixture, |fixture, socket| fixture.worker.ring.connect(socket));
+    assert_one_line_and_the_rest(&mut fixture, &lines, LogLine::Refused);
 }
 
 #[test]
 fn a_flood_that_lasts_is_a_line_a_second_with_what_was_left_out() {
-    let mut stage = Stage::listening(Manner::default(), Config::default());
+    let mut fixture = Fixture::listening(Manner::default(), Config::default());
     let mut left_out = 0;
-    let lines = flood(&mut stage, |stage, socket| {
+    let lines = flood(&mut fixture, |fixture, socket| {
         // Ten a second.
-        stage.go(stage.worker.ring.now + SECOND / 10);
-        stage.join(socket);
-        stage.worker.ring.deliver_to(socket, b"\xff\xff");
+        fixture.go(fixture.worker.ring.now + SECOND / 10);
+        fixture.join(socket);
+        fixture.worker.ring.deliver_to(socket, b"\xff\xff");
     });
     assert!((5..=6).contains(&lines.len()), "{lines:?}");
     for line in &lines[1..] {
@@ -128,7 +128,7 @@ fn a_flood_that_lasts_is_a_line_a_second_with_what_was_left_out() {
         left_out += count;
     }
     // What no line has said is said when the worker ends.
-    let rest = warnings(|| drop(stage));
+    let rest = warnings(|| drop(fixture));
     let said = CONNECTIONS - lines.len() as i32 - left_out;
     assert!(rest.len() == 1 && rest[0].contains(&format!("left_out={said}")), "{said}: {rest:?}");
 }

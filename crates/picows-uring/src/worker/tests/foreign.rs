@@ -94,17 +94,17 @@ fn aborts_and_panics() {
 const ACTIONS: [fn(); 5] = [asks, sends, panics, sends_and_panics, aborts_and_panics];
 
 /// Ways in which payloads come to be dropped, once there are twenty of them.
-const ENDS: [fn(&mut Stage); 8] = [
-    |stage| stage.worker.ring.take(usize::MAX),
-    |stage| stage.worker.ring.take(12_345),
+const ENDS: [fn(&mut Fixture); 8] = [
+    |fixture| fixture.worker.ring.take(usize::MAX),
+    |fixture| fixture.worker.ring.take(12_345),
     |_| transport().abort(),
     |_| transport().remote().abort().unwrap(),
-    |stage| stage.worker.stop(Duration::ZERO),
-    |stage| stage.worker.ring.end(Received::Failed(libc_error(libc::ECONNRESET))),
-    |stage| stage.say(CLOSE, &[0x03, 0xE8]),
-    |stage| {
-        stage.worker.ring.is_lost = true;
-        let _ = stage.worker.turn();
+    |fixture| fixture.worker.stop(Duration::ZERO),
+    |fixture| fixture.worker.ring.end(ReceiveResult::Failed(libc_error(libc::ECONNRESET))),
+    |fixture| fixture.say(CLOSE, &[0x03, 0xE8]),
+    |fixture| {
+        fixture.worker.ring.is_lost = true;
+        let _ = fixture.worker.turn();
     },
 ];
 
@@ -113,19 +113,19 @@ fn libc_error(errno: i32) -> io::Error {
 }
 
 /// A peer that takes nothing, with a message on its way to it for ever.
-fn stuck(policy: QueuePolicy, queue_bytes_max: usize) -> Stage {
+fn stuck(policy: QueuePolicy, queue_bytes_max: usize) -> Fixture {
     hostile(|| ());
-    let mut stage = Stage::new(Manner::default(), |config| {
+    let mut fixture = Fixture::new(Manner::default(), |config| {
         config.liveness.auto_ping = None;
         (config.queue_policy, config.queue_bytes_max) = (policy, queue_bytes_max);
     });
-    stage.worker.ring.is_stuck = true;
+    fixture.worker.ring.is_stuck = true;
     transport().send_text("first");
-    stage.turn();
-    stage
+    fixture.turn();
+    fixture
 }
 
-impl Stage {
+impl Fixture {
     fn serves_a_newcomer(&mut self) {
         hostile(|| ());
         self.worker.ring.sent.clear();
@@ -139,33 +139,33 @@ impl Stage {
 fn owners_of_payloads_may_do_what_they_like_however_these_are_dropped() {
     for (action, end) in ACTIONS.iter().flat_map(|act| ENDS.iter().map(move |end| (act, end))) {
         for policy in [QueuePolicy::Close, QueuePolicy::DropOldest] {
-            let mut stage = stuck(policy, 1 << 20);
+            let mut fixture = stuck(policy, 1 << 20);
             hostile(*action);
             // Some of them on their way, some in the queue or waiting apart.
             for number in 0..20 {
                 send_owned(number);
                 if number == 9 {
-                    stage.worker.ring.take(usize::MAX);
-                    stage.turn();
+                    fixture.worker.ring.take(usize::MAX);
+                    fixture.turn();
                 }
             }
-            end(&mut stage);
-            if !stage.worker.ring.is_lost {
-                stage.turn();
+            end(&mut fixture);
+            if !fixture.worker.ring.is_lost {
+                fixture.turn();
                 // Whatever became of the connection, its neighbours are served.
-                stage.worker.ring.is_stuck = false;
-                stage.worker.ring.take(usize::MAX);
-                stage.turn();
-                if !stage.worker.is_stopping {
-                    stage.serves_a_newcomer();
+                fixture.worker.ring.is_stuck = false;
+                fixture.worker.ring.take(usize::MAX);
+                fixture.turn();
+                if !fixture.worker.is_stopping {
+                    fixture.serves_a_newcomer();
                 }
             }
-            let shared = Rc::clone(&stage.worker.shared);
-            drop(stage);
+            let local = Rc::clone(&fixture.worker.local);
+            drop(fixture);
             hostile(|| ());
             TRANSPORT.set(None);
-            assert_eq!(shared.pool.queued(), 0);
-            assert!(!shared.pool.has_discarded());
+            assert_eq!(local.pool.queued(), 0);
+            assert!(!local.pool.has_discarded());
         }
     }
 }
@@ -173,20 +173,20 @@ fn owners_of_payloads_may_do_what_they_like_however_these_are_dropped() {
 #[test]
 fn each_payload_is_dropped_though_the_drops_of_all_panic() {
     for end in ENDS {
-        let mut stage = stuck(QueuePolicy::Close, 1 << 20);
+        let mut fixture = stuck(QueuePolicy::Close, 1 << 20);
         hostile(panics);
         (0..20).for_each(send_owned);
-        stage.turn();
-        end(&mut stage);
+        fixture.turn();
+        end(&mut fixture);
         for _ in 0..4 {
-            if !stage.worker.ring.is_lost {
-                stage.turn();
-                stage.worker.ring.take(usize::MAX);
+            if !fixture.worker.ring.is_lost {
+                fixture.turn();
+                fixture.worker.ring.take(usize::MAX);
             }
         }
-        let counters = Arc::clone(&stage.worker.shared.counters);
-        let is_lost = stage.worker.ring.is_lost;
-        drop(stage);
+        let counters = Arc::clone(&fixture.worker.local.counters);
+        let is_lost = fixture.worker.ring.is_lost;
+        drop(fixture);
         assert_eq!(ACTS.get(), 20);
         assert!(is_lost || counters.read().stray_panics > 0);
         TRANSPORT.set(None);
@@ -195,19 +195,19 @@ fn each_payload_is_dropped_though_the_drops_of_all_panic() {
 
 #[test]
 fn what_is_sent_while_the_oldest_makes_room_arrives_whole_and_in_order() {
-    let mut stage = stuck(QueuePolicy::DropOldest, 20_000);
+    let mut fixture = stuck(QueuePolicy::DropOldest, 20_000);
     hostile(sends_a_text);
     for number in 0..40 {
         send_owned(number);
         if number % 7 == 0 {
-            stage.turn();
+            fixture.turn();
         }
     }
-    stage.turn();
+    fixture.turn();
     assert!(ACTS.get() >= 20, "{} were dropped to make room", ACTS.get());
-    let got = stage.drain();
+    let got = fixture.drain();
     let texts: Vec<_> = got.iter().map(|(.., payload)| String::from_utf8_lossy(payload)).collect();
-    let stats = stage.stats();
+    let stats = fixture.stats();
     // One was sent before, the response of the handshake is no frame.
     assert_eq!(stats.frames_sent - stats.frames_dropped, texts.len() as u64, "none is lost");
     let numbers = |prefix: &str| -> Vec<u64> {
@@ -221,42 +221,42 @@ fn what_is_sent_while_the_oldest_makes_room_arrives_whole_and_in_order() {
 
 #[test]
 fn what_is_sent_while_a_key_is_replaced_arrives_whole() {
-    let mut stage = stuck(QueuePolicy::Close, 1 << 20);
+    let mut fixture = stuck(QueuePolicy::Close, 1 << 20);
     hostile(sends_a_text);
     for number in 0..30 {
         let head = FrameHead::new(MsgType::Text);
         let status = transport().send_latest_bytes(number as u64 % 3, head, &owned(number));
         assert!(status.is_queued(), "{status:?}");
     }
-    stage.turn();
+    fixture.turn();
     assert_eq!(ACTS.get(), 27);
-    let got = stage.drain();
+    let got = fixture.drain();
     // The first, the last of each key, and one for each that was replaced.
     assert_eq!(got.len(), 1 + 3 + 27 + 3);
 }
 
 #[test]
 fn an_owner_that_sends_itself_again_costs_a_turn_at_a_time() {
-    let mut stage = stuck(QueuePolicy::DropOldest, 20_000);
+    let mut fixture = stuck(QueuePolicy::DropOldest, 20_000);
     hostile(|| {
         let _ = transport().send_bytes(FrameHead::new(MsgType::Text), &owned(0));
     });
     (0..20).for_each(send_owned);
     for turn in 1..=100 {
         let before = ACTS.get();
-        assert_eq!(stage.worker.turn().unwrap(), Turn::Busy);
+        assert_eq!(fixture.worker.turn().unwrap(), Turn::Busy);
         let acts = ACTS.get() - before;
         assert!((1..200).contains(&acts), "{acts} in turn {turn}");
     }
     hostile(|| ());
-    stage.turn();
+    fixture.turn();
 }
 
 /// What was posted to a connection that has ended since is dropped by the worker.
 #[test]
 fn letters_to_a_connection_that_has_ended_are_dropped_one_by_one() {
     for is_worker_gone in [false, true] {
-        let mut stage = stuck(QueuePolicy::Close, 1 << 20);
+        let mut fixture = stuck(QueuePolicy::Close, 1 << 20);
         let remote: RemoteTransport = transport().remote();
         hostile(panics);
         for number in 0..10 {
@@ -266,12 +266,12 @@ fn letters_to_a_connection_that_has_ended_are_dropped_one_by_one() {
         TRANSPORT.set(None);
         hostile(|| resume_unwind(Box::new("on purpose")));
         if !is_worker_gone {
-            stage.turn();
-            stage.worker.ring.take(usize::MAX);
-            stage.turn();
+            fixture.turn();
+            fixture.worker.ring.take(usize::MAX);
+            fixture.turn();
             assert_eq!(ACTS.get(), 10);
         }
-        drop((stage, remote));
+        drop((fixture, remote));
         assert_eq!(ACTS.get(), 10);
     }
 }
@@ -307,7 +307,7 @@ impl Wake for Counts {
 #[test]
 fn a_waker_that_panics_keeps_no_other_task_from_being_woken() {
     for action in ACTIONS {
-        let mut stage = stuck(QueuePolicy::Close, 1 << 20);
+        let mut fixture = stuck(QueuePolicy::Close, 1 << 20);
         let counts = Arc::<Counts>::default();
         let (transport, last) = (transport(), Waker::from(Arc::clone(&counts)));
         hostile(action);
@@ -325,10 +325,10 @@ fn a_waker_that_panics_keeps_no_other_task_from_being_woken() {
             let polled = measuring.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(polled.is_pending());
         }
-        stage.turn();
+        fixture.turn();
         transport.abort();
-        stage.worker.ring.take(usize::MAX);
-        stage.turn();
+        fixture.worker.ring.take(usize::MAX);
+        fixture.turn();
         assert!(matches!(end.as_mut().poll(&mut Context::from_waker(&last)), Poll::Ready(Ok(()))));
         assert_eq!(counts.0.load(std::sync::atomic::Ordering::Relaxed), 1);
         hostile(|| ());
@@ -366,25 +366,25 @@ thread_local! {
 #[test]
 fn a_subscriber_of_the_log_may_send_and_panic() {
     for action in ACTIONS {
-        let mut stage = stuck(QueuePolicy::DropOldest, 10_000);
+        let mut fixture = stuck(QueuePolicy::DropOldest, 10_000);
         hostile(action);
         // As in `foreign/log.rs`: with one subscriber alone, another test may have it passed over.
         let _second = tracing::Dispatch::new(Log);
         tracing::subscriber::with_default(Log, || {
-            stage.say(TEXT, b"hello");
+            fixture.say(TEXT, b"hello");
             for number in 0..20 {
                 let _ = transport().send_text(&number.to_string());
             }
-            stage.worker.ring.take(usize::MAX);
-            stage.turn();
-            stage.worker.ring.is_stuck = false;
-            stage.worker.ring.connect(9);
-            stage.turn();
-            stage.worker.ring.deliver_to(9, b"no HTTP\r\n\r\n");
-            stage.deliver(&[0xFF; 20]);
+            fixture.worker.ring.take(usize::MAX);
+            fixture.turn();
+            fixture.worker.ring.is_stuck = false;
+            fixture.worker.ring.connect(9);
+            fixture.turn();
+            fixture.worker.ring.deliver_to(9, b"no HTTP\r\n\r\n");
+            fixture.deliver(&[0xFF; 20]);
         });
         assert!(ACTS.get() >= 3, "{} lines", ACTS.get());
-        stage.serves_a_newcomer();
-        assert!(stage.worker.turn().is_ok() && stage.worker.ring.lent() == 0);
+        fixture.serves_a_newcomer();
+        assert!(fixture.worker.turn().is_ok() && fixture.worker.ring.lent() == 0);
     }
 }

@@ -6,7 +6,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const BINARY: u8 = 2;
 
-impl Stage {
+impl Fixture {
     fn of_large() -> Self {
         Self::new(Manner::default(), |config| {
             config.liveness.auto_ping = None;
@@ -47,138 +47,138 @@ fn echoed(payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_rest_of_a_large_frame_is_taken_at_once_and_in_pieces_that_grow_with_what_is_there() {
-    let mut stage = Stage::of_large();
+    let mut fixture = Fixture::of_large();
     let payload = payload(MIB);
-    stage.begin(&payload, 64 * KIB);
-    assert!(stage.worker.ring.sent == echoed(&payload), "it comes back as it was");
-    assert_eq!(stage.taken(), [64, 128, 256, 256, 256].map(|kib| kib * KIB));
-    assert_eq!((stage.stats().frames_received, stage.stats().stash_bytes), (1, 0));
-    assert_eq!(stage.worker.ring.lent(), 0);
+    fixture.begin(&payload, 64 * KIB);
+    assert!(fixture.worker.ring.sent == echoed(&payload), "it comes back as it was");
+    assert_eq!(fixture.taken(), [64, 128, 256, 256, 256].map(|kib| kib * KIB));
+    assert_eq!((fixture.stats().frames_received, fixture.stats().stash_bytes), (1, 0));
+    assert_eq!(fixture.worker.ring.lent(), 0);
     // The next one has the memory of the first, as far as that is not still being sent.
-    stage.worker.ring.sent.clear();
-    stage.begin(&payload, 10);
-    assert!(stage.worker.ring.sent == echoed(&payload));
-    assert_eq!(stage.taken(), [256 * KIB, 256 * KIB, 256 * KIB, 256 * KIB - 10]);
+    fixture.worker.ring.sent.clear();
+    fixture.begin(&payload, 10);
+    assert!(fixture.worker.ring.sent == echoed(&payload));
+    assert_eq!(fixture.taken(), [256 * KIB, 256 * KIB, 256 * KIB, 256 * KIB - 10]);
 }
 
 #[test]
 fn little_that_is_missing_comes_as_everything_does() {
-    let mut stage = Stage::of_large();
+    let mut fixture = Fixture::of_large();
     let payload = payload(128 * KIB);
-    stage.begin(&payload, 64 * KIB + 1);
-    assert_eq!(stage.taken(), []);
-    assert!(stage.worker.ring.is_receiving(7));
-    let Some(Ok(rest)) = stage.worker.ring.waiting.pop_front() else { panic!() };
-    stage.deliver(&rest);
-    assert!(stage.worker.ring.sent == echoed(&payload));
+    fixture.begin(&payload, 64 * KIB + 1);
+    assert_eq!(fixture.taken(), []);
+    assert!(fixture.worker.ring.is_receiving(7));
+    let Some(Ok(rest)) = fixture.worker.ring.waiting.pop_front() else { panic!() };
+    fixture.deliver(&rest);
+    assert!(fixture.worker.ring.sent == echoed(&payload));
 }
 
 #[test]
 fn a_header_that_claims_much_gets_no_more_memory_than_has_arrived() {
-    let mut stage = Stage::of_large();
+    let mut fixture = Fixture::of_large();
     let bytes = masked(&payload(10 * MIB));
     let mut arrived = 0;
     for piece in bytes[..MIB].chunks(40 * KIB) {
         // Whatever way it is asked for.
-        if stage.worker.ring.is_receiving(7) && arrived < 200 * KIB {
-            stage.deliver(piece);
+        if fixture.worker.ring.is_receiving(7) && arrived < 200 * KIB {
+            fixture.deliver(piece);
         } else {
-            stage.worker.ring.waiting.push_back(Ok(piece.to_vec()));
-            stage.deliver(b"");
+            fixture.worker.ring.waiting.push_back(Ok(piece.to_vec()));
+            fixture.deliver(b"");
         }
         arrived += piece.len();
-        let stashed = stage.stats().stash_bytes as usize;
+        let stashed = fixture.stats().stash_bytes as usize;
         assert!(stashed <= 2 * arrived + 64, "{stashed} for {arrived}");
     }
-    assert!(!stage.taken().is_empty());
+    assert!(!fixture.taken().is_empty());
     transport().abort();
-    stage.turn();
-    assert_eq!((stage.stats().slots, stage.stats().stash_bytes), (0, 0));
+    fixture.turn();
+    assert_eq!((fixture.stats().slots, fixture.stats().stash_bytes), (0, 0));
 }
 
 #[test]
 fn receives_are_single_ones_until_large_frames_have_not_come_for_a_while() {
-    let mut stage = Stage::of_large();
-    stage.begin(&payload(MIB), 64 * KIB);
+    let mut fixture = Fixture::of_large();
+    fixture.begin(&payload(MIB), 64 * KIB);
     for _ in 0..BULK_RECEIVES {
-        assert!(stage.worker.ring.is_single(7));
-        stage.say(TEXT, b"short");
+        assert!(fixture.worker.ring.is_single(7));
+        fixture.say(TEXT, b"short");
     }
-    assert!(stage.worker.ring.is_receiving(7) && !stage.worker.ring.is_single(7));
+    assert!(fixture.worker.ring.is_receiving(7) && !fixture.worker.ring.is_single(7));
 }
 
 #[test]
 fn a_connection_takes_its_share_of_a_turn_and_goes_on_in_the_next() {
-    let mut stage = Stage::of_large();
+    let mut fixture = Fixture::of_large();
     let payload = payload(10 * MIB);
     let bytes = masked(&payload);
-    stage.worker.ring.waiting.push_back(Ok(bytes[14 + 512 * KIB..].to_vec()));
-    stage.worker.ring.deliver(&bytes[..14 + 512 * KIB]);
+    fixture.worker.ring.waiting.push_back(Ok(bytes[14 + 512 * KIB..].to_vec()));
+    fixture.worker.ring.deliver(&bytes[..14 + 512 * KIB]);
     // The multishot receive ends first.
-    stage.worker.turn().unwrap();
+    fixture.worker.turn().unwrap();
     for _ in 0..4 {
-        stage.worker.turn().unwrap();
-        let taken: usize = stage.taken().iter().sum();
+        fixture.worker.turn().unwrap();
+        let taken: usize = fixture.taken().iter().sum();
         assert!(taken > 0 && taken <= 2 * MIB + 256 * KIB, "{taken}");
-        let Some(Ok(rest)) = stage.worker.ring.waiting.front_mut() else { panic!() };
+        let Some(Ok(rest)) = fixture.worker.ring.waiting.front_mut() else { panic!() };
         let piece: Vec<u8> = rest.drain(..KIB).collect();
-        stage.worker.ring.deliver(&piece);
+        fixture.worker.ring.deliver(&piece);
     }
-    stage.turn();
-    assert!(stage.worker.ring.sent == echoed(&payload));
+    fixture.turn();
+    assert!(fixture.worker.ring.sent == echoed(&payload));
 }
 
 #[test]
 fn what_does_not_wait_is_waited_for() {
-    let mut stage = Stage::of_large();
+    let mut fixture = Fixture::of_large();
     let payload = payload(MIB);
     let bytes = masked(&payload);
-    stage.deliver(&bytes[..300 * KIB]);
-    assert_eq!(stage.taken().len(), 1, "asked once");
-    assert!(stage.worker.ring.is_single(7));
-    stage.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
-    stage.deliver(&bytes[300 * KIB..310 * KIB]);
-    assert!(stage.worker.ring.sent == echoed(&payload));
+    fixture.deliver(&bytes[..300 * KIB]);
+    assert_eq!(fixture.taken().len(), 1, "asked once");
+    assert!(fixture.worker.ring.is_single(7));
+    fixture.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
+    fixture.deliver(&bytes[300 * KIB..310 * KIB]);
+    assert!(fixture.worker.ring.sent == echoed(&payload));
 }
 
-/// A stage where a frame of a MiB is under way, its payload, and how it goes on; the end waits in the
+/// A fixture where a frame of a MiB is under way, its payload, and how it goes on; the end waits in the
 /// socket.
-fn in_the_middle() -> (Stage, Vec<u8>, Vec<u8>) {
-    let mut stage = Stage::of_large();
+fn in_the_middle() -> (Fixture, Vec<u8>, Vec<u8>) {
+    let mut fixture = Fixture::of_large();
     let payload = payload(MIB);
     let bytes = masked(&payload);
-    stage.deliver(&bytes[..300 * KIB]);
-    stage.taken();
-    stage.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
-    (stage, payload, bytes[300 * KIB..310 * KIB].to_vec())
+    fixture.deliver(&bytes[..300 * KIB]);
+    fixture.taken();
+    fixture.worker.ring.waiting.push_back(Ok(bytes[310 * KIB..].to_vec()));
+    (fixture, payload, bytes[300 * KIB..310 * KIB].to_vec())
 }
 
 #[test]
 fn a_pause_in_the_middle_is_kept() {
-    let (mut stage, payload, bytes) = in_the_middle();
+    let (mut fixture, payload, bytes) = in_the_middle();
     transport().pause_reading();
-    stage.turn();
-    assert!(!stage.worker.ring.is_receiving(7));
-    assert_eq!(stage.taken(), []);
+    fixture.turn();
+    assert!(!fixture.worker.ring.is_receiving(7));
+    assert_eq!(fixture.taken(), []);
     transport().resume_reading();
-    stage.turn();
-    stage.deliver(&bytes);
-    assert!(stage.worker.ring.sent == echoed(&payload));
+    fixture.turn();
+    fixture.deliver(&bytes);
+    assert!(fixture.worker.ring.sent == echoed(&payload));
 }
 
 #[test]
 fn another_thread_ends_a_pause() {
-    let (mut stage, payload, bytes) = in_the_middle();
+    let (mut fixture, payload, bytes) = in_the_middle();
     transport().pause_reading();
     let remote = transport().remote();
-    stage.turn();
-    assert!(!stage.worker.ring.is_receiving(7));
+    fixture.turn();
+    assert!(!fixture.worker.ring.is_receiving(7));
     std::thread::spawn(move || remote.resume_reading().unwrap()).join().unwrap();
     assert!(transport().is_reading_paused(), "until the worker's next turn");
-    stage.turn();
+    fixture.turn();
     assert!(!transport().is_reading_paused());
-    stage.deliver(&bytes);
-    assert!(stage.worker.ring.sent == echoed(&payload));
+    fixture.deliver(&bytes);
+    assert!(fixture.worker.ring.sent == echoed(&payload));
 }
 
 #[test]
@@ -187,43 +187,43 @@ fn the_end_and_an_error_in_the_middle_end_the_connection() {
         (Ok(Vec::new()), "disconnected EndOfStream"),
         (Err(io::Error::from(io::ErrorKind::ConnectionReset)), "disconnected Io(ConnectionReset)"),
     ] {
-        let mut stage = Stage::of_large();
-        stage.worker.ring.waiting.push_back(Ok(payload(100 * KIB)));
-        stage.worker.ring.waiting.push_back(end);
-        stage.deliver(&masked(&payload(MIB))[..100 * KIB]);
-        stage.deliver(b"x");
-        stage.go(20 * SECOND);
-        assert!(stage.is_gone());
+        let mut fixture = Fixture::of_large();
+        fixture.worker.ring.waiting.push_back(Ok(payload(100 * KIB)));
+        fixture.worker.ring.waiting.push_back(end);
+        fixture.deliver(&masked(&payload(MIB))[..100 * KIB]);
+        fixture.deliver(b"x");
+        fixture.go(20 * SECOND);
+        assert!(fixture.is_gone());
         assert_eq!(seen(), [cause]);
-        assert_eq!(stage.stats().stash_bytes, 0);
+        assert_eq!(fixture.stats().stash_bytes, 0);
     }
 }
 
 #[test]
 fn bytes_that_are_taken_are_a_sign_of_life() {
-    let mut stage = Stage::new(Manner::default(), |_| {});
+    let mut fixture = Fixture::new(Manner::default(), |_| {});
     let bytes = masked(&payload(MIB));
-    stage.deliver(&bytes[..200 * KIB]);
-    stage.go(9 * SECOND);
-    let before = stage.stats().bytes_received;
-    stage.worker.ring.waiting.push_back(Ok(bytes[200 * KIB + 1..300 * KIB].to_vec()));
-    stage.deliver(&bytes[200 * KIB..][..1]);
-    assert_eq!(stage.stats().bytes_received - before, 100 * KIB as u64);
-    stage.go(15 * SECOND);
-    assert!(stage.heard().is_empty(), "no ping before 19 s");
+    fixture.deliver(&bytes[..200 * KIB]);
+    fixture.go(9 * SECOND);
+    let before = fixture.stats().bytes_received;
+    fixture.worker.ring.waiting.push_back(Ok(bytes[200 * KIB + 1..300 * KIB].to_vec()));
+    fixture.deliver(&bytes[200 * KIB..][..1]);
+    assert_eq!(fixture.stats().bytes_received - before, 100 * KIB as u64);
+    fixture.go(15 * SECOND);
+    assert!(fixture.heard().is_empty(), "no ping before 19 s");
 }
 
 #[test]
 fn bad_text_in_what_is_taken_is_a_violation() {
-    let mut stage = Stage::new(Manner::default(), |config| config.frames.validate_text = true);
+    let mut fixture = Fixture::new(Manner::default(), |config| config.frames.validate_text = true);
     let mut bytes = masked(&vec![b'a'; MIB]);
     bytes[0] = 0x80 | TEXT;
     bytes[700 * KIB] ^= 0x80;
-    stage.worker.ring.waiting.push_back(Ok(bytes[200 * KIB..].to_vec()));
-    stage.deliver(&bytes[..200 * KIB]);
-    let [(CLOSE, payload)] = &stage.heard()[..] else { panic!() };
+    fixture.worker.ring.waiting.push_back(Ok(bytes[200 * KIB..].to_vec()));
+    fixture.deliver(&bytes[..200 * KIB]);
+    let [(CLOSE, payload)] = &fixture.heard()[..] else { panic!() };
     assert_eq!(payload[..2], 1007_u16.to_be_bytes());
-    assert_eq!(stage.stats().stash_bytes, 0);
+    assert_eq!(fixture.stats().stash_bytes, 0);
 }
 
 /// As `link/direct.rs` has it.
@@ -231,15 +231,15 @@ const BULK_RECEIVES: usize = 16;
 
 #[test]
 fn memory_grows_by_doubling_while_a_frame_is_taken() {
-    let mut stage = Stage::of_large();
+    let mut fixture = Fixture::of_large();
     let bytes = masked(&payload(10 * MIB));
-    stage.deliver(&bytes[..200 * KIB]);
-    let mut sizes = vec![stage.stats().stash_bytes];
+    fixture.deliver(&bytes[..200 * KIB]);
+    let mut sizes = vec![fixture.stats().stash_bytes];
     for piece in bytes[200 * KIB..9 * MIB].chunks(100 * KIB) {
-        stage.worker.ring.waiting.push_back(Ok(piece[1..].to_vec()));
-        stage.deliver(&piece[..1]);
-        assert!(stage.worker.ring.waiting.is_empty(), "it is taken");
-        let size = stage.stats().stash_bytes;
+        fixture.worker.ring.waiting.push_back(Ok(piece[1..].to_vec()));
+        fixture.deliver(&piece[..1]);
+        assert!(fixture.worker.ring.waiting.is_empty(), "it is taken");
+        let size = fixture.stats().stash_bytes;
         if sizes.last() != Some(&size) {
             sizes.push(size);
         }
@@ -250,19 +250,19 @@ fn memory_grows_by_doubling_while_a_frame_is_taken() {
 #[test]
 fn many_that_send_large_frames_share_a_turn() {
     const SOCKETS: std::ops::Range<i32> = 7..19;
-    let mut stage = Stage::of_large();
-    SOCKETS.skip(1).for_each(|socket| stage.join(socket));
+    let mut fixture = Fixture::of_large();
+    SOCKETS.skip(1).for_each(|socket| fixture.join(socket));
     let begun = masked(&payload(8 * MIB));
     let mut left = 100;
-    stage.worker.ring.waiting.extend((0..left).map(|_| Ok(vec![0; 256 * KIB])));
-    let (mut received, mut turns, mut most) = (stage.stats().bytes_received, 0, 0);
+    fixture.worker.ring.waiting.extend((0..left).map(|_| Ok(vec![0; 256 * KIB])));
+    let (mut received, mut turns, mut most) = (fixture.stats().bytes_received, 0, 0);
     while left > 0 {
-        SOCKETS.for_each(|socket| stage.worker.ring.deliver_to(socket, &begun[..150 * KIB]));
-        stage.worker.turn().unwrap();
-        let now = stage.stats().bytes_received;
+        SOCKETS.for_each(|socket| fixture.worker.ring.deliver_to(socket, &begun[..150 * KIB]));
+        fixture.worker.turn().unwrap();
+        let now = fixture.stats().bytes_received;
         most = most.max(now - received);
         received = now;
-        left = stage.worker.ring.waiting.len();
+        left = fixture.worker.ring.waiting.len();
         turns += 1;
         assert!(turns < 100, "{left} are left");
     }

@@ -12,18 +12,18 @@ const POLICIES: [QueuePolicy; 3] =
 const LIMIT: usize = 100 * 1024;
 const FULL: io::Result<usize> = Ok(usize::MAX);
 
-impl Stage {
+impl Fixture {
     /// A connection whose ring sends nothing: only what its socket is offered leaves.
     fn offering(policy: QueuePolicy, high_watermark: usize) -> Self {
         let manner = Manner { tells_pauses: true, ..Manner::default() };
-        let mut stage = Self::new(manner, |config| {
+        let mut fixture = Self::new(manner, |config| {
             config.liveness.auto_ping = None;
             (config.queue_policy, config.queue_bytes_max) = (policy, LIMIT);
             (config.high_watermark, config.low_watermark) = (high_watermark, high_watermark / 4);
         });
-        stage.worker.ring.is_stuck = true;
-        stage.turn();
-        stage
+        fixture.worker.ring.is_stuck = true;
+        fixture.turn();
+        fixture
     }
 
     /// Gives the socket room, call by call.
@@ -60,16 +60,16 @@ fn send(number: u32) -> SendStatus {
 fn a_peer_that_takes_everything_gets_everything_however_much_a_callback_sends() {
     for policy in POLICIES {
         for high_watermark in [64 * 1024, usize::MAX] {
-            let mut stage = Stage::offering(policy, high_watermark);
-            stage.give((0..100).map(|_| FULL));
+            let mut fixture = Fixture::offering(policy, high_watermark);
+            fixture.give((0..100).map(|_| FULL));
             for number in 0..2000 {
                 assert_eq!(send(number), SendStatus::Queued, "{policy:?}: message {number}");
                 assert!(transport().buffered_amount() <= LIMIT);
             }
-            assert!(stage.offers() < 100, "a call for many frames");
-            let stats = stage.stats();
+            assert!(fixture.offers() < 100, "a call for many frames");
+            let stats = fixture.stats();
             assert_eq!((stats.frames_dropped, stats.frames_conflated), (0, 0));
-            assert!(stage.numbers().into_iter().eq(0..2000), "{policy:?}");
+            assert!(fixture.numbers().into_iter().eq(0..2000), "{policy:?}");
             assert_eq!(seen(), [""; 0], "nothing to pause for");
             assert!(!transport().is_close_frame_sent());
         }
@@ -78,26 +78,26 @@ fn a_peer_that_takes_everything_gets_everything_however_much_a_callback_sends() 
 
 #[test]
 fn what_a_socket_takes_of_it_counts_and_the_rest_is_judged() {
-    let mut stage = Stage::offering(QueuePolicy::Close, usize::MAX);
-    stage.give([FULL, Ok(50_000)]);
+    let mut fixture = Fixture::offering(QueuePolicy::Close, usize::MAX);
+    fixture.give([FULL, Ok(50_000)]);
     let queued = (0..1000).take_while(|number| send(*number).is_queued()).count();
     // A queue that was taken, half of another one, and one that is full.
     assert_eq!(queued, 2 * 101 + 50);
-    assert_eq!(stage.offers(), 3, "not once more after it has refused some");
+    assert_eq!(fixture.offers(), 3, "not once more after it has refused some");
     assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::QueueFull));
-    stage.turn();
-    stage.worker.ring.unstick();
-    stage.turn();
-    let sent = &stage.worker.ring.sent;
+    fixture.turn();
+    fixture.worker.ring.unstick();
+    fixture.turn();
+    let sent = &fixture.worker.ring.sent;
     assert_eq!(sent.len(), queued * 1004 + 4 + "send queue full".len(), "and CLOSE after all");
 }
 
 #[test]
 fn a_peer_that_takes_nothing_is_asked_once_a_turn_and_judged_by_the_limit() {
     for policy in POLICIES {
-        let mut stage = Stage::offering(policy, 64 * 1024);
+        let mut fixture = Fixture::offering(policy, 64 * 1024);
         let statuses: Vec<_> = (0..300).map(send).collect();
-        assert_eq!(stage.offers(), 1, "{policy:?}");
+        assert_eq!(fixture.offers(), 1, "{policy:?}");
         let expected = match policy {
             QueuePolicy::Close => SendStatus::Closed,
             QueuePolicy::DropNewest => SendStatus::Dropped,
@@ -105,55 +105,55 @@ fn a_peer_that_takes_nothing_is_asked_once_a_turn_and_judged_by_the_limit() {
         };
         assert_eq!(*statuses.last().unwrap(), expected);
         assert!(transport().buffered_amount() <= LIMIT + 125, "{policy:?}");
-        stage.turn();
+        fixture.turn();
         // What is in flight holds the others up, and nothing may overtake it.
         assert!(!send(300).is_queued() || policy == QueuePolicy::DropOldest);
-        assert_eq!(stage.offers(), 0);
+        assert_eq!(fixture.offers(), 0);
     }
 }
 
 #[test]
 fn a_send_that_the_kernel_has_not_seen_is_no_reason_to_judge() {
-    let mut stage = Stage::offering(QueuePolicy::DropNewest, usize::MAX);
+    let mut fixture = Fixture::offering(QueuePolicy::DropNewest, usize::MAX);
     let queued = (0..101).filter(|number| send(*number).is_queued()).count();
     // The turn ends here, and a task goes on before the next.
-    stage.worker.turn().unwrap();
+    fixture.worker.turn().unwrap();
     let more = (101..300).filter(|number| send(*number).is_queued()).count();
     assert_eq!((queued, more), (101, 102), "as much again, and no more");
     // Now it has: the peer takes nothing.
-    stage.turn();
+    fixture.turn();
     assert_eq!(send(300), SendStatus::Dropped);
-    stage.worker.ring.unstick();
-    stage.turn();
+    fixture.worker.ring.unstick();
+    fixture.turn();
     assert_eq!(send(301), SendStatus::Queued);
 }
 
 #[test]
 fn what_was_taken_in_time_is_known_before_more_is_queued() {
-    let mut stage = Stage::offering(QueuePolicy::Close, usize::MAX);
+    let mut fixture = Fixture::offering(QueuePolicy::Close, usize::MAX);
     (0..101).for_each(|number| assert!(send(number).is_queued()));
-    stage.turn();
-    // Frames of the peer and letters of another thread are in front of the completion.
+    fixture.turn();
+    // Frames of the peer and commands of another thread are in front of the completion.
     let remote = transport().remote();
     for number in 101..191 {
         remote.send(MsgType::Binary, payload(number)).unwrap();
     }
-    stage.worker.ring.deliver(&[0x82, 0x80, 0, 0, 0, 0]);
-    stage.worker.ring.unstick();
-    stage.turn();
-    assert!(stage.numbers().into_iter().eq(0..191));
+    fixture.worker.ring.deliver(&[0x82, 0x80, 0, 0, 0, 0]);
+    fixture.worker.ring.unstick();
+    fixture.turn();
+    assert!(fixture.numbers().into_iter().eq(0..191));
     assert_eq!(transport().disconnect_cause(), None);
 }
 
 #[test]
 fn a_socket_that_breaks_when_it_is_offered_something_ends_the_connection_as_broken() {
-    let mut stage = Stage::offering(QueuePolicy::Close, usize::MAX);
-    stage.give([Err(io::ErrorKind::BrokenPipe.into())]);
+    let mut fixture = Fixture::offering(QueuePolicy::Close, usize::MAX);
+    fixture.give([Err(io::ErrorKind::BrokenPipe.into())]);
     let last = (0..300).map(send).find(|status| !status.is_queued());
     assert_eq!(last, Some(SendStatus::Closed));
-    stage.turn();
+    fixture.turn();
     assert_eq!(seen(), ["disconnected Io(BrokenPipe)"]);
-    assert!(stage.is_gone());
+    assert!(fixture.is_gone());
 }
 
 #[test]
@@ -165,11 +165,11 @@ fn only_what_a_socket_has_refused_is_a_reason_to_pause() {
         (vec![5000; 2], 4000, true),
         (vec![1000; 20], 0, true),
     ] {
-        let mut stage = Stage::offering(QueuePolicy::Close, 4000);
-        stage.give((0..if is_refused { 1 } else { 20 }).map(|_| Ok(room)));
+        let mut fixture = Fixture::offering(QueuePolicy::Close, 4000);
+        fixture.give((0..if is_refused { 1 } else { 20 }).map(|_| Ok(room)));
         let send = |len: &usize| transport().send(MsgType::Binary, vec![0; *len]);
         let is_congested = lengths.iter().map(send).any(|it| it == SendStatus::Congested);
-        stage.turn();
+        fixture.turn();
         let expected = if is_refused { vec!["pause".to_owned()] } else { vec![] };
         assert_eq!((is_congested, seen()), (is_refused, expected), "{lengths:?} {room}");
     }
@@ -186,24 +186,24 @@ fn a_long_frame_that_is_alone_leaves_with_the_turn_and_is_judged_by_what_stays_o
             (4001, "pause"),
             (LEN + 4, "pause"),
         ] {
-            let mut stage = Stage::offering(policy, 4000);
+            let mut fixture = Fixture::offering(policy, 4000);
             assert_eq!(transport().send(MsgType::Binary, vec![0; LEN]), SendStatus::Queued);
             // It is on its way before the kernel has seen it.
-            stage.worker.turn().unwrap();
+            fixture.worker.turn().unwrap();
             assert_eq!(seen(), [""; 0], "{policy:?} {left}");
             if left <= LEN {
-                stage.worker.ring.take(LEN + 4 - left);
+                fixture.worker.ring.take(LEN + 4 - left);
             }
-            stage.turn();
+            fixture.turn();
             assert_eq!(seen().concat(), expected, "{policy:?} {left}");
-            assert_eq!(stage.offers(), 0, "no call of its own");
-            stage.worker.ring.unstick();
-            stage.turn();
-            stage.worker.ring.unstick();
-            stage.turn();
+            assert_eq!(fixture.offers(), 0, "no call of its own");
+            fixture.worker.ring.unstick();
+            fixture.turn();
+            fixture.worker.ring.unstick();
+            fixture.turn();
             let resumed = if expected.is_empty() { "" } else { "resume" };
             assert_eq!(seen().concat(), resumed, "{policy:?} {left}");
-            assert_eq!(stage.worker.ring.sent.len(), LEN + 4);
+            assert_eq!(fixture.worker.ring.sent.len(), LEN + 4);
         }
     }
 }
@@ -211,13 +211,13 @@ fn a_long_frame_that_is_alone_leaves_with_the_turn_and_is_judged_by_what_stays_o
 #[test]
 fn a_peer_that_takes_everything_gets_every_message_of_a_key() {
     for policy in POLICIES {
-        let mut stage = Stage::offering(policy, 64 * 1024);
-        stage.give((0..200).map(|_| FULL));
+        let mut fixture = Fixture::offering(policy, 64 * 1024);
+        fixture.give((0..200).map(|_| FULL));
         for number in 0..1000 {
             let status = transport().send_latest(1, MsgType::Binary, payload(number));
             assert_eq!(status, SendStatus::Queued, "{policy:?}: message {number}");
         }
-        assert!(stage.numbers().into_iter().eq(0..1000), "{policy:?}");
+        assert!(fixture.numbers().into_iter().eq(0..1000), "{policy:?}");
     }
 }
 
@@ -239,21 +239,21 @@ impl Drop for Answers {
 #[test]
 fn what_the_owner_of_a_payload_sends_when_it_is_dropped_comes_after_what_is_queued() {
     for room in [usize::MAX, 4 + 2000 + 10] {
-        let mut stage = Stage::offering(QueuePolicy::Close, 4000);
-        stage.give([Ok(room), FULL, FULL]);
+        let mut fixture = Fixture::offering(QueuePolicy::Close, 4000);
+        fixture.give([Ok(room), FULL, FULL]);
         for _ in 0..2 {
             let payload = Bytes::from_owner(Answers(vec![b'y'; 2000]));
             assert!(transport().send_bytes(FrameHead::new(MsgType::Text), &payload).is_queued());
         }
-        stage.turn();
-        while !stage.worker.ring.sending().is_empty() {
-            stage.worker.ring.unstick();
-            stage.turn();
+        fixture.turn();
+        while !fixture.worker.ring.sending().is_empty() {
+            fixture.worker.ring.unstick();
+            fixture.turn();
         }
         let (long, short) =
             ([&b"\x81\x7E\x07\xD0"[..], &[b'y'; 2000]].concat(), b"\x81\x07dropped");
         let expected = [&long[..], &long, short, short].concat();
-        assert!(stage.worker.ring.sent == expected, "room for {room}");
+        assert!(fixture.worker.ring.sent == expected, "room for {room}");
     }
 }
 
@@ -268,11 +268,11 @@ impl Wake for Wakes {
 
 #[test]
 fn a_task_that_waits_for_room_is_woken_when_a_socket_takes_what_it_is_offered() {
-    let stage = Stage::offering(QueuePolicy::Close, 4000);
+    let fixture = Fixture::offering(QueuePolicy::Close, 4000);
     (0..3).for_each(|number| assert!(send(number).is_queued()));
     let wakes = Arc::new(Wakes(AtomicUsize::new(0)));
     transport().session().wait_drained(&Arc::clone(&wakes).into());
-    stage.give([FULL]);
+    fixture.give([FULL]);
     assert_eq!((send(3), transport().buffered_amount()), (SendStatus::Queued, 0));
     assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "no completion will do it");
 }

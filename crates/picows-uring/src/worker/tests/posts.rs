@@ -6,20 +6,20 @@ use picows_uring_proto::FrameHead;
 
 const MIB: usize = 1 << 20;
 
-impl Stage {
+impl Fixture {
     fn posting(policy: QueuePolicy, queue_bytes_max: usize) -> (Self, RemoteTransport) {
-        let stage = Self::new(Manner::default(), |config| {
+        let fixture = Self::new(Manner::default(), |config| {
             config.liveness.auto_ping = None;
             without_looks(config);
             (config.queue_policy, config.queue_bytes_max) = (policy, queue_bytes_max);
             (config.high_watermark, config.low_watermark) = (queue_bytes_max / 2, 0);
         });
-        (stage, transport().remote())
+        (fixture, transport().remote())
     }
 
     /// Letters that wait for the worker.
-    fn letters(&self) -> usize {
-        self.worker.shared.mailbox.len()
+    fn commands(&self) -> usize {
+        self.worker.local.mailbox.len()
     }
 }
 
@@ -37,98 +37,98 @@ fn fill(remote: &RemoteTransport) -> (usize, RemoteError) {
 #[test]
 fn no_more_waits_for_a_worker_than_may() {
     for (queue_bytes_max, posted) in [(10 * MIB, 15), (40 * MIB, 39)] {
-        let (mut stage, remote) = Stage::posting(QueuePolicy::DropNewest, queue_bytes_max);
+        let (mut fixture, remote) = Fixture::posting(QueuePolicy::DropNewest, queue_bytes_max);
         for _ in 0..3 {
-            assert_eq!(fill(&remote), (posted, RemoteError::Congested), "letters count as well");
+            assert_eq!(fill(&remote), (posted, RemoteError::Congested), "commands count as well");
             assert_eq!(remote.send(MsgType::Text, "more"), Ok(()));
             let latest = remote.send_latest(1, MsgType::Text, vec![1; MIB]);
             assert_eq!(latest, Err(RemoteError::Congested));
-            stage.turn();
+            fixture.turn();
         }
         // What does not fit by itself is for the policy of the queue.
         assert_eq!(remote.send(MsgType::Binary, vec![1; queue_bytes_max + 1]), Ok(()));
-        stage.turn();
+        fixture.turn();
         assert_eq!(transport().disconnect_cause(), None);
-        assert!(stage.stats().frames_dropped > 0);
+        assert!(fixture.stats().frames_dropped > 0);
     }
 }
 
 #[test]
 fn a_gap_ends_the_connection_where_the_policy_is_to_close() {
-    let (mut stage, remote) = Stage::posting(QueuePolicy::Close, 40 * MIB);
+    let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 40 * MIB);
     assert_eq!(fill(&remote), (39, RemoteError::QueueFull));
     // The worker has not seen that yet, and would have room for this.
     for _ in 0..1000 {
         assert_eq!(remote.send(MsgType::Text, "after the gap"), Err(RemoteError::QueueFull));
     }
-    assert_eq!(stage.letters(), 39 + 1);
-    stage.turn();
+    assert_eq!(fixture.commands(), 39 + 1);
+    fixture.turn();
     assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::QueueFull));
     let close = b"\x88\x11\x03\xF0send queue full";
-    let sent = &stage.worker.ring.sent;
+    let sent = &fixture.worker.ring.sent;
     assert_eq!(sent.len(), 39 * (10 + MIB) + close.len(), "all that was posted before");
     assert!(sent.ends_with(close));
-    stage.say(CLOSE, &[3, 0xE8]);
-    stage.worker.ring.end(Received::EndOfStream);
-    stage.turn();
-    assert!(stage.is_gone());
+    fixture.say(CLOSE, &[3, 0xE8]);
+    fixture.worker.ring.end(ReceiveResult::EndOfStream);
+    fixture.turn();
+    assert!(fixture.is_gone());
     assert_eq!(remote.send(MsgType::Text, "too late"), Err(RemoteError::Disconnected));
 }
 
 #[test]
 fn neither_a_ping_nor_what_breaks_the_protocol_leaves_a_gap() {
-    let (mut stage, remote) = Stage::posting(QueuePolicy::Close, 40 * MIB);
+    let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 40 * MIB);
     remote.send(MsgType::Binary, vec![1; 40 * MIB - 1000]).unwrap();
     while remote.send(MsgType::Ping, vec![1; 125]).is_ok() {}
     assert_eq!(remote.send(MsgType::Ping, vec![1; 125]), Err(RemoteError::Congested));
     let misuse = remote.send_frame(FrameHead::new(MsgType::Ping).with_fin(false), "");
     assert!(matches!(misuse, Err(RemoteError::Misuse(_))));
-    stage.turn();
+    fixture.turn();
     assert_eq!(transport().disconnect_cause(), None);
     assert!(!transport().is_close_frame_sent());
 }
 
 #[test]
 fn a_message_between_the_fragments_of_another_is_refused_and_leaves_no_gap() {
-    let (mut stage, remote) = Stage::posting(QueuePolicy::Close, 10_000);
+    let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 10_000);
     transport().send_frame(FrameHead::new(MsgType::Text).with_fin(false), b"begun");
     assert_eq!(remote.send(MsgType::Text, "in the middle"), Ok(()));
-    stage.turn();
-    assert_eq!(stage.worker.ring.sent, b"\x01\x05begun");
+    fixture.turn();
+    assert_eq!(fixture.worker.ring.sent, b"\x01\x05begun");
     assert_eq!(transport().disconnect_cause(), None);
 }
 
 #[test]
 fn a_worker_that_is_late_costs_a_peer_that_reads_nothing() {
     for policy in [QueuePolicy::Close, QueuePolicy::DropNewest, QueuePolicy::DropOldest] {
-        let (mut stage, remote) = Stage::posting(policy, 100_000);
-        stage.worker.ring.outlet.give((0..200).map(|_| Ok(usize::MAX)));
+        let (mut fixture, remote) = Fixture::posting(policy, 100_000);
+        fixture.worker.ring.outlet.give((0..200).map(|_| Ok(usize::MAX)));
         for number in 0..2000_u32 {
             let payload = [&number.to_be_bytes()[..], &[b'x'; 996]].concat();
             assert_eq!(remote.send(MsgType::Binary, payload), Ok(()), "{policy:?}: {number}");
         }
-        stage.turn();
-        let sent = std::mem::take(&mut stage.worker.ring.sent);
+        fixture.turn();
+        let sent = std::mem::take(&mut fixture.worker.ring.sent);
         let numbers = sent.chunks(1004).map(|it| u32::from_be_bytes(it[4..8].try_into().unwrap()));
         assert!(numbers.eq(0..2000), "{policy:?}");
-        assert_eq!(stage.stats().frames_dropped, 0);
+        assert_eq!(fixture.stats().frames_dropped, 0);
     }
 }
 
 #[test]
 fn of_each_end_one_letter_waits_however_often_it_is_posted() {
-    let (mut stage, remote) = Stage::posting(QueuePolicy::Close, 10_000);
+    let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 10_000);
     let remotes = [remote.clone(), transport().remote()];
     for remote in remotes.iter().cycle().take(10_000) {
         assert_eq!(remote.send_close(CloseCode::NORMAL, &"x".repeat(120)), Ok(()));
         assert_eq!(remote.disconnect(), Ok(()));
     }
-    assert_eq!(stage.letters(), 2);
+    assert_eq!(fixture.commands(), 2);
     // An abort may still follow, as it does more than they do.
     (0..10_000).for_each(|_| remote.abort().unwrap());
-    assert_eq!(stage.letters(), 3);
-    stage.turn();
-    assert!(stage.is_gone());
+    assert_eq!(fixture.commands(), 3);
+    fixture.turn();
+    assert!(fixture.is_gone());
 }
 
 #[test]
@@ -140,44 +140,44 @@ fn each_end_takes_effect_after_what_was_posted_before() {
         (RemoteTransport::abort, b""),
     ];
     for (end, sent) in ends {
-        let (mut stage, remote) = Stage::posting(QueuePolicy::Close, 10_000);
+        let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 10_000);
         remote.send(MsgType::Text, "first").unwrap();
         end(&remote).unwrap();
         end(&remote).unwrap();
-        stage.turn();
-        assert!(stage.worker.ring.sent == sent, "{}", stage.worker.ring.sent.escape_ascii());
-        stage.go(20 * SECOND);
-        assert!(stage.is_gone());
+        fixture.turn();
+        assert!(fixture.worker.ring.sent == sent, "{}", fixture.worker.ring.sent.escape_ascii());
+        fixture.go(20 * SECOND);
+        assert!(fixture.is_gone());
     }
 }
 
 #[test]
 fn a_worker_that_is_stopped_again_and_again_has_one_timer_for_it() {
-    let (mut stage, _) = Stage::posting(QueuePolicy::Close, 10_000);
-    let before = stage.worker.wheel.len();
-    stage.worker.stop(3 * SECOND);
+    let (mut fixture, _) = Fixture::posting(QueuePolicy::Close, 10_000);
+    let before = fixture.worker.wheel.len();
+    fixture.worker.stop(3 * SECOND);
     for _ in 0..1000 {
-        stage.worker.stop(5 * SECOND);
+        fixture.worker.stop(5 * SECOND);
     }
-    let timers = stage.worker.wheel.len() - before;
-    assert_eq!(timers, 1 + usize::from(stage.worker.farewells.timer.is_some()));
-    stage.go(3 * SECOND - GRANULE);
-    assert!(!stage.is_gone());
-    stage.go(3 * SECOND + GRANULE);
-    assert!(stage.is_gone());
+    let timers = fixture.worker.wheel.len() - before;
+    assert_eq!(timers, 1 + usize::from(fixture.worker.shutdown.timer.is_some()));
+    fixture.go(3 * SECOND - GRANULE);
+    assert!(!fixture.is_gone());
+    fixture.go(3 * SECOND + GRANULE);
+    assert!(fixture.is_gone());
 }
 
 #[test]
 fn reading_is_resumed_as_often_as_it_was_paused_and_one_letter_waits() {
-    let (mut stage, remote) = Stage::posting(QueuePolicy::Close, 10_000);
+    let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 10_000);
     for _ in 0..3 {
         transport().pause_reading();
-        stage.turn();
+        fixture.turn();
         for _ in 0..10_000 {
             remote.resume_reading().unwrap();
         }
-        assert_eq!(stage.letters(), 1);
-        stage.turn();
+        assert_eq!(fixture.commands(), 1);
+        fixture.turn();
         assert!(!transport().is_reading_paused());
     }
 }

@@ -9,21 +9,21 @@ use picows_uring_proto::{Decoder, FrameHead, FrameRules, Role, Stash};
 const POLICIES: [QueuePolicy; 3] =
     [QueuePolicy::Close, QueuePolicy::DropNewest, QueuePolicy::DropOldest];
 
-impl Stage {
+impl Fixture {
     /// A peer that takes nothing, and a first message that is on its way to it for ever.
     fn stuck(policy: QueuePolicy, queue_bytes_max: usize) -> Self {
         let manner = Manner { tells_pauses: true, ..Manner::default() };
-        let mut stage = Self::new(manner, |config| {
+        let mut fixture = Self::new(manner, |config| {
             config.liveness.auto_ping = None;
             config.queue_bytes_max = queue_bytes_max;
             config.queue_policy = policy;
             config.high_watermark = queue_bytes_max / 2;
             config.low_watermark = queue_bytes_max / 8;
         });
-        stage.worker.ring.is_stuck = true;
+        fixture.worker.ring.is_stuck = true;
         transport().send_text("first");
-        stage.turn();
-        stage
+        fixture.turn();
+        fixture
     }
 
     /// All that the peer gets to read when it begins to.
@@ -59,7 +59,7 @@ fn texts(frames: &[(MsgType, bool, Vec<u8>)]) -> Vec<&str> {
 
 #[test]
 fn the_oldest_make_room_for_the_newest() {
-    let mut stage = Stage::stuck(QueuePolicy::DropOldest, 10_000);
+    let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 10_000);
     let (mut dropped, mut last) = (0, SendStatus::Queued);
     for number in 0..200 {
         last = transport().send_text(&format!("{number:0>98}"));
@@ -69,7 +69,7 @@ fn the_oldest_make_room_for_the_newest() {
     }
     assert_eq!(last, SendStatus::DroppedOldest);
     assert!(transport().send_ping("alive?").is_queued());
-    let got = stage.drain();
+    let got = fixture.drain();
     let got = texts(&got);
     // What was as good as on its way, then the ping, which does not wait, then what is new.
     let ping = got.iter().position(|text| *text == "alive?").unwrap();
@@ -80,45 +80,45 @@ fn the_oldest_make_room_for_the_newest() {
     assert_eq!(before, (0..24).collect::<Vec<_>>());
     assert_eq!(after, (24 + dropped..200).collect::<Vec<_>>());
     assert!(after.len() > 20 && dropped > 100, "{} {dropped}", after.len());
-    assert_eq!(stage.stats().frames_dropped, dropped);
+    assert_eq!(fixture.stats().frames_dropped, dropped);
 }
 
 #[test]
 fn of_what_waits_only_a_little_is_on_its_way_at_a_time() {
-    let mut stage = Stage::stuck(QueuePolicy::DropOldest, 100_000);
+    let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 100_000);
     for number in 0..1000 {
         transport().send_text(&format!("{number:0>98}"));
     }
-    stage.turn();
-    assert!(stage.stats().queue_bytes >= 90_000, "what waits is counted");
-    stage.worker.ring.take(usize::MAX);
-    stage.turn();
+    fixture.turn();
+    assert!(fixture.stats().queue_bytes >= 90_000, "what waits is counted");
+    fixture.worker.ring.take(usize::MAX);
+    fixture.turn();
     assert!(transport().in_flight_amount() <= 25_100 && transport().queued_amount() > 2000);
-    stage.drain();
-    stage.turn();
-    assert_eq!(stage.stats().queue_bytes, 0);
+    fixture.drain();
+    fixture.turn();
+    assert_eq!(fixture.stats().queue_bytes, 0);
 }
 
 #[test]
 fn a_message_is_dropped_with_all_its_fragments_or_not_at_all() {
-    let mut stage = Stage::stuck(QueuePolicy::DropOldest, 10_000);
+    let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 10_000);
     // Its beginning is on its way, so it has to be told to its end.
     let mut begun = transport().message_writer(MsgType::Text);
     begun.write("a".repeat(2000));
-    stage.turn();
+    fixture.turn();
     assert!(begun.finish("a".repeat(2000)).is_queued());
-    for letter in ["b", "c", "d", "e"] {
-        let fragments = (0..3).map(|_| letter.repeat(800));
-        assert!(transport().send_fragments(MsgType::Text, fragments).is_queued(), "{letter}");
+    for command in ["b", "c", "d", "e"] {
+        let fragments = (0..3).map(|_| command.repeat(800));
+        assert!(transport().send_fragments(MsgType::Text, fragments).is_queued(), "{command}");
     }
-    let got = stage.drain();
-    let letters: Vec<_> = texts(&got).iter().map(|text| &text[..1]).collect();
-    assert_eq!(letters, ["f", "a", "a", "d", "d", "d", "e", "e", "e"]);
-    assert_eq!(stage.stats().frames_dropped, 6);
+    let got = fixture.drain();
+    let commands: Vec<_> = texts(&got).iter().map(|text| &text[..1]).collect();
+    assert_eq!(commands, ["f", "a", "a", "d", "d", "d", "e", "e", "e"]);
+    assert_eq!(fixture.stats().frames_dropped, 6);
     // A message that fills the queue by itself cannot be dropped, as it is not complete.
-    stage.worker.ring.is_stuck = true;
+    fixture.worker.ring.is_stuck = true;
     transport().send_text("first");
-    stage.turn();
+    fixture.turn();
     let mut endless = transport().message_writer(MsgType::Text);
     while endless.write("x".repeat(800)).is_queued() {}
     assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::QueueFull));
@@ -126,31 +126,31 @@ fn a_message_is_dropped_with_all_its_fragments_or_not_at_all() {
 
 #[test]
 fn a_frame_for_which_nothing_could_make_room_is_dropped_itself() {
-    let mut stage = Stage::stuck(QueuePolicy::DropOldest, 10_000);
+    let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 10_000);
     for _ in 0..5 {
         transport().send_text(&"x".repeat(1500));
     }
     assert_eq!(transport().send_text(&"y".repeat(9_990)), SendStatus::Dropped);
-    assert_eq!(stage.drain().len(), 6, "nothing was dropped in vain");
+    assert_eq!(fixture.drain().len(), 6, "nothing was dropped in vain");
 }
 
 #[test]
 fn whoever_made_others_give_way_is_told_to_pause() {
-    let mut stage = Stage::stuck(QueuePolicy::DropOldest, 10_000);
+    let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 10_000);
     // Full of what it takes to keep them apart: few bytes.
     let mut statuses = std::iter::repeat_with(|| transport().send_text("x"));
     let last = statuses.find(|status| *status != SendStatus::Queued);
     assert_eq!(last, Some(SendStatus::DroppedOldest));
     assert!(transport().buffered_amount() < 5000);
-    stage.turn();
+    fixture.turn();
     assert_eq!(seen(), ["pause"]);
-    stage.drain();
+    fixture.drain();
     assert_eq!(seen(), ["resume"]);
 }
 
 #[test]
 fn the_latest_of_a_key_takes_the_place_of_the_one_that_waits() {
-    let mut stage = Stage::stuck(QueuePolicy::Close, 10_000);
+    let mut fixture = Fixture::stuck(QueuePolicy::Close, 10_000);
     let large = Bytes::from("c".repeat(2000));
     let head = FrameHead::new(MsgType::Text);
     assert_eq!(transport().send_latest(1, MsgType::Text, "a1"), SendStatus::Queued);
@@ -167,28 +167,28 @@ fn the_latest_of_a_key_takes_the_place_of_the_one_that_waits() {
     let expected = ["first", "alive?", "a999", "b1", "between", "c"];
     let bytes = expected.iter().map(|text| 2 + text.len()).sum::<usize>();
     assert_eq!(transport().buffered_amount(), bytes);
-    assert_eq!(texts(&stage.drain()), expected);
-    assert_eq!((stage.stats().frames_conflated, stage.stats().frames_dropped), (1997, 0));
+    assert_eq!(texts(&fixture.drain()), expected);
+    assert_eq!((fixture.stats().frames_conflated, fixture.stats().frames_dropped), (1997, 0));
 }
 
 #[test]
 fn a_peer_that_keeps_up_gets_every_message_of_a_key() {
-    let mut stage = Stage::stuck(QueuePolicy::DropOldest, 100_000);
-    stage.drain();
+    let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 100_000);
+    fixture.drain();
     for number in 0..50 {
         for _ in 0..3 {
             let status = transport().send_latest(1, MsgType::Text, number.to_string());
             assert_eq!(status, SendStatus::Queued);
         }
-        stage.turn();
-        assert_eq!(stage.read().len(), 3);
+        fixture.turn();
+        assert_eq!(fixture.read().len(), 3);
     }
-    assert_eq!(stage.stats().frames_conflated, 0);
+    assert_eq!(fixture.stats().frames_conflated, 0);
 }
 
 #[test]
 fn only_whole_messages_have_keys() {
-    let _stage = Stage::stuck(QueuePolicy::DropOldest, 10_000);
+    let _stage = Fixture::stuck(QueuePolicy::DropOldest, 10_000);
     let fragment = FrameHead::new(MsgType::Text).with_fin(false);
     let ping = FrameHead::new(MsgType::Ping);
     for head in [fragment, ping, FrameHead::new(MsgType::Continuation)] {
@@ -204,7 +204,7 @@ fn only_whole_messages_have_keys() {
 fn close_and_disconnect_follow_all_that_waits() {
     for policy in POLICIES {
         for closes in [false, true] {
-            let mut stage = Stage::stuck(policy, 10_000);
+            let mut fixture = Fixture::stuck(policy, 10_000);
             for number in 0..30 {
                 transport().send_latest(number, MsgType::Text, [b'x'; 100]);
             }
@@ -213,12 +213,12 @@ fn close_and_disconnect_follow_all_that_waits() {
             } else {
                 transport().disconnect();
             }
-            stage.turn();
-            let got = stage.drain();
+            fixture.turn();
+            let got = fixture.drain();
             let last = got.last().unwrap().0;
             assert_eq!(last == MsgType::Close, closes);
             let count = got.iter().filter(|frame| frame.2.len() == 100).count();
-            let stats = stage.stats();
+            let stats = fixture.stats();
             assert_eq!(count as u64 + stats.frames_dropped, 30, "{policy:?}");
         }
     }
@@ -227,25 +227,25 @@ fn close_and_disconnect_follow_all_that_waits() {
 #[test]
 fn a_peer_that_pings_without_reading_is_owed_one_pong() {
     for policy in POLICIES {
-        let mut stage = Stage::stuck(policy, 10_000);
+        let mut fixture = Fixture::stuck(policy, 10_000);
         for number in 0..10_000 {
-            stage.say(PING, format!("{number}").as_bytes());
+            fixture.say(PING, format!("{number}").as_bytes());
             assert!(transport().buffered_amount() < 6000, "the high watermark and a bit");
         }
         transport().send_text("not behind it");
-        let got = stage.drain();
+        let got = fixture.drain();
         let got = texts(&got);
         let last = got.iter().position(|text| *text == "9999").unwrap();
         assert!(got[last..].iter().all(|text| !text.starts_with('9') || *text == "9999"));
         assert!(got.len() < 1200, "{}", got.len());
-        stage.say(PING, b"again");
-        assert_eq!(stage.heard(), [(PONG, b"again".to_vec())]);
+        fixture.say(PING, b"again");
+        assert_eq!(fixture.heard(), [(PONG, b"again".to_vec())]);
     }
 }
 
 /// Sends at random to a peer that takes what it likes, and compares with what arrives.
 struct Course {
-    stage: Stage,
+    fixture: Fixture,
     random: Random,
     number: u32,
     /// Control frames that were queued.
@@ -304,19 +304,20 @@ impl Course {
 
     fn check(&mut self) {
         let transport = transport();
-        let sending = self.stage.worker.ring.sending().iter().map(|part| part.len()).sum::<usize>();
+        let sending =
+            self.fixture.worker.ring.sending().iter().map(|part| part.len()).sum::<usize>();
         assert_eq!(transport.in_flight_amount(), sending);
         let sum = transport.queued_amount() + transport.in_flight_amount();
         assert_eq!(transport.buffered_amount(), sum);
         // Which is exactly what is still to come.
-        let mark = self.stage.worker.ring.sent.len();
+        let mark = self.fixture.worker.ring.sent.len();
         let before = transport.buffered_amount();
         if self.random.chance(5) {
-            self.stage.worker.ring.is_stuck = false;
-            self.stage.worker.ring.take(usize::MAX);
-            self.stage.turn();
-            assert_eq!(self.stage.worker.ring.sent.len() - mark, before);
-            self.stage.worker.ring.is_stuck = true;
+            self.fixture.worker.ring.is_stuck = false;
+            self.fixture.worker.ring.take(usize::MAX);
+            self.fixture.turn();
+            assert_eq!(self.fixture.worker.ring.sent.len() - mark, before);
+            self.fixture.worker.ring.is_stuck = true;
         }
     }
 
@@ -329,7 +330,7 @@ impl Course {
         for latest in self.latest.iter().flatten().filter(|_| !self.dropped) {
             assert!(data.clone().any(|frame| frame.2 == *latest), "the latest is lost");
         }
-        let stats = self.stage.stats();
+        let stats = self.fixture.stats();
         assert!(stats.frames_sent >= got.len() as u64 + stats.frames_conflated);
     }
 }
@@ -340,7 +341,7 @@ fn whatever_is_sent_what_arrives_is_whole_and_counted_to_the_byte() {
     for seed in 0..300 {
         let policy = [QueuePolicy::DropNewest, QueuePolicy::DropOldest][seed as usize % 2];
         let mut course = Course {
-            stage: Stage::stuck(policy, 16_000),
+            fixture: Fixture::stuck(policy, 16_000),
             random: Random::new(seed),
             number: 0,
             control: Vec::new(),
@@ -353,10 +354,10 @@ fn whatever_is_sent_what_arrives_is_whole_and_counted_to_the_byte() {
             match course.random.below(6) {
                 0 => {
                     let max = course.random.pick(&[1, 100, 5000]);
-                    course.stage.worker.ring.take(max);
-                    course.stage.turn();
+                    course.fixture.worker.ring.take(max);
+                    course.fixture.turn();
                 }
-                1 => course.stage.turn(),
+                1 => course.fixture.turn(),
                 _ => course.send(),
             }
             if transport().is_close_frame_sent() {
@@ -370,11 +371,11 @@ fn whatever_is_sent_what_arrives_is_whole_and_counted_to_the_byte() {
             let end = FrameHead::new(MsgType::Continuation);
             transport().send_frame(end, b"");
         }
-        course.got = course.stage.drain();
+        course.got = course.fixture.drain();
         if !is_closed {
             course.judge();
         }
-        all += course.stage.stats();
+        all += course.fixture.stats();
     }
     assert!(all.frames_dropped > 500 && all.frames_conflated > 500, "{all:?}");
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A server whose `/healthz` answers in plain HTTP and whose other paths accept; counts what it is
 /// asked.
-fn stage(asked: &Arc<AtomicUsize>) -> Stage {
+fn fixture(asked: &Arc<AtomicUsize>) -> Fixture {
     let asked = Arc::clone(asked);
-    let mut stage = Stage::listening(Manner::default(), Config::default());
-    stage.answer_with(Arc::new(move |request: &UpgradeRequest| {
+    let mut fixture = Fixture::listening(Manner::default(), Config::default());
+    fixture.answer_with(Arc::new(move |request: &UpgradeRequest| {
         asked.fetch_add(1, Ordering::Relaxed);
         Ok(match request.path() {
             "/healthz" => Upgrade::respond(UpgradeResponse::ok().with_body("fine\n")),
@@ -20,7 +20,7 @@ fn stage(asked: &Arc<AtomicUsize>) -> Stage {
             _ => Upgrade::accept(Actor(Manner::default())),
         })
     }));
-    stage
+    fixture
 }
 
 /// What is answered to `wire`, and how often the factory was asked; however it is cut in two.
@@ -30,16 +30,16 @@ fn answer(wire: &[u8]) -> (String, usize) {
     let mut answers: Vec<_> = (0..=wire.len())
         .map(|cut| {
             asked.store(0, Ordering::Relaxed);
-            let mut stage = stage(&asked);
-            stage.worker.ring.connect(7);
-            stage.turn();
+            let mut fixture = fixture(&asked);
+            fixture.worker.ring.connect(7);
+            fixture.turn();
             for piece in [&wire[..cut], &wire[cut..]] {
                 if !piece.is_empty() {
-                    stage.deliver(piece);
+                    fixture.deliver(piece);
                 }
             }
-            let text =
-                String::from_utf8_lossy(&std::mem::take(&mut stage.worker.ring.sent)).into_owned();
+            let text = String::from_utf8_lossy(&std::mem::take(&mut fixture.worker.ring.sent))
+                .into_owned();
             (text, asked.load(Ordering::Relaxed))
         })
         .collect();

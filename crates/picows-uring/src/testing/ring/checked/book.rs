@@ -1,6 +1,6 @@
 //! Sockets, tokens and buffers between a ring and its caller, and what may be done with each.
 
-use crate::ring::{Completion, Received, RecvBuffer, SendBatch, Socket, Token};
+use crate::ring::{Completion, ReceiveResult, RecvBuffer, SendBatch, Socket, Token};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -139,11 +139,11 @@ impl Book {
         let is_idle =
             entry.accepting.is_none() && entry.receiving.is_none() && entry.sending.is_none();
         demand(is_idle, || format!("close of {socket:?} with operations in flight"));
-        self.abandon(socket);
+        self.close_on_failure(socket);
     }
 
-    pub(super) fn abandon(&mut self, socket: Socket) {
-        self.called("abandon", socket);
+    pub(super) fn close_on_failure(&mut self, socket: Socket) {
+        self.called("close_on_failure", socket);
         self.open.remove(&socket.0);
         self.closed.insert(socket.0);
     }
@@ -222,7 +222,7 @@ impl Book {
         self.called("accept", socket);
     }
 
-    fn received(&mut self, token: Token, result: &Received, more: bool) {
+    fn received(&mut self, token: Token, result: &ReceiveResult, more: bool) {
         let is_stray = self.strays.iter().position(|stray| *stray == token);
         let receiving =
             |entry: &&mut Entry| entry.receiving.is_some_and(|receive| receive.token == token);
@@ -231,7 +231,7 @@ impl Book {
             self.strays.swap_remove(index);
         } else {
             demand(entry.is_some(), || format!("{token:?} receives, which was not begun"));
-            let is_data = matches!(result, Received::Data(_));
+            let is_data = matches!(result, ReceiveResult::Data(_));
             demand(!more || is_data, || format!("more comes of a receive after {result:?}"));
             if let Some(entry) = entry {
                 let is_single = entry.receiving.is_some_and(|receive| receive.is_single);
@@ -241,7 +241,7 @@ impl Book {
                 }
             }
         }
-        if let Received::Data(buffer) = result {
+        if let ReceiveResult::Data(buffer) = result {
             self.take_piece(buffer);
         }
     }

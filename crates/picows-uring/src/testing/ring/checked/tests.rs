@@ -2,16 +2,16 @@
 //! io_uring that keeps it.
 
 use super::*;
-use crate::admission::Gauge;
-use crate::command::Letter;
+use crate::admission::Admission;
+use crate::command::Command;
 use crate::config::Config;
 use crate::health::Counters;
 use crate::host::{BusyPoll, run_dedicated};
 use crate::listener::EchoListener;
-use crate::local::Shared;
+use crate::local::Local;
 use crate::mailbox::Mailbox;
 use crate::ring::uring::UringRing;
-use crate::ring::{Received, Segment, WaitMode};
+use crate::ring::{ReceiveResult, Segment, WaitMode};
 use crate::testing::ring::scripted::ByHand;
 use crate::upgrade::{Factory, Upgrade};
 use crate::worker::Accept;
@@ -55,7 +55,7 @@ fn piece(ring: &mut Scripted) -> RecvBuffer {
     ring.receive(SOCKET, TOKEN);
     ring.deliver(b"bytes");
     match poll(ring).pop() {
-        Some(Completion::Received { result: Received::Data(buffer), .. }) => buffer,
+        Some(Completion::Received { result: ReceiveResult::Data(buffer), .. }) => buffer,
         other => panic!("{other:?}"),
     }
 }
@@ -85,7 +85,7 @@ fn forge(ring: &mut Scripted, completion: Completion) {
     poll(ring);
 }
 
-fn forge_received(ring: &mut Scripted, result: Received, more: bool) {
+fn forge_received(ring: &mut Scripted, result: ReceiveResult, more: bool) {
     ring.receive(SOCKET, TOKEN);
     forge(ring, Completion::Received { token: TOKEN, result, more });
 }
@@ -156,7 +156,7 @@ const CALLS: &[Breach] = &[
         ring.close(SOCKET);
     }),
     ("cancel on Socket(7), which is not open", |ring| {
-        ring.abandon(SOCKET);
+        ring.close_on_failure(SOCKET);
         ring.cancel(SOCKET);
     }),
     ("belongs to another connection", |ring| {
@@ -204,8 +204,8 @@ const CALLS: &[Breach] = &[
         let mut kept = piece(ring);
         assert!(ring.keep(&mut kept));
         poll(ring);
-        ring.abandon(SOCKET);
-        ring.abandon(LISTENER);
+        ring.close_on_failure(SOCKET);
+        ring.close_on_failure(LISTENER);
         ring.demand_nothing_is_left();
     }),
 ];
@@ -220,27 +220,27 @@ const COMPLETIONS: &[Breach] = &[
     ("more comes of an accept that failed", |ring| forge(ring, accepted(Err(failed()), true))),
     ("Socket(7) is accepted, which is open", |ring| forge(ring, accepted(Ok(SOCKET), true))),
     ("receives, which was not begun", |ring| {
-        let result = Received::EndOfStream;
+        let result = ReceiveResult::EndOfStream;
         forge(ring, Completion::Received { token: TOKEN, result, more: false });
     }),
     ("receives, which was not begun", |ring| {
-        forge_received(ring, Received::EndOfStream, false);
-        let result = Received::Cancelled;
+        forge_received(ring, ReceiveResult::EndOfStream, false);
+        let result = ReceiveResult::Cancelled;
         forge(ring, Completion::Received { token: TOKEN, result, more: false });
     }),
     ("more comes of a receive after EndOfStream", |ring| {
-        forge_received(ring, Received::EndOfStream, true);
+        forge_received(ring, ReceiveResult::EndOfStream, true);
     }),
     ("more comes of a single receive", |ring| {
         ring.receive_once(SOCKET, TOKEN);
-        let result = Received::Data(RecvBuffer::new(0, 0, 1));
+        let result = ReceiveResult::Data(RecvBuffer::new(0, 0, 1));
         forge(ring, Completion::Received { token: TOKEN, result, more: true });
     }),
-    ("is empty", |ring| forge_received(ring, Received::Data(RecvBuffer::new(0, 0, 0)), true)),
+    ("is empty", |ring| forge_received(ring, ReceiveResult::Data(RecvBuffer::new(0, 0, 0)), true)),
     ("is received over a piece of the caller", |ring| {
         ring.receive(SOCKET, TOKEN);
         for (offset, len) in [(0, 10), (20, 10), (9, 2)] {
-            let result = Received::Data(RecvBuffer::new(0, offset, len));
+            let result = ReceiveResult::Data(RecvBuffer::new(0, offset, len));
             ring.forge(Completion::Received { token: TOKEN, result, more: true });
         }
         poll(ring);
@@ -361,11 +361,14 @@ fn a_worker_and_io_uring_keep_the_contract() {
         let ring = Checked::new(UringRing::new(WaitMode::Dedicated).unwrap());
         let mailbox = Arc::new(Mailbox::new(ring.signal()));
         let counters = Arc::<Counters>::default();
-        let shared = Shared::new(Arc::<Config>::default(), counters, Arc::clone(&mailbox));
+        let local = Local::new(Arc::<Config>::default(), counters, Arc::clone(&mailbox));
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
         let sockets = vec![Socket(listener.into_raw_fd())];
-        let worker =
-            Worker::new(ring, shared, Some(Accept::new(factory, Arc::<Gauge>::default(), sockets)));
+        let worker = Worker::new(
+            ring,
+            local,
+            Some(Accept::new(factory, Arc::<Admission>::default(), sockets)),
+        );
         ready.send(mailbox).unwrap();
         run_dedicated(worker, BusyPoll::default()).unwrap();
     });
@@ -409,6 +412,6 @@ fn a_worker_and_io_uring_keep_the_contract() {
         }
     }
     drop(streams.split_off(5));
-    mailbox.post(Letter::Stop { drain: Duration::from_millis(10) });
+    mailbox.post(Command::Stop { drain: Duration::from_millis(10) });
     thread.join().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use super::wire::{BrokenBy, ServerEnd};
 use super::{
-    Completion, DESCRIPTOR_MIN, Kind, Operation, PeerId, Queued, Received, Sending, SimRing,
+    Completion, DESCRIPTOR_MIN, Kind, Operation, PeerId, Queued, ReceiveResult, Sending, SimRing,
     Socket, Submission, Token,
 };
 use std::collections::VecDeque;
@@ -229,11 +229,11 @@ impl SimRing {
             }
             let token = receive.token;
             let result = if receive.is_cancelled && !races {
-                Received::Cancelled
+                ReceiveResult::Cancelled
             } else {
                 self.receive_now(peer)
             };
-            let more = matches!(result, Received::Data(_))
+            let more = matches!(result, ReceiveResult::Data(_))
                 && !receive.is_single
                 && !self.random.chance(self.faults.receive_ends);
             if more {
@@ -267,17 +267,17 @@ impl SimRing {
     }
 
     /// What a receive brings from a connection that has something to bring.
-    fn receive_now(&mut self, peer: PeerId) -> Received {
+    fn receive_now(&mut self, peer: PeerId) -> ReceiveResult {
         let mut links = self.wires.links.borrow_mut();
         let link = &mut links[peer.0];
         if std::mem::take(&mut link.owes_error) {
-            return Received::Failed(errno(libc::ECONNRESET));
+            return ReceiveResult::Failed(errno(libc::ECONNRESET));
         }
         if link.to_server.is_empty() {
-            return Received::EndOfStream;
+            return ReceiveResult::EndOfStream;
         }
         if self.random.chance(self.faults.no_buffer) {
-            return Received::NoBuffer;
+            return ReceiveResult::NoBuffer;
         }
         let max = if self.random.chance(self.faults.cut) {
             self.random.between(1, link.to_server.len().min(self.faults.buffer_bytes))
@@ -285,8 +285,8 @@ impl SimRing {
             usize::MAX
         };
         match self.buffers.fill(&mut self.random, &mut link.to_server, max) {
-            Some(buffer) => Received::Data(buffer),
-            None => Received::NoBuffer,
+            Some(buffer) => ReceiveResult::Data(buffer),
+            None => ReceiveResult::NoBuffer,
         }
     }
 

@@ -42,7 +42,7 @@ fn bytes_pass_both_ways_and_descriptors_are_used_again() {
     let mut completions = poll(&mut ring);
     completions.sort_by_key(|it| matches!(it, Completion::Sent { .. }));
     let Some(Completion::Sent { result: Ok(11), .. }) = completions.pop() else { panic!() };
-    let Some(Completion::Received { result: Received::Data(buffer), .. }) = completions.pop()
+    let Some(Completion::Received { result: ReceiveResult::Data(buffer), .. }) = completions.pop()
     else {
         panic!()
     };
@@ -52,7 +52,7 @@ fn bytes_pass_both_ways_and_descriptors_are_used_again() {
     ring.cancel(socket);
     assert!(matches!(
         poll(&mut ring).pop(),
-        Some(Completion::Received { result: Received::Cancelled, more: false, .. })
+        Some(Completion::Received { result: ReceiveResult::Cancelled, more: false, .. })
     ));
     ring.close(socket);
     poll(&mut ring);
@@ -143,7 +143,8 @@ fn notices_a_buffer_that_is_released_twice() {
     let (mut ring, socket, peer) = connected();
     ring.receive(socket, TOKEN);
     ring.peer(peer).write(b"twice");
-    let Some(Completion::Received { result: Received::Data(buffer), .. }) = poll(&mut ring).pop()
+    let Some(Completion::Received { result: ReceiveResult::Data(buffer), .. }) =
+        poll(&mut ring).pop()
     else {
         panic!()
     };

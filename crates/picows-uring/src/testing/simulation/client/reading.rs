@@ -2,10 +2,10 @@
 //!
 //! Says nothing by itself but what it owes: PONG and CLOSE.
 
-use super::{Client, Stage};
+use super::{Client, ClientStage};
 use crate::testing::ring::sim::{PeerId, PeerRead, SimRing};
 use crate::testing::simulation::journal::{Journal, Seen};
-use crate::testing::simulation::plan::Plan;
+use crate::testing::simulation::plan::ClientScript;
 use crate::testing::simulation::{letters, script};
 use picows_uring_proto::{CloseFrame, FrameHead, FrameRules, HeadLimits, MsgType, ResponseError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// A frame that is no part of the plan.
 enum Other {
     Ping(Vec<u8>),
-    Letter(u32),
+    Command(u32),
 }
 
 impl Client {
@@ -40,10 +40,10 @@ impl Client {
             }
         };
         self.pace.reads_at = now + self.pace.read_pause;
-        if self.stage == Stage::Handshake {
+        if self.stage == ClientStage::Handshake {
             self.answer.append(&mut bytes);
             self.read_answer(&mut bytes);
-            if self.stage == Stage::Open {
+            if self.stage == ClientStage::Open {
                 self.opened_at = Some(now);
             }
         }
@@ -59,12 +59,12 @@ impl Client {
             Ok(None) => {}
             Ok(Some((_, used))) => {
                 self.status = Some(101);
-                self.stage = Stage::Open;
+                self.stage = ClientStage::Open;
                 rest.extend_from_slice(&self.answer[used..]);
             }
             Err(ResponseError::InvalidStatus(answer)) => {
                 self.status = Some(answer.head().status().as_u16());
-                self.stage = Stage::Closed;
+                self.stage = ClientStage::Closed;
             }
             Err(error) => self.fail(format!("a strange answer: {error}")),
         }
@@ -90,7 +90,7 @@ impl Client {
                     let payload = frame.payload();
                     let other = match frame.msg_type() {
                         MsgType::Ping => Some(Other::Ping(payload.to_vec())),
-                        _ => letters::addressee(payload).map(Other::Letter),
+                        _ => letters::addressee(payload).map(Other::Command),
                     };
                     (Seen::new(frame.msg_type(), frame.fin(), payload), close, other)
                 }
@@ -98,8 +98,8 @@ impl Client {
             match (close, other) {
                 (Some(close), _) => self.read_close(close),
                 (None, Some(Other::Ping(nonce))) => self.answer_ping(&nonce),
-                (None, Some(Other::Letter(to))) if to == self.id => {}
-                (None, Some(Other::Letter(to))) => self.fail(format!("it got a letter for {to}")),
+                (None, Some(Other::Command(to))) if to == self.id => {}
+                (None, Some(Other::Command(to))) => self.fail(format!("it got a letter for {to}")),
                 (None, None) => self.read_frame(seen, journal),
             }
         }
@@ -117,7 +117,7 @@ impl Client {
             record.and_then(|record| record.sent.get(self.arrived - 1).copied())
         };
         // Rubbish may happen to be a frame, which is echoed.
-        if expected != Some(seen) && self.plan != Plan::Rubbish {
+        if expected != Some(seen) && self.plan != ClientScript::Rubbish {
             let number = self.arrived;
             self.fail(format!("frame {number} is {seen:?} and should be {expected:?}"));
         }
@@ -135,19 +135,19 @@ impl Client {
     }
 
     fn answer_ping(&mut self, nonce: &[u8]) {
-        if self.stage == Stage::Open && !self.has_gone && self.plan != Plan::Silent {
+        if self.stage == ClientStage::Open && !self.has_gone && self.plan != ClientScript::Silent {
             let head = FrameHead::new(MsgType::Pong);
             script::frame(&mut self.random, &mut self.out, head, nonce);
         }
     }
 
     fn read_close(&mut self, close: CloseFrame) {
-        if self.close_sent.is_none() && !self.has_gone && self.stage < Stage::Closing {
+        if self.close_sent.is_none() && !self.has_gone && self.stage < ClientStage::Closing {
             // What was not sent stays so, unless it has begun.
             close.append(&mut self.out, Some([9; 4]));
             self.close_sent = Some(close.clone());
         }
         self.close_received = Some(close);
-        self.stage = Stage::Closed;
+        self.stage = ClientStage::Closed;
     }
 }

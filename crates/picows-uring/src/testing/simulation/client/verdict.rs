@@ -3,7 +3,7 @@
 use super::{Client, Facts};
 use crate::testing::ring::sim::BrokenBy;
 use crate::testing::simulation::journal::{Journal, Record, Seen};
-use crate::testing::simulation::plan::Plan;
+use crate::testing::simulation::plan::ClientScript;
 use crate::testing::simulation::script;
 use picows_uring_proto::{CloseCode, CloseFrame};
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Client {
             return Err(fault.clone());
         }
         let is_cut_short = facts.stopped.is_some_and(|(at, _)| self.ended_at >= at);
-        let is_waiting = matches!(self.plan, Plan::Idle | Plan::Silent);
+        let is_waiting = matches!(self.plan, ClientScript::Idle | ClientScript::Silent);
         if self.is_excused(facts, record) || (is_cut_short && !is_waiting) {
             return Ok(());
         }
@@ -49,19 +49,19 @@ impl Client {
         }
         let status = self.status.unwrap_or(0);
         match self.plan {
-            Plan::Http(index) => {
+            ClientScript::Http(index) => {
                 return demand(script::REQUESTS[index].1.contains(&status), "the wrong status");
             }
-            Plan::Drip => {
+            ClientScript::Drip => {
                 let took = self.ended_at.saturating_sub(self.accepted_at.unwrap_or_default());
                 let is_in_time = took + SLACK >= HANDSHAKE_TIMEOUT
                     && took < HANDSHAKE_TIMEOUT + SLACK + facts.stalled;
                 return demand(status == 0 && is_in_time, "the handshake timeout is not kept");
             }
-            Plan::Rubbish | Plan::Slow | Plan::Deaf => return Ok(()),
+            ClientScript::Rubbish | ClientScript::Slow | ClientScript::Deaf => return Ok(()),
             _ => {}
         }
-        if self.plan == Plan::Silent && facts.liveness.auto_ping.is_some() {
+        if self.plan == ClientScript::Silent && facts.liveness.auto_ping.is_some() {
             // It is given little time to read its CLOSE.
             return Ok(());
         }
@@ -80,11 +80,11 @@ impl Client {
         };
         demand(is_all_here, "frames are lost")?;
         match self.plan {
-            Plan::Break(index) => {
+            ClientScript::Break(index) => {
                 let is_owed = code == Some(Some(script::VIOLATIONS[index].1));
                 demand(is_owed, "the wrong close code")
             }
-            Plan::Room if code == Some(Some(1008)) => Ok(()),
+            ClientScript::Room if code == Some(Some(1008)) => Ok(()),
             _ => demand(self.close_received == self.close_sent, "the wrong close frame"),
         }
     }
@@ -103,19 +103,19 @@ impl Client {
 
     /// How long a connection lasts at the most that the server does not stop.
     fn lasts_at_most(&self, facts: &Facts) -> Option<Duration> {
-        let ping = facts.liveness.auto_ping.filter(|_| self.plan == Plan::Silent);
+        let ping = facts.liveness.auto_ping.filter(|_| self.plan == ClientScript::Silent);
         let silence = ping.map(|ping| ping.idle_timeout + ping.reply_timeout);
-        let idle = facts.liveness.idle_timeout.filter(|_| self.plan == Plan::Silent);
+        let idle = facts.liveness.idle_timeout.filter(|_| self.plan == ClientScript::Silent);
         // A slow one is still reading when the server has long let it go.
         let lifetime = facts.liveness.lifetime;
-        let lifetime = lifetime.filter(|_| self.reads() && self.plan != Plan::Slow);
+        let lifetime = lifetime.filter(|_| self.reads() && self.plan != ClientScript::Slow);
         let most = [silence, idle, lifetime].into_iter().flatten().min()?;
         Some(most + CLOSE_TIMEOUT + SLACK + facts.stalled)
     }
 
     /// Whether it may be told to go, although it does nothing wrong.
     fn may_be_sent_away(&self, facts: &Facts) -> bool {
-        let is_silent = self.plan == Plan::Silent && facts.liveness.auto_ping.is_some();
+        let is_silent = self.plan == ClientScript::Silent && facts.liveness.auto_ping.is_some();
         is_silent || facts.liveness.lifetime.is_some() || facts.liveness.idle_timeout.is_some()
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Connections that are still to be told.
 #[derive(Debug, Default)]
-pub(super) struct Farewells {
+pub(super) struct ShutdownPacer {
     waiting: std::vec::IntoIter<Token>,
     begun: Tick,
     /// How many are told in `spread`, counted from `begun`.
@@ -18,7 +18,7 @@ pub(super) struct Farewells {
     pub(super) timer: Option<TimerId>,
 }
 
-impl Farewells {
+impl ShutdownPacer {
     /// Tells `connections` over the time `spread`, or at a fixed pace; at most half of `drain`, so
     /// that the last have time to answer.
     pub(super) fn new(
@@ -70,25 +70,25 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn farewells(count: u32, spread: Option<Duration>, drain: Duration) -> Farewells {
+    fn shutdown(count: u32, spread: Option<Duration>, drain: Duration) -> ShutdownPacer {
         let tokens = (0..count).map(|slot| Token { slot, generation: 0 }).collect();
-        Farewells::new(tokens, Tick::ZERO, spread, drain)
+        ShutdownPacer::new(tokens, Tick::ZERO, spread, drain)
     }
 
     /// How many are told by then.
-    fn told_by(farewells: &mut Farewells, at: Duration) -> usize {
-        std::iter::from_fn(|| farewells.next(Tick::ZERO + at)).count()
+    fn told_by(shutdown: &mut ShutdownPacer, at: Duration) -> usize {
+        std::iter::from_fn(|| shutdown.next(Tick::ZERO + at)).count()
     }
 
     #[test]
     fn they_are_spread_evenly() {
-        let mut farewells = farewells(100, Some(10 * SECOND), 60 * SECOND);
-        assert_eq!(told_by(&mut farewells, Duration::ZERO), 1);
-        assert_eq!(farewells.next_at(), Some(Tick::ZERO + SECOND / 10));
-        assert_eq!(told_by(&mut farewells, 5 * SECOND), 50);
-        assert_eq!(told_by(&mut farewells, 5 * SECOND), 0);
-        assert_eq!(told_by(&mut farewells, 10 * SECOND), 49);
-        assert_eq!(farewells.next_at(), None);
+        let mut shutdown = shutdown(100, Some(10 * SECOND), 60 * SECOND);
+        assert_eq!(told_by(&mut shutdown, Duration::ZERO), 1);
+        assert_eq!(shutdown.next_at(), Some(Tick::ZERO + SECOND / 10));
+        assert_eq!(told_by(&mut shutdown, 5 * SECOND), 50);
+        assert_eq!(told_by(&mut shutdown, 5 * SECOND), 0);
+        assert_eq!(told_by(&mut shutdown, 10 * SECOND), 49);
+        assert_eq!(shutdown.next_at(), None);
     }
 
     #[test]
@@ -99,22 +99,22 @@ mod tests {
             (1_000_000, 5 * SECOND, 5 * SECOND / 2),
             (1_000_000, Duration::ZERO, Duration::ZERO),
         ] {
-            assert_eq!(farewells(count, None, drain).spread, spread, "{count}");
+            assert_eq!(shutdown(count, None, drain).spread, spread, "{count}");
         }
     }
 
     #[test]
     fn whoever_loses_patience_tells_the_rest_sooner() {
-        let mut farewells = farewells(100, Some(10 * SECOND), 60 * SECOND);
-        assert_eq!(told_by(&mut farewells, 5 * SECOND), 51);
-        farewells.hurry(Tick::ZERO + 5 * SECOND, Some(10 * SECOND), 2 * SECOND);
-        assert_eq!(told_by(&mut farewells, 5 * SECOND + SECOND / 2), 25);
-        assert_eq!(told_by(&mut farewells, 6 * SECOND), 24);
+        let mut shutdown = shutdown(100, Some(10 * SECOND), 60 * SECOND);
+        assert_eq!(told_by(&mut shutdown, 5 * SECOND), 51);
+        shutdown.hurry(Tick::ZERO + 5 * SECOND, Some(10 * SECOND), 2 * SECOND);
+        assert_eq!(told_by(&mut shutdown, 5 * SECOND + SECOND / 2), 25);
+        assert_eq!(told_by(&mut shutdown, 6 * SECOND), 24);
         // More patience changes nothing.
-        let mut farewells = self::farewells(100, Some(SECOND), 60 * SECOND);
-        farewells.hurry(Tick::ZERO, Some(SECOND), 60 * SECOND);
-        assert_eq!(told_by(&mut farewells, SECOND), 100);
-        let mut nobody = self::farewells(0, None, SECOND);
+        let mut shutdown = self::shutdown(100, Some(SECOND), 60 * SECOND);
+        shutdown.hurry(Tick::ZERO, Some(SECOND), 60 * SECOND);
+        assert_eq!(told_by(&mut shutdown, SECOND), 100);
+        let mut nobody = self::shutdown(0, None, SECOND);
         assert_eq!((nobody.next(Tick::ZERO), nobody.next_at()), (None, None));
     }
 }

@@ -14,8 +14,8 @@ use std::rc::Rc;
 
 /// The frames that wait, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
-    frames: VecDeque<WaitingFrame>,
+pub(super) struct Droppable {
+    frames: VecDeque<DroppableFrame>,
     /// The number of the frame in front; they are numbered without end.
     first: u64,
     /// The number of the frame that waits for each key.
@@ -51,36 +51,36 @@ impl Drop for Counted {
 
 /// Where frames that wait are kept: nowhere, most of the time.
 #[derive(Default)]
-pub(super) struct WaitingSlot(Cell<Option<Box<Waiting>>>);
+pub(super) struct DroppableSlot(Cell<Option<Box<Droppable>>>);
 
-impl WaitingSlot {
-    pub(super) fn take(&self) -> Option<Box<Waiting>> {
+impl DroppableSlot {
+    pub(super) fn take(&self) -> Option<Box<Droppable>> {
         self.0.take()
     }
 
-    pub(super) fn set(&self, waiting: Option<Box<Waiting>>) {
-        self.0.set(waiting);
+    pub(super) fn set(&self, droppable: Option<Box<Droppable>>) {
+        self.0.set(droppable);
     }
 
     /// Asks those that wait, if any do.
-    pub(super) fn ask<T>(&self, ask: impl FnOnce(&Waiting) -> T) -> Option<T> {
-        let waiting = self.0.take()?;
-        let answer = ask(&waiting);
-        self.0.set(Some(waiting));
+    pub(super) fn ask<T>(&self, ask: impl FnOnce(&Droppable) -> T) -> Option<T> {
+        let droppable = self.0.take()?;
+        let answer = ask(&droppable);
+        self.0.set(Some(droppable));
         Some(answer)
     }
 }
 
-impl fmt::Debug for WaitingSlot {
+impl fmt::Debug for DroppableSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.ask(Waiting::len);
-        f.debug_struct("WaitingSlot").field("bytes", &bytes).finish()
+        let bytes = self.ask(Droppable::len);
+        f.debug_struct("DroppableSlot").field("bytes", &bytes).finish()
     }
 }
 
 /// A frame that is encoded.
 #[derive(Debug)]
-pub(super) struct WaitingFrame {
+pub(super) struct DroppableFrame {
     /// The header; the payload as well, unless there is a `body`.
     start: Segment,
     body: Option<Segment>,
@@ -89,7 +89,7 @@ pub(super) struct WaitingFrame {
     fin: bool,
 }
 
-impl WaitingFrame {
+impl DroppableFrame {
     pub(super) fn new(head: FrameHead, start: Segment, body: Option<Segment>) -> Self {
         Self { start, body, key: None, fin: head.fin }
     }
@@ -112,7 +112,7 @@ impl WaitingFrame {
     }
 }
 
-impl Waiting {
+impl Droppable {
     /// Bytes to be sent.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -139,7 +139,7 @@ impl Waiting {
     /// complete yet, and the PONG.
     pub(super) fn fixed_weight(&self) -> usize {
         let open = self.frames.iter().rev().take_while(|frame| !frame.fin);
-        open.map(WaitingFrame::weight).sum::<usize>() + self.pong.as_ref().map_or(0, Vec::len)
+        open.map(DroppableFrame::weight).sum::<usize>() + self.pong.as_ref().map_or(0, Vec::len)
     }
 
     /// The weight of the frame that waits for `key`.
@@ -153,7 +153,7 @@ impl Waiting {
 
     /// Adds a frame at the end; one with a key takes the place of the one that waits for the key,
     /// and says so.
-    pub(super) fn put(&mut self, mut frame: WaitingFrame, key: Option<u64>, pool: &Pool) -> bool {
+    pub(super) fn put(&mut self, mut frame: DroppableFrame, key: Option<u64>, pool: &Pool) -> bool {
         frame.key = key;
         self.len += frame.len();
         if let Some(position) = key.and_then(|key| self.position(key)) {
@@ -218,7 +218,7 @@ impl Waiting {
         }
     }
 
-    fn pop(&mut self) -> Option<WaitingFrame> {
+    fn pop(&mut self) -> Option<DroppableFrame> {
         let frame = self.frames.pop_front()?;
         self.first += 1;
         self.len -= frame.len();
@@ -246,4 +246,4 @@ pub(super) const COPY_BYTES_MAX: usize = 1024;
 /// What a frame takes besides its bytes: its place in the queue and among the keys, and what the
 /// allocator adds.
 pub(crate) const WAITING_FRAME_BYTES: usize = 160;
-const _: () = assert!(size_of::<WaitingFrame>() + 4 * size_of::<u64>() <= WAITING_FRAME_BYTES);
+const _: () = assert!(size_of::<DroppableFrame>() + 4 * size_of::<u64>() <= WAITING_FRAME_BYTES);

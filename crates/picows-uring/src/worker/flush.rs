@@ -27,7 +27,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn sent(&mut self, token: Token, result: io::Result<usize>, batch: Box<SendBatch>) {
         let Some(connection) = self.slots.get_mut(token) else {
             debug_assert!(false, "a completion without a connection: {token:?}");
-            return self.shared.pool.put_batch(batch);
+            return self.local.pool.put_batch(batch);
         };
         let session = Rc::clone(connection.session());
         let is_ended = connection.phase() == Phase::Ended;
@@ -36,10 +36,10 @@ impl<R: Ring> Worker<R> {
         {
             connection.send_failed(&error);
         }
-        session.drained();
+        session.wake_drain_waiters();
         let is_open = connection.phase() == Phase::Open;
         if !is_open || session.queued() > 0 || session.is_paused.get() {
-            session.touch();
+            session.mark_dirty();
         }
     }
 }

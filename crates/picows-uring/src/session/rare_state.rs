@@ -15,7 +15,7 @@ use std::{fmt, io};
 
 /// The parts of a session that are made when they are first needed, all together.
 #[derive(Default)]
-pub(super) struct Extras {
+pub(super) struct RareState {
     pub(super) request: OnceCell<Box<UpgradeRequest>>,
     pub(super) subprotocol: OnceCell<Box<str>>,
     /// The server's answer, on the client's side.
@@ -45,79 +45,79 @@ impl Session {
     /// The measurement that is under way.
     #[inline]
     pub(crate) fn roundtrip(&self) -> Option<StateMut<'_, Roundtrip>> {
-        let roundtrip = self.extras.get()?.roundtrip.borrow_mut();
+        let roundtrip = self.rare_state.get()?.roundtrip.borrow_mut();
         roundtrip.filter_map(Option::as_deref_mut)
     }
 
     /// Begins a measurement, or ends it.
     pub(crate) fn set_roundtrip(&self, roundtrip: Option<Roundtrip>) {
         // What was there has a waker, which is dropped when the cell is free again.
-        drop(self.extras().roundtrip.replace(roundtrip.map(Box::new)));
+        drop(self.rare_state().roundtrip.replace(roundtrip.map(Box::new)));
     }
 
     /// Whether the stream of this connection was dropped since this was last asked.
     #[inline]
     pub(crate) fn take_abandoned(&self) -> bool {
-        self.extras.get().is_some_and(|extras| extras.is_abandoned.take())
+        self.rare_state.get().is_some_and(|rare_state| rare_state.is_abandoned.take())
     }
 
     /// Bytes of memory that it holds towards the memory limit, its stash aside.
     pub(crate) fn held_bytes(&self) -> usize {
-        let messages = self.extras.get().map_or(0, |extras| extras.message_bytes.get());
+        let messages = self.rare_state.get().map_or(0, |rare_state| rare_state.message_bytes.get());
         self.queue_memory() + self.in_flight_memory.get() as usize + messages + self.posted_bytes()
     }
 
     /// Bytes that other threads have posted to it, and that its worker has not read.
     pub(crate) fn posted_bytes(&self) -> usize {
-        let remote = self.extras.get().and_then(|extras| extras.remote.get());
+        let remote = self.rare_state.get().and_then(|rare_state| rare_state.remote.get());
         remote.map_or(0, |remote| remote.posted())
     }
 
     /// A listener or stream of ours holds `after` bytes of messages now, instead of `before`.
     pub(crate) fn count_message_bytes(&self, before: usize, after: usize) {
-        let messages = &self.extras().message_bytes;
+        let messages = &self.rare_state().message_bytes;
         messages.set((messages.get() + after).saturating_sub(before));
     }
 
     /// What is in flight counts no more; returns how many bytes of memory that are.
     pub(crate) fn leave(&self) -> usize {
         let bytes = self.in_flight_memory.take() as usize;
-        self.extras().leaving.set(bytes);
+        self.rare_state().leaving.set(bytes);
         bytes
     }
 
     /// The last send in flight is over: returns what [`leave`](Self::leave) did.
     pub(crate) fn left(&self) -> usize {
-        self.extras.get().map_or(0, |extras| extras.leaving.take())
+        self.rare_state.get().map_or(0, |rare_state| rare_state.leaving.take())
     }
 
     pub(crate) fn request(&self) -> Option<&UpgradeRequest> {
-        self.extras.get()?.request.get().map(|request| &**request)
+        self.rare_state.get()?.request.get().map(|request| &**request)
     }
 
     pub(crate) fn set_request(&self, request: Box<UpgradeRequest>) {
-        let _ = self.extras().request.set(request);
+        let _ = self.rare_state().request.set(request);
     }
 
     pub(crate) fn response(&self) -> Option<&ResponseHead> {
-        self.extras.get()?.response.get().map(|response| &**response)
+        self.rare_state.get()?.response.get().map(|response| &**response)
     }
 
     pub(crate) fn set_response(&self, response: ResponseHead) {
-        let _ = self.extras().response.set(Box::new(response));
+        let _ = self.rare_state().response.set(Box::new(response));
     }
 
     pub(crate) fn subprotocol(&self) -> Option<&str> {
-        self.extras.get()?.subprotocol.get().map(|name| &**name)
+        self.rare_state.get()?.subprotocol.get().map(|name| &**name)
     }
 
     pub(crate) fn set_subprotocol(&self, name: impl Into<Box<str>>) {
-        let _ = self.extras().subprotocol.set(name.into());
+        let _ = self.rare_state().subprotocol.set(name.into());
     }
 
     /// What handles in other threads know of us.
     pub(crate) fn remote(&self) -> &Arc<RemoteState> {
-        self.extras().remote.get_or_init(|| {
+        self.rare_state().remote.get_or_init(|| {
             let state = Arc::new(RemoteState::new(
                 self.config.queue_bytes_max,
                 self.config.queue_policy == QueuePolicy::Close,
@@ -130,9 +130,9 @@ impl Session {
     }
 }
 
-impl fmt::Debug for Extras {
+impl fmt::Debug for RareState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Extras").field("cause", &self.cause).finish_non_exhaustive()
+        f.debug_struct("RareState").field("cause", &self.cause).finish_non_exhaustive()
     }
 }
 

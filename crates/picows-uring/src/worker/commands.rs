@@ -1,8 +1,8 @@
 //! What other threads ask for; above all the end: saying goodbye to everybody, and waiting for
 //! them, but not for ever.
 
-use super::{Accept, Alarm, Farewells, Worker};
-use crate::command::{Letter, RemoteAction};
+use super::{Accept, ShutdownPacer, Timer, Worker};
+use crate::command::{Command, ConnectionCommand};
 use crate::connection::Connection;
 use crate::foreign::log::{LogLine, log_limited};
 use crate::ring::{Ring, Token};
@@ -11,42 +11,42 @@ use picows_uring_proto::{CloseCode, Phase, Tick};
 use std::time::Duration;
 
 impl<R: Ring> Worker<R> {
-    pub(super) fn read_mail(&mut self) {
+    pub(super) fn handle_commands(&mut self) {
         self.posted_to_evicted = 0;
-        for letter in self.shared.mailbox.take() {
-            match letter {
-                Letter::Stop { drain } => self.stop(drain),
-                Letter::LookAtMemory => self.memory.asked(),
-                Letter::Remote(token, action) => self.act(token, action),
+        for command in self.local.mailbox.take() {
+            match command {
+                Command::Stop { drain } => self.stop(drain),
+                Command::LookAtMemory => self.memory.asked(),
+                Command::Connection(token, action) => self.act(token, action),
             }
         }
     }
 
     /// Does what a handle in another thread asked for.
-    fn act(&mut self, token: Token, action: RemoteAction) {
+    fn act(&mut self, token: Token, action: ConnectionCommand) {
         // A connection that has ended since is not found: its token is of the past.
         let Some(connection) = self.slots.get_mut(token) else { return };
         let transport = &connection.transport;
         connection.session().remote().read(&action);
         let status = match action {
-            RemoteAction::Send(head, payload) => transport.send_bytes(head, &payload),
-            RemoteAction::SendLatest(key, head, payload) => {
+            ConnectionCommand::Send(head, payload) => transport.send_bytes(head, &payload),
+            ConnectionCommand::SendLatest(key, head, payload) => {
                 transport.send_latest_bytes(key, head, &payload)
             }
-            RemoteAction::Close(frame) => {
+            ConnectionCommand::Close(frame) => {
                 // Where it is refused, another CLOSE was sent, or the end has come.
                 transport.send_close_frame(frame);
                 return;
             }
-            RemoteAction::ResumeReading => return transport.resume_reading(),
-            RemoteAction::Disconnect => return transport.disconnect(),
-            RemoteAction::Abort => return transport.abort(),
-            RemoteAction::QueueFull => return connection.session().close_as_full(),
+            ConnectionCommand::ResumeReading => return transport.resume_reading(),
+            ConnectionCommand::Disconnect => return transport.disconnect(),
+            ConnectionCommand::Abort => return transport.abort(),
+            ConnectionCommand::QueueFull => return connection.session().close_as_full(),
         };
         if let SendStatus::Refused(misuse) = status {
             // The caller was told that it was posted, so the log is all that is left.
             let peer = &connection.session().peer;
-            log_limited!(warn, self.shared, LogLine::PostRefused, ?peer, %misuse);
+            log_limited!(warn, self.local, LogLine::PostRefused, ?peer, %misuse);
         }
     }
 
@@ -58,11 +58,11 @@ impl<R: Ring> Worker<R> {
     /// Accepts no more, ends every connection with CLOSE 1001, one after the other, and without it
     /// after `drain`.
     pub(crate) fn stop(&mut self, drain: Duration) {
-        let now = self.shared.now.get();
+        let now = self.local.now.get();
         self.drain_at(now + drain);
         if self.is_stopping {
-            self.farewells.hurry(now, self.shared.config.drain_spread, drain);
-            return self.say_farewells();
+            self.shutdown.hurry(now, self.local.config.drain_spread, drain);
+            return self.close_due();
         }
         self.is_stopping = true;
         self.leave_port(now, drain);
@@ -81,23 +81,23 @@ impl<R: Ring> Worker<R> {
                 Phase::Open => open.push(session.token),
                 Phase::Finishing | Phase::Lingering | Phase::Ended => {}
             }
-            connection.session().touch();
+            connection.session().mark_dirty();
         }
-        self.farewells = Farewells::new(open, now, self.shared.config.drain_spread, drain);
-        self.say_farewells();
+        self.shutdown = ShutdownPacer::new(open, now, self.local.config.drain_spread, drain);
+        self.close_due();
     }
 
     /// Stops accepting: at once, or, where another server takes over the port, when the connections
     /// that have begun are there, which the kernel would reset with the socket.
     fn leave_port(&mut self, now: Tick, drain: Duration) {
-        if !self.shared.config.leaves_port || drain.is_zero() {
+        if !self.local.config.leaves_port || drain.is_zero() {
             return self.stop_accepting();
         }
         for listener in self.accept.iter().flat_map(Accept::listeners) {
             self.ring.drop_new_connections(listener);
         }
         let at = now + HANDSHAKE_GRACE.min(drain / 2);
-        self.wheel.insert(at, Alarm::StopAccepting.pack());
+        self.wheel.insert(at, Timer::StopAccepting.pack());
     }
 
     /// Sees to it that those who are left are dropped at `time`, unless they are before. One timer
@@ -108,33 +108,33 @@ impl<R: Ring> Worker<R> {
             Some((timer, _)) => drop(self.wheel.cancel(timer)),
             None => {}
         }
-        self.drain = Some((self.wheel.insert(time, Alarm::Drain.pack()), time));
+        self.drain = Some((self.wheel.insert(time, Timer::Drain.pack()), time));
     }
 
     /// Tells those whose turn it is that the server stops.
-    pub(super) fn say_farewells(&mut self) {
-        let now = self.shared.now.get();
-        while let Some(token) = self.farewells.next(now) {
+    pub(super) fn close_due(&mut self) {
+        let now = self.local.now.get();
+        while let Some(token) = self.shutdown.next(now) {
             // It may have ended meanwhile.
             let Some(connection) = self.slots.get_mut(token) else { continue };
             if connection.phase() == Phase::Open {
-                say_farewell(connection);
+                send_going_away(connection);
             }
         }
-        if let Some(timer) = self.farewells.timer.take() {
+        if let Some(timer) = self.shutdown.timer.take() {
             self.wheel.cancel(timer);
         }
-        if let Some(next) = self.farewells.next_at() {
-            self.farewells.timer = Some(self.wheel.insert(next, Alarm::Farewell.pack()));
+        if let Some(next) = self.shutdown.next_at() {
+            self.shutdown.timer = Some(self.wheel.insert(next, Timer::Shutdown.pack()));
         }
     }
 }
 
 /// Tells a connection that the server stops.
-pub(super) fn say_farewell(connection: &Connection) {
+pub(super) fn send_going_away(connection: &Connection) {
     connection.session().set_cause(DisconnectCause::Stopped);
     connection.transport.send_close(CloseCode::GOING_AWAY, "server is shutting down");
-    connection.session().touch();
+    connection.session().mark_dirty();
 }
 
 /// How long a server that stops waits for the rest of a request: a few round trips.

@@ -20,26 +20,26 @@ use std::time::Duration;
 
 /// What is held.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Deferred {
     /// The connections that hold something, the one whose turn is next first.
     order: VecDeque<Token>,
-    input: HashMap<Token, Input>,
+    input: HashMap<Token, DeferredInput>,
     /// Those of them that got some in this turn, which may lie in too many buffers.
     fresh: Vec<Token>,
     /// Empty ones, kept for their memory.
-    spare: Vec<Input>,
+    spare: Vec<DeferredInput>,
 }
 
 /// What one connection holds, oldest first.
 #[derive(Debug, Default)]
-struct Input {
-    arrived: VecDeque<Arrived>,
+struct DeferredInput {
+    pending: VecDeque<Input>,
     /// Bytes that it had handled with its last share: so many are taken at a time.
     step: usize,
 }
 
 #[derive(Debug)]
-pub(super) enum Arrived {
+pub(super) enum Input {
     Piece(Piece),
     /// The stream has ended, or it broke.
     End(Option<io::Error>),
@@ -50,12 +50,12 @@ enum Outcome {
     /// All of it was handled.
     Done,
     /// The share is used up.
-    SharePassed,
+    BudgetSpent,
     /// It holds nothing.
     Nothing,
 }
 
-impl Arrived {
+impl Input {
     fn len(&self) -> usize {
         match self {
             Self::Piece(piece) => piece.len(),
@@ -64,22 +64,22 @@ impl Arrived {
     }
 }
 
-impl Held {
+impl Deferred {
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
     /// Bytes that are held of a connection.
     pub(super) fn bytes_of(&self, token: Token) -> usize {
-        self.input.get(&token).map_or(0, |input| input.arrived.iter().map(Arrived::len).sum())
+        self.input.get(&token).map_or(0, |input| input.pending.iter().map(Input::len).sum())
     }
 
     /// Bytes of memory that a connection takes for what is held of it, beside the receive buffers.
     pub(super) fn copied_of(&self, token: Token) -> usize {
         let Some(input) = self.input.get(&token) else { return 0 };
-        let copied = input.arrived.iter().map(|arrived| match arrived {
-            Arrived::Piece(piece) => piece.memory(),
-            Arrived::End(_) => 0,
+        let copied = input.pending.iter().map(|arrived| match arrived {
+            Input::Piece(piece) => piece.memory(),
+            Input::End(_) => 0,
         });
         copied.sum()
     }
@@ -88,8 +88,8 @@ impl Held {
     pub(super) fn drop_of(&mut self, token: Token, ring: &mut impl Ring, pool: &Pool) -> bool {
         let Some(input) = self.input.remove(&token) else { return false };
         self.order.retain(|it| *it != token);
-        for arrived in input.arrived {
-            if let Arrived::Piece(piece) = arrived {
+        for arrived in input.pending {
+            if let Input::Piece(piece) = arrived {
                 piece.release(ring, pool);
             }
         }
@@ -114,13 +114,13 @@ impl Held {
     }
 
     /// Holds something of a connection, behind what it holds.
-    pub(super) fn push(&mut self, token: Token, arrived: Arrived) {
+    pub(super) fn push(&mut self, token: Token, new: Input) {
         let (order, spare) = (&mut self.order, &mut self.spare);
         let input = self.input.entry(token).or_insert_with(|| {
             order.push_back(token);
             spare.pop().unwrap_or_default()
         });
-        input.arrived.push_back(arrived);
+        input.pending.push_back(new);
         if self.fresh.last() != Some(&token) {
             self.fresh.push(token);
         }
@@ -129,17 +129,17 @@ impl Held {
 
 impl<R: Ring> Worker<R> {
     /// Serves the connections that hold something, one share each, as far as a turn goes.
-    pub(super) fn serve_held(&mut self) {
-        if self.held.is_empty() {
+    pub(super) fn serve_deferred(&mut self) {
+        if self.deferred.is_empty() {
             return;
         }
-        let clock = self.shared.shares.clock.get();
+        let clock = self.local.budget_rules.clock.get();
         let (begun, mut units) = (clock(), 0);
         // Each once: it has no second share.
-        for _ in 0..self.held.order.len() {
-            let Some(token) = self.held.order.pop_front() else { break };
+        for _ in 0..self.deferred.order.len() {
+            let Some(token) = self.deferred.order.pop_front() else { break };
             units += UNITS_OF_A_LOOK + self.serve(token);
-            self.shared.watch.mark(token, "on_frame");
+            self.local.callback_timer.mark(token, "on_frame");
             let took = clock().saturating_sub(begun);
             if units >= UNITS_PER_TURN || took >= TIME_PER_TURN {
                 break;
@@ -150,19 +150,19 @@ impl<R: Ring> Worker<R> {
     /// Lets a connection go on with what it holds and with what waits in its socket, until its share
     /// is used up or it has caught up. Tells what that cost.
     fn serve(&mut self, token: Token) -> usize {
-        let clock = self.shared.shares.clock.get();
+        let clock = self.local.budget_rules.clock.get();
         let (begun, mut handled) = (clock(), 0);
         loop {
             match self.handle_next(token, &mut handled) {
                 // Many pieces of a few frames each take time as well.
-                Outcome::Done if clock().saturating_sub(begun) >= TIME_PER_SHARE => {
-                    self.held.order.push_back(token);
+                Outcome::Done if clock().saturating_sub(begun) >= TIME_PER_BUDGET => {
+                    self.deferred.order.push_back(token);
                     break;
                 }
                 Outcome::Done => {}
-                Outcome::SharePassed => {
-                    self.held.order.push_back(token);
-                    self.held.step(token, handled);
+                Outcome::BudgetSpent => {
+                    self.deferred.order.push_back(token);
+                    self.deferred.step(token, handled);
                     break;
                 }
                 Outcome::Nothing if self.take_step(token) => {}
@@ -177,20 +177,20 @@ impl<R: Ring> Worker<R> {
 
     /// Handles the next piece that a connection holds.
     fn handle_next(&mut self, token: Token, handled: &mut usize) -> Outcome {
-        let next = self.held.input.get_mut(&token).and_then(|input| input.arrived.pop_front());
+        let next = self.deferred.input.get_mut(&token).and_then(|input| input.pending.pop_front());
         let rest = match next {
             None => return Outcome::Nothing,
-            Some(Arrived::End(error)) => {
+            Some(Input::End(error)) => {
                 self.caught_up(token);
                 if let Some(mut lane) = self.lane(token) {
                     lane.end_of_data(error);
                 }
                 return Outcome::Nothing;
             }
-            Some(Arrived::Piece(piece)) => match self.lane(token) {
+            Some(Input::Piece(piece)) => match self.lane(token) {
                 Some(mut lane) => lane.handle_piece(piece),
                 None => {
-                    piece.release(&mut self.ring, &self.shared.pool);
+                    piece.release(&mut self.ring, &self.local.pool);
                     (0, None)
                 }
             },
@@ -202,21 +202,21 @@ impl<R: Ring> Worker<R> {
             }
             (count, Some(rest)) => {
                 *handled += count;
-                if let Some(input) = self.held.input.get_mut(&token) {
-                    input.arrived.push_front(Arrived::Piece(rest));
+                if let Some(input) = self.deferred.input.get_mut(&token) {
+                    input.pending.push_front(Input::Piece(rest));
                 }
-                Outcome::SharePassed
+                Outcome::BudgetSpent
             }
         }
     }
 
     /// A connection holds nothing more: it receives as any other.
     fn caught_up(&mut self, token: Token) {
-        self.held.remove(token);
+        self.deferred.remove(token);
         if let Some(connection) = self.slots.get_mut(token) {
             connection.link.input = InputState::Flowing;
             // Receiving was stopped, and may go on when the turn ends.
-            connection.session().touch();
+            connection.session().mark_dirty();
         }
     }
 
@@ -233,45 +233,44 @@ impl<R: Ring> Worker<R> {
         let (true, Some(socket)) = (is_wanted, connection.session().socket.get()) else {
             return false;
         };
-        let step = self.held.input.get(&token).map_or(STEP_MIN, |input| input.step.max(STEP_MIN));
-        let mut memory = self.shared.pool.stash();
+        let step =
+            self.deferred.input.get(&token).map_or(STEP_MIN, |input| input.step.max(STEP_MIN));
+        let mut memory = self.local.pool.stash();
         let Some(room) = Room::new(memory.bytes_mut(), 0, step, step) else {
             // Without memory for a step, it receives as any other.
             return false;
         };
-        let arrived = match self.ring.receive_now(socket, room) {
+        let input = match self.ring.receive_now(socket, room) {
             Err(error) if is_passing(&error) => {
-                self.shared.pool.put_stash(memory);
+                self.local.pool.put_stash(memory);
                 return false;
             }
             Ok(count @ 1..) => {
                 connection.link.on_received(connection.session(), count);
-                Arrived::Piece(Piece::copied(memory, &self.shared.pool))
+                Input::Piece(Piece::copied(memory, &self.local.pool))
             }
             end => {
-                self.shared.pool.put_stash(memory);
-                Arrived::End(end.err())
+                self.local.pool.put_stash(memory);
+                Input::End(end.err())
             }
         };
-        connection.link.input = InputState::Held;
+        connection.link.input = InputState::Deferred;
         // Not fresh: it is in memory already.
-        self.held.input.entry(token).or_default().arrived.push_back(arrived);
+        self.deferred.input.entry(token).or_default().pending.push_back(input);
         true
     }
 
     /// The turn is over: what is held stays in its buffers only as far as there are enough for the
     /// others.
-    pub(super) fn keep_held(&mut self) {
-        while let Some(token) = self.held.fresh.pop() {
-            let Some(input) = self.held.input.get_mut(&token) else { continue };
-            let pieces = input.arrived.len();
+    pub(super) fn keep_deferred(&mut self) {
+        while let Some(token) = self.deferred.fresh.pop() {
+            let Some(input) = self.deferred.input.get_mut(&token) else { continue };
+            let pieces = input.pending.len();
             for _ in 0..pieces {
-                let Some(next) = input.arrived.pop_front() else { break };
-                input.arrived.push_back(match next {
-                    Arrived::Piece(it) => {
-                        Arrived::Piece(it.keep(&mut self.ring, &self.shared.pool))
-                    }
-                    end @ Arrived::End(_) => end,
+                let Some(next) = input.pending.pop_front() else { break };
+                input.pending.push_back(match next {
+                    Input::Piece(it) => Input::Piece(it.keep(&mut self.ring, &self.local.pool)),
+                    end @ Input::End(_) => end,
                 });
             }
         }
@@ -279,9 +278,9 @@ impl<R: Ring> Worker<R> {
 
     /// How many connections hold something, and the bytes of it that lie in their own memory.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn held_input(&self) -> (usize, usize) {
-        let copied = self.held.input.keys().map(|token| self.held.copied_of(*token)).sum();
-        (self.held.input.len(), copied)
+    pub(crate) fn deferred_input(&self) -> (usize, usize) {
+        let copied = self.deferred.input.keys().map(|token| self.deferred.copied_of(*token)).sum();
+        (self.deferred.input.len(), copied)
     }
 
     /// Lets connections receive again that found no buffer, in their order, as far as buffers have
@@ -320,7 +319,7 @@ const UNITS_OF_A_LOOK: usize = 16;
 /// frames. It is what a neighbour waits for.
 const UNITS_PER_TURN: usize = 16 * 1024;
 /// What one of them gets.
-const TIME_PER_SHARE: Duration = Duration::from_millis(1);
+const TIME_PER_BUDGET: Duration = Duration::from_millis(1);
 /// The same in time, for listeners that are slow: two shares.
 const TIME_PER_TURN: Duration = Duration::from_millis(2);
 /// What is taken from a socket at a time: about what a share covers.
