@@ -1,8 +1,11 @@
-//! Setting the ring up, and saying what is wrong and what helps when it cannot be.
+//! Set-up of a ring, and the reason when there is none.
+
+mod restrict;
 
 use super::super::StartError;
-use super::{Buffers, ENTER_GETEVENTS, Sends, Uring, UringRing, WaitMode};
-use io_uring::{IoUring, Probe, opcode, types};
+use super::{Buffers, ENTER_GETEVENTS, Sends, Uring, UringRing, WaitMode, outcome};
+use crate::foreign::log;
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::io;
@@ -10,23 +13,43 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Sets up a ring whose only user is this thread.
+/// Sets up a ring whose only user is this thread, and which can do only what the data path does.
 pub(super) fn start(waiting: WaitMode) -> Result<UringRing, StartError> {
-    let mut ring = IoUring::builder()
+    match set_up(waiting, true) {
+        // Every kernel that has the other features has restrictions; what imitates one may not.
+        Err(StartError::TooOld(_)) => {
+            let ring = set_up(waiting, false)?;
+            log::debug!("the kernel refuses restrictions: the ring has none");
+            Ok(ring)
+        }
+        result => result,
+    }
+}
+
+fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartError> {
+    let mut builder = IoUring::builder();
+    builder
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_taskrun_flag()
         .setup_submit_all()
         .setup_clamp()
-        .setup_cqsize(COMPLETIONS)
-        .build(SUBMISSIONS)?;
-    prove(&mut ring)?;
+        .setup_cqsize(COMPLETIONS);
+    if is_restricted {
+        builder.setup_r_disabled();
+    }
+    let mut ring: Uring = builder.build(SUBMISSIONS)?;
+    probe(&ring)?;
     let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
         .map_err(|errno| StartError::from(io::Error::from(errno)))?;
     if waiting == WaitMode::Hosted {
         ring.submitter().register_eventfd(event.as_raw_fd())?;
     }
     let buffers = Buffers::register(&ring)?;
+    if is_restricted {
+        restrict::enable(&ring, waiting)?;
+    }
+    try_out(&mut ring)?;
     Ok(UringRing {
         ring,
         buffers,
@@ -43,15 +66,20 @@ pub(super) fn start(waiting: WaitMode) -> Result<UringRing, StartError> {
     })
 }
 
-/// Does with the ring what the data path will, as far as that needs no socket: a filter may allow a
-/// ring to be set up and forbid to use it, and then that shows here and not with the first client.
-fn prove(ring: &mut Uring) -> Result<(), StartError> {
-    enter_with_nothing(ring)?;
+/// Checks that the kernel has each operation of the data path.
+fn probe(ring: &Uring) -> Result<(), StartError> {
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
-    if let Some((_, lacks)) = OPERATIONS.iter().find(|(code, _)| !probe.is_supported(*code)) {
-        return Err(StartError::Lacks(lacks));
+    match OPERATIONS.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        Some((_, lacks)) => Err(StartError::Lacks(lacks)),
+        None => Ok(()),
     }
+}
+
+/// Does with the ring what the data path will, as far as that needs no socket: a filter may allow a
+/// ring to be set up and forbid to use it, and then that shows here and not with the first client.
+fn try_out(ring: &mut Uring) -> Result<(), StartError> {
+    cancel_nothing(ring)?;
     match ring.submitter().register_sync_cancel(None, types::CancelBuilder::any()) {
         // There is nothing to cancel, which says that it can be done.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -59,11 +87,21 @@ fn prove(ring: &mut Uring) -> Result<(), StartError> {
     }
 }
 
-/// Sends an operation that does nothing through both queues.
-fn enter_with_nothing(ring: &mut Uring) -> Result<(), StartError> {
-    // SAFETY: the operation points to nothing.
+/// Sends an operation through both queues that finds nothing to do, which is its success here.
+fn cancel_nothing(ring: &mut Uring) -> Result<(), StartError> {
+    let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(0)).build();
+    match outcome(round_trip(ring, &entry)?.result()) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Submits an operation to a ring that has no other, and waits for its completion.
+fn round_trip(ring: &mut Uring, entry: &squeue::Entry) -> io::Result<cqueue::Entry> {
+    // SAFETY: what the entry points to, if anything, outlives this call, as it ends with the
+    // completion: the only operation that is passed here points to nothing.
     #[expect(unsafe_code)]
-    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+    let pushed = unsafe { ring.submission().push(entry) };
     debug_assert!(pushed.is_ok(), "the queue is empty");
     loop {
         let queued = ring.submission().len();
@@ -72,19 +110,16 @@ fn enter_with_nothing(ring: &mut Uring) -> Result<(), StartError> {
         let entered =
             unsafe { ring.submitter().enter::<()>(queued as u32, 1, ENTER_GETEVENTS, None) };
         if let Some(entry) = ring.completion().next() {
-            return match entry.result() {
-                0.. => Ok(()),
-                errno => Err(io::Error::from_raw_os_error(-errno).into()),
-            };
+            return Ok(entry);
         }
         match entered {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
     }
 }
 
-/// What the data path asks of the kernel, and how the kernel's manual calls it.
+/// Operations that the data path submits, by code, with the name in the kernel's manual.
 const OPERATIONS: [(u8, &str); 9] = [
     (opcode::AcceptMulti::CODE, "IORING_OP_ACCEPT"),
     (opcode::Recv::CODE, "IORING_OP_RECV"),

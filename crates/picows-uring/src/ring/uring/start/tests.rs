@@ -1,4 +1,4 @@
-//! What is said where there is no ring, or one that must not be used.
+//! Errors where there is no ring, or one that must not be used; rings without restrictions.
 
 use super::*;
 
@@ -14,16 +14,20 @@ fn each_cause_names_its_cure() {
     assert!(StartError::Lacks("IORING_OP_CLOSE").to_string().contains("IORING_OP_CLOSE"));
 }
 
-/// Has the system call `number` of this thread fail with `errno` from here on (seccomp(2)).
-fn forbid(number: i64, errno: i32) {
+/// Has system calls of this thread fail with `errno` from here on (seccomp(2)) of which each of
+/// `words` holds: the word of `seccomp_data` at an offset, and its value.
+fn forbid(words: &[(u32, u32)], errno: i32) {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut steps = [
-        // The number of the call is the first word of what the filter is shown.
-        step((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0, 0),
-        step((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, 1, number as u32),
-        step((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        step((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
+    let mut steps = Vec::new();
+    for (index, (offset, value)) in words.iter().enumerate() {
+        // Past the other words and the refusal.
+        let to_allow = (2 * (words.len() - index - 1) + 1) as u8;
+        let is_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        steps.push(step((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0, *offset));
+        steps.push(step(is_equal, 0, to_allow, *value));
+    }
+    let results = [libc::SECCOMP_RET_ERRNO | errno as u32, libc::SECCOMP_RET_ALLOW];
+    steps.extend(results.map(|it| step((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, it)));
     let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
     // SAFETY: the kernel copies the program, which outlives the calls. Both hold for this thread only.
     #[expect(unsafe_code)]
@@ -44,7 +48,7 @@ fn a_filter_of_any_call_of_io_uring_shows_at_the_start() {
             for waiting in [WaitMode::Hosted, WaitMode::Dedicated] {
                 // The filter ends with its thread.
                 let started = std::thread::spawn(move || {
-                    forbid(number, errno);
+                    forbid(&[(NUMBER, number as u32)], errno);
                     start(waiting).err()
                 });
                 let error = started.join().unwrap();
@@ -53,3 +57,32 @@ fn a_filter_of_any_call_of_io_uring_shows_at_the_start() {
         }
     }
 }
+
+/// Result of a no-op, which the data path does not use, in a ring of a thread where the kernel
+/// refuses the registration of restrictions with `errno`.
+fn no_op_without_restrictions(errno: i32) -> Result<i32, StartError> {
+    let registration = (SECOND_ARGUMENT, IORING_REGISTER_RESTRICTIONS);
+    let ran = std::thread::spawn(move || {
+        forbid(&[(NUMBER, libc::SYS_io_uring_register as u32), registration], errno);
+        let mut ring = start(WaitMode::Dedicated)?;
+        Ok(round_trip(&mut ring.ring, &opcode::Nop::new().build())?.result())
+    });
+    ran.join().unwrap()
+}
+
+#[test]
+fn a_ring_is_unrestricted_where_the_kernel_has_no_restrictions() {
+    assert!(matches!(no_op_without_restrictions(libc::EINVAL), Ok(0)));
+}
+
+#[test]
+fn a_filter_of_restrictions_is_no_old_kernel() {
+    let result = no_op_without_restrictions(libc::EPERM);
+    assert!(matches!(result, Err(StartError::Forbidden(_))), "{result:?}");
+}
+
+/// Where `seccomp_data` has the number of the call, and its second argument (the lower half, as
+/// x86-64 and aarch64 are little-endian).
+const NUMBER: u32 = 0;
+const SECOND_ARGUMENT: u32 = 24;
+const IORING_REGISTER_RESTRICTIONS: u32 = 11;
