@@ -389,7 +389,12 @@ impl Session {
     pub(crate) fn answer_ping(&self, payload: &[u8]) {
         let head = FrameHead::new(MsgType::Pong);
         let has_pong = self.droppable.ask(Droppable::has_pong).unwrap_or(false);
-        if !has_pong && self.committed() <= self.config.high_watermark {
+        let is_much = || self.committed() > self.config.high_watermark;
+        if !has_pong && is_much() && !self.is_offered.get() {
+            // What this turn has queued says nothing of the peer.
+            self.offer();
+        }
+        if !has_pong && !is_much() {
             self.send(head, payload);
         } else if self.conversation.borrow().may_send() {
             let mut pong = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + payload.len());

@@ -77,6 +77,22 @@ fn a_peer_that_takes_everything_gets_everything_however_much_a_callback_sends() 
 }
 
 #[test]
+fn a_peer_that_takes_everything_gets_each_pong() {
+    // All of it, all but less than the high watermark, and less.
+    for (room, answered) in [(usize::MAX, 3), (4000, 3), (2000, 1), (0, 1)] {
+        let mut fixture = Fixture::offering(QueuePolicy::Close, 1000);
+        fixture.give([Ok(room)]);
+        transport().send(MsgType::Binary, vec![0; 4100]);
+        let frames = [b"1", b"2", b"3"].map(|payload| frame(PING, payload));
+        fixture.deliver(&frames.concat());
+        let got = fixture.drain();
+        let pongs = got.iter().filter(|(msg_type, ..)| *msg_type == MsgType::Pong);
+        let pongs: Vec<_> = pongs.map(|(.., payload)| payload.clone()).collect();
+        assert_eq!(pongs, [b"1", b"2", b"3"][3 - answered..], "with room for {room}");
+    }
+}
+
+#[test]
 fn what_a_socket_takes_of_it_counts_and_the_rest_is_judged() {
     let mut fixture = Fixture::offering(QueuePolicy::Close, usize::MAX);
     fixture.give([FULL, Ok(50_000)]);
