@@ -42,6 +42,8 @@ pub(crate) struct Local {
     /// Of the lines that peers can cause.
     pub(crate) log_limits: LogLimits,
     pub(crate) lent: LentPiece,
+    /// Something that is held here is in the sum of the memory budget.
+    pub(crate) is_in_budget: Cell<bool>,
     /// Limits on connections, of all workers; the worker sees to it.
     pub(crate) admission: OnceCell<Arc<Admission>>,
     /// The way to sockets from inside a callback; the worker sees to it.
@@ -72,6 +74,7 @@ impl Local {
             waker: StateCell::default(),
             is_released: Cell::new(false),
             lent: LentPiece::default(),
+            is_in_budget: Cell::new(false),
             admission: OnceCell::new(),
             outlet: OnceCell::new(),
             polls: Cell::new(0),

@@ -108,6 +108,11 @@ impl MemoryShare {
         &self.budget
     }
 
+    /// Whether the sum contains anything of ours.
+    pub(crate) fn is_part(&self) -> bool {
+        self.published > 0
+    }
+
     /// What the sum contains of ours.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn published(&self) -> usize {

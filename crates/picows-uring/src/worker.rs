@@ -203,7 +203,6 @@ impl<R: Ring> Worker<R> {
         self.flush();
         self.keep_deferred();
         self.keep_to_budget();
-        self.local.pool.drop_discarded();
         self.feed_starved();
         self.account();
         self.set_log_report();

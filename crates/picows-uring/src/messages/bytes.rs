@@ -16,6 +16,10 @@ impl MessageBytes {
             session.count_message_bytes(self.0, bytes);
             let total = &session.local.counters.message_bytes;
             total.set((total.get() + bytes as u64).saturating_sub(self.0 as u64));
+            if bytes < self.0 && session.local.is_in_budget.get() {
+                // The other workers are to know that it is free, and the next turn may be far.
+                session.mark_dirty();
+            }
             self.0 = bytes;
         }
     }

@@ -22,8 +22,12 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Publishes what is held, and does what the budget asks for.
+    ///
+    /// Nothing that runs code of applications follows in the turn: what it sends is held as well. So
+    /// payloads are dropped here, before.
     #[inline]
     pub(super) fn keep_to_budget(&mut self) {
+        self.local.pool.drop_discarded();
         match self.memory.publish(self.held_bytes()) {
             Pressure::None => self.turns_over = 0,
             Pressure::Changed => {
@@ -36,6 +40,7 @@ impl<R: Ring> Worker<R> {
             }
             Pressure::Over => self.relieve(),
         }
+        self.local.is_in_budget.set(self.memory.is_part());
     }
 
     /// The sum is beyond the limit.
@@ -67,6 +72,8 @@ impl<R: Ring> Worker<R> {
             }
             let Some((_, token)) = next else { break };
             self.evict(token, bytes, limit);
+            // Their owners may send to others, which counts.
+            self.local.pool.drop_discarded();
             self.memory.publish_now(self.held_bytes());
         }
         if self.local.counters.memory_evictions.get() > before {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::memory::MemoryBudget;
+use crate::messages::MessageBytes;
 use crate::pool::releases;
 use crate::status::DisconnectCause;
 use picows_uring_proto::Stash;
@@ -197,6 +198,22 @@ fn what_the_kernel_is_sending_counts_as_gone() {
     assert!(fixture.worker.ring.closed.contains(&Socket(7)), "nothing can follow half a frame");
     assert!(fixture.worker.ring.sent.is_empty());
     fixture.assert_held(30_000..31_000);
+}
+
+#[test]
+fn what_a_task_takes_between_turns_leaves_the_sum() {
+    let mut fixture = limited(&[7]);
+    let mut messages = MessageBytes::default();
+    for (bytes, is_published) in [(50_000, true), (50, false)] {
+        messages.tell(&transport(), bytes);
+        fixture.worker.keep_to_budget();
+        assert_eq!(fixture.worker.memory.sum(), if is_published { bytes } else { 0 });
+        messages.tell(&transport(), 0);
+        assert_eq!(fixture.worker.has_local_work(), is_published, "a turn for what others see");
+        fixture.turn();
+        fixture.assert_held(0..1);
+        assert_eq!(fixture.worker.memory.sum(), 0);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! logged: it panics, asks and sends, and finds everything in its place.
 
 use super::*;
+use crate::memory::MemoryBudget;
 use crate::remote::RemoteTransport;
 use bytes::Bytes;
 use picows_uring_proto::FrameHead;
@@ -250,6 +251,39 @@ fn an_owner_that_sends_itself_again_costs_a_turn_at_a_time() {
     }
     hostile(|| ());
     fixture.turn();
+}
+
+/// The queue of an evicted connection is dropped behind the rest of its turn.
+#[test]
+fn what_owners_send_when_their_connection_is_evicted_counts_in_the_same_turn() {
+    let config = Config { memory: MemoryBudget::new(Some(100_000)), ..Config::default() };
+    let mut fixture = Fixture::listening(Manner::default(), config);
+    fixture.join(7);
+    let evicted = transport();
+    fixture.join(8);
+    fixture.worker.ring.is_stuck = true;
+    hostile(|| {
+        if ACTS.get() == 1 {
+            transport().send(MsgType::Binary, [0; 20_000]);
+        }
+    });
+    for number in 0..60 {
+        evicted.send_bytes(FrameHead::new(MsgType::Text), &owned(number));
+        if number == 0 {
+            fixture.turn();
+        }
+    }
+    loop {
+        let turn = fixture.worker.turn().unwrap();
+        let (held, sum) = (fixture.worker.held_bytes(), fixture.worker.memory.sum());
+        assert!(held.abs_diff(sum) < 100, "{held} bytes are held, and {sum} published");
+        if turn != Turn::Busy {
+            break;
+        }
+    }
+    assert_eq!(evicted.disconnect_cause(), Some(DisconnectCause::MemoryLimit));
+    assert!(ACTS.get() >= 59 && fixture.worker.held_bytes() >= 20_000);
+    hostile(|| ());
 }
 
 /// What was posted to a connection that has ended since is dropped by the worker.
