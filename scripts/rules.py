@@ -89,6 +89,7 @@ FLOORS = {
         "worker",
         "host",
         "server runtime",
+        "preflight",
     ),
     PROTO: (
         "debug escape limits mask tick utf8",
@@ -107,7 +108,7 @@ FLOORS = {
         "stdio",
         "measure",
         "report",
-        "connect echo load rtt",
+        "connect doctor echo load rtt",
     ),
 }
 

@@ -1,60 +1,31 @@
 """Starting where io_uring is forbidden: an error that names the cure, or service on epoll.
 
-Seccomp filters (seccomp(2)) are installed in the process that is about to become `picows`: ones that
-let calls of io_uring fail, as Docker's default profile does, and one that ends the process for them.
+Under seccomp filters that let calls of io_uring fail, as Docker's default profile does, and one that
+ends the process for them (`seccomp.py`).
 """
 
 import contextlib
-import ctypes
 import json
-import resource
-import struct
 import subprocess
 
 import pytest
-from echo_server import environment
+from seccomp import (
+    EOPNOTSUPP,
+    IO_URING_CALLS,
+    SECCOMP_RET_ERRNO,
+    SECCOMP_RET_KILL_PROCESS,
+    locking_at_most,
+    under,
+)
 from server import START_S, Server, binary
 from wire import BINARY, TEXT, Peer
 
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
-SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW = 0x8000_0000, 0x0005_0000, 0x7FFF_0000
-# The same on all architectures.
-IO_URING_CALLS = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}
-EPERM = 1
 WARNING = "io_uring cannot be used"
 
 each_call_and_all = pytest.mark.parametrize(
     "calls", [*([name] for name in IO_URING_CALLS), list(IO_URING_CALLS)], ids="+".join
 )
 hosted_and_dedicated = pytest.mark.parametrize("flags", [[], ["--dedicated"]], ids=["hosted", "dedicated"])
-
-
-class Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
-
-
-def install(calls, action):
-    """Installs a filter with this action for these calls, in a process that is about to start."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    steps = [(0x20, 0, 0, 0)]  # Loads the number of the call.
-    for name in calls:
-        steps += [(0x15, 0, 1, IO_URING_CALLS[name]), (0x06, 0, 0, action)]
-    steps.append((0x06, 0, 0, SECCOMP_RET_ALLOW))
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    # Without a core dump of a process that the filter ends.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    filter_program = Program(len(steps), ctypes.addressof(program))
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
-        PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(filter_program), 0, 0
-    ):
-        raise OSError(ctypes.get_errno(), "the filter cannot be installed")
-
-
-def under(calls, action=SECCOMP_RET_ERRNO | EPERM):
-    """Arguments of Popen for a process under a filter, whatever driver this test run is for."""
-    own = environment("warn,picows_uring::worker::watchdog=off")
-    own.pop("PICOWS_DRIVER", None)
-    return {"preexec_fn": lambda: install(calls, action), "env": own}
 
 
 def run(*arguments, **how):
@@ -95,7 +66,7 @@ def warnings_of(text):
 def test_a_server_that_insists_on_io_uring_says_why_not_and_does_not_listen(calls, flags):
     ended = run("echo", "--listen", "127.0.0.1:0", "--workers", "1", "--driver", "io-uring", *flags, **under(calls))
     assert ended.returncode == 1 and ended.stdout == "", ended
-    assert "io_uring is disabled" in ended.stderr and "seccomp" in ended.stderr, ended.stderr
+    assert "io_uring is disabled" in ended.stderr and "seccomp filter forbids it" in ended.stderr, ended.stderr
     assert not warnings_of(ended.stderr), ended.stderr
 
 
@@ -150,3 +121,43 @@ def test_the_variable_asks_for_epoll_as_the_flag_does():
 def test_the_filter_that_ends_processes_does():
     ended = run("echo", "--listen", "127.0.0.1:0", "--driver", "io-uring", **under(IO_URING_CALLS, SECCOMP_RET_KILL_PROCESS))
     assert ended.returncode < 0 and ended.stdout == "", ended
+
+
+def test_a_filter_that_calls_io_uring_unsupported_leads_to_epoll_as_well():
+    unsupported = under(["io_uring_setup"], SECCOMP_RET_ERRNO | EOPNOTSUPP)
+    with echo(**unsupported) as server:
+        talk(server, connections=1)
+    assert len(warnings_of(server.stderr)) == 1, server.stderr
+    ended = run("echo", "--listen", "127.0.0.1:0", "--driver", "io-uring", **unsupported)
+    assert ended.returncode == 1 and ended.stdout == "", ended
+    assert "seccomp filter forbids it" in ended.stderr, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "kib, cause",
+    [(64, "the limit of this user is 64 KiB"), (1024, "there was enough for")],
+    ids=["none fits", "some fit"],
+)
+def test_too_little_locked_memory_is_found_before_anything_listens(kib, cause):
+    ended = run("echo", "--listen", "127.0.0.1:0", "--workers", "64", **locking_at_most(kib * 1024))
+    assert ended.returncode == 1 and ended.stdout == "", ended
+    assert cause in ended.stderr and "about 220 KiB" in ended.stderr, ended.stderr
+    assert f"{kib} KiB" in ended.stderr and "ulimit -l" in ended.stderr, ended.stderr
+    # It is no reason for another driver, let alone for a mixture of them.
+    assert not warnings_of(ended.stderr), ended.stderr
+
+
+def test_with_epoll_no_memory_is_locked():
+    with echo("--driver", "epoll", **locking_at_most(0)) as server:
+        talk(server, connections=1)
+
+
+def test_a_version_of_the_kernel_denies_nothing_that_works():
+    """What uname(2) returns is not looked at: distributions backport."""
+    ended = subprocess.run(
+        ["setarch", "--uname-2.6", binary(), "doctor", "--json", "--driver", "io-uring"],
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+    )
+    assert ended.returncode == 0, ended

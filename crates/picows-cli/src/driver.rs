@@ -14,6 +14,11 @@ pub(crate) struct DriverFlag {
 }
 
 impl DriverFlag {
+    /// The driver that the flag names.
+    pub(crate) fn given(self) -> Option<Driver> {
+        self.driver
+    }
+
     /// Sets the driver of a server. Without the flag the library reads the environment.
     pub(crate) fn of_server(self, builder: ServerBuilder) -> ServerBuilder {
         match self.driver {

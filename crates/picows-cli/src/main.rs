@@ -3,6 +3,7 @@
 mod auto_ping;
 mod client;
 mod connect;
+mod doctor;
 mod driver;
 mod echo;
 mod fault;
@@ -38,6 +39,7 @@ enum Command {
     Load(load::Args),
     Rtt(rtt::Args),
     Connect(connect::Args),
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Load(args) => load::run(args),
         Command::Rtt(args) => rtt::run(args),
         Command::Connect(args) => connect::run(args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     end(outcome)
 }

@@ -163,7 +163,7 @@ fn epoll() -> Result<AnyRing, StartError> {
 }
 
 /// Names the driver of servers and runtimes that do not name one themselves.
-const DRIVER_VARIABLE: &str = "PICOWS_DRIVER";
+pub const DRIVER_VARIABLE: &str = "PICOWS_DRIVER";
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,8 @@ mod memory;
 mod messages;
 mod patience;
 mod pool;
+#[doc(hidden)]
+pub mod preflight;
 mod reconnect;
 mod remote;
 mod ring;

@@ -5,6 +5,8 @@
 
 mod limit;
 
+pub use limit::MemoryBounds;
+
 use crate::command::Command;
 use crate::mailbox::Mailbox;
 use std::sync::atomic::Ordering::Relaxed;

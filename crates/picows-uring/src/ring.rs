@@ -9,6 +9,7 @@ mod batch;
 mod direct;
 pub(crate) mod epoll;
 mod loan;
+mod refusal;
 mod socket;
 mod start;
 mod tcp_info;
@@ -21,7 +22,7 @@ pub(crate) use loan::Loan;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use loan::RecvMemory;
 pub(crate) use socket::{Socket, borrow, local_addr};
-pub(crate) use start::StartError;
+pub(crate) use start::{LOCKED_KIB_PER_WORKER, StartError};
 pub(crate) use token::Token;
 pub(crate) use wait::{RingEvent, Wait, WaitMode};
 

@@ -7,9 +7,10 @@ mod handle;
 mod monitor;
 mod threads;
 
-pub use builder::{Server, ServerBuilder};
+pub use builder::{BACKLOG, Server, ServerBuilder};
 pub use handle::ServerHandle;
 pub use monitor::{Monitor, WorkerStatus};
+pub(crate) use threads::left_of;
 
 #[cfg(test)]
 mod tests;

@@ -4,20 +4,38 @@
 
 use rustix::process::{Resource, getrlimit};
 
-/// Half of the smallest of: the memory limit of the cgroup and of those around it, the memory of the
-/// machine, the limit of the address space. The other half is for the application, the kernel's
-/// buffers of sockets, which a cgroup counts as well, and what the allocator keeps.
-///
-/// `None` where nothing can be read.
-pub(super) fn of_process() -> Option<usize> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let address_space = getrlimit(Resource::As).current;
-    half_of_least([cgroup_bytes(read), machine_bytes(read), address_space])
+/// What bounds the memory of a process, in bytes. `None` where there is no limit, or none can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryBounds {
+    /// The memory limit of the cgroup, and of those around it.
+    pub cgroup: Option<u64>,
+    /// The memory of the machine.
+    pub machine: Option<u64>,
+    /// The limit of the address space.
+    pub address_space: Option<u64>,
 }
 
-fn half_of_least(bounds: [Option<u64>; 3]) -> Option<usize> {
-    let least = bounds.into_iter().flatten().min()?;
-    Some(usize::try_from(least / 2).unwrap_or(usize::MAX).max(1))
+impl MemoryBounds {
+    /// The bounds in these files, such as `/proc/meminfo`, and this limit of the address space.
+    pub fn read(files: impl Fn(&str) -> Option<String>, address_space: Option<u64>) -> Self {
+        Self { cgroup: cgroup_bytes(&files), machine: machine_bytes(&files), address_space }
+    }
+
+    /// The default memory limit: half of the least. The other half is for the application, the
+    /// kernel's buffers of sockets, which a cgroup counts as well, and what the allocator keeps.
+    ///
+    /// `None` where there is no bound.
+    pub fn default_limit(&self) -> Option<usize> {
+        let bounds = [self.cgroup, self.machine, self.address_space];
+        let least = bounds.into_iter().flatten().min()?;
+        Some(usize::try_from(least / 2).unwrap_or(usize::MAX).max(1))
+    }
+}
+
+/// The default memory limit of this process.
+pub(super) fn of_process() -> Option<usize> {
+    let files = |path: &str| std::fs::read_to_string(path).ok();
+    MemoryBounds::read(files, getrlimit(Resource::As).current).default_limit()
 }
 
 /// The memory limit of the cgroup of this process (version 2 or 1) and of those that it is in.
@@ -74,9 +92,12 @@ mod tests {
             ([None, None, None], None),
         ] {
             let bounds = bounds.map(|mib: Option<u64>| mib.map(|mib| mib * MIB));
-            assert_eq!(half_of_least(bounds), expected, "{bounds:?}");
+            let [cgroup, machine, address_space] = bounds;
+            let bounds = MemoryBounds { cgroup, machine, address_space };
+            assert_eq!(bounds.default_limit(), expected, "{bounds:?}");
         }
-        assert_eq!(half_of_least([Some(0), None, None]), Some(1), "none at all is no limit");
+        let empty = MemoryBounds { cgroup: Some(0), machine: None, address_space: None };
+        assert_eq!(empty.default_limit(), Some(1), "none at all is no limit");
     }
 
     #[test]

@@ -1,18 +1,16 @@
 //! Why a driver cannot be set up, with the cure.
 
+use super::refusal::Refuser;
+use rustix::process::{Resource, getrlimit};
 use std::io;
 use thiserror::Error;
 
 /// Why there is no ring, with the cure.
 #[derive(Debug, Error)]
 pub(crate) enum StartError {
-    /// ENOSYS, EPERM.
-    #[error(
-        "io_uring is disabled ({0}): set the sysctl kernel.io_uring_disabled=0, or allow io_uring \
-         (io_uring_setup, io_uring_enter, io_uring_register) in the seccomp profile of the container \
-         (Docker and Podman forbid it by default)"
-    )]
-    Forbidden(io::Error),
+    /// ENOSYS, EPERM, EACCES, EOPNOTSUPP.
+    #[error("io_uring is disabled ({0}): {1}")]
+    Forbidden(io::Error, Refuser),
     /// EINVAL for the flags.
     #[error("io_uring of this kernel is too old ({0}): Linux 6.1 or later is needed")]
     TooOld(io::Error),
@@ -21,8 +19,10 @@ pub(crate) enum StartError {
     Lacks(&'static str),
     /// ENOMEM.
     #[error(
-        "no memory for io_uring ({0}): raise the limit of locked memory (ulimit -l, LimitMEMLOCK= \
-         in systemd), or use fewer workers"
+        "no memory for io_uring ({0}): each worker locks about {LOCKED_KIB_PER_WORKER} KiB, and the \
+         limit of this user is {limit}: raise the limit of locked memory (ulimit -l, LimitMEMLOCK= \
+         in systemd), use fewer workers, or epoll, which locks none",
+        limit = locked_limit()
     )]
     NoMemory(io::Error),
     /// EMFILE, ENFILE.
@@ -49,7 +49,18 @@ impl StartError {
     /// Whether the kernel has no io_uring for us, whatever there is of memory and descriptors: it is
     /// absent, forbidden, or too old.
     pub(crate) fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Forbidden(_) | Self::TooOld(_) | Self::Lacks(_))
+        matches!(self, Self::Forbidden(..) | Self::TooOld(_) | Self::Lacks(_))
+    }
+
+    /// The name of what refuses io_uring, in the JSON of `picows doctor`.
+    pub(crate) fn cause(&self) -> &'static str {
+        match self {
+            Self::Forbidden(_, refuser) => refuser.name(),
+            Self::TooOld(_) | Self::Lacks(_) => "too-old",
+            Self::NoMemory(_) => "memory",
+            Self::NoDescriptors(_) => "descriptors",
+            Self::Other(_) | Self::Epoll(_) => "other",
+        }
     }
 
     /// Whether there is too little memory that may be locked.
@@ -61,14 +72,28 @@ impl StartError {
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         match error.raw_os_error() {
-            Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => Self::Forbidden(error),
-            Some(libc::EINVAL | libc::EOPNOTSUPP) => Self::TooOld(error),
+            Some(errno @ (libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EOPNOTSUPP)) => {
+                Self::Forbidden(error, Refuser::of_this_process(errno))
+            }
+            Some(libc::EINVAL) => Self::TooOld(error),
             Some(libc::ENOMEM) => Self::NoMemory(error),
             Some(libc::EMFILE | libc::ENFILE) => Self::NoDescriptors(error),
             _ => Self::Other(error),
         }
     }
 }
+
+/// The soft limit of locked memory.
+fn locked_limit() -> String {
+    match getrlimit(Resource::Memlock).current {
+        Some(bytes) => format!("{} KiB", bytes / 1024),
+        None => "none, so the memory of the machine or of its control group is short".to_owned(),
+    }
+}
+
+/// Locked memory of a hosted worker: both queues of its ring, its descriptions of buffers, and the
+/// small ring of its loop.
+pub(crate) const LOCKED_KIB_PER_WORKER: u64 = 220;
 
 fn shown(error: &io::Error) -> String {
     match error.raw_os_error() {

@@ -5,6 +5,7 @@
 //! when they exist.
 
 mod buffers;
+mod features;
 mod sends;
 mod start;
 
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::foreign::log;
 use buffers::Buffers;
+pub(crate) use features::Features;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::OwnedFd;
 use sends::Sends;

@@ -356,7 +356,7 @@ connection_settings! {
 /// The port of the original WebSocket test servers, and of picows' examples.
 const LISTEN_DEFAULT: &str = "127.0.0.1:9001";
 /// As large as Linux allows by default since 5.4.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than any machine has cores; a larger number is a slip.
 const WORKERS_MAX: usize = 1024;

@@ -128,8 +128,12 @@ fn make_ready(plan: &ServerPlan) -> Result<Vec<Ready>, Error> {
 /// Locked memory is counted for the user: has some workers end, so that the user's other programs
 /// have something left.
 fn leave_some(crew: &mut Vec<Ready>) {
-    let left = crew.len() - crew.len().div_ceil(LEFT_SHARE);
-    crew.drain(left.max(1)..).for_each(Ready::dismiss);
+    crew.drain(left_of(crew.len())..).for_each(Ready::dismiss);
+}
+
+/// How many workers stay of those that there is locked memory for.
+pub(crate) fn left_of(fit: usize) -> usize {
+    (fit - fit.div_ceil(LEFT_SHARE)).max(1)
 }
 
 impl Ready {

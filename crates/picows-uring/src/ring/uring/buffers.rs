@@ -57,6 +57,11 @@ impl Buffers {
         Ok(buffers)
     }
 
+    /// Whether multishot receives fill buffers piece by piece.
+    pub(super) fn are_incremental(&self) -> bool {
+        self.multishot.shape().is_incremental
+    }
+
     /// The group that multishot receives name.
     pub(super) fn multishot_group(&self) -> u16 {
         self.multishot.shape().number
