@@ -47,6 +47,8 @@ pub(crate) struct UringRing {
     in_flight: usize,
     /// The ring itself watches `event`.
     is_event_watched: bool,
+    /// Flags of each call that enters the ring.
+    enter_flags: u32,
     /// How often the ring was entered.
     enters: u64,
     /// Sockets to close when nothing is in flight any more. Not before: operations that are queued
@@ -134,7 +136,7 @@ impl UringRing {
         // SAFETY: no argument is passed, so there is nothing to be valid.
         #[expect(unsafe_code)]
         let entered = unsafe {
-            self.ring.submitter().enter::<()>(queued as u32, want, ENTER_GETEVENTS, None)
+            self.ring.submitter().enter::<()>(queued as u32, want, self.enter_flags, None)
         };
         match entered {
             Ok(_) => Ok(()),
@@ -479,8 +481,6 @@ fn outcome(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
 
-/// `IORING_ENTER_GETEVENTS`: with `DEFER_TASKRUN`, completions are made in such a call only.
-const ENTER_GETEVENTS: u32 = 1;
 /// What a call that waits for nothing runs of the deferred work (`IO_LOCAL_TW_DEFAULT_MAX`, since
 /// Linux 6.13): after a stall, so many completions come of each.
 const TASK_WORK_PER_ENTER: usize = 20;

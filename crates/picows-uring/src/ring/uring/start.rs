@@ -3,7 +3,7 @@
 mod restrict;
 
 use super::super::StartError;
-use super::{Buffers, ENTER_GETEVENTS, Sends, Uring, UringRing, WaitMode, outcome};
+use super::{Buffers, Sends, Uring, UringRing, WaitMode, outcome};
 use crate::foreign::log;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use rustix::event::{EventfdFlags, eventfd};
@@ -49,7 +49,8 @@ fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartErro
     if is_restricted {
         restrict::enable(&ring, waiting)?;
     }
-    try_out(&mut ring)?;
+    let enter_flags = enter_flags(ring.params().is_feature_no_iowait());
+    try_out(&mut ring, enter_flags)?;
     Ok(UringRing {
         ring,
         buffers,
@@ -61,9 +62,16 @@ fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartErro
         origin: Instant::now(),
         in_flight: 0,
         is_event_watched: false,
+        enter_flags,
         enters: 0,
         abandoned: Vec::new(),
     })
+}
+
+/// Flags of each call that enters the ring; one that waits is not taken for one that waits for a
+/// disk, where the kernel can tell the two apart.
+fn enter_flags(has_no_iowait: bool) -> u32 {
+    if has_no_iowait { ENTER_GETEVENTS | ENTER_NO_IOWAIT } else { ENTER_GETEVENTS }
 }
 
 /// Checks that the kernel has each operation of the data path.
@@ -78,8 +86,8 @@ fn probe(ring: &Uring) -> Result<(), StartError> {
 
 /// Does with the ring what the data path will, as far as that needs no socket: a filter may allow a
 /// ring to be set up and forbid to use it, and then that shows here and not with the first client.
-fn try_out(ring: &mut Uring) -> Result<(), StartError> {
-    cancel_nothing(ring)?;
+fn try_out(ring: &mut Uring, enter_flags: u32) -> Result<(), StartError> {
+    cancel_nothing(ring, enter_flags)?;
     match ring.submitter().register_sync_cancel(None, types::CancelBuilder::any()) {
         // There is nothing to cancel, which says that it can be done.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -88,16 +96,20 @@ fn try_out(ring: &mut Uring) -> Result<(), StartError> {
 }
 
 /// Sends an operation through both queues that finds nothing to do, which is its success here.
-fn cancel_nothing(ring: &mut Uring) -> Result<(), StartError> {
+fn cancel_nothing(ring: &mut Uring, enter_flags: u32) -> Result<(), StartError> {
     let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(0)).build();
-    match outcome(round_trip(ring, &entry)?.result()) {
+    match outcome(round_trip(ring, enter_flags, &entry)?.result()) {
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error.into()),
         _ => Ok(()),
     }
 }
 
 /// Submits an operation to a ring that has no other, and waits for its completion.
-fn round_trip(ring: &mut Uring, entry: &squeue::Entry) -> io::Result<cqueue::Entry> {
+fn round_trip(
+    ring: &mut Uring,
+    enter_flags: u32,
+    entry: &squeue::Entry,
+) -> io::Result<cqueue::Entry> {
     // SAFETY: what the entry points to, if anything, outlives this call, as it ends with the
     // completion: the only operation that is passed here points to nothing.
     #[expect(unsafe_code)]
@@ -107,8 +119,7 @@ fn round_trip(ring: &mut Uring, entry: &squeue::Entry) -> io::Result<cqueue::Ent
         let queued = ring.submission().len();
         // SAFETY: no argument is passed, so there is nothing to be valid.
         #[expect(unsafe_code)]
-        let entered =
-            unsafe { ring.submitter().enter::<()>(queued as u32, 1, ENTER_GETEVENTS, None) };
+        let entered = unsafe { ring.submitter().enter::<()>(queued as u32, 1, enter_flags, None) };
         if let Some(entry) = ring.completion().next() {
             return Ok(entry);
         }
@@ -131,6 +142,11 @@ const OPERATIONS: [(u8, &str); 9] = [
     (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
     (opcode::Close::CODE, "IORING_OP_CLOSE"),
 ];
+
+/// `IORING_ENTER_GETEVENTS`: with `DEFER_TASKRUN`, completions are made in such a call only.
+const ENTER_GETEVENTS: u32 = 1 << 0;
+/// `IORING_ENTER_NO_IOWAIT` of linux/io_uring.h (Linux 6.15, `io_uring_enter(2)`).
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
 /// Entries of the submission queue: as many operations leave with one call.
 const SUBMISSIONS: u32 = 1024;

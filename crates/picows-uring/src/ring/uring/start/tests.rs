@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ring::refusal::Refuser;
+use crate::ring::{Ring, Wait};
 
 #[test]
 fn each_cause_names_its_cure() {
@@ -72,7 +73,7 @@ fn no_op_without_restrictions(errno: i32) -> Result<i32, StartError> {
     let ran = std::thread::spawn(move || {
         forbid(&[(NUMBER, libc::SYS_io_uring_register as u32), registration], errno);
         let mut ring = start(WaitMode::Dedicated)?;
-        Ok(round_trip(&mut ring.ring, &opcode::Nop::new().build())?.result())
+        Ok(round_trip(&mut ring.ring, ENTER_GETEVENTS, &opcode::Nop::new().build())?.result())
     });
     ran.join().unwrap()
 }
@@ -88,8 +89,31 @@ fn a_filter_of_restrictions_is_no_old_kernel() {
     assert!(matches!(result, Err(StartError::Forbidden(..))), "{result:?}");
 }
 
-/// Where `seccomp_data` has the number of the call, and its second argument (the lower half, as
-/// x86-64 and aarch64 are little-endian).
+#[test]
+fn a_ring_is_entered_without_iowait_where_the_kernel_knows_of_it() {
+    assert_eq!(enter_flags(false), 0b1);
+    assert_eq!(enter_flags(true), 0b1000_0001);
+    let probe = Uring::builder().build(1).unwrap();
+    let flags = enter_flags(probe.params().is_feature_no_iowait());
+    let ran = std::thread::spawn(move || {
+        // Calls with the flags of the other kind of kernel are refused: there are none.
+        let other = flags ^ ENTER_NO_IOWAIT;
+        forbid(&[(NUMBER, libc::SYS_io_uring_enter as u32), (FOURTH_ARGUMENT, other)], libc::EIO);
+        let mut ring = start(WaitMode::Dedicated).unwrap();
+        // The ring is entered, and its thread sleeps until it is woken.
+        let signal = ring.signal();
+        let waker = std::thread::spawn(move || rustix::io::write(signal, &1_u64.to_ne_bytes()));
+        ring.wait().unwrap();
+        ring.poll(1, &mut Vec::new()).unwrap();
+        waker.join().unwrap().unwrap();
+        ring.enters
+    });
+    assert!(ran.join().unwrap() > 0);
+}
+
+/// Where `seccomp_data` has the number of the call, and its arguments (their lower halves, as x86-64
+/// and aarch64 are little-endian).
 const NUMBER: u32 = 0;
 const SECOND_ARGUMENT: u32 = 24;
+const FOURTH_ARGUMENT: u32 = 40;
 const IORING_REGISTER_RESTRICTIONS: u32 = 11;

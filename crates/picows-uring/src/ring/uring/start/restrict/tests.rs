@@ -1,6 +1,6 @@
 //! Operations and registrations that a restricted ring refuses, and those it takes.
 
-use super::super::round_trip;
+use super::super::{ENTER_GETEVENTS, round_trip};
 use super::*;
 use crate::ring::uring::UringRing;
 use crate::ring::{Ring, Wait};
@@ -20,7 +20,7 @@ fn errno(result: io::Result<()>) -> Option<i32> {
 
 /// Whether the ring took an operation and ran it.
 fn runs(ring: &mut UringRing, entry: &squeue::Entry) -> bool {
-    match round_trip(&mut ring.ring, entry).unwrap().result() {
+    match round_trip(&mut ring.ring, ENTER_GETEVENTS, entry).unwrap().result() {
         result if result == -libc::EACCES => false,
         result if result == -libc::ENOENT => true,
         result => panic!("neither refused nor in vain: {result}"),
