@@ -51,9 +51,13 @@ impl RecvMemory {
     /// Gives the pages back to the system, which are zeros when they are used next; unless a loan is
     /// left. The caller knows that no kernel is writing there, and that nothing is in it.
     pub(crate) fn discard(self: &Rc<Self>) {
-        if self.is_lent() {
-            return;
+        if !self.is_lent() {
+            self.discard_pages();
         }
+    }
+
+    /// As [`discard`](Self::discard), where the caller knows that there is no loan, either.
+    fn discard_pages(&self) {
         let (start, len) = (self.bytes.as_ptr(), self.layout.size());
         // Pages that are not private, or locked, stay as they are, which costs nothing but memory.
         // SAFETY: the range is whole pages of this allocation only, or nothing is done. Its bytes
@@ -75,6 +79,8 @@ impl RecvMemory {
 
 impl Drop for RecvMemory {
     fn drop(&mut self) {
+        // An allocator keeps what lies between blocks that are in use, with its pages.
+        self.discard_pages();
         // SAFETY: allocated in `new` with this layout. The kernel has nothing in flight that could
         // write to it, or the ring would have leaked it.
         #[expect(unsafe_code)]

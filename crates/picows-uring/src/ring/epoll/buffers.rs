@@ -192,7 +192,7 @@ impl Buffers {
     }
 }
 
-/// Large, so that a frame is rarely cut; its pages become memory when they are first written to.
+/// Large, so that a frame is rarely cut.
 pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 /// One is kept of so few.
 const COUNT_MIN: usize = 2;
