@@ -10,13 +10,15 @@ use picows_uring::{EchoListener, Error, Monitor, Server, Upgrade, UpgradeRespons
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
-/// Every counter of every worker.
+/// Every counter of every worker, and its driver.
 fn metrics(monitor: &Monitor) -> String {
     let mut text = String::new();
     for worker in monitor.workers() {
         for (name, count) in worker.stats.iter() {
             let _ = writeln!(text, "picows_{name}{{worker=\"{}\"}} {count}", worker.number);
         }
+        let (number, driver) = (worker.number, worker.driver);
+        let _ = writeln!(text, "picows_worker_info{{worker=\"{number}\",driver=\"{driver}\"}} 1");
         let is_up = u8::from(worker.state == WorkerState::Running);
         let _ = writeln!(text, "picows_up{{worker=\"{}\"}} {is_up}", worker.number);
     }
@@ -38,7 +40,9 @@ fn main() -> Result<(), Error> {
                 Upgrade::respond(UpgradeResponse::ok().with_body(metrics(monitor)))
             }
             ("/healthz", Some(monitor)) if monitor.failed().is_none() => {
-                Upgrade::respond(UpgradeResponse::ok().with_body("ok\n"))
+                let driver = monitor.workers().next().map(|worker| worker.driver.name());
+                let body = format!("ok\ndriver: {}\n", driver.unwrap_or("none"));
+                Upgrade::respond(UpgradeResponse::ok().with_body(body))
             }
             ("/metrics" | "/healthz", _) => {
                 Upgrade::respond(UpgradeResponse::new(StatusCode::SERVICE_UNAVAILABLE))

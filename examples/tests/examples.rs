@@ -245,8 +245,15 @@ fn server_stats() {
     };
     assert_eq!((sum("upgraded"), sum("frames_received")), (1, 1), "{metrics}");
     assert!(sum("up") > 0);
-    let (head, _) = example.ask("/healthz", "");
+    let (head, mut answer) = example.ask("/healthz", "");
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    let mut health = String::new();
+    answer.read_to_string(&mut health).unwrap();
+    let driver =
+        health.trim_end().strip_prefix("ok\ndriver: ").unwrap_or_else(|| panic!("{health}"));
+    assert!(["io-uring", "epoll"].contains(&driver), "{health}");
+    let info = format!("picows_worker_info{{worker=\"0\",driver=\"{driver}\"}} 1\n");
+    assert!(metrics.contains(&info), "{metrics}");
 }
 
 #[test]

@@ -80,8 +80,9 @@ def test_only_get_and_head_are_served(curl, server, flags):
 @pytest.mark.parametrize("head", [False, True], ids=["GET", "HEAD"])
 def test_health_checks_of_every_form(curl, server, flags, head):
     status, headers, body = request(curl, server.endpoint.http + "/healthz", *flags, *(["--head"] if head else []))
-    assert (status, headers["connection"].lower(), headers["content-length"]) == (200, "close", "3")
-    assert body == ("" if head else "ok\n")
+    assert (status, headers["connection"].lower()) == (200, "close")
+    assert headers["content-length"] in ("17", "20")
+    assert body in ([""] if head else ["ok\ndriver: epoll\n", "ok\ndriver: io-uring\n"])
 
 
 def test_a_body_is_refused(curl, server):

@@ -5,6 +5,7 @@ ends the process for them (`seccomp.py`).
 """
 
 import contextlib
+import http.client
 import json
 import subprocess
 
@@ -57,6 +58,20 @@ def talk(server, connections=8):
             peer.echo(bytes(100_000), BINARY)
 
 
+def health(server):
+    # Whatever proxies the environment names.
+    with contextlib.closing(http.client.HTTPConnection(server.endpoint.authority, timeout=START_S)) as asking:
+        asking.request("GET", "/healthz")
+        return asking.getresponse().read().decode()
+
+
+@pytest.mark.parametrize("driver", ["io-uring", "epoll"])
+@hosted_and_dedicated
+def test_health_names_the_driver(driver, flags):
+    with echo("--driver", driver, *flags) as server:
+        assert health(server) == f"ok\ndriver: {driver}\n"
+
+
 def warnings_of(text):
     return [line for line in text.splitlines() if WARNING in line]
 
@@ -83,6 +98,7 @@ def test_a_client_that_insists_on_io_uring_says_why_not(server, command, call):
 def test_a_server_without_io_uring_serves_on_epoll_with_one_warning(calls, flags):
     with echo(*flags, "--stats-json", "--stats", "50ms", **under(calls)) as server:
         talk(server)
+        assert health(server) == "ok\ndriver: epoll\n"
     assert len(warnings_of(server.stderr)) == 1, server.stderr
     assert "seccomp" in server.stderr and "--driver epoll" in server.stderr, "cause and cure"
     last = json.loads(server.stdout_lines[-1])

@@ -13,16 +13,16 @@ use picows_uring::{
     ServerBuilder, Transport, Upgrade, UpgradeRequest, UpgradeResponse, WorkerState,
 };
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Run an echo server: every frame is sent back unchanged
 ///
 /// Prints a line `listening on ws://ADDRESS` for each address once it accepts connections. Logs go
 /// to standard error; RUST_LOG=info shows connections, RUST_LOG=trace every frame. GET /healthz
-/// answers 200. Workers that fail or are blocked are reported.
+/// answers 200 and names the driver. Workers that fail or are blocked are reported.
 ///
 /// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup) stop it: clients get
 /// CLOSE 1001, and a line summarises the counters. A second signal ends it at once. Exit status: 0
@@ -172,16 +172,19 @@ pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
 
 /// Serves until a signal comes; returns the time of the signal.
 fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
-    let server = builder(args).start(router(args))?;
+    let watched = Arc::new(OnceLock::new());
+    let server = builder(args).start(router(args, Arc::clone(&watched)))?;
     stdio::out().when_failed(|| {
         let error = stdio::out().failure().map_or_else(String::new, |it| it.to_string());
         note(format_args!("standard output cannot be written, and serving goes on: {error}"));
     });
+    let monitor = server.monitor();
+    // Before the first line, so that each client that waits for it learns the driver.
+    let _ = watched.set(monitor.clone());
     for address in server.addresses() {
         stdio::out().line(&format!("listening on {address}"));
     }
     let start = Instant::now();
-    let monitor = server.monitor();
     tracing::info!(driver = stats::driver(&monitor), "serving");
     watch(&monitor, &stops, args)?;
     let stop = Instant::now();
@@ -260,13 +263,19 @@ fn builder(args: &Args) -> ServerBuilder {
     builder
 }
 
-/// Returns the router: every path echoes, and a plain GET of `/healthz` answers 200.
-fn router(args: &Args) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
+/// Returns the router: every path echoes, and a plain GET of `/healthz` answers 200 and names the
+/// driver, which is in `watched` once the server has started.
+fn router(
+    args: &Args,
+    watched: Arc<OnceLock<Monitor>>,
+) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
     let message_bytes_max = usize::try_from(args.max_frame_size).unwrap_or(usize::MAX);
     let messages = args.messages;
     move |request| {
         if request.path() == "/healthz" && !request.is_upgrade() {
-            return Upgrade::respond(UpgradeResponse::ok().with_body("ok\n"));
+            let driver = watched.get().map(stats::driver);
+            let line = driver.map_or(String::new(), |name| format!("driver: {name}\n"));
+            return Upgrade::respond(UpgradeResponse::ok().with_body(format!("ok\n{line}")));
         }
         if messages {
             let listener = Messages::new(EchoMessages).max_message_size(message_bytes_max);
