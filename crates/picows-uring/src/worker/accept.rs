@@ -2,9 +2,10 @@
 //!
 //! A worker of clients has none of it; the sockets that those connect are in `connects.rs`.
 
-use super::commands::HANDSHAKE_GRACE;
+use super::Worker;
 use super::refusals::Refusals;
-use super::{Timer, Worker};
+use super::shutdown::HANDSHAKE_GRACE;
+use super::timers::Timer;
 use crate::admission::{Admission, AdmissionState, Refusal};
 use crate::config::Config;
 use crate::connection::Connection;
@@ -140,7 +141,7 @@ fn token_of(index: usize) -> Token {
 impl<R: Ring> Worker<R> {
     /// Accepts on every listening socket on which it is paused.
     pub(super) fn resume_accept(&mut self) {
-        if !self.is_stopping
+        if !self.shutdown.is_stopping
             && let Some(accept) = &mut self.accept
         {
             accept.resume(&mut self.ring);
@@ -160,13 +161,13 @@ impl<R: Ring> Worker<R> {
         match result {
             Ok(socket) if is_drain_over => self.ring.close(socket),
             Ok(socket) => self.adopt_accepted(socket),
-            Err(error) if !self.is_stopping => self.accept_failed(&error),
+            Err(error) if !self.shutdown.is_stopping => self.accept_failed(&error),
             Err(_) => {}
         }
         let Some(accept) = self.accept.as_mut().filter(|_| !more) else { return };
         let (ring, index) = (&mut self.ring, token.slot as usize);
         let acceptor = &mut accept.acceptors[index];
-        if self.is_stopping {
+        if self.shutdown.is_stopping {
             // One that ended with a connection may have left others behind.
             let is_swept = acceptor.state == AcceptState::Sweeping && !is_success;
             return accept.sweep(ring, index, is_swept || is_drain_over);
@@ -199,7 +200,7 @@ impl<R: Ring> Worker<R> {
         let Some(accept) = &self.accept else { return self.ring.close(socket) };
         let config = Arc::clone(&self.local.config);
         let peer = self.ring.peer_addr(socket);
-        let refusal = if self.memory.budget().is_full() {
+        let refusal = if self.memory.share.budget().is_full() {
             Some(Refusal::Memory)
         } else {
             accept.admission.admit(&config, peer).err()
@@ -217,7 +218,7 @@ impl<R: Ring> Worker<R> {
         if refusal.is_none() {
             connection.admission = AdmissionState::Handshaking;
         }
-        if self.is_stopping {
+        if self.shutdown.is_stopping {
             let until = self.local.now.get() + HANDSHAKE_GRACE;
             connection.session().conversation.borrow_mut().expire(until);
         }
@@ -280,7 +281,7 @@ impl<R: Ring> Worker<R> {
         let cure = descriptor_cure(error).map(|it| format!("{it}, or set max_connections"));
         log_limited!(warn, local, LogLine::AcceptPaused, %error, ?wait, pauses, cure);
         accept.is_waiting = true;
-        self.wheel.insert(local.now.get() + wait, Timer::ResumeAccept.pack());
+        self.timers.insert(local.now.get() + wait, Timer::ResumeAccept);
     }
 }
 

@@ -23,7 +23,7 @@ impl<R: Ring> Worker<R> {
             return;
         }
         for NewSocket { socket, peer, config, connecting } in self.intake.take() {
-            if connecting.outcome.is_abandoned() || self.is_stopping {
+            if connecting.outcome.is_abandoned() || self.shutdown.is_stopping {
                 connecting.outcome.set(Err(ConnectFault::Disconnected(None)));
                 continue;
             }

@@ -7,7 +7,9 @@
 //! had then, and no others ([`Deadlines::owed`]). So a peer cannot put its deadline off by sending
 //! more.
 
-use super::{COMPLETIONS_PER_TURN, Timer, Worker, tick};
+use super::lane::Lane;
+use super::timers::Timer;
+use super::{COMPLETIONS_PER_TURN, Worker, tick};
 use crate::connection::Connection;
 use crate::link::InputState;
 use crate::ring::{Ring, Token};
@@ -83,6 +85,11 @@ impl Deadlines {
         self.drained_at.is_some()
     }
 
+    /// The drain timeout has passed, as of the turn at `now`.
+    pub(super) fn end_drain(&mut self, now: Tick) {
+        self.drained_at = Some(now);
+    }
+
     /// So many bytes of a connection were handled.
     #[inline]
     pub(super) fn handled(&mut self, token: Token, count: usize) {
@@ -148,68 +155,82 @@ impl<R: Ring> Worker<R> {
 
     /// The timer of a connection has fired, perhaps before its deadline.
     pub(super) fn timer_fired(&mut self, token: Token) {
-        let seen = self.deadlines.seen();
-        let Some(connection) = self.slots.get_mut(token) else { return };
-        connection.timer = None;
-        if connection.session().conversation.borrow().is_leaving() {
-            // Its time has not begun. It is armed again when this turn ends.
-            return connection.session().mark_dirty();
-        }
-        let due = connection.session().deadline().filter(|deadline| *deadline <= seen);
-        if let Some(due) = due
-            && self.owes_input(token)
-        {
-            // Looks again a moment later.
-            let timer = self.wheel.insert(due, Timer::Connection(token).pack());
-            if let Some(connection) = self.slots.get_mut(token) {
-                connection.timer = Some((timer, due));
-            }
-            return;
-        }
-        self.deadlines.forget(token);
-        if due.is_some() && self.refuse_late(token) {
-            return;
-        }
-        if let Some(connection) = self.slots.get_mut(token) {
-            let is_held = connection.link.input == InputState::Deferred;
-            connection.handle_timeout(&self.ring, seen, is_held);
+        if let Some(mut lane) = self.lane(token) {
+            lane.timer_fired();
         }
     }
+}
 
-    /// Whether bytes of a connection are to be handled before a deadline of it counts that has
-    /// passed: those that had arrived when this was first asked. A connection that does not read
-    /// is not waited for.
-    fn owes_input(&mut self, token: Token) -> bool {
-        let Some(connection) = self.slots.get_mut(token) else { return false };
+impl<R: Ring> Lane<'_, R> {
+    fn timer_fired(&mut self) {
+        let seen = self.deadlines.seen();
+        self.connection.timer = None;
+        let session = self.connection.session();
+        if session.conversation.borrow().is_leaving() {
+            // Its time has not begun. It is armed again when this turn ends.
+            return session.mark_dirty();
+        }
+        let due = session.deadline().filter(|deadline| *deadline <= seen);
+        if let Some(due) = due
+            && self.owes_input()
+        {
+            // Looks again a moment later.
+            let timer = self.timers.insert(due, Timer::Connection(self.token));
+            self.connection.timer = Some((timer, due));
+            return;
+        }
+        self.deadlines.forget(self.token);
+        if due.is_some() && self.refuse_late() {
+            return;
+        }
+        let is_deferred = self.connection.link.input == InputState::Deferred;
+        self.connection.handle_timeout(self.ring, seen, is_deferred);
+    }
+
+    /// Whether bytes of the connection are to be handled before a deadline of it counts that has
+    /// passed: those that had been received when this was first asked, or waited in its socket. Not
+    /// if it does not read.
+    pub(super) fn owes_input(&mut self) -> bool {
+        let connection = &*self.connection;
         if connection.link.input != InputState::Deferred && !connection.wants_receive() {
             return false;
         }
         let socket = connection.session().socket.get();
         let unread = socket.map_or(0, |socket| self.ring.unread(socket));
-        let waiting = unread + self.deferred.bytes_of(token);
+        let waiting = unread + self.receive.deferred.bytes_of(self.token);
         let drained_at = self.deadlines.drained_at;
         let looks_max = if drained_at.is_some() { DRAIN_LOOKS_MAX } else { LOOKS_MAX };
         let now = self.local.now.get();
         let is_over = drained_at.is_some_and(|at| at + DRAIN_GRACE <= now);
         let first = Owed { bytes: waiting, looks_left: looks_max };
-        let owed = self.deadlines.owed.entry(token).or_insert(first);
+        let owed = self.deadlines.owed.entry(self.token).or_insert(first);
         // With nothing left, all was handled, whatever was counted.
         owed.bytes = owed.bytes.min(waiting);
         owed.looks_left = owed.looks_left.min(looks_max).saturating_sub(1);
         owed.bytes > 0 && owed.looks_left > 0 && !is_over
     }
 
-    /// The drain timeout has passed: ends the connections that are left, each after the input that
-    /// it had by then.
-    pub(super) fn on_drain_timeout(&mut self) {
-        self.drain = None;
-        self.deadlines.drained_at = Some(self.local.now.get());
-        let seen = self.deadlines.seen();
-        let tokens: Vec<_> = self.slots.iter_mut().map(|it| it.session().token).collect();
-        for token in tokens {
-            let owes_input = self.owes_input(token);
-            let Some(connection) = self.slots.get_mut(token) else { continue };
-            connection.stop(if owes_input { Some(seen) } else { None });
+    /// Sets the timer of the connection so that it fires at the next deadline, or before.
+    ///
+    /// One that fires too early is set again then, which is cheaper than moving it each time the
+    /// deadline is put off.
+    #[inline]
+    pub(super) fn arm_timer(&mut self) {
+        let wanted = self.connection.session().deadline();
+        match (wanted, self.connection.timer) {
+            (None, None) => {}
+            (None, Some((timer, _))) => {
+                self.timers.cancel(timer);
+                self.connection.timer = None;
+            }
+            (Some(wanted), Some((_, armed))) if armed <= wanted => {}
+            (Some(wanted), armed) => {
+                if let Some((timer, _)) = armed {
+                    self.timers.cancel(timer);
+                }
+                let timer = self.timers.insert(wanted, Timer::Connection(self.token));
+                self.connection.timer = Some((timer, wanted));
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ impl<R: Ring> Worker<R> {
     /// Bytes of memory that connections hold towards the memory limit.
     pub(crate) fn held_bytes(&self) -> usize {
         let messages = self.local.counters.message_bytes.get();
-        let posted = self.local.mailbox.posted().saturating_sub(self.posted_to_evicted);
+        let posted = self.local.mailbox.posted().saturating_sub(self.memory.posted_to_evicted);
         let held = self.local.pool.held().saturating_add(posted);
         held.saturating_add(usize::try_from(messages).unwrap_or(usize::MAX))
     }
@@ -28,19 +28,19 @@ impl<R: Ring> Worker<R> {
     #[inline]
     pub(super) fn keep_to_budget(&mut self) {
         self.local.pool.drop_discarded();
-        match self.memory.publish(self.held_bytes()) {
-            Pressure::None => self.turns_over = 0,
+        match self.memory.share.publish(self.held_bytes()) {
+            Pressure::None => self.memory.turns_over = 0,
             Pressure::Changed => {
-                self.turns_over = 0;
-                let deferred = &self.deferred;
+                self.memory.turns_over = 0;
+                let deferred = &self.receive.deferred;
                 let bytes =
                     |it: &mut Connection| it.held_bytes() + deferred.copied_of(it.session().token);
                 let largest = self.slots.iter_mut().map(bytes).max();
-                self.memory.looked(largest.unwrap_or(0));
+                self.memory.share.looked(largest.unwrap_or(0));
             }
             Pressure::Over => self.relieve(),
         }
-        self.local.is_in_budget.set(self.memory.is_part());
+        self.local.is_in_budget.set(self.memory.share.is_part());
     }
 
     /// The sum is beyond the limit.
@@ -50,31 +50,32 @@ impl<R: Ring> Worker<R> {
         // not even queued. That is not the peers' fault: it is judged in the next turn, which follows
         // at once, when all has been told of it.
         let is_undecided = self.ring.has_work() || self.local.mailbox.has_mail();
-        if is_undecided && self.turns_over < UNDECIDED_TURNS_MAX {
-            self.turns_over += 1;
+        if is_undecided && self.memory.turns_over < UNDECIDED_TURNS_MAX {
+            self.memory.turns_over += 1;
             return;
         }
         let mut holders = self.holders();
         holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
-        let (limit, target) = (self.memory.budget().limit(), self.memory.budget().target());
+        let (limit, target) =
+            (self.memory.share.budget().limit(), self.memory.share.budget().target());
         let limit = limit.unwrap_or(usize::MAX);
         let mut holders = holders.into_iter();
         let before = self.local.counters.memory_evictions.get();
         loop {
             let next = holders.next();
             let bytes = next.map_or(0, |(bytes, _)| bytes);
-            self.memory.looked(bytes);
-            let sum = self.memory.sum();
+            self.memory.share.looked(bytes);
+            let sum = self.memory.share.sum();
             // A worker that does not look, as a callback blocks it, is not waited for for ever.
             let can_wait = sum < limit.saturating_add(limit / 8);
-            if sum < target || (self.memory.ask_larger(bytes) && can_wait) {
+            if sum < target || (self.memory.share.ask_larger(bytes) && can_wait) {
                 break;
             }
             let Some((_, token)) = next else { break };
             self.evict(token, bytes, limit);
             // Their owners may send to others, which counts.
             self.local.pool.drop_discarded();
-            self.memory.publish_now(self.held_bytes());
+            self.memory.share.publish_now(self.held_bytes());
         }
         if self.local.counters.memory_evictions.get() > before {
             self.release_at_once();
@@ -86,8 +87,8 @@ impl<R: Ring> Worker<R> {
     fn release_at_once(&mut self) {
         self.local.pool.give_up();
         let now = self.local.now.get();
-        if self.release_at <= now && release_free_pages() {
-            self.release_at = now + BETWEEN_RELEASES;
+        if self.memory.release_at <= now && release_free_pages() {
+            self.memory.release_at = now + BETWEEN_RELEASES;
         }
     }
 
@@ -96,9 +97,9 @@ impl<R: Ring> Worker<R> {
         self.local.counters.memory_evictions.increment();
         let peer = connection.session().peer.get();
         log_limited!(warn, self.local, LogLine::MemoryLimit, ?peer, bytes, limit);
-        self.posted_to_evicted += connection.session().posted_bytes();
+        self.memory.posted_to_evicted += connection.session().posted_bytes();
         connection.evict();
-        if self.deferred.drop_of(token, &mut self.ring, &self.local.pool) {
+        if self.receive.deferred.drop_of(token, &mut self.ring, &self.local.pool) {
             connection.link.input = InputState::Flowing;
         }
     }
@@ -108,7 +109,7 @@ impl<R: Ring> Worker<R> {
         let mut holders = Vec::new();
         for connection in self.slots.iter_mut() {
             let token = connection.session().token;
-            let held = connection.held_bytes() + self.deferred.copied_of(token);
+            let held = connection.held_bytes() + self.receive.deferred.copied_of(token);
             if held > 0 && holders.try_reserve(1).is_ok() {
                 holders.push((held, token));
             }

@@ -1,18 +1,80 @@
-//! Sending: submission and completion, for the connections of a worker.
+//! Sending: submission and completion.
 //!
-//! How a batch is sent, and what becomes of its rest, is decided in `link/send.rs`.
+//! The flush serves each dirty connection: it sends what is queued and takes the next step towards
+//! the end. How a batch is sent, and what becomes of its rest, is decided in `link/send.rs`.
 
 use super::Worker;
-use crate::ring::{Ring, SendBatch, Token};
-use picows_uring_proto::Phase;
+use super::lane::Lane;
+use super::shutdown::send_going_away;
+use crate::admission::AdmissionState;
+use crate::ring::{Ring, SendBatch, Socket, Token};
+use crate::session::Session;
+use picows_uring_proto::{Phase, Step};
 use std::io;
 use std::rc::Rc;
 
+/// What a worker keeps of the data that it sends.
+#[derive(Debug, Default)]
+pub(super) struct Flush {
+    /// The dirty connections of the current round; between rounds, their memory.
+    dirty: Vec<Token>,
+    /// The connection that is serviced is the only one of its round.
+    is_alone: bool,
+    /// Connections with a send in flight that is longer than their high watermark, and that the
+    /// kernel may not have seen.
+    untried: Vec<Token>,
+}
+
+/// What is left to do for a connection that was serviced.
+enum Serviced {
+    Done,
+    /// A message or a send is under way, whose progress is to be checked from time to time.
+    Watch,
+    /// It has ended: its socket is to be closed.
+    Close(Socket),
+}
+
+impl Flush {
+    /// Keeps memory for so many dirty connections.
+    pub(super) fn trim(&mut self, kept: usize) {
+        self.dirty.shrink_to(kept);
+    }
+}
+
 impl<R: Ring> Worker<R> {
+    /// Services every dirty connection.
+    pub(super) fn flush(&mut self) {
+        // A callback may mark further connections dirty; those wait for the next round, and what is
+        // left after the last for the next turn.
+        for _ in 0..FLUSH_ROUNDS_MAX {
+            std::mem::swap(&mut self.flush.dirty, &mut self.local.dirty.borrow_mut());
+            if self.flush.dirty.is_empty() {
+                return;
+            }
+            let mut dirty = std::mem::take(&mut self.flush.dirty);
+            self.flush.is_alone = dirty.len() == 1;
+            for token in dirty.drain(..) {
+                self.service(token);
+                self.local.pool.drop_discarded();
+            }
+            self.flush.dirty = dirty;
+        }
+    }
+
+    /// Sends what a connection has queued, and takes the next step towards its end.
+    fn service(&mut self, token: Token) {
+        let Some(mut lane) = self.lane(token) else { return };
+        match lane.service() {
+            Serviced::Done => {}
+            Serviced::Watch => self.watch_progress(token),
+            Serviced::Close(socket) => self.close(token, socket),
+        }
+    }
+
     /// Judges the peers of long sends that the kernel has seen by what it has not taken of them.
     pub(super) fn judge_sends(&mut self) {
         let slots = &mut self.slots;
-        self.untried.retain(|token| {
+        self.flush.untried.retain(|token| {
             let Some(connection) = slots.get_mut(*token) else { return false };
             let session = connection.session();
             let is_tried = session.is_tried();
@@ -43,3 +105,72 @@ impl<R: Ring> Worker<R> {
         }
     }
 }
+
+impl<R: Ring> Lane<'_, R> {
+    /// Sends what is queued, and takes the next step towards the end.
+    #[inline]
+    fn service(&mut self) -> Serviced {
+        let session = Rc::clone(self.connection.session());
+        session.clear_dirty();
+        self.connection.check_watermarks();
+        self.connection.measure_roundtrip(self.ring);
+        self.connection.check_abandoned();
+        let Some(socket) = session.socket.get() else { return Serviced::Done };
+        self.leave_handshakes();
+        if !session.is_sending() && self.connection.phase() != Phase::Ended {
+            self.send(&session, socket);
+        }
+        let is_flushed = self.connection.link.is_flushed(&session);
+        let (step, is_leaving) = {
+            let conversation = session.conversation.borrow();
+            (conversation.step(is_flushed), conversation.is_leaving())
+        };
+        if is_leaving {
+            self.deadlines.begin_wait(&session, self.ring);
+        }
+        match step {
+            Step::Continue | Step::Flush | Step::Linger => {}
+            Step::ShutDown => {
+                self.connection.link.shut_down(self.ring, socket);
+                session.conversation.borrow_mut().shut_down();
+                self.connection.disconnected();
+            }
+            Step::Close => return Serviced::Close(socket),
+        }
+        let wants_watch = self.connection.wants_watch();
+        self.receive_as_wanted();
+        self.deadlines.keep_drain_timeout(self.connection);
+        self.arm_timer();
+        if wants_watch { Serviced::Watch } else { Serviced::Done }
+    }
+
+    /// A handshake that is over does not count as one.
+    fn leave_handshakes(&mut self) {
+        let connection = &mut *self.connection;
+        if !matches!(connection.admission, AdmissionState::Handshaking | AdmissionState::Upgraded)
+            || connection.phase() == Phase::Handshake
+        {
+            return;
+        }
+        connection.leave_handshakes();
+        connection.admission = AdmissionState::Open;
+        if self.is_stopping && connection.phase() == Phase::Open {
+            // Its handshake was under way.
+            send_going_away(connection);
+        }
+    }
+
+    /// Sends what there is to send; nothing is in flight.
+    fn send(&mut self, session: &Rc<Session>, socket: Socket) {
+        let link = &mut self.connection.link;
+        let Some(batch) = link.next_batch(session) else { return };
+        if let Err(error) = link.send(self.ring, session, socket, batch, self.flush.is_alone) {
+            self.connection.send_failed(&error);
+        } else if session.in_flight() > session.config.high_watermark {
+            self.flush.untried.push(self.token);
+        }
+    }
+}
+
+/// Rounds of a flush: callbacks of one connection mark others dirty.
+const FLUSH_ROUNDS_MAX: usize = 4;

@@ -1,29 +1,28 @@
-//! Reports how many lines the log left out, where no further line does.
+//! Reports of lines that the log left out, where no further line reports them.
 
-use super::{Timer, Worker};
+use super::Worker;
+use super::timers::Timer;
 use crate::foreign::log::REPORT_AFTER;
 use crate::ring::Ring;
 
 impl<R: Ring> Worker<R> {
-    /// Sets the timer for the report, if lines were left out in this turn.
+    /// Sets the timer for the report, if lines were left out in this turn and none is set.
     #[inline]
     pub(super) fn set_log_report(&mut self) {
-        if self.local.log_limits.take_report_due() && !self.is_log_report_set {
-            self.set_log_alarm();
+        if self.local.log_limits.begin_report() {
+            self.report_log_later();
         }
     }
 
-    /// Reports what was left out, and what may still get a line later once that is over.
+    /// Reports what was left out, and sets the timer anew for what may still get a line later.
     pub(super) fn report_log(&mut self) {
-        self.is_log_report_set = false;
         if self.local.log_limits.report(self.local.now.get()) {
-            self.set_log_alarm();
+            self.report_log_later();
         }
     }
 
-    fn set_log_alarm(&mut self) {
-        self.is_log_report_set = true;
+    fn report_log_later(&mut self) {
         let at = self.local.now.get() + REPORT_AFTER;
-        self.wheel.insert(at, Timer::LogReport.pack());
+        self.timers.insert(at, Timer::LogReport);
     }
 }

@@ -1,14 +1,61 @@
-//! What the worker holds, told to whoever asks; and what a burst has left behind, given up.
+//! Memory accounting, and trimming after a burst.
+//!
+//! What happens beyond the memory limit is in `eviction.rs`.
 
-use super::{Timer, Worker};
+use super::Worker;
+use super::timers::Timer;
 use crate::foreign;
-use crate::pool::release_free_pages;
+use crate::local::Local;
+use crate::memory::MemoryShare;
+use crate::pool::{map_large_blocks, release_free_pages};
 use crate::ring::Ring;
 use crate::session::Session;
+use picows_uring_proto::Tick;
+
+/// What a worker knows of its memory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// What its connections hold, in the budget of all workers.
+    pub(super) share: MemoryShare,
+    /// Turns for which the sum has been beyond the limit.
+    pub(super) turns_over: u32,
+    /// Bytes of commands to connections that were evicted, until the mailbox is read.
+    pub(super) posted_to_evicted: usize,
+    /// When free pages may be released again because of evictions.
+    pub(super) release_at: Tick,
+    /// A timer is set for giving up memory.
+    is_trim_due: bool,
+}
+
+impl Memory {
+    pub(super) fn new(local: &Local, now: Tick) -> Self {
+        let share = MemoryShare::new(&local.config.memory, &local.mailbox);
+        if share.budget().limit().is_some() {
+            map_large_blocks();
+        }
+        Self { share, turns_over: 0, posted_to_evicted: 0, release_at: now, is_trim_due: false }
+    }
+
+    /// The commands of other threads were taken from the mailbox.
+    pub(super) fn on_mailbox_read(&mut self) {
+        self.posted_to_evicted = 0;
+    }
+
+    /// Another worker asks for a look at what is held.
+    pub(super) fn on_asked(&mut self) {
+        self.share.asked();
+    }
+
+    /// Bytes that the budget of all workers contains for this one.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn published(&self) -> usize {
+        self.share.published()
+    }
+}
 
 impl<R: Ring> Worker<R> {
-    /// Tells what is held, and has a look taken later at what nobody needs. There is no timer
-    /// while there is nothing to give up.
+    /// Publishes what is held in the counters, and sets the timer for trimming if memory is not
+    /// needed.
     pub(super) fn account(&mut self) {
         let (counters, pool) = (&self.local.counters, &self.local.pool);
         let sessions = self.slots.len() * size_of::<Session>();
@@ -24,10 +71,10 @@ impl<R: Ring> Worker<R> {
             || self.slots.has_spare()
             || self.ring.has_spare()
             || pool.tide.has_ebbed(in_use);
-        if has_spare && !self.is_trim_due {
-            self.is_trim_due = true;
+        if has_spare && !self.memory.is_trim_due {
+            self.memory.is_trim_due = true;
             let at = self.local.now.get() + self.local.config.memory_release;
-            self.wheel.insert(at, Timer::Trim.pack());
+            self.timers.insert(at, Timer::Trim);
         }
     }
 
@@ -43,13 +90,13 @@ impl<R: Ring> Worker<R> {
     /// Gives up what was not needed since the last time: to the allocator, and once that has much
     /// more than was needed, to the system.
     pub(super) fn trim(&mut self) {
-        self.is_trim_due = false;
+        self.memory.is_trim_due = false;
         self.local.pool.trim();
         self.slots.trim();
         self.ring.trim();
-        self.wheel.trim();
+        self.timers.trim();
         self.local.dirty.borrow_mut().shrink_to(DIRTY_KEPT);
-        self.dirty.shrink_to(DIRTY_KEPT);
+        self.flush.trim(DIRTY_KEPT);
         let tide = &self.local.pool.tide;
         if tide.look(self.in_use()) && release_free_pages() {
             tide.trimmed();

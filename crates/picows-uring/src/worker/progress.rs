@@ -1,22 +1,23 @@
-//! Looks at connections on which something is under way: a message that arrives, a queue that leaves.
+//! Progress checks of connections with a message or a send under way.
 //!
-//! A connection is on the list from the turn that leaves something under way to the first look that
+//! A connection is on the list from the turn that leaves something under way to the first check that
 //! finds nothing, so no message costs a timer. What is too slow is decided in the protocol crate.
 
-use super::{Timer, Worker};
+use super::Worker;
+use super::timers::Timer;
 use crate::ring::{Ring, Token};
 use picows_uring_proto::{Phase, Progress, Tick, TimerId};
 use std::time::Duration;
 
-/// The connections to look at, and when.
+/// The connections to check, and when.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+pub(super) struct ProgressChecks {
     list: Vec<(Token, Progress)>,
     next: Option<(TimerId, Tick)>,
 }
 
 impl<R: Ring> Worker<R> {
-    /// Has a connection looked at from time to time, if it is to be.
+    /// Puts a connection on the list, if its settings bound its progress.
     #[cold]
     pub(super) fn watch_progress(&mut self, token: Token) {
         let Some(connection) = self.slots.get_mut(token) else { return };
@@ -24,33 +25,31 @@ impl<R: Ring> Worker<R> {
         // Before and after, there are deadlines.
         if connection.phase() == Phase::Open {
             let now = self.local.now.get();
-            self.looks.list.push((token, connection.begin_progress(now)));
-            self.look_by(now + every);
+            self.progress.list.push((token, connection.begin_progress(now)));
+            self.check_by(now + every);
         }
     }
 
-    /// Has the next look taken at `wanted` or before.
-    fn look_by(&mut self, wanted: Tick) {
-        match self.looks.next {
+    /// Sets the timer for the next check at `wanted` or before.
+    fn check_by(&mut self, wanted: Tick) {
+        match self.progress.next {
             Some((_, at)) if at <= wanted => return,
-            Some((timer, _)) => {
-                self.wheel.cancel(timer);
-            }
+            Some((timer, _)) => self.timers.cancel(timer),
             None => {}
         }
-        let timer = self.wheel.insert(wanted, Timer::Progress.pack());
-        self.looks.next = Some((timer, wanted));
+        let timer = self.timers.insert(wanted, Timer::Progress);
+        self.progress.next = Some((timer, wanted));
     }
 
     /// Ends the connections whose peers do not get on.
-    pub(super) fn look_at_progress(&mut self) {
-        let Some((_, planned)) = self.looks.next.take() else { return };
+    pub(super) fn check_progress(&mut self) {
+        let Some((_, planned)) = self.progress.next.take() else { return };
         let (now, seen) = (self.local.now.get(), self.deadlines.seen());
         // While the process was held up, no peer could get on.
         let late = Some(now.duration_since(planned)).filter(|late| *late >= HELD_UP_MIN);
         let mut every: Option<Duration> = None;
         let (slots, ring) = (&mut self.slots, &self.ring);
-        self.looks.list.retain_mut(|(token, progress)| {
+        self.progress.list.retain_mut(|(token, progress)| {
             let Some(connection) = slots.get_mut(*token) else { return false };
             if let Some(late) = late {
                 progress.held_up(late);
@@ -60,9 +59,9 @@ impl<R: Ring> Worker<R> {
             every = every.into_iter().chain(wanted).min();
             is_kept
         });
-        self.looks.list.shrink_to(LIST_KEPT);
+        self.progress.list.shrink_to(LIST_KEPT);
         if let Some(every) = every {
-            self.look_by(now + every);
+            self.check_by(now + every);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! factory; an upgrade is answered with 503, and so is silence. Their number is bounded, and the
 //! oldest make room for newcomers: whoever fills the limits cannot fill this.
 
+use super::lane::Lane;
 use super::{Accept, Worker};
 use crate::admission::{AdmissionState, Refusal};
 use crate::ring::{Ring, Token};
@@ -71,25 +72,27 @@ impl<R: Ring> Worker<R> {
             .retain(|token| slots.get_mut(*token).is_some_and(|it| it.phase() == Phase::Handshake));
         if refusals.silent.len() >= SILENT_MAX
             && let Some(oldest) = refusals.silent.pop_front()
+            && let Some(mut lane) = self.lane(oldest)
         {
-            self.refuse_late(oldest);
+            lane.refuse_late();
         }
     }
+}
 
-    /// Answers a connection whose request is not waited for any longer, because there is no room or
+impl<R: Ring> Lane<'_, R> {
+    /// Answers a connection whose request is not waited for any longer, because it is refused or
     /// because the server stops. Returns whether it was one.
-    pub(super) fn refuse_late(&mut self, token: Token) -> bool {
-        let is_stopping = self.is_stopping;
-        let Some(connection) = self.slots.get_mut(token) else { return false };
+    pub(super) fn refuse_late(&mut self) -> bool {
+        let connection = &mut *self.connection;
         if !connection.awaits_request() {
             return false;
         }
         let session = connection.session();
         let response = match connection.admission {
-            // Nobody waits for the answer any more.
+            // The time for answers is over.
             _ if self.deadlines.is_drain_over() => return false,
             AdmissionState::Refused(refusal) => refusal.response(),
-            _ if is_stopping => {
+            _ if self.is_stopping => {
                 session.set_cause(DisconnectCause::Stopped);
                 let text = "server is shutting down\n";
                 UpgradeResponse::text(StatusCode::SERVICE_UNAVAILABLE, text)

@@ -1,120 +1,143 @@
-//! When each connection of a worker that stops is told so: one after the other, over a while.
-//!
-//! Tells nobody itself; it only says whose turn it is.
+//! Graceful shutdown: accepts no more, paces CLOSE 1001, and bounds the time for all of it.
 
-use crate::ring::Token;
-use picows_uring_proto::{Tick, TimerId};
+mod pacer;
+
+use super::Worker;
+use super::timers::Timer;
+use crate::connection::Connection;
+use crate::ring::Ring;
+use crate::status::DisconnectCause;
+use pacer::ShutdownPacer;
+use picows_uring_proto::{CloseCode, Phase, Tick, TimerId};
 use std::time::Duration;
 
-/// Connections that are still to be told.
+/// How far a worker is with its end.
 #[derive(Debug, Default)]
-pub(super) struct ShutdownPacer {
-    waiting: std::vec::IntoIter<Token>,
-    begun: Tick,
-    /// How many are told in `spread`, counted from `begun`.
-    count: usize,
-    spread: Duration,
-    /// Fires when the next is to be told.
-    pub(super) timer: Option<TimerId>,
+pub(super) struct Shutdown {
+    /// It was stopped.
+    pub(super) is_stopping: bool,
+    /// It is done as soon as it has no connection.
+    is_ending: bool,
+    pacer: ShutdownPacer,
+    /// Fires when the pacer's next connection is due.
+    next: Option<TimerId>,
+    /// The timer of the drain timeout, and when it fires.
+    drain: Option<(TimerId, Tick)>,
 }
 
-impl ShutdownPacer {
-    /// Tells `connections` over the time `spread`, or at a fixed pace; at most half of `drain`, so
-    /// that the last have time to answer.
-    pub(super) fn new(
-        connections: Vec<Token>,
-        now: Tick,
-        spread: Option<Duration>,
-        drain: Duration,
-    ) -> Self {
-        let count = connections.len();
-        let waiting = connections.into_iter();
-        let spread = spread_of(spread, count, drain);
-        Self { waiting, begun: now, count, spread, timer: None }
+impl Shutdown {
+    /// Whether the worker is done as soon as it has nothing left.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_stopping || self.is_ending
     }
 
-    /// Tells those who are left sooner, if a new `drain` leaves less time.
-    pub(super) fn hurry(&mut self, now: Tick, spread: Option<Duration>, drain: Duration) {
-        let count = self.waiting.len();
-        let spread = spread_of(spread, count, drain);
-        if now + spread < self.begun + self.spread {
-            (self.begun, self.count, self.spread) = (now, count, spread);
+    /// Whether connections are still to be sent CLOSE 1001.
+    #[cfg(test)]
+    pub(super) fn is_pacing(&self) -> bool {
+        self.next.is_some()
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// Has the worker end with its last connection.
+    pub(crate) fn end_when_empty(&mut self) {
+        self.shutdown.is_ending = true;
+    }
+
+    /// Accepts no more, ends every connection with CLOSE 1001, one after the other, and without it
+    /// after `drain`.
+    pub(crate) fn stop(&mut self, drain: Duration) {
+        let now = self.local.now.get();
+        self.drain_at(now + drain);
+        if self.shutdown.is_stopping {
+            self.shutdown.pacer.hurry(now, self.local.config.drain_spread, drain);
+            return self.close_due();
+        }
+        self.shutdown.is_stopping = true;
+        self.leave_port(now, drain);
+        let mut open = Vec::new();
+        for connection in self.slots.iter_mut() {
+            let session = connection.session();
+            match connection.phase() {
+                Phase::Handshake if session.is_client => {
+                    session.set_cause(DisconnectCause::Stopped);
+                    session.conversation.borrow_mut().end();
+                }
+                // Answered when it is complete, or else with 503 when that is over.
+                Phase::Handshake => {
+                    session.conversation.borrow_mut().expire(now + HANDSHAKE_GRACE);
+                }
+                Phase::Open => open.push(session.token),
+                Phase::Finishing | Phase::Lingering | Phase::Ended => {}
+            }
+            connection.session().mark_dirty();
+        }
+        self.shutdown.pacer = ShutdownPacer::new(open, now, self.local.config.drain_spread, drain);
+        self.close_due();
+    }
+
+    /// Stops accepting: at once, or, where another server takes over the port, when the connections
+    /// that have begun are there, which the kernel would reset with the socket.
+    fn leave_port(&mut self, now: Tick, drain: Duration) {
+        if !self.local.config.leaves_port || drain.is_zero() {
+            return self.stop_accepting();
+        }
+        for listener in self.accept.iter().flat_map(super::Accept::listeners) {
+            self.ring.drop_new_connections(listener);
+        }
+        let at = now + HANDSHAKE_GRACE.min(drain / 2);
+        self.timers.insert(at, Timer::StopAccepting);
+    }
+
+    /// Sets the drain timeout, unless an earlier one is set. One timer does, however often the
+    /// worker is stopped.
+    fn drain_at(&mut self, time: Tick) {
+        match self.shutdown.drain {
+            Some((_, armed)) if armed <= time => return,
+            Some((timer, _)) => self.timers.cancel(timer),
+            None => {}
+        }
+        self.shutdown.drain = Some((self.timers.insert(time, Timer::Drain), time));
+    }
+
+    /// Sends CLOSE 1001 to the connections that are due.
+    pub(super) fn close_due(&mut self) {
+        let now = self.local.now.get();
+        while let Some(token) = self.shutdown.pacer.next(now) {
+            // It may have ended meanwhile.
+            let Some(connection) = self.slots.get_mut(token) else { continue };
+            if connection.phase() == Phase::Open {
+                send_going_away(connection);
+            }
+        }
+        if let Some(timer) = self.shutdown.next.take() {
+            self.timers.cancel(timer);
+        }
+        if let Some(next) = self.shutdown.pacer.next_at() {
+            self.shutdown.next = Some(self.timers.insert(next, Timer::Shutdown));
         }
     }
 
-    /// The next one whose turn it is at `now`.
-    pub(super) fn next(&mut self, now: Tick) -> Option<Token> {
-        if self.next_at()? <= now { self.waiting.next() } else { None }
-    }
-
-    /// When the next one is to be told.
-    pub(super) fn next_at(&self) -> Option<Tick> {
-        let told = self.count.saturating_sub(self.waiting.len());
-        let part = told as f64 / self.count as f64;
-        (self.waiting.len() > 0).then(|| self.begun + self.spread.mul_f64(part))
-    }
-}
-
-fn spread_of(spread: Option<Duration>, count: usize, drain: Duration) -> Duration {
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    spread.unwrap_or_else(|| PACE.saturating_mul(count)).min(drain / 2)
-}
-
-/// Between two connections of a worker: 10,000 a second, about as many as a server can take in
-/// again.
-const PACE: Duration = Duration::from_micros(100);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn shutdown(count: u32, spread: Option<Duration>, drain: Duration) -> ShutdownPacer {
-        let tokens = (0..count).map(|slot| Token { slot, generation: 0 }).collect();
-        ShutdownPacer::new(tokens, Tick::ZERO, spread, drain)
-    }
-
-    /// How many are told by then.
-    fn told_by(shutdown: &mut ShutdownPacer, at: Duration) -> usize {
-        std::iter::from_fn(|| shutdown.next(Tick::ZERO + at)).count()
-    }
-
-    #[test]
-    fn they_are_spread_evenly() {
-        let mut shutdown = shutdown(100, Some(10 * SECOND), 60 * SECOND);
-        assert_eq!(told_by(&mut shutdown, Duration::ZERO), 1);
-        assert_eq!(shutdown.next_at(), Some(Tick::ZERO + SECOND / 10));
-        assert_eq!(told_by(&mut shutdown, 5 * SECOND), 50);
-        assert_eq!(told_by(&mut shutdown, 5 * SECOND), 0);
-        assert_eq!(told_by(&mut shutdown, 10 * SECOND), 49);
-        assert_eq!(shutdown.next_at(), None);
-    }
-
-    #[test]
-    fn by_itself_it_takes_as_long_as_there_are_many() {
-        for (count, drain, spread) in [
-            (1, 5 * SECOND, Duration::from_micros(100)),
-            (10_000, 5 * SECOND, SECOND),
-            (1_000_000, 5 * SECOND, 5 * SECOND / 2),
-            (1_000_000, Duration::ZERO, Duration::ZERO),
-        ] {
-            assert_eq!(shutdown(count, None, drain).spread, spread, "{count}");
+    /// Drain timeout: ends the remaining connections, each after the input that it had by then.
+    pub(super) fn on_drain_timeout(&mut self) {
+        self.shutdown.drain = None;
+        self.deadlines.end_drain(self.local.now.get());
+        let seen = self.deadlines.seen();
+        let tokens: Vec<_> = self.slots.iter_mut().map(|it| it.session().token).collect();
+        for token in tokens {
+            let Some(mut lane) = self.lane(token) else { continue };
+            let owes_input = lane.owes_input();
+            lane.connection.stop(owes_input.then_some(seen));
         }
     }
-
-    #[test]
-    fn whoever_loses_patience_tells_the_rest_sooner() {
-        let mut shutdown = shutdown(100, Some(10 * SECOND), 60 * SECOND);
-        assert_eq!(told_by(&mut shutdown, 5 * SECOND), 51);
-        shutdown.hurry(Tick::ZERO + 5 * SECOND, Some(10 * SECOND), 2 * SECOND);
-        assert_eq!(told_by(&mut shutdown, 5 * SECOND + SECOND / 2), 25);
-        assert_eq!(told_by(&mut shutdown, 6 * SECOND), 24);
-        // More patience changes nothing.
-        let mut shutdown = self::shutdown(100, Some(SECOND), 60 * SECOND);
-        shutdown.hurry(Tick::ZERO, Some(SECOND), 60 * SECOND);
-        assert_eq!(told_by(&mut shutdown, SECOND), 100);
-        let mut nobody = self::shutdown(0, None, SECOND);
-        assert_eq!((nobody.next(Tick::ZERO), nobody.next_at()), (None, None));
-    }
 }
+
+/// Sends CLOSE 1001 to a connection.
+pub(super) fn send_going_away(connection: &Connection) {
+    connection.session().set_cause(DisconnectCause::Stopped);
+    connection.transport.send_close(CloseCode::GOING_AWAY, "server is shutting down");
+    connection.session().mark_dirty();
+}
+
+/// How long a server that stops waits for the rest of a request: a few round trips.
+pub(super) const HANDSHAKE_GRACE: Duration = Duration::from_millis(250);

@@ -32,13 +32,13 @@ use crate::foreign::Foreign;
 use crate::health::{Counters, Stats};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
-use crate::ring::SendState;
+use crate::ring::{ReceiveResult, SendState};
 use crate::status::DisconnectCause;
 use crate::testing::ring::checked::Checked;
 use crate::testing::ring::scripted::{ByHand, stall, stalled};
 use crate::transport::Transport;
 use crate::upgrade::{Factory, Upgrade};
-use picows_uring_proto::{AutoPing, CloseCode, Frame, MsgType};
+use picows_uring_proto::{AutoPing, CloseCode, Frame, MsgType, Wheel};
 use std::cell::RefCell;
 
 const SECOND: Duration = Duration::from_secs(1);

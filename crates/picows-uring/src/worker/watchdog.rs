@@ -1,4 +1,4 @@
-//! Turns that take too long, and who is behind it.
+//! Watchdog: turns that take too long, and the callback behind it.
 
 use super::Worker;
 use crate::error::shown;

@@ -85,6 +85,8 @@ pub(crate) struct LogLimits {
     kinds: [LogLimit; LogLine::ALL.len()],
     /// Lines were left out since the worker last asked.
     is_report_due: Cell<bool>,
+    /// The worker will report what is left out.
+    is_report_set: Cell<bool>,
 }
 
 /// The limit of one kind of line.
@@ -107,7 +109,11 @@ pub(crate) struct LeftOut {
 impl LogLimits {
     /// Limits of which none is met.
     pub(crate) fn new() -> Self {
-        Self { kinds: Default::default(), is_report_due: Cell::new(false) }
+        Self {
+            kinds: Default::default(),
+            is_report_due: Cell::new(false),
+            is_report_set: Cell::new(false),
+        }
     }
 
     /// Says that a line of `kind` is to be logged at `now`, and how many were left out before it;
@@ -122,15 +128,16 @@ impl LogLimits {
         Some(limit.take(now))
     }
 
-    /// Whether lines were left out since this was last asked: they are to be reported
-    /// [`REPORT_AFTER`] from now.
+    /// Whether the worker has to set a timer: lines were left out since this was last asked, and no
+    /// [`report`](Self::report) is due yet. It is, [`REPORT_AFTER`] from now.
     #[inline]
-    pub(crate) fn take_report_due(&self) -> bool {
-        self.is_report_due.take()
+    pub(crate) fn begin_report(&self) -> bool {
+        self.is_report_due.take() && !self.is_report_set.replace(true)
     }
 
     /// Logs how many lines of each kind were left out, if that was a while ago and none of the kind
-    /// has followed to say so. Returns whether some are left to report later.
+    /// has followed to say so. Returns whether some are left, for another report [`REPORT_AFTER`]
+    /// from now.
     pub(crate) fn report(&self, now: Tick) -> bool {
         let mut is_more = false;
         for kind in LogLine::ALL {
@@ -144,6 +151,7 @@ impl LogLimits {
             }
             limit.report(*kind, now);
         }
+        self.is_report_set.set(is_more);
         is_more
     }
 
@@ -237,9 +245,11 @@ mod tests {
     fn what_no_line_followed_is_reported_once() {
         let limits = LogLimits::new();
         assert!(limits.admit(KIND, at(0)).is_some());
-        assert!(!limits.take_report_due(), "nothing was left out");
+        assert!(!limits.begin_report(), "nothing was left out");
         assert!(limits.admit(KIND, at(500)).is_none());
-        assert!(limits.take_report_due() && !limits.take_report_due());
+        assert!(limits.begin_report() && !limits.begin_report());
+        assert!(limits.admit(KIND, at(600)).is_none());
+        assert!(!limits.begin_report(), "one report is due already");
         assert!(limits.report(at(1999)), "the next line may yet come");
         assert!(!limits.report(at(2000)), "reported");
         assert!(limits.admit(KIND, at(2999)).is_none(), "a report counts as a line");

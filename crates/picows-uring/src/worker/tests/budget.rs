@@ -29,7 +29,7 @@ impl Fixture {
         assert!(range.contains(&held), "{held} bytes are held");
         let each: usize = self.worker.connections().map(|it| it.held_bytes()).sum();
         assert_eq!(held, each);
-        assert!(held.abs_diff(self.worker.memory.sum()) < 1024);
+        assert!(held.abs_diff(self.worker.memory.share.sum()) < 1024);
     }
 }
 
@@ -207,12 +207,12 @@ fn what_a_task_takes_between_turns_leaves_the_sum() {
     for (bytes, is_published) in [(50_000, true), (50, false)] {
         messages.tell(&transport(), bytes);
         fixture.worker.keep_to_budget();
-        assert_eq!(fixture.worker.memory.sum(), if is_published { bytes } else { 0 });
+        assert_eq!(fixture.worker.memory.share.sum(), if is_published { bytes } else { 0 });
         messages.tell(&transport(), 0);
         assert_eq!(fixture.worker.has_local_work(), is_published, "a turn for what others see");
         fixture.turn();
         fixture.assert_held(0..1);
-        assert_eq!(fixture.worker.memory.sum(), 0);
+        assert_eq!(fixture.worker.memory.share.sum(), 0);
     }
 }
 

@@ -157,7 +157,7 @@ fn owners_of_payloads_may_do_what_they_like_however_these_are_dropped() {
                 fixture.worker.ring.is_stuck = false;
                 fixture.worker.ring.take(usize::MAX);
                 fixture.turn();
-                if !fixture.worker.is_stopping {
+                if !fixture.worker.shutdown.is_stopping {
                     fixture.serves_a_newcomer();
                 }
             }
@@ -275,7 +275,7 @@ fn what_owners_send_when_their_connection_is_evicted_counts_in_the_same_turn() {
     }
     loop {
         let turn = fixture.worker.turn().unwrap();
-        let (held, sum) = (fixture.worker.held_bytes(), fixture.worker.memory.sum());
+        let (held, sum) = (fixture.worker.held_bytes(), fixture.worker.memory.share.sum());
         assert!(held.abs_diff(sum) < 100, "{held} bytes are held, and {sum} published");
         if turn != Turn::Busy {
             break;

@@ -148,7 +148,7 @@ fn a_connection_that_ends_takes_its_copies_along() {
     }
     fixture.turn();
     assert_eq!((fixture.stats().stash_bytes, fixture.stats().connections), (0, 0));
-    assert!(fixture.worker.deferred.is_empty());
+    assert!(fixture.worker.receive.deferred.is_empty());
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_connection_that_holds_something_does_not_wait_for_a_buffer() {
     assert!(!fixture.worker.ring.is_receiving(FIRST), "what comes next would overtake the rest");
     fixture.turn();
     assert_eq!(fixture.stats().frames_received, 3000);
-    assert!(fixture.worker.ring.is_receiving(FIRST) && fixture.worker.starved.is_empty());
+    assert!(fixture.worker.ring.is_receiving(FIRST) && fixture.worker.receive.starved() == 0);
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_shortage_is_not_answered_before_a_buffer_is_there() {
         assert!(fixture.worker.ring.is_receiving(FIRST + count as i32 - 1));
     }
     assert_eq!(fixture.stats().buffer_shortages, 3);
-    assert!(fixture.worker.starved.is_empty());
+    assert!(fixture.worker.receive.starved() == 0);
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn whoever_waits_for_a_buffer_may_end_or_stop_to_read() {
     first.pause_reading();
     fixture.worker.ring.receives = Some(1);
     fixture.turn();
-    assert!(!fixture.worker.ring.is_receiving(FIRST) && fixture.worker.starved.is_empty());
+    assert!(!fixture.worker.ring.is_receiving(FIRST) && fixture.worker.receive.starved() == 0);
     first.resume_reading();
     fixture.turn();
     assert!(fixture.worker.ring.is_receiving(FIRST));

@@ -154,13 +154,13 @@ fn each_end_takes_effect_after_what_was_posted_before() {
 #[test]
 fn a_worker_that_is_stopped_again_and_again_has_one_timer_for_it() {
     let (mut fixture, _) = Fixture::posting(QueuePolicy::Close, 10_000);
-    let before = fixture.worker.wheel.len();
+    let before = fixture.worker.timers.len();
     fixture.worker.stop(3 * SECOND);
     for _ in 0..1000 {
         fixture.worker.stop(5 * SECOND);
     }
-    let timers = fixture.worker.wheel.len() - before;
-    assert_eq!(timers, 1 + usize::from(fixture.worker.shutdown.timer.is_some()));
+    let timers = fixture.worker.timers.len() - before;
+    assert_eq!(timers, 1 + usize::from(fixture.worker.shutdown.is_pacing()));
     fixture.go(3 * SECOND - GRANULE);
     assert!(!fixture.is_gone());
     fixture.go(3 * SECOND + GRANULE);

@@ -252,9 +252,9 @@ fn messages_set_no_timers_and_an_idle_connection_is_let_be() {
         fixture.worker.ring.is_stuck = true;
         fixture.deliver(b"me");
     }
-    assert_eq!(fixture.worker.wheel.len(), 1, "one for all of them");
+    assert_eq!(fixture.worker.timers.len(), 1, "one for all of them");
     fixture.worker.ring.unstick();
     fixture.turn();
     fixture.go(40 * SECOND);
-    assert_eq!((fixture.worker.wheel.len(), fixture.go(10_000 * SECOND)), (0, 0));
+    assert_eq!((fixture.worker.timers.len(), fixture.go(10_000 * SECOND)), (0, 0));
 }

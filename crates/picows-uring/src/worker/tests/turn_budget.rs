@@ -157,7 +157,7 @@ fn what_is_held_goes_with_its_connection() {
     fixture.one_turn();
     assert_eq!((fixture.worker.slots.len(), fixture.worker.ring.lent()), (1, 0));
     fixture.turn();
-    assert!(fixture.worker.deferred.is_empty());
+    assert!(fixture.worker.receive.deferred.is_empty());
 }
 
 #[test]

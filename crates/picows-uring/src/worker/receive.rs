@@ -1,0 +1,192 @@
+//! Received data: dispatch to connections, in the order in which it came.
+//!
+//! What a connection has no budget for, or a turn no time, is deferred (`deferred.rs`).
+
+use super::Worker;
+use super::deferred::{Deferred, Input};
+use super::lane::Lane;
+use crate::link::{InputState, Piece};
+use crate::ring::{Completion, ReceiveResult, Ring, Token};
+use picows_uring_proto::Phase;
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+/// What a worker keeps of the data that it receives.
+#[derive(Debug, Default)]
+pub(super) struct Receive {
+    /// Turn counter; wraps.
+    pub(super) turn: u32,
+    /// Completions of the current turn; between turns, their memory.
+    pub(super) completions: Vec<Completion>,
+    /// Data past the budget of its connection.
+    pub(super) deferred: Deferred,
+    /// Connections whose receives found no buffer, in their order.
+    starved: VecDeque<Token>,
+    /// This turn has lasted so long that further data is deferred.
+    is_turn_spent: bool,
+    /// Bytes that all connections together may still receive directly in this turn.
+    direct_left: usize,
+}
+
+impl Receive {
+    /// Begins a turn, with a budget of its own.
+    pub(super) fn begin_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        self.direct_left = DIRECT_BYTES_PER_TURN;
+        self.is_turn_spent = false;
+    }
+
+    /// Connections that wait for a buffer.
+    #[cfg(test)]
+    pub(super) fn starved(&self) -> usize {
+        self.starved.len()
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// A receive has returned something, or has ended.
+    pub(super) fn received(&mut self, token: Token, result: ReceiveResult, more: bool) {
+        if let Some(mut lane) = self.lane(token) {
+            lane.received(result, more);
+        } else {
+            // A slot is freed when nothing of it is in flight, so this cannot be.
+            debug_assert!(false, "a completion without a connection: {token:?}");
+            if let ReceiveResult::Data(buffer) = result {
+                self.ring.release(buffer);
+            }
+        }
+        self.local.callback_timer.mark(token, "on_frame");
+        let took = self.local.callback_timer.turn_so_far();
+        self.receive.is_turn_spent = took >= FRESH_TIME_PER_TURN;
+    }
+
+    /// Begins receives again that found no buffer, in their order, as far as there are buffers.
+    /// Without one, another try would end at once as the one before.
+    pub(super) fn feed_starved(&mut self) {
+        if self.receive.starved.is_empty() {
+            return;
+        }
+        let mut room = [false, true].map(|is_single| self.ring.room_to_receive(is_single));
+        for _ in 0..self.receive.starved.len() {
+            let Some(token) = self.receive.starved.pop_front() else { break };
+            let Some(mut lane) = self.lane(token) else { continue };
+            let connection = &mut *lane.connection;
+            if connection.link.input != InputState::Starved {
+                continue;
+            }
+            let is_single = connection.link.is_bulk();
+            let room = &mut room[usize::from(is_single)];
+            if connection.wants_receive() && *room == 0 {
+                lane.receive.starved.push_back(token);
+                continue;
+            }
+            connection.link.input = InputState::Flowing;
+            *room = room.saturating_sub(1);
+            lane.receive_as_wanted();
+        }
+    }
+}
+
+impl<R: Ring> Lane<'_, R> {
+    /// A receive has returned something, or has ended.
+    #[inline]
+    fn received(&mut self, result: ReceiveResult, more: bool) {
+        self.connection.link.on_receive_completion(more);
+        match result {
+            ReceiveResult::Data(buffer) => {
+                let len = self.ring.bytes(&buffer).len();
+                let connection = &mut *self.connection;
+                connection.link.on_received(connection.session(), len);
+                self.take_in_data(Piece::new(buffer));
+            }
+            ReceiveResult::EndOfStream => self.end_of_data(None),
+            ReceiveResult::NoBuffer => self.starve(),
+            ReceiveResult::Cancelled => {}
+            ReceiveResult::Failed(error) => self.end_of_data(Some(error)),
+        }
+        self.receive_directly();
+        if self.connection.phase() == Phase::Ended {
+            if more {
+                self.connection.link.on_cancel_survived();
+            }
+            self.connection.session().mark_dirty();
+        } else {
+            self.receive_as_wanted();
+        }
+    }
+
+    /// Hands received bytes to the connection, and defers what it has no budget for, or all of it
+    /// behind what is deferred already.
+    fn take_in_data(&mut self, piece: Piece) {
+        if self.connection.link.input == InputState::Deferred || self.receive.is_turn_spent {
+            self.connection.link.input = InputState::Deferred;
+            return self.receive.deferred.push(self.token, Input::Piece(piece));
+        }
+        let (handled, rest) = self.handle_piece(piece);
+        if let Some(rest) = rest {
+            let deferred = &mut self.receive.deferred;
+            deferred.push(self.token, Input::Piece(rest));
+            deferred.step(self.token, handled);
+            self.connection.link.input = InputState::Deferred;
+        }
+    }
+
+    /// Handles a piece. Returns how many bytes of it were handled, and the rest.
+    pub(super) fn handle_piece(&mut self, piece: Piece) -> (usize, Option<Piece>) {
+        let (turn, connection) = (self.receive.turn, &mut *self.connection);
+        let is_lent = connection.link.may_lend();
+        let handle = |bytes: &mut [u8]| connection.receive(turn, bytes);
+        let (count, rest) = piece.hand_over(self.ring, self.local, is_lent, handle);
+        self.deadlines.handled(self.token, count);
+        (count, rest)
+    }
+
+    /// The stream has ended, or broke: the connection learns so after what is deferred.
+    pub(super) fn end_of_data(&mut self, error: Option<io::Error>) {
+        if self.connection.link.input == InputState::Deferred {
+            return self.receive.deferred.push(self.token, Input::End(error));
+        }
+        match error {
+            Some(error) => self.connection.io_failed(&error),
+            None => self.connection.end_of_stream(),
+        }
+    }
+
+    /// A receive found no buffer.
+    fn starve(&mut self) {
+        self.local.counters.buffer_shortages.increment();
+        // One that has deferred input receives when it has caught up.
+        if self.connection.link.input == InputState::Flowing {
+            self.connection.link.input = InputState::Starved;
+            self.receive.starved.push_back(self.token);
+        }
+    }
+
+    /// Receives the rest of a large frame directly into its memory, as far as it is there.
+    fn receive_directly(&mut self) {
+        let Receive { turn, direct_left, .. } = &mut *self.receive;
+        let before = *direct_left;
+        let received = self.connection.receive_directly(self.ring, *turn, direct_left);
+        self.deadlines.handled(self.token, before - *direct_left);
+        match received {
+            Ok(false) => {}
+            Ok(true) => self.end_of_data(None),
+            Err(error) => self.end_of_data(Some(error)),
+        }
+    }
+
+    /// Begins or cancels the receive of the connection, as it wants.
+    pub(super) fn receive_as_wanted(&mut self) {
+        let Some(socket) = self.connection.session().socket.get() else { return };
+        let is_wanted = self.connection.wants_receive();
+        self.connection.link.receive_as_wanted(self.ring, socket, self.token, is_wanted);
+    }
+}
+
+/// As much as receive buffers can hold: with it, a turn of many connections that send large frames
+/// takes no longer than without.
+const DIRECT_BYTES_PER_TURN: usize = 16 * 1024 * 1024;
+/// How long a turn handles received data: the rest is deferred to the next, behind what is deferred
+/// already. By the coarse clock, which moves every few milliseconds.
+const FRESH_TIME_PER_TURN: Duration = Duration::from_millis(20);
