@@ -375,7 +375,7 @@ impl Conversation {
     /// The peer's time is up at `now`, if it was not before: a limit from outside has passed. To be
     /// said again after each step, as some begin a time of their own.
     pub fn expire(&mut self, now: Tick) {
-        if self.phase != Phase::Ended && now < self.deadline {
+        if self.phase != Phase::Ended && now <= self.deadline {
             self.deadline = now;
             self.is_leaving = false;
         }

@@ -75,6 +75,21 @@ fn a_limit_from_outside_brings_every_deadline_forward_and_puts_none_off() {
 }
 
 #[test]
+fn a_limit_from_outside_at_the_very_deadline_is_not_put_off_when_the_bytes_have_left() {
+    for role in ROLES {
+        let mut conversation = open(role);
+        conversation.finish(&auto(), START);
+        conversation.expire(START + TIMEOUT);
+        conversation.left(&auto(), START + LINGER);
+        assert_eq!(conversation.poll_timeout(), Some(START + TIMEOUT));
+        let mut conversation = open(role);
+        assert!(conversation.give_up(&auto(), START, "no pong", TIMEOUT).is_some());
+        conversation.left(&auto(), START + LINGER);
+        assert_eq!(conversation.poll_timeout(), Some(START + TIMEOUT));
+    }
+}
+
+#[test]
 fn only_our_own_close_keeps_frames_from_being_sent() {
     for role in ROLES {
         let mut conversation = open(role);
