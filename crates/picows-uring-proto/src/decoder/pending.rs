@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_exactly_the_limit_is_usual_and_a_longer_one_is_not() {
+        let rules = FrameRules { payload_bytes_max: 300, ..FrameRules::default() };
+        let usual = |input: &[u8]| Pending::usual(input, Role::Client, &rules);
+        let (pending, len) = usual(&[0x82, 126, 1, 44]).unwrap();
+        assert_eq!((pending.payload_len, len), (300, 4));
+        assert_eq!(usual(&[0x82, 126, 1, 45]), None);
+    }
+
+    #[test]
     fn whole_messages_and_control_frames_are_usual() {
         let rules = FrameRules::default();
         for (role, key) in [(Role::Server, Some([1, 2, 3, 4])), (Role::Client, None)] {

@@ -358,6 +358,41 @@ fn a_cut_header_is_under_way_and_new_once() {
     assert!(!decoder.under_way(&stash).unwrap().is_new, "the same header goes on");
 }
 
+/// What is under way after each piece: its payload bytes, and whether it has begun since.
+fn under_way_after(role: Role, pieces: &[&[u8]]) -> Vec<Option<(u64, bool)>> {
+    let mut reader = Reader::new(role, &FrameRules::default());
+    let mut look = |piece: &&[u8]| {
+        reader.feed(piece);
+        let found = reader.decoder.under_way(&reader.stash);
+        found.map(|found| (found.bytes, found.is_new))
+    };
+    pieces.iter().map(&mut look).collect()
+}
+
+#[test]
+fn a_frame_that_drips_is_new_with_its_first_part_only() {
+    for role in ROLES {
+        let bytes = frame(role, TEXT, b"Hello");
+        let (front, back) = bytes.split_at(bytes.len() - 4);
+        let pieces = [front, &back[..1], b"", &back[1..3], &back[3..]];
+        let going_on = [Some((2, false)), Some((2, false)), Some((4, false)), None];
+        let found = under_way_after(role, &pieces);
+        assert_eq!((found[0], &found[1..]), (Some((1, true)), &going_on[..]));
+    }
+}
+
+#[test]
+fn a_message_is_new_with_its_first_fragment_only_rfc6455_5_4() {
+    for role in ROLES {
+        let (first, last) = (frame(role, TEXT_BEGINS, b"Hel"), frame(role, ENDS, b"lo"));
+        let (header, payload) = last.split_at(last.len() - 2);
+        let pieces = [&first, &header[..1], &header[1..], &payload[..1], &payload[1..]];
+        let going_on = [Some((3, false)), Some((3, false)), Some((4, false)), None];
+        let found = under_way_after(role, &pieces);
+        assert_eq!((found[0], &found[1..]), (Some((3, true)), &going_on[..]));
+    }
+}
+
 #[test]
 #[expect(deprecated, reason = "the earlier names have to go on working")]
 fn the_earlier_names_of_filling_the_stash_do_the_same() {

@@ -282,7 +282,9 @@ proptest! {
 }
 
 #[test]
-fn a_reply_timeout_of_zero_is_refused_whatever_the_idle_timeout() {
-    let fault = AutoPing::new(Duration::from_secs(1), Duration::ZERO).check().unwrap_err();
-    assert!(fault.contains("more than zero"), "{fault}");
+fn a_timeout_of_zero_is_refused_as_such_whatever_the_other_one_is() {
+    for (idle, reply) in [(SECOND, Duration::ZERO), (Duration::ZERO, SECOND)] {
+        let fault = AutoPing::new(idle, reply).check().unwrap_err();
+        assert!(fault.contains("more than zero"), "{fault}");
+    }
 }

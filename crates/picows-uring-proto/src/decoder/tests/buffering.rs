@@ -292,6 +292,42 @@ fn nothing_is_missing_of_a_frame_whose_header_came_behind_one_that_is_lent() {
     let decoded = decoder.next_frame(&rules(), &mut stash, &mut rest).unwrap();
     assert_eq!(decoded.frame.unwrap().payload(), b"Hello");
     assert_eq!(decoder.bytes_missing(&stash), 0, "what is in the stash is of the frame before");
+    // So bytes that are put behind it are of no frame, and forgotten.
+    stash.bytes_mut().extend_from_slice(b"??");
+    assert!(decoder.next_filled(&rules(), &mut stash, 0, 2).unwrap().is_none());
+    assert_eq!(stash.bytes(), b"Hello");
+    let mut rest = back[6..].to_vec();
+    let decoded = decoder.next_frame(&rules(), &mut stash, &mut rest).unwrap();
+    assert_eq!(decoded.frame.unwrap().payload(), b"once more");
+}
+
+#[test]
+fn bytes_for_which_the_stash_has_room_take_no_more_memory() {
+    for role in ROLES {
+        let bytes = frame(role, BINARY, &[3; 5000]);
+        let header_len = bytes.len() - 5000;
+        let mut decoder = Decoder::new(role);
+        let mut stash = Stash::with_memory(Vec::with_capacity(1000).into());
+        let (mut front, mut next) = (bytes[..header_len + 1000].to_vec(), [0]);
+        assert!(decoder.next_frame(&rules(), &mut stash, &mut front).unwrap().frame.is_none());
+        assert_eq!((stash.len(), stash.capacity()), (1000, 1000));
+        assert!(decoder.next_frame(&rules(), &mut stash, &mut next).unwrap().frame.is_none());
+        assert_eq!(stash.capacity(), 2000, "twice what there was");
+    }
+}
+
+#[test]
+fn a_frame_in_small_pieces_is_moved_to_larger_memory_a_few_times_only() {
+    let bytes = frame(Role::Client, BINARY, &[3; 1 << 16]);
+    let mut reader = Reader::new(Role::Client, &rules());
+    let mut capacities = Vec::new();
+    for piece in bytes[..bytes.len() - 1].chunks(64) {
+        reader.feed(piece);
+        capacities.push(reader.stash.capacity());
+    }
+    capacities.dedup();
+    // From 64 bytes to 64 KiB in steps that double, the empty stash at first included.
+    assert!(capacities.len() <= 12, "{capacities:?}");
 }
 
 #[test]

@@ -126,6 +126,19 @@ fn a_cut_frame_may_be_completed_in_the_stash() {
 }
 
 #[test]
+fn a_header_alone_keeps_no_memory() {
+    let wire = masked(MsgType::Binary, &[0x5A; 40]);
+    let mut half = Half::new(ConversationRules::default());
+    *half.receiver.stash_mut() = Stash::with_memory(Vec::with_capacity(4096).into());
+    assert!(half.feed(&wire[..6]).unwrap().is_empty());
+    assert!(!half.receiver.is_collecting() && half.receiver.is_under_way());
+    half.receiver.release_memory();
+    assert_eq!(half.receiver.stash().capacity(), 0);
+    let seen = half.feed(&wire[6..]).unwrap();
+    assert_eq!(seen, [(MsgType::Binary, vec![0x5A; 40], FrameAction::Deliver)]);
+}
+
+#[test]
 fn lent_memory_collects_a_cut_frame() {
     let wire = masked(MsgType::Binary, &[0x5A; 40]);
     let mut half = Half::new(ConversationRules::default());
