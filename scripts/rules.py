@@ -89,7 +89,7 @@ FLOORS = {
         "worker",
         "host",
         "server runtime",
-        "preflight",
+        "embedded preflight",
     ),
     PROTO: (
         "debug escape limits mask tick utf8",

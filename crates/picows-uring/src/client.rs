@@ -4,6 +4,7 @@
 //! the loop beside the worker. The socket then goes to the worker, which sends the request, judges
 //! the answer and serves the connection like any other.
 
+mod attempt;
 mod connect;
 mod connecting;
 mod dial;
@@ -13,6 +14,7 @@ mod redirect;
 mod resolve;
 mod target;
 
+pub use attempt::Attempt;
 pub use connect::Connect;
 pub use error::{ConnectError, ConnectFault, ConnectStage};
 pub use redirect::RedirectKeeps;

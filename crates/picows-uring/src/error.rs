@@ -64,6 +64,18 @@ pub enum Error {
          without another"
     )]
     InsideRuntime,
+    /// A worker runs on this thread already, embedded or in a loop of ours.
+    #[error(
+        "a worker runs on this thread already, and a thread has one: use that for further \
+         connections, or another thread"
+    )]
+    SecondWorker,
+    /// [`Embedded::turn`](crate::Embedded::turn) was called in the middle of a turn.
+    #[error(
+        "a worker does not take a turn inside of another: turn was called in a callback, or in the \
+         hook of on_work; return from it first, and call turn in your loop"
+    )]
+    InsideTurn,
     /// Something took too long.
     #[error("{what} took longer than {limit:?}")]
     Timeout {
@@ -74,7 +86,7 @@ pub enum Error {
     },
 }
 
-debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, InsideRuntime, Timeout }
+debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, InsideRuntime, SecondWorker, InsideTurn, Timeout }
 
 impl From<WrongSetting> for Error {
     fn from(WrongSetting { setting, fault }: WrongSetting) -> Self {

@@ -102,6 +102,13 @@ pub(crate) fn text(value: &(impl fmt::Display + ?Sized)) -> String {
     bounded.text
 }
 
+/// Runs code of the application that has no caller to report to. A panic is logged and counted.
+pub(crate) fn run(what: &str, of: &str, code: impl FnOnce()) {
+    if let Err(panicked) = call(code) {
+        strayed(what, of, &panicked);
+    }
+}
+
 /// Hands an event to the log. A subscriber that panics loses its line, and costs nothing else.
 #[inline]
 pub(crate) fn submit(event: impl FnOnce()) {

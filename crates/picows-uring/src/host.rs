@@ -2,16 +2,18 @@
 //!
 //! The sleep protocol is here, once; below are the ways to wait. Hosted: in a tokio loop, where
 //! other tasks run beside the worker. Dedicated: in its own ring, with nothing else on the thread.
-//! Both can spin for a while before they sleep.
+//! Both can spin for a while before they sleep. Embedded: in a loop of the application.
 
 mod dedicated;
+mod embedded;
 mod hosted;
 mod nesting;
 mod spin;
 
 pub(crate) use dedicated::run_dedicated;
+pub(crate) use embedded::{EmbeddedHost, WorkHook, embed};
 pub(crate) use hosted::{Loop, LoopKind, drive, release};
-pub(crate) use nesting::refuse_inside_runtime;
+pub(crate) use nesting::{refuse_inside_runtime, refuse_second_worker};
 pub(crate) use spin::BusyPoll;
 
 use crate::ring::{Ring, Wait, WaitMode};
@@ -82,6 +84,11 @@ impl<R: Ring + Wait> Host<R> {
             self.worker.ring.set_signals(on);
         }
     }
+}
+
+/// The error of a worker that begins beside another: its caller should have found that out before.
+fn has_other_worker() -> io::Error {
+    io::Error::other("another worker runs on this thread")
 }
 
 #[cfg(test)]

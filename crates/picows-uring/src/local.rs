@@ -1,4 +1,4 @@
-//! Context of a worker: what its connections share, and which worker the loop of a thread hosts.
+//! Context of a worker: what its connections share, and which worker runs on a thread.
 //!
 //! Belongs to one thread; other threads reach a worker through its mailbox.
 
@@ -13,6 +13,7 @@ use crate::pool::Pool;
 use crate::ring::{Loan, Outlet, Token};
 use picows_uring_proto::Tick;
 use std::cell::{Cell, OnceCell};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -33,8 +34,8 @@ pub(crate) struct Local {
     pub(crate) dirty: StateCell<Vec<Token>>,
     /// Masks frames of clients, and makes the nonces of their handshakes.
     pub(crate) keys: StateCell<KeySource>,
-    /// Wakes the worker's task, for whoever queues something while it waits.
-    pub(crate) waker: StateCell<Option<Waker>>,
+    /// How work that is queued between two turns makes the owner of the worker take the next.
+    pub(crate) wake: StateCell<Wake>,
     /// The loop that hosts the worker is to give it back.
     pub(crate) is_released: Cell<bool>,
     pub(crate) callback_timer: CallbackTimer,
@@ -71,7 +72,7 @@ impl Local {
             idle_since: Cell::new(None),
             dirty: StateCell::default(),
             keys: StateCell::default(),
-            waker: StateCell::default(),
+            wake: StateCell::default(),
             is_released: Cell::new(false),
             lent: LentPiece::default(),
             is_in_budget: Cell::new(false),
@@ -92,17 +93,42 @@ impl Local {
         }
     }
 
-    /// Has the worker take its turn, if it waits.
+    /// Has the owner of the worker take its turn, if it waits: once for each wait.
     pub(crate) fn wake(&self) {
-        let waker = self.waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
+        let wake = self.wake.take();
+        match wake {
+            Wake::None => {}
+            Wake::Task(waker) => waker.wake(),
+            Wake::Hook(hook) => hook(),
         }
     }
 
     /// Whether something is there for the worker that its ring does not know of.
     pub(crate) fn has_work(&self) -> bool {
         !self.dirty.borrow().is_empty() || self.pool.has_discarded()
+    }
+}
+
+/// How the owner of a worker that waits is woken by its own thread.
+#[derive(Default)]
+pub(crate) enum Wake {
+    /// It does not wait.
+    #[default]
+    None,
+    /// A task of a loop waits.
+    Task(Waker),
+    /// A loop of the application waits. The hook runs inside of the call that queues something, with
+    /// no state of ours borrowed.
+    Hook(Rc<dyn Fn()>),
+}
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Task(_) => "Task",
+            Self::Hook(_) => "Hook",
+        })
     }
 }
 
@@ -159,24 +185,46 @@ impl Default for BudgetRules {
     }
 }
 
-thread_local! {
-    /// The worker that the loop of this thread hosts.
-    static CURRENT: StateCell<Option<Rc<Local>>> = const { StateCell::new(None) };
+/// How a worker runs on its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostKind {
+    /// In a tokio loop, beside tasks.
+    Loop,
+    /// Alone.
+    Dedicated,
+    /// In a loop of the application.
+    Embedded,
 }
 
-/// The worker that the loop of this thread hosts, if it does.
+thread_local! {
+    /// The worker that runs on this thread.
+    static CURRENT: StateCell<Option<(Rc<Local>, HostKind)>> = const { StateCell::new(None) };
+}
+
+/// The worker that the tokio loop of this thread hosts, if it does.
 pub(crate) fn current() -> Option<Rc<Local>> {
     // Not while the thread ends: what its other variables drop may ask.
-    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+    let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten();
+    current.filter(|(_, kind)| *kind == HostKind::Loop).map(|(local, _)| local)
+}
+
+/// Whether a worker runs on this thread, in whatever way.
+pub(crate) fn has_worker() -> bool {
+    CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or(false)
 }
 
 /// Makes the worker known to this thread for as long as it lives.
-pub(crate) struct Hosting;
+#[derive(Debug)]
+pub(crate) struct Hosting(());
 
 impl Hosting {
-    pub(crate) fn begin(local: &Rc<Local>) -> Self {
-        CURRENT.with(|current| drop(current.replace(Some(Rc::clone(local)))));
-        Self
+    /// `None` if another worker runs on this thread.
+    pub(crate) fn begin(local: &Rc<Local>, kind: HostKind) -> Option<Self> {
+        if has_worker() {
+            return None;
+        }
+        CURRENT.with(|current| drop(current.replace(Some((Rc::clone(local), kind)))));
+        Some(Self(()))
     }
 }
 

@@ -53,6 +53,11 @@ impl Mailbox {
         }
     }
 
+    /// Makes the descriptor of the worker readable, whether it sleeps or not.
+    pub(crate) fn raise(&self) {
+        self.signal.raise();
+    }
+
     /// Takes all commands. Cheap when there are none.
     pub(crate) fn take(&self) -> Vec<Command> {
         if !self.has_mail() {

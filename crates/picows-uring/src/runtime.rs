@@ -99,9 +99,11 @@ impl Runtime {
     /// # Errors
     ///
     /// When the ring was lost meanwhile, or a runtime runs on this thread already
-    /// ([`Error::InsideRuntime`]).
+    /// ([`Error::InsideRuntime`]), or an [`Embedded`](crate::Embedded) worker
+    /// ([`Error::SecondWorker`]).
     pub fn block_on<F: Future>(self, future: F) -> Result<F::Output, Error> {
         host::refuse_inside_runtime()?;
+        host::refuse_second_worker()?;
         let Self { event_loop, worker, busy_poll, drain_timeout, .. } = self;
         let stop = |local: &Local| local.mailbox.post(Command::Stop { drain: drain_timeout });
         match worker {
@@ -165,6 +167,7 @@ impl Runtime {
         setup: impl Future<Output = Result<T, E>>,
     ) -> Result<Result<T, E>, Error> {
         host::refuse_inside_runtime()?;
+        host::refuse_second_worker()?;
         let Self { event_loop, worker, busy_poll, drain_timeout, .. } = self;
         match worker {
             AnyWorker::IoUring(it) => leave_loop(event_loop, it, busy_poll, setup, drain_timeout),
@@ -283,6 +286,7 @@ impl RuntimeBuilder {
     /// Makes the loop: the one of the ring, or of this kind.
     pub(crate) fn build_in(self, kind: impl Into<Option<LoopKind>>) -> Result<Runtime, Error> {
         host::refuse_inside_runtime()?;
+        host::refuse_second_worker()?;
         let mut config = Config::default();
         if let Some(limit) = self.memory_limit {
             config.memory = MemoryBudget::new(limit);

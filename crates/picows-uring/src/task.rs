@@ -18,7 +18,7 @@ use thiserror::Error;
 
 /// Starts a task beside the connections of this thread: in [`run`](crate::run), in
 /// [`Runtime::block_on`](crate::Runtime::block_on), or from a callback of a listener, unless its
-/// worker is dedicated.
+/// worker is dedicated or [embedded](crate::Embedded).
 ///
 /// The task may use anything that runs on tokio. It shares the thread with the data path: while it
 /// computes, no connection is served.
@@ -62,7 +62,8 @@ pub fn spawn<F: Future + 'static>(future: F) -> Result<Task<F::Output>, SpawnErr
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[error(
     "no loop runs on this thread to run a task: call it inside picows_uring::run, or from a \
-     callback of a worker that is hosted; a dedicated worker runs no tasks"
+     callback of a worker that is hosted; a dedicated worker runs no tasks, nor does an embedded \
+     one"
 )]
 pub struct SpawnError;
 

@@ -69,14 +69,14 @@ use tokio::time::timeout;
 /// ```
 #[must_use = "nothing happens before `connect`"]
 pub struct Connect {
-    url: String,
+    pub(super) url: String,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) subprotocols: Vec<String>,
     max_redirects: u32,
     pub(super) redirect_keeps: Option<RedirectKeeps>,
     dial: DialOptions,
-    socket: Option<OwnedFd>,
-    config: Config,
+    pub(super) socket: Option<OwnedFd>,
+    pub(super) config: Config,
 }
 
 impl Connect {
@@ -299,7 +299,7 @@ impl Connect {
                 outcome: Rc::clone(&outcome),
                 follows_redirects: redirects_max > 0,
             };
-            adopt(socket, &config, connecting)?;
+            hand_over(prepare(socket, &config, connecting)?)?;
             match outcome.wait().await {
                 Err(ConnectFault::Response(ResponseError::Redirect { location, response })) => {
                     if redirects_max == 0 {
@@ -353,7 +353,11 @@ impl Connect {
         Ok(next)
     }
 
-    fn handshake(&self, local: &Local, target: &Target) -> Result<ClientHandshake, ConnectFault> {
+    pub(super) fn handshake(
+        &self,
+        local: &Local,
+        target: &Target,
+    ) -> Result<ClientHandshake, ConnectFault> {
         let nonce = local.keys.borrow_mut().nonce();
         let (host, path) = (target.host_header(), target.request_target());
         let mut handshake = ClientHandshake::new(&host, &path, nonce)?;
@@ -411,13 +415,12 @@ struct ConnectProgress {
     outcome: Cell<Option<Rc<ConnectOutcome>>>,
 }
 
-/// Prepares a connected socket for the ring, and hands it to the worker of this thread, which may
-/// have ended meanwhile.
-fn adopt(
+/// Prepares a connected socket for the ring.
+pub(super) fn prepare(
     socket: OwnedFd,
     config: &Arc<Config>,
     connecting: Connecting,
-) -> Result<(), ConnectFault> {
+) -> Result<NewSocket, ConnectFault> {
     let failed = |errno: rustix::io::Errno| ConnectFault::Socket(errno.into());
     // io_uring does not wait on a socket that is marked not to: it would answer EAGAIN.
     let flags = fcntl_getfl(&socket).map_err(failed)?;
@@ -426,7 +429,7 @@ fn adopt(
     let _ = set_tcp_nodelay(&socket, true);
     let peer = rustix::net::getpeername(&socket).ok().flatten();
     let peer = peer.and_then(|address| address.try_into().ok());
-    hand_over(NewSocket { socket, peer, config: Arc::clone(config), connecting })
+    Ok(NewSocket { socket, peer, config: Arc::clone(config), connecting })
 }
 
 impl std::fmt::Debug for Connect {

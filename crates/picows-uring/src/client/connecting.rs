@@ -1,7 +1,7 @@
 //! A client's handshake in progress, and its outcome.
 //!
 //! [`Connecting`] belongs to the connection, which is in the stage of the response; the future that
-//! awaits it shares the [`ConnectOutcome`].
+//! awaits it, or the [`Attempt`](super::Attempt), shares the [`ConnectOutcome`].
 
 use super::error::ConnectFault;
 use crate::foreign::{self, Foreign, StateCell};
@@ -15,11 +15,12 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// Makes the listener, once the handshake is done.
 pub(crate) type MakeListener = Box<dyn FnOnce(&UpgradeRequest, &ResponseHead) -> Box<dyn Listener>>;
+
+/// Takes the outcome of a handshake, and whether its time was over.
+pub(super) type TakeOutcome = Box<dyn FnOnce(Result<Transport, ConnectFault>, bool)>;
 
 /// A client's handshake in progress.
 pub(crate) struct Connecting {
@@ -35,11 +36,13 @@ pub(crate) struct Connecting {
     pub(crate) follows_redirects: bool,
 }
 
-/// The outcome of a handshake, as the connection leaves it for the future that awaits it.
+/// The outcome of a handshake, as the connection leaves it for the future that awaits it, or hands it
+/// to a callback.
 #[derive(Default)]
 pub(crate) struct ConnectOutcome {
     result: StateCell<Option<Result<Transport, ConnectFault>>>,
     waker: Cell<Option<Foreign<Waker>>>,
+    callback: Cell<Option<Foreign<TakeOutcome>>>,
     session: StateCell<Option<Rc<Session>>>,
     /// An answer that is no upgrade, whose body may still be arriving.
     rejected: StateCell<Option<ResponseError>>,
@@ -50,6 +53,11 @@ pub(crate) struct ConnectOutcome {
 }
 
 impl ConnectOutcome {
+    /// An outcome that is handed to `callback` as soon as it is there.
+    pub(super) fn with_callback(callback: TakeOutcome) -> Self {
+        Self { callback: Cell::new(Some(Foreign::new(callback))), ..Self::default() }
+    }
+
     /// The worker has adopted the socket.
     pub(crate) fn attach(&self, session: &Rc<Session>) {
         drop(self.session.replace(Some(Rc::clone(session))));
@@ -59,19 +67,37 @@ impl ConnectOutcome {
         self.is_abandoned.get()
     }
 
-    /// Leaves the outcome, unless there is one.
+    /// Leaves the outcome, unless there is one, or hands it to the callback.
     pub(crate) fn set(&self, result: Result<Transport, ConnectFault>) {
+        let session = self.session.take();
+        if let Some(callback) = self.callback.take() {
+            let has_timed_out = session.is_some_and(|session| session.has_timed_out());
+            let callback = callback.into_inner();
+            let call = || callback(result, has_timed_out);
+            return foreign::run("call", "the outcome of a connection", call);
+        }
         if !self.has_result() {
             self.result.replace(Some(result));
         }
-        drop(self.session.take());
         foreign::wake(self.waker.take());
+    }
+
+    /// The caller waits no longer: ends the connection, unless it was handed out.
+    pub(super) fn abandon(&self) {
+        self.is_abandoned.set(true);
+        drop(self.callback.take());
+        if let Some(session) = self.session.take() {
+            Transport::new(session).abort();
+        }
+        // It may have opened since the future was last polled.
+        if let Some(Ok(transport)) = self.result.take() {
+            transport.abort();
+        }
     }
 
     /// An answer arrived that is no upgrade. Its body may follow.
     pub(crate) fn reject(&self, error: ResponseError) {
         drop(self.rejected.replace(Some(error)));
-        foreign::wake(self.waker.take());
     }
 
     /// Adds to the body of an answer that is no upgrade, and tells how much of it is missing;
@@ -132,16 +158,7 @@ impl ConnectOutcome {
     pub(super) async fn wait(self: Rc<Self>) -> Result<Transport, ConnectFault> {
         let waiting = Abandon(self);
         let outcome = &waiting.0;
-        outcome.until(|| outcome.has_result() || outcome.rejected.borrow().is_some()).await;
-        if !outcome.has_result() {
-            // The end of a body without a length is the end of the connection, which a server
-            // that means to keep it does not bring about.
-            let waited = timeout(BODY_WAIT, outcome.until(|| outcome.has_result())).await;
-            if waited.is_err() && outcome.expire().is_some() {
-                // What has arrived of it by now is handled first.
-                outcome.until(|| outcome.has_result()).await;
-            }
-        }
+        outcome.until(|| outcome.has_result()).await;
         let result = outcome.result.take();
         result.unwrap_or_else(|| {
             Err(outcome
@@ -171,17 +188,6 @@ struct Abandon(Rc<ConnectOutcome>);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
-        self.0.is_abandoned.set(true);
-        if let Some(session) = self.0.session.take() {
-            Transport::new(session).abort();
-        }
-        // It may have opened since whoever waits was last asked.
-        if let Some(Ok(transport)) = self.0.result.take() {
-            transport.abort();
-        }
+        self.0.abandon();
     }
 }
-
-/// How long the body of an answer that is no upgrade is waited for: it is there for the error's
-/// text, which nobody wants to wait long for.
-const BODY_WAIT: Duration = Duration::from_millis(500);

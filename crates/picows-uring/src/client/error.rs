@@ -60,7 +60,8 @@ pub enum ConnectFault {
     #[error(
         "no picows-uring loop runs on this thread: call it inside picows_uring::run or \
          Runtime::block_on, or in a task of a hosted server's worker; a loop that was stopped, or \
-         left with Runtime::run_dedicated, makes no more connections"
+         left with Runtime::run_dedicated, makes no more connections; an embedded worker makes \
+         them with Embedded::connect"
     )]
     NoRuntime,
     /// The name of the host has no address.

@@ -38,6 +38,10 @@ impl Intake {
         self.sockets.borrow().is_empty()
     }
 
+    pub(super) fn put(&self, socket: NewSocket) {
+        self.sockets.borrow_mut().push(socket);
+    }
+
     pub(crate) fn take(&self) -> Vec<NewSocket> {
         self.sockets.take()
     }
@@ -50,7 +54,7 @@ impl Intake {
 /// [`ConnectFault::NoRuntime`] where there is none, or none any more.
 pub(super) fn hand_over(socket: NewSocket) -> Result<(), ConnectFault> {
     let worker = local::current().ok_or(ConnectFault::NoRuntime)?;
-    current().ok_or(ConnectFault::NoRuntime)?.sockets.borrow_mut().push(socket);
+    current().ok_or(ConnectFault::NoRuntime)?.put(socket);
     worker.wake();
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::transport::Transport;
 use picows_uring_proto::{RejectedResponse, ResponseError, ResponseHead};
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 impl Connection {
     /// A connection of a client: attaches it to the future that awaits it, and queues the request.
@@ -62,10 +63,21 @@ impl Connection {
                 self.local().pool.put_stash(stash);
                 if missing == 0 || is_followed {
                     self.connect_failed(None);
+                } else {
+                    self.await_body();
                 }
             }
         }
         None
+    }
+
+    /// Bounds the wait for the body of an answer that is no upgrade: the end of one without a length is
+    /// the end of the connection, which a server that means to keep it does not bring about.
+    fn await_body(&self) {
+        let session = self.session();
+        let until = session.local.now() + BODY_WAIT;
+        session.conversation.borrow_mut().expire(until);
+        session.mark_dirty();
     }
 
     /// The server has switched protocols.
@@ -92,6 +104,7 @@ impl Connection {
             }
         };
         connecting.outcome.set(outcome);
+        self.mark_callback("outcome");
         session.mark_dirty();
     }
 
@@ -124,5 +137,8 @@ impl Connection {
     }
 }
 
+/// How long the body of an answer that is no upgrade is waited for: it serves the error's text, which
+/// is not worth a long wait.
+const BODY_WAIT: Duration = Duration::from_millis(500);
 /// Room for a request with a few headers; it grows if need be.
 const REQUEST_BYTES_USUAL: usize = 512;

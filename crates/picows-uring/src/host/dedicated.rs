@@ -1,6 +1,7 @@
 //! Dedicated workers: the thread sleeps in the ring of its worker and does nothing else.
 
-use super::{BusyPoll, Host};
+use super::{BusyPoll, Host, has_other_worker};
+use crate::local::{HostKind, Hosting};
 use crate::ring::{Ring, Wait, WaitMode};
 use crate::worker::{Turn, Worker};
 use std::io;
@@ -15,6 +16,8 @@ pub(crate) fn run_dedicated<R: Ring + Wait>(
     worker: Worker<R>,
     busy_poll: BusyPoll,
 ) -> io::Result<()> {
+    let hosting = Hosting::begin(&worker.local, HostKind::Dedicated);
+    let _hosting = hosting.ok_or_else(has_other_worker)?;
     let mut host = Host::new(worker, WaitMode::Dedicated, busy_poll);
     loop {
         match host.turn()? {

@@ -3,9 +3,9 @@
 //! The one file that names tokio-uring. What that does on its own ring is not our concern.
 
 use super::nesting::is_inside_runtime;
-use super::{BusyPoll, Host};
+use super::{BusyPoll, Host, has_other_worker};
 use crate::client::Registration;
-use crate::local::{Hosting, Local};
+use crate::local::{HostKind, Hosting, Local, Wake};
 use crate::ring::uring::StartError;
 use crate::ring::{Ring, RingEvent, Wait, WaitMode};
 use crate::worker::{Turn, Worker};
@@ -89,7 +89,7 @@ pub(crate) async fn drive<R: Ring + Wait>(
     worker: Worker<R>,
     busy_poll: BusyPoll,
 ) -> io::Result<Worker<R>> {
-    let _hosting = Hosting::begin(&worker.local);
+    let _hosting = Hosting::begin(&worker.local, HostKind::Loop).ok_or_else(has_other_worker)?;
     let _registration = Registration::begin(worker.intake());
     let event = RingEvent::watch(&worker.ring)?;
     let mut host = Host::new(worker, WaitMode::Hosted, busy_poll);
@@ -144,7 +144,7 @@ async fn sleep<R: Ring + Wait>(worker: &Worker<R>, event: &RingEvent) -> io::Res
         }
     })
     .await;
-    drop(local.waker.take());
+    drop(local.wake.take());
     woken
 }
 
@@ -157,7 +157,7 @@ fn poll_woken<R: Ring>(
     if worker.has_local_work() || local.is_released.get() {
         return Poll::Ready(Ok(()));
     }
-    drop(local.waker.replace(Some(context.waker().clone())));
+    drop(local.wake.replace(Wake::Task(context.waker().clone())));
     event.poll_signal(context)
 }
 

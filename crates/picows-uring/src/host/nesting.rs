@@ -1,7 +1,8 @@
-//! Loops inside of loops, which tokio answers with a panic: found out before.
+//! Loops inside of loops, which tokio answers with a panic, and second workers: found out before.
 
 use crate::error::Error;
 use crate::foreign;
+use crate::local;
 use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 use tokio::task::coop;
@@ -9,6 +10,11 @@ use tokio::task::coop;
 /// Fails where tokio would panic: a loop cannot run, nor end, inside of another.
 pub(crate) fn refuse_inside_runtime() -> Result<(), Error> {
     if is_inside_runtime() { Err(Error::InsideRuntime) } else { Ok(()) }
+}
+
+/// Fails where a worker runs on this thread already, in whatever way.
+pub(crate) fn refuse_second_worker() -> Result<(), Error> {
+    if local::has_worker() { Err(Error::SecondWorker) } else { Ok(()) }
 }
 
 /// Whether this thread polls a future of a tokio runtime, whose loop must not be blocked.

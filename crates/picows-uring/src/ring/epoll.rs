@@ -18,6 +18,9 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fd::{IntoRawFd, OwnedFd};
 use rustix::net::{RecvFlags, SocketFlags};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 use sockets::{Entry, Kind, Receive, Sending, Sockets};
 use std::collections::VecDeque;
 use std::io;
@@ -41,6 +44,8 @@ pub(crate) struct EpollRing {
     /// Outcomes that no poll has returned yet.
     done: VecDeque<Completion>,
     deadline: Option<Duration>,
+    /// Fires at the deadline, for an owner that polls the descriptor and has no timer.
+    alarm: Option<OwnedFd>,
     origin: Instant,
     /// So many polls need not look for events, as those that were fetched are not handled yet.
     fresh_polls: u8,
@@ -74,6 +79,7 @@ impl EpollRing {
             ready: VecDeque::new(),
             done: VecDeque::new(),
             deadline: None,
+            alarm: None,
             origin: Instant::now(),
             fresh_polls: 0,
             has_more_events: false,
@@ -88,10 +94,7 @@ impl EpollRing {
     /// Fetches events, and puts the sockets for which something can be done on the list.
     fn fetch(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.looks += 1;
-        let timeout = timeout.map(|it| Timespec {
-            tv_sec: i64::try_from(it.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: it.subsec_nanos().into(),
-        });
+        let timeout = timeout.map(timespec);
         let found = match epoll::wait(&self.epoll, &mut self.events[..], timeout.as_ref()) {
             Ok((found, _)) => found,
             Err(rustix::io::Errno::INTR) => return Ok(()),
@@ -264,6 +267,16 @@ impl EpollRing {
         }
     }
 
+    /// Has the alarm fire at `deadline`, if there is one.
+    fn set_alarm(&self, deadline: Duration) {
+        let Some(alarm) = &self.alarm else { return };
+        // Zero would switch it off.
+        let left = deadline.saturating_sub(self.now()).max(Duration::from_nanos(1));
+        let time = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(left) };
+        let set = timerfd_settime(alarm, TimerfdTimerFlags::empty(), &time);
+        debug_assert!(set.is_ok(), "a time that can be set: {time:?}: {set:?}");
+    }
+
     /// Ends the receive or accept of a socket, if there is one.
     fn end_receive(&mut self, socket: Socket) {
         let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
@@ -273,6 +286,13 @@ impl EpollRing {
         } else {
             Completion::Received { token, result: ReceiveResult::Cancelled, more: false }
         });
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
     }
 }
 
@@ -416,6 +436,7 @@ impl Ring for EpollRing {
     fn set_deadline(&mut self, deadline: Duration) {
         if self.deadline.is_none_or(|armed| deadline < armed) {
             self.deadline = Some(deadline);
+            self.set_alarm(deadline);
         }
     }
 
@@ -479,7 +500,19 @@ impl Wait for EpollRing {
     }
 
     fn uncovered_deadline(&self) -> Option<Duration> {
-        self.deadline
+        self.deadline.filter(|_| self.alarm.is_none())
+    }
+
+    fn embed(&mut self) -> io::Result<()> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        // An edge for each time that it fires, so that it need not be read.
+        epoll::add(&self.epoll, &alarm, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
+        self.alarm = Some(alarm);
+        if let Some(deadline) = self.deadline {
+            self.set_alarm(deadline);
+        }
+        Ok(())
     }
 
     fn set_signals(&mut self, on: bool) {
@@ -532,7 +565,7 @@ impl Drop for EpollRing {
     }
 }
 
-/// What the event of the eventfd carries: no descriptor is so large.
+/// What the events of the eventfd and of the alarm carry: no descriptor is so large.
 const WAKE: u64 = u64::MAX;
 /// Events of one look: 12 KiB.
 const EVENTS_MAX: usize = 1024;

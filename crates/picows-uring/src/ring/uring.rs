@@ -412,6 +412,11 @@ impl Wait for UringRing {
         }
     }
 
+    fn clear_signals(&mut self) {
+        // Does not block; fails where there was no signal.
+        let _ = rustix::io::read(&self.event, &mut [0; size_of::<u64>()]);
+    }
+
     fn wait(&mut self) -> io::Result<()> {
         if !self.is_event_watched {
             self.is_event_watched = true;

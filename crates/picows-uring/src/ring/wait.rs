@@ -54,6 +54,20 @@ pub(crate) trait Wait {
     /// signalled. Signals of other threads come always.
     fn set_signals(&mut self, _on: bool) {}
 
+    /// From here on the descriptor is watched by a loop of any kind, by edge or by level, and becomes
+    /// readable at the deadline as well.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor left for that.
+    fn embed(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Takes note of all signals up to now, so that the descriptor is readable only after the next:
+    /// for a loop that watches it by level. A driver whose poll does that need not do anything.
+    fn clear_signals(&mut self) {}
+
     /// Has [`Ring::has_work`](super::Ring::has_work) know what has happened up to now, where finding
     /// that out takes a system call: for an owner that spins. Returns at once.
     fn look(&mut self) {}

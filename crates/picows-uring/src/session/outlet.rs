@@ -9,6 +9,7 @@ use super::conflation::Droppable;
 use crate::foreign::log;
 use crate::ring::{Outlet, SendBatch, Socket, is_passing};
 use crate::status::DisconnectCause;
+use picows_uring_proto::Phase;
 use std::io;
 
 impl Session {
@@ -21,21 +22,38 @@ impl Session {
             return;
         }
         if self.in_flight.get() == 0 && self.conversation.borrow().may_send() {
-            match self.offer_all() {
-                Ok(true) => self.is_offered.set(false),
-                // Nothing more until the ring has waited for room.
-                Ok(false) => {}
-                Err(error) if self.reads_on_after(&error) => {}
-                Err(error) => {
-                    log::debug!(peer = ?self.peer, %error, "connection broken");
-                    self.set_cause(DisconnectCause::Io(error.kind()));
-                    self.conversation.borrow_mut().end();
-                    self.mark_dirty();
-                }
-            }
+            self.offer_queue();
         }
         self.set_append_max(self.droppable.ask(Droppable::len).is_some());
         self.wake_drain_waiters();
+    }
+
+    /// Sends what is queued outside of a turn, as far as the socket takes it, its CLOSE included. The
+    /// rest waits for the next turn.
+    pub(crate) fn flush(&self) {
+        let may_send = self.conversation.borrow().phase() != Phase::Ended;
+        if may_send && self.in_flight.get() == 0 {
+            // For what is dropped on the way, which may send.
+            self.is_offered.set(true);
+            self.offer_queue();
+            self.set_append_max(self.droppable.ask(Droppable::len).is_some());
+            self.wake_drain_waiters();
+        }
+    }
+
+    fn offer_queue(&self) {
+        match self.offer_all() {
+            Ok(true) => self.is_offered.set(false),
+            // Nothing more until the ring has waited for room.
+            Ok(false) => {}
+            Err(error) if self.reads_on_after(&error) => {}
+            Err(error) => {
+                log::debug!(peer = ?self.peer, %error, "connection broken");
+                self.set_cause(DisconnectCause::Io(error.kind()));
+                self.conversation.borrow_mut().end();
+                self.mark_dirty();
+            }
+        }
     }
 
     /// The ring is given a send, or one is over: the next limit is one to offer something at.

@@ -80,8 +80,8 @@ impl Session {
     /// for the same send and leave room in their buffer. Of any other, this knows nothing.
     #[inline(always)]
     fn send_behind(&self, head: FrameHead, payload: &[u8]) -> Option<SendStatus> {
-        let mut queue = self.queue.borrow_mut();
-        let queue = queue.as_mut()?;
+        let mut cell = self.queue.borrow_mut();
+        let queue = cell.as_mut()?;
         let (header, header_len) = head.encode_short_header(payload.len())?;
         if self.is_client || !self.conversation.sender().may_send_message() {
             return None;
@@ -91,6 +91,8 @@ impl Session {
         if !fits || !queue.append_pair(header, header_len, payload) {
             return None;
         }
+        // What the worker's owner has for its wake-up runs now.
+        drop(cell);
         Some(self.queued_frame(buffered))
     }
 

@@ -85,6 +85,20 @@ impl<R: Ring> Worker<R> {
         });
     }
 
+    /// Sends what dirty connections have queued, outside of a turn. They stay on the list, for the
+    /// rest of their service.
+    pub(crate) fn flush_dirty(&mut self) {
+        let dirty = self.local.dirty.take();
+        for token in &dirty {
+            if let Some(connection) = self.slots.get_mut(*token) {
+                Rc::clone(connection.session()).flush();
+            }
+        }
+        // Behind it, what the end of payloads has queued meanwhile.
+        let mut later = self.local.dirty.replace(dirty);
+        self.local.dirty.borrow_mut().append(&mut later);
+    }
+
     /// A send of the ring is over.
     pub(super) fn sent(&mut self, token: Token, result: io::Result<usize>, batch: Box<SendBatch>) {
         let Some(connection) = self.slots.get_mut(token) else {

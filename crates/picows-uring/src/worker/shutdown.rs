@@ -9,6 +9,7 @@ use crate::ring::Ring;
 use crate::status::DisconnectCause;
 use pacer::ShutdownPacer;
 use picows_uring_proto::{CloseCode, Phase, Tick, TimerId};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How far a worker is with its end.
@@ -74,6 +75,19 @@ impl<R: Ring> Worker<R> {
         }
         self.shutdown.pacer = ShutdownPacer::new(open, now, self.local.config.drain_spread, drain);
         self.close_due();
+    }
+
+    /// Ends every connection with CLOSE 1001 as far as its socket takes that now: the worker is
+    /// dropped next.
+    pub(crate) fn leave(&mut self) {
+        for connection in self.slots.iter_mut() {
+            if connection.phase() == Phase::Open {
+                send_going_away(connection);
+            }
+            let session = Rc::clone(connection.session());
+            session.set_cause(DisconnectCause::Stopped);
+            session.flush();
+        }
     }
 
     /// Stops accepting: at once, or, where another server takes over the port, when the connections

@@ -274,6 +274,14 @@ impl<R: Ring + Wait> Wait for Checked<R> {
         self.ring.set_signals(on);
     }
 
+    fn embed(&mut self) -> io::Result<()> {
+        self.ring.embed()
+    }
+
+    fn clear_signals(&mut self) {
+        self.ring.clear_signals();
+    }
+
     fn look(&mut self) {
         self.ring.look();
     }

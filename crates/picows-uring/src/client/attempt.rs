@@ -1,0 +1,113 @@
+//! A handshake whose outcome is a callback: for workers whose owner awaits nothing.
+//!
+//! The socket is connected already. The deadline is the conversation's, kept by the worker.
+
+use super::connect::{Connect, prepare};
+use super::connecting::{ConnectOutcome, Connecting, MakeListener};
+use super::error::{ConnectError, ConnectFault, ConnectStage};
+use super::intake::Intake;
+use super::target::Target;
+use crate::foreign::Foreign;
+use crate::local::Local;
+use crate::transport::Transport;
+use picows_uring_proto::{ResponseError, ResponseScanner};
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A connection that an [`Embedded`](crate::Embedded) worker is making. Dropping it changes nothing.
+pub struct Attempt(Rc<ConnectOutcome>);
+
+impl Attempt {
+    /// Gives the attempt up: its socket is closed in the next turn, and the outcome is not called. Once
+    /// that was called, this does nothing: the connection is the caller's.
+    pub fn abandon(self) {
+        self.0.abandon();
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt").finish_non_exhaustive()
+    }
+}
+
+/// What the caller wants of the outcome.
+type Report = Box<dyn FnOnce(Result<Transport, ConnectError>)>;
+
+impl Connect {
+    /// Begins the handshake on the socket that was given, and leaves it in the `intake` of the worker
+    /// of `local`, if that has not failed.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to begin with. `report` is not called.
+    pub(crate) fn begin(
+        self,
+        local: &Local,
+        intake: Option<&Intake>,
+        make: MakeListener,
+        report: Report,
+    ) -> Result<Attempt, ConnectError> {
+        let url = self.url.clone();
+        let (make, report) = (Foreign::new(make), Foreign::new(report));
+        self.try_begin(local, intake, make, report).map_err(|fault| ConnectError::new(&url, fault))
+    }
+
+    fn try_begin(
+        mut self,
+        local: &Local,
+        intake: Option<&Intake>,
+        make: Foreign<MakeListener>,
+        report: Foreign<Report>,
+    ) -> Result<Attempt, ConnectFault> {
+        let intake = intake.ok_or(ConnectFault::NoRuntime)?;
+        self.config.check()?;
+        let target = Target::parse(&self.url)?;
+        if target.is_secure {
+            return Err(ConnectFault::TlsUnsupported);
+        }
+        let handshake = self.handshake(local, &target)?;
+        let request = Box::new(handshake.request()?);
+        let Some(socket) = self.socket.take() else {
+            let fault = "an embedded worker dials no address: give a connected socket".to_owned();
+            return Err(ConnectFault::Setting { setting: "socket", fault });
+        };
+        let limit = self.config.conversation.handshake_timeout;
+        let url = std::mem::take(&mut self.url);
+        let outcome = Rc::new(ConnectOutcome::with_callback(Box::new(move |result, is_late| {
+            let result =
+                result.map_err(|fault| ConnectError::new(&url, said(fault, is_late, limit)));
+            let report = report.into_inner();
+            report(result);
+        })));
+        let connecting = Connecting {
+            handshake,
+            scanner: ResponseScanner::new(),
+            request,
+            make: Rc::new(Cell::new(Some(make))),
+            outcome: Rc::clone(&outcome),
+            follows_redirects: false,
+        };
+        intake.put(prepare(socket, &Arc::new(self.config), connecting)?);
+        local.wake();
+        Ok(Attempt(outcome))
+    }
+}
+
+/// What `fault` is for the caller. An answer of which only the end is missing says more than that the
+/// time was over.
+fn said(fault: ConnectFault, is_late: bool, limit: Option<Duration>) -> ConnectFault {
+    match (fault, limit) {
+        (ConnectFault::Disconnected(None), Some(limit)) if is_late => {
+            ConnectFault::Timeout { stage: ConnectStage::Handshake, limit }
+        }
+        (ConnectFault::Response(ResponseError::Redirect { location, response }), _) => {
+            let fault = "an embedded worker follows no redirects: connect to that URL".to_owned();
+            ConnectFault::Redirect { location, fault, response }
+        }
+        (fault, _) => fault,
+    }
+}
