@@ -14,6 +14,7 @@ use crate::session::Session;
 pub(crate) use budget::Budget;
 pub(crate) use direct::Direct;
 pub(crate) use piece::Piece;
+pub(crate) use send::offer_max;
 
 /// The worker's half of a byte stream; what handles read of it is in [`Session`].
 #[derive(Debug, Default)]

@@ -89,6 +89,12 @@ pub(crate) trait Ring {
     /// `WouldBlock` where it takes nothing now, or what is wrong with the connection.
     fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize>;
 
+    /// Whether [`send`](Self::send) makes a call for each socket, too: then [`send_now`](Self::send_now)
+    /// costs less, as there is no completion.
+    fn sends_one_by_one(&self) -> bool {
+        false
+    }
+
     /// The way to its sockets for those who do not have the ring.
     fn outlet(&self) -> Rc<dyn Outlet>;
 

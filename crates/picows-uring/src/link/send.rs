@@ -1,8 +1,8 @@
 //! Sending: one batch at a time, and the rest of it that did not fit into the socket.
 //!
 //! What many connections send is submitted with one call for all of them. Where one connection sends
-//! alone, there is nothing to save: its batch goes straight to the socket, and is back before the
-//! turn ends.
+//! alone, or the ring makes a call for each anyway, there is nothing to save: the batch goes straight
+//! to the socket, and is back before the turn ends.
 
 use super::{Kind, Link};
 use crate::ring::{Ring, SendBatch, Socket, is_passing};
@@ -27,8 +27,8 @@ impl Link {
         }
     }
 
-    /// Sends `batch`, when nothing is in flight. A connection that `is_alone` in its round offers it
-    /// to the socket first.
+    /// Sends `batch`, when nothing is in flight. One of `offer_max` bytes or less is offered to the
+    /// socket first: see [`offer_max`].
     ///
     /// # Errors
     ///
@@ -39,11 +39,11 @@ impl Link {
         session: &Session,
         socket: Socket,
         mut batch: Box<SendBatch>,
-        is_alone: bool,
+        offer_max: usize,
     ) -> io::Result<()> {
         let pool = &session.local.pool;
         session.may_offer();
-        let is_now = is_alone && (1..=SEND_NOW_BYTES_MAX).contains(&batch.len());
+        let is_now = (1..=offer_max).contains(&batch.len());
         if is_now {
             match ring.send_now(socket, &batch) {
                 Ok(count) => session.took(&mut batch, count),
@@ -117,6 +117,15 @@ impl Link {
         match self.kind {
             Kind::Plain => ring.shut_down(socket),
         }
+    }
+}
+
+/// The longest batch that each connection of a round offers to its socket, before the ring has it.
+pub(crate) fn offer_max(ring: &impl Ring, connections: usize) -> usize {
+    match connections {
+        _ if ring.sends_one_by_one() => usize::MAX,
+        1 => SEND_NOW_BYTES_MAX,
+        _ => 0,
     }
 }
 

@@ -38,8 +38,9 @@ impl Fixture {
 
     /// Sends what is to be sent, as the only connection of its round or as one of several.
     fn send(&mut self, is_alone: bool) -> io::Result<()> {
+        let offer_max = offer_max(&self.ring, if is_alone { 1 } else { 2 });
         let batch = self.link.next_batch(&self.session).expect("there is something to send");
-        self.link.send(&mut self.ring, &self.session, SOCKET, batch, is_alone)
+        self.link.send(&mut self.ring, &self.session, SOCKET, batch, offer_max)
     }
 
     fn completions(&mut self) -> Vec<Completion> {
@@ -118,6 +119,20 @@ fn a_connection_alone_sends_to_the_socket_and_the_rest_by_the_ring() {
     fixture.queue(b"!");
     fixture.send(false).unwrap();
     assert_eq!((fixture.ring.room.len(), fixture.session.in_flight()), (1, 1));
+}
+
+#[test]
+fn where_each_send_is_a_call_every_batch_is_offered_first() {
+    let mut fixture = Fixture::new();
+    fixture.ring.is_one_by_one = true;
+    fixture.ring.is_stuck = true;
+    fixture.queue(&[1; MUCH]);
+    fixture.ring.room.extend([Ok(MUCH), Ok(4)]);
+    fixture.send(false).unwrap();
+    assert_eq!((fixture.counts(), fixture.ring.sent.len()), ((0, 0), MUCH), "no completion");
+    fixture.queue(b"a part");
+    fixture.send(false).unwrap();
+    assert_eq!((fixture.counts(), fixture.ring.sending().concat()), ((0, 2), b"rt".to_vec()));
 }
 
 #[test]

@@ -372,7 +372,11 @@ impl Ring for EpollRing {
     }
 
     fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
-        direct::SocketOutlet.send_now(socket, batch)
+        direct::send_from::<SEGMENTS_PER_SEND_MAX>(socket, batch, 0)
+    }
+
+    fn sends_one_by_one(&self) -> bool {
+        true
     }
 
     fn outlet(&self) -> Rc<dyn Outlet> {
@@ -569,8 +573,9 @@ impl Drop for EpollRing {
 const WAKE: u64 = u64::MAX;
 /// Events of one look: 12 KiB.
 const EVENTS_MAX: usize = 1024;
-/// What one call receives at the most, so that one connection does not fill a buffer.
-const RECEIVE_BYTES_MAX: usize = 64 * 1024;
+/// What one call receives at the most: a frame of 100 kB comes with one call, and one connection does
+/// not fill a buffer.
+const RECEIVE_BYTES_MAX: usize = 128 * 1024;
 /// What [`Ring::receive_once`] brings at the most, as with the other driver.
 const ONCE_BYTES_MAX: usize = 16 * 1024;
 /// Segments that leave with one call; more follow with the next.

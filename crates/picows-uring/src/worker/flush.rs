@@ -7,6 +7,7 @@ use super::Worker;
 use super::lane::Lane;
 use super::shutdown::send_going_away;
 use crate::admission::AdmissionState;
+use crate::link::offer_max;
 use crate::ring::{Ring, SendBatch, Socket, Token};
 use crate::session::Session;
 use picows_uring_proto::{Phase, Step};
@@ -18,8 +19,8 @@ use std::rc::Rc;
 pub(super) struct Flush {
     /// The dirty connections of the current round; between rounds, their memory.
     dirty: Vec<Token>,
-    /// The connection that is serviced is the only one of its round.
-    is_alone: bool,
+    /// The longest batch that a connection of this round offers to its socket, before the ring has it.
+    offer_max: usize,
     /// Connections with a send in flight that is longer than their high watermark, and that the
     /// kernel may not have seen.
     untried: Vec<Token>,
@@ -52,7 +53,7 @@ impl<R: Ring> Worker<R> {
                 return;
             }
             let mut dirty = std::mem::take(&mut self.flush.dirty);
-            self.flush.is_alone = dirty.len() == 1;
+            self.flush.offer_max = offer_max(&self.ring, dirty.len());
             for token in dirty.drain(..) {
                 self.service(token);
                 self.local.pool.drop_discarded();
@@ -178,7 +179,7 @@ impl<R: Ring> Lane<'_, R> {
     fn send(&mut self, session: &Rc<Session>, socket: Socket) {
         let link = &mut self.connection.link;
         let Some(batch) = link.next_batch(session) else { return };
-        if let Err(error) = link.send(self.ring, session, socket, batch, self.flush.is_alone) {
+        if let Err(error) = link.send(self.ring, session, socket, batch, self.flush.offer_max) {
             self.connection.send_failed(&error);
         } else if session.in_flight() > session.config.high_watermark {
             self.flush.untried.push(self.token);

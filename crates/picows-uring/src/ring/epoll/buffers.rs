@@ -198,8 +198,8 @@ pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 const COUNT_MIN: usize = 2;
 /// Together 16 MiB, as of the other driver.
 const COUNT_MAX: usize = 64;
-/// Less is not worth a call: what is behind the last piece stays unused.
-const PIECE_BYTES_MIN: usize = 16 * 1024;
+/// Less would cut frames that need not be: what is behind the last piece stays unused.
+const PIECE_BYTES_MIN: usize = 64 * 1024;
 /// What a receive takes at the least, if as much is there: so many fit into a buffer.
 const RECEIVES_PER_BUFFER: usize = BUFFER_BYTES / PIECE_BYTES_MIN;
 /// Shorter runs are copied.

@@ -163,6 +163,10 @@ impl<R: Ring> Ring for Checked<R> {
         took_of(batch, self.ring.send_now(socket, batch))
     }
 
+    fn sends_one_by_one(&self) -> bool {
+        self.ring.sends_one_by_one()
+    }
+
     fn outlet(&self) -> Rc<dyn Outlet> {
         Rc::new(CheckedOutlet { outlet: self.ring.outlet(), book: Rc::clone(&self.book) })
     }

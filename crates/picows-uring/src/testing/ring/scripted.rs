@@ -28,6 +28,8 @@ pub(crate) struct ByHand {
     pub(crate) receives: Option<usize>,
     /// Completions that a poll returns at the most, if not all.
     pub(crate) per_poll: Option<usize>,
+    /// Each send is a call, so that a connection offers its batch first.
+    pub(crate) is_one_by_one: bool,
     pub(crate) send_state: Option<SendState>,
     pub(crate) untaken: Option<usize>,
     /// What has left, of all sockets.
@@ -394,6 +396,10 @@ impl Ring for ByHand {
         }
         self.sent.truncate(before.saturating_add(room));
         Ok(self.sent.len() - before + self.excess)
+    }
+
+    fn sends_one_by_one(&self) -> bool {
+        self.is_one_by_one
     }
 
     fn outlet(&self) -> Rc<dyn Outlet> {

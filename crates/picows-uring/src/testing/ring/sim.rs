@@ -54,6 +54,8 @@ pub(crate) struct SimRing {
     /// Those of them that it took at once.
     taken: u64,
     is_traced: bool,
+    /// Each send is a call, as with epoll: connections offer their batches first.
+    is_one_by_one: bool,
 }
 
 /// A socket.
@@ -129,6 +131,7 @@ impl SimRing {
             told: (0, 0),
             taken: 0,
             is_traced: false,
+            is_one_by_one: seed % 4 == 1,
         }
     }
 
@@ -439,6 +442,10 @@ impl Ring for SimRing {
         let count = self.wires.send_now(socket, batch)?;
         self.trace(|| format!("{socket:?} sent {count} of {} bytes at once", batch.len()));
         Ok(count)
+    }
+
+    fn sends_one_by_one(&self) -> bool {
+        self.is_one_by_one
     }
 
     fn outlet(&self) -> Rc<dyn Outlet> {
