@@ -359,6 +359,17 @@ impl Client {
         is_silent
     }
 
+    /// Waits for bytes without sleeping, for `duration` at the most.
+    pub(crate) fn spin_for_bytes(&self, duration: Duration) {
+        use rustix::net::{RecvFlags, recv};
+        let start = Instant::now();
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let is_empty = || recv(&self.stream, &mut [0], flags).is_err();
+        while is_empty() && start.elapsed() < duration {
+            std::hint::spin_loop();
+        }
+    }
+
     /// Ends our side of the stream.
     pub(crate) fn finish(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
