@@ -80,6 +80,13 @@ fn echo_client_threaded() {
 }
 
 #[test]
+fn loops_of_ones_own() {
+    for example in ["own_loop", "own_loop_mio", "own_loop_calloop"] {
+        assert_eq!(lines(example, &["20"]), numbered(20));
+    }
+}
+
+#[test]
 fn reconnecting_client() {
     let wanted: Vec<_> = (1..=3).map(|it| format!("subscribe, connection {it}")).collect();
     assert_eq!(lines("reconnecting_client", &["3"]), wanted);

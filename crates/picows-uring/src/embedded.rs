@@ -201,9 +201,9 @@ impl Embedded {
 }
 
 impl AsFd for Embedded {
-    /// Readable when a turn is due: work of the kernel, a deadline, what another thread has posted. To
-    /// be watched for reading, by level or by edge, and never read. The same for as long as the worker
-    /// lives.
+    /// Readable when a turn is due: the first one, work of the kernel, a deadline, what another thread
+    /// has posted. To be watched for reading, by level or by edge, and never read. The same for as long
+    /// as the worker lives.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }

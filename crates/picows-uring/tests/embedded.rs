@@ -547,7 +547,9 @@ fn an_outcome_that_panics_costs_nothing_else() {
 fn a_stopped_worker_is_done() {
     for driver in DRIVERS {
         let worker = worker(driver);
+        assert!(is_readable(&worker), "the first turn is due");
         assert_eq!(worker.turn().expect("a turn"), Turned::Idle);
+        assert!(!is_readable(&worker), "nothing is to be done");
         let stopper = worker.stopper();
         std::thread::spawn(move || stopper.stop());
         wait(&worker);

@@ -92,6 +92,8 @@ pub(crate) fn embed<R: Ring + Wait + 'static>(
 ) -> io::Result<Box<dyn EmbeddedHost>> {
     worker.ring.embed()?;
     let host = Host::new(worker, WaitMode::Hosted, BusyPoll::default());
+    // Its first turn is due.
+    hook.signal();
     let announcer = Rc::clone(&hook);
     let wake: Rc<dyn Fn()> = Rc::new(move || announcer.announce());
     Ok(Box::new(EmbeddedWorker { host, hook, wake, is_asleep: false }))
