@@ -99,6 +99,21 @@ pub(crate) fn shown(text: &(impl AsRef<[u8]> + ?Sized)) -> Escaped<'_> {
     Escaped::new(text).at_most(SHOWN_TEXT_BYTES_MAX)
 }
 
+/// What helps when a name cannot be resolved, as the end of a sentence.
+pub(crate) fn name_cure() -> &'static str {
+    name_cure_of(cfg!(target_feature = "crt-static"))
+}
+
+fn name_cure_of(is_static: bool) -> &'static str {
+    if is_static {
+        "; this static binary knows the names in /etc/hosts and those of the DNS servers in \
+         /etc/resolv.conf alone: use an address, provide these files, or take the dynamically linked \
+         binary"
+    } else {
+        ""
+    }
+}
+
 /// What helps when there is no descriptor for another socket, if that is what `error` says.
 pub(crate) fn descriptor_cure(error: &io::Error) -> Option<&'static str> {
     match error.raw_os_error() {
@@ -140,6 +155,17 @@ fn listen_cure(address: &str, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_static_binary_explains_where_it_looks_names_up() {
+        assert_eq!(name_cure_of(false), "");
+        let cure = name_cure_of(true);
+        for part in ["static", "/etc/hosts", "/etc/resolv.conf", "use an address"] {
+            assert!(cure.contains(part), "{part}");
+        }
+        let is_static = cfg!(target_feature = "crt-static");
+        assert_eq!(name_cure(), name_cure_of(is_static));
+    }
 
     #[test]
     fn listen_errors_name_address_cause_and_cure() {

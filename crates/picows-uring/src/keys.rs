@@ -6,6 +6,8 @@
 use crate::foreign::log;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rustix::io::retry_on_intr;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Makes keys from a cipher that is seeded by the operating system.
 #[derive(Debug)]
@@ -51,8 +53,10 @@ impl Default for KeySource {
         let mut seed = [0; 32];
         // It fails only where there is no getrandom(2), which is older than io_uring. Keys that
         // can be guessed harm proxies, not us: better than no connection.
-        if let Err(error) = getrandom::fill(&mut seed) {
-            log::error!(%error, "no randomness from the system: masks can be guessed");
+        // By a system call, as a static binary in a root of its own may have no /dev/urandom.
+        match retry_on_intr(|| getrandom(&mut seed, GetRandomFlags::empty())) {
+            Ok(length) if length == seed.len() => {}
+            outcome => log::error!(?outcome, "no randomness from the system: masks can be guessed"),
         }
         Self { generator: Box::new(ChaCha12Rng::from_seed(seed)) }
     }

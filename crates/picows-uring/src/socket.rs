@@ -4,7 +4,7 @@
 
 mod unix_path;
 
-use crate::error::Error;
+use crate::error::{Error, name_cure};
 use crate::patience::patiently;
 use crate::unix_url;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -209,7 +209,8 @@ fn resolve(text: &str) -> Result<Vec<SocketAddr>, Error> {
         .map_err(|error| {
             bad(format!(
                 "{error}: write 127.0.0.1:9001, [::1]:9001, localhost:9001 (port 0 for any free \
-                 one) or unix:/run/picows.sock"
+                 one) or unix:/run/picows.sock{}",
+                name_cure()
             ))
         })?
         .collect();

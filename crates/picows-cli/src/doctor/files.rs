@@ -13,7 +13,7 @@ pub(super) struct Surroundings {
     pub(super) asked_by: &'static str,
     /// Workers of a server unless it is given a number.
     pub(super) workers: usize,
-    /// A static binary, which resolves no names.
+    /// A static binary, which has its own way to resolve names.
     pub(super) is_static: bool,
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub(super) roots: [Option<OsString>; 2],

@@ -109,6 +109,9 @@ fn locked_memory(surroundings: &Surroundings, tried: &Preflight) -> Item {
     if is_exempt == Some(true) {
         return item(format!("{limit}, not counted for this process (CAP_IPC_LOCK)"));
     }
+    if found.is_none() {
+        return item("unknown, as /proc/self/limits cannot be read".to_owned());
+    }
     let allowed = workers
         .map_or("for any number of workers".to_owned(), |count| format!("for {count} workers"));
     let text = format!(

@@ -11,13 +11,22 @@ pub(super) fn items(surroundings: &Surroundings) -> Vec<Item> {
 }
 
 fn names(surroundings: &Surroundings) -> Item {
-    let values = json!({ "static": surroundings.is_static });
-    if surroundings.is_static {
-        let text = "this static binary resolves none; addresses and unix:PATH work";
-        let cure = "use addresses, or the dynamically linked binary (the image `slim`)";
-        return Item::new("names", text, values).with(Level::Note, cure);
+    let is_static = surroundings.is_static;
+    let [hosts, resolv_conf] =
+        ["/etc/hosts", "/etc/resolv.conf"].map(|path| surroundings.files.exists(path));
+    let values = json!({ "static": is_static, "hosts": hosts, "resolv_conf": resolv_conf });
+    let shown = |is_there| if is_there { "found" } else { "missing" };
+    let found = format!("/etc/hosts {}, /etc/resolv.conf {}", shown(hosts), shown(resolv_conf));
+    if !is_static {
+        return Item::new("names", format!("resolved by the C library; {found}"), values);
     }
-    Item::new("names", "resolved by the C library", values)
+    let text = format!("resolved by these files alone, as the binary is static: {found}");
+    let item = Item::new("names", text, values);
+    if hosts && resolv_conf {
+        return item;
+    }
+    let cure = "use addresses, provide these files, or take the dynamically linked binary";
+    item.with(Level::Note, cure)
 }
 
 fn tls_roots(surroundings: &Surroundings) -> Item {

@@ -143,7 +143,7 @@ const KEYS: [(&str, &[&str]); 15] = [
     ("kernel", &["architecture", "release"]),
     ("locked_memory", &["hard", "is_exempt", "kib_per_worker", "soft", "workers"]),
     ("memory", &["address_space", "cgroup", "machine", "memory_limit"]),
-    ("names", &["static"]),
+    ("names", &["hosts", "resolv_conf", "static"]),
     ("seccomp", &["filters", "mode", "no_new_privs"]),
     ("security_module", &["label", "modules"]),
     ("tls_roots", &["certificates", "directory", "file"]),
@@ -387,12 +387,18 @@ fn certificates_are_looked_for_where_they_are_and_where_variables_say() {
 }
 
 #[test]
-fn a_static_binary_resolves_no_names() {
-    let root = usual_but(&[]);
-    let surroundings = Surroundings { is_static: true, ..root.surroundings() };
-    let report = Report::new(&surroundings, &on(Driver::IoUring));
-    assert_eq!(report.of(Level::Note), ["names"]);
-    assert!(report.item("names").cure.as_ref().unwrap().contains("addresses"));
+fn a_static_binary_needs_two_files_to_resolve_names() {
+    let (hosts, dns) = (("/etc/hosts", ""), ("/etc/resolv.conf", ""));
+    for (files, is_enough) in
+        [(&[hosts, dns][..], true), (&[hosts], false), (&[dns], false), (&[], false)]
+    {
+        let root = usual_but(files);
+        let surroundings = Surroundings { is_static: true, ..root.surroundings() };
+        let report = Report::new(&surroundings, &on(Driver::IoUring));
+        assert_eq!(report.of(Level::Note).is_empty(), is_enough, "{}", report.to_text());
+        assert_eq!(report.item("names").cure.is_none(), is_enough, "{files:?}");
+        assert!(root.report(&on(Driver::IoUring)).of(Level::Note).is_empty());
+    }
 }
 
 #[test]

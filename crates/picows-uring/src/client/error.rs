@@ -1,7 +1,7 @@
 //! Why a connection could not be made: what happened, to whom, and what to try.
 
 use crate::config::WrongSetting;
-use crate::error::{descriptor_cure, shown};
+use crate::error::{descriptor_cure, name_cure, shown};
 use picows_uring_proto::debug_with_text;
 use picows_uring_proto::{
     HandshakeMisuse, RejectedResponse, RequestError, ResponseError, ResponseHead,
@@ -66,8 +66,9 @@ pub enum ConnectFault {
     NoRuntime,
     /// The name of the host has no address.
     #[error(
-        "the name {} cannot be resolved ({source}): check its spelling and the DNS",
-        shown(host).quoted()
+        "the name {} cannot be resolved ({source}): check its spelling and the DNS{}",
+        shown(host).quoted(),
+        name_cure()
     )]
     Resolve {
         /// The name.
