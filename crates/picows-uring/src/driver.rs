@@ -97,8 +97,26 @@ impl std::error::Error for UnknownDriver {}
 /// A ring of either driver.
 #[expect(clippy::large_enum_variant, reason = "taken apart where it is made")]
 pub(crate) enum AnyRing {
-    IoUring(UringRing),
-    Epoll(EpollRing),
+    IoUring(Driven<UringRing>),
+    Epoll(Driven<EpollRing>),
+}
+
+/// The ring of a worker; in unit tests, with the contract around it.
+#[cfg(not(test))]
+pub(crate) type Driven<R> = R;
+#[cfg(test)]
+pub(crate) type Driven<R> = crate::testing::ring::checked::Checked<R>;
+
+#[cfg(not(test))]
+fn driven<R>(ring: R) -> R {
+    ring
+}
+
+#[cfg(test)]
+fn driven<R: crate::ring::Ring>(ring: R) -> Driven<R> {
+    let mut ring = Driven::new(ring);
+    ring.allow_adopting();
+    ring
 }
 
 impl AnyRing {
@@ -155,11 +173,11 @@ impl AnyRing {
 }
 
 fn uring(mode: WaitMode) -> Result<AnyRing, StartError> {
-    patiently(StartError::may_pass, || UringRing::new(mode)).map(AnyRing::IoUring)
+    patiently(StartError::may_pass, || UringRing::new(mode)).map(driven).map(AnyRing::IoUring)
 }
 
 fn epoll() -> Result<AnyRing, StartError> {
-    EpollRing::new().map(AnyRing::Epoll)
+    EpollRing::new().map(driven).map(AnyRing::Epoll)
 }
 
 /// Names the driver of servers and runtimes that do not name one themselves.

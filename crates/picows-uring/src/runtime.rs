@@ -5,7 +5,7 @@
 
 use crate::command::Command;
 use crate::config::Config;
-use crate::driver::{AnyRing, Driver};
+use crate::driver::{AnyRing, Driven, Driver};
 use crate::error::Error;
 use crate::health::{Counters, Stats};
 use crate::host::{self, BusyPoll, Loop, LoopKind};
@@ -58,8 +58,8 @@ pub struct Runtime {
 /// A worker on a ring of either driver.
 #[expect(clippy::large_enum_variant, reason = "one for each runtime")]
 enum AnyWorker {
-    IoUring(Worker<UringRing>),
-    Epoll(Worker<EpollRing>),
+    IoUring(Worker<Driven<UringRing>>),
+    Epoll(Worker<Driven<EpollRing>>),
 }
 
 /// Settings of a [`Runtime`].

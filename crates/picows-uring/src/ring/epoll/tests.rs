@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ring::Segment;
+use crate::testing::ring::checked::Checked;
 use bytes::Bytes;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,9 +11,14 @@ use std::os::unix::net::UnixStream;
 const TOKEN: Token = Token { slot: 3, generation: 1 };
 const OTHER: Token = Token { slot: 4, generation: 1 };
 
-fn connected() -> (EpollRing, Socket, UnixStream) {
+/// A ring under the contract: what a test asks of it is what a worker may.
+fn checked() -> Checked<EpollRing> {
+    Checked::new(EpollRing::new().unwrap())
+}
+
+fn connected() -> (Checked<EpollRing>, Socket, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (EpollRing::new().unwrap(), Socket(ours.into_raw_fd()), theirs)
+    (checked(), Socket(ours.into_raw_fd()), theirs)
 }
 
 fn batch(bytes: &Bytes) -> Box<SendBatch> {
@@ -22,7 +28,7 @@ fn batch(bytes: &Bytes) -> Box<SendBatch> {
 }
 
 /// Waits and polls until there is a completion.
-fn next(ring: &mut EpollRing) -> Completion {
+fn next(ring: &mut Checked<EpollRing>) -> Completion {
     let mut out = Vec::new();
     while out.is_empty() {
         ring.wait().unwrap();
@@ -32,15 +38,22 @@ fn next(ring: &mut EpollRing) -> Completion {
 }
 
 /// Completions that are there without a wait.
-fn there(ring: &mut EpollRing) -> Vec<Completion> {
+fn there(ring: &mut Checked<EpollRing>) -> Vec<Completion> {
     let mut out = Vec::new();
     ring.poll(100, &mut out).unwrap();
     ring.poll(100, &mut out).unwrap();
     out
 }
 
+/// Ends what is in flight on a socket, and closes it.
+fn close(ring: &mut Checked<EpollRing>, socket: Socket) {
+    ring.cancel(socket);
+    there(ring);
+    ring.close(socket);
+}
+
 /// The bytes of a completion, and whether receiving goes on.
-fn data(ring: &mut EpollRing, completion: Completion) -> (Vec<u8>, bool) {
+fn data(ring: &mut Checked<EpollRing>, completion: Completion) -> (Vec<u8>, bool) {
     let Completion::Received { result: ReceiveResult::Data(piece), more, .. } = completion else {
         panic!("{completion:?}")
     };
@@ -53,7 +66,7 @@ fn data(ring: &mut EpollRing, completion: Completion) -> (Vec<u8>, bool) {
 fn a_connection_is_accepted_answered_and_ended() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut ring = EpollRing::new().unwrap();
+    let mut ring = checked();
     let listening = Socket(listener.into_raw_fd());
     ring.accept(listening, OTHER);
     assert!(there(&mut ring).is_empty(), "nothing to accept, and it does not block");
@@ -90,8 +103,15 @@ fn a_connection_is_accepted_answered_and_ended() {
         "{end:?}"
     );
     accepted.into_iter().for_each(|it| ring.close(it));
+    ring.cancel(listening);
+    let end = there(&mut ring).pop();
+    assert!(
+        matches!(end, Some(Completion::Accepted { result: Err(_), more: false, .. })),
+        "{end:?}"
+    );
     ring.close(listening);
     assert_eq!(ring.sockets.count(), 0);
+    ring.demand_nothing_is_left();
 }
 
 #[test]
@@ -116,6 +136,12 @@ fn a_send_goes_on_when_there_is_room_and_returns_its_batch_whole() {
 #[test]
 fn what_is_cancelled_comes_back() {
     let (mut ring, socket, theirs) = connected();
+    let (other, _other_peer) = UnixStream::pair().unwrap();
+    let other = Socket(other.into_raw_fd());
+    ring.receive(other, OTHER);
+    ring.cancel(other);
+    assert_eq!(there(&mut ring).len(), 1);
+    ring.close(other);
     ring.receive(socket, TOKEN);
     ring.cancel_receive(OTHER);
     assert!(there(&mut ring).is_empty(), "another one's");
@@ -162,7 +188,7 @@ fn what_waits_in_a_socket_is_found_by_a_later_receive() {
     ring.receive(socket, TOKEN);
     let completion = next(&mut ring);
     assert_eq!(data(&mut ring, completion).0, b"while nothing receives");
-    ring.close(socket);
+    close(&mut ring, socket);
 }
 
 #[test]
@@ -175,14 +201,15 @@ fn the_next_socket_with_a_descriptor_inherits_nothing() {
     let (next_ours, _next_theirs) = UnixStream::pair().unwrap();
     ring.close(socket);
     rustix::io::dup(&next_ours).map(|fd| assert_eq!(fd.into_raw_fd(), socket.0)).unwrap();
+    ring.opened(socket);
     ring.receive(socket, OTHER);
     assert!(there(&mut ring).is_empty(), "the end of the other stream");
-    ring.close(socket);
+    close(&mut ring, socket);
 }
 
 #[test]
 fn waits_end_with_the_deadline_and_with_a_signal() {
-    let mut ring = EpollRing::new().unwrap();
+    let mut ring = checked();
     ring.set_deadline(ring.now());
     ring.set_deadline(ring.now() + Duration::from_secs(3600));
     ring.wait().unwrap();
@@ -199,7 +226,7 @@ fn waits_end_with_the_deadline_and_with_a_signal() {
 
 #[test]
 fn a_poll_returns_no_more_than_it_is_asked_for_and_the_rest_next() {
-    let mut ring = EpollRing::new().unwrap();
+    let mut ring = checked();
     let mut peers = Vec::new();
     for slot in 0..10 {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -223,7 +250,7 @@ fn a_poll_returns_no_more_than_it_is_asked_for_and_the_rest_next() {
     }
     slots.sort_unstable();
     assert!(slots.into_iter().eq(0..10));
-    peers.into_iter().for_each(|(socket, _)| ring.close(socket));
+    peers.into_iter().for_each(|(socket, _)| close(&mut ring, socket));
 }
 
 /// Sleeping fetches the events, so the two polls of a turn that serves them and of one that is idle make
@@ -246,12 +273,12 @@ fn a_cycle_of_sleep_and_turns_fetches_once() {
     }
     theirs.write_all(b"y").unwrap();
     assert_eq!(there(&mut ring).len(), 1, "without a sleep");
-    ring.close(socket);
+    close(&mut ring, socket);
 }
 
 #[test]
 fn a_socket_that_is_none_fails_by_a_completion() {
-    let mut ring = EpollRing::new().unwrap();
+    let mut ring = checked();
     ring.receive(Socket(i32::MAX - 1), TOKEN);
     let out = there(&mut ring);
     assert!(matches!(&out[..], [Completion::Received { result: ReceiveResult::Failed(_), .. }]));
@@ -273,7 +300,7 @@ fn bytes_of_a_turn_lie_in_one_buffer_which_begins_anew() {
     }
     assert!(addresses.iter().all(|it| *it == addresses[0]));
     assert_eq!(ring.recv_buffers(), 1);
-    ring.close(socket);
+    close(&mut ring, socket);
 }
 
 #[test]

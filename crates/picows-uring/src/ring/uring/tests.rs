@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ring::Segment;
+use crate::testing::ring::checked::Checked;
 use bytes::Bytes;
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -23,6 +24,11 @@ pub(super) fn lose_on_demand() -> io::Result<()> {
     if IS_LOST.take() { Err(io::Error::from_raw_os_error(libc::EBADFD)) } else { Ok(()) }
 }
 
+/// A ring under the contract: what a test asks of it is what a worker may.
+fn checked(waiting: WaitMode) -> Checked<UringRing> {
+    Checked::new(UringRing::new(waiting).unwrap())
+}
+
 const TOKEN: Token = Token { slot: 0, generation: 0 };
 
 fn batch(bytes: &Bytes) -> Box<SendBatch> {
@@ -34,7 +40,7 @@ fn batch(bytes: &Bytes) -> Box<SendBatch> {
 /// The kernel reads the buffers of a send until it has completed: they outlive it.
 #[test]
 fn a_ring_that_is_dropped_waits_for_its_sends() {
-    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
+    let mut ring = checked(WaitMode::Dedicated);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let (socket, bytes) = (Socket(ours.into_raw_fd()), Bytes::from(vec![7; 16 << 20]));
     ring.send(socket, TOKEN, batch(&bytes));
@@ -55,7 +61,7 @@ fn a_ring_that_is_dropped_waits_for_its_sends() {
 
 /// Receives so much that buffers become full, and hands each piece to `keep`.
 fn receive(
-    ring: &mut UringRing,
+    ring: &mut Checked<UringRing>,
     (to, from): (Socket, &UnixStream),
     keep: &mut dyn FnMut(Option<Loan>),
 ) {
@@ -87,7 +93,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// What is lent is not written to, whatever arrives; and what is lent no more is used again.
 #[test]
 fn a_buffer_goes_back_when_its_last_loan_ends() {
-    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
+    let mut ring = checked(WaitMode::Dedicated);
     let (ours, theirs) = UnixStream::pair().unwrap();
     let path = (Socket(ours.into_raw_fd()), &theirs);
     ring.receive(path.0, TOKEN);
@@ -120,7 +126,7 @@ fn a_buffer_goes_back_when_its_last_loan_ends() {
 /// Sends that do not get ahead must not take all buffers there are.
 #[test]
 fn only_so_many_buffers_are_kept_by_loans() {
-    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
+    let mut ring = checked(WaitMode::Dedicated);
     let (ours, theirs) = UnixStream::pair().unwrap();
     let path = (Socket(ours.into_raw_fd()), &theirs);
     ring.receive(path.0, TOKEN);
@@ -143,7 +149,7 @@ fn only_so_many_buffers_are_kept_by_loans() {
 /// something else when the socket is closed and another one is opened.
 #[test]
 fn what_was_queued_on_an_abandoned_socket_reaches_no_other() {
-    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
+    let mut ring = checked(WaitMode::Dedicated);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let socket = Socket(ours.into_raw_fd());
     ring.send(socket, TOKEN, batch(&Bytes::from_static(b"a secret")));
@@ -171,9 +177,9 @@ fn of_segments<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> SendBatch {
 }
 
 /// A ring, and two sockets that are connected.
-fn connected() -> (UringRing, UnixStream, UnixStream) {
+fn connected() -> (Checked<UringRing>, UnixStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (UringRing::new(WaitMode::Dedicated).unwrap(), ours, theirs)
+    (checked(WaitMode::Dedicated), ours, theirs)
 }
 
 #[test]
@@ -267,7 +273,7 @@ fn at_once_is_told_that_the_peer_has_reset_the_connection() {
         theirs.write_all(b"x").unwrap();
         assert_eq!(ours.read(&mut [0]).unwrap(), 1);
         drop(theirs);
-        let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
+        let mut ring = checked(WaitMode::Dedicated);
         let socket = Socket(ours.as_raw_fd());
         let deadline = Instant::now() + Duration::from_secs(20);
         // Until it has arrived, at once is too early.
@@ -326,6 +332,7 @@ const TOKEN_OF_B: Token = Token { slot: 2, generation: 0 };
 /// begins; their completions come in the order of the kernel, or the other way round. Returns how
 /// many brought bytes, which are those of their connection.
 fn receive_in_order(receive_b: fn(&mut UringRing, Socket), is_reversed: bool) -> usize {
+    // Not checked: its completions are taken from the kernel, past `poll`.
     let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
     let (a, mut peer_of_a) = UnixStream::pair().unwrap();
     let (b, mut peer_of_b) = UnixStream::pair().unwrap();
@@ -377,7 +384,7 @@ fn completions_in_another_order_do_not_mix_up_connections() {
 /// Of a thousand buffers' worth of pieces, in both groups.
 #[test]
 fn single_receives_take_turns_with_multishot_ones() {
-    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
+    let mut ring = checked(WaitMode::Dedicated);
     let (a, mut peer_of_a) = UnixStream::pair().unwrap();
     let (b, mut peer_of_b) = UnixStream::pair().unwrap();
     let (socket_a, socket_b) = (Socket(a.as_raw_fd()), Socket(b.as_raw_fd()));
@@ -415,7 +422,7 @@ fn single_receives_take_turns_with_multishot_ones() {
 }
 
 /// Whether the eventfd was signalled after a deadline had passed.
-fn is_signalled_by(ring: &mut UringRing) -> bool {
+fn is_signalled_by(ring: &mut Checked<UringRing>) -> bool {
     ring.set_deadline(ring.now());
     ring.wait().unwrap();
     ring.poll(1, &mut Vec::new()).unwrap();
@@ -424,7 +431,7 @@ fn is_signalled_by(ring: &mut UringRing) -> bool {
 
 #[test]
 fn a_ring_that_is_hosted_no_longer_signals_to_itself() {
-    let mut ring = UringRing::new(WaitMode::Hosted).unwrap();
+    let mut ring = checked(WaitMode::Hosted);
     assert!(is_signalled_by(&mut ring));
     ring.dedicate().unwrap();
     assert!(!is_signalled_by(&mut ring));

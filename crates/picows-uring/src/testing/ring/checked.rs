@@ -48,6 +48,13 @@ impl<R: Ring> Checked<R> {
         self.book().allow_stray(token);
     }
 
+    /// The caller connects sockets by itself, and has the ring receive from them first, for a token
+    /// that is new: one may have the descriptor of a socket that was closed.
+    #[cfg(test)]
+    pub(crate) fn allow_adopting(&mut self) {
+        self.book().allow_adopting();
+    }
+
     /// The caller may hold what the ring does not keep, as it has no memory for a copy.
     #[cfg(test)]
     pub(crate) fn allow_holding(&mut self) {

@@ -10,6 +10,7 @@ use crate::host::{BusyPoll, run_dedicated};
 use crate::listener::EchoListener;
 use crate::local::Local;
 use crate::mailbox::Mailbox;
+use crate::ring::epoll::EpollRing;
 use crate::ring::uring::UringRing;
 use crate::ring::{ReceiveResult, Segment, WaitMode};
 use crate::testing::ring::scripted::ByHand;
@@ -309,6 +310,23 @@ fn each_breach_is_noticed_and_named() {
     }
 }
 
+/// By a caller that connects sockets itself: with an old token, it means the socket that was closed.
+#[test]
+fn a_descriptor_may_be_adopted_again_with_a_new_token_only() {
+    let mut ring = connected();
+    ring.allow_adopting();
+    ring.receive(SOCKET, TOKEN);
+    ring.cancel(SOCKET);
+    poll(&mut ring);
+    ring.close(SOCKET);
+    let stale = catch_unwind(AssertUnwindSafe(|| ring.receive(SOCKET, TOKEN)));
+    assert!(stale.is_err());
+    ring.receive(SOCKET, OTHER);
+    ring.cancel(SOCKET);
+    poll(&mut ring);
+    ring.close(SOCKET);
+}
+
 #[test]
 fn a_caller_that_keeps_the_contract_is_not_stopped() {
     let mut ring = connected();
@@ -354,11 +372,21 @@ fn every_method_goes_on_to_the_ring() {
 
 #[test]
 fn a_worker_and_io_uring_keep_the_contract() {
+    echo_on(|| UringRing::new(WaitMode::Dedicated).unwrap());
+}
+
+#[test]
+fn a_worker_and_epoll_keep_the_contract() {
+    echo_on(|| EpollRing::new().unwrap());
+}
+
+/// Has a worker on a ring echo to several clients, until it is stopped.
+fn echo_on<R: Ring + Wait>(open: impl FnOnce() -> R + Send + 'static) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (ready, mailboxes) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
-        let ring = Checked::new(UringRing::new(WaitMode::Dedicated).unwrap());
+        let ring = Checked::new(open());
         let mailbox = Arc::new(Mailbox::new(ring.signal()));
         let counters = Arc::<Counters>::default();
         let local = Local::new(Arc::<Config>::default(), counters, Arc::clone(&mailbox));
