@@ -52,8 +52,12 @@ pub(super) struct Client {
     ended_at: Duration,
     /// It saw the end of the stream, and no reset.
     has_read_end: bool,
+    /// Its side of the stream ends with its CLOSE, and not when the server's has ended.
+    ends_early: bool,
     /// What it noticed that must not be.
     fault: Option<String>,
+    /// The server broke the protocol: that must not be, however the connection ends.
+    breach: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +146,9 @@ impl Client {
             close_received: None,
             ended_at: Duration::ZERO,
             has_read_end: false,
+            ends_early: id % 2 == 1,
             fault: None,
+            breach: None,
             random,
         };
         match plan {
@@ -274,6 +280,9 @@ impl Client {
         };
         self.out.drain(..count);
         self.written += count;
+        if self.stage == ClientStage::Closing && self.out.is_empty() && self.ends_early {
+            ring.peer(peer).shut_down();
+        }
         self.pace.writes_at = now + self.pace.write_pause;
         count > 0
     }

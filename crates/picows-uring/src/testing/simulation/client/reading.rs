@@ -77,7 +77,10 @@ impl Client {
             let input = &mut bytes[consumed..];
             let (seen, close, other) = match self.decoder.next_frame(&rules, &mut self.stash, input)
             {
-                Err(error) => return self.fail(format!("the server broke the protocol: {error}")),
+                Err(error) => {
+                    self.breach = Some(format!("the server broke the protocol: {error}"));
+                    return;
+                }
                 Ok(decoded) => {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };

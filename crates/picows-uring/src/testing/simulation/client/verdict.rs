@@ -15,6 +15,9 @@ impl Client {
         facts: &Facts,
         journal: &Journal,
     ) -> Result<(), String> {
+        if let Some(breach) = &self.breach {
+            return Err(format!("{breach}: {self:?}"));
+        }
         let record = journal.records.get(&self.id);
         if record.is_some_and(|record| record.dropped > 0) {
             // A fragment may be among them, and then nothing fits any more.
