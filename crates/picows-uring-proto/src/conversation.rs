@@ -74,6 +74,8 @@ pub struct Conversation {
     /// A fragmented message of ours is under way. Kept by [`Sender`](crate::Sender), here because
     /// it costs no memory here.
     pub(crate) is_message_open: bool,
+    /// The order of our fragments is the application's: no message is ever under way.
+    pub(crate) is_any_order: bool,
     /// The peer has ended its side of the stream: there is nobody to linger for.
     is_peer_gone: bool,
     /// The deadline counts from when bytes were queued that may not have left yet.
@@ -137,6 +139,7 @@ impl Conversation {
             phase: Phase::Handshake,
             role,
             is_message_open: false,
+            is_any_order: false,
             is_peer_gone: false,
             // A server waits for the request; a client's has to leave first.
             is_leaving: role == Role::Client,

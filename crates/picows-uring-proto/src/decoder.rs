@@ -339,7 +339,7 @@ impl Decoder {
             Header::decode(&self.head[..kept + more], self.role, rules)
         };
         let found = decoded.and_then(|found| match found {
-            Some((header, _)) => self.check_order(&header).map(|()| found),
+            Some((header, _)) => self.check_order(rules, &header).map(|()| found),
             None => Ok(None),
         });
         match found {
@@ -381,7 +381,7 @@ impl Decoder {
     #[inline(never)]
     fn look_closer(&mut self, rules: &FrameRules, tail: &[u8], msg_type: MsgType) -> (usize, bool) {
         let decoded = Header::decode(tail, self.role, rules).and_then(|found| match found {
-            Some((header, _)) => self.check_order(&header).map(|()| found),
+            Some((header, _)) => self.check_order(rules, &header).map(|()| found),
             None => Ok(None),
         });
         match decoded {
@@ -412,7 +412,7 @@ impl Decoder {
             let len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
             let Some(behind) = tail[header_len..].get(len..) else { return false };
             if !is_passing(header.msg_type) {
-                return self.check_order(&header).is_ok();
+                return self.check_order(rules, &header).is_ok();
             }
             tail = behind;
         }
@@ -420,7 +420,10 @@ impl Decoder {
     }
 
     /// Checks a header against the message that is under way (RFC 6455 §5.4).
-    fn check_order(&self, header: &Header) -> Result<(), PeerMisbehaved> {
+    fn check_order(&self, rules: &FrameRules, header: &Header) -> Result<(), PeerMisbehaved> {
+        if rules.any_order {
+            return Ok(());
+        }
         match (header.msg_type, self.message) {
             (MsgType::Continuation, None) => Err(PeerMisbehaved::UnexpectedContinuation),
             (MsgType::Text | MsgType::Binary, Some(_)) => Err(PeerMisbehaved::UnfinishedMessage),
@@ -483,7 +486,8 @@ impl Decoder {
         header: Pending,
         part: &[u8],
     ) -> Result<(), PeerMisbehaved> {
-        if rules.validate_text && self.is_text(header.msg_type) && self.text.feed(part).is_err() {
+        let is_text = rules.validate_text && !rules.any_order && self.is_text(header.msg_type);
+        if is_text && self.text.feed(part).is_err() {
             return Err(self.fail(PeerMisbehaved::InvalidUtf8));
         }
         Ok(())
@@ -514,8 +518,9 @@ impl Decoder {
             }
             MsgType::Ping | MsgType::Pong => {}
             MsgType::Text | MsgType::Binary | MsgType::Continuation => {
-                if header.fin {
+                if header.fin || rules.any_order {
                     if rules.validate_text
+                        && !rules.any_order
                         && self.is_text(header.msg_type)
                         && !self.text.is_complete()
                     {

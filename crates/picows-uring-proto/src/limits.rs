@@ -45,6 +45,10 @@ pub struct FrameRules {
     /// (RFC 6455 §8.1). Default: off at this level, as in picows; a listener that reads text
     /// through [`Frame::text`](crate::Frame::text) is told either way.
     pub validate_text: bool,
+    /// Whether the order of fragments is the application's: data frames come in any order, and each is
+    /// returned as it is (RFC 6455 §5.4 is not checked). For tests, proxies, and extensions that give
+    /// RSV bits a meaning. Text is not validated then, as no message has a beginning. Default: off.
+    pub any_order: bool,
 }
 
 impl Default for FrameRules {
@@ -53,6 +57,7 @@ impl Default for FrameRules {
             payload_bytes_max: FRAME_PAYLOAD_BYTES_DEFAULT,
             rsv_allowed: 0,
             validate_text: false,
+            any_order: false,
         }
     }
 }

@@ -5,7 +5,7 @@
 mod check;
 mod settings;
 
-pub(crate) use check::WrongSetting;
+pub(crate) use check::{WrongSetting, check_watermarks};
 pub(crate) use settings::connection_settings;
 
 use crate::memory::MemoryBudget;

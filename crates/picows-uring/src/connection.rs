@@ -372,9 +372,9 @@ impl Connection {
     /// Tells the listener to pause or to resume, if the queue has passed a watermark.
     pub(crate) fn check_watermarks(&mut self) {
         let session = self.session();
-        let (config, buffered) = (&session.config, session.buffered());
+        let buffered = session.buffered();
         if session.is_paused.get() {
-            if buffered <= config.low_watermark {
+            if buffered <= session.low_watermark() {
                 session.is_paused.set(false);
                 self.call("resume_writing", |listener, transport| {
                     listener.resume_writing(transport);
@@ -383,7 +383,7 @@ impl Connection {
             }
         } else if session.owes_pause.take() {
             session.is_paused.set(true);
-            if buffered <= config.low_watermark {
+            if buffered <= session.low_watermark() {
                 // What was counted has left since: `resume_writing` comes right after.
                 session.mark_dirty();
             }

@@ -101,7 +101,10 @@ impl Session {
         socket: Socket,
         peer: Option<SocketAddr>,
     ) -> Rc<Self> {
-        let sender = Sender::new(role, &config.conversation, local.now());
+        let mut sender = Sender::new(role, &config.conversation, local.now());
+        if config.frames.any_order {
+            sender.allow_any_order();
+        }
         Rc::new(Self {
             local: Rc::clone(local),
             config: Arc::clone(config),
@@ -109,7 +112,7 @@ impl Session {
             conversation: ConversationCell::new(sender),
             queue: StateCell::new(None),
             droppable: DroppableSlot::default(),
-            append_max: Cell::new(queue::append_max(config, false)),
+            append_max: Cell::new(queue::append_max(config, config.high_watermark, false)),
             is_offered: Cell::new(false),
             sent_at: Cell::new(0),
             in_flight: Cell::new(0),
@@ -260,7 +263,7 @@ impl Session {
     pub(crate) fn wake_drain_waiters(&self) {
         let Some(rare_state) = self.rare_state.get() else { return };
         let is_waited_for = rare_state.drain_waiters.borrow().is_some();
-        if is_waited_for && self.buffered() <= self.config.low_watermark {
+        if is_waited_for && self.buffered() <= self.low_watermark() {
             wake_all(&rare_state.drain_waiters);
         }
     }

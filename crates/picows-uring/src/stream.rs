@@ -205,8 +205,8 @@ impl WsStream {
         if !session.conversation.borrow().may_send() {
             return Poll::Ready(Err(SendError::Closed));
         }
-        let config = &session.config;
-        let limit = if self.is_congested { config.low_watermark } else { config.high_watermark };
+        let (high, low) = (session.high_watermark(), session.low_watermark());
+        let limit = if self.is_congested { low } else { high };
         self.is_congested = session.buffered() > limit;
         if self.is_congested {
             session.wait_drained(context.waker());

@@ -3,6 +3,8 @@
 //! Never blocks: what is sent is queued, and leaves when the worker's turn ends, or before if it is
 //! much.
 
+use crate::config::check_watermarks;
+use crate::error::Error;
 use crate::remote::RemoteTransport;
 use crate::ring;
 use crate::session::{Session, roundtrip};
@@ -285,6 +287,25 @@ impl Transport {
     #[must_use]
     pub fn is_reading_paused(&self) -> bool {
         self.session.is_reading_paused.get()
+    }
+
+    /// Sets other watermarks for this connection than those of the settings (`write_watermarks`), while
+    /// it is open: unsent bytes above which its listener pauses, and at or below which it is to
+    /// resume. What is queued already is judged by them in the worker's next turn.
+    ///
+    /// # Errors
+    ///
+    /// When the low one is above the high one, or the high one above `max_queue_size`.
+    pub fn set_write_watermarks(&self, high: usize, low: usize) -> Result<(), Error> {
+        check_watermarks(high, low)?;
+        let max = self.session.config.queue_bytes_max;
+        if high > max {
+            let fault =
+                format!("high {high} is above max_queue_size, which is {max}: use that or less");
+            return Err(Error::Config { setting: "write_watermarks", fault });
+        }
+        self.session.set_watermarks(high, low);
+        Ok(())
     }
 
     /// Waits until the connection is over. Any number of tasks may wait; dropping the future loses

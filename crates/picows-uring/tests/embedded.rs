@@ -142,7 +142,11 @@ fn messages_go_both_ways_in_a_loop_of_poll() {
     }
 }
 
-/// 64 connections with one turn for each call, in a loop that waits after each.
+fn one_turn() -> EmbeddedBuilder {
+    Embedded::builder().turns_max(1)
+}
+
+/// Echoes on 64 connections, in a loop that does something after each call.
 fn many(worker: &Embedded, address: SocketAddr, go_on: impl Fn(Turned)) {
     let counts: Vec<_> = (0..64).map(|_| Rc::new(Cell::new(0))).collect();
     let outcomes: Vec<_> = counts
@@ -165,7 +169,7 @@ fn many(worker: &Embedded, address: SocketAddr, go_on: impl Fn(Turned)) {
 #[test]
 fn a_budget_of_one_turn_serves_many() {
     for driver in DRIVERS {
-        let (server, worker) = (echo_server(), build(driver, Embedded::builder().turns_max(1)));
+        let (server, worker) = (echo_server(), build(driver, one_turn()));
         many(&worker, address(&server), |turned| {
             if turned == Turned::Idle {
                 wait(&worker);
@@ -176,14 +180,26 @@ fn a_budget_of_one_turn_serves_many() {
 
 #[test]
 fn a_loop_that_ignores_what_is_left_to_do_does_not_hang() {
+    // More than one turn handles of a connection.
+    const BURST: usize = 5000;
     for driver in DRIVERS {
-        let (server, worker) = (echo_server(), build(driver, Embedded::builder().turns_max(1)));
-        let was_busy = Cell::new(false);
-        many(&worker, address(&server), |turned| {
-            was_busy.set(was_busy.get() || turned == Turned::Busy);
-            wait(&worker);
+        let server = workers(1).start(|_| {
+            Upgrade::accept(on_frame(|transport, _| {
+                assert!((0..BURST).all(|_| transport.send_text("").is_queued()));
+                Ok(())
+            }))
         });
-        assert!(was_busy.get(), "there was something to ignore");
+        let (server, worker) = (server.expect("a server"), build(driver, one_turn()));
+        let count = Rc::default();
+        let transport = connected(&worker, address(&server), counting(&count, 0));
+        transport.send_text("begin");
+        let mut was_busy = false;
+        while count.get() < BURST {
+            wait(&worker);
+            was_busy |= worker.turn().expect("the ring is there") == Turned::Busy;
+        }
+        assert!(was_busy, "there was something to ignore");
+        many(&worker, address(&echo_server()), |_| wait(&worker));
     }
 }
 

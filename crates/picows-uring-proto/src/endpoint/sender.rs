@@ -54,6 +54,13 @@ impl Sender {
         Self { conversation: Conversation::new(role, rules, now) }
     }
 
+    /// Leaves the order of fragments to the application, as
+    /// [`FrameRules::any_order`](crate::FrameRules::any_order) does for what is received.
+    pub const fn allow_any_order(&mut self) {
+        self.conversation.is_any_order = true;
+        self.conversation.is_message_open = false;
+    }
+
     /// Phase, close handshake and deadline.
     #[inline]
     #[must_use]
@@ -96,7 +103,9 @@ impl Sender {
         if !self.conversation.may_send() {
             return Err(SendError::Closed);
         }
-        head.check_order(self.conversation.is_message_open)?;
+        if !self.conversation.is_any_order {
+            head.check_order(self.conversation.is_message_open)?;
+        }
         Ok(())
     }
 
@@ -104,7 +113,7 @@ impl Sender {
     #[inline]
     pub const fn queued(&mut self, head: FrameHead) {
         if !head.msg_type.is_control() {
-            self.conversation.is_message_open = !head.fin;
+            self.conversation.is_message_open = !head.fin && !self.conversation.is_any_order;
         }
     }
 

@@ -122,7 +122,7 @@ proptest! {
     ) {
         let header = Header { payload_len, mask, msg_type: opcode, fin, rsv };
         let (bytes, len) = header.encode();
-        let rules = FrameRules { payload_bytes_max: u64::MAX, rsv_allowed: 7, validate_text: false };
+        let rules = FrameRules { payload_bytes_max: u64::MAX, rsv_allowed: 7, ..rules() };
         let role = if mask.is_some() { Role::Server } else { Role::Client };
         prop_assert_eq!(Header::decode(&bytes[..len], role, &rules), Ok(Some((header, len))));
     }

@@ -2,7 +2,7 @@
 //!
 //! Corrects nothing: a setting that was clamped in silence would be looked for where it shows.
 
-use super::Config;
+use super::{Config, QueuePolicy};
 use picows_uring_proto::HEAD_BYTES_CEILING;
 use std::time::Duration;
 
@@ -82,6 +82,15 @@ impl Config {
             let fault = format!("{bits} is more than 7: use a sum of 4 (RSV1), 2 (RSV2), 1 (RSV3)");
             return wrong("allow_rsv", fault);
         }
+        if self.frames.any_order && self.frames.validate_text {
+            let fault = "validate_text has to know where messages begin: use one of them";
+            return wrong("any_order", fault);
+        }
+        if self.frames.any_order && self.queue_policy == QueuePolicy::DropOldest {
+            let fault = "QueuePolicy::DropOldest drops whole messages and has to know where they begin: \
+                         use another policy";
+            return wrong("any_order", fault);
+        }
         Ok(())
     }
 
@@ -112,10 +121,7 @@ impl Config {
     fn check_queue(&self) -> Checked {
         let (high, low) = (self.high_watermark, self.low_watermark);
         let max = self.queue_bytes_max;
-        if low > high {
-            let fault = format!("low {low} is above high {high}: give the high one first");
-            return wrong("write_watermarks", fault);
-        }
+        check_watermarks(high, low)?;
         if max == 0 {
             return wrong("max_queue_size", "0 lets nothing be sent: use 1 or more");
         }
@@ -130,10 +136,18 @@ impl Config {
     }
 }
 
+/// Whether watermarks make sense together.
+pub(crate) fn check_watermarks(high: usize, low: usize) -> Checked {
+    if low > high {
+        let fault = format!("low {low} is above high {high}: give the high one first");
+        return wrong("write_watermarks", fault);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::QueuePolicy;
 
     #[test]
     fn the_defaults_make_sense() {

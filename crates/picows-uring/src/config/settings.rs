@@ -33,6 +33,17 @@ macro_rules! connection_settings {
                 self
             }
 
+            /// Whether the order of fragments is the application's: data frames are received and sent
+            /// in any order, and each is a callback (RFC 6455 §5.4 is not enforced). For proxies, tests,
+            /// and extensions of one's own, usually with [`allow_rsv`](Self::allow_rsv); messages are
+            /// joined in order only, also by [`MessageListener`](crate::MessageListener). Excludes
+            /// `validate_text` and [`QueuePolicy::DropOldest`](crate::QueuePolicy::DropOldest), which
+            /// know where messages begin. Default: off.
+            pub fn any_order(mut self, any: bool) -> Self {
+                self.config.frames.any_order = any;
+                self
+            }
+
             /// How long the peer may take over its part of the end of a connection: answering
             /// CLOSE, taking the last bytes, ending the stream. It counts from when these bytes were
             /// handed to the kernel. Default: 5 s.

@@ -24,7 +24,7 @@ impl Session {
         if self.in_flight.get() == 0 && self.conversation.borrow().may_send() {
             self.offer_queue();
         }
-        self.set_append_max(self.droppable.ask(Droppable::len).is_some());
+        self.renew_append_max();
         self.wake_drain_waiters();
     }
 
@@ -36,7 +36,7 @@ impl Session {
             // For what is dropped on the way, which may send.
             self.is_offered.set(true);
             self.offer_queue();
-            self.set_append_max(self.droppable.ask(Droppable::len).is_some());
+            self.renew_append_max();
             self.wake_drain_waiters();
         }
     }
@@ -60,8 +60,13 @@ impl Session {
     #[inline]
     pub(crate) fn may_offer(&self) {
         if self.is_offered.replace(false) {
-            self.set_append_max(self.droppable.ask(Droppable::len).is_some());
+            self.renew_append_max();
         }
+    }
+
+    /// Computes anew how much is appended at once.
+    pub(super) fn renew_append_max(&self) {
+        self.set_append_max(self.droppable.ask(Droppable::len).is_some());
     }
 
     /// The ring is given a send of `len` bytes.
@@ -89,7 +94,7 @@ impl Session {
 
     /// The kernel has left much of a send: the listener is to pause.
     pub(crate) fn judge_rest(&self) {
-        if self.buffered() > self.config.high_watermark && !self.is_paused.get() {
+        if self.buffered() > self.high_watermark() && !self.is_paused.get() {
             self.owes_pause.set(true);
             self.mark_dirty();
         }

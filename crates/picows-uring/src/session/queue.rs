@@ -222,7 +222,9 @@ impl Session {
     fn queued_frame(&self, buffered: usize) -> SendStatus {
         self.local.counters.frames_sent.increment();
         self.mark_dirty();
-        if buffered <= self.config.high_watermark {
+        // Until the socket has refused some, no more than the high watermark is appended.
+        let is_appended = !self.is_offered.get() && buffered <= self.append_max.get() as usize;
+        if is_appended || buffered <= self.high_watermark() {
             return SendStatus::Queued;
         }
         if !self.is_paused.get() {
@@ -273,7 +275,7 @@ impl Session {
         let counters = &self.local.counters;
         counters.frames_dropped.add(dropped as u64);
         counters.frames_conflated.add(u64::from(is_replaced));
-        if !is_only_frame && self.buffered() > self.config.high_watermark {
+        if !is_only_frame && self.buffered() > self.high_watermark() {
             self.offer();
         }
         self.note_ping();
@@ -391,7 +393,7 @@ impl Session {
     pub(crate) fn answer_ping(&self, payload: &[u8]) {
         let head = FrameHead::new(MsgType::Pong);
         let has_pong = self.droppable.ask(Droppable::has_pong).unwrap_or(false);
-        let is_much = || self.committed() > self.config.high_watermark;
+        let is_much = || self.committed() > self.high_watermark();
         if !has_pong && is_much() && !self.is_offered.get() {
             // What this turn has queued says nothing of the peer.
             self.offer();
@@ -483,7 +485,7 @@ impl Session {
     }
 
     pub(super) fn set_append_max(&self, is_waiting: bool) {
-        let max = append_max(&self.config, self.is_offered.get());
+        let max = append_max(&self.config, self.high_watermark(), self.is_offered.get());
         self.append_max.set(if is_waiting { 0 } else { max });
     }
 
@@ -501,8 +503,8 @@ impl Session {
 
 /// Unsent bytes up to which frames are appended to the queue, whatever they are: as many as are no
 /// reason to pause, until the socket was offered what is queued and has refused some.
-pub(super) fn append_max(config: &Config, is_offered: bool) -> u32 {
-    let (hard, soft) = (hard_max(config), config.high_watermark);
+pub(super) fn append_max(config: &Config, soft: usize, is_offered: bool) -> u32 {
+    let hard = hard_max(config);
     u32::try_from(if is_offered { hard } else { hard.min(soft) }).unwrap_or(u32::MAX)
 }
 

@@ -33,6 +33,8 @@ pub(super) struct RareState {
     pub(super) message_bytes: Cell<usize>,
     /// Bytes of memory of the send in flight, of a connection that was evicted.
     pub(super) leaving: Cell<usize>,
+    /// Watermarks of this connection alone, the high one first.
+    pub(super) watermarks: Cell<Option<(usize, usize)>>,
     /// Tasks that wait for the end.
     pub(super) waiters: StateCell<Waiters>,
     /// Tasks that wait until less is queued.
@@ -71,6 +73,31 @@ impl Session {
     pub(crate) fn posted_bytes(&self) -> usize {
         let remote = self.rare_state.get().and_then(|rare_state| rare_state.remote.get());
         remote.map_or(0, |remote| remote.posted())
+    }
+
+    /// Queued bytes above which the listener is to pause.
+    pub(crate) fn high_watermark(&self) -> usize {
+        self.watermarks().map_or(self.config.high_watermark, |(high, _)| high)
+    }
+
+    /// Queued bytes at or below which a paused listener is to resume.
+    pub(crate) fn low_watermark(&self) -> usize {
+        self.watermarks().map_or(self.config.low_watermark, |(_, low)| low)
+    }
+
+    fn watermarks(&self) -> Option<(usize, usize)> {
+        self.rare_state.get().and_then(|rare_state| rare_state.watermarks.get())
+    }
+
+    /// Sets watermarks for this connection alone. What is queued is judged by them at once.
+    pub(crate) fn set_watermarks(&self, high: usize, low: usize) {
+        self.rare_state().watermarks.set(Some((high, low)));
+        self.renew_append_max();
+        if self.buffered() > high && !self.is_paused.get() {
+            self.owes_pause.set(true);
+        }
+        self.wake_drain_waiters();
+        self.mark_dirty();
     }
 
     /// A listener or stream of ours holds `after` bytes of messages now, instead of `before`.

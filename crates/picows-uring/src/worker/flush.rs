@@ -181,7 +181,7 @@ impl<R: Ring> Lane<'_, R> {
         let Some(batch) = link.next_batch(session) else { return };
         if let Err(error) = link.send(self.ring, session, socket, batch, self.flush.offer_max) {
             self.connection.send_failed(&error);
-        } else if session.in_flight() > session.config.high_watermark {
+        } else if session.in_flight() > session.high_watermark() {
             self.flush.untried.push(self.token);
         }
     }

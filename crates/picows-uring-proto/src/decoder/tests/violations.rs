@@ -245,3 +245,29 @@ fn every_violation_is_told_to_the_peer_with_its_code_rfc6455_7_4_1() {
         }
     }
 }
+
+#[test]
+fn any_order_lets_fragments_come_as_they_like() {
+    let frames: &[(u8, &[u8])] = &[
+        (ENDS, b"first"),
+        (TEXT_BEGINS, b"\xFF"),
+        (BINARY_BEGINS, b""),
+        (PING, b"p"),
+        (TEXT, b"\xFF"),
+        (ENDS, b"x"),
+        (ENDS, b"y"),
+        (BINARY, b"z"),
+    ];
+    for role in [Role::Server, Role::Client] {
+        let bytes = stream(role, frames);
+        let rules = FrameRules { any_order: true, ..strict() };
+        let want = Outcome { frames: seen(frames), error: None };
+        assert_eq!(frames_at_every_split(role, &rules, &bytes), want, "{role:?}");
+        let ordered = frames_at_every_split(role, &strict(), &bytes);
+        assert_eq!(ordered.error, Some(PeerMisbehaved::UnexpectedContinuation));
+        // Everything else holds.
+        let broken = [&bytes[..], &frame(role, 0xB8, b"")].concat();
+        let outcome = frames_at_every_split(role, &rules, &broken);
+        assert!(outcome.error.is_some(), "{outcome:?}");
+    }
+}

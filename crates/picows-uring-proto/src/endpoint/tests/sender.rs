@@ -93,3 +93,19 @@ fn errors_show_their_text() {
     assert_eq!(SendError::from(misuse).to_string(), misuse.to_string());
     assert!(format!("{:?}", SendError::Closed).starts_with("Closed(nothing can be sent"));
 }
+
+#[test]
+fn any_order_refuses_no_data_frame_and_keeps_the_other_rules() {
+    let mut sender = open(Role::Server);
+    sender.queued(TEXT.with_fin(false));
+    sender.allow_any_order();
+    for head in [TEXT, NEXT, TEXT.with_fin(false), NEXT.with_fin(false), TEXT, NEXT] {
+        assert_eq!(sender.check(head, 0), Ok(()), "{head:?}");
+        sender.queued(head);
+        assert!(sender.may_send_message());
+    }
+    let cut = FrameHead::new(MsgType::Ping).with_fin(false);
+    assert!(
+        sender.check(cut, 0).is_err() && sender.check(FrameHead::new(MsgType::Close), 0).is_err()
+    );
+}
