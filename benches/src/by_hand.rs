@@ -120,10 +120,11 @@ impl Conversation {
         let mut consumed = 0;
         loop {
             let rest = &mut input[consumed..];
-            match self.receiver.next(frames, rules, &mut self.sender, rest) {
-                Ok(received) => {
-                    consumed += received.consumed;
-                    let Some((frame, action)) = received.frame else { return };
+            match self.receiver.next(frames, rest) {
+                Ok(decoded) => {
+                    consumed += decoded.consumed;
+                    let Some(frame) = decoded.frame else { return };
+                    let action = self.sender.handle_frame(rules, &frame);
                     self.is_ending |= answer(&frame, action, out, to_all);
                 }
                 Err(error) => {

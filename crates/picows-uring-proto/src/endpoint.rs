@@ -9,7 +9,7 @@ mod receiver;
 mod sender;
 
 pub use outgoing::Outgoing;
-pub use receiver::{Received, Receiver};
+pub use receiver::Receiver;
 pub use sender::{SendError, Sender};
 
 use crate::close::{CloseCode, CloseFrame};
@@ -141,22 +141,17 @@ impl Endpoint {
         }
         let mut consumed = 0;
         while outgoing.phase() == Phase::Open {
-            let (rules, sender) = outgoing.receiving();
-            let received = match receiver.next(
-                &rules.frames,
-                &rules.conversation,
-                sender,
-                &mut input[consumed..],
-            ) {
-                Ok(received) => received,
+            let decoded = match receiver.next(&outgoing.rules().frames, &mut input[consumed..]) {
+                Ok(decoded) => decoded,
                 Err(error) => {
                     outgoing.peer_misbehaved(error);
                     return Err(error);
                 }
             };
-            consumed += received.consumed;
-            let Some((frame, action)) = received.frame else { break };
-            match action {
+            consumed += decoded.consumed;
+            let Some(frame) = decoded.frame else { break };
+            let (rules, sender) = outgoing.receiving();
+            match sender.handle_frame(&rules.conversation, &frame) {
                 FrameAction::Deliver if answers_ping(liveness.as_ref(), *pings, &frame) => {
                     if let Some(liveness) = liveness {
                         liveness.pong_received(now);

@@ -49,7 +49,7 @@ pub use conversation::Arrival;
 pub use conversation::{Conversation, ConversationRules, FrameAction, Phase, Step};
 pub use decoder::{Decoded, Decoder};
 pub use encode::FrameHead;
-pub use endpoint::{Endpoint, EndpointRules, Outgoing, Received, Receiver, SendError, Sender};
+pub use endpoint::{Endpoint, EndpointRules, Outgoing, Receiver, SendError, Sender};
 pub use error::PeerMisbehaved;
 pub use escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX};
 pub use frame::{Frame, MsgType, Role};

@@ -4,6 +4,7 @@
 
 mod client;
 mod collect;
+mod ending;
 mod eviction;
 mod liveness;
 mod progress;
@@ -13,19 +14,15 @@ use crate::admission::AdmissionState;
 use crate::client::Connecting;
 use crate::error::shown;
 use crate::foreign;
-use crate::foreign::log::{self, LogLine, log_limited};
+use crate::foreign::log;
 use crate::link::{InputState, Link};
-use crate::listener::{Listener, ListenerError, ListenerResult};
+use crate::listener::{Listener, ListenerResult};
 use crate::local::Local;
-use crate::ring::Ring;
 use crate::session::Session;
 use crate::status::DisconnectCause;
 use crate::transport::Transport;
-use picows_uring_proto::{
-    CloseCode, Decoder, Frame, FrameAction, MsgType, PeerMisbehaved, Phase, Stash, Tick, TimerId,
-};
+use picows_uring_proto::{Frame, FrameAction, MsgType, Phase, Receiver, Tick, TimerId};
 use server::Requests;
-use std::io;
 use std::rc::Rc;
 
 /// What only the worker touches of a connection; the rest is its [`Session`].
@@ -34,8 +31,6 @@ pub(crate) struct Connection {
     stage: Stage,
     /// `None` before the handshake is done and after `on_disconnected`.
     listener: Option<Box<dyn Listener>>,
-    /// The part of a frame, or of a head, that has arrived; without memory most of the time.
-    stash: Stash,
     /// The timer for the next deadline, and when it fires.
     pub(crate) timer: Option<(TimerId, Tick)>,
     pub(crate) link: Link,
@@ -51,7 +46,7 @@ enum Stage {
     /// The response to our request, on a client.
     Response(Box<Connecting>),
     /// Frames.
-    Frames(Decoder),
+    Frames(Receiver),
     /// Bytes after the end, and how many came so far.
     Discard(u32),
 }
@@ -62,7 +57,6 @@ impl Connection {
             transport: Transport::new(session),
             stage,
             listener: None,
-            stash: Stash::new(),
             timer: None,
             link: Link::default(),
             admission: AdmissionState::Exempt,
@@ -80,7 +74,7 @@ impl Connection {
     /// Bytes of buffers that it holds on to.
     #[cfg(test)]
     pub(crate) fn owned_bytes(&self) -> usize {
-        self.stash.capacity() + self.session().queue_capacity()
+        self.stash_capacity() + self.session().queue_capacity()
     }
 
     /// Whether anything that could still arrive is worth receiving, and wanted now.
@@ -92,16 +86,6 @@ impl Connection {
             && !is_paused
             && self.link.input != InputState::Deferred
             && !session.conversation.borrow().is_peer_gone()
-    }
-
-    /// Says goodbye, if nobody has the stream of this connection any more.
-    pub(crate) fn check_abandoned(&self) {
-        if self.session().take_abandoned() {
-            self.transport.send_close(CloseCode::NORMAL, "");
-            if !self.session().config.conversation.auto_close {
-                self.transport.disconnect();
-            }
-        }
     }
 
     fn local(&self) -> &Rc<Local> {
@@ -137,6 +121,7 @@ impl Connection {
             Stage::Discard(count) => count,
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.release_memory();
         self.stage = Stage::Discard(before.saturating_add(count));
     }
 
@@ -150,7 +135,7 @@ impl Connection {
             session.set_subprotocol(name);
         }
         let role = session.conversation.borrow().role();
-        self.stage = Stage::Frames(Decoder::new(role));
+        self.stage = Stage::Frames(Receiver::new(role));
     }
 
     /// Calls `on_connected`.
@@ -167,11 +152,11 @@ impl Connection {
         None
     }
 
-    /// Returns the decoder in the stage of frames.
+    /// The receiver in the stage of frames.
     #[inline]
-    fn decoder(&self) -> Option<&Decoder> {
+    fn receiver(&self) -> Option<&Receiver> {
         match &self.stage {
-            Stage::Frames(decoder) => Some(decoder),
+            Stage::Frames(receiver) => Some(receiver),
             _ => None,
         }
     }
@@ -181,33 +166,35 @@ impl Connection {
         self.link.budget.spent(turn, &self.local().budget_rules)
     }
 
+    /// Handles received bytes in the stage of frames; see [`receive`](Self::receive).
     fn receive_frames(&mut self, bytes: &mut [u8]) -> Option<usize> {
-        // Counted without a lock, unlike the settings, which all workers share.
-        let session = Rc::clone(self.session());
-        let (local, config) = (&session.local, &session.config);
-        let mut stash = self.take_stash();
+        let Self { transport, stage, listener, link, .. } = self;
+        let Stage::Frames(receiver) = stage else { return None };
+        let mut callbacks = Callbacks { transport, listener };
+        let session: &Session = transport.session();
+        let (local, config) = (&*session.local, &*session.config);
+        local.pool.lend(receiver.stash_mut());
         let (mut consumed, mut frames) = (0, 0);
-        let (mut meter, mut is_over) = (self.link.budget.begin(), false);
-        while let Stage::Frames(decoder) = &mut self.stage {
-            let input = &mut bytes[consumed..];
-            match decoder.next_frame(&config.frames, &mut stash, input) {
+        let (mut meter, mut is_over) = (link.budget.begin(), false);
+        loop {
+            match receiver.next(&config.frames, &mut bytes[consumed..]) {
                 Ok(decoded) => {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };
                     local.counters.frames_received.increment();
                     let has_memory = frame.memory().is_some();
-                    self.dispatch(&frame);
-                    if has_memory && stash.is_shared() {
-                        // Who keeps the frame keeps its memory.
-                        stash = local.pool.stash();
+                    callbacks.handle(&frame);
+                    if has_memory && receiver.stash().is_shared() {
+                        // The listener keeps the frame, and with it the memory.
+                        *receiver.stash_mut() = local.pool.stash();
                     }
                 }
                 Err(error) => {
-                    self.peer_misbehaved(error);
+                    callbacks.peer_misbehaved(error);
                     break;
                 }
             }
-            if self.phase() != Phase::Open {
+            if session.conversation.borrow().phase() != Phase::Open {
                 break;
             }
             frames += 1;
@@ -215,158 +202,48 @@ impl Connection {
                 is_over = true;
                 break;
             }
-            if consumed == bytes.len() && !self.wants_stash() {
-                break; // Asking once more would tell the same.
+            if consumed == bytes.len() && receiver.needs_input() {
+                break;
             }
         }
-        self.link.budget.spend(frames, consumed, &meter);
-        if self.is_frame_under_way() && !session.is_watched.get() {
+        link.budget.spend(frames, consumed, &meter);
+        if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
         }
-        self.put_away(stash);
-        // After the end of the conversation, nobody wants the rest.
-        (is_over && self.phase() == Phase::Open).then_some(consumed)
+        let is_open = session.conversation.borrow().phase() == Phase::Open;
+        let is_needed = is_open && receiver.is_collecting();
+        local.pool.hold_or_take(receiver.stash_mut(), is_needed);
+        // After the end of the conversation, the rest is of no use.
+        (is_over && is_open).then_some(consumed)
     }
 
-    /// What has arrived of the frame or head under way, or an empty stash.
-    #[inline]
-    fn take_stash(&mut self) -> Stash {
+    /// Bytes of the memory in which a cut frame or head is collected.
+    fn stash_capacity(&self) -> usize {
+        match &self.stage {
+            Stage::Request(requests) => requests.head.stash().capacity(),
+            Stage::Response(connecting) => connecting.head.stash().capacity(),
+            Stage::Frames(receiver) => receiver.stash().capacity(),
+            Stage::Discard(_) => 0,
+        }
+    }
+
+    /// Gives back the memory in which a cut frame or head is collected, with what is in it.
+    fn release_memory(&mut self) {
+        let stash = match &mut self.stage {
+            Stage::Request(requests) => requests.head.stash_mut(),
+            Stage::Response(connecting) => connecting.head.stash_mut(),
+            Stage::Frames(receiver) => receiver.stash_mut(),
+            Stage::Discard(_) => return,
+        };
         let pool = &self.transport.session().local.pool;
-        let stash = std::mem::take(&mut self.stash);
-        if stash.capacity() == 0 {
-            return pool.stash();
-        }
-        pool.unhold(&stash);
-        stash
-    }
-
-    /// Keeps what has arrived until the rest is here.
-    fn keep_stash(&mut self, mut stash: Stash) {
-        self.local().pool.hold(&mut stash);
-        self.stash = stash;
-    }
-
-    /// Keeps what has arrived of a frame, if anybody wants the rest.
-    fn put_away(&mut self, stash: Stash) {
-        let is_wanted = self.wants_stash() && !stash.is_empty();
-        if is_wanted && self.phase() == Phase::Open {
-            self.keep_stash(stash);
-        } else {
-            self.local().pool.put_stash(stash);
-        }
-    }
-
-    #[inline]
-    fn wants_stash(&self) -> bool {
-        self.decoder().is_some_and(Decoder::wants_stash)
+        pool.unhold(stash);
+        pool.put_stash(std::mem::take(stash));
     }
 
     /// Whether a frame or message has begun that is not complete.
     #[inline]
     fn is_frame_under_way(&self) -> bool {
-        self.decoder().is_some_and(Decoder::is_under_way)
-    }
-
-    fn dispatch(&mut self, frame: &Frame<'_>) {
-        let session = self.session();
-        log::trace!(peer = ?session.peer, ?frame, "received");
-        let rules = &session.config.conversation;
-        let arrival = session.conversation.borrow_mut().handle_frame(rules, frame);
-        match arrival {
-            FrameAction::Deliver => {
-                let is_close = frame.msg_type() == MsgType::Close;
-                if is_close {
-                    self.session().set_cause(DisconnectCause::Closed);
-                } else if self.session().is_pong_expected() && self.consume_pong(frame) {
-                    return;
-                }
-                self.call("on_frame", |listener, transport| listener.on_frame(transport, frame));
-                if is_close {
-                    self.after_close(frame);
-                }
-            }
-            FrameAction::AnswerPing => self.session().answer_ping(frame.payload()),
-            FrameAction::Ignore => {}
-        }
-    }
-
-    /// The listener has seen the peer's CLOSE: answers it, if it did not.
-    fn after_close(&mut self, frame: &Frame<'_>) {
-        let session = self.session();
-        let (rules, now) = (&session.config.conversation, session.local.now());
-        let reply = session.conversation.borrow_mut().close_reply(rules, now, frame);
-        session.queue_close(reply);
-    }
-
-    fn peer_misbehaved(&self, error: PeerMisbehaved) {
-        let session = self.session();
-        if error == PeerMisbehaved::OutOfMemory {
-            return session.out_of_memory();
-        }
-        log_limited!(warn, session.local, LogLine::ProtocolError, peer = ?session.peer, %error);
-        session.local.counters.protocol_errors.increment();
-        session.set_cause(DisconnectCause::PeerMisbehaved(error));
-        let (rules, now) = (&session.config.conversation, session.local.now());
-        let close = session.conversation.borrow_mut().peer_misbehaved(rules, now, error);
-        session.queue_close(close);
-    }
-
-    /// The peer ended its side of the stream.
-    pub(crate) fn end_of_stream(&mut self) {
-        if let Some(kind) = self.session().send_error() {
-            return self.io_failed(&kind.into());
-        }
-        let session = self.session();
-        session.set_cause(DisconnectCause::EndOfStream);
-        let (rules, now) = (&session.config.conversation, session.local.now());
-        session.conversation.borrow_mut().end_of_stream(rules, now);
-        session.mark_dirty();
-    }
-
-    /// A send failed.
-    pub(crate) fn send_failed(&mut self, error: &io::Error) {
-        if !self.session().reads_on_after(error) {
-            self.io_failed(error);
-        }
-    }
-
-    /// The kernel reported an error of the socket.
-    pub(crate) fn io_failed(&mut self, error: &io::Error) {
-        let session = self.session();
-        log::debug!(peer = ?session.peer, %error, "connection broken");
-        session.set_cause(DisconnectCause::Io(error.kind()));
-        session.conversation.borrow_mut().end();
-        session.mark_dirty();
-        self.connect_failed(Some(io::Error::new(error.kind(), error.to_string())));
-    }
-
-    /// Does what was due at `seen`, and has its timer armed again. All input that had arrived by then
-    /// was handled, but for a connection that does not read, and for one that always has more
-    /// (`has_backlog`).
-    pub(crate) fn handle_timeout(&mut self, ring: &impl Ring, seen: Tick, has_backlog: bool) {
-        let session = Rc::clone(self.session());
-        let phase = self.phase();
-        if session.conversation.borrow_mut().handle_timeout(seen) {
-            log::info!(peer = ?session.peer, ?phase, "timed out: dropping");
-            let broken = session.send_error().map(DisconnectCause::Io);
-            session.set_cause(broken.unwrap_or(DisconnectCause::TimedOut));
-        }
-        // A peer that is to answer our CLOSE has a deadline for that, and no ping can follow it.
-        if self.phase() == Phase::Open && !session.conversation.borrow().is_closing() {
-            self.check_liveness(&session, ring, seen, has_backlog);
-        }
-        session.mark_dirty();
-    }
-
-    /// The server waits no longer: ends it at once, or as of `at` when its input was handled.
-    pub(crate) fn stop(&self, at: Option<Tick>) {
-        let session = self.session();
-        session.set_cause(DisconnectCause::Stopped);
-        match at {
-            Some(at) => session.conversation.borrow_mut().expire(at),
-            None => session.conversation.borrow_mut().end(),
-        }
-        session.mark_dirty();
+        self.receiver().is_some_and(Receiver::is_under_way)
     }
 
     /// Tells the listener to pause or to resume, if the queue has passed a watermark.
@@ -394,44 +271,55 @@ impl Connection {
         }
     }
 
-    /// Nothing more will be delivered: tells the listener, once, and lets it go.
-    pub(crate) fn disconnected(&mut self) {
-        if self.session().is_disconnected.replace(true) {
-            return;
-        }
-        // First, as what has arrived of an answer may say why.
-        self.connect_failed(None);
-        if self.stash.capacity() > 0 {
-            let stash = self.take_stash();
-            self.local().pool.put_stash(stash);
-        }
-        if self.listener.is_some() {
-            self.dismiss_listener();
-        }
-        self.session().ended();
+    /// The listener, with what its callbacks need.
+    #[inline]
+    fn callbacks(&mut self) -> Callbacks<'_> {
+        Callbacks { transport: &self.transport, listener: &mut self.listener }
     }
 
-    fn dismiss_listener(&mut self) {
-        log::info!(
-            peer = ?self.session().peer,
-            cause = self.session().cause().map(tracing::field::display),
-            "disconnected"
-        );
-        self.call("on_disconnected", |listener, transport| {
-            listener.on_disconnected(transport);
-            Ok(())
-        });
-        if let Some(listener) = self.listener.take() {
-            self.drop_listener(listener);
-        }
+    /// Calls the listener. An error or a panic ends this connection, and nothing else.
+    fn call(
+        &mut self,
+        callback: &'static str,
+        call: impl FnOnce(&mut dyn Listener, &Transport) -> ListenerResult,
+    ) {
+        self.callbacks().call(callback, call);
+    }
+}
+
+/// The listener and the handle that it gets, borrowed apart from what receives: a frame that is
+/// handed out lies in the memory of the receiver.
+struct Callbacks<'a> {
+    transport: &'a Transport,
+    listener: &'a mut Option<Box<dyn Listener>>,
+}
+
+impl Callbacks<'_> {
+    fn session(&self) -> &Rc<Session> {
+        self.transport.session()
     }
 
-    /// Lets a listener go, which may panic once more.
-    fn drop_listener(&self, listener: Box<dyn Listener>) {
-        let outcome = foreign::call(|| drop(listener));
-        self.mark_callback("drop");
-        if let Err(panicked) = outcome {
-            self.listener_failed("drop", panicked.into());
+    /// Does with a frame what the conversation decides.
+    fn handle(&mut self, frame: &Frame<'_>) {
+        let session = self.session();
+        log::trace!(peer = ?session.peer, ?frame, "received");
+        let rules = &session.config.conversation;
+        let action = session.conversation.sender_mut().handle_frame(rules, frame);
+        match action {
+            FrameAction::Deliver => {
+                let is_close = frame.msg_type() == MsgType::Close;
+                if is_close {
+                    session.set_cause(DisconnectCause::Closed);
+                } else if session.is_pong_expected() && self.consume_pong(frame) {
+                    return;
+                }
+                self.call("on_frame", |listener, transport| listener.on_frame(transport, frame));
+                if is_close {
+                    self.reply_to_close(frame);
+                }
+            }
+            FrameAction::AnswerPing => session.answer_ping(frame.payload()),
+            FrameAction::Ignore => {}
         }
     }
 
@@ -448,7 +336,7 @@ impl Connection {
             self.mark_callback("on_frame");
         }
         let Some(listener) = self.listener.as_deref_mut() else { return };
-        let transport = &self.transport;
+        let transport = self.transport;
         let outcome = foreign::call(|| call(listener, transport));
         if is_rare {
             self.mark_callback(callback);
@@ -464,28 +352,6 @@ impl Connection {
     fn mark_callback(&self, callback: &'static str) {
         let session = self.session();
         session.local.callback_timer.mark(session.token, callback);
-    }
-
-    #[cold]
-    fn listener_failed(&self, callback: &'static str, error: ListenerError) {
-        if let Some(error) = error.peer_misbehaved() {
-            return self.peer_misbehaved(error);
-        }
-        let session = self.session();
-        let local = &session.local;
-        let text = foreign::text(&error);
-        log_limited!(error, local, LogLine::ListenerFailed, peer = ?session.peer, callback, error = text);
-        local.counters.listener_errors.increment();
-        let is_tolerated =
-            callback == "on_frame" && !session.config.disconnect_on_error && !error.is_close();
-        if is_tolerated {
-            return;
-        }
-        session.set_cause(DisconnectCause::Listener(text));
-        let (code, reason) = error.close_code_and_reason();
-        let (rules, now) = (&session.config.conversation, local.now());
-        let close = session.conversation.borrow_mut().fail(rules, now, code, reason);
-        session.queue_close(close);
     }
 }
 

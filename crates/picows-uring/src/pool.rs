@@ -165,6 +165,26 @@ impl Pool {
         self.stashed.set(self.stashed.get().saturating_sub(stash.capacity()));
     }
 
+    /// A connection goes on with the `stash` that it holds; one without memory is lent some.
+    #[inline]
+    pub(crate) fn lend(&self, stash: &mut Stash) {
+        if stash.capacity() == 0 {
+            *stash = self.stash();
+        } else {
+            self.unhold(stash);
+        }
+    }
+
+    /// A connection is done with its input: it keeps `stash` if `is_needed`, or gives it back.
+    #[inline]
+    pub(crate) fn hold_or_take(&self, stash: &mut Stash, is_needed: bool) {
+        if is_needed {
+            self.hold(stash);
+        } else {
+            self.put_stash(std::mem::take(stash));
+        }
+    }
+
     /// An empty queue, whose bytes are counted.
     pub(crate) fn batch(&self) -> Box<SendBatch> {
         let fresh = || Box::new(SendBatch::counted(Rc::clone(&self.queued)));

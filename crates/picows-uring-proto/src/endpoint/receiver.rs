@@ -1,25 +1,25 @@
-//! Receiving half of an endpoint: bytes to frames, and each frame to what is to be done with it.
+//! Receiving half of an endpoint: bytes to frames.
 //!
 //! Owns the decoder and the memory of a frame that is cut; the input is the caller's, and a frame
-//! that lies whole in it is lent from there. Nothing is sent here: answers go through `sender.rs`.
+//! that lies whole in it is lent from there. What is to be done with a frame depends on the
+//! conversation, so `sender.rs` decides it, and sends the answers.
 //!
-//! A payload passes `judge` once, between decoder and caller: an extension that changes payloads is
-//! called there, for frames with RSV bits only.
+//! A frame passes `next` or `next_filled` once, between decoder and caller: an extension that
+//! changes payloads is called there, for frames with RSV bits only.
 
-use super::Sender;
-use crate::conversation::{ConversationRules, FrameAction};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoded, Decoder};
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, Role};
 use crate::limits::FrameRules;
 use crate::progress::UnderWay;
 use crate::stash::Stash;
 
-/// Turns received bytes into frames, and decides for each whether it is delivered, answered or
-/// ignored.
+/// Turns received bytes into frames.
 ///
 /// For every run of received bytes, call [`next`](Self::next) with what it has not consumed yet,
-/// until it returns no frame.
+/// until it returns no frame. [`Sender::handle_frame`](crate::Sender::handle_frame) decides for each
+/// frame whether it is delivered, answered or ignored. It is a call of its own, so that a caller that
+/// shares the sender with code of the application borrows it for that long only.
 ///
 /// ```
 /// use picows_uring_proto::*;
@@ -31,10 +31,10 @@ use crate::stash::Stash;
 /// let mut input = *b"\x81\x05Hello\x89\x00";
 /// let (mut consumed, mut seen) = (0, Vec::new());
 /// loop {
-///     let received = receiver.next(&frames, &rules, &mut sender, &mut input[consumed..])?;
-///     consumed += received.consumed;
-///     let Some((frame, action)) = received.frame else { break };
-///     seen.push((frame.msg_type(), action));
+///     let decoded = receiver.next(&frames, &mut input[consumed..])?;
+///     consumed += decoded.consumed;
+///     let Some(frame) = decoded.frame else { break };
+///     seen.push((frame.msg_type(), sender.handle_frame(&rules, &frame)));
 /// }
 /// let text = (MsgType::Text, FrameAction::Deliver);
 /// assert_eq!(seen, [text, (MsgType::Ping, FrameAction::AnswerPing)]);
@@ -47,17 +47,6 @@ pub struct Receiver {
     stash: Stash,
 }
 
-/// What [`Receiver::next`] made of its input.
-#[derive(Debug)]
-pub struct Received<'a> {
-    /// How many bytes at the start of the input are done with. They may reach past the frame,
-    /// into the header of the next.
-    pub consumed: usize,
-    /// The next frame and what is to be done with it, or `None` until more bytes arrive; the whole
-    /// input is consumed then.
-    pub frame: Option<(Frame<'a>, FrameAction)>,
-}
-
 impl Receiver {
     /// A receiver before its first frame. `role` is ours: a server expects masked frames.
     #[must_use]
@@ -65,27 +54,21 @@ impl Receiver {
         Self { decoder: Decoder::new(role), stash: Stash::new() }
     }
 
-    /// Returns the next frame and what is to be done with it, or `None` until more bytes arrive.
-    ///
-    /// After a delivered CLOSE, call [`Conversation::close_reply`](crate::Conversation::close_reply)
-    /// of the sender.
+    /// Returns the next frame, or `None` until more bytes arrive.
     ///
     /// # Errors
     ///
     /// When the peer breaks RFC 6455 or passes a limit: the close code is
-    /// [`PeerMisbehaved::close_code`], and [`Sender::peer_misbehaved`] makes the CLOSE. A frame that
+    /// [`PeerMisbehaved::close_code`], and
+    /// [`Sender::peer_misbehaved`](crate::Sender::peer_misbehaved) makes the CLOSE. A frame that
     /// was complete before the violation is returned first. Every later call returns the same error.
     #[inline(always)] // As `Decoder::next_frame`, and for the same reason.
     pub fn next<'a>(
         &'a mut self,
-        frames: &FrameRules,
-        rules: &ConversationRules,
-        sender: &mut Sender,
+        rules: &FrameRules,
         input: &'a mut [u8],
-    ) -> Result<Received<'a>, PeerMisbehaved> {
-        let decoded = self.decoder.next_frame(frames, &mut self.stash, input)?;
-        let frame = decoded.frame.map(|frame| judge(rules, sender, frame));
-        Ok(Received { consumed: decoded.consumed, frame })
+    ) -> Result<Decoded<'a>, PeerMisbehaved> {
+        self.decoder.next_frame(rules, &mut self.stash, input)
     }
 
     /// Takes the last `count` bytes of the stash for the next ones of the peer, and returns the
@@ -96,14 +79,11 @@ impl Receiver {
     /// As [`next`](Self::next).
     pub fn next_filled(
         &mut self,
-        frames: &FrameRules,
-        rules: &ConversationRules,
-        sender: &mut Sender,
+        rules: &FrameRules,
         gap: usize,
         count: usize,
-    ) -> Result<Option<(Frame<'_>, FrameAction)>, PeerMisbehaved> {
-        let frame = self.decoder.next_filled(frames, &mut self.stash, gap, count)?;
-        Ok(frame.map(|frame| judge(rules, sender, frame)))
+    ) -> Result<Option<Frame<'_>>, PeerMisbehaved> {
+        self.decoder.next_filled(rules, &mut self.stash, gap, count)
     }
 
     /// How many bytes are missing of the frame of which the stash has the first; 0 if it has none.
@@ -157,15 +137,4 @@ impl Receiver {
             self.stash = Stash::new();
         }
     }
-}
-
-/// Decides what is to be done with `frame`.
-#[inline]
-fn judge<'a>(
-    rules: &ConversationRules,
-    sender: &mut Sender,
-    frame: Frame<'a>,
-) -> (Frame<'a>, FrameAction) {
-    let action = sender.conversation_mut().handle_frame(rules, &frame);
-    (frame, action)
 }

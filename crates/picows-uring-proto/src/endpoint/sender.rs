@@ -1,15 +1,16 @@
-//! Sending half of an endpoint: which frame may be sent now, its mask, and the CLOSE of our side.
+//! Sending half of an endpoint: which frame may be sent now, its mask, the CLOSE of our side, and
+//! what each frame of the peer leads to.
 //!
 //! Owns no bytes and draws no keys: the caller owns the vector or queue that frames are encoded
 //! into. A payload passes `encode`, or the caller's own encoding behind [`Sender::check`], once: an
 //! extension that changes payloads is called between the two.
 
 use crate::close::CloseFrame;
-use crate::conversation::{Conversation, ConversationRules, Phase};
+use crate::conversation::{Conversation, ConversationRules, FrameAction, Phase};
 use crate::debug_with_text;
 use crate::encode::FrameHead;
 use crate::error::PeerMisbehaved;
-use crate::frame::{MsgType, Role};
+use crate::frame::{Frame, MsgType, Role};
 use crate::misuse::ApiMisuse;
 use crate::tick::Tick;
 
@@ -86,6 +87,15 @@ impl Sender {
     #[must_use]
     pub fn may_send_message(&self) -> bool {
         !self.conversation.is_message_open && self.conversation.may_send()
+    }
+
+    /// Takes a frame of the peer into account, before the application sees it, and decides whether
+    /// it is delivered, answered or ignored.
+    ///
+    /// After a delivered CLOSE, call [`Conversation::close_reply`].
+    #[inline]
+    pub fn handle_frame(&mut self, rules: &ConversationRules, frame: &Frame<'_>) -> FrameAction {
+        self.conversation.handle_frame(rules, frame)
     }
 
     /// Checks that a frame with this head may be sent now. CLOSE has a way of its own,

@@ -346,13 +346,14 @@ impl<'a> Reading<'a> {
             let rest = &mut piece[consumed..];
             let rest_len = rest.len();
             let Self { input, receiver, sender, .. } = self;
-            let received = match receiver.next(&input.rules, &conversation, sender, rest) {
-                Ok(received) => received,
+            let decoded = match receiver.next(&input.rules, rest) {
+                Ok(decoded) => decoded,
                 Err(error) => return self.fail(error),
             };
-            assert!(received.consumed <= rest_len);
-            consumed += received.consumed;
-            let Some((frame, action)) = received.frame else { break };
+            assert!(decoded.consumed <= rest_len);
+            consumed += decoded.consumed;
+            let Some(frame) = decoded.frame else { break };
+            let action = sender.handle_frame(&conversation, &frame);
             input.check(&frame, action, rest_len);
             self.frames.push(kept(&frame));
         }
@@ -371,9 +372,10 @@ impl<'a> Reading<'a> {
         bytes.extend_from_slice(piece);
         let conversation = ConversationRules::default();
         let Self { input, receiver, sender, .. } = self;
-        match receiver.next_filled(&input.rules, &conversation, sender, gap, piece.len()) {
+        match receiver.next_filled(&input.rules, gap, piece.len()) {
             Ok(None) => {}
-            Ok(Some((frame, action))) => {
+            Ok(Some(frame)) => {
+                let action = sender.handle_frame(&conversation, &frame);
                 input.check(&frame, action, 0);
                 self.frames.push(kept(&frame));
             }
@@ -384,8 +386,7 @@ impl<'a> Reading<'a> {
 
     /// What ended it is told again.
     fn fail(&mut self, error: PeerMisbehaved) -> Result<(), PeerMisbehaved> {
-        let Self { input, receiver, sender, .. } = self;
-        let again = receiver.next(&input.rules, &ConversationRules::default(), sender, &mut []);
+        let again = self.receiver.next(&self.input.rules, &mut []);
         assert!(again.is_err_and(|it| it == error), "it stays");
         Err(error)
     }

@@ -10,7 +10,7 @@ use super::target::Target;
 use crate::foreign::Foreign;
 use crate::local::Local;
 use crate::transport::Transport;
-use picows_uring_proto::{ResponseError, ResponseScanner};
+use picows_uring_proto::{HeadReceiver, ResponseError};
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
@@ -85,7 +85,7 @@ impl Connect {
         })));
         let connecting = Connecting {
             handshake,
-            scanner: ResponseScanner::new(),
+            head: HeadReceiver::of_response(),
             request,
             make: Rc::new(Cell::new(Some(make))),
             outcome: Rc::clone(&outcome),

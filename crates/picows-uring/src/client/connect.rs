@@ -13,7 +13,7 @@ use crate::local::{self, Local};
 use crate::stream::{StreamListener, StreamOptions, WsStream};
 use crate::transport::Transport;
 use picows_uring_proto::{
-    ClientHandshake, ResponseError, ResponseHead, ResponseScanner, UpgradeRequest,
+    ClientHandshake, HeadReceiver, ResponseError, ResponseHead, UpgradeRequest,
 };
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::sockopt::set_tcp_nodelay;
@@ -293,7 +293,7 @@ impl Connect {
             progress.outcome.set(Some(Rc::clone(&outcome)));
             let connecting = Connecting {
                 handshake,
-                scanner: ResponseScanner::new(),
+                head: HeadReceiver::of_response(),
                 request,
                 make: Rc::clone(&make),
                 outcome: Rc::clone(&outcome),

@@ -9,7 +9,7 @@ use crate::listener::Listener;
 use crate::session::Session;
 use crate::transport::Transport;
 use picows_uring_proto::{
-    ClientHandshake, ResponseError, ResponseHead, ResponseScanner, UpgradeRequest,
+    ClientHandshake, HeadReceiver, ResponseError, ResponseHead, ResponseScanner, UpgradeRequest,
 };
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -25,8 +25,8 @@ pub(super) type TakeOutcome = Box<dyn FnOnce(Result<Transport, ConnectFault>, bo
 /// A client's handshake in progress.
 pub(crate) struct Connecting {
     pub(crate) handshake: ClientHandshake,
-    /// How much of the response has been searched.
-    pub(crate) scanner: ResponseScanner,
+    /// Receives the head of the response.
+    pub(crate) head: HeadReceiver<ResponseScanner>,
     /// The handshake's request, as a server sees it.
     pub(crate) request: Box<UpgradeRequest>,
     /// Shared by all attempts; taken by the one that succeeds.

@@ -7,7 +7,7 @@ use crate::client::{ConnectFault, Connecting};
 use crate::foreign::{self, log};
 use crate::session::Session;
 use crate::transport::Transport;
-use picows_uring_proto::{RejectedResponse, ResponseError, ResponseHead};
+use picows_uring_proto::{HeadFault, RejectedResponse, ResponseError, ResponseHead};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,45 +27,39 @@ impl Connection {
 
     /// Receives bytes of the response, perhaps with the first frames behind it.
     pub(super) fn receive_response(&mut self, bytes: &mut [u8]) -> Option<usize> {
-        let limits = self.session().config.head;
-        let Stage::Response(connecting) = &self.stage else { return None };
-        if let Some(missing) = connecting.outcome.extend_body(bytes) {
+        let Stage::Response(connecting) = &mut self.stage else { return None };
+        let Connecting { handshake, head, outcome, .. } = &mut **connecting;
+        if let Some(missing) = outcome.extend_body(bytes) {
             if missing == 0 {
                 self.connect_failed(None);
             }
             return None;
         }
-        let before = self.stash.len();
-        let mut stash = self.take_stash();
-        if stash.try_extend(bytes).is_err() {
-            self.session().out_of_memory();
-            self.connect_failed(Some(io::ErrorKind::OutOfMemory.into()));
-            return None;
-        }
-        let head = stash.bytes_mut();
-        let Stage::Response(connecting) = &mut self.stage else { return None };
-        let Connecting { handshake, scanner, outcome, .. } = &mut **connecting;
-        match handshake.parse_response_with(scanner, head, &limits) {
+        let session = self.transport.session();
+        let (pool, limits) = (&session.local.pool, &session.config.head);
+        pool.lend(head.stash_mut());
+        let received = head.receive_response(handshake, bytes, limits);
+        pool.hold_or_take(head.stash_mut(), matches!(received, Ok(None)));
+        match received {
             Ok(Some((response, used))) => {
-                self.local().pool.put_stash(stash);
                 self.response_accepted(response);
-                return self.receive_first_frames(bytes, used.saturating_sub(before));
+                return self.receive_first_frames(bytes, used);
             }
-            Ok(None) => {
-                outcome.unfinished(|| handshake.cut_response(scanner, head, &limits));
-                self.keep_stash(stash);
-            }
-            Err(error) => {
+            Ok(None) => outcome.unfinished(|| head.cut_response(handshake, limits)),
+            Err(HeadFault::Refused(error)) => {
                 let is_redirect = matches!(error, ResponseError::Redirect { .. });
                 let is_followed = connecting.follows_redirects && is_redirect;
                 let missing = error.response().map_or(0, RejectedResponse::body_missing);
                 connecting.outcome.reject(error);
-                self.local().pool.put_stash(stash);
                 if missing == 0 || is_followed {
                     self.connect_failed(None);
                 } else {
                     self.await_body();
                 }
+            }
+            Err(HeadFault::OutOfMemory) => {
+                session.out_of_memory();
+                self.connect_failed(Some(io::ErrorKind::OutOfMemory.into()));
             }
         }
         None
@@ -99,22 +93,22 @@ impl Connection {
             }
             Err(panicked) => {
                 let text = panicked.to_string();
-                self.listener_failed("connect_with", panicked.into());
+                self.callbacks().listener_failed("connect_with", panicked.into());
                 Err(ConnectFault::Listener(text))
             }
         };
         connecting.outcome.set(outcome);
-        self.mark_callback("outcome");
+        self.callbacks().mark_callback("outcome");
         session.mark_dirty();
     }
 
     /// Ends a connection whose handshake is not done, and reports why to the future that awaits it.
     pub(super) fn connect_failed(&mut self, cause: Option<io::Error>) {
-        let Some(connecting) = self.take_connecting() else { return };
+        let Stage::Response(connecting) = &self.stage else { return };
         let limits = self.session().config.head;
-        let Connecting { handshake, scanner, outcome, .. } = &*connecting;
+        let Connecting { handshake, head, outcome, .. } = &**connecting;
         // More of the head may have arrived than when its status was first known.
-        let cut = || handshake.cut_response(scanner, self.stash.bytes(), &limits);
+        let cut = || head.cut_response(handshake, &limits);
         let fault = match outcome.rejection(cut) {
             Some(error) => ConnectFault::Response(error),
             None => ConnectFault::Disconnected(cause),
@@ -122,7 +116,9 @@ impl Connection {
         log::debug!(peer = ?self.session().peer, error = %fault, "not connected");
         self.session().conversation.borrow_mut().end();
         self.session().mark_dirty();
-        outcome.set(Err(fault));
+        if let Some(connecting) = self.take_connecting() {
+            connecting.outcome.set(Err(fault));
+        }
     }
 
     /// Leaves the stage in which the response is awaited.
@@ -130,6 +126,7 @@ impl Connection {
         if !matches!(self.stage, Stage::Response(_)) {
             return None;
         }
+        self.release_memory();
         match std::mem::replace(&mut self.stage, Stage::Discard(0)) {
             Stage::Response(connecting) => Some(connecting),
             _ => None,

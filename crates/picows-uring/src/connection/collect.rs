@@ -1,8 +1,9 @@
 //! Collects the rest of a large frame, which the link receives directly (`link/direct.rs`).
 
-use super::{Connection, Stage};
+use super::{Callbacks, Connection, Stage};
 use crate::link::{Direct, Link};
 use crate::ring::{Ring, Room};
+use crate::session::Session;
 use picows_uring_proto::{PeerMisbehaved, Phase, Stash};
 use std::io;
 use std::rc::Rc;
@@ -16,9 +17,9 @@ impl Connection {
     /// How much of what is missing there may be room for: memory grows as it does when bytes are
     /// copied, to twice of what has arrived.
     fn room(&self) -> usize {
-        let missing = self.decoder().map_or(0, |decoder| decoder.bytes_missing(&self.stash));
-        let missing = usize::try_from(missing).unwrap_or(usize::MAX);
-        let (len, capacity) = (self.stash.len(), self.stash.capacity());
+        let Some(receiver) = self.receiver() else { return 0 };
+        let missing = usize::try_from(receiver.bytes_missing()).unwrap_or(usize::MAX);
+        let (len, capacity) = (receiver.stash().len(), receiver.stash().capacity());
         missing.min(capacity.max(2 * len) - len)
     }
 
@@ -40,20 +41,24 @@ impl Connection {
         loop {
             let room = self.room();
             let max = self.link.direct_max(turn, &session.local.budget_rules, room, *left);
-            let Some(max) = max else { return Ok(false) };
-            let gap = Link::direct_gap(&session);
-            let mut stash = self.take_stash();
+            let (Some(max), Stage::Frames(receiver)) = (max, &mut self.stage) else {
+                return Ok(false);
+            };
+            let (pool, gap) = (&session.local.pool, Link::direct_gap(&session));
+            let stash = receiver.stash_mut();
+            pool.unhold(stash);
             let Some(room) = Room::new(stash.bytes_mut(), gap, room, max) else {
-                self.peer_misbehaved(PeerMisbehaved::OutOfMemory);
+                *stash = Stash::new();
+                self.callbacks().peer_misbehaved(PeerMisbehaved::OutOfMemory);
                 return Ok(false);
             };
             let received = self.link.receive_now(ring, &session, room, max);
             let Ok(Direct::Bytes { count, is_full }) = received else {
-                self.keep_stash(stash);
+                pool.hold(stash);
                 return received.map(|it| matches!(it, Direct::EndOfStream));
             };
             *left -= count;
-            self.fill(stash, gap, count);
+            self.fill(&session, gap, count);
             if !is_full {
                 // The socket is empty, or it could have brought more.
                 return Ok(false);
@@ -61,24 +66,27 @@ impl Connection {
         }
     }
 
-    /// Bytes of the frame under way were put behind those in `stash`.
-    fn fill(&mut self, mut stash: Stash, gap: usize, count: usize) {
-        let session = Rc::clone(self.session());
-        let local = &session.local;
+    /// Bytes of the frame under way were put behind those in the stash.
+    fn fill(&mut self, session: &Session, gap: usize, count: usize) {
+        let Self { transport, stage, listener, link, .. } = self;
         // Only a frame under way has room.
-        let Stage::Frames(decoder) = &mut self.stage else { return };
-        let filled = decoder.next_filled(&session.config.frames, &mut stash, gap, count);
-        self.link.budget.pay(u32::from(matches!(filled, Ok(Some(_)))), count);
+        let Stage::Frames(receiver) = stage else { return };
+        let mut callbacks = Callbacks { transport, listener };
+        let (local, config) = (&*session.local, &*session.config);
+        let filled = receiver.next_filled(&config.frames, gap, count);
+        link.budget.pay(u32::from(matches!(filled, Ok(Some(_)))), count);
         match filled {
             Ok(None) => {}
             Ok(Some(frame)) => {
                 local.counters.frames_received.increment();
-                self.dispatch(&frame);
+                callbacks.handle(&frame);
                 // A listener that keeps the frame keeps its memory.
-                stash.clear();
+                receiver.stash_mut().clear();
             }
-            Err(error) => self.peer_misbehaved(error),
+            Err(error) => callbacks.peer_misbehaved(error),
         }
-        self.put_away(stash);
+        let is_open = session.conversation.borrow().phase() == Phase::Open;
+        let is_needed = is_open && receiver.is_collecting();
+        local.pool.hold_or_take(receiver.stash_mut(), is_needed);
     }
 }

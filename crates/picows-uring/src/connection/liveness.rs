@@ -1,6 +1,6 @@
 //! Whether the peer is still there: what the verdicts of the protocol crate lead to.
 
-use super::Connection;
+use super::{Callbacks, Connection};
 use crate::foreign::{self, log};
 use crate::ring::Ring;
 use crate::session::Session;
@@ -94,6 +94,17 @@ impl Connection {
         true
     }
 
+    /// CLOSE 1001; the peer has the close timeout to answer.
+    fn end_politely(&self, session: &Session, reason: &str) {
+        log::info!(peer = ?session.peer, reason, "closing");
+        self.transport.send_close(CloseCode::GOING_AWAY, reason);
+        if !session.config.conversation.auto_close {
+            self.transport.disconnect();
+        }
+    }
+}
+
+impl Callbacks<'_> {
     /// Asks the listener whether `frame` answers the ping; if so, the frame is done with.
     pub(super) fn consume_pong(&mut self, frame: &Frame<'_>) -> bool {
         if self.session().is_pong_of_ours(frame) {
@@ -101,7 +112,7 @@ impl Connection {
             return true;
         }
         let Some(listener) = self.listener.as_deref_mut() else { return false };
-        let transport = &self.transport;
+        let transport = self.transport;
         let asked = foreign::call(|| listener.is_user_specific_pong(transport, frame));
         match asked.unwrap_or_else(|panicked| Err(panicked.into())) {
             Ok(is_pong) => {
@@ -114,15 +125,6 @@ impl Connection {
                 self.listener_failed("is_user_specific_pong", error);
                 true
             }
-        }
-    }
-
-    /// CLOSE 1001; the peer has the close timeout to answer.
-    fn end_politely(&self, session: &Session, reason: &str) {
-        log::info!(peer = ?session.peer, reason, "closing");
-        self.transport.send_close(CloseCode::GOING_AWAY, reason);
-        if !session.config.conversation.auto_close {
-            self.transport.disconnect();
         }
     }
 }

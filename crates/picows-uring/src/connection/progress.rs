@@ -23,7 +23,7 @@ impl Connection {
         session.is_watched.set(true);
         let mut progress = Progress::default();
         let under_way = match &mut self.stage {
-            Stage::Frames(decoder) => decoder.under_way(&self.stash),
+            Stage::Frames(receiver) => receiver.under_way(),
             _ => None,
         };
         progress.is_message_too_slow(&session.config.progress, now, under_way, || true);
@@ -56,7 +56,7 @@ impl Connection {
         // While we do not read, the peer cannot get on.
         let is_paused = session.is_reading_paused.get();
         let under_way = match &mut self.stage {
-            Stage::Frames(decoder) => decoder.under_way(&self.stash).filter(|_| !is_paused),
+            Stage::Frames(receiver) => receiver.under_way().filter(|_| !is_paused),
             _ => None,
         };
         let has_unread = |socket| ring.unread(socket) > 0;
@@ -72,10 +72,7 @@ impl Connection {
         let peer = session.peer.get();
         log_limited!(warn, session.local, LogLine::MessageTooSlow, ?peer, bytes);
         session.fail(DisconnectCause::MessageTooSlow, CloseCode::POLICY_VIOLATION, REASON);
-        if self.stash.capacity() > 0 {
-            let stash = self.take_stash();
-            session.local.pool.put_stash(stash);
-        }
+        self.release_memory();
         true
     }
 }

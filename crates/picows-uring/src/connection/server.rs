@@ -11,22 +11,22 @@ use crate::session::Session;
 use crate::upgrade::{Answer, SharedFactory, Upgrade};
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
-    AcceptKey, HeadScanner, Phase, RequestError, UpgradeRequest, UpgradeResponse,
-    check_subprotocol, encode_continue, encode_switching_protocols, is_head_request,
+    AcceptKey, HeadFault, HeadReceiver, HeadScanner, Phase, RequestError, UpgradeRequest,
+    UpgradeResponse, check_subprotocol, encode_continue, encode_switching_protocols,
 };
 use std::rc::Rc;
 
 /// The stage of a connection whose request is awaited.
 pub(super) struct Requests {
-    /// How much of the head has been searched.
-    scanner: HeadScanner,
+    /// Receives the head of the request.
+    pub(super) head: HeadReceiver<HeadScanner>,
     factory: SharedFactory,
 }
 
 impl Connection {
     /// An accepted connection, whose requests `factory` answers.
     pub(crate) fn accepted(session: Rc<Session>, factory: SharedFactory) -> Self {
-        let requests = Requests { scanner: HeadScanner::new(), factory };
+        let requests = Requests { head: HeadReceiver::of_request(), factory };
         Self::new(session, Stage::Request(requests))
     }
 
@@ -37,54 +37,29 @@ impl Connection {
 
     /// Bytes of the request arrived, perhaps with the first frames behind it.
     pub(super) fn receive_request(&mut self, bytes: &mut [u8]) -> Option<usize> {
-        let limits = self.session().config.head;
-        if self.stash.is_empty() {
-            let Stage::Request(requests) = &mut self.stage else { return None };
-            match UpgradeRequest::parse_with(&mut requests.scanner, bytes, &limits) {
-                Ok(Some((request, used))) => {
-                    self.answer(request);
-                    return self.receive_first_frames(bytes, used);
-                }
-                Ok(None) => {
-                    let mut stash = self.take_stash();
-                    if stash.try_extend(bytes).is_err() {
-                        self.session().out_of_memory();
-                        return None;
-                    }
-                    self.keep_stash(stash);
-                }
-                Err(error) => self.refuse_request(bytes, error),
-            }
-            return None;
-        }
-        let before = self.stash.len();
-        let mut stash = self.take_stash();
-        if stash.try_extend(bytes).is_err() {
-            self.session().out_of_memory();
-            return None;
-        }
-        let head = stash.bytes_mut();
-        let Stage::Request(requests) = &mut self.stage else { return None };
-        match UpgradeRequest::parse_with(&mut requests.scanner, head, &limits) {
+        let Stage::Request(Requests { head, .. }) = &mut self.stage else { return None };
+        let session = self.transport.session();
+        let (pool, limits) = (&session.local.pool, &session.config.head);
+        pool.lend(head.stash_mut());
+        let received = head.receive_request(bytes, limits);
+        let is_head = received.is_err() && head.is_head_request(bytes);
+        pool.hold_or_take(head.stash_mut(), matches!(received, Ok(None)));
+        match received {
             Ok(Some((request, used))) => {
-                self.local().pool.put_stash(stash);
                 self.answer(request);
-                // It was not complete before these bytes.
-                return self.receive_first_frames(bytes, used.saturating_sub(before));
+                return self.receive_first_frames(bytes, used);
             }
-            Ok(None) => self.keep_stash(stash),
-            Err(error) => {
-                self.refuse_request(head, error);
-                self.local().pool.put_stash(stash);
-            }
+            Ok(None) => {}
+            Err(HeadFault::Refused(error)) => self.refuse_request(error, is_head),
+            Err(HeadFault::OutOfMemory) => session.out_of_memory(),
         }
         None
     }
 
     /// Answers a request that is none, or none that is served.
-    fn refuse_request(&mut self, input: &[u8], error: RequestError) {
+    fn refuse_request(&self, error: RequestError, is_head: bool) {
         log::debug!(peer = ?self.session().peer, %error, "bad request");
-        self.respond_to(&error.into(), is_head_request(input));
+        self.respond_to(&error.into(), is_head);
     }
 
     /// Answers a complete request.
@@ -102,20 +77,20 @@ impl Connection {
         }
         let made =
             foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()));
-        self.mark_callback("factory");
+        self.callbacks().mark_callback("factory");
         match made {
             Ok(Upgrade { answer: Answer::Accept { listener, headers, subprotocol } }) => {
                 match (self.admission, request.validate_upgrade()) {
                     // A factory that accepts what is no upgrade has no plain answer.
                     (AdmissionState::Refused(refusal), _) => {
                         self.respond_to(&refusal.response(), is_head);
-                        self.drop_listener(listener);
+                        self.callbacks().drop_listener(listener);
                     }
                     (_, Ok(key)) => self.accept(request, &key, listener, &headers, subprotocol),
                     (_, Err(error)) => {
                         log::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
                         self.respond_to(&error.into(), is_head);
-                        self.drop_listener(listener);
+                        self.callbacks().drop_listener(listener);
                     }
                 }
                 discard_headers(headers);
@@ -148,7 +123,7 @@ impl Connection {
             && let Err(misuse) = check_subprotocol(&request, name)
         {
             self.factory_failed(&misuse.into(), false);
-            return self.drop_listener(listener);
+            return self.callbacks().drop_listener(listener);
         }
         let session = self.session();
         session.queue_raw(HEAD_BYTES_USUAL, |out| {

@@ -137,3 +137,19 @@ fn stashes_that_are_mostly_empty_are_cut_only_where_they_are_many() {
     held.iter().for_each(|stash| pool.unhold(stash));
     assert_eq!(pool.stashed(), 0);
 }
+
+#[test]
+fn a_stash_is_lent_held_while_it_is_needed_and_taken_back() {
+    let pool = Pool::default();
+    pool.put_stash(Stash::with_memory(Rc::new(Vec::with_capacity(4096))));
+    let mut stash = Stash::new();
+    pool.lend(&mut stash);
+    assert_eq!((stash.capacity(), pool.stashes.len(), pool.stashed()), (4096, 0, 0));
+    stash.try_extend(b"part").unwrap();
+    pool.hold_or_take(&mut stash, true);
+    assert_eq!((stash.bytes(), pool.stashed()), (&b"part"[..], 4096));
+    pool.lend(&mut stash);
+    assert_eq!((stash.bytes(), pool.stashed()), (&b"part"[..], 0));
+    pool.hold_or_take(&mut stash, false);
+    assert_eq!((stash.capacity(), pool.stashes.len(), pool.stashed()), (0, 1, 0));
+}

@@ -1,4 +1,4 @@
-//! The receiving half: the same frames as the decoder gives, and what is to be done with each.
+//! The receiving half, and what the sending half decides for each frame.
 
 use super::*;
 use crate::conversation::Conversation;
@@ -25,9 +25,10 @@ impl Half {
         let (mut piece, mut consumed, mut seen) = (piece.to_vec(), 0, Vec::new());
         loop {
             let rest = &mut piece[consumed..];
-            let received = self.receiver.next(&self.frames, &self.rules, &mut self.sender, rest)?;
-            consumed += received.consumed;
-            let Some((frame, action)) = received.frame else { break };
+            let decoded = self.receiver.next(&self.frames, rest)?;
+            consumed += decoded.consumed;
+            let Some(frame) = decoded.frame else { break };
+            let action = self.sender.handle_frame(&self.rules, &frame);
             seen.push((frame.msg_type(), frame.payload().to_vec(), action));
         }
         assert_eq!(consumed, piece.len());
@@ -39,8 +40,11 @@ impl Half {
         bytes.resize(bytes.len() + gap, 0);
         bytes.extend_from_slice(piece);
         let Self { receiver, sender, frames, rules } = self;
-        let filled = receiver.next_filled(frames, rules, sender, gap, piece.len())?;
-        Ok(filled.map(|(frame, action)| (frame.msg_type(), frame.payload().to_vec(), action)))
+        let filled = receiver.next_filled(frames, gap, piece.len())?;
+        Ok(filled.map(|frame| {
+            let action = sender.handle_frame(rules, &frame);
+            (frame.msg_type(), frame.payload().to_vec(), action)
+        }))
     }
 
     fn conversation(&self) -> &Conversation {
@@ -87,12 +91,12 @@ fn frames_after_the_end_of_the_conversation_are_ignored() {
 fn a_violation_comes_after_the_frames_before_it_and_stays() {
     let mut half = Half::new(ConversationRules::default());
     let mut input = [masked(MsgType::Text, b"ok"), masked(MsgType::Text, b"\xff")].concat();
-    let Half { receiver, sender, frames, rules } = &mut half;
-    let first = receiver.next(frames, rules, sender, &mut input).unwrap();
+    let Half { receiver, frames, .. } = &mut half;
+    let first = receiver.next(frames, &mut input).unwrap();
     let consumed = first.consumed;
     assert!(first.frame.is_some());
     for _ in 0..2 {
-        let error = receiver.next(frames, rules, sender, &mut input[consumed..]).map(drop);
+        let error = receiver.next(frames, &mut input[consumed..]).map(drop);
         assert_eq!(error, Err(PeerMisbehaved::InvalidUtf8));
     }
 }

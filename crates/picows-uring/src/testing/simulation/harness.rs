@@ -114,7 +114,7 @@ impl Harness {
         let make: MakeListener = Box::new(move |_, _| listeners::caller(id));
         let outcome = Rc::<ConnectOutcome>::default();
         let connecting = Connecting {
-            scanner: picows_uring_proto::ResponseScanner::new(),
+            head: picows_uring_proto::HeadReceiver::of_response(),
             handshake,
             request,
             make: Rc::new(Cell::new(Some(Foreign::new(make)))),

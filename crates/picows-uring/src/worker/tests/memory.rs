@@ -106,3 +106,17 @@ fn what_is_sent_by_reference_takes_no_buffer_for_its_header() {
     assert_eq!(sent.len(), 1000 * 2004);
     assert!(sent.chunks(2004).all(|frame| frame.starts_with(&[0x82, 126, 7, 208, 7])));
 }
+
+#[test]
+fn the_memory_of_a_cut_frame_goes_when_bytes_come_after_the_end() {
+    let mut fixture = Fixture::quiet();
+    fixture.worker.ring.is_stuck = true;
+    transport().send(MsgType::Binary, [0; 10]);
+    fixture.deliver(&[0x82, 0xFE, 0x10, 0x00, 0, 0, 0, 0, 7, 7, 7]);
+    assert!(fixture.stats().stash_bytes > 0);
+    transport().disconnect();
+    fixture.turn();
+    fixture.deliver(&[7; 10]);
+    assert_eq!(fixture.stats().stash_bytes, 0);
+    assert!(!fixture.is_gone(), "what is queued has yet to leave");
+}

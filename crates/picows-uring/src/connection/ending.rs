@@ -1,0 +1,168 @@
+//! Ends of a connection: by the peer, the listener, the socket, a deadline, or the server.
+//!
+//! What the peer is owed for each is decided in the protocol crate.
+
+use super::{Callbacks, Connection};
+use crate::foreign;
+use crate::foreign::log::{self, LogLine, log_limited};
+use crate::listener::{Listener, ListenerError};
+use crate::ring::Ring;
+use crate::status::DisconnectCause;
+use picows_uring_proto::{CloseCode, Frame, PeerMisbehaved, Phase, Tick};
+use std::io;
+use std::rc::Rc;
+
+impl Connection {
+    /// Sends CLOSE, if the stream of this connection was dropped.
+    pub(crate) fn check_abandoned(&self) {
+        if self.session().take_abandoned() {
+            self.transport.send_close(CloseCode::NORMAL, "");
+            if !self.session().config.conversation.auto_close {
+                self.transport.disconnect();
+            }
+        }
+    }
+
+    /// The peer ended its side of the stream.
+    pub(crate) fn end_of_stream(&mut self) {
+        if let Some(kind) = self.session().send_error() {
+            return self.io_failed(&kind.into());
+        }
+        let session = self.session();
+        session.set_cause(DisconnectCause::EndOfStream);
+        let (rules, now) = (&session.config.conversation, session.local.now());
+        session.conversation.borrow_mut().end_of_stream(rules, now);
+        session.mark_dirty();
+    }
+
+    /// A send failed.
+    pub(crate) fn send_failed(&mut self, error: &io::Error) {
+        if !self.session().reads_on_after(error) {
+            self.io_failed(error);
+        }
+    }
+
+    /// The kernel reported an error of the socket.
+    pub(crate) fn io_failed(&mut self, error: &io::Error) {
+        let session = self.session();
+        log::debug!(peer = ?session.peer, %error, "connection broken");
+        session.set_cause(DisconnectCause::Io(error.kind()));
+        session.conversation.borrow_mut().end();
+        session.mark_dirty();
+        self.connect_failed(Some(io::Error::new(error.kind(), error.to_string())));
+    }
+
+    /// Does what was due at `seen`, and has its timer armed again. All input that had arrived by then
+    /// was handled, but for a connection that does not read, and for one that always has more
+    /// (`has_backlog`).
+    pub(crate) fn handle_timeout(&mut self, ring: &impl Ring, seen: Tick, has_backlog: bool) {
+        let session = Rc::clone(self.session());
+        let phase = self.phase();
+        if session.conversation.borrow_mut().handle_timeout(seen) {
+            log::info!(peer = ?session.peer, ?phase, "timed out: dropping");
+            let broken = session.send_error().map(DisconnectCause::Io);
+            session.set_cause(broken.unwrap_or(DisconnectCause::TimedOut));
+        }
+        // A peer that is to answer our CLOSE has a deadline for that, and no ping can follow it.
+        if self.phase() == Phase::Open && !session.conversation.borrow().is_closing() {
+            self.check_liveness(&session, ring, seen, has_backlog);
+        }
+        session.mark_dirty();
+    }
+
+    /// The server waits no longer: ends it at once, or as of `at` when its input was handled.
+    pub(crate) fn stop(&self, at: Option<Tick>) {
+        let session = self.session();
+        session.set_cause(DisconnectCause::Stopped);
+        match at {
+            Some(at) => session.conversation.borrow_mut().expire(at),
+            None => session.conversation.borrow_mut().end(),
+        }
+        session.mark_dirty();
+    }
+
+    /// Nothing more will be delivered: notifies the listener, once, and drops it.
+    pub(crate) fn disconnected(&mut self) {
+        if self.session().is_disconnected.replace(true) {
+            return;
+        }
+        // First, as what has arrived of an answer may say why.
+        self.connect_failed(None);
+        self.release_memory();
+        if self.listener.is_some() {
+            self.dismiss_listener();
+        }
+        self.session().ended();
+    }
+
+    fn dismiss_listener(&mut self) {
+        log::info!(
+            peer = ?self.session().peer,
+            cause = self.session().cause().map(tracing::field::display),
+            "disconnected"
+        );
+        self.call("on_disconnected", |listener, transport| {
+            listener.on_disconnected(transport);
+            Ok(())
+        });
+        if let Some(listener) = self.listener.take() {
+            self.callbacks().drop_listener(listener);
+        }
+    }
+}
+
+impl Callbacks<'_> {
+    /// The listener has seen the peer's CLOSE: answers it, unless it was answered already.
+    pub(super) fn reply_to_close(&self, frame: &Frame<'_>) {
+        let session = self.session();
+        let (rules, now) = (&session.config.conversation, session.local.now());
+        let reply = session.conversation.borrow_mut().close_reply(rules, now, frame);
+        session.queue_close(reply);
+    }
+
+    /// The peer broke the protocol, or passed a limit.
+    pub(super) fn peer_misbehaved(&self, error: PeerMisbehaved) {
+        let session = self.session();
+        if error == PeerMisbehaved::OutOfMemory {
+            return session.out_of_memory();
+        }
+        log_limited!(warn, session.local, LogLine::ProtocolError, peer = ?session.peer, %error);
+        session.local.counters.protocol_errors.increment();
+        session.set_cause(DisconnectCause::PeerMisbehaved(error));
+        let (rules, now) = (&session.config.conversation, session.local.now());
+        let close = session.conversation.borrow_mut().peer_misbehaved(rules, now, error);
+        session.queue_close(close);
+    }
+
+    /// A callback returned an error, or panicked.
+    #[cold]
+    pub(super) fn listener_failed(&self, callback: &'static str, error: ListenerError) {
+        if let Some(error) = error.peer_misbehaved() {
+            return self.peer_misbehaved(error);
+        }
+        let session = self.session();
+        let local = &session.local;
+        let text = foreign::text(&error);
+        log_limited!(error, local, LogLine::ListenerFailed, peer = ?session.peer, callback, error = text);
+        local.counters.listener_errors.increment();
+        let is_tolerated =
+            callback == "on_frame" && !session.config.disconnect_on_error && !error.is_close();
+        if is_tolerated {
+            return;
+        }
+        session.set_cause(DisconnectCause::Listener(text));
+        let (code, reason) = error.close_code_and_reason();
+        let (rules, now) = (&session.config.conversation, local.now());
+        let close = session.conversation.borrow_mut().fail(rules, now, code, reason);
+        session.queue_close(close);
+    }
+
+    /// Drops a listener, which may panic once more.
+    pub(super) fn drop_listener(&self, listener: Box<dyn Listener>) {
+        let outcome = foreign::call(|| drop(listener));
+        self.mark_callback("drop");
+        if let Err(panicked) = outcome {
+            self.listener_failed("drop", panicked.into());
+        }
+    }
+}
