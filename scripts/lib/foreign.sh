@@ -69,6 +69,20 @@ target_folder() {
         python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])'
 }
 
+# Sets PICOWS_STATIC_BIN to a static build, unless it names a binary already: for the image from scratch.
+build_static() {
+    if [ -z "${PICOWS_STATIC_BIN:-}" ]; then
+        local host
+        host=$(rustc -vV | sed -n 's/^host: //p')
+        # With the target named, build scripts and procedural macros are not linked statically.
+        RUSTFLAGS='-C target-feature=+crt-static' \
+            cargo build "${locked[@]}" --target "$host" -p picows-cli || return 1
+        PICOWS_STATIC_BIN=$(target_folder)/$host/debug/picows
+    fi
+    PICOWS_STATIC_BIN=$(realpath "$PICOWS_STATIC_BIN")
+    export PICOWS_STATIC_BIN
+}
+
 # Sets PICOWS_BIN to a release build, unless it names a binary already.
 build_picows() {
     if [ -z "${PICOWS_BIN:-}" ]; then

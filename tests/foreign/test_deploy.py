@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import foreign_module
+from conftest import foreign_module, missing
 from server import REPOSITORY, START_S, Failure, Server, binary
 from wire import BINARY, TEXT, Peer
 
@@ -117,7 +117,7 @@ def static_root(tmp_path_factory):
     built = [path for path in target.glob("*-linux-gnu/*/picows") if is_static(path)]
     found = [Path(named)] if named else sorted(built, key=lambda path: path.stat().st_mtime)
     if not found:
-        pytest.skip(f"there is no static binary: {BUILD}")
+        missing("the static binary", BUILD)
     assert is_static(found[-1]), f"{found[-1]} needs an interpreter"
     root = tmp_path_factory.mktemp("root")
     shutil.copy2(found[-1], root / "picows")
