@@ -6,13 +6,8 @@ import subprocess
 
 import pytest
 from echo_server import limit_descriptors, run_to_end
-from seccomp import (
-    IO_URING_CALLS,
-    SECCOMP_RET_KILL_PROCESS,
-    SECCOMP_RET_KILL_THREAD,
-    locking_at_most,
-    under,
-)
+from forbid import IO_URING_CALLS, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_THREAD
+from seccomp import locking_at_most, under
 from server import START_S, binary
 
 ITEMS = {

@@ -10,14 +10,8 @@ import json
 import subprocess
 
 import pytest
-from seccomp import (
-    EOPNOTSUPP,
-    IO_URING_CALLS,
-    SECCOMP_RET_ERRNO,
-    SECCOMP_RET_KILL_PROCESS,
-    locking_at_most,
-    under,
-)
+from forbid import EOPNOTSUPP, IO_URING_CALLS, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS
+from seccomp import locking_at_most, under
 from server import START_S, Server, binary
 from wire import BINARY, TEXT, Peer
 
