@@ -70,8 +70,9 @@ pub(crate) trait Ring {
     fn release(&mut self, buffer: RecvBuffer);
 
     /// Keeps a received buffer beyond the turn. `false` if as much is kept as leaves enough for the
-    /// others: then it is to be copied and released.
-    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool;
+    /// others: then it is to be copied and released. Where it `must` be kept, as there is no memory
+    /// for a copy, it is.
+    fn keep(&mut self, buffer: &mut RecvBuffer, must: bool) -> bool;
 
     /// How many receives may be begun that have buffers to receive into, as far as is known: single
     /// ones, or others.

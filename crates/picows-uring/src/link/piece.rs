@@ -86,7 +86,7 @@ impl Piece {
     /// connections, else in memory of its own.
     pub(crate) fn keep(self, ring: &mut impl Ring, pool: &Pool) -> Self {
         let Self::Received { mut buffer, start } = self else { return self };
-        if ring.keep(&mut buffer) {
+        if ring.keep(&mut buffer, false) {
             return Self::Received { buffer, start };
         }
         let bytes = &ring.bytes(&buffer)[start..];
@@ -94,6 +94,7 @@ impl Piece {
         let is_too_much = bytes.len() > reserve_max();
         if is_too_much || memory.bytes_mut().try_reserve(bytes.len()).is_err() {
             // Without memory for a copy, the buffer is missed less.
+            ring.keep(&mut buffer, true);
             return Self::Received { buffer, start };
         }
         memory.bytes_mut().extend_from_slice(bytes);

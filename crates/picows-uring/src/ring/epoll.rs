@@ -348,8 +348,8 @@ impl Ring for EpollRing {
         self.buffers.release(buffer);
     }
 
-    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
-        self.buffers.keep(buffer)
+    fn keep(&mut self, buffer: &mut RecvBuffer, must: bool) -> bool {
+        self.buffers.keep(buffer, must)
     }
 
     fn room_to_receive(&mut self, _is_single: bool) -> usize {

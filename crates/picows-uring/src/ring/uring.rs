@@ -257,8 +257,8 @@ impl Ring for UringRing {
         self.buffers.release(buffer);
     }
 
-    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
-        self.buffers.keep(buffer)
+    fn keep(&mut self, buffer: &mut RecvBuffer, must: bool) -> bool {
+        self.buffers.keep(buffer, must)
     }
 
     fn room_to_receive(&mut self, is_single: bool) -> usize {

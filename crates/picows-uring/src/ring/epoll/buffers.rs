@@ -102,14 +102,15 @@ impl Buffers {
         }
     }
 
-    /// Keeps a piece beyond its turn, if half of the buffers are left for the others.
-    pub(super) fn keep(&mut self, piece: &mut RecvBuffer) -> bool {
+    /// Keeps a piece beyond its turn, if half of the buffers are left for the others or
+    /// it `must` be kept.
+    pub(super) fn keep(&mut self, piece: &mut RecvBuffer, must: bool) -> bool {
         if piece.is_kept {
             return true;
         }
         let Some(buffer) = &mut self.buffers[usize::from(piece.id)] else { return false };
         if buffer.kept == 0 {
-            if 2 * (self.kept + 1) > self.count.max(COUNT_MIN) {
+            if !must && 2 * (self.kept + 1) > self.count.max(COUNT_MIN) {
                 return false;
             }
             self.kept += 1;

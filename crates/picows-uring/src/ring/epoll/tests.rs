@@ -317,7 +317,7 @@ fn kept_pieces_and_loans_are_not_overwritten_and_both_are_bounded() {
     };
     let (mut kept, mut loans, mut count) = (Vec::new(), Vec::new(), 0_u32);
     while let Some(mut it) = piece(&mut buffers, count as u8) {
-        if count % 2 == 0 && buffers.keep(&mut it) {
+        if count % 2 == 0 && buffers.keep(&mut it, false) {
             kept.push((it, count as u8));
         } else if let Some(loan) = buffers.lend(&it) {
             loans.push((loan, count as u8));

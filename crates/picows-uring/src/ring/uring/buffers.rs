@@ -113,8 +113,8 @@ impl Buffers {
     }
 
     /// Keeps a piece beyond its turn, unless too many buffers are.
-    pub(super) fn keep(&mut self, piece: &mut RecvBuffer) -> bool {
-        piece.is_kept = piece.is_kept || self.group(piece.id).keep(piece.id % ENTRIES_MAX);
+    pub(super) fn keep(&mut self, piece: &mut RecvBuffer, must: bool) -> bool {
+        piece.is_kept = piece.is_kept || self.group(piece.id).keep(piece.id % ENTRIES_MAX, must);
         piece.is_kept
     }
 

@@ -55,12 +55,6 @@ impl<R: Ring> Checked<R> {
         self.book().allow_adopting();
     }
 
-    /// The caller may hold what the ring does not keep, as it has no memory for a copy.
-    #[cfg(test)]
-    pub(crate) fn allow_holding(&mut self) {
-        self.book().allow_holding();
-    }
-
     /// A turn of the caller is over: what it was lent is released, or kept.
     pub(crate) fn demand_turn_is_over(&self) {
         self.book().demand_turn_is_over();
@@ -146,9 +140,10 @@ impl<R: Ring> Ring for Checked<R> {
         self.ring.release(buffer);
     }
 
-    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
+    fn keep(&mut self, buffer: &mut RecvBuffer, must: bool) -> bool {
         self.book().use_buffer("keep", buffer);
-        let is_kept = self.ring.keep(buffer);
+        let is_kept = self.ring.keep(buffer, must);
+        demand(is_kept || !must, || format!("{buffer:?} is not kept, and must be"));
         demand(is_kept == buffer.is_kept(), || format!("keep says {is_kept} of {buffer:?}"));
         if is_kept {
             self.book().keep(buffer);

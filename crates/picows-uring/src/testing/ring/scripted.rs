@@ -352,8 +352,9 @@ impl Ring for ByHand {
         self.memory(buffer).lend(0, buffer.len())
     }
 
-    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
-        if !buffer.is_kept() && self.keeps.is_none_or(|most| self.kept < most) {
+    fn keep(&mut self, buffer: &mut RecvBuffer, must: bool) -> bool {
+        let must = must && self.excess == 0;
+        if !buffer.is_kept() && (must || self.keeps.is_none_or(|most| self.kept < most)) {
             buffer.mark_kept();
             self.kept += 1;
         }

@@ -411,8 +411,8 @@ impl Ring for SimRing {
         self.buffers.lend(buffer)
     }
 
-    fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
-        self.buffers.keep(buffer)
+    fn keep(&mut self, buffer: &mut RecvBuffer, must: bool) -> bool {
+        self.buffers.keep(buffer, must)
     }
 
     fn room_to_receive(&mut self, _: bool) -> usize {

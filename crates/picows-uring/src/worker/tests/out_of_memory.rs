@@ -63,7 +63,6 @@ fn a_connection_that_has_fallen_behind_goes_on_without_memory() {
     let flood = b"\x82\x80\0\0\0\0".repeat(3000);
     fixture.worker.ring.keeps = Some(0);
     fixture.worker.ring.waiting.push_back(Ok(flood.clone()));
-    fixture.worker.ring.allow_holding();
     RESERVE_MAX.set(0);
     fixture.deliver(&flood);
     // Nothing was copied, and nothing taken straight from the socket.

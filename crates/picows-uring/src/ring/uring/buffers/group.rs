@@ -208,11 +208,12 @@ impl Group {
         self.go_back_if_done(piece.id);
     }
 
-    /// Keeps a piece of buffer `id` beyond its turn, if half of the buffers are left for the others.
-    pub(super) fn keep(&mut self, id: u16) -> bool {
+    /// Keeps a piece of buffer `id` beyond its turn, if half of the buffers are left for the others
+    /// or it `must` be kept.
+    pub(super) fn keep(&mut self, id: u16, must: bool) -> bool {
         let Some(buffer) = &mut self.buffers[usize::from(id)] else { return false };
         if buffer.kept == 0 {
-            if 2 * (self.kept + 1) > self.count {
+            if !must && 2 * (self.kept + 1) > self.count {
                 return false;
             }
             self.kept += 1;

@@ -15,8 +15,6 @@ pub(super) struct Book {
     count: usize,
     /// Pieces that the caller has, by buffer and offset; whether it keeps them.
     pieces: BTreeMap<(u16, u32), Piece>,
-    /// Pieces may be held beyond a turn that are not kept.
-    may_hold: bool,
     /// Sockets may be opened without the ring: known from their first receive, by a new token.
     may_adopt: bool,
     /// Tokens of which completions are forged by a test.
@@ -172,9 +170,7 @@ impl Book {
 
     pub(super) fn demand_turn_is_over(&self) {
         let lent = self.pieces.values().filter(|piece| !piece.is_kept).count();
-        demand(lent == 0 || self.may_hold, || {
-            format!("{lent} receive buffers are neither released nor kept")
-        });
+        demand(lent == 0, || format!("{lent} receive buffers are neither released nor kept"));
     }
 
     pub(super) fn demand_nothing_is_left(&self) {
@@ -186,11 +182,6 @@ impl Book {
     #[cfg(test)]
     pub(super) fn allow_adopting(&mut self) {
         self.may_adopt = true;
-    }
-
-    #[cfg(test)]
-    pub(super) fn allow_holding(&mut self) {
-        self.may_hold = true;
     }
 
     #[cfg(test)]

@@ -184,7 +184,7 @@ const CALLS: &[Breach] = &[
         let buffer = piece(ring);
         let mut again = same(&buffer);
         ring.release(buffer);
-        ring.keep(&mut again);
+        ring.keep(&mut again, false);
     }),
     ("is released twice", |ring| {
         let buffer = piece(ring);
@@ -203,7 +203,7 @@ const CALLS: &[Breach] = &[
     ("sockets are left open: [3, 7]", |ring| ring.demand_nothing_is_left()),
     ("receive buffers are left", |ring| {
         let mut kept = piece(ring);
-        assert!(ring.keep(&mut kept));
+        assert!(ring.keep(&mut kept, false));
         poll(ring);
         ring.close_on_failure(SOCKET);
         ring.close_on_failure(LISTENER);
@@ -289,6 +289,11 @@ const COMPLETIONS: &[Breach] = &[
         ring.excess = 1;
         ring.room.push_back(Ok(3));
         let _ = ring.send_now(SOCKET, &batch(b"one"));
+    }),
+    ("is not kept, and must be", |ring| {
+        (ring.keeps, ring.excess) = (Some(0), 1);
+        let mut buffer = piece(ring);
+        ring.keep(&mut buffer, true);
     }),
     ("the clock of the ring goes back", |ring| {
         ring.now = Duration::from_secs(2);

@@ -110,9 +110,9 @@ impl Buffers {
         }
     }
 
-    /// Lets the caller keep a buffer, if half of them are left.
-    pub(super) fn keep(&mut self, buffer: &mut RecvBuffer) -> bool {
-        if !buffer.is_kept() && 2 * (self.kept + 1) <= self.owners.len() {
+    /// Lets the caller keep a buffer, if half of them are left or it `must`.
+    pub(super) fn keep(&mut self, buffer: &mut RecvBuffer, must: bool) -> bool {
+        if !buffer.is_kept() && (must || 2 * (self.kept + 1) <= self.owners.len()) {
             buffer.mark_kept();
             self.kept += 1;
         }
