@@ -3,7 +3,6 @@
 //!
 //! Touched when a connection comes, when its handshake is over, and when it goes.
 
-use crate::config::Config;
 use http::StatusCode;
 use picows_uring_proto::UpgradeResponse;
 use std::collections::HashMap;
@@ -12,6 +11,14 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Limits of an [`Admission`]; `None` for none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AdmissionLimits {
+    pub(crate) connections_max: Option<usize>,
+    pub(crate) connections_per_address_max: Option<usize>,
+    pub(crate) handshakes_max: Option<usize>,
+}
 
 /// Counts with limits that are never passed.
 #[derive(Debug, Default)]
@@ -93,7 +100,11 @@ impl Refusal {
 impl Admission {
     /// Counts a new connection, which begins its handshake, unless that would pass a limit. Peers
     /// without an address, on Unix sockets, have no limit for each.
-    pub(crate) fn admit(&self, limits: &Config, peer: Option<SocketAddr>) -> Result<(), Refusal> {
+    pub(crate) fn admit(
+        &self,
+        limits: &AdmissionLimits,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Refusal> {
         if !acquire(&self.connections, limits.connections_max) {
             return Err(Refusal::Connections);
         }
@@ -116,8 +127,23 @@ impl Admission {
         release(&self.handshakes);
     }
 
+    /// A connection has gone, of which `state` says how it is counted.
+    pub(crate) fn release(
+        &self,
+        limits: &AdmissionLimits,
+        state: AdmissionState,
+        peer: Option<SocketAddr>,
+    ) {
+        match state {
+            AdmissionState::Exempt | AdmissionState::Refused(_) => return,
+            AdmissionState::Handshaking => self.handshake_ended(),
+            AdmissionState::Upgraded | AdmissionState::Open => {}
+        }
+        self.leave(limits, peer);
+    }
+
     /// A connection that was admitted has gone.
-    pub(crate) fn leave(&self, limits: &Config, peer: Option<SocketAddr>) {
+    fn leave(&self, limits: &AdmissionLimits, peer: Option<SocketAddr>) {
         release(&self.connections);
         if let (Some(_), Some(peer)) = (limits.connections_per_address_max, peer) {
             self.release_origin(Origin::of(peer));
@@ -195,8 +221,8 @@ const ORIGINS_KEPT: usize = 64;
 mod tests {
     use super::*;
 
-    fn limits(change: impl FnOnce(&mut Config)) -> Config {
-        let mut config = Config::default();
+    fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
+        let mut config = AdmissionLimits::default();
         change(&mut config);
         config
     }
@@ -217,7 +243,7 @@ mod tests {
         admission.leave(&limits, None);
         assert_eq!(admission.admit(&limits, None), Ok(()));
         assert_eq!(admission.admit(&limits, None), Err(Refusal::Connections));
-        assert_eq!(admission.admit(&Config::default(), None), Ok(()));
+        assert_eq!(admission.admit(&AdmissionLimits::default(), None), Ok(()));
     }
 
     #[test]

@@ -3,19 +3,21 @@
 //! The queue that carries them is the mailbox.
 
 use crate::foreign::Foreign;
-use crate::ring::Token;
+use crate::ring::{ListenerId, Token};
 use bytes::Bytes;
 use picows_uring_proto::{CloseFrame, FrameHead};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a worker can be told.
+/// What other threads ask of a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// End every connection with CLOSE 1001, one after the other, and after `drain` without it.
     Stop { drain: Duration },
     /// The memory of all may be beyond its limit: see whether the largest holder is yours.
     LookAtMemory,
+    /// Close a listening socket; its connections stay.
+    CloseListener(ListenerId),
     /// Do something with a connection.
     Connection(Token, ConnectionCommand),
 }

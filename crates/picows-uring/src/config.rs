@@ -8,8 +8,10 @@ mod settings;
 pub(crate) use check::{WrongSetting, check_watermarks};
 pub(crate) use settings::connection_settings;
 
+use crate::admission::{Admission, AdmissionLimits, AdmissionState, Refusal};
 use crate::memory::MemoryBudget;
 use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules, ProgressRules};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) connections_per_address_max: Option<usize>,
     /// Handshakes in progress, of the whole server.
     pub(crate) handshakes_max: Option<usize>,
+    /// Counts the connections of all workers with these settings; `None` for those of clients.
+    pub(crate) admission: Option<Arc<Admission>>,
     /// Over which time the connections of a worker that stops are told so; `None`: as long as their
     /// number takes at a fixed pace.
     pub(crate) drain_spread: Option<Duration>,
@@ -52,6 +56,36 @@ pub(crate) struct Config {
     pub(crate) memory_release: Duration,
     /// What the connections of a worker may hold together with those of the others.
     pub(crate) memory: Arc<MemoryBudget>,
+}
+
+/// Admission of the connections of a server, as far as they are counted.
+impl Config {
+    /// Counts a new connection, which begins its handshake, unless that would pass a limit.
+    pub(crate) fn admit(&self, peer: Option<SocketAddr>) -> Result<(), Refusal> {
+        self.admission.as_ref().map_or(Ok(()), |it| it.admit(&self.admission_limits(), peer))
+    }
+
+    /// A handshake is over.
+    pub(crate) fn handshake_ended(&self) {
+        if let Some(admission) = &self.admission {
+            admission.handshake_ended();
+        }
+    }
+
+    /// A connection has gone, of which `state` says how it is counted.
+    pub(crate) fn release_admission(&self, state: AdmissionState, peer: Option<SocketAddr>) {
+        if let Some(admission) = &self.admission {
+            admission.release(&self.admission_limits(), state, peer);
+        }
+    }
+
+    fn admission_limits(&self) -> AdmissionLimits {
+        AdmissionLimits {
+            connections_max: self.connections_max,
+            connections_per_address_max: self.connections_per_address_max,
+            handshakes_max: self.handshakes_max,
+        }
+    }
 }
 
 /// What happens to a connection whose queue of unsent bytes would pass its limit.
@@ -97,6 +131,7 @@ impl Default for Config {
             connections_max: None,
             connections_per_address_max: None,
             handshakes_max: Some(HANDSHAKES_MAX),
+            admission: None,
             drain_spread: Some(Duration::ZERO),
             slow_callback: SLOW_CALLBACK,
             leaves_port: false,

@@ -2,7 +2,6 @@
 //!
 //! Belongs to one thread; other threads reach a worker through its mailbox.
 
-use crate::admission::Admission;
 use crate::config::Config;
 use crate::foreign::StateCell;
 use crate::foreign::log::LogLimits;
@@ -45,8 +44,6 @@ pub(crate) struct Local {
     pub(crate) lent: LentPiece,
     /// Something that is held here is in the sum of the memory budget.
     pub(crate) is_in_budget: Cell<bool>,
-    /// Limits on connections, of all workers; the worker sees to it.
-    pub(crate) admission: OnceCell<Arc<Admission>>,
     /// The way to sockets from inside a callback; the worker sees to it.
     pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
     /// Counted around: how often the ring has had what it was given, and told what came of it.
@@ -76,7 +73,6 @@ impl Local {
             is_released: Cell::new(false),
             lent: LentPiece::default(),
             is_in_budget: Cell::new(false),
-            admission: OnceCell::new(),
             outlet: OnceCell::new(),
             polls: Cell::new(0),
         })

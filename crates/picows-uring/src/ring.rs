@@ -23,7 +23,7 @@ pub(crate) use loan::Loan;
 pub(crate) use loan::RecvMemory;
 pub(crate) use socket::{Socket, borrow, local_addr};
 pub(crate) use start::{LOCKED_KIB_PER_WORKER, StartError};
-pub(crate) use token::Token;
+pub(crate) use token::{ListenerId, Token};
 pub(crate) use wait::{RingEvent, Wait, WaitMode};
 
 use std::net::SocketAddr;
@@ -39,8 +39,9 @@ pub(crate) trait Ring {
     /// The time since an origin that stays the same for this ring.
     fn now(&self) -> Duration;
 
-    /// Accepts connections on `listener` until a completion says that there is no `more`.
-    fn accept(&mut self, listener: Socket, token: Token);
+    /// Accepts connections on `socket`, which is that of `listener`, until a completion says that
+    /// there is no `more`.
+    fn accept(&mut self, socket: Socket, listener: ListenerId);
 
     /// Receives from `socket` until a completion says that there is no `more`.
     fn receive(&mut self, socket: Socket, token: Token);
@@ -297,7 +298,7 @@ impl RecvBuffer {
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// A connection was accepted, or not. Without `more`, accepting has ended.
-    Accepted { token: Token, result: io::Result<Socket>, more: bool },
+    Accepted { listener: ListenerId, result: io::Result<Socket>, more: bool },
     /// Bytes arrived, or the receive failed. Without `more`, receiving has ended.
     Received { token: Token, result: ReceiveResult, more: bool },
     /// Part of a batch was sent, or nothing of it.

@@ -325,7 +325,7 @@ fn build_worker<R: Ring + Wait>(
     let event_loop = event_loop.map_err(|error| Error::Ring(error.to_string()))?;
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
     let local = Local::new(config, counters, mailbox);
-    let worker = Worker::new(ring, Rc::clone(&local), None);
+    let worker = Worker::new(ring, Rc::clone(&local));
     Ok((event_loop, local, worker))
 }
 

@@ -67,10 +67,10 @@ pub(crate) struct ListenOptions {
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) addresses: Vec<ListenAddress>,
-    /// For each worker, its sockets.
+    /// For each worker, its sockets, one for each address.
     pub(crate) sockets: Vec<Vec<OwnedFd>>,
-    /// Removed when they are dropped.
-    pub(crate) paths: Vec<SocketPath>,
+    /// For each address, the path that was made for it, which is removed when this is dropped.
+    pub(crate) paths: Vec<Option<SocketPath>>,
 }
 
 /// Listens on everything in `wanted`, with a socket for each worker.
@@ -134,6 +134,7 @@ impl Listening {
             sockets.push(socket.into());
         }
         self.addresses.push(ListenAddress::Tcp(address));
+        self.paths.push(None);
         Ok(())
     }
 
@@ -148,10 +149,10 @@ impl Listening {
             PathFault::Io(error) => failed(error),
             PathFault::Taken(fault) => Error::Address { address: text.to_owned(), fault },
         })?;
-        self.paths.push(bound);
         socket.listen(options.backlog).map_err(failed)?;
         self.share(socket, failed)?;
         self.addresses.push(ListenAddress::Unix(path.to_owned()));
+        self.paths.push(Some(bound));
         Ok(())
     }
 
@@ -174,6 +175,7 @@ impl Listening {
                 ListenAddress::Unix(address.as_pathname().map(Path::to_owned).unwrap_or_default())
             }
         });
+        self.paths.push(None);
         self.share(socket, failed)
     }
 

@@ -32,7 +32,8 @@ use crate::local::Local;
 use crate::ring::{Completion, Ring, Socket, Token};
 use crate::session::Session;
 use crate::status::DisconnectCause;
-pub(crate) use accept::Accept;
+use accept::Accept;
+pub(crate) use accept::Listening;
 use deadlines::Deadlines;
 use flush::Flush;
 use memory::Memory;
@@ -57,7 +58,7 @@ pub(crate) struct Worker<R: Ring> {
     pub(crate) local: Rc<Local>,
     slots: Slots,
     timers: Timers,
-    /// A worker of clients has none.
+    /// A worker that has never listened has none.
     accept: Option<Accept>,
     /// Sockets that tasks of its thread have connected.
     intake: Rc<Intake>,
@@ -81,21 +82,18 @@ pub(crate) enum Turn {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker that `accept`s connections, if it does, and closes the listening sockets in the end.
-    pub(crate) fn new(ring: R, local: Rc<Local>, accept: Option<Accept>) -> Self {
+    /// A worker without connections and listening sockets.
+    pub(crate) fn new(ring: R, local: Rc<Local>) -> Self {
         let now = tick(ring.now());
         let _ = local.outlet.set(ring.outlet());
-        if let Some(accept) = &accept {
-            let _ = local.admission.set(Arc::clone(&accept.admission));
-        }
         local.counters.pulse.set_clock(ring.now());
         let memory = Memory::new(&local, now);
-        let mut worker = Self {
+        Self {
             ring,
             local,
             slots: Slots::default(),
             timers: Timers::new(now),
-            accept,
+            accept: None,
             intake: Rc::default(),
             receive: Receive::default(),
             flush: Flush::default(),
@@ -103,9 +101,7 @@ impl<R: Ring> Worker<R> {
             progress: ProgressChecks::default(),
             shutdown: Shutdown::default(),
             memory,
-        };
-        worker.resume_accept();
-        worker
+        }
     }
 
     /// Does what there is to do, up to a bound.
@@ -185,7 +181,9 @@ impl<R: Ring> Worker<R> {
                 self.received(token, result, more);
             }
             Completion::Sent { token, result, batch } => self.sent(token, result, batch),
-            Completion::Accepted { token, result, more } => self.accepted(token, result, more),
+            Completion::Accepted { listener, result, more } => {
+                self.accepted(listener, result, more);
+            }
         }
         self.local.pool.drop_discarded();
     }
@@ -228,8 +226,8 @@ impl<R: Ring> Worker<R> {
         connection.session().socket.take();
         self.ring.close(socket);
         self.deadlines.forget(token);
-        let (admission, peer) = (connection.admission, connection.session().peer.get());
-        self.release_admission(admission, peer);
+        let (admission, session) = (connection.admission, connection.session());
+        session.config.release_admission(admission, session.peer.get());
         if let Some(accept) = &mut self.accept {
             accept.refusals.forget(admission, token);
         }
@@ -318,17 +316,17 @@ impl<R: Ring> Drop for Worker<R> {
             session.drop_queue();
             if let Some(socket) = session.socket.take() {
                 self.ring.close_on_failure(socket);
-                admissions.push((connection.admission, session.peer.get()));
+                admissions.push((connection.admission, session));
             }
         }
-        for (admission, peer) in admissions {
-            self.release_admission(admission, peer);
+        for (admission, session) in admissions {
+            session.config.release_admission(admission, session.peer.get());
             self.local.counters.connections.decrement();
             self.local.counters.disconnected.increment();
         }
         self.local.counters.slots.set(0);
-        for listener in self.accept.iter().flat_map(Accept::listeners) {
-            self.ring.close_on_failure(listener);
+        for socket in self.accept.iter().flat_map(Accept::sockets) {
+            self.ring.close_on_failure(socket);
         }
         self.refuse_connected();
         self.local.pool.drop_discarded();

@@ -147,9 +147,7 @@ impl Connection {
     pub(crate) fn leave_handshakes(&mut self) {
         if self.admission == AdmissionState::Handshaking {
             self.admission = AdmissionState::Upgraded;
-            if let Some(admission) = self.local().admission.get() {
-                admission.handshake_ended();
-            }
+            self.session().config.handshake_ended();
         }
     }
 

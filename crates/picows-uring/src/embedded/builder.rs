@@ -180,7 +180,7 @@ impl Parts {
         let hook = WorkHook::new(Arc::clone(&mailbox));
         let local = Local::new(config, counters, mailbox);
         let descriptor = ring.descriptor();
-        let worker = Worker::new(ring, Rc::clone(&local), None);
+        let worker = Worker::new(ring, Rc::clone(&local));
         let intake = Rc::clone(worker.intake());
         let host = host::embed(worker, Rc::clone(&hook))?;
         Ok(Self { host, local, intake, hook, descriptor })

@@ -2,7 +2,6 @@
 //! io_uring in that loop.
 
 use super::*;
-use crate::admission::Admission;
 use crate::command::Command;
 use crate::config::Config;
 use crate::health::Counters;
@@ -12,7 +11,7 @@ use crate::mailbox::Mailbox;
 use crate::ring::Socket;
 use crate::testing::ring::scripted::ByHand;
 use crate::upgrade::{Factory, Upgrade};
-use crate::worker::Accept;
+use crate::worker::Listening;
 use crate::{Connect, Runtime, Server};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,10 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A worker that listens, and has taken its first turns.
 fn worker(ring: ByHand) -> Worker<ByHand> {
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
-    let local = Local::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
+    let config = Arc::new(Config { admission: Some(Arc::default()), ..Config::default() });
+    let local = Local::new(Arc::clone(&config), Arc::<Counters>::default(), mailbox);
     let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
-    let accept = Accept::new(factory, Arc::<Admission>::default(), vec![Socket(3)]);
-    let mut worker = Worker::new(ring, local, Some(accept));
+    let mut worker = Worker::new(ring, local);
+    worker.listen(Socket(3), &Listening::new(config, factory));
     settle(&mut worker);
     worker
 }

@@ -6,22 +6,23 @@
 //! receive, send and accept calls are made by [`poll`](Ring::poll) and [`send`](Ring::send), one for
 //! each completion; events of all sockets are fetched with one call. See epoll(7).
 
+mod accept;
 mod buffers;
 mod sockets;
 
 use super::{
-    Completion, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch, SendState, Socket,
-    StartError, Token, Wait, borrow, direct, is_passing, tcp_info,
+    Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
+    SendState, Socket, StartError, Token, Wait, borrow, direct, is_passing, tcp_info,
 };
 use buffers::{BUFFER_BYTES, Buffers};
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
-use rustix::fd::{IntoRawFd, OwnedFd};
-use rustix::net::{RecvFlags, SocketFlags};
+use rustix::fd::OwnedFd;
+use rustix::net::RecvFlags;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
-use sockets::{Entry, Kind, Receive, Sending, Sockets};
+use sockets::{Entry, Reading, Receive, Sending, Sockets};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
@@ -131,12 +132,11 @@ impl EpollRing {
         }
     }
 
-    fn begin_receive(&mut self, socket: Socket, receive: Receive) {
-        let token = receive.token;
+    fn begin_receive(&mut self, socket: Socket, token: Token, is_single: bool) {
         match self.entry(socket) {
             Ok(entry) => {
-                debug_assert!(entry.receive.is_none(), "a second receive on {socket:?}");
-                entry.receive = Some(receive);
+                debug_assert!(entry.reading.is_none(), "a second receive on {socket:?}");
+                entry.reading = Some(Reading::Bytes(Receive { token, is_single }));
                 self.sockets.receives(token, socket);
                 self.mark_ready(socket);
             }
@@ -153,14 +153,14 @@ impl EpollRing {
         let socket = Socket(fd);
         let Some(entry) = self.sockets.get_mut(fd as u64) else { return };
         entry.is_listed = false;
-        let can_read = |entry: &Entry| entry.receive.filter(|_| entry.is_readable);
+        let can_read = |entry: &Entry| entry.reading.filter(|_| entry.is_readable);
         match can_read(entry) {
-            Some(Receive { token, kind: Kind::Connections }) => {
-                self.serve_accept(socket, token, end, out);
+            Some(Reading::Connections(listener)) => {
+                self.serve_accept(socket, listener, end, out);
             }
-            receive => {
+            reading => {
                 self.serve_send(socket, out);
-                if let Some(receive) = receive
+                if let Some(Reading::Bytes(receive)) = reading
                     && out.len() < end
                 {
                     self.serve_receive(socket, receive, out);
@@ -170,38 +170,9 @@ impl EpollRing {
         self.mark_ready(socket);
     }
 
-    fn serve_accept(
-        &mut self,
-        socket: Socket,
-        token: Token,
-        end: usize,
-        out: &mut Vec<Completion>,
-    ) {
-        let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
-        while out.len() < end {
-            let result = match rustix::net::accept_with(borrow(&socket), SocketFlags::CLOEXEC) {
-                Ok(accepted) => Ok(Socket(accepted.into_raw_fd())),
-                Err(rustix::io::Errno::AGAIN) => {
-                    entry.is_readable = false;
-                    return;
-                }
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => Err(error.into()),
-            };
-            let more = result.is_ok();
-            if !more {
-                entry.receive = None;
-            }
-            out.push(Completion::Accepted { token, result, more });
-            if !more {
-                return;
-            }
-        }
-    }
-
     fn serve_receive(&mut self, socket: Socket, receive: Receive, out: &mut Vec<Completion>) {
         let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
-        let (token, is_single) = (receive.token, receive.kind == Kind::BytesOnce);
+        let Receive { token, is_single } = receive;
         let max = if is_single { ONCE_BYTES_MAX } else { RECEIVE_BYTES_MAX };
         let result = match self.buffers.space(max) {
             None => ReceiveResult::NoBuffer,
@@ -228,7 +199,7 @@ impl EpollRing {
         };
         let more = !is_single && matches!(result, ReceiveResult::Data(_));
         if !more {
-            entry.receive = None;
+            entry.reading = None;
         }
         out.push(Completion::Received { token, result, more });
     }
@@ -277,15 +248,21 @@ impl EpollRing {
         debug_assert!(set.is_ok(), "a time that can be set: {time:?}: {set:?}");
     }
 
-    /// Ends the receive or accept of a socket, if there is one.
+    /// Ends the receive or accept of a socket, if there is one. Connections that have come are
+    /// accepted before.
     fn end_receive(&mut self, socket: Socket) {
         let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
-        let Some(Receive { token, kind }) = entry.receive.take() else { return };
-        self.done.push_back(if kind == Kind::Connections {
-            Completion::Accepted { token, result: Err(cancelled()), more: false }
-        } else {
-            Completion::Received { token, result: ReceiveResult::Cancelled, more: false }
-        });
+        let Some(reading) = entry.reading.take() else { return };
+        let end = match reading {
+            Reading::Connections(listener) => {
+                self.accept_backlog(socket, listener);
+                Completion::Accepted { listener, result: Err(cancelled()), more: false }
+            }
+            Reading::Bytes(Receive { token, .. }) => {
+                Completion::Received { token, result: ReceiveResult::Cancelled, more: false }
+            }
+        };
+        self.done.push_back(end);
     }
 }
 
@@ -305,31 +282,28 @@ impl Ring for EpollRing {
         self.origin.elapsed()
     }
 
-    fn accept(&mut self, listener: Socket, token: Token) {
+    fn accept(&mut self, socket: Socket, listener: ListenerId) {
         // So that it does not block where another worker was faster. Connections do not inherit it.
-        let begun = rustix::io::ioctl_fionbio(borrow(&listener), true).map_err(io::Error::from);
-        match begun.and_then(|()| self.entry(listener)) {
+        let begun = rustix::io::ioctl_fionbio(borrow(&socket), true).map_err(io::Error::from);
+        match begun.and_then(|()| self.entry(socket)) {
             Ok(entry) => {
-                debug_assert!(entry.receive.is_none(), "a second accept on {listener:?}");
-                entry.receive = Some(Receive { token, kind: Kind::Connections });
-                self.mark_ready(listener);
+                debug_assert!(entry.reading.is_none(), "a second accept on {socket:?}");
+                entry.reading = Some(Reading::Connections(listener));
+                self.mark_ready(socket);
             }
             Err(error) => {
-                self.done.push_back(Completion::Accepted {
-                    token,
-                    result: Err(error),
-                    more: false,
-                });
+                let result = Err(error);
+                self.done.push_back(Completion::Accepted { listener, result, more: false });
             }
         }
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {
-        self.begin_receive(socket, Receive { token, kind: Kind::Bytes });
+        self.begin_receive(socket, token, false);
     }
 
     fn receive_once(&mut self, socket: Socket, token: Token) {
-        self.begin_receive(socket, Receive { token, kind: Kind::BytesOnce });
+        self.begin_receive(socket, token, true);
     }
 
     fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {

@@ -11,8 +11,8 @@ mod start;
 
 pub(crate) use super::StartError;
 use super::{
-    Completion, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch, SendState, Socket,
-    Token, Wait, WaitMode, borrow, direct, tcp_info,
+    Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
+    SendState, Socket, Token, Wait, WaitMode, borrow, direct, tcp_info,
 };
 use crate::foreign::log;
 use buffers::Buffers;
@@ -159,8 +159,9 @@ impl UringRing {
         let token = Token::unpack(user_data);
         match Op::of(user_data)? {
             Op::Accept => {
+                let listener = ListenerId::unpack(user_data);
                 let result = outcome(result).map(|fd| Socket(fd as i32));
-                Some(Completion::Accepted { token, result, more })
+                Some(Completion::Accepted { listener, result, more })
             }
             Op::Receive => {
                 let result = self.received(result, flags);
@@ -215,11 +216,11 @@ impl Ring for UringRing {
         self.origin.elapsed()
     }
 
-    fn accept(&mut self, listener: Socket, token: Token) {
-        let entry = opcode::AcceptMulti::new(types::Fd(listener.0))
+    fn accept(&mut self, socket: Socket, listener: ListenerId) {
+        let entry = opcode::AcceptMulti::new(types::Fd(socket.0))
             .flags(libc::SOCK_CLOEXEC)
             .build()
-            .user_data(Op::Accept.tag(token.pack()));
+            .user_data(Op::Accept.tag(listener.pack()));
         self.push(entry);
     }
 

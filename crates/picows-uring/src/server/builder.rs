@@ -300,6 +300,7 @@ impl ServerBuilder {
         let is_own = listen.iter().all(|on| matches!(on, ListenOn::Text(_)));
         let mut config = self.config;
         config.leaves_port = self.share_port && is_own;
+        config.admission = Some(Arc::default());
         if listen.is_empty() {
             listen.push(ListenOn::Text(LISTEN_DEFAULT.to_owned()));
         }

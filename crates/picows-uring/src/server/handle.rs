@@ -1,10 +1,12 @@
 //! A running server, from the outside.
 
 use super::monitor::Monitor;
+use crate::command::Command;
 use crate::error::Error;
 use crate::foreign::log;
 use crate::health::{Counters, Stats, WorkerState};
 use crate::mailbox::Mailbox;
+use crate::ring::ListenerId;
 use crate::socket::{ListenAddress, SocketPath};
 use crate::stopper::Stopper;
 use std::net::SocketAddr;
@@ -21,9 +23,17 @@ use std::time::Duration;
 pub struct ServerHandle {
     workers: Vec<WorkerThread>,
     addresses: Vec<ListenAddress>,
+    /// For each address, what the workers call its sockets.
+    listeners: Vec<Listener>,
     drain_timeout: Duration,
-    /// Unix sockets that go with the server.
-    _paths: Vec<SocketPath>,
+}
+
+/// The listening sockets of one address, one for each worker.
+#[derive(Debug)]
+struct Listener {
+    id: ListenerId,
+    /// A Unix socket, whose path is removed with it.
+    _path: Option<SocketPath>,
 }
 
 /// One thread of a server.
@@ -37,10 +47,13 @@ pub(super) struct WorkerThread {
 impl ServerHandle {
     pub(super) fn new(
         addresses: Vec<ListenAddress>,
-        paths: Vec<SocketPath>,
+        paths: Vec<Option<SocketPath>>,
         drain_timeout: Duration,
     ) -> Self {
-        Self { workers: Vec::new(), addresses, drain_timeout, _paths: paths }
+        // Each worker listens on its sockets in the order of the addresses.
+        let listener = |(index, path)| Listener { id: ListenerId::first(index), _path: path };
+        let listeners = (0..).zip(paths).map(listener).collect();
+        Self { workers: Vec::new(), addresses, listeners, drain_timeout }
     }
 
     pub(super) fn add(&mut self, worker: WorkerThread) {
@@ -48,6 +61,7 @@ impl ServerHandle {
     }
 
     /// The addresses that the server listens on, in the order in which they were given.
+    /// [`close_listener`](Self::close_listener) removes one.
     #[must_use]
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
@@ -60,6 +74,42 @@ impl ServerHandle {
             ListenAddress::Tcp(address) => Some(*address),
             ListenAddress::Unix(_) => None,
         })
+    }
+
+    /// Stops listening on one of the [`addresses`](Self::addresses), whose listening sockets the workers
+    /// close soon. Clients that have connected by then are served, and connections stay as they are;
+    /// the server goes on, also without an address. The path of a Unix socket is removed at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] when the server does not listen on `address`.
+    ///
+    /// ```
+    /// use picows_uring::{EchoListener, Server, Upgrade};
+    ///
+    /// let builder = Server::builder().listen("127.0.0.1:0").listen("[::1]:0").workers(1);
+    /// let mut server = builder.start(|_| Upgrade::accept(EchoListener))?;
+    /// let first = server.addresses()[0].clone();
+    /// server.close_listener(&first)?;
+    /// assert_eq!(server.addresses().len(), 1);
+    /// # Ok::<(), picows_uring::Error>(())
+    /// ```
+    pub fn close_listener(&mut self, address: &ListenAddress) -> Result<(), Error> {
+        let Some(index) = self.addresses.iter().position(|it| it == address) else {
+            let listens_on: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+            let fault = match &listens_on[..] {
+                [] => "the server listens on nothing any more".to_owned(),
+                all => format!("the server listens on {}", all.join(", ")),
+            };
+            return Err(Error::Address { address: address.to_string(), fault });
+        };
+        self.addresses.remove(index);
+        // With its path, so that clients find none from here on.
+        let Listener { id, .. } = self.listeners.remove(index);
+        for worker in &self.workers {
+            worker.mailbox.post(Command::CloseListener(id));
+        }
+        Ok(())
     }
 
     /// What the server has done so far, all workers together.

@@ -3,7 +3,6 @@
 //! Either all of them run, or none: what failed is reported, and the others end.
 
 use super::handle::{ServerHandle, WorkerThread};
-use crate::admission::Admission;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
 use crate::error::Error;
@@ -16,7 +15,7 @@ use crate::patience::patiently;
 use crate::ring::{Ring, Socket, StartError, Wait, WaitMode};
 use crate::socket::{self, ListenOn, ListenOptions};
 use crate::upgrade::Factory;
-use crate::worker::{Accept, Worker};
+use crate::worker::{Listening, Worker};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -48,7 +47,6 @@ struct WorkerSpec {
     busy_poll: BusyPoll,
     config: Arc<Config>,
     factory: Arc<Factory>,
-    admission: Arc<Admission>,
     counters: Arc<Counters>,
     /// Where it says that it has all that it needs but sockets, or what there is too little of.
     ready: Sender<Result<Arc<Mailbox>, Refused>>,
@@ -98,11 +96,10 @@ pub(super) fn start(plan: ServerPlan) -> Result<ServerHandle, Error> {
 fn make_ready(plan: &ServerPlan) -> Result<Vec<Ready>, Error> {
     let cores = if plan.pin { cores()? } else { Vec::new() };
     let wanted = plan.options.workers;
-    let admission = Arc::<Admission>::default();
     let mut crew = Vec::with_capacity(wanted);
     for number in 0..wanted {
         let core = (!cores.is_empty()).then(|| cores[number % cores.len()]);
-        let error = match start_thread(plan, number, core, &admission) {
+        let error = match start_thread(plan, number, core) {
             Ok(ready) => {
                 crew.push(ready);
                 continue;
@@ -145,12 +142,7 @@ impl Ready {
 }
 
 /// Starts a thread, and waits until it is ready.
-fn start_thread(
-    plan: &ServerPlan,
-    number: usize,
-    core: Option<usize>,
-    admission: &Arc<Admission>,
-) -> Result<Ready, Refused> {
+fn start_thread(plan: &ServerPlan, number: usize, core: Option<usize>) -> Result<Ready, Refused> {
     let counters = Arc::<Counters>::default();
     let (ready, readies) = mpsc::channel();
     let (sockets, receiver) = mpsc::channel();
@@ -162,7 +154,6 @@ fn start_thread(
         busy_poll: plan.busy_poll,
         config: Arc::clone(&plan.config),
         factory: Arc::clone(&plan.factory),
-        admission: Arc::clone(admission),
         counters: Arc::clone(&counters),
         ready,
         sockets: receiver,
@@ -228,13 +219,16 @@ impl Drop for Witness {
 /// start.
 fn build_worker<R: Ring + Wait>(spec: WorkerSpec, ring: R) -> Option<Worker<R>> {
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
-    let local = Local::new(spec.config, spec.counters, Arc::clone(&mailbox));
+    let local = Local::new(Arc::clone(&spec.config), spec.counters, Arc::clone(&mailbox));
     spec.ready.send(Ok(mailbox)).ok()?;
     drop(spec.ready);
     let sockets = spec.sockets.recv().ok()?;
-    let listeners = sockets.into_iter().map(|socket| Socket(socket.into_raw_fd())).collect();
-    let accept = Accept::new(spec.factory, spec.admission, listeners);
-    Some(Worker::new(ring, local, Some(accept)))
+    let mut worker = Worker::new(ring, local);
+    let listening = Listening::new(spec.config, spec.factory);
+    for socket in sockets {
+        worker.listen(Socket(socket.into_raw_fd()), &listening);
+    }
+    Some(worker)
 }
 
 /// Allocates up front whatever can run out: the ring of a worker and its loop, on its core.

@@ -4,7 +4,6 @@
 //! the way of a byte through the worker, its sessions and the protocol; the ring under it does next
 //! to nothing.
 
-use crate::admission::Admission;
 use crate::config::Config;
 use crate::health::Counters;
 use crate::listener::EchoListener;
@@ -13,7 +12,7 @@ use crate::mailbox::Mailbox;
 use crate::ring::{ReceiveResult, Socket};
 use crate::testing::ring::scripted::{ByHand, stalled};
 use crate::upgrade::{Factory, Upgrade};
-use crate::worker::{Accept, Turn, Worker};
+use crate::worker::{Listening, Turn, Worker};
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,15 +30,16 @@ impl MeasuredWorker {
     pub fn new() -> std::io::Result<Self> {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
-        let local = Local::new(Arc::<Config>::default(), Arc::<Counters>::default(), mailbox);
+        let config = Arc::new(Config { admission: Some(Arc::default()), ..Config::default() });
+        let local = Local::new(Arc::clone(&config), Arc::<Counters>::default(), mailbox);
         // Callgrind cannot run what reads the clocks of the kernel.
         local.callback_timer.clock.set(stalled);
         local.budget_rules.clock.set(stalled);
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
         let ring = ByHand::default().with_spare_buffers();
-        let listeners = vec![Socket(LISTENER)];
-        let accept = Accept::new(factory, Arc::<Admission>::default(), listeners);
-        Ok(Self { worker: Worker::new(ring, local, Some(accept)) })
+        let mut worker = Worker::new(ring, local);
+        worker.listen(Socket(LISTENER), &Listening::new(config, factory));
+        Ok(Self { worker })
     }
 
     /// Takes turns until there is nothing to do, and returns how many bytes have left meanwhile.

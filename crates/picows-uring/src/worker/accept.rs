@@ -1,18 +1,19 @@
 //! Accepting: the listening sockets of a worker, and the admission of their connections.
 //!
-//! A worker of clients has none of it; the sockets that those connect are in `connects.rs`.
+//! Each has settings, limits and a factory of its own, which go with its connections. A worker of
+//! clients has none; the sockets that those connect are in `connects.rs`.
 
 use super::Worker;
 use super::refusals::Refusals;
 use super::shutdown::HANDSHAKE_GRACE;
 use super::timers::Timer;
-use crate::admission::{Admission, AdmissionState, Refusal};
+use crate::admission::{AdmissionState, Refusal};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
 use crate::foreign::Foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
-use crate::ring::{Ring, Socket, Token};
+use crate::ring::{ListenerId, Ring, Socket};
 use crate::upgrade::{Factory, SharedFactory};
 use picows_uring_proto::Role;
 use std::io;
@@ -21,16 +22,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a worker that accepts has.
-#[derive(Debug)]
+/// The listening sockets of a worker, and what it refuses.
+#[derive(Debug, Default)]
 pub(crate) struct Accept {
-    pub(super) factory: SharedFactory,
-    /// Counts the connections of all workers.
-    pub(super) admission: Arc<Admission>,
-    acceptors: Vec<Acceptor>,
+    places: Vec<Place>,
     pub(super) refusals: Refusals,
     /// It waits for a timer, or for a connection to end.
     is_waiting: bool,
+}
+
+/// How the connections of a listening socket are served.
+#[derive(Clone, Debug)]
+pub(crate) struct Listening {
+    /// The settings of its connections, and the limits and counts that they are admitted by.
+    config: Arc<Config>,
+    factory: SharedFactory,
+}
+
+/// Room for one listening socket.
+#[derive(Debug)]
+struct Place {
+    /// Of the socket that is in it, or comes next.
+    id: ListenerId,
+    acceptor: Option<Acceptor>,
 }
 
 /// A listening socket of a worker.
@@ -38,107 +52,144 @@ pub(crate) struct Accept {
 struct Acceptor {
     socket: Socket,
     state: AcceptState,
+    /// It is closed as soon as what waits in its backlog is accepted.
+    is_leaving: bool,
+    listening: Listening,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AcceptState {
     /// The kernel accepts for us.
     Armed,
-    /// The server stops: what waits in the backlog is accepted, and no more.
+    /// It is leaving: what waits in the backlog is accepted, and no more.
     Sweeping,
-    /// It does not, for want of something or because nobody asked it to.
+    /// It does not accept: it was not begun, or descriptors or memory are short.
     Paused,
-    /// The socket is closed.
-    Closed,
 }
 
-impl Acceptor {
-    fn new(socket: Socket) -> Self {
-        Self { socket, state: AcceptState::Paused }
-    }
-
-    fn is_closed(&self) -> bool {
-        self.state == AcceptState::Closed
+impl Listening {
+    /// Connections with the settings `config`, whose requests `factory` answers.
+    pub(crate) fn new(config: Arc<Config>, factory: Arc<Factory>) -> Self {
+        debug_assert!(config.admission.is_some(), "connections of a server are counted");
+        Self { config, factory: Rc::new(Foreign::new(factory)) }
     }
 }
 
 impl Accept {
-    /// Accepts on `listeners` connections that `factory` answers and `admission` counts.
-    pub(crate) fn new(
-        factory: Arc<Factory>,
-        admission: Arc<Admission>,
-        listeners: Vec<Socket>,
-    ) -> Self {
-        Self {
-            factory: Rc::new(Foreign::new(factory)),
-            admission,
-            acceptors: listeners.into_iter().map(Acceptor::new).collect(),
-            refusals: Refusals::default(),
-            is_waiting: false,
-        }
-    }
-
     /// Whether all listening sockets are closed.
     pub(super) fn is_closed(&self) -> bool {
-        self.acceptors.iter().all(Acceptor::is_closed)
+        self.places.iter().all(|place| place.acceptor.is_none())
     }
 
     /// The listening sockets that are not closed.
-    pub(super) fn listeners(&self) -> impl Iterator<Item = Socket> {
-        let is_open = |acceptor: &&Acceptor| !acceptor.is_closed();
-        self.acceptors.iter().filter(is_open).map(|acceptor| acceptor.socket)
+    pub(super) fn sockets(&self) -> impl Iterator<Item = Socket> {
+        self.places.iter().filter_map(|place| Some(place.acceptor.as_ref()?.socket))
+    }
+
+    /// Has `factory` answer the requests of connections that are accepted from here on.
+    #[cfg(test)]
+    pub(super) fn answer_with(&mut self, factory: &Arc<Factory>) {
+        for acceptor in self.places.iter_mut().filter_map(|place| place.acceptor.as_mut()) {
+            acceptor.listening.factory = Rc::new(Foreign::new(Arc::clone(factory)));
+        }
+    }
+
+    /// Takes a listening socket, on which accepting is paused.
+    fn add(&mut self, socket: Socket, listening: Listening) -> ListenerId {
+        let state = AcceptState::Paused;
+        let acceptor = Some(Acceptor { socket, state, is_leaving: false, listening });
+        if let Some(place) = self.places.iter_mut().find(|place| place.acceptor.is_none()) {
+            place.acceptor = acceptor;
+            return place.id;
+        }
+        let id = ListenerId::first(self.places.len() as u32);
+        self.places.push(Place { id, acceptor });
+        id
+    }
+
+    /// The listening socket behind an id, unless it is closed.
+    fn get_mut(&mut self, id: ListenerId) -> Option<&mut Acceptor> {
+        let place = self.places.get_mut(id.index as usize).filter(|place| place.id == id)?;
+        place.acceptor.as_mut()
     }
 
     /// Accepts on every listening socket on which it is paused.
     fn resume(&mut self, ring: &mut impl Ring) {
-        for (index, acceptor) in self.acceptors.iter_mut().enumerate() {
-            if acceptor.state == AcceptState::Paused {
+        for place in &mut self.places {
+            if let Some(acceptor) = &mut place.acceptor
+                && acceptor.state == AcceptState::Paused
+            {
                 acceptor.state = AcceptState::Armed;
-                ring.accept(acceptor.socket, token_of(index));
+                ring.accept(acceptor.socket, place.id);
             }
         }
     }
 
-    /// Accepts what waits in the backlog of a listening socket: the kernel does so when accepting
-    /// begins, before it sees that that is cancelled. After the drain timeout, closes the socket.
-    fn sweep(&mut self, ring: &mut impl Ring, index: usize, is_drain_over: bool) {
-        if is_drain_over {
-            return self.close(ring, index);
+    /// Begins to close a listening socket: it accepts what has connected, and no more. Connections
+    /// that the kernel has established for us would be reset with the socket, clients of theirs in
+    /// the middle of a request.
+    fn leave(&mut self, ring: &mut impl Ring, id: ListenerId, is_drain_over: bool) {
+        let Some(acceptor) = self.get_mut(id) else { return };
+        if std::mem::replace(&mut acceptor.is_leaving, true) {
+            return;
         }
-        let acceptor = &mut self.acceptors[index];
+        match acceptor.state {
+            // It is swept when that has ended.
+            AcceptState::Armed => ring.cancel(acceptor.socket),
+            AcceptState::Paused => self.sweep(ring, id, is_drain_over),
+            AcceptState::Sweeping => {}
+        }
+    }
+
+    /// Accepts what waits in the backlog of a listening socket: a ring does so when accepting
+    /// begins, before it sees that that is cancelled. When that is over, closes the socket.
+    fn sweep(&mut self, ring: &mut impl Ring, id: ListenerId, is_over: bool) {
+        if is_over {
+            return self.close(ring, id);
+        }
+        let Some(acceptor) = self.get_mut(id) else { return };
         acceptor.state = AcceptState::Sweeping;
-        ring.accept(acceptor.socket, token_of(index));
+        ring.accept(acceptor.socket, id);
         ring.cancel(acceptor.socket);
     }
 
-    fn close(&mut self, ring: &mut impl Ring, index: usize) {
-        let acceptor = &mut self.acceptors[index];
-        acceptor.state = AcceptState::Closed;
-        ring.close(acceptor.socket);
-    }
-
-    /// A connection has gone: there is room for another.
-    pub(super) fn release_admission(
-        &self,
-        config: &Config,
-        admission: AdmissionState,
-        peer: Option<SocketAddr>,
-    ) {
-        match admission {
-            AdmissionState::Exempt | AdmissionState::Refused(_) => return,
-            AdmissionState::Handshaking => self.admission.handshake_ended(),
-            AdmissionState::Upgraded | AdmissionState::Open => {}
+    /// Closes a listening socket on which nothing is accepted. Its connections stay.
+    fn close(&mut self, ring: &mut impl Ring, id: ListenerId) {
+        let Some(place) = self.places.get_mut(id.index as usize) else { return };
+        if let Some(acceptor) = place.acceptor.take() {
+            place.id = id.next();
+            ring.close(acceptor.socket);
         }
-        self.admission.leave(config, peer);
     }
-}
-
-/// A listening socket has its index in place of a slot.
-fn token_of(index: usize) -> Token {
-    Token { slot: index as u32, generation: 0 }
 }
 
 impl<R: Ring> Worker<R> {
+    /// Accepts connections on `socket`, which listens, and closes it in the end.
+    pub(crate) fn listen(&mut self, socket: Socket, listening: &Listening) -> ListenerId {
+        let accept = self.accept.get_or_insert_default();
+        let id = accept.add(socket, listening.clone());
+        if self.shutdown.is_stopping {
+            accept.leave(&mut self.ring, id, self.deadlines.is_drain_over());
+        } else if !accept.is_waiting {
+            accept.resume(&mut self.ring);
+        }
+        id
+    }
+
+    /// Closes a listening socket, unless it is closed: accepts what has connected to it, and no more.
+    /// Its connections stay, also those in their handshakes. The worker does not end with the last.
+    pub(crate) fn close_listener(&mut self, id: ListenerId) {
+        if let Some(accept) = &mut self.accept {
+            accept.leave(&mut self.ring, id, self.deadlines.is_drain_over());
+        }
+    }
+
+    /// Whether a listening socket is closed, and its accepting has ended.
+    #[cfg(test)]
+    pub(super) fn is_listener_closed(&mut self, id: ListenerId) -> bool {
+        self.accept.as_mut().is_none_or(|accept| accept.get_mut(id).is_none())
+    }
+
     /// Accepts on every listening socket on which it is paused.
     pub(super) fn resume_accept(&mut self) {
         if !self.shutdown.is_stopping
@@ -156,21 +207,28 @@ impl<R: Ring> Worker<R> {
         self.resume_accept();
     }
 
-    pub(super) fn accepted(&mut self, token: Token, result: io::Result<Socket>, more: bool) {
+    /// A connection was accepted, or accepting has failed or ended.
+    pub(super) fn accepted(
+        &mut self,
+        listener: ListenerId,
+        result: io::Result<Socket>,
+        more: bool,
+    ) {
         let (is_success, is_drain_over) = (result.is_ok(), self.deadlines.is_drain_over());
+        let is_leaving = self.is_leaving(listener);
         match result {
             Ok(socket) if is_drain_over => self.ring.close(socket),
-            Ok(socket) => self.adopt_accepted(socket),
-            Err(error) if !self.shutdown.is_stopping => self.accept_failed(&error),
+            Ok(socket) => self.adopt_accepted(listener, socket),
+            Err(error) if !is_leaving => self.accept_failed(&error),
             Err(_) => {}
         }
         let Some(accept) = self.accept.as_mut().filter(|_| !more) else { return };
-        let (ring, index) = (&mut self.ring, token.slot as usize);
-        let acceptor = &mut accept.acceptors[index];
-        if self.shutdown.is_stopping {
+        let ring = &mut self.ring;
+        let Some(acceptor) = accept.get_mut(listener) else { return };
+        if is_leaving {
             // One that ended with a connection may have left others behind.
             let is_swept = acceptor.state == AcceptState::Sweeping && !is_success;
-            return accept.sweep(ring, index, is_swept || is_drain_over);
+            return accept.sweep(ring, listener, is_swept || is_drain_over);
         }
         acceptor.state = AcceptState::Paused;
         if !accept.is_waiting {
@@ -178,35 +236,33 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Accepts what has connected, and no more. Connections that the kernel has established for us
-    /// would be reset with the listening socket, clients of theirs in the middle of a request.
+    /// Whether a listening socket is being closed.
+    fn is_leaving(&mut self, id: ListenerId) -> bool {
+        let acceptor = self.accept.as_mut().and_then(|accept| accept.get_mut(id));
+        self.shutdown.is_stopping || acceptor.is_none_or(|acceptor| acceptor.is_leaving)
+    }
+
+    /// Begins to close every listening socket.
     pub(super) fn stop_accepting(&mut self) {
         let Some(accept) = &mut self.accept else { return };
-        for index in 0..accept.acceptors.len() {
-            let acceptor = &accept.acceptors[index];
-            match acceptor.state {
-                // It is swept when that has ended.
-                AcceptState::Armed => self.ring.cancel(acceptor.socket),
-                AcceptState::Paused => {
-                    accept.sweep(&mut self.ring, index, self.deadlines.is_drain_over());
-                }
-                AcceptState::Sweeping | AcceptState::Closed => {}
-            }
+        for index in 0..accept.places.len() {
+            let id = accept.places[index].id;
+            accept.leave(&mut self.ring, id, self.deadlines.is_drain_over());
         }
     }
 
     /// Makes a connection of an accepted socket, if only to refuse it.
-    fn adopt_accepted(&mut self, socket: Socket) {
-        let Some(accept) = &self.accept else { return self.ring.close(socket) };
-        let config = Arc::clone(&self.local.config);
+    fn adopt_accepted(&mut self, listener: ListenerId, socket: Socket) {
+        let acceptor = self.accept.as_mut().and_then(|accept| accept.get_mut(listener));
+        let Some(acceptor) = acceptor else { return self.ring.close(socket) };
+        let Listening { config, factory } = acceptor.listening.clone();
         let peer = self.ring.peer_addr(socket);
         let refusal = if self.memory.share.budget().is_full() {
             Some(Refusal::Memory)
         } else {
-            accept.admission.admit(&config, peer).err()
+            config.admit(peer).err()
         };
         self.local.counters.accepted.increment();
-        let factory = Rc::clone(&accept.factory);
         let token = self.adopt(&config, Role::Server, socket, peer, |session| {
             Connection::accepted(session, factory)
         });
@@ -225,7 +281,7 @@ impl<R: Ring> Worker<R> {
         connection.session().mark_dirty();
     }
 
-    /// There is no room for a connection.
+    /// A connection is refused: counts it, and logs some.
     fn refused(&mut self, refusal: Refusal, peer: Option<SocketAddr>) {
         let counters = &self.local.counters;
         counters.refused.increment();
@@ -239,13 +295,6 @@ impl<R: Ring> Worker<R> {
         log::debug!(?peer, limit, "refusing a connection");
         let refused = counters.refused.get();
         log_limited!(warn, self.local, LogLine::Refused, ?peer, limit, refused);
-    }
-
-    /// A connection has gone.
-    pub(super) fn release_admission(&self, admission: AdmissionState, peer: Option<SocketAddr>) {
-        if let Some(accept) = &self.accept {
-            accept.release_admission(&self.local.config, admission, peer);
-        }
     }
 
     /// Accepting failed: waits a moment if that may help.
@@ -267,8 +316,8 @@ impl<R: Ring> Worker<R> {
                 | libc::EOPNOTSUPP,
             ) => return,
             // It helps when a connection ends, which resumes at once, or another process gives up
-            // something, which nobody tells us. EAGAIN: whoever shares the socket has marked it
-            // not to wait, and so it is asked now and then.
+            // something, of which there is no event. EAGAIN: another process that shares the socket
+            // has marked it not to wait, and so it is asked now and then.
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN) => {
                 ACCEPT_PAUSE
             }
@@ -285,7 +334,7 @@ impl<R: Ring> Worker<R> {
     }
 }
 
-/// How long accepting pauses for want of descriptors or memory.
+/// How long accepting pauses where descriptors or memory are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long it pauses after an error whose cause is not known.
 const ACCEPT_PAUSE_UNKNOWN: Duration = Duration::from_secs(1);

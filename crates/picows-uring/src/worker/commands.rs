@@ -16,6 +16,7 @@ impl<R: Ring> Worker<R> {
             match command {
                 Command::Stop { drain } => self.stop(drain),
                 Command::LookAtMemory => self.memory.on_asked(),
+                Command::CloseListener(listener) => self.close_listener(listener),
                 Command::Connection(token, action) => self.act(token, action),
             }
         }

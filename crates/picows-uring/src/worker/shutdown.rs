@@ -3,6 +3,7 @@
 mod pacer;
 
 use super::Worker;
+use super::accept::Accept;
 use super::timers::Timer;
 use crate::connection::Connection;
 use crate::ring::Ring;
@@ -96,7 +97,7 @@ impl<R: Ring> Worker<R> {
         if !self.local.config.leaves_port || drain.is_zero() {
             return self.stop_accepting();
         }
-        for listener in self.accept.iter().flat_map(super::Accept::listeners) {
+        for listener in self.accept.iter().flat_map(Accept::sockets) {
             self.ring.drop_new_connections(listener);
         }
         let at = now + HANDSHAKE_GRACE.min(drain / 2);

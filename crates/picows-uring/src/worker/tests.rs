@@ -10,6 +10,7 @@ mod foreign;
 mod full;
 mod greed;
 mod large;
+mod listening;
 mod log;
 mod measuring;
 mod memory;
@@ -28,11 +29,10 @@ mod watching;
 use super::*;
 use crate::admission::Admission;
 use crate::config::QueuePolicy;
-use crate::foreign::Foreign;
 use crate::health::{Counters, Stats};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::mailbox::Mailbox;
-use crate::ring::{ReceiveResult, SendState};
+use crate::ring::{ListenerId, ReceiveResult, SendState};
 use crate::status::DisconnectCause;
 use crate::testing::ring::checked::Checked;
 use crate::testing::ring::scripted::{ByHand, stall, stalled};
@@ -184,18 +184,22 @@ impl Fixture {
         Self::listening_on(manner, config, &[3])
     }
 
-    fn listening_on(manner: Manner, config: Config, listeners: &[i32]) -> Self {
+    fn listening_on(manner: Manner, mut config: Config, sockets: &[i32]) -> Self {
         seen();
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
-        let local = Local::new(Arc::new(config), Arc::<Counters>::default(), mailbox);
+        config.admission = Some(Arc::default());
+        let config = Arc::new(config);
+        let local = Local::new(Arc::clone(&config), Arc::<Counters>::default(), mailbox);
         local.callback_timer.clock.set(stalled);
         local.budget_rules.clock.set(stalled);
         let factory: Arc<Factory> = Arc::new(move |_: &_| Ok(Upgrade::accept(Actor(manner))));
-        let admission = Arc::<Admission>::default();
-        let listeners = listeners.iter().copied().map(Socket).collect();
-        let accept = Accept::new(factory, admission, listeners);
-        Self { worker: Worker::new(Checked::<ByHand>::default(), local, Some(accept)) }
+        let mut worker = Worker::new(Checked::<ByHand>::default(), local);
+        let listening = Listening::new(config, factory);
+        for socket in sockets {
+            worker.listen(Socket(*socket), &listening);
+        }
+        Self { worker }
     }
 
     /// The accepting of a fixture that listens.
@@ -203,9 +207,14 @@ impl Fixture {
         self.worker.accept.as_mut().unwrap()
     }
 
+    /// What counts the connections of a fixture that listens.
+    fn admission(&self) -> &Arc<Admission> {
+        self.worker.local.config.admission.as_ref().unwrap()
+    }
+
     /// Has `factory` answer the requests of connections that are accepted from now on.
     fn answer_with(&mut self, factory: Arc<Factory>) {
-        self.accept().factory = Rc::new(Foreign::new(factory));
+        self.accept().answer_with(&factory);
     }
 
     /// Takes turns until there is nothing to do.

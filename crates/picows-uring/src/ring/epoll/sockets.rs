@@ -1,6 +1,6 @@
 //! What is under way on each socket of the epoll driver, and what its last events said.
 
-use super::super::{SendBatch, Socket, Token};
+use super::super::{ListenerId, SendBatch, Socket, Token};
 use rustix::event::epoll::EventFlags;
 
 /// Sockets, by descriptor.
@@ -15,7 +15,7 @@ pub(super) struct Sockets {
 /// One socket.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) receive: Option<Receive>,
+    pub(super) reading: Option<Reading>,
     pub(super) sending: Option<Sending>,
     /// A call may bring something: no call returned less than it was asked for since the last event.
     pub(super) is_readable: bool,
@@ -26,22 +26,20 @@ pub(super) struct Entry {
     pub(super) is_listed: bool,
 }
 
-/// A receive that is under way, or, on a listening socket, an accept.
+/// What a socket is read for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading {
+    Bytes(Receive),
+    /// Connections: it is a listening socket that accepts.
+    Connections(ListenerId),
+}
+
+/// A receive that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Receive {
     pub(super) token: Token,
-    pub(super) kind: Kind,
-}
-
-/// What a socket is read for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Bytes, until the receive ends.
-    Bytes,
-    /// Bytes, once.
-    BytesOnce,
-    /// Connections.
-    Connections,
+    /// It ends with its first bytes.
+    pub(super) is_single: bool,
 }
 
 /// A send that is under way.
@@ -65,7 +63,7 @@ impl Entry {
 
     /// Whether something can be done for it, and it is not on the list; from here on, it is.
     pub(super) fn is_to_be_listed(&mut self) -> bool {
-        let can_read = self.is_readable && self.receive.is_some();
+        let can_read = self.is_readable && self.reading.is_some();
         let can_write = self.is_writable && self.sending.is_some();
         (can_read || can_write) && !std::mem::replace(&mut self.is_listed, true)
     }
@@ -106,7 +104,8 @@ impl Sockets {
     pub(super) fn receiver(&mut self, token: Token) -> Option<Socket> {
         let socket = *self.receivers.get(token.slot as usize)?;
         let entry = self.get_mut(u64::try_from(socket.0).ok()?)?;
-        entry.receive.as_ref().is_some_and(|receive| receive.token == token).then_some(socket)
+        let is_of_token = |it| matches!(it, Reading::Bytes(receive) if receive.token == token);
+        entry.reading.is_some_and(is_of_token).then_some(socket)
     }
 
     /// How many there are.

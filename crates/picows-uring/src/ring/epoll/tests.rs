@@ -4,12 +4,14 @@ use super::*;
 use crate::ring::Segment;
 use crate::testing::ring::checked::Checked;
 use bytes::Bytes;
+use rustix::fd::IntoRawFd;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 
 const TOKEN: Token = Token { slot: 3, generation: 1 };
 const OTHER: Token = Token { slot: 4, generation: 1 };
+const LISTENER: ListenerId = ListenerId { index: 4, generation: 1 };
 
 /// A ring under the contract: what a test asks of it is what a worker may.
 fn checked() -> Checked<EpollRing> {
@@ -63,17 +65,39 @@ fn data(ring: &mut Checked<EpollRing>, completion: Completion) -> (Vec<u8>, bool
 }
 
 #[test]
+fn what_has_connected_is_accepted_before_accepting_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut ring = Checked::new(EpollRing::new().unwrap());
+    let listening = Socket(listener.into_raw_fd());
+    let _peers: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    ring.accept(listening, LISTENER);
+    ring.cancel(listening);
+    for _ in 0..3 {
+        let completion = next(&mut ring);
+        let Completion::Accepted { result: Ok(socket), more: true, .. } = completion else {
+            panic!("{completion:?}")
+        };
+        ring.close(socket);
+    }
+    let end = next(&mut ring);
+    assert!(matches!(end, Completion::Accepted { result: Err(_), more: false, .. }), "{end:?}");
+    ring.close(listening);
+}
+
+#[test]
 fn a_connection_is_accepted_answered_and_ended() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut ring = checked();
     let listening = Socket(listener.into_raw_fd());
-    ring.accept(listening, OTHER);
+    ring.accept(listening, LISTENER);
     assert!(there(&mut ring).is_empty(), "nothing to accept, and it does not block");
     let mut peers: Vec<_> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
     let mut accepted = Vec::new();
     while accepted.len() < peers.len() {
-        let Completion::Accepted { token: OTHER, result: Ok(socket), more: true } = next(&mut ring)
+        let Completion::Accepted { listener: LISTENER, result: Ok(socket), more: true } =
+            next(&mut ring)
         else {
             panic!()
         };

@@ -10,7 +10,8 @@ mod book;
 mod tests;
 
 use crate::ring::{
-    Completion, Loan, Outlet, RecvBuffer, Ring, Room, SendBatch, SendState, Socket, Token, Wait,
+    Completion, ListenerId, Loan, Outlet, RecvBuffer, Ring, Room, SendBatch, SendState, Socket,
+    Token, Wait,
 };
 use book::{Book, demand};
 use rustix::fd::OwnedFd;
@@ -92,9 +93,9 @@ impl<R: Ring> Ring for Checked<R> {
         now
     }
 
-    fn accept(&mut self, listener: Socket, token: Token) {
-        self.book().accept(listener, token);
-        self.ring.accept(listener, token);
+    fn accept(&mut self, socket: Socket, listener: ListenerId) {
+        self.book().accept(socket, listener);
+        self.ring.accept(socket, listener);
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {

@@ -3,8 +3,8 @@
 mod wait;
 
 use crate::ring::{
-    Completion, Loan, Outlet, ReceiveResult, RecvBuffer, RecvMemory, Ring, Room, SendBatch,
-    SendState, Socket, Token,
+    Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, RecvMemory, Ring, Room,
+    SendBatch, SendState, Socket, Token,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -49,7 +49,7 @@ pub(crate) struct ByHand {
     /// How often accepting was begun.
     pub(crate) accepts: usize,
     /// The accepts that are in flight.
-    accepting: Vec<(Socket, Token)>,
+    accepting: Vec<(Socket, ListenerId)>,
     /// What has connected while nothing was accepted: the next accept brings it.
     pub(crate) backlog: VecDeque<Socket>,
     /// An accept ends with the first connection of the backlog.
@@ -94,12 +94,18 @@ impl ByHand {
     /// A peer connects, on the listening socket where accepting was begun first.
     pub(crate) fn connect(&mut self, socket: i32) {
         let first = self.accepting.first();
-        let token = first.map_or(Token { slot: 0, generation: 0 }, |(_, token)| *token);
-        self.arrived.push_back(Completion::Accepted {
-            token,
-            result: Ok(Socket(socket)),
-            more: true,
-        });
+        let none = ListenerId { index: 0, generation: 0 };
+        let listener = first.map_or(none, |(_, listener)| *listener);
+        let result = Ok(Socket(socket));
+        self.arrived.push_back(Completion::Accepted { listener, result, more: true });
+    }
+
+    /// A peer connects to a listening socket on which accepting is in flight.
+    pub(crate) fn connect_to(&mut self, listening: i32, socket: i32) {
+        let of_socket = self.accepting.iter().find(|(it, _)| it.0 == listening);
+        let (_, listener) = *of_socket.expect("it accepts");
+        let result = Ok(Socket(socket));
+        self.arrived.push_back(Completion::Accepted { listener, result, more: true });
     }
 
     /// Accepting fails, on every listening socket on which it is in flight.
@@ -111,9 +117,9 @@ impl ByHand {
 
     /// Accepting fails, where it was begun first, second and so on.
     pub(crate) fn fail_accept_on(&mut self, index: usize, errno: i32) {
-        let (_, token) = self.accepting.remove(index);
+        let (_, listener) = self.accepting.remove(index);
         let result = Err(io::Error::from_raw_os_error(errno));
-        self.arrived.push_back(Completion::Accepted { token, result, more: false });
+        self.arrived.push_back(Completion::Accepted { listener, result, more: false });
     }
 
     /// Bytes arrive for whoever receives first.
@@ -299,18 +305,19 @@ impl Ring for ByHand {
         self.now + stalled() + self.runs_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    fn accept(&mut self, listener: Socket, token: Token) {
+    fn accept(&mut self, socket: Socket, listener: ListenerId) {
         self.accepts += 1;
-        self.accepting.push((listener, token));
+        self.accepting.push((socket, listener));
         if self.accepts_one
             && let Some(socket) = self.backlog.pop_front()
         {
             self.accepting.pop();
             let result = Ok(socket);
-            return self.arrived.push_back(Completion::Accepted { token, result, more: false });
+            return self.arrived.push_back(Completion::Accepted { listener, result, more: false });
         }
         for socket in self.backlog.drain(..) {
-            self.arrived.push_back(Completion::Accepted { token, result: Ok(socket), more: true });
+            let result = Ok(socket);
+            self.arrived.push_back(Completion::Accepted { listener, result, more: true });
         }
     }
 

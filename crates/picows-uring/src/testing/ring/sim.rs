@@ -21,8 +21,8 @@ pub(crate) use random::Random;
 pub(crate) use wire::BrokenBy;
 
 use crate::ring::{
-    Completion, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch, SendState, Socket,
-    Token,
+    Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
+    SendState, Socket, Token,
 };
 use buffers::Buffers;
 use std::cell::RefMut;
@@ -61,8 +61,8 @@ pub(crate) struct SimRing {
 /// A socket.
 struct Entry {
     kind: Kind,
-    accept: Option<Operation>,
-    receive: Option<Operation>,
+    accept: Option<Operation<ListenerId>>,
+    receive: Option<Operation<Token>>,
     send: Option<Sending>,
     /// The operations as the caller sees them: from the call to the last completion.
     is_accepting: bool,
@@ -81,8 +81,9 @@ enum Kind {
 
 /// An operation that the kernel has seen.
 #[derive(Debug)]
-struct Operation {
-    token: Token,
+struct Operation<Name> {
+    /// Of what it is.
+    name: Name,
     /// Nothing comes of it before.
     gate: Duration,
     is_cancelled: bool,
@@ -92,7 +93,7 @@ struct Operation {
 
 #[derive(Debug)]
 struct Sending {
-    operation: Operation,
+    operation: Operation<Token>,
     batch: Box<SendBatch>,
     /// Bytes at the front of `batch` that have left.
     sent: usize,
@@ -100,7 +101,7 @@ struct Sending {
 
 /// A call that the kernel has not seen.
 enum Submission {
-    Accept(Socket, Token),
+    Accept(Socket, ListenerId),
     Receive(Socket, Token),
     ReceiveOnce(Socket, Token),
     Send(Socket, Token, Box<SendBatch>),
@@ -372,11 +373,11 @@ impl Ring for SimRing {
         self.now
     }
 
-    fn accept(&mut self, listener: Socket, token: Token) {
-        let entry = self.called("accept", listener);
+    fn accept(&mut self, socket: Socket, listener: ListenerId) {
+        let entry = self.called("accept", socket);
         let is_first = !std::mem::replace(&mut entry.is_accepting, true);
-        self.demand(is_first, || format!("a second accept on {listener:?}"));
-        self.submissions.push_back(Submission::Accept(listener, token));
+        self.demand(is_first, || format!("a second accept on {socket:?}"));
+        self.submissions.push_back(Submission::Accept(socket, listener));
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {

@@ -23,7 +23,7 @@ use crate::testing::ring::checked::Checked;
 #[cfg(test)]
 use crate::testing::ring::sim::PeerId;
 use crate::testing::ring::sim::{Faults, Random, SimRing};
-use crate::worker::{Accept, Turn, Worker};
+use crate::worker::{Listening, Turn, Worker};
 use picows_uring_proto::Phase;
 #[cfg(test)]
 use picows_uring_proto::{ClientHandshake, Tick};
@@ -54,21 +54,22 @@ pub(super) struct Harness {
 }
 
 impl Harness {
-    pub(super) fn new(seed: u64, faults: Faults, config: Config) -> Self {
+    pub(super) fn new(seed: u64, faults: Faults, mut config: Config) -> Self {
         journal::reset(seed);
         let mut ring = SimRing::new(seed, faults);
         let listener = ring.listen();
         let event = Arc::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&event)));
         let counters = Arc::<Counters>::default();
-        let local = Local::new(Arc::new(config), Arc::clone(&counters), mailbox);
+        let admission = Arc::<Admission>::default();
+        config.admission = Some(Arc::clone(&admission));
+        let config = Arc::new(config);
+        let local = Local::new(Arc::clone(&config), Arc::clone(&counters), mailbox);
         *local.keys.borrow_mut() = KeySource::seeded(seed);
         local.callback_timer.clock.set(|| Duration::ZERO);
         local.budget_rules.clock.set(|| Duration::ZERO);
-        let admission = Arc::<Admission>::default();
-        let factory = listeners::factory();
-        let accept = Accept::new(factory, Arc::clone(&admission), vec![listener]);
-        let worker = Worker::new(Checked::new(ring), local, Some(accept));
+        let mut worker = Worker::new(Checked::new(ring), local);
+        worker.listen(listener, &Listening::new(config, listeners::factory()));
         let random = Random::new(!seed);
         Self {
             worker,

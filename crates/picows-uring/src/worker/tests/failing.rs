@@ -15,7 +15,7 @@ fn a_lost_ring_is_told_to_the_listeners_and_gives_everything_back() {
     fixture.worker.ring.connect(8);
     fixture.turn();
     let (admission, counters) =
-        (Arc::clone(&fixture.accept().admission), Arc::clone(&fixture.worker.local.counters));
+        (Arc::clone(fixture.admission()), Arc::clone(&fixture.worker.local.counters));
     assert!(!admission.is_empty());
     let abandoned = Rc::clone(&fixture.worker.ring.abandoned);
     fixture.worker.ring.is_lost = true;

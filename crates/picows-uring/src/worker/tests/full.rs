@@ -63,7 +63,7 @@ fn plain_requests_are_answered_and_upgrades_refused_whatever_is_full() {
 }
 
 /// Fills its queue when it is connected, and then sees whether another handshake may begin.
-struct Talker(Arc<Admission>, Arc<Config>);
+struct Talker(Arc<Config>);
 
 impl Listener for Talker {
     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
@@ -71,7 +71,7 @@ impl Listener for Talker {
             && transport.buffered_amount() > 0
         {}
         see(format!("buffered: {}", transport.buffered_amount()));
-        see(format!("admitted: {:?}", self.0.admit(&self.1, None)));
+        see(format!("admitted: {:?}", self.0.admit(None)));
         Ok(())
     }
 
@@ -84,11 +84,8 @@ impl Listener for Talker {
 fn an_answer_that_leaves_with_what_on_connected_sends_makes_room_first() {
     let config = Config { handshakes_max: Some(1), ..Config::default() };
     let mut fixture = Fixture::listening(Manner::default(), config);
-    let (admission, config) =
-        (Arc::clone(&fixture.accept().admission), Arc::clone(&fixture.worker.local.config));
-    fixture.answer_with(Arc::new(move |_: &_| {
-        Ok(Upgrade::accept(Talker(Arc::clone(&admission), Arc::clone(&config))))
-    }));
+    let config = Arc::clone(&fixture.worker.local.config);
+    fixture.answer_with(Arc::new(move |_: &_| Ok(Upgrade::accept(Talker(Arc::clone(&config))))));
     fixture.worker.ring.connect(7);
     fixture.turn();
     fixture.worker.ring.outlet.give([Ok(usize::MAX)]);
@@ -158,7 +155,7 @@ fn a_flood_of_requests_whose_answers_nobody_takes_does_not_either() {
     // They all go in the end, and nothing is counted any longer.
     fixture.go(60 * SECOND);
     assert_eq!(fixture.stats().slots, 0);
-    assert!(fixture.accept().admission.is_empty());
+    assert!(fixture.admission().is_empty());
     assert!(ask(&mut fixture, 8, UPGRADE).starts_with("HTTP/1.1 101 "));
 }
 

@@ -74,7 +74,7 @@ fn what_waits_in_the_backlog_is_accepted_before_the_socket_is_closed() {
     assert!(sent(&mut fixture).starts_with("HTTP/1.1 503 "));
     fixture.go(6 * SECOND);
     assert_eq!(fixture.worker.turn().unwrap(), Turn::Done);
-    assert!(fixture.accept().admission.is_empty());
+    assert!(fixture.admission().is_empty());
 }
 
 #[test]

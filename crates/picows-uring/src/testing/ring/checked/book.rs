@@ -1,6 +1,6 @@
 //! Sockets, tokens and buffers between a ring and its caller, and what may be done with each.
 
-use crate::ring::{Completion, ReceiveResult, RecvBuffer, SendBatch, Socket, Token};
+use crate::ring::{Completion, ListenerId, ReceiveResult, RecvBuffer, SendBatch, Socket, Token};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(super) struct Book {
 struct Entry {
     /// Distinguishes it from others that have had the same descriptor.
     number: usize,
-    accepting: Option<Token>,
+    accepting: Option<ListenerId>,
     receiving: Option<Receive>,
     sending: Option<Sending>,
     is_shut_down: bool,
@@ -82,10 +82,15 @@ impl Book {
         demand(owner == number, || format!("{call}: {token:?} belongs to another connection"));
     }
 
-    pub(super) fn accept(&mut self, listener: Socket, token: Token) {
-        let entry = self.entry("accept", listener);
-        let is_first = entry.accepting.replace(token).is_none();
-        demand(is_first, || format!("a second accept on {listener:?}"));
+    pub(super) fn accept(&mut self, socket: Socket, listener: ListenerId) {
+        let entry = self.entry("accept", socket);
+        let is_first = entry.accepting.replace(listener).is_none();
+        demand(is_first, || format!("a second accept on {socket:?}"));
+        let is_new = !self
+            .open
+            .iter()
+            .any(|(fd, entry)| *fd != socket.0 && entry.accepting == Some(listener));
+        demand(is_new, || format!("{listener:?} accepts on another socket"));
     }
 
     pub(super) fn receive(&mut self, socket: Socket, token: Token, is_single: bool) {
@@ -194,8 +199,8 @@ impl Book {
 impl Book {
     pub(super) fn complete(&mut self, completion: &Completion) {
         match completion {
-            Completion::Accepted { token, result, more } => {
-                self.accepted(*token, result.as_ref().ok().copied(), *more);
+            Completion::Accepted { listener, result, more } => {
+                self.accepted(*listener, result.as_ref().ok().copied(), *more);
             }
             Completion::Received { token, result, more } => self.received(*token, result, *more),
             Completion::Sent { token, result, batch } => {
@@ -204,11 +209,11 @@ impl Book {
         }
     }
 
-    fn accepted(&mut self, token: Token, socket: Option<Socket>, more: bool) {
-        let listener = self.open.values_mut().find(|entry| entry.accepting == Some(token));
-        demand(listener.is_some(), || format!("{token:?} accepts, which was not begun"));
+    fn accepted(&mut self, listener: ListenerId, socket: Option<Socket>, more: bool) {
+        let entry = self.open.values_mut().find(|entry| entry.accepting == Some(listener));
+        demand(entry.is_some(), || format!("{listener:?} accepts, which was not begun"));
         demand(!more || socket.is_some(), || "more comes of an accept that failed".into());
-        if let Some(entry) = listener.filter(|_| !more) {
+        if let Some(entry) = entry.filter(|_| !more) {
             entry.accepting = None;
         }
         let Some(socket) = socket else { return };

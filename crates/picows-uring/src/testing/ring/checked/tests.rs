@@ -2,7 +2,6 @@
 //! io_uring that keeps it.
 
 use super::*;
-use crate::admission::Admission;
 use crate::command::Command;
 use crate::config::Config;
 use crate::health::Counters;
@@ -15,7 +14,7 @@ use crate::ring::uring::UringRing;
 use crate::ring::{ReceiveResult, Segment, WaitMode};
 use crate::testing::ring::scripted::ByHand;
 use crate::upgrade::{Factory, Upgrade};
-use crate::worker::Accept;
+use crate::worker::Listening;
 use crate::worker::Worker;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -26,7 +25,7 @@ type Scripted = Checked<ByHand>;
 
 const LISTENER: Socket = Socket(3);
 const SOCKET: Socket = Socket(7);
-const ACCEPT: Token = Token { slot: 0, generation: 0 };
+const ACCEPT: ListenerId = ListenerId { index: 0, generation: 0 };
 const TOKEN: Token = Token { slot: 3, generation: 5 };
 const OTHER: Token = Token { slot: 4, generation: 5 };
 
@@ -92,7 +91,7 @@ fn forge_received(ring: &mut Scripted, result: ReceiveResult, more: bool) {
 }
 
 fn accepted(result: io::Result<Socket>, more: bool) -> Completion {
-    Completion::Accepted { token: ACCEPT, result, more }
+    Completion::Accepted { listener: ACCEPT, result, more }
 }
 
 fn failed() -> io::Error {
@@ -104,6 +103,7 @@ type Breach = (&'static str, fn(&mut Scripted));
 /// What the panic says, and what the caller does.
 const CALLS: &[Breach] = &[
     ("a second accept", |ring| ring.accept(LISTENER, ACCEPT)),
+    ("accepts on another socket", |ring| ring.accept(Socket(4), ACCEPT)),
     ("receive on a listening socket", |ring| ring.receive(LISTENER, TOKEN)),
     ("a second receive", |ring| {
         ring.receive(SOCKET, TOKEN);
@@ -394,14 +394,11 @@ fn echo_on<R: Ring + Wait>(open: impl FnOnce() -> R + Send + 'static) {
         let ring = Checked::new(open());
         let mailbox = Arc::new(Mailbox::new(ring.signal()));
         let counters = Arc::<Counters>::default();
-        let local = Local::new(Arc::<Config>::default(), counters, Arc::clone(&mailbox));
+        let config = Arc::new(Config { admission: Some(Arc::default()), ..Config::default() });
+        let local = Local::new(Arc::clone(&config), counters, Arc::clone(&mailbox));
         let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(EchoListener)));
-        let sockets = vec![Socket(listener.into_raw_fd())];
-        let worker = Worker::new(
-            ring,
-            local,
-            Some(Accept::new(factory, Arc::<Admission>::default(), sockets)),
-        );
+        let mut worker = Worker::new(ring, local);
+        worker.listen(Socket(listener.into_raw_fd()), &Listening::new(config, factory));
         ready.send(mailbox).unwrap();
         run_dedicated(worker, BusyPoll::default()).unwrap();
     });

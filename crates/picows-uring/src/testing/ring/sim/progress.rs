@@ -9,13 +9,24 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+impl<Name> Operation<Name> {
+    /// When it may complete, if what it waits for is there, or it was cancelled.
+    fn ready_at(&self, is_there: bool) -> Option<Duration> {
+        (is_there || self.is_cancelled).then_some(self.gate)
+    }
+
+    fn cancel(&mut self, gate: Duration) {
+        (self.is_cancelled, self.gate) = (true, gate);
+    }
+}
+
 impl SimRing {
     /// Takes in what the caller has queued, in its order.
     pub(super) fn submit(&mut self) {
         while let Some(submission) = self.submissions.pop_front() {
             match submission {
-                Submission::Accept(socket, token) => {
-                    let operation = self.operation(token);
+                Submission::Accept(socket, listener) => {
+                    let operation = self.operation(listener);
                     self.taken_in(socket).accept = Some(operation);
                 }
                 Submission::Receive(socket, token) => {
@@ -66,24 +77,19 @@ impl SimRing {
 
     /// When something will happen by itself, or the caller wants to be woken.
     pub(crate) fn next_event(&self) -> Option<Duration> {
-        let gates = self.sockets.iter().flatten().flat_map(|entry| {
-            let is_ready = |ready: bool, operation: &Operation| {
-                (ready || operation.is_cancelled).then_some(operation.gate)
-            };
-            match &entry.kind {
-                Kind::Listener(waiting) => {
-                    let accept = entry.accept.as_ref();
-                    [accept.and_then(|accept| is_ready(!waiting.is_empty(), accept)), None]
-                }
-                Kind::Stream(peer) => {
-                    let link = &self.wires.links.borrow()[peer.0];
-                    let receive = entry.receive.as_ref();
-                    let send = entry.send.as_ref().map(|send| &send.operation);
-                    [
-                        receive.and_then(|receive| is_ready(link.can_receive(), receive)),
-                        send.and_then(|send| is_ready(link.can_send(), send)),
-                    ]
-                }
+        let gates = self.sockets.iter().flatten().flat_map(|entry| match &entry.kind {
+            Kind::Listener(waiting) => {
+                let accept = entry.accept.as_ref();
+                [accept.and_then(|accept| accept.ready_at(!waiting.is_empty())), None]
+            }
+            Kind::Stream(peer) => {
+                let link = &self.wires.links.borrow()[peer.0];
+                let receive = entry.receive.as_ref();
+                let send = entry.send.as_ref().map(|send| &send.operation);
+                [
+                    receive.and_then(|receive| receive.ready_at(link.can_receive())),
+                    send.and_then(|send| send.ready_at(link.can_send())),
+                ]
             }
         });
         gates.flatten().chain(self.deadline).min()
@@ -108,8 +114,8 @@ impl SimRing {
         self.now + Duration::from_nanos(nanos as u64)
     }
 
-    fn operation(&mut self, token: Token) -> Operation {
-        Operation { token, gate: self.gate(), is_cancelled: false, is_single: false }
+    fn operation<Name>(&mut self, name: Name) -> Operation<Name> {
+        Operation { name, gate: self.gate(), is_cancelled: false, is_single: false }
     }
 
     fn taken_in(&mut self, socket: Socket) -> &mut super::Entry {
@@ -119,25 +125,25 @@ impl SimRing {
     fn cancel_receive_of(&mut self, token: Token) {
         let gate = self.gate();
         let of_token = |entry: &&mut super::Entry| {
-            entry.receive.as_ref().is_some_and(|receive| receive.token == token)
+            entry.receive.as_ref().is_some_and(|receive| receive.name == token)
         };
         let entry = self.sockets.iter_mut().flatten().find(of_token);
         if let Some(receive) = entry.and_then(|entry| entry.receive.as_mut()) {
-            receive.is_cancelled = true;
-            receive.gate = gate;
+            receive.cancel(gate);
         }
     }
 
     fn cancel_all_on(&mut self, socket: Socket) {
         let gates = [self.gate(), self.gate(), self.gate()];
         let Some(entry) = self.entry_mut(socket) else { return };
-        let send = entry.send.as_mut().map(|send| &mut send.operation);
-        let all = [entry.accept.as_mut(), entry.receive.as_mut(), send];
-        for (operation, gate) in all.into_iter().zip(gates) {
-            if let Some(operation) = operation {
-                operation.is_cancelled = true;
-                operation.gate = gate;
-            }
+        if let Some(accept) = &mut entry.accept {
+            accept.cancel(gates[0]);
+        }
+        if let Some(receive) = &mut entry.receive {
+            receive.cancel(gates[1]);
+        }
+        if let Some(send) = &mut entry.send {
+            send.operation.cancel(gates[2]);
         }
     }
 
@@ -167,10 +173,10 @@ impl SimRing {
             let Some(accept) = entry.accept.take_if(|accept| accept.gate <= now) else { return };
             let Kind::Listener(waiting) = &entry.kind else { return };
             let is_wanted = !waiting.is_empty();
-            let token = accept.token;
+            let listener = accept.name;
             if accept.is_cancelled && !(is_wanted && self.random.chance(self.faults.race)) {
                 let result = Err(errno(libc::ECANCELED));
-                self.complete(socket, Completion::Accepted { token, result, more: false });
+                self.complete(socket, Completion::Accepted { listener, result, more: false });
                 return;
             }
             if !is_wanted {
@@ -185,7 +191,7 @@ impl SimRing {
                     self.link(peer).close_server_end();
                 }
                 let result = Err(errno(failure));
-                self.complete(socket, Completion::Accepted { token, result, more: false });
+                self.complete(socket, Completion::Accepted { listener, result, more: false });
                 return;
             }
             let peer = self.listener_mut(socket).and_then(VecDeque::pop_front);
@@ -198,7 +204,7 @@ impl SimRing {
                 let gate = self.gate();
                 self.taken_in(socket).accept = Some(Operation { gate, ..accept });
             }
-            self.complete(socket, Completion::Accepted { token, result: Ok(stream), more });
+            self.complete(socket, Completion::Accepted { listener, result: Ok(stream), more });
             if !more {
                 return;
             }
@@ -227,7 +233,7 @@ impl SimRing {
                 self.taken_in(socket).receive = Some(receive);
                 return;
             }
-            let token = receive.token;
+            let token = receive.name;
             let result = if receive.is_cancelled && !races {
                 ReceiveResult::Cancelled
             } else {
@@ -296,7 +302,7 @@ impl SimRing {
         let Some(mut send) = entry.send.take_if(|send| send.operation.gate <= now) else { return };
         let mut links = self.wires.links.borrow_mut();
         let link = &mut links[peer.0];
-        let token = send.operation.token;
+        let token = send.operation.name;
         let outcome = if link.broken.is_some() {
             let is_news = std::mem::take(&mut link.owes_error);
             Some(Err(errno(if is_news { libc::ECONNRESET } else { libc::EPIPE })))

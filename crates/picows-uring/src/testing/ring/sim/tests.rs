@@ -9,7 +9,7 @@ const TOKEN: Token = Token { slot: 3, generation: 5 };
 fn connected() -> (SimRing, Socket, PeerId) {
     let mut ring = SimRing::new(1, Faults::none());
     let listener = ring.listen();
-    ring.accept(listener, Token { slot: 0, generation: 0 });
+    ring.accept(listener, ListenerId { index: 0, generation: 0 });
     let peer = ring.connect(listener, 1000, false);
     let (socket, more) = match poll(&mut ring).pop() {
         Some(Completion::Accepted { result: Ok(socket), more, .. }) => (socket, more),
