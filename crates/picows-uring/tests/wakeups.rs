@@ -103,9 +103,14 @@ fn every_post_arrives(driver: Driver, is_dedicated: bool) {
         let sent = remote.send(MsgType::Binary, number.to_be_bytes().to_vec());
         sent.expect("it is connected, and takes one message at a time");
         client.spin_for_bytes(SPIN);
-        let got = client.try_receive().unwrap_or_else(|error| {
-            panic!("post {number} of seed {} was not heard: {error}", run.seed)
-        });
+        let got = match client.try_receive() {
+            Ok(got) => got,
+            Err(error) => {
+                // A worker that cannot be woken cannot be stopped either.
+                std::mem::forget(server);
+                panic!("post {number} of seed {} was not heard: {error}", run.seed);
+            }
+        };
         delays.note(posted.elapsed());
         assert_eq!(got.payload, number.to_be_bytes());
     }
