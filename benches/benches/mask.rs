@@ -6,7 +6,7 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use picows_uring_proto::mask;
+use picows_uring_proto::internal::mask;
 
 /// Small frames, the hot case; then what a receive buffer holds; then large messages.
 const SIZES: [usize; 10] = [7, 20, 32, 64, 100, 128, 256, 1_024, 16_384, 1 << 20];

@@ -1,8 +1,9 @@
 //! Frames: headers, masks, whole runs of received bytes, and frames to be sent.
 
 use super::Case;
+use picows_uring_proto::internal::mask;
 use picows_uring_proto::{
-    Decoder, FRAME_HEADER_BYTES_MAX, FrameHead, FrameRules, Header, MsgType, Role, Stash, mask,
+    Decoder, FRAME_HEADER_BYTES_MAX, FrameHead, FrameRules, Header, MsgType, Role, Stash,
 };
 use std::hint::black_box;
 use std::rc::Rc;

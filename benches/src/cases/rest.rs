@@ -1,9 +1,10 @@
 //! What stands around the frames: messages, text, the conversation, liveness, deadlines.
 
 use super::Case;
+use picows_uring_proto::internal::Utf8Stream;
 use picows_uring_proto::{
     Conversation, ConversationRules, Frame, Liveness, LivenessRules, MessageAssembler, MsgType,
-    Role, Tick, Utf8Stream, Wheel,
+    Role, Tick, Wheel,
 };
 use std::hint::black_box;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::fault::Fault;
 use crate::{stdio, system};
 use files::Surroundings;
 use picows_uring::Driver;
-use picows_uring::preflight::{self, Preflight, Refusal};
+use picows_uring::internal::preflight::{self, Preflight, Refusal};
 use report::Report;
 
 /// Check whether a server would start here, on which driver, and within which limits

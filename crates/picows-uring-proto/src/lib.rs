@@ -30,7 +30,7 @@ mod handshake;
 mod header;
 mod limits;
 mod liveness;
-pub mod mask;
+mod mask;
 mod misuse;
 mod progress;
 mod reserve;
@@ -42,6 +42,19 @@ mod tick;
 mod utf8;
 mod wheel;
 
+/// Names that the crates and benchmarks of this project share. Not promised: semver does not cover
+/// them, and any version may change or remove them.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::debug_with_text;
+    pub use crate::escape::{SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX};
+    pub use crate::utf8::{InvalidUtf8, Utf8Stream};
+
+    pub mod mask {
+        pub use crate::mask::{apply, apply_at, apply_shifted, copy_at};
+    }
+}
+
 pub use assembler::{Assembled, Message, MessageAssembler};
 pub use close::{CloseCode, CloseFrame, CloseHandshake, truncate_reason};
 #[expect(deprecated)]
@@ -51,7 +64,7 @@ pub use decoder::{Decoded, Decoder};
 pub use encode::FrameHead;
 pub use endpoint::{Endpoint, EndpointRules, Outgoing, Receiver, SendError, Sender};
 pub use error::PeerMisbehaved;
-pub use escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX};
+pub use escape::Escaped;
 pub use frame::{Frame, MsgType, Role};
 pub use handshake::*;
 pub use header::Header;
@@ -64,5 +77,4 @@ pub use misuse::ApiMisuse;
 pub use progress::{MESSAGE_RATE_MIN, Progress, ProgressRules, UnderWay};
 pub use stash::Stash;
 pub use tick::Tick;
-pub use utf8::{InvalidUtf8, Utf8Stream};
 pub use wheel::{TimerId, Wheel};

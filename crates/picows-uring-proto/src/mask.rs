@@ -10,7 +10,7 @@
 /// XORs `payload` with `key`, starting at key byte 0. Masks and unmasks.
 ///
 /// ```
-/// use picows_uring_proto::mask;
+/// use picows_uring_proto::internal::mask;
 ///
 /// let mut payload = *b"Hello"; // RFC 6455 §5.7
 /// mask::apply(&mut payload, [0x37, 0xfa, 0x21, 0x3d]);
@@ -25,7 +25,7 @@ pub fn apply(payload: &mut [u8], key: [u8; 4]) {
 /// its frame.
 ///
 /// ```
-/// use picows_uring_proto::mask;
+/// use picows_uring_proto::internal::mask;
 ///
 /// let key = [0x37, 0xfa, 0x21, 0x3d];
 /// let mut payload = *b"Hello";
@@ -52,7 +52,7 @@ pub fn apply_at(payload: &mut [u8], key: [u8; 4], position: usize) {
 /// of what a copy costs with [`apply_at`] after it.
 ///
 /// ```
-/// use picows_uring_proto::mask;
+/// use picows_uring_proto::internal::mask;
 ///
 /// let mut frame = vec![0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d];
 /// mask::copy_at(&mut frame, b"Hello", [0x37, 0xfa, 0x21, 0x3d], 0);
@@ -77,7 +77,7 @@ pub fn copy_at(destination: &mut Vec<u8>, source: &[u8], key: [u8; 4], position:
 /// Each byte is read and written once, as with [`apply_at`].
 ///
 /// ```
-/// use picows_uring_proto::mask;
+/// use picows_uring_proto::internal::mask;
 ///
 /// let mut payload = *b"--\x7f\x9f\x4d\x51\x58";
 /// mask::apply_shifted(&mut payload, 2, [0x37, 0xfa, 0x21, 0x3d], 0);
@@ -92,12 +92,6 @@ pub fn apply_shifted(payload: &mut [u8], gap: usize, key: [u8; 4], position: usi
         return unsafe { move_avx2(payload, gap, key) };
     }
     move_blocks::<16, 64>(payload, gap, key);
-}
-
-/// The earlier name of [`apply_shifted`].
-#[deprecated(note = "renamed to `apply_shifted`")]
-pub fn apply_moving(payload: &mut [u8], gap: usize, key: [u8; 4], position: usize) {
-    apply_shifted(payload, gap, key, position);
 }
 
 /// In place, for any length and any processor.

@@ -6,7 +6,7 @@
 /// Checks a text that arrives in pieces of any size.
 ///
 /// ```
-/// use picows_uring_proto::Utf8Stream;
+/// use picows_uring_proto::internal::Utf8Stream;
 ///
 /// let mut stream = Utf8Stream::default();
 /// let (first, second) = "я".as_bytes().split_at(1);

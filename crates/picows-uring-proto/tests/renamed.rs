@@ -4,7 +4,7 @@
 
 use picows_uring_proto::{
     Arrival, Conversation, ConversationRules, Decoder, Frame, FrameAction, FrameHead, FrameRules,
-    MsgType, Role, Stash, Tick, mask,
+    MsgType, Role, Stash, Tick,
 };
 
 #[test]
@@ -26,8 +26,4 @@ fn an_earlier_name_does_what_the_present_one_does() {
     let head = FrameHead::new(MsgType::Binary);
     assert_eq!(head.encode_usual_header(100), Some(([0x82, 100, 0, 0], 2)));
     assert_eq!(head.encode_usual_header(100), head.encode_short_header(100));
-
-    let mut payload = *b"--\x7f\x9f\x4d\x51\x58";
-    mask::apply_moving(&mut payload, 2, [0x37, 0xfa, 0x21, 0x3d], 0);
-    assert_eq!(payload[..5], *b"Hello");
 }

@@ -4,8 +4,8 @@
 //! [`PeerMisbehaved`](crate::PeerMisbehaved).
 
 use crate::config::WrongSetting;
-use picows_uring_proto::debug_with_text;
-use picows_uring_proto::{Escaped, SHOWN_TEXT_BYTES_MAX};
+use picows_uring_proto::Escaped;
+use picows_uring_proto::internal::{SHOWN_TEXT_BYTES_MAX, debug_with_text};
 use std::io;
 use std::time::Duration;
 use thiserror::Error;

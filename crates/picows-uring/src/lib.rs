@@ -44,8 +44,7 @@ mod memory;
 mod messages;
 mod patience;
 mod pool;
-#[doc(hidden)]
-pub mod preflight;
+mod preflight;
 mod reconnect;
 mod remote;
 mod ring;
@@ -65,6 +64,15 @@ mod transport;
 mod unix_url;
 mod upgrade;
 mod worker;
+
+/// Names that the commands of this project need, and no other application. Not promised: semver does
+/// not cover them, and any version may change or remove them.
+#[doc(hidden)]
+pub mod internal {
+    pub mod preflight {
+        pub use crate::preflight::*;
+    }
+}
 
 pub use client::{Attempt, Connect, ConnectError, ConnectFault, ConnectStage, RedirectKeeps};
 pub use config::QueuePolicy;

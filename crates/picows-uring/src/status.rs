@@ -3,7 +3,8 @@
 //! Decides nothing.
 
 use crate::error::shown;
-use picows_uring_proto::{ApiMisuse, PeerMisbehaved, debug_with_text};
+use picows_uring_proto::internal::debug_with_text;
+use picows_uring_proto::{ApiMisuse, PeerMisbehaved};
 use thiserror::Error;
 
 /// What became of a frame to be sent.

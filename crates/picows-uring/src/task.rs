@@ -7,7 +7,7 @@ use crate::foreign::log::{self, LogLine, log_limited};
 use crate::foreign::{self, Foreign, Panicked};
 use crate::health::Counter;
 use crate::local;
-use picows_uring_proto::debug_with_text;
+use picows_uring_proto::internal::debug_with_text;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;

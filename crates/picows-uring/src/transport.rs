@@ -10,9 +10,10 @@ use crate::ring;
 use crate::session::{Session, roundtrip};
 use crate::status::{DisconnectCause, RoundtripError, SendStatus};
 use bytes::Bytes;
+use picows_uring_proto::internal::debug_with_text;
 use picows_uring_proto::{
     ApiMisuse, CloseCode, CloseFrame, CloseHandshake, Frame, FrameHead, MsgType, Phase,
-    ResponseHead, UpgradeRequest, debug_with_text,
+    ResponseHead, UpgradeRequest,
 };
 use std::fmt;
 use std::future::poll_fn;

@@ -1,6 +1,6 @@
 //! Files of the system below a root, which is another folder in tests.
 
-use picows_uring::preflight::DRIVER_VARIABLE;
+use picows_uring::internal::preflight::DRIVER_VARIABLE;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

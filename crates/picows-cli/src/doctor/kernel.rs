@@ -3,7 +3,7 @@
 use super::files::{Files, Surroundings};
 use super::report::{Item, Level};
 use picows_uring::Driver;
-use picows_uring::preflight::Preflight;
+use picows_uring::internal::preflight::Preflight;
 use serde_json::{Map, Value, json};
 
 pub(super) fn items(surroundings: &Surroundings, tried: &Preflight) -> Vec<Item> {

@@ -3,7 +3,9 @@
 use super::files::Surroundings;
 use super::report::{Item, Level};
 use picows_uring::Driver;
-use picows_uring::preflight::{BACKLOG, DESCRIPTORS_PER_WORKER, LOCKED_KIB_PER_WORKER, Preflight};
+use picows_uring::internal::preflight::{
+    BACKLOG, DESCRIPTORS_PER_WORKER, LOCKED_KIB_PER_WORKER, Preflight,
+};
 use serde_json::{Value, json};
 
 pub(super) fn items(surroundings: &Surroundings, tried: &Preflight) -> Vec<Item> {

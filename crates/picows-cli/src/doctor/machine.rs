@@ -4,7 +4,7 @@ use super::files::{Files, Surroundings, count_of_set};
 use super::limits::{Limit, limits};
 use super::report::{Item, Level};
 use bytesize::ByteSize;
-use picows_uring::preflight::MemoryBounds;
+use picows_uring::internal::preflight::MemoryBounds;
 use serde_json::json;
 
 pub(super) fn items(surroundings: &Surroundings) -> Vec<Item> {

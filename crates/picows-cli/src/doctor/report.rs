@@ -3,7 +3,7 @@
 use super::files::Surroundings;
 use super::{kernel, limits, machine, roots};
 use crate::stdio::one_line;
-use picows_uring::preflight::Preflight;
+use picows_uring::internal::preflight::Preflight;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 

@@ -3,7 +3,7 @@
 use super::files::{Files, Surroundings};
 use super::report::{Item, Level, Report};
 use picows_uring::Driver;
-use picows_uring::preflight::{Preflight, Refusal};
+use picows_uring::internal::preflight::{Preflight, Refusal};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -2,7 +2,7 @@
 
 use crate::config::WrongSetting;
 use crate::error::{descriptor_cure, name_cure, shown};
-use picows_uring_proto::debug_with_text;
+use picows_uring_proto::internal::debug_with_text;
 use picows_uring_proto::{
     HandshakeMisuse, RejectedResponse, RequestError, ResponseError, ResponseHead,
 };

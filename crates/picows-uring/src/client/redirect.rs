@@ -3,7 +3,8 @@
 //! Decides what is sent; where a redirect leads, and what the same origin is, is `target`'s.
 
 use super::connect::Connect;
-use picows_uring_proto::{Escaped, SHOWN_BYTES_MAX};
+use picows_uring_proto::Escaped;
+use picows_uring_proto::internal::SHOWN_BYTES_MAX;
 
 /// What of a caller's request may follow a redirect to another origin: another scheme, host or
 /// port, but for `ws` to `wss` on the same host with default ports.

@@ -2,7 +2,8 @@
 
 use super::error::ConnectFault;
 use crate::unix_url::{self, FRAGMENT_FAULT, UnixUrl};
-use picows_uring_proto::{Escaped, SHOWN_BYTES_MAX};
+use picows_uring_proto::Escaped;
+use picows_uring_proto::internal::SHOWN_BYTES_MAX;
 use std::path::PathBuf;
 use url::{Host, Url};
 
