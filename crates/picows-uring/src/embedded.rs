@@ -4,8 +4,10 @@
 //! a turn is the worker's (`worker.rs`), how no wake-up is lost the host's (`host/embedded.rs`).
 
 mod builder;
+mod listen;
 
 pub use builder::EmbeddedBuilder;
+pub use listen::Listening;
 
 #[cfg(doc)]
 use crate::client::ConnectFault;

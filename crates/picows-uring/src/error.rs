@@ -70,10 +70,11 @@ pub enum Error {
          connections, or another thread"
     )]
     SecondWorker,
-    /// [`Embedded::turn`](crate::Embedded::turn) was called in the middle of a turn.
+    /// [`Embedded::turn`](crate::Embedded::turn) or [`Embedded::listen`](crate::Embedded::listen) was
+    /// called in the middle of a turn.
     #[error(
-        "a worker does not take a turn inside of another: turn was called in a callback, or in the \
-         hook of on_work; return from it first, and call turn in your loop"
+        "a worker is in its turn: turn or listen was called in a callback, or in the hook of \
+         on_work; return from it first, and call it in your loop"
     )]
     InsideTurn,
     /// Something took too long.

@@ -77,7 +77,7 @@ pub mod internal {
 pub use client::{Attempt, Connect, ConnectError, ConnectFault, ConnectStage, RedirectKeeps};
 pub use config::QueuePolicy;
 pub use driver::{Driver, UnknownDriver};
-pub use embedded::{Embedded, EmbeddedBuilder, Turned};
+pub use embedded::{Embedded, EmbeddedBuilder, Listening, Turned};
 pub use error::Error;
 pub use health::Stats;
 pub use health::WorkerState;

@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use picows_uring_proto::{UpgradeRequest, UpgradeResponse};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// The answer to an HTTP request.
 ///
@@ -179,4 +178,6 @@ impl<E: Into<ListenerError>> IntoUpgrade for Result<Upgrade, E> {
 /// The user's factory, whatever it returns.
 pub(crate) type Factory = dyn Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError> + Send + Sync;
 /// The same for the connections of one worker, which count their references without a lock.
-pub(crate) type SharedFactory = Rc<Foreign<Arc<Factory>>>;
+pub(crate) type SharedFactory = Rc<Foreign<Box<LocalFactory>>>;
+/// The same, of one worker.
+pub(crate) type LocalFactory = dyn Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError>;

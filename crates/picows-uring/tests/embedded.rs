@@ -5,8 +5,8 @@ mod common;
 use common::*;
 use picows_uring::{
     Attempt, CloseCode, Connect, ConnectError, ConnectFault, ConnectStage, DisconnectCause, Driver,
-    EchoListener, Embedded, EmbeddedBuilder, Error, Listener, MsgType, SendStatus, ServerHandle,
-    Transport, Turned, Upgrade,
+    EchoListener, Embedded, EmbeddedBuilder, Error, ListenAddress, Listener, Listening, MsgType,
+    SendStatus, Server, ServerBuilder, ServerHandle, Transport, Turned, Upgrade,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
@@ -273,6 +273,8 @@ fn a_turn_inside_of_a_turn_is_refused() {
                 inner.flush();
                 assert_eq!(transport.queued_amount(), queued, "a flush in a turn does nothing");
                 *seen.borrow_mut() = Some(inner.turn());
+                let refused = inner.listen(Server::builder(), |_| Upgrade::not_found());
+                assert!(matches!(refused, Err(Error::InsideTurn)), "{refused:?}");
                 transport.disconnect();
                 Ok(())
             }),
@@ -281,7 +283,7 @@ fn a_turn_inside_of_a_turn_is_refused() {
         run_until(&worker, || transport.is_disconnected());
         let refused = told.take().expect("it was called").expect_err("inside of a turn");
         assert!(matches!(refused, Error::InsideTurn), "{refused}");
-        assert!(refused.to_string().contains("turn was called in a callback"), "{refused}");
+        assert!(refused.to_string().contains("listen was called in a callback"), "{refused}");
     }
 }
 
@@ -413,6 +415,128 @@ fn dropping_it_ends_its_connections() {
         let close = close_payload(1001, "server is shutting down");
         assert_eq!(next(&told), Event::Frame(MsgType::Close, close), "peers are told");
     }
+}
+
+fn listen(worker: &Embedded, name: &Rc<str>) -> Listening {
+    let name = Rc::clone(name);
+    let builder = Server::builder().listen("127.0.0.1:0");
+    let listening = worker.listen(builder, move |_| {
+        // The factory stays on the thread, as what it makes does.
+        let name = Rc::clone(&name);
+        Upgrade::accept(on_frame(move |transport, frame| {
+            transport.send_text(&format!("{name}: {}", frame.text()?));
+            Ok(())
+        }))
+    });
+    listening.expect("a port is free")
+}
+
+fn port(listening: &Listening) -> SocketAddr {
+    match listening.addresses() {
+        [ListenAddress::Tcp(address)] => *address,
+        addresses => panic!("{addresses:?}"),
+    }
+}
+
+#[test]
+fn it_listens_and_serves_beside_its_clients() {
+    for driver in DRIVERS {
+        let worker = worker(driver);
+        settle(&worker);
+        let listening = listen(&worker, &Rc::from("server"));
+        assert!(is_readable(&worker), "a turn is due");
+        let told = Rc::new(RefCell::new(String::new()));
+        let heard = Rc::clone(&told);
+        let transport = connected(
+            &worker,
+            port(&listening),
+            on_frame(move |_, frame| {
+                *heard.borrow_mut() = frame.text()?.to_owned();
+                Ok(())
+            }),
+        );
+        transport.send_text("hello");
+        run_until(&worker, || !told.borrow().is_empty());
+        assert_eq!(told.take(), "server: hello");
+        assert_eq!(worker.stats().connections, 2, "both ends");
+        let stopper = worker.stopper();
+        stopper.stop();
+        while worker.turn().expect("the ring is there") != Turned::Done {
+            wait(&worker);
+        }
+        assert!(TcpStream::connect(port(&listening)).is_err(), "it listens no more");
+    }
+}
+
+#[test]
+fn each_listening_socket_has_a_factory_of_its_own_and_is_closed_by_itself() {
+    for driver in DRIVERS {
+        let worker = worker(driver);
+        let (first, second) = (listen(&worker, &"first".into()), listen(&worker, &"second".into()));
+        let (gone, stays) = (port(&first), port(&second));
+        let (closes, closed) = channel();
+        let (close, is_done) = (Arc::new(AtomicU64::new(0)), worker.stopper());
+        let wish = Arc::clone(&close);
+        let client = std::thread::spawn(move || {
+            let (mut one, mut other) = (Client::upgrade(gone), Client::upgrade(stays));
+            one.send_text("a");
+            one.expect_text("first: a");
+            other.send_text("b");
+            other.expect_text("second: b");
+            wish.store(1, Ordering::Release);
+            // Wakes the loop, which closes the first.
+            other.send_text("close");
+            other.expect_text("second: close");
+            next(&closed);
+            patiently("refused", || TcpStream::connect(gone).is_err().then_some(()));
+            one.send_text("c");
+            one.expect_text("first: c");
+            Client::upgrade(stays).send_text("d");
+            is_done.stop();
+        });
+        let mut first = Some(first);
+        while worker.turn().expect("the ring is there") != Turned::Done {
+            if close.load(Ordering::Acquire) == 1
+                && let Some(first) = first.take()
+            {
+                first.close();
+                closes.send(()).expect("the client waits");
+            }
+            wait(&worker);
+        }
+        client.join().expect("all is served");
+    }
+}
+
+#[test]
+fn settings_of_threads_and_of_the_worker_are_refused_for_a_listening_socket() {
+    let worker = Embedded::builder().build().expect("a worker");
+    let refused = |builder: ServerBuilder| {
+        let outcome = worker.listen(builder, |_| Upgrade::not_found());
+        match outcome.expect_err("it is no setting of a listening socket") {
+            Error::Config { setting, .. } => setting,
+            error => panic!("{error}"),
+        }
+    };
+    let builder = || Server::builder().listen("127.0.0.1:0");
+    let second = Duration::from_secs(1);
+    for (builder, setting) in [
+        (builder().workers(1), "workers"),
+        (builder().pin(true), "pin"),
+        (builder().dedicated(true), "dedicated"),
+        (builder().busy_poll(second), "busy_poll"),
+        (builder().driver(Driver::Epoll), "driver"),
+        (builder().drain_timeout(second), "drain_timeout"),
+        (builder().drain_spread(second), "drain_spread"),
+        (builder().slow_callback(second), "slow_callback"),
+        (builder().release_memory_after(second), "release_memory_after"),
+        (builder().memory_limit(1 << 30), "memory_limit"),
+        (builder().backlog(0), "backlog"),
+    ] {
+        assert_eq!(refused(builder), setting);
+    }
+    let address = worker.listen(Server::builder().listen("nonsense"), |_| Upgrade::not_found());
+    assert!(matches!(address, Err(Error::Address { .. })), "{address:?}");
 }
 
 /// What listens there has `script` done with each connection, on a thread of its own.

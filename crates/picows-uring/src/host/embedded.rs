@@ -7,10 +7,11 @@ use super::{BusyPoll, Host};
 use crate::foreign::{self, Foreign, StateCell};
 use crate::local::{Local, Wake};
 use crate::mailbox::Mailbox;
-use crate::ring::{Ring, Wait, WaitMode};
-use crate::worker::{Turn, Worker};
+use crate::ring::{ListenerId, Ring, Socket, Wait, WaitMode};
+use crate::worker::{Listening, Turn, Worker};
 use std::cell::Cell;
 use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +27,9 @@ pub(crate) trait EmbeddedHost {
 
     /// Sends what is queued, as far as sockets take it. Calls no listener.
     fn flush(&mut self);
+
+    /// Accepts connections on `socket` from the next turn on.
+    fn listen(&mut self, socket: OwnedFd, listening: &Listening) -> ListenerId;
 
     /// Sends CLOSE 1001 to all connections, as far as sockets take it: the worker is dropped next.
     fn leave(&mut self);
@@ -166,6 +170,10 @@ impl<R: Ring + Wait> EmbeddedHost for EmbeddedWorker<R> {
 
     fn flush(&mut self) {
         self.host.worker.flush_dirty();
+    }
+
+    fn listen(&mut self, socket: OwnedFd, listening: &Listening) -> ListenerId {
+        self.host.worker.listen(Socket(socket.into_raw_fd()), listening)
     }
 
     fn leave(&mut self) {

@@ -7,6 +7,7 @@
 //! each completion; events of all sockets are fetched with one call. See epoll(7).
 
 mod accept;
+mod alarm;
 mod buffers;
 mod sockets;
 
@@ -14,14 +15,12 @@ use super::{
     Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
     SendState, Socket, StartError, Token, Wait, borrow, direct, is_passing, tcp_info,
 };
+use alarm::Alarm;
 use buffers::{BUFFER_BYTES, Buffers};
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fd::OwnedFd;
 use rustix::net::RecvFlags;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
 use sockets::{Entry, Reading, Receive, Sending, Sockets};
 use std::collections::VecDeque;
 use std::io;
@@ -46,7 +45,7 @@ pub(crate) struct EpollRing {
     done: VecDeque<Completion>,
     deadline: Option<Duration>,
     /// Fires at the deadline, for an owner that polls the descriptor and has no timer.
-    alarm: Option<OwnedFd>,
+    alarm: Option<Alarm>,
     origin: Instant,
     /// So many polls need not look for events, as those that were fetched are not handled yet.
     fresh_polls: u8,
@@ -240,12 +239,9 @@ impl EpollRing {
 
     /// Has the alarm fire at `deadline`, if there is one.
     fn set_alarm(&self, deadline: Duration) {
-        let Some(alarm) = &self.alarm else { return };
-        // Zero would switch it off.
-        let left = deadline.saturating_sub(self.now()).max(Duration::from_nanos(1));
-        let time = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(left) };
-        let set = timerfd_settime(alarm, TimerfdTimerFlags::empty(), &time);
-        debug_assert!(set.is_ok(), "a time that can be set: {time:?}: {set:?}");
+        if let Some(alarm) = &self.alarm {
+            alarm.set(deadline.saturating_sub(self.now()));
+        }
     }
 
     /// Ends the receive or accept of a socket, if there is one. Connections that have come are
@@ -482,11 +478,7 @@ impl Wait for EpollRing {
     }
 
     fn embed(&mut self) -> io::Result<()> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // An edge for each time that it fires, so that it need not be read.
-        epoll::add(&self.epoll, &alarm, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
-        self.alarm = Some(alarm);
+        self.alarm = Some(Alarm::new(&self.epoll)?);
         if let Some(deadline) = self.deadline {
             self.set_alarm(deadline);
         }

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::host::BusyPoll;
 use crate::memory::MemoryBudget;
 use crate::ring::WaitMode;
-use crate::socket::{ListenOn, ListenOptions};
+use crate::socket::{self, ListenOn, ListenOptions, Listening};
 use crate::upgrade::{Factory, IntoUpgrade};
 use picows_uring_proto::UpgradeRequest;
 use std::os::fd::OwnedFd;
@@ -296,6 +296,7 @@ impl ServerBuilder {
         let factory: Arc<Factory> = Arc::new(move |request: &_| factory(request).into_upgrade());
         let workers = self.check()?;
         let driver = self.driver.map_or_else(Driver::from_environment, Ok)?;
+        let options = self.listen_options(workers);
         let mut listen = self.listen;
         let is_own = listen.iter().all(|on| matches!(on, ListenOn::Text(_)));
         let mut config = self.config;
@@ -306,11 +307,7 @@ impl ServerBuilder {
         }
         threads::start(ServerPlan {
             listen,
-            options: ListenOptions {
-                workers,
-                backlog: i32::try_from(self.backlog).unwrap_or(i32::MAX),
-                share_port: self.share_port,
-            },
+            options,
             may_be_fewer: self.workers.is_none(),
             pin: self.pin,
             driver,
@@ -320,6 +317,63 @@ impl ServerBuilder {
             config: Arc::new(config),
             factory,
         })
+    }
+
+    /// Binds the addresses for an embedded worker, and returns the settings of their connections.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is about threads or the worker, makes no sense, or an address cannot be bound.
+    pub(crate) fn bind_for_one_worker(mut self) -> Result<(Listening, Config), Error> {
+        self.refuse_settings_of_workers()?;
+        self.check()?;
+        if self.listen.is_empty() {
+            self.listen.push(ListenOn::Text(LISTEN_DEFAULT.to_owned()));
+        }
+        let options = self.listen_options(1);
+        let listening = socket::listen(self.listen, options)?;
+        let mut config = self.config;
+        config.admission = Some(Arc::default());
+        Ok((listening, config))
+    }
+
+    fn listen_options(&self, workers: usize) -> ListenOptions {
+        let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
+        ListenOptions { workers, backlog, share_port: self.share_port }
+    }
+
+    /// Refuses what an embedded worker does not take from a server: it has one thread, which is the
+    /// caller's, and settings of its own.
+    fn refuse_settings_of_workers(&self) -> Result<(), WrongSetting> {
+        let (usual, config) = (Self::default(), &self.config);
+        let of_thread = [
+            ("workers", self.workers.is_some()),
+            ("pin", self.pin),
+            ("dedicated", self.waiting == WaitMode::Dedicated),
+            ("busy_poll", !self.busy_poll.is_zero()),
+        ];
+        let of_worker = [
+            ("driver", self.driver.is_some()),
+            ("drain_timeout", self.drain_timeout != usual.drain_timeout),
+            ("drain_spread", config.drain_spread != usual.config.drain_spread),
+            ("slow_callback", config.slow_callback != usual.config.slow_callback),
+            ("release_memory_after", config.memory_release != usual.config.memory_release),
+            ("memory_limit", !Arc::ptr_eq(&config.memory, &usual.config.memory)),
+        ];
+        let given = |settings: &[(&'static str, bool)]| {
+            settings.iter().find(|(_, is_given)| *is_given).map(|(setting, _)| *setting)
+        };
+        if let Some(setting) = given(&of_thread) {
+            let fault =
+                "an embedded worker runs on the thread of its loop, as that has it: leave it out";
+            return Err(WrongSetting::new(setting, fault));
+        }
+        if let Some(setting) = given(&of_worker) {
+            let fault =
+                "it is the worker's and not of one listen address: give it to Embedded::builder";
+            return Err(WrongSetting::new(setting, fault));
+        }
+        Ok(())
     }
 
     /// Checks the settings, and tells the number of workers.

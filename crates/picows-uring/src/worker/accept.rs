@@ -13,9 +13,10 @@ use crate::connection::Connection;
 use crate::error::descriptor_cure;
 use crate::foreign::Foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
+use crate::listener::ListenerError;
 use crate::ring::{ListenerId, Ring, Socket};
-use crate::upgrade::{Factory, SharedFactory};
-use picows_uring_proto::Role;
+use crate::upgrade::{Factory, SharedFactory, Upgrade};
+use picows_uring_proto::{Role, UpgradeRequest};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -70,8 +71,16 @@ enum AcceptState {
 impl Listening {
     /// Connections with the settings `config`, whose requests `factory` answers.
     pub(crate) fn new(config: Arc<Config>, factory: Arc<Factory>) -> Self {
+        Self::of_thread(config, move |request: &_| factory(request))
+    }
+
+    /// [`new`](Self::new), with a factory that stays on this thread.
+    pub(crate) fn of_thread(
+        config: Arc<Config>,
+        factory: impl Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError> + 'static,
+    ) -> Self {
         debug_assert!(config.admission.is_some(), "connections of a server are counted");
-        Self { config, factory: Rc::new(Foreign::new(factory)) }
+        Self { config, factory: Rc::new(Foreign::new(Box::new(factory))) }
     }
 }
 
@@ -90,7 +99,8 @@ impl Accept {
     #[cfg(test)]
     pub(super) fn answer_with(&mut self, factory: &Arc<Factory>) {
         for acceptor in self.places.iter_mut().filter_map(|place| place.acceptor.as_mut()) {
-            acceptor.listening.factory = Rc::new(Foreign::new(Arc::clone(factory)));
+            let config = Arc::clone(&acceptor.listening.config);
+            acceptor.listening = Listening::new(config, Arc::clone(factory));
         }
     }
 

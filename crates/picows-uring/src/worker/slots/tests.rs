@@ -6,7 +6,7 @@ use crate::local::Local;
 use crate::mailbox::Mailbox;
 use crate::ring::Socket;
 use crate::session::Session;
-use crate::upgrade::{Factory, Upgrade};
+use crate::upgrade::{LocalFactory, Upgrade};
 use picows_uring_proto::Role;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ impl Crowd {
     }
 
     fn come(&mut self, count: usize) {
-        let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::not_found()));
+        let factory: Box<LocalFactory> = Box::new(|_: &_| Ok(Upgrade::not_found()));
         let factory = Rc::new(Foreign::new(factory));
         for _ in 0..count {
             let local = &self.local;
