@@ -13,9 +13,9 @@ use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const DRIVERS: [Driver; 2] = [Driver::IoUring, Driver::Epoll];
@@ -383,15 +383,32 @@ fn a_flush_sends_what_is_queued_and_the_close_without_a_turn() {
 #[test]
 fn a_flush_of_more_than_the_socket_takes_leaves_the_rest_to_turns() {
     for driver in DRIVERS {
-        let (server, worker) = (echo_server(), worker(driver));
+        // The server reads nothing while its first callback waits.
+        let (entered, has_entered) = channel();
+        let (release, released) = channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let server = workers(1).start(move |_| {
+            let (entered, released) = (entered.clone(), Arc::clone(&released));
+            Upgrade::accept(on_frame(move |transport, frame| {
+                let _ = entered.send(());
+                let _ = released.lock().expect("no callback panics").recv();
+                transport.send_like(frame, frame.payload());
+                Ok(())
+            }))
+        });
+        let (server, worker) = (server.expect("a server"), worker(driver));
         let count = Rc::default();
         let transport = connected(&worker, address(&server), counting(&count, 0));
+        transport.send_text("before it");
+        worker.flush();
+        has_entered.recv_timeout(PATIENCE).expect("the server has it");
         transport.send(MsgType::Binary, noise(3, 9 << 20));
         transport.send_text("behind it");
         worker.flush();
         assert!(transport.buffered_amount() > 0, "no socket takes so much");
+        drop(release);
         worker.flush();
-        run_until(&worker, || count.get() >= 2);
+        run_until(&worker, || count.get() >= 3);
         assert_eq!(transport.buffered_amount(), 0);
     }
 }
