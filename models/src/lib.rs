@@ -25,6 +25,8 @@ mod command {
         },
         #[allow(dead_code, reason = "as the real one")]
         LookAtMemory,
+        #[allow(dead_code, reason = "as the real one")]
+        CloseListener(u32),
         Connection(crate::ring::Token, ConnectionCommand),
     }
 }
