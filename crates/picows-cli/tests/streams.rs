@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// `picows echo` at `path`, which writes to its streams all the time.
@@ -220,19 +221,26 @@ struct Flood {
     is_paused: bool,
 }
 
-const MESSAGES: usize = 200;
+/// More than the sockets hold: they grow with what is sent, up to limits of the system (tcp(7)).
+static MESSAGES: LazyLock<usize> = LazyLock::new(|| {
+    let largest = |name: &str| {
+        let sizes = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
+        sizes.split_whitespace().next_back().unwrap().parse::<usize>().unwrap()
+    };
+    200 + (largest("tcp_rmem") + largest("tcp_wmem")) / MESSAGE_BYTES
+});
 const MESSAGE_BYTES: usize = 100_000;
 
 impl Flood {
     fn pump(&mut self, transport: &Transport) {
-        while !self.is_paused && self.count < MESSAGES {
+        while !self.is_paused && self.count < *MESSAGES {
             let message = vec![b'a' + (self.count % 26) as u8; MESSAGE_BYTES];
             self.count += 1;
             // `pause_writing` follows later.
             self.is_paused =
                 transport.send(MsgType::Text, &message) == picows_uring::SendStatus::Congested;
         }
-        if self.count == MESSAGES {
+        if self.count == *MESSAGES {
             transport.send_close(CloseCode::NORMAL, "");
         }
     }
@@ -286,7 +294,7 @@ fn expected() -> Vec<u8> {
         line.push(b'\n');
         line
     };
-    (0..MESSAGES).flat_map(line).collect()
+    (0..*MESSAGES).flat_map(line).collect()
 }
 
 /// Waits until `connect` has stopped reading: the window that it offers to the server is closed.
@@ -295,7 +303,7 @@ fn wait_until_stalled(server: &ServerHandle) {
         let port = server.local_addr()?.port();
         is_window_closed(port).then_some(())
     });
-    assert!(server.stats().bytes_sent < (MESSAGES * MESSAGE_BYTES) as u64, "it was held back");
+    assert!(server.stats().bytes_sent < (*MESSAGES * MESSAGE_BYTES) as u64, "it was held back");
 }
 
 /// Whether the kernel has data of a connection of the local `port` that waits for its peer's
