@@ -83,7 +83,7 @@ pub(crate) trait Ring {
     /// at a time for each socket, and never an empty one.
     fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>);
 
-    /// Sends of `batch` what the socket takes at once, and tells how much that is. Nothing is being
+    /// Sends of `batch` what the socket takes at once, and returns how much that is. Nothing is being
     /// sent on it.
     ///
     /// # Errors

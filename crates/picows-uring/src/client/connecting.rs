@@ -100,7 +100,7 @@ impl ConnectOutcome {
         drop(self.rejected.replace(Some(error)));
     }
 
-    /// Adds to the body of an answer that is no upgrade, and tells how much of it is missing;
+    /// Adds to the body of an answer that is no upgrade, and returns how much of it is missing;
     /// `None` when there was no such answer.
     pub(crate) fn extend_body(&self, bytes: &[u8]) -> Option<usize> {
         let mut rejected = self.rejected.borrow_mut();

@@ -55,12 +55,12 @@ impl Buffers {
         }
         let start = buffer.filled as usize;
         let len = max.min(BUFFER_BYTES - start);
+        let address = buffer.memory.address();
         // SAFETY: the range lies in the memory, which is initialised, behind all pieces that were cut
         // and not released, so no piece and no loan of one covers it; the borrow of `self` keeps
         // others from being cut meanwhile.
         #[expect(unsafe_code)]
-        let bytes =
-            unsafe { std::slice::from_raw_parts_mut(buffer.memory.address().add(start), len) };
+        let bytes = unsafe { std::slice::from_raw_parts_mut(address.add(start), len) };
         Some(bytes)
     }
 

@@ -73,7 +73,7 @@ mod tests {
         ShutdownPacer::new(tokens, Tick::ZERO, spread, drain)
     }
 
-    /// How many are told by then.
+    /// Connections whose CLOSE is due by then.
     fn told_by(shutdown: &mut ShutdownPacer, at: Duration) -> usize {
         std::iter::from_fn(|| shutdown.next(Tick::ZERO + at)).count()
     }
@@ -112,7 +112,7 @@ mod tests {
         let mut shutdown = self::shutdown(100, Some(SECOND), 60 * SECOND);
         shutdown.hurry(Tick::ZERO, Some(SECOND), 60 * SECOND);
         assert_eq!(told_by(&mut shutdown, SECOND), 100);
-        let mut nobody = self::shutdown(0, None, SECOND);
-        assert_eq!((nobody.next(Tick::ZERO), nobody.next_at()), (None, None));
+        let mut empty = self::shutdown(0, None, SECOND);
+        assert_eq!((empty.next(Tick::ZERO), empty.next_at()), (None, None));
     }
 }
