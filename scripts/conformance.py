@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What we know about our conformance: judges reports of the Autobahn suite, and writes
-docs/CONFORMANCE.md from them and from the tests of RFC 6455, 9110 and 9112.
+"""Judge of conformance: reads reports of the Autobahn suite, and writes docs/CONFORMANCE.md from them
+and from the tests of RFC 6455, 9110 and 9112.
 
 Usage: conformance.py judge NAME INDEX.JSON   every case OK, or listed here with its reason
        conformance.py report FOLDER           write the document from the reports in FOLDER

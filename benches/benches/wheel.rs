@@ -82,7 +82,7 @@ fn rearm_in_turn(bencher: Bencher<'_, '_>, timers: usize) {
     });
 }
 
-/// Per timer fired and armed anew: time goes from deadline to deadline, and nobody leaves.
+/// Per timer fired and armed anew: time goes from deadline to deadline, and all timers stay.
 #[divan::bench(args = ARMED)]
 fn expire_and_rearm(bencher: Bencher<'_, '_>, timers: usize) {
     let (mut wheel, _) = armed(timers);

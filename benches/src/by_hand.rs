@@ -26,7 +26,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// Messages go back to whoever sent them, or, with `is_fan_out`, to all.
+    /// Messages go back to their sender, or, with `is_fan_out`, to all.
     #[must_use]
     pub fn new(is_fan_out: bool) -> Self {
         Self {
@@ -137,7 +137,7 @@ impl Conversation {
     }
 }
 
-/// Appends what a frame is owed, and tells whether it was the last.
+/// Appends what a frame is owed, and returns whether it was the last.
 fn answer(
     frame: &Frame<'_>,
     action: FrameAction,
@@ -160,7 +160,7 @@ fn refuse(error: PeerMisbehaved, out: &mut Vec<u8>) {
     CloseFrame::new(error.close_code(), "").append(out, None);
 }
 
-/// Writes until the socket takes no more, and tells how much it took.
+/// Writes until the socket takes no more, and returns how much it took.
 pub fn write(stream: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     let mut taken = 0;
     while taken < bytes.len() {

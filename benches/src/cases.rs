@@ -1,5 +1,4 @@
-//! What is measured of the protocol crate, and with the feature `worker` of a worker, one call at a
-//! time.
+//! The measured calls of the protocol crate, and with the feature `worker` those of a worker.
 //!
 //! Each case is a call that can be repeated, and does the same work each time. Who counts
 //! instructions (`bin/icount.rs`) or nanoseconds (`benches/protocol.rs`) is not known here.

@@ -1,4 +1,4 @@
-//! What every measurement is told: which server, and for how long.
+//! The settings of every measurement: which server, and for how long.
 //!
 //! What is measured, and how, is for each load to say.
 

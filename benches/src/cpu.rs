@@ -1,4 +1,4 @@
-//! Who used the processors, from `/proc`.
+//! CPU time by process and thread, from `/proc`.
 //!
 //! Reads only; when to read, and what to divide by, is for the caller to know.
 
@@ -25,7 +25,7 @@ pub fn process_cpu_ns(pid: u32) -> io::Result<u64> {
 pub struct Ticks {
     /// All of them.
     pub total: u64,
-    /// Those the hypervisor gave to somebody else while this machine wanted to run.
+    /// Those the hypervisor gave to other machines while this one wanted to run.
     pub steal: u64,
     /// Those in which nothing wanted to run.
     pub idle: u64,

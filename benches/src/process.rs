@@ -1,4 +1,4 @@
-//! What every server and the load generator do once, at the start.
+//! Steps that every server and the load generator take once, at the start.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io::{self, Write};

@@ -90,7 +90,7 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are fixed and right")
 }
 
-/// The quantiles that are told of latencies.
+/// The quantiles that are reported of latencies.
 #[must_use]
 pub fn quantiles(latency_ns: &Histogram<u64>) -> Vec<(String, f64)> {
     [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)]

@@ -36,7 +36,7 @@ impl Meter {
         Self { begin, sent_at: begin, course: args.course, latency_ns: histogram() }
     }
 
-    /// An echo is there. Tells whether to send another message, which then goes out now.
+    /// Takes an echo. Returns whether to send another message, which then goes out now.
     pub fn echoed(&mut self) -> bool {
         let now = Instant::now();
         if now - self.begin >= self.course.warmup {
@@ -50,7 +50,7 @@ impl Meter {
     ///
     /// # Errors
     ///
-    /// When nobody reads it.
+    /// When its reader is gone.
     pub fn print(&self) -> io::Result<()> {
         let rate = self.latency_ns.len() as f64 / self.course.duration.as_secs_f64();
         let us = |quantile| self.latency_ns.value_at_quantile(quantile) as f64 / 1e3;

@@ -1,4 +1,4 @@
-//! What an echo costs through a listener, through a stream, and with a task for each message.
+//! Costs of an echo through a listener, through a stream, and with a task for each message.
 //!
 //! cargo run --release -p examples --example ways_to_listen -- 200000
 //!

@@ -94,7 +94,7 @@ fn reconnecting_client() {
 
 #[test]
 fn a_client_that_cannot_connect_says_why() {
-    // Bound and not listening: nobody else can listen there either.
+    // Bound and not listening: no other socket can listen there either.
     let unheard = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&unheard, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = SocketAddr::try_from(getsockname(&unheard).unwrap()).unwrap();

@@ -141,7 +141,7 @@ pub fn post_against_another_wake() {
             let mailbox = Arc::clone(&mailbox);
             loom::thread::spawn(move || mailbox.post(letter(0)))
         };
-        // The first sleep ends at once, whoever wakes it.
+        // The first sleep ends at once, by either wake-up.
         if mailbox.before_sleep() {
             mailbox.after_sleep();
         }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What scripts share that run foreign clients and servers against ours. Sourced, from the top folder;
+# Common part of scripts with foreign clients and servers against ours. Sourced, from the top folder;
 # wants `tools` (an absolute folder) and `locked` (arguments for cargo).
 # shellcheck disable=SC2154
 

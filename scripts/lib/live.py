@@ -1,4 +1,4 @@
-"""What scripts share that put a running `picows echo` under stress, from Python.
+"""Common part of scripts that put a running `picows echo` under stress, from Python.
 
 The server and the client that can do everything wrong are those of tests/foreign.
 """

@@ -1,4 +1,4 @@
-"""What a hostile crowd costs the server: descriptors, memory, and the other clients' service."""
+"""Costs of a hostile crowd to the server: descriptors, memory, and the other clients' service."""
 
 import select
 import socket

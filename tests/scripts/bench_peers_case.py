@@ -1,4 +1,4 @@
-"""What the tests of scripts/bench-peers share: a record made by hand."""
+"""Common part of the tests of scripts/bench-peers: a record made by hand."""
 
 import importlib.machinery
 import importlib.util

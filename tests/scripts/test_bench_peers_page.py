@@ -1,4 +1,4 @@
-"""What the page says of a record."""
+"""The page about a record."""
 
 import unittest
 import xml.etree.ElementTree as ElementTree

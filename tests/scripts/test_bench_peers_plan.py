@@ -1,4 +1,4 @@
-"""Which runs there are, in which order, and which are done again."""
+"""The runs, their order, and which are done again."""
 
 import itertools
 import unittest

@@ -1,4 +1,4 @@
-//! What the servers and clients of other libraries have in common: a runtime of one thread.
+//! The common part of the servers and clients of other libraries: a runtime of one thread.
 //!
 //! What each library does with a connection is in `bin/`, as its own examples do it.
 

@@ -123,7 +123,7 @@ impl Server {
         self.fan_out();
     }
 
-    /// Sends what is meant for everybody. Who has failed is told by an event of its own.
+    /// Sends what is meant for all. A socket that has failed has an event of its own.
     fn fan_out(&mut self) {
         let Some(bytes) = self.shared.to_all.as_mut().filter(|bytes| !bytes.is_empty()) else {
             return;
@@ -138,7 +138,7 @@ impl Server {
 }
 
 impl Connection {
-    /// Reads what is there, answers it, and tells whether the connection goes on.
+    /// Reads what is there, answers it, and returns whether the connection goes on.
     ///
     /// A read that does not fill the buffer has emptied the socket (`epoll(7)`), unless the peer
     /// has hung up: then the end is still to be read.

@@ -149,7 +149,7 @@ impl Load {
 }
 
 impl Subscriber {
-    /// Reads what is there, and tells whether that completed the message.
+    /// Reads what is there, and returns whether that completed the message.
     fn read(&mut self, echo: &Echo, buffer: &mut [u8], stamp: u64) -> io::Result<bool> {
         let mut is_complete = false;
         loop {

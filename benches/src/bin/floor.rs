@@ -240,7 +240,7 @@ fn upgrade(mut stream: &TcpStream) -> io::Result<()> {
 
 /// A ring of buffers that are all the same memory.
 ///
-/// Nobody reads what the kernel writes there, so it may write all of it into one place, which
+/// What the kernel writes there is never read, so it may write all of it into one place, which
 /// stays in cache as no real server's buffers can.
 struct Buffers {
     /// `BUFFERS` entries. Leaked, as the kernel reads them.

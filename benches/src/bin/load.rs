@@ -202,7 +202,7 @@ impl Load {
 }
 
 impl Connection {
-    /// Checks what arrived, and tells how many echoes it completes.
+    /// Checks received bytes, and returns how many echoes they complete.
     fn take_echoes(&mut self, echo: &Echo, mut input: &[u8]) -> io::Result<usize> {
         let mut echoed = 0;
         while !input.is_empty() {

@@ -1,4 +1,4 @@
-//! What stands around the frames: messages, text, the conversation, liveness, deadlines.
+//! Cases around the frames: messages, text, the conversation, liveness, deadlines.
 
 use super::Case;
 use picows_uring_proto::internal::Utf8Stream;

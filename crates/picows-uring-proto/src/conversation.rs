@@ -1,4 +1,4 @@
-//! Where a connection stands between handshake and end, and what is owed to the peer.
+//! State of a connection between handshake and end, and the answers that are owed to the peer.
 //!
 //! Pure decisions: events and times in, steps out. Bytes are encoded and moved elsewhere, and the
 //! receiving half is `decoder.rs`.
@@ -76,7 +76,7 @@ pub struct Conversation {
     pub(crate) is_message_open: bool,
     /// The order of our fragments is the application's: no message is ever under way.
     pub(crate) is_any_order: bool,
-    /// The peer has ended its side of the stream: there is nobody to linger for.
+    /// The peer has ended its side of the stream: there is no reason to linger.
     is_peer_gone: bool,
     /// The deadline counts from when bytes were queued that may not have left yet.
     is_leaving: bool,
@@ -176,7 +176,7 @@ impl Conversation {
         self.close.as_ref().is_some_and(|close| close.sent.is_some())
     }
 
-    /// Whether a CLOSE is under way, and somebody has a deadline for answering it.
+    /// Whether a CLOSE is under way, and its answer has a deadline.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.phase == Phase::Open && self.deadline != NEVER
@@ -429,7 +429,7 @@ impl Conversation {
         (self.deadline != NEVER).then_some(self.deadline)
     }
 
-    /// Ends the connection if its deadline is at or before `now`; tells whether it did. Harmless
+    /// Ends the connection if its deadline is at or before `now`; returns whether it did. Harmless
     /// when called early or twice.
     pub fn handle_timeout(&mut self, now: Tick) -> bool {
         let is_due = self.deadline != NEVER && self.deadline <= now;

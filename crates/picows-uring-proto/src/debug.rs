@@ -1,7 +1,7 @@
 //! One way to show an error: `Debug` has the text of `Display`, with the cure.
 //!
-//! `fn main() -> Result<(), Error>`, `unwrap` and `expect` print `Debug`; whoever reads that wants to
-//! know what to do.
+//! `fn main() -> Result<(), Error>`, `unwrap` and `expect` print `Debug`; its reader wants to know
+//! what to do.
 
 /// Implements `Debug` for an error: the name of the variant, or of the type, and its text.
 #[doc(hidden)]

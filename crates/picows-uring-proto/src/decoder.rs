@@ -320,7 +320,7 @@ impl Decoder {
         Pending::usual(input, self.role, rules)
     }
 
-    /// Takes the next header off `input` and tells where the payload starts, or keeps what there
+    /// Takes the next header off `input` and returns where the payload starts, or keeps what there
     /// is of it.
     fn take_header(
         &mut self,

@@ -111,8 +111,8 @@ impl FrameHead {
         Ok(())
     }
 
-    /// Checks that such a frame may be sent now, when `is_message_open` tells whether a fragmented
-    /// message of ours is under way, and tells whether one is afterwards (RFC 6455 §5.4).
+    /// Checks that such a frame may be sent now, when `is_message_open` says whether a fragmented
+    /// message of ours is under way, and returns whether one is afterwards (RFC 6455 §5.4).
     ///
     /// ```
     /// use picows_uring_proto::{ApiMisuse, FrameHead, MsgType};
@@ -176,7 +176,7 @@ impl FrameHead {
     }
 
     /// Writes the header in front of the payload that starts at `payload_start` of `buffer`,
-    /// masks the payload where it lies if there is a `key`, and tells where the frame starts.
+    /// masks the payload where it lies if there is a `key`, and returns where the frame starts.
     ///
     /// # Errors
     ///

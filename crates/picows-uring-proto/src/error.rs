@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// The peer broke RFC 6455, or passed a limit of ours.
 ///
-/// The text is what the peer is told as close reason, so it fits into a control frame.
+/// The text is the close reason that the peer gets, so it fits into a control frame.
 ///
 /// ```
 /// use picows_uring_proto::{CloseCode, PeerMisbehaved};

@@ -24,7 +24,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Decodes the header at the start of `input` and tells its length in bytes, or `None` until
+    /// Decodes the header at the start of `input` and returns its length in bytes, or `None` until
     /// more bytes arrive.
     ///
     /// `role` is ours: a server expects masks. What the first two bytes show to be wrong is

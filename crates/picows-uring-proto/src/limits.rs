@@ -1,4 +1,4 @@
-//! What a peer may cost us, and why each bound is where it is.
+//! Bounds on what a peer may cost us, each with its reason.
 //!
 //! Numbers only: who checks them stands beside the check.
 
@@ -43,7 +43,7 @@ pub struct FrameRules {
     pub rsv_allowed: u8,
     /// Whether text must be UTF-8, across fragments and before a frame is complete
     /// (RFC 6455 §8.1). Default: off at this level, as in picows; a listener that reads text
-    /// through [`Frame::text`](crate::Frame::text) is told either way.
+    /// through [`Frame::text`](crate::Frame::text) gets the error either way.
     pub validate_text: bool,
     /// Whether the order of fragments is the application's: data frames come in any order, and each is
     /// returned as it is (RFC 6455 §5.4 is not checked). For tests, proxies, and extensions that give

@@ -1,4 +1,4 @@
-//! Whether the peer is still there: pings, their deadlines, and when to give up.
+//! Liveness of the peer: pings, their deadlines, and when to give up.
 //!
 //! Pure decisions: events and times in, verdicts out. What a ping looks like, and which frame
 //! answers it, is decided by the runtime and its listener.
@@ -159,7 +159,7 @@ pub struct Liveness {
     ping: Ping,
     /// How much the peer had taken of what we sent, when we last looked.
     taken: u64,
-    /// Pings are sent only when somebody asks for one.
+    /// Pings are sent only on request.
     is_held: bool,
 }
 
@@ -231,8 +231,8 @@ impl Liveness {
         self.next_ping = self.next_ping.max(now);
     }
 
-    /// Whether no pings are due for a while: somebody sends them, one after the other, and each is
-    /// told with [`ping_queued`](Self::ping_queued) and has to be answered in time.
+    /// Whether no pings are due for a while: a measurement sends them, one after the other, reports
+    /// each with [`ping_queued`](Self::ping_queued), and each has to be answered in time.
     pub fn hold(&mut self, is_held: bool) {
         self.is_held = is_held;
     }
@@ -252,7 +252,7 @@ impl Liveness {
 
     /// Decides what is due at `now`. Harmless when called early or twice.
     ///
-    /// `has_backlog` says that bytes of the peer may be here that nobody has looked at: it is not
+    /// `has_backlog` says that bytes of the peer may be here that were not looked at: it is not
     /// called silent or idle then.
     pub fn handle_timeout(
         &mut self,

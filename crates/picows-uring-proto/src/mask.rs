@@ -200,7 +200,7 @@ fn move_blocks<const BLOCK_BYTES: usize, const FOUR_BLOCKS: usize>(
     apply_bytes(&mut rest[..len], key);
 }
 
-/// Moves all whole blocks, and tells how many bytes they are.
+/// Moves all whole blocks, and returns how many bytes they are.
 #[inline(always)]
 fn move_whole<const BLOCK_BYTES: usize>(payload: &mut [u8], gap: usize, key: [u8; 4]) -> usize {
     let mut to = 0;

@@ -1,6 +1,6 @@
 //! Memory for a frame that arrives in pieces.
 //!
-//! Counted references, so that whoever gets the complete frame may keep it without a copy.
+//! Counted references, so that the receiver of the complete frame may keep it without a copy.
 
 use crate::error::PeerMisbehaved;
 use crate::reserve::reserve;
@@ -25,7 +25,7 @@ impl Stash {
         Self(None)
     }
 
-    /// One that uses `memory`, whose bytes are forgotten unless somebody else holds it as well.
+    /// One that uses `memory`, whose bytes are forgotten unless it has another holder as well.
     #[must_use]
     pub fn with_memory(memory: Rc<Vec<u8>>) -> Self {
         let mut stash = Self(Some(memory));
@@ -57,13 +57,13 @@ impl Stash {
         self.0.as_ref().map_or(0, |memory| memory.capacity())
     }
 
-    /// Whether somebody has kept the frame that was lent from it.
+    /// Whether the frame that was lent from it is still held.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.0.as_ref().is_some_and(|memory| Rc::strong_count(memory) > 1)
     }
 
-    /// Forgets its bytes. Memory that somebody has kept is left to them.
+    /// Forgets its bytes. Memory that is still held is left to its holder.
     pub fn clear(&mut self) {
         match self.0.as_mut().map(Rc::get_mut) {
             Some(Some(bytes)) => bytes.clear(),
@@ -97,8 +97,8 @@ impl Stash {
         self.0.as_ref().map_or(&[], |memory| memory)
     }
 
-    /// To be appended to. Nobody else sees it: a part of a frame is not lent, and a frame that was
-    /// is cleared before.
+    /// To be appended to. It has no other reader: a part of a frame is not lent, and a frame that
+    /// was is cleared before.
     pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
         Rc::make_mut(self.0.get_or_insert_default())
     }

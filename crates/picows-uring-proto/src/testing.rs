@@ -1,4 +1,4 @@
-//! What tests and fuzz targets drive: two ends in memory, and the bodies of the fuzz targets.
+//! Support of tests and fuzz targets: two ends in memory, and the bodies of the fuzz targets.
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

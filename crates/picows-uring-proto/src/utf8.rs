@@ -103,7 +103,7 @@ impl Utf8Stream {
                 },
             }
         }
-        // The compatible flavour tells an unfinished character at the end from a broken one.
+        // The compatible flavour separates an unfinished character at the end from a broken one.
         match simdutf8::compat::from_utf8(piece) {
             Ok(text) => {
                 sink(text);

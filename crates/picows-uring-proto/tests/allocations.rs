@@ -1,4 +1,4 @@
-//! What a peer can make us allocate, counted.
+//! Allocations that a peer can make us do, counted.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 

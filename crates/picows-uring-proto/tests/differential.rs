@@ -166,7 +166,7 @@ fn stand_in() -> Seen {
     Seen::Close(Some((1002, "Protocol violation".to_owned())))
 }
 
-/// Compares both, and tells which listed difference was met.
+/// Compares both, and returns which listed difference was met.
 fn compare(role: Role, pieces: &[&[u8]]) -> Result<Option<Difference>, TestCaseError> {
     let (our_seen, our_error) = ours(role, pieces);
     let Some(error) = our_error else {

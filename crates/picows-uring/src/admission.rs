@@ -1,5 +1,5 @@
-//! How many connections there are, in all workers together: open, in their handshake, and of each
-//! address. Says whether there is room for one more.
+//! Numbers of connections in all workers together: open, in their handshake, and of each address.
+//! Says whether there is room for one more.
 //!
 //! Touched when a connection comes, when its handshake is over, and when it goes.
 
@@ -74,8 +74,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// What the client is told. Without `Retry-After`: nobody knows when there will be room, and
-    /// the same number for all would bring them back together.
+    /// The answer to the client. Without `Retry-After`: the server cannot know when there is room,
+    /// and the same number for all would bring them back together.
     pub(crate) fn response(self) -> UpgradeResponse {
         let text = match self {
             Self::Connections => "too many connections\n",

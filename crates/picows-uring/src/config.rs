@@ -1,4 +1,4 @@
-//! What connections have in common: limits, timeouts, switches.
+//! Settings that connections have in common: limits, timeouts, switches.
 //!
 //! Filled by the builders, shared by all workers, read on the data path.
 
@@ -25,9 +25,9 @@ pub(crate) struct Config {
     pub(crate) progress: ProgressRules,
     /// By how much of it a lifetime may be cut at random: 0.0 to 1.0.
     pub(crate) lifetime_jitter: f64,
-    /// Queued bytes of a connection above which its listener is told to pause.
+    /// Queued bytes of a connection above which its listener has to pause.
     pub(crate) high_watermark: usize,
-    /// Queued bytes at or below which a paused listener is told to resume.
+    /// Queued bytes at or below which a paused listener may resume.
     pub(crate) low_watermark: usize,
     /// Queued bytes of a connection that are never passed.
     pub(crate) queue_bytes_max: usize,
@@ -42,17 +42,17 @@ pub(crate) struct Config {
     pub(crate) handshakes_max: Option<usize>,
     /// Counts the connections of all workers with these settings; `None` for those of clients.
     pub(crate) admission: Option<Arc<Admission>>,
-    /// Over which time the connections of a worker that stops are told so; `None`: as long as their
+    /// Over which time the CLOSE 1001 of a worker that stops are spread; `None`: as long as their
     /// number takes at a fixed pace.
     pub(crate) drain_spread: Option<Duration>,
-    /// How long a turn, or a callback, may take before that is told; zero: any time.
+    /// How long a turn, or a callback, may take before it is reported; zero: any time.
     pub(crate) slow_callback: Duration,
     /// Whether another server may listen on the same ports, and all listening sockets are our own:
     /// then clients that connect while this one stops are left to that.
     pub(crate) leaves_port: bool,
     /// Whether the request is kept for [`Transport::request`](crate::Transport::request).
     pub(crate) keep_request: bool,
-    /// How long a worker keeps memory that nobody needs.
+    /// How long a worker keeps unused memory.
     pub(crate) memory_release: Duration,
     /// What the connections of a worker may hold together with those of the others.
     pub(crate) memory: Arc<MemoryBudget>,
@@ -99,8 +99,8 @@ pub enum QueuePolicy {
     /// never dropped, and a fragment that continues a message is not, either: the connection is
     /// closed as by [`Close`](Self::Close), as the message would arrive with a hole.
     DropNewest,
-    /// The oldest messages that have not begun to leave are dropped until the new one fits: whoever
-    /// reads slowly gets what is new, with gaps. Whole messages only, with all their fragments;
+    /// The oldest messages that have not begun to leave are dropped until the new one fits: a peer
+    /// that reads slowly gets what is new, with gaps. Whole messages only, with all fragments;
     /// control frames are never dropped, and do not wait behind data frames.
     ///
     /// About the first 64 KiB (a quarter of the limit, if that is less) that are unsent are as good

@@ -1,6 +1,6 @@
 //! One connection, as its worker sees it: bytes to frames to the listener, and back to a queue.
 //!
-//! Does no I/O: the worker hands it what arrived and looks afterwards what it wants.
+//! Does no I/O: the worker hands it received bytes and looks afterwards what it wants.
 
 mod client;
 mod collect;
@@ -246,7 +246,7 @@ impl Connection {
         self.receiver().is_some_and(Receiver::is_under_way)
     }
 
-    /// Tells the listener to pause or to resume, if the queue has passed a watermark.
+    /// Notifies the listener to pause or to resume, if the queue has passed a watermark.
     pub(crate) fn check_watermarks(&mut self) {
         let session = self.session();
         let buffered = session.buffered();

@@ -1,4 +1,4 @@
-//! What can go wrong when a server is built, started or stopped.
+//! Errors of building, starting and stopping a server.
 //!
 //! Each text names the cause and, where there is one, the cure. What a peer does wrong is
 //! [`PeerMisbehaved`](crate::PeerMisbehaved).

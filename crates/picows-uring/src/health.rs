@@ -1,5 +1,4 @@
-//! What other threads and the log can learn of a worker: counters, its pulse and slow
-//! callbacks.
+//! Health of a worker, for other threads and the log: counters, its pulse and slow callbacks.
 //!
 //! Watches and counts; acts on nothing.
 

@@ -1,4 +1,4 @@
-//! What an application implements: callbacks for the events of one connection.
+//! Callbacks that an application implements, for the events of one connection.
 //!
 //! Called by the worker that owns the connection, on its thread, one at a time.
 
@@ -117,7 +117,7 @@ pub trait Listener {
 
     /// The connection is over: nothing arrives and nothing can be sent any more.
     ///
-    /// [`Transport::close_handshake`] tells how it ended.
+    /// [`Transport::close_handshake`] returns how it ended.
     fn on_disconnected(&mut self, transport: &Transport) {
         let _ = transport;
     }
@@ -140,9 +140,9 @@ pub type ListenerResult = Result<(), ListenerError>;
 /// Why a callback failed.
 ///
 /// Made from any error or text with `?` or `into()`, and then CLOSE 1011 is sent without a reason:
-/// the text is logged, and the peer is not told. [`ListenerError::close`] chooses what it is told.
+/// the text is logged, and the peer does not see it. [`ListenerError::close`] chooses what it gets.
 /// Made from [`PeerMisbehaved`], as a [`MessageAssembler`](crate::MessageAssembler) returns it, it
-/// is the peer's fault and not the listener's: the peer is told what it did, with the right code.
+/// is the peer's fault and not the listener's: its CLOSE says what it did, with the right code.
 pub struct ListenerError {
     cause: Cause,
 }
@@ -172,7 +172,7 @@ impl ListenerError {
         Self { cause: Cause::Close(code, reason.into()) }
     }
 
-    /// What the peer is told: 1011 and nothing, unless the error says otherwise.
+    /// The CLOSE for the peer: 1011 without a reason, unless the error says otherwise.
     pub(crate) fn close_code_and_reason(&self) -> (CloseCode, &str) {
         match &self.cause {
             Cause::Error(_) | Cause::Peer(_) => (CloseCode::INTERNAL_ERROR, ""),
@@ -239,7 +239,7 @@ pub struct EchoListener;
 
 impl Listener for EchoListener {
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
-        // Pongs that nobody asked for are not echoed: two such endpoints would do so for ever.
+        // Unsolicited PONGs are not echoed: two such endpoints would do so for ever.
         if !matches!(frame.msg_type(), MsgType::Close | MsgType::Pong) {
             transport.forward(frame);
         }

@@ -91,7 +91,7 @@ pub trait MessageListener {
 /// A message of one frame is lent from the receive buffer as a frame is; only fragments are
 /// copied, each once. A message beyond [`max_message_size`](Self::max_message_size) ends the
 /// connection with CLOSE 1009, text that is not UTF-8 with CLOSE 1007, as soon as the fragment
-/// arrives that shows it; [`DisconnectCause::PeerMisbehaved`](crate::DisconnectCause) tells which.
+/// arrives that shows it; [`DisconnectCause::PeerMisbehaved`](crate::DisconnectCause) says which.
 ///
 /// To refuse broken text even inside a frame that has not arrived whole, turn on
 /// `validate_text` of the server or of [`Connect`](crate::Connect), too. Frames have a limit of

@@ -1,7 +1,7 @@
 //! Memory that goes from connection to connection, so that none owns any while it is idle.
 //!
 //! One pool for each worker; no locks. It counts what it keeps and what it has handed out, and
-//! gives up what nobody needed for a while.
+//! gives up what was not needed for a while.
 
 mod shelf;
 mod system;
@@ -20,7 +20,7 @@ use tide::Tide;
 pub(crate) use system::releases;
 pub(crate) use system::{map_large_blocks, release_free_pages};
 
-/// Buffers and queues that nobody uses at the moment.
+/// Buffers and queues that are unused at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     buffers: Shelf<Vec<u8>>,
@@ -89,7 +89,7 @@ impl Pool {
         self.stashes.take().map_or(Stash::new(), Stash::with_memory)
     }
 
-    /// Takes a stash back, if nobody else holds its memory.
+    /// Takes a stash back, if its memory has no other holder.
     pub(crate) fn put_stash(&self, stash: Stash) {
         if let Some(memory) = stash.into_memory() {
             self.put_memory(memory);

@@ -1,4 +1,4 @@
-//! What a server would find here, by trying it: for `picows doctor`.
+//! Trial of what a server needs of this machine: for `picows doctor`.
 //!
 //! Starts no worker and listens nowhere. Hidden: names and fields change without notice.
 

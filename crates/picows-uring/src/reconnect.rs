@@ -285,7 +285,7 @@ fn is_our_doing(transport: &Transport) -> bool {
     }
 }
 
-/// Says goodbye when it is dropped, unless the connection is over.
+/// Closes the connection when it is dropped, unless that is over.
 struct Leaving(Transport);
 
 impl Drop for Leaving {

@@ -51,7 +51,7 @@ pub(crate) trait Ring {
     fn receive_once(&mut self, socket: Socket, token: Token);
 
     /// Takes bytes that wait in `socket`, without waiting for any, and as many as there is room for.
-    /// Tells how many; 0 is the end of the stream. Nothing is receiving from the socket, or that
+    /// Returns how many; 0 is the end of the stream. Nothing is receiving from the socket, or that
     /// would come later and be earlier.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ pub(crate) trait Ring {
     /// The bytes of a received buffer.
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8];
 
-    /// Lends the bytes of a received buffer to whoever sends them on. The buffer is released as
+    /// Lends the bytes of a received buffer to a send. The buffer is released as
     /// ever, before the loan ends or after. `None` where a copy is as good, or too much is lent.
     fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan>;
 
@@ -116,7 +116,7 @@ pub(crate) trait Ring {
     /// Closes a socket on which nothing is in flight.
     fn close(&mut self, socket: Socket);
 
-    /// Closes a socket whatever is in flight on it, with the ring: the worker goes before its time.
+    /// Closes a socket whatever is in flight on it, with the ring: the worker fails.
     fn close_on_failure(&mut self, socket: Socket);
 
     /// How many bytes of the peer wait in `socket` that no completion has brought.

@@ -205,7 +205,7 @@ fn leave_loop<R: Ring + Wait + 'static, T, E>(
     drain_timeout: Duration,
 ) -> Result<Result<T, E>, Error> {
     let (outcome, mut worker) = host_worker(&event_loop, worker, busy_poll, setup, host::release)?;
-    // Before the worker goes on, which then does not keep connections that nobody waits for.
+    // Before the worker goes on, which then keeps no connections without a waiting future.
     drop(event_loop);
     worker.ring.dedicate().map_err(|error| failed(&error))?;
     worker.end_when_empty();
@@ -335,6 +335,6 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// Long enough for a close handshake across the world, and short enough for somebody who waits for
+/// Long enough for a close handshake across the world, and short enough for a user who waits for
 /// a program to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

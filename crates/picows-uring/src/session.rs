@@ -47,7 +47,7 @@ pub(crate) struct Session {
     queue: StateCell<Option<Box<SendBatch>>>,
     /// What waits behind the queue and may still be taken back.
     droppable: DroppableSlot,
-    /// Unsent bytes up to which a frame goes to the queue with no more ado; 0 while any wait.
+    /// Buffered bytes up to which a frame is queued at once; 0 while droppable frames exist.
     append_max: Cell<u32>,
     /// The socket was offered what is queued, and has not taken all of it.
     is_offered: Cell<bool>,
@@ -61,9 +61,9 @@ pub(crate) struct Session {
     pub(crate) socket: SocketCell,
     is_dirty: Cell<bool>,
     pub(crate) is_client: bool,
-    /// The listener was told to pause.
+    /// The listener has to pause.
     pub(crate) is_paused: Cell<bool>,
-    /// A sender was told that `pause_writing` follows.
+    /// A sender has learnt that `pause_writing` follows.
     pub(crate) owes_pause: Cell<bool>,
     /// No callback will follow.
     pub(crate) is_disconnected: Cell<bool>,
@@ -88,7 +88,7 @@ struct Heartbeat {
 }
 
 /// What a session may take, with the two counts in front of it and what an allocator adds: each
-/// byte is paid for by every idle connection. `docs/guides/memory.md` tells the whole sum.
+/// byte is paid for by every idle connection. `docs/guides/memory.md` has the whole sum.
 const SESSION_BYTES_MAX: usize = 144;
 const _: () = assert!(size_of::<Session>() <= SESSION_BYTES_MAX);
 
@@ -258,7 +258,7 @@ impl Session {
         join(&self.rare_state().drain_waiters, waker);
     }
 
-    /// The kernel took something: tells those who wait for it.
+    /// The kernel took something: wakes the futures that wait for it.
     #[inline]
     pub(crate) fn wake_drain_waiters(&self) {
         let Some(rare_state) = self.rare_state.get() else { return };
@@ -268,7 +268,7 @@ impl Session {
         }
     }
 
-    /// Says goodbye in the worker's next turn, unless something else ends the connection before.
+    /// Sends CLOSE in the worker's next turn, unless something else ends the connection before.
     pub(crate) fn on_stream_dropped(&self) {
         self.rare_state().is_abandoned.set(true);
         self.mark_dirty();
@@ -291,7 +291,7 @@ impl Session {
         self.queue_close(close);
     }
 
-    /// Tells everybody who waits that the connection is over.
+    /// Wakes every future that waits: the connection is over.
     pub(crate) fn ended(&self) {
         let Some(rare_state) = self.rare_state.get() else { return };
         if let Some(remote) = rare_state.remote.get() {

@@ -16,12 +16,12 @@ use unix_path::PathFault;
 
 pub(crate) use unix_path::SocketPath;
 
-/// What a server was told to listen on.
+/// An address or socket to listen on.
 #[derive(Debug)]
 pub(crate) enum ListenOn {
     /// `host:port` or `unix:path`.
     Text(String),
-    /// A listening socket that somebody else made.
+    /// A listening socket of the caller's.
     Inherited(OwnedFd),
 }
 
@@ -116,7 +116,7 @@ impl Listening {
         let is_shared = options.workers > 1 || options.share_port;
         if is_shared && !options.share_port && address.port() != 0 {
             // SO_REUSEPORT would let us in beside another server of the same user, and each of
-            // the two would get half of the connections. A socket without it is told the truth.
+            // the two would get half of the connections. A socket without it fails as it should.
             tcp_socket(address, false).map_err(failed)?;
         }
         let mut made = Vec::new();
@@ -179,7 +179,7 @@ impl Listening {
         self.share(socket, failed)
     }
 
-    /// Gives all workers the same socket; whoever is first accepts.
+    /// Gives all workers the same socket; the first of them accepts.
     fn share(&mut self, socket: Socket, failed: impl Fn(io::Error) -> Error) -> Result<(), Error> {
         for sockets in &mut self.sockets {
             sockets.push(socket.try_clone().map_err(&failed)?.into());

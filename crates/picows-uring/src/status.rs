@@ -1,4 +1,4 @@
-//! What became of a send, of a connection and of a round trip: the words that all layers share.
+//! Outcomes of a send, of a connection and of a round trip: the types that all layers share.
 //!
 //! Decides nothing.
 
@@ -48,7 +48,7 @@ impl SendStatus {
 #[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DisconnectCause {
-    /// A close handshake, whoever began it.
+    /// A close handshake, of either side's beginning.
     #[error("the connection was closed")]
     Closed,
     /// The application called [`Transport::disconnect`](crate::Transport::disconnect) or

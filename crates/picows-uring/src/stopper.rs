@@ -32,8 +32,8 @@ impl Stopper {
     }
 
     /// Accepts no more and ends every connection with CLOSE 1001, not all of them at once
-    /// ([`drain_spread`](crate::ServerBuilder::drain_spread)); whoever is left when the drain timeout
-    /// is over is dropped. Returns at once.
+    /// ([`drain_spread`](crate::ServerBuilder::drain_spread)); connections that are left when the
+    /// drain timeout is over are dropped. Returns at once.
     pub fn stop(&self) {
         self.stop_within(self.drain_timeout);
     }

@@ -1,7 +1,7 @@
 //! A connection as a `Stream` of owned messages and a `Sink`: the listener, turned around.
 //!
 //! A listener queues what arrives, and a task takes it from there. That is a choice and has its
-//! price: a copy of each message, and a wake-up of the task for what arrived in a turn. What the
+//! price: a copy of each message, and a wake-up of the task for the messages of a turn. What the
 //! worker does, and what a listener costs, stays the same.
 
 mod inbox;
@@ -38,12 +38,12 @@ pub use message::OwnedMessage;
 /// [`close`](Self::close) need no such crate.
 ///
 /// It yields messages, joined from their fragments, and `None` after the disconnect;
-/// [`transport`](Self::transport) then tells how it came about. Pings are answered before, and
-/// goodbyes too. What was not taken is queued up to a bound; what happens beyond is chosen with
+/// [`transport`](Self::transport) then knows how it came about. Pings are answered before, and
+/// CLOSE too. What was not taken is queued up to a bound; what happens beyond is chosen with
 /// [`StreamOptions::when_full`]. Each of the futures may be dropped before it is done, and nothing
 /// is lost.
 ///
-/// Dropped, it says goodbye with CLOSE 1000, and with 1011 when that is because of a panic.
+/// Dropped, it sends CLOSE 1000, and 1011 when that is because of a panic.
 ///
 /// ```
 /// use picows_uring::{Connect, OwnedMessage, Server, Upgrade};
@@ -167,15 +167,15 @@ impl WsStream {
         poll_fn(|context| self.poll_drained(context)).await
     }
 
-    /// Says goodbye and waits for the end; see [`close_with`](Self::close_with).
+    /// Sends CLOSE and waits for the end; see [`close_with`](Self::close_with).
     pub async fn close(&mut self) {
         self.close_with(CloseCode::NORMAL, "").await;
     }
 
-    /// Says goodbye with a code and a reason, and waits until the connection is over. Messages that
+    /// Sends CLOSE with a code and a reason, and waits until the connection is over. Messages that
     /// arrived before can still be taken; those that arrive after are dropped.
     ///
-    /// When the future is dropped, the goodbye has been said all the same.
+    /// When the future is dropped, CLOSE has been sent all the same.
     pub async fn close_with(&mut self, code: CloseCode, reason: &str) {
         self.say_goodbye(code, reason);
         poll_fn(|context| self.poll_ended(context)).await;
@@ -265,7 +265,7 @@ impl WsStream {
         self.transport.send_close(code, reason);
         self.transport.resume_reading();
         if !self.transport.session().config.conversation.auto_close {
-            // Nobody is left to do it by hand.
+            // No caller is left to do it by hand.
             self.transport.disconnect();
         }
     }
@@ -309,7 +309,7 @@ impl FusedStream for WsStream {
 }
 
 /// `poll_ready` waits while more is queued than the high watermark, `poll_flush` until the kernel
-/// has taken everything, and `poll_close` says goodbye and waits for the end.
+/// has taken everything, and `poll_close` sends CLOSE and waits for the end.
 impl Sink<OwnedMessage> for WsStream {
     type Error = SendError;
 

@@ -1,4 +1,4 @@
-//! What the mailbox shares between threads, under names that `models/` gives to loom's types.
+//! Types that the mailbox shares between threads, under names that `models/` gives to loom's.
 //!
 //! Not for what no model runs: that takes the types of the standard library.
 

@@ -31,7 +31,7 @@ use std::time::Duration;
 /// ([`SendStatus::Closed`]). Sending on another connection from a callback is allowed.
 ///
 /// Frames that are queued in a callback, on any number of connections, leave when the worker has
-/// handled what arrived: one system call for all of them. Where more is queued than the high
+/// handled its completions: one system call for all of them. Where more is queued than the high
 /// watermark, by more than one frame, the socket is offered it at once.
 #[derive(Clone)]
 pub struct Transport {
@@ -52,7 +52,7 @@ impl Transport {
     /// Sends a message of one frame: `payload` is copied once.
     ///
     /// Use [`send_text`](Self::send_text) where the type of the payload should see to it that text
-    /// is UTF-8: here, nobody checks.
+    /// is UTF-8: here, it is not checked.
     ///
     /// CLOSE is refused: [`send_close`](Self::send_close) takes its code and reason.
     #[inline]
@@ -105,7 +105,7 @@ impl Transport {
     /// ```
     /// use picows_uring::{Frame, Listener, ListenerResult, Transport};
     ///
-    /// /// Sends whatever arrives to somebody else.
+    /// /// Sends whatever arrives to another connection.
     /// struct Relay(Transport);
     ///
     /// impl Listener for Relay {
@@ -316,7 +316,7 @@ impl Transport {
     ///
     /// When the connection ended because the peer broke the protocol, or a callback of the listener
     /// failed. A peer that closes or disappears is no error;
-    /// [`disconnect_cause`](Self::disconnect_cause) tells how it was.
+    /// [`disconnect_cause`](Self::disconnect_cause) knows how it was.
     pub async fn wait_disconnected(&self) -> Result<(), DisconnectCause> {
         poll_fn(|context| {
             if self.is_disconnected() {
@@ -396,8 +396,8 @@ impl Transport {
     }
 
     /// Bytes of the send in flight, of which there is one at a time: they were given to the kernel,
-    /// and it has not said how many of them it took. It tells when it has taken all of them, or can
-    /// take no more.
+    /// and it has not said how many of them it took. It reports when it has taken all, or can take
+    /// no more.
     #[must_use]
     pub fn in_flight_amount(&self) -> usize {
         self.session.in_flight()

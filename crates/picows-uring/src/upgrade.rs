@@ -1,4 +1,4 @@
-//! What a server's factory answers to a request.
+//! Answer of a server's factory to a request.
 //!
 //! The factory is the router: it sees the request and decides. Whether the request is a valid
 //! upgrade is checked after it, so that it can answer a plain GET.

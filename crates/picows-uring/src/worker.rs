@@ -298,7 +298,7 @@ fn tick(since_origin: Duration) -> Tick {
 }
 
 /// Completions that are handled before what came of them is sent: enough to send for many at
-/// once, and few enough that nobody waits long for an answer.
+/// once, and few enough that no peer waits long for an answer.
 const COMPLETIONS_PER_TURN: usize = 512;
 impl<R: Ring> Drop for Worker<R> {
     /// If the worker fails: notifies the listeners and the waiting tasks, and closes the sockets, so

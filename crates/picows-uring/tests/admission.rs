@@ -1,4 +1,4 @@
-//! Who is let in: limits of connections, of connections of one address, and of handshakes.
+//! Admission: limits of connections, of connections of one address, and of handshakes.
 
 mod common;
 
@@ -46,7 +46,7 @@ fn each_address_has_its_share_of_all_workers_together() {
     inside.extend((0..3).map(|_| upgrade(other)));
     expect_refused(connect_from(other, address), OF_ADDRESS);
     inside.iter_mut().for_each(|client| client.echo(b"still served"));
-    // Whoever goes makes room for its neighbours, and for nobody else.
+    // A client that goes makes room for its neighbours, and for no other.
     for _ in 0..5 {
         drop(inside.remove(0));
         eventually(&server, "it has gone", |stats| stats.slots == 5);

@@ -399,7 +399,7 @@ fn a_dropped_future_takes_its_connection_along() {
         drop(silent);
         expect_end(&ends).await;
 
-        // Its own listener tells us that it is open before it is told itself.
+        // Its own listener reports to us that it is open before its caller learns of it.
         let opened = Rc::new(Cell::new(false));
         let listener = Rc::new(RefCell::new(Opened(Rc::clone(&opened))));
         let mut connecting = Box::pin(Connect::new(&*url).connect(Rc::clone(&listener)));

@@ -1,4 +1,4 @@
-//! The ends of a connection: who closes, with what, how long it may take, and what is told.
+//! The ends of a connection: who closes, with what, how long it may take, and what is reported.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
@@ -21,7 +21,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Does what it is told in a text.
+/// Obeys commands that come as text.
 fn obey(transport: &Transport, frame: &picows_uring::Frame<'_>) -> ListenerResult {
     match (frame.msg_type(), frame.payload()) {
         (MsgType::Text, b"close") => drop(transport.send_close(CloseCode::GOING_AWAY, "bye")),
@@ -51,14 +51,14 @@ fn obey(transport: &Transport, frame: &picows_uring::Frame<'_>) -> ListenerResul
 /// Much more than the kernel takes for a peer that does not read.
 const QUEUED: usize = 16 << 20;
 
-/// A server that obeys, and what its listeners are told.
+/// A server that obeys, and the events of its listeners.
 fn start(builder: ServerBuilder) -> (ServerHandle, Receiver<Event>) {
     let (told, events) = mpsc::channel();
     let server = builder.start(move |_| Upgrade::accept(recorder(&told, obey))).unwrap();
     (server, events)
 }
 
-/// Drops the client, stops `server`, and returns the only end that was told, which came last.
+/// Drops the client, stops `server`, and returns the only end that was reported, which came last.
 #[track_caller]
 fn only_end(
     client: impl Sized,
@@ -76,7 +76,7 @@ fn only_end(
     }
 }
 
-/// What is told of the end, when it comes.
+/// The report of the end, when it comes.
 #[track_caller]
 fn until_the_end(events: &Receiver<Event>) -> Event {
     loop {
@@ -210,7 +210,7 @@ fn closing_by_hand_is_left_to_the_listener() {
     let mut client = Client::upgrade(address(&server));
     client.send_close(4000, "done");
     client.expect_text("one more thing");
-    // Nothing is answered until somebody does it by hand: here, another connection.
+    // Nothing is answered until it is done by hand: here, by another connection.
     let mut helper = Client::upgrade_at(address(&server), "/helper");
     helper.send_text("now");
     client.expect_close(CloseCode::NORMAL, "by hand");
@@ -249,7 +249,7 @@ fn abort_drops_what_is_being_sent() {
     let (server, events) = start(workers(1));
     let mut client = Client::upgrade(address(&server));
     client.send_text("queue");
-    // The listener hears of it after the send has begun, which cannot end, as nobody reads.
+    // The listener hears of it after the send has begun, which cannot end: the peer does not read.
     client.send_text("abort");
     let end = until_the_end(&events);
     assert!(matches!(end, Event::Disconnected(Some(DisconnectCause::Application), _)), "{end:?}");

@@ -133,7 +133,7 @@ fn close_frames_that_came_in_time_count_after_a_stall() {
     });
 }
 
-/// A server that answers a request when it is told to, and says when it has.
+/// A server that answers a request on command, and says when it has.
 fn scripted(answer: Receiver<()>, answered: Sender<()>) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());

@@ -35,7 +35,7 @@ fn runtime() -> Runtime {
     Runtime::builder().build().unwrap()
 }
 
-/// Tells of each message, and of the end.
+/// Reports each message, and the end.
 struct Tell(Sender<String>);
 
 impl Listener for Tell {
@@ -211,7 +211,7 @@ fn stopped_before_it_has_connected_it_connects_no_more() {
     let runtime = runtime();
     let stopper = runtime.stopper();
     let outcome = runtime.run_dedicated(async {
-        // On its way to a connection when there is nobody any more to take it.
+        // On its way to a connection when no task is left to take it.
         let connect = Connect::new(&*url).handshake_timeout(None).socket_hook(move |_| {
             stopper.stop();
             Ok(())
@@ -252,7 +252,7 @@ fn without_a_connection_it_is_over_at_once() {
 
 #[test]
 fn what_is_pending_when_setup_is_done_is_dropped() {
-    // Nobody answers there, and a handshake that went on would keep the thread for ever.
+    // No server answers there, and a handshake that went on would keep the thread for ever.
     let setup = async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("ws://{}/", listener.local_addr()?);

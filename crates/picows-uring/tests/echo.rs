@@ -1,4 +1,4 @@
-//! What goes in comes out: sizes, kinds of address, and many connections at a time.
+//! Echoes: sizes, kinds of address, and many connections at a time.
 
 mod common;
 
@@ -206,7 +206,7 @@ fn port_0_gives_all_workers_one_port() {
     let address = address(&server);
     assert_ne!(address.port(), 0);
     assert_eq!(server.addresses().len(), 1);
-    // The kernel spreads connections by a hash: with this many, nobody is left out.
+    // The kernel spreads connections by a hash: with this many, no worker is left out.
     let mut clients: Vec<_> = (0..200).map(|_| Client::upgrade(address)).collect();
     clients.iter_mut().for_each(|client| client.echo(b"hello"));
     assert!(server.worker_stats().all(|stats| stats.connections > 0));

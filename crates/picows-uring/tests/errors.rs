@@ -1,4 +1,4 @@
-//! What `main`, `unwrap` and `expect` print of an error says what to do.
+//! Errors as `main`, `unwrap` and `expect` print them: they say what to do.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Applications that fail: an error or a panic costs one connection, and nobody else notices.
+//! Applications that fail: an error or a panic costs one connection, and no other notices.
 
 mod common;
 

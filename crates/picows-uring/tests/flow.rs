@@ -76,7 +76,7 @@ fn a_slow_reader_gets_everything_and_the_queue_stays_short() {
         .unwrap();
     let mut client = Client::upgrade(address(&server));
     client.send_text("pour");
-    // It is paused with nobody reading; only then does anybody read.
+    // It is paused while the peer does not read; only then does it begin to.
     assert!(matches!(next(&tells), Call::Pause(_)));
     for number in 0..MESSAGES {
         let got = client.receive();
@@ -124,7 +124,7 @@ impl Told {
     }
 }
 
-/// Sends more in one callback than sockets hold, and tells what came of it.
+/// Sends more in one callback than sockets hold, and reports what came of it.
 struct Flood {
     told: Sender<Told>,
     ended: Sender<Option<DisconnectCause>>,
@@ -153,7 +153,7 @@ const LONG: usize = 60_000;
 const COUNT: usize = 1_000;
 const LIMIT: usize = 250_000;
 
-/// A server that floods who asks for it, a client of it, and what the server tells.
+/// A server that floods a client that asks for it, such a client, and the server's reports.
 struct Flooding {
     server: ServerHandle,
     client: Client,

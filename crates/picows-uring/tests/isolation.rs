@@ -1,5 +1,5 @@
-//! What an application hands out is its code, too: errors that are formatted, and values that are
-//! dropped. Whatever these do, they cost one connection at the most.
+//! Foreign code in values that an application hands out: errors that are formatted, and values
+//! that are dropped. Whatever these do, they cost one connection at the most.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn bang() -> ! {
     resume_unwind(Box::new("on purpose"))
 }
 
-/// An error that misbehaves where it is told to.
+/// An error that misbehaves where its settings say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hostile {
     DisplayPanics,

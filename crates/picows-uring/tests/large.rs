@@ -98,7 +98,7 @@ fn a_pause_between_large_frames_holds_the_second_back() {
     }
 }
 
-/// Tells how its connection ended.
+/// Reports how its connection ended.
 struct Ends(Sender<Option<DisconnectCause>>);
 
 impl Listener for Ends {

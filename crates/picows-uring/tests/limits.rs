@@ -1,4 +1,4 @@
-//! What a peer may ask for: connections, time, bytes.
+//! Limits on a peer: connections, time, bytes.
 
 mod common;
 
@@ -27,7 +27,7 @@ fn connections_beyond_the_limit_are_told_503() {
     }
     eventually(&server, "the refused have gone", |stats| stats.slots == LIMIT as u64);
     inside.iter_mut().for_each(|client| client.echo(b"still served"));
-    // Whoever goes makes room, again and again.
+    // A client that goes makes room, again and again.
     for _ in 0..3 * LIMIT {
         drop(inside.pop());
         // A slot is free when the connection is no longer counted anywhere, which `connections`
@@ -63,7 +63,7 @@ fn a_handshake_has_its_time() {
     for sent in ["", "GET / HTTP/1.1\r\nHost: slow\r\n"] {
         let start = Instant::now();
         let mut client = Client::connect(address(&server));
-        // If we are late ourselves, nobody reads it.
+        // If we are late ourselves, it is never read.
         let _ = client.try_write(sent.as_bytes());
         client.expect_gone();
         let waited = start.elapsed();

@@ -43,7 +43,7 @@ fn ping_often() -> AutoPing {
     AutoPing::new(SOON * 20, SOON * 20).with_strategy(AutoPingStrategy::Periodic)
 }
 
-/// Tells a test what happened to a connection.
+/// Reports to a test what happened to a connection.
 struct Witness(Sender<String>);
 
 impl Listener for Witness {

@@ -1,4 +1,4 @@
-//! What a server holds for its connections, and gives back.
+//! Memory that a server holds for its connections, and gives back.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 

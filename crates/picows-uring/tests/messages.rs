@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Echoes messages, and tells how its connection ended.
+/// Echoes messages, and reports how its connection ended.
 struct Echo(Sender<Option<DisconnectCause>>);
 
 impl MessageListener for Echo {

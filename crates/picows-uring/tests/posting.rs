@@ -1,4 +1,4 @@
-//! What other threads post to connections: broadcasts over workers, and ends that nobody hears of.
+//! Posts of other threads to connections: broadcasts over workers, and ends that stay unheard of.
 
 mod common;
 

@@ -40,7 +40,7 @@ fn unsteady() -> String {
     format!("ws://{address}/")
 }
 
-/// Says goodbye when it is greeted.
+/// Sends CLOSE when it is greeted.
 struct Greeted;
 
 impl Listener for Greeted {

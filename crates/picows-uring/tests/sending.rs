@@ -99,7 +99,7 @@ fn send_like_keeps_type_fin_and_allowed_rsv_bits() {
         client.write(&common::masked(head, b"payload"));
         assert_eq!(client.receive(), Got { head, payload: b"payload".to_vec() });
     }
-    // RFC 6455 §5.2: a bit that nobody gave a meaning to.
+    // RFC 6455 §5.2: a bit that no extension gave a meaning to.
     client.write(&common::masked(TEXT.with_rsv(0b010), b"payload"));
     client.expect_close(CloseCode::PROTOCOL_ERROR, "received frame with unexpected RSV bits");
 }
@@ -263,7 +263,7 @@ thread_local! {
     static ROOM: Rc<RefCell<Vec<(u32, Transport)>>> = Rc::default();
 }
 
-/// Says what it is told to everybody in the room, itself included.
+/// Sends the text of a command to all in the room, itself included.
 struct Member {
     room: Rc<RefCell<Vec<(u32, Transport)>>>,
     name: u32,

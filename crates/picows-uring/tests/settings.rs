@@ -167,7 +167,7 @@ fn a_stream_is_checked_as_well() {
     assert!(matches!(error.fault(), ConnectFault::Setting { setting: "allow_rsv", .. }), "{error}");
 }
 
-/// Where nobody is connected to: a setting is refused before.
+/// An address without a server: a setting is refused before.
 const NOWHERE: &str = "ws://127.0.0.1:1/";
 
 fn nowhere() -> Connect {

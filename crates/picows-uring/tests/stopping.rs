@@ -67,7 +67,7 @@ fn goodbyes_are_spread_over_a_while() {
         waiting.into_iter().map(|it| it.join().unwrap()).collect()
     });
     waits.sort();
-    // However busy the machine is, nobody is told too early.
+    // However busy the machine is, no CLOSE comes too early.
     assert!(waits[CLIENTS - 1] >= Duration::from_millis(300), "{waits:?}");
     drop(clients);
     stopping.join().unwrap().unwrap();
@@ -246,7 +246,7 @@ fn the_path_of_a_unix_socket_goes_with_the_server() {
     assert!(error.contains(&listen) && error.contains("something else listens there"), "{error}");
     Client::connect_unix(&path).upgraded().echo(b"still there");
     drop(server);
-    // And one that somebody else has made since is left alone.
+    // And one that another process has made since is left alone.
     let server = start();
     std::fs::remove_file(&path).unwrap();
     let _somebody = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -308,7 +308,7 @@ fn addresses_that_cannot_be_had_are_named() {
     ] {
         assert_eq!(start(builder).unwrap_err().to_string(), text);
     }
-    // TEST-NET-1 (RFC 5737) is nobody's.
+    // TEST-NET-1 (RFC 5737) has no hosts.
     for (listen, cure) in [
         ("192.0.2.1:0", "no interface of this machine has that address"),
         ("unix:/no/such/folder/p.sock", "the folder of the Unix socket does not exist"),

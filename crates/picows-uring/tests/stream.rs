@@ -162,7 +162,7 @@ fn messages_have_a_limit_and_text_is_utf8_rfc6455_8_1() {
     }
 }
 
-/// Sends numbered messages until it is told to stop, as fast as it may.
+/// Sends numbered messages until it has to stop, as fast as it may.
 struct Flood {
     next: usize,
     count: usize,
@@ -224,8 +224,8 @@ async fn take_turns(url: &str) {
     beside.disconnect();
 }
 
-/// Waits until the peer is held back and all that had arrived by then is queued, and tells how much
-/// that is.
+/// Waits until the peer is held back and all that had arrived by then is queued, and returns how
+/// much that is.
 async fn stalled(stream: &WsStream, url: &str) -> usize {
     until("it is held back", || stream.transport().is_reading_paused().then_some(())).await;
     take_turns(url).await;
@@ -506,7 +506,7 @@ impl Listener for Stutter {
         }
         transport.pause_reading();
         match self.heard % 4 {
-            // At once, before the kernel was told; and later, when it may have been.
+            // At once, before the send was submitted; and later, when it may have been.
             0 => transport.resume_reading(),
             _ => {
                 let transport = transport.clone();

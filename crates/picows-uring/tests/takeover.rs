@@ -1,4 +1,4 @@
-//! Taking over from a server that stops: whoever had connected is answered, on every kind of socket.
+//! Taking over from a server that stops: connected clients are answered, on every kind of socket.
 
 mod common;
 

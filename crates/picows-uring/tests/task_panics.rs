@@ -138,7 +138,7 @@ impl Drop for Bomb {
 fn what_a_task_holds_may_panic_when_it_is_dropped() {
     log();
     let stats = run(async {
-        // What it came to, and nobody takes; what it held; and what it holds when it is aborted.
+        // Its result, which is never taken; what it held; and what it holds when it is aborted.
         drop(spawn(async { Bomb }).unwrap());
         let held = Bomb;
         let held = spawn(async move {

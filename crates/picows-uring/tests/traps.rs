@@ -1,4 +1,4 @@
-//! What a hostile peer tries, on a real ring, against our server and against our client.
+//! Attacks of a hostile peer, on a real ring, against our server and against our client.
 //!
 //! What a single frame can do wrong is tested in picows-uring-proto, `pair/rfc6455`; here it is
 //! what needs sockets, neighbours or many frames.

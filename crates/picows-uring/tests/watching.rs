@@ -1,4 +1,4 @@
-//! What other threads see of a server: workers that are blocked, turns that are slow, counters.
+//! Views of a server from other threads: workers that are blocked, turns that are slow, counters.
 
 mod common;
 

@@ -1,1 +1,1 @@
-"""What scripts/bench-peers is made of: one module for each noun."""
+"""Modules of scripts/bench-peers: one for each noun."""

@@ -1,4 +1,4 @@
-"""What the rounds of a record come to: the lowest and the median, ratios, and the goals."""
+"""Figures of the rounds of a record: the lowest and the median, ratios, and the goals."""
 
 import statistics
 

@@ -1,4 +1,4 @@
-"""Who takes part: how each server and client is started, and what it needs to be built.
+"""Peers that take part: how each server and client is started, and what it needs to be built.
 
 The order here is the order of the tables.
 """

@@ -1,4 +1,4 @@
-"""What is measured, in which order. Runs nothing."""
+"""Plan of what is measured, in which order. Runs nothing."""
 
 import random
 import re

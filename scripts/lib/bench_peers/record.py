@@ -1,4 +1,4 @@
-"""What was measured, one JSON object to a line: a run that is cut short loses nothing.
+"""Record of measurements, one JSON object to a line: a run that is cut short loses nothing.
 
 The first line says what was asked for and of which machine; the others are runs, in the order in
 which they were done, and peers that could not be had.

@@ -1,6 +1,6 @@
 //! An echo server on tokio, written by hand over our own protocol crate.
 //!
-//! Tells what the ring is good for from what the protocol crate is: this has only the latter.
+//! Separates the gain of the ring from that of the protocol crate: this has only the latter.
 
 use benches::by_hand::{Conversation, Local, write};
 use peers::{Fault, Hub};

@@ -120,7 +120,7 @@ impl Reader {
         }
     }
 
-    /// Hands in what arrived, and checks on the way what holds for every input.
+    /// Hands in received bytes, and checks on the way what holds for every input.
     fn feed(&mut self, arrived: &[u8]) {
         let mut arrived = arrived.to_vec();
         let (mut consumed, mut calls) = (0, 0);
@@ -155,7 +155,7 @@ impl Reader {
         self.swap_stash();
     }
 
-    /// Puts what arrived behind what is in the stash, without a look at it.
+    /// Puts received bytes behind what is in the stash, without a look at them.
     fn fill(&mut self, arrived: &[u8], gap: usize) {
         assert!(arrived.len() as u64 <= self.decoder.bytes_missing(&self.stash));
         let bytes = self.stash.bytes_mut();
@@ -208,7 +208,7 @@ fn read_in_pieces<'a>(
     reader.outcome()
 }
 
-/// Reads `stream` whole, byte by byte and cut in two at every place, and tells what came out,
+/// Reads `stream` whole, byte by byte and cut in two at every place, and returns what came out,
 /// which is the same each time.
 fn frames_at_every_split(role: Role, rules: &FrameRules, stream: &[u8]) -> Outcome {
     let whole = read_in_pieces(role, rules, [stream]);

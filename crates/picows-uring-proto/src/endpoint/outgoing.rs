@@ -1,4 +1,4 @@
-//! What the application of an endpoint sends through: its sender, and bytes not yet taken.
+//! Sending half of an endpoint: its sender, and bytes not yet taken.
 
 use super::{EndpointRules, SendError, Sender};
 use crate::close::CloseFrame;

@@ -1,6 +1,6 @@
 //! The proof that a server has read the client's key (RFC 6455 §4.2.2, item 5).
 //!
-//! No cryptography in earnest: it tells a WebSocket server from a cache, not friend from foe.
+//! No cryptography in earnest: it separates a WebSocket server from a cache, not friend from foe.
 
 use std::fmt;
 

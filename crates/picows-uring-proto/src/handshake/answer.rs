@@ -1,4 +1,4 @@
-//! What a server sends back: a 101, or any other HTTP answer.
+//! Answers of a server: a 101, or any other HTTP answer.
 //!
 //! Decides nothing: the application and the two error types say what the answer is.
 

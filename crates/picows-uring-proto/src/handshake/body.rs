@@ -14,7 +14,7 @@ pub const REJECTED_BODY_BYTES_MAX: usize = 4 * 1024;
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Body {
     framing: Framing,
-    /// What arrived, at most `REJECTED_BODY_BYTES_MAX`; without its chunks' framing in `content`.
+    /// Received bytes, at most `REJECTED_BODY_BYTES_MAX`; without its chunks' framing in `content`.
     raw: Vec<u8>,
     content: Option<Vec<u8>>,
     is_complete: bool,

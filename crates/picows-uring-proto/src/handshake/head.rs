@@ -1,5 +1,5 @@
-//! What request and response heads have in common: the bytes as received, and where each header
-//! lies in them.
+//! Common part of request and response heads: the bytes as received, and where each header lies
+//! in them.
 //!
 //! Knows nothing of request lines, status lines or what any header means.
 

@@ -1,4 +1,4 @@
-//! What our own caller can do wrong with a handshake.
+//! Mistakes of our own caller with a handshake.
 //!
 //! Never what a peer did: that is a `RequestError`, an `UpgradeError` or a `ResponseError`.
 

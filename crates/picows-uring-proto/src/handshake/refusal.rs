@@ -1,4 +1,4 @@
-//! Why a client did not get its WebSocket, and what the server said instead.
+//! Reasons why a client did not get its WebSocket, and what the server said instead.
 //!
 //! Decides nothing: `response` and `verify` find the fault. Redirects are reported here and
 //! followed by the runtime.

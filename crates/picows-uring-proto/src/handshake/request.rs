@@ -374,8 +374,8 @@ fn check_host(head: &Head, version: Version) -> Result<(), RequestError> {
     }
 }
 
-/// RFC 9110 §10.1.1: an expectation that is not understood may be refused, and nobody can say what
-/// it would have been to ignore it.
+/// RFC 9110 §10.1.1: an expectation that is not understood may be refused, and what ignoring it
+/// would mean cannot be known.
 fn check_expectations(head: &Head) -> Result<(), RequestError> {
     let is_known = |expectation: &[u8]| expectation.eq_ignore_ascii_case(b"100-continue");
     if head.values("expect").flat_map(list_elements).all(is_known) {

@@ -1,4 +1,4 @@
-//! How a request says that a body follows it (RFC 9112 §6), and what is owed to the peer then.
+//! Body of a request: how its head announces it (RFC 9112 §6), and what is owed to the peer then.
 //!
 //! No request that is served has a body. Where the RFC has the recipient refuse the framing itself,
 //! the status is 400; where the framing is good, it says why there is no taking the body.
@@ -36,7 +36,7 @@ fn transfer_encoding(head: &Head, version: Version, has_length: bool) -> Request
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let codings = || head.values("transfer-encoding").flat_map(list_elements);
     let (count, last) = (codings().count(), codings().last());
-    // RFC 9112 §6.1: HTTP/1.0 has no transfer codings, and nobody knows where such a message ends.
+    // RFC 9112 §6.1: HTTP/1.0 has no transfer codings, and the end of such a message is unknown.
     // §6.3: nor where one ends whose last coding is another, §6.1: and chunked comes once.
     let is_faulty = version == Version::Http10
         || !last.is_some_and(is_chunked)

@@ -1,4 +1,4 @@
-//! Whether a request is a good WebSocket handshake (RFC 6455 §4.2.1), and which subprotocol wins.
+//! Check of a request as WebSocket handshake (RFC 6455 §4.2.1), and choice of the subprotocol.
 //!
 //! Does not parse and does not answer. Runs after the application has chosen to accept.
 

@@ -1,4 +1,4 @@
-//! Whether a server's answer opens the WebSocket that was asked for (RFC 6455 §4.1).
+//! Check of a server's answer: does it open the WebSocket that was asked for (RFC 6455 §4.1)?
 //!
 //! Does not parse HTTP and keeps nothing: `response` does the one, `refusal` the other.
 

@@ -1,4 +1,4 @@
-//! What is done with bytes that a fuzzer, or a test with its seeds, made up.
+//! Bodies of the fuzz targets, for bytes of a fuzzer or of a test with its seeds.
 //!
 //! Not part of the library: compiled for tests, and by `cargo fuzz`, whose targets in `fuzz/` call
 //! these. Each states what holds for every input, beside that nothing panics.
@@ -60,7 +60,7 @@ pub fn server_handshake(data: &[u8]) {
     assert_is_one_answer(&answer);
 }
 
-/// What reaches the application has one end and one host, whoever looks: judged here line by line,
+/// A request that reaches the application has one end and one host: judged here line by line,
 /// without the parser.
 fn assert_is_one_request(head: &[u8]) {
     let text = String::from_utf8_lossy(head);
@@ -116,7 +116,7 @@ pub fn client_handshake(data: &[u8]) {
     }
     match (&whole, &pieced) {
         (Ok(whole), Ok(pieced)) => assert_eq!(whole, pieced),
-        // How much of a body came with the head is told, and differs.
+        // How much of a body came with the head is reported, and differs.
         (Err(whole), Err(pieced)) => {
             assert_eq!(std::mem::discriminant(whole), std::mem::discriminant(pieced));
             assert_eq!(status_of(whole), status_of(pieced));
@@ -337,7 +337,7 @@ impl<'a> Reading<'a> {
         Self { input, receiver, sender, received: 0, frames: Vec::new() }
     }
 
-    /// Hands in what arrived.
+    /// Hands in received bytes.
     fn feed(&mut self, piece: &[u8]) -> Result<(), PeerMisbehaved> {
         self.received += piece.len();
         let mut piece = piece.to_vec();
@@ -364,7 +364,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Puts what arrived behind what is in the stash.
+    /// Puts received bytes behind what is in the stash.
     fn fill(&mut self, piece: &[u8], gap: usize) -> Result<(), PeerMisbehaved> {
         self.received += piece.len();
         let bytes = self.receiver.stash_mut().bytes_mut();
@@ -384,7 +384,7 @@ impl<'a> Reading<'a> {
         self.feed(&[])
     }
 
-    /// What ended it is told again.
+    /// The error that ended it is returned again.
     fn fail(&mut self, error: PeerMisbehaved) -> Result<(), PeerMisbehaved> {
         let again = self.receiver.next(&self.input.rules, &mut []);
         assert!(again.is_err_and(|it| it == error), "it stays");

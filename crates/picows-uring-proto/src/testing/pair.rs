@@ -64,7 +64,7 @@ impl Pair {
         pair
     }
 
-    /// Carries bytes and ends of streams both ways until nobody has anything to say.
+    /// Carries bytes and ends of streams both ways until neither end has anything to say.
     fn deliver(&mut self) {
         loop {
             let to_server = self.client.take_wire();
@@ -81,14 +81,14 @@ impl Pair {
         }
     }
 
-    /// Lets bytes arrive at the server, whoever wrote them.
+    /// Lets bytes arrive at the server, from any writer.
     fn deliver_to_server(&mut self, bytes: &[u8]) {
         for piece in self.delivery.pieces(&mut self.to_server, bytes) {
             self.server.receive(self.now, piece);
         }
     }
 
-    /// Lets bytes arrive at the client, whoever wrote them.
+    /// Lets bytes arrive at the client, from any writer.
     fn deliver_to_client(&mut self, bytes: &[u8]) {
         for piece in self.delivery.pieces(&mut self.to_client, bytes) {
             self.client.receive(self.now, piece);

@@ -189,7 +189,7 @@ impl Pair {
         }
         assert_eq!(self.wheel.len(), self.sorted.armed.len(), "{}", self.place());
         assert_eq!(self.wheel.is_empty(), self.sorted.armed.is_empty(), "{}", self.place());
-        // Not after every step: a wheel that nobody asks must find the way by itself later.
+        // Not after every step: a wheel without callers must find the way by itself later.
         if self.random.below(2) == 0 {
             let next = self.wheel.next_deadline();
             assert_eq!(next, self.sorted.next_deadline(), "{}", self.place());

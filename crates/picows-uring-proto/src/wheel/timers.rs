@@ -1,4 +1,4 @@
-//! Where the timers of a wheel are stored, and how ids find them.
+//! Storage of the timers of a wheel, by id.
 //!
 //! Arranges nothing: `dials.rs` owns the links between timers.
 
@@ -53,7 +53,7 @@ pub(super) struct Timer {
     pub(super) next: u32,
     /// The slot it is listed in; `NONE` while it is free.
     pub(super) slot: u32,
-    /// How often this entry was used, which tells its ids apart. Zero once it is worn out.
+    /// How often this entry was used, by which its ids differ. Zero once it is worn out.
     generation: u32,
 }
 

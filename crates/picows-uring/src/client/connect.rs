@@ -109,7 +109,7 @@ impl Connect {
     }
 
     /// Offers a subprotocol (RFC 6455 §1.9); may be called several times, the first choice first.
-    /// [`Transport::subprotocol`] tells which one the server chose.
+    /// [`Transport::subprotocol`] returns the one that the server chose.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
         self.subprotocols.push(name.into());
         self
@@ -375,7 +375,7 @@ connection_settings! {
     Connect, import: "Connect", make: "Connect::new(\"ws://127.0.0.1:9001/\")", pings: "10 s"
 }
 
-/// Lets take effect what arrived before the time was over: this thread may have been held up for
+/// Lets bytes take effect that came before the time was over: this thread may have been held up for
 /// longer, and have a turn of this task before those that look at the sockets. `None` when that
 /// settles nothing.
 async fn last_look(
@@ -409,7 +409,7 @@ async fn last_look(
     .await
 }
 
-/// How far a connection has come, for whoever gives it up.
+/// How far a connection has come, for the caller that gives it up.
 struct ConnectProgress {
     stage: Cell<ConnectStage>,
     outcome: Cell<Option<Rc<ConnectOutcome>>>,

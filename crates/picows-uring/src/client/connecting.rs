@@ -48,7 +48,7 @@ pub(crate) struct ConnectOutcome {
     rejected: StateCell<Option<ResponseError>>,
     /// The same of an answer whose head has not ended, as it was when its status was first known.
     unfinished: StateCell<Option<ResponseError>>,
-    /// Nobody waits any more.
+    /// No future waits any more.
     is_abandoned: Cell<bool>,
 }
 
@@ -142,13 +142,13 @@ impl ConnectOutcome {
         Some(session)
     }
 
-    /// What whoever waits gets, as far as it is there.
+    /// The outcome for the waiting future, as far as it is there.
     #[cfg(test)]
     pub(crate) fn take_result(&self) -> Option<Result<Transport, ConnectFault>> {
         self.result.take()
     }
 
-    /// Whoever waits stops doing so.
+    /// The future that waits is dropped.
     #[cfg(test)]
     pub(crate) fn give_up(outcome: Rc<Self>) {
         drop(Abandon(outcome));

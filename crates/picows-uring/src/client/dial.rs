@@ -158,7 +158,7 @@ mod tests {
         crate::run(future).unwrap()
     }
 
-    /// An address where connecting fails at once: nobody listens, and nobody else can.
+    /// An address where connecting fails at once: no socket listens, and no other one can.
     fn unheard() -> (OwnedFd, SocketAddr) {
         use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -167,7 +167,7 @@ mod tests {
         (socket, address)
     }
 
-    /// An address where connecting never ends: nobody accepts, and nobody more may wait.
+    /// An address where connecting never ends: its backlog is full, and nothing is accepted.
     struct Silent {
         address: SocketAddr,
         _waiting: std::net::TcpStream,

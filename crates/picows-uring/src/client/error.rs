@@ -1,4 +1,4 @@
-//! Why a connection could not be made: what happened, to whom, and what to try.
+//! Errors of connecting: what happened, to whom, and what to try.
 
 use crate::config::WrongSetting;
 use crate::error::{descriptor_cure, name_cure, shown};
@@ -193,8 +193,8 @@ impl ConnectError {
         self.rejected().map(RejectedResponse::head)
     }
 
-    /// The first part of the body of the server's answer: at most 4 KiB, and what arrived within
-    /// half a second. Without the framing of its chunks; still in its content coding, if it has one.
+    /// The first part of the body of the server's answer: at most 4 KiB, of the bytes that came
+    /// within half a second. Without the framing of its chunks; still in its content coding, if any.
     #[must_use]
     pub fn body(&self) -> Option<&[u8]> {
         self.rejected().map(RejectedResponse::body)

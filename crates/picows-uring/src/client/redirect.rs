@@ -1,4 +1,4 @@
-//! What goes along when a redirect leads to another origin.
+//! Headers that go along when a redirect leads to another origin.
 //!
 //! Decides what is sent; where a redirect leads, and what the same origin is, is `target`'s.
 

@@ -108,7 +108,7 @@ impl Shared {
     /// Does jobs until there have been none for a while.
     fn serve(self: Arc<Self>) {
         while let Some(Job { host, port, reply }) = self.next_job() {
-            // The caller may have given up; then nothing is asked, and nothing is told.
+            // The caller may have given up; then nothing is asked, and nothing is reported.
             if !reply.is_closed() {
                 let _ = reply.send((self.lookup)(&host, port));
             }

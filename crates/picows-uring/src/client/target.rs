@@ -1,4 +1,4 @@
-//! Where a URL leads (RFC 6455 §3), and what is the same origin (RFC 6454).
+//! Target of a URL (RFC 6455 §3), and comparison of origins (RFC 6454).
 
 use super::error::ConnectFault;
 use crate::unix_url::{self, FRAGMENT_FAULT, UnixUrl};
@@ -175,7 +175,7 @@ fn fuzz_target(target: &Target) {
     let (host, path) = (target.host_header(), target.request_target());
     assert!(path.starts_with('/'));
     match picows_uring_proto::ClientHandshake::new(&host, &path, [0; 16]) {
-        // URLs allow some characters in a host that no name has: the caller is told then.
+        // URLs allow some characters in a host that no name has: the caller gets an error then.
         Ok(_) | Err(picows_uring_proto::HandshakeMisuse::InvalidHost { .. }) => {}
         Err(error) => panic!("{target:?}: {error}"),
     }

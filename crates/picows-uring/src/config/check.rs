@@ -1,4 +1,4 @@
-//! Whether settings make sense, for servers and clients alike.
+//! Validation of settings, for servers and clients alike.
 //!
 //! Corrects nothing: a setting that was clamped in silence would be looked for where it shows.
 

@@ -27,7 +27,7 @@ macro_rules! connection_settings {
 
             /// Whether text has to be UTF-8, across fragments, with CLOSE 1007 at the first byte
             /// that is not (RFC 6455 §8.1). Default: off: a listener that reads
-            /// [`Frame::text`](crate::Frame::text) is told.
+            /// [`Frame::text`](crate::Frame::text) gets the error there.
             pub fn validate_text(mut self, validate: bool) -> Self {
                 self.config.frames.validate_text = validate;
                 self
@@ -126,8 +126,8 @@ macro_rules! connection_settings {
                 self
             }
 
-            /// Bytes queued on a connection above which its listener is told to pause, and at or
-            /// below which it is told to resume. What one callback queues is no reason to pause: at
+            /// Bytes queued on a connection above which its listener has to pause, and at or below
+            /// which it may resume. What one callback queues is no reason to pause: at
             /// the high one, the socket is offered what is queued, and only what it does not take
             /// counts; so each `high` bytes queued in one turn cost a system call. `low` is at most
             /// `high`, and `high` at most what [`max_queue_size`](Self::max_queue_size) allows.

@@ -1,4 +1,4 @@
-//! Whether the peer is still there: what the verdicts of the protocol crate lead to.
+//! Liveness of the peer: what the verdicts of the protocol crate lead to.
 
 use super::{Callbacks, Connection};
 use crate::foreign::{self, log};
@@ -140,7 +140,7 @@ fn look_closer(session: &Session, ring: &impl Ring, now: Tick) {
     look_at_outbox(session, ring, now);
 }
 
-/// Tells how much the peer has taken of what we sent.
+/// Returns how much the peer has taken of what we sent.
 fn look_at_outbox(session: &Session, ring: &impl Ring, now: Tick) {
     if let Some(mut liveness) = session.liveness()
         && let Some(send_state) = session.socket.get().and_then(|socket| ring.send_state(socket))

@@ -1,4 +1,4 @@
-//! Whether the peer gets on with what is under way: what the verdicts of the protocol crate lead to.
+//! Progress of the peer with a message or send: what the verdicts of the protocol crate lead to.
 
 use super::{Connection, Stage};
 use crate::foreign::log::{LogLine, log_limited};

@@ -1,4 +1,4 @@
-//! Which connection, and which of its callbacks, took most of a turn.
+//! Timing of callbacks: the connection, and its callback, that took most of a turn.
 //!
 //! Only the coarse clock of the kernel is read, which costs a few nanoseconds and moves every few
 //! milliseconds: once for each turn, and for each completion that brings bytes, not for each message.
@@ -45,7 +45,7 @@ impl CallbackTimer {
         self.longest.set(Duration::ZERO);
     }
 
-    /// How long ago the turn began, as exactly as the coarse clock tells; zero if that is no more
+    /// How long ago the turn began, as exactly as the coarse clock can; zero if that is no more
     /// than its step.
     pub(crate) fn late(&self) -> Duration {
         let late = (self.clock.get())().saturating_sub(self.begun.get());
@@ -68,7 +68,7 @@ impl CallbackTimer {
         }
     }
 
-    /// What took longest in this turn, and how long, as exactly as the coarse clock tells.
+    /// What took longest in this turn, and how long, as exactly as the coarse clock can.
     pub(crate) fn longest(&self) -> Option<(Token, &'static str, Duration)> {
         let took = self.longest.get();
         let (token, callback) = self.culprit.get().filter(|_| !took.is_zero())?;

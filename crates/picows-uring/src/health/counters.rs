@@ -1,4 +1,4 @@
-//! What a worker counts, readable by any thread at any time.
+//! Counters of a worker, readable by any thread at any time.
 //!
 //! Each counter is written by one thread, so it costs a load and a store.
 
@@ -47,7 +47,7 @@ macro_rules! counters {
         }
 
         impl Stats {
-            /// Each counter by its name, for whoever hands all of them on.
+            /// Each counter by its name, for exporters that hand all of them on.
             ///
             /// ```
             /// let stats = picows_uring::Stats::default();
@@ -125,7 +125,7 @@ counters! {
     frames_conflated,
     /// Times that a receive found no buffer.
     buffer_shortages,
-    /// Times that accepting was paused for want of descriptors or memory.
+    /// Times that accepting was paused for lack of descriptors or memory.
     accept_pauses,
     /// Turns of the worker.
     turns,

@@ -1,4 +1,4 @@
-//! Whether a worker lives, and since when it has been in its turn: for other threads to see.
+//! Pulse of a worker, for other threads: its state and the start of its current turn.
 //!
 //! Its worker writes it without a lock, at the beginning and the end of each turn.
 
@@ -43,7 +43,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// Tells what the clock of the ring says now.
+    /// Stores what the clock of the ring says now.
     pub(crate) fn set_clock(&self, now: Duration) {
         let at_creation = nanos(now).wrapping_sub(nanos(self.created.elapsed()));
         self.ring_at_creation.store(at_creation, Ordering::Relaxed);

@@ -1,13 +1,13 @@
-//! How much memory a listener of ours holds for messages, told to its worker.
+//! Memory that a listener of ours holds for messages, as reported to its worker.
 
 use crate::transport::Transport;
 
-/// What the worker was told last.
+/// The count that was reported to the worker last.
 #[derive(Debug, Default)]
 pub(crate) struct MessageBytes(usize);
 
 impl MessageBytes {
-    /// Tells the worker that it is `bytes` now.
+    /// Reports to the worker that it is `bytes` now.
     #[inline]
     pub(crate) fn tell(&mut self, transport: &Transport, bytes: usize) {
         if self.0 != bytes {

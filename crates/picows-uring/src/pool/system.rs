@@ -85,7 +85,7 @@ static IS_RELEASING: AtomicBool = AtomicBool::new(false);
 /// The thread calls one function of the C library.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// glibc keeps what is freed below the top of each arena, whole pages too, until it is told.
+/// glibc keeps what is freed below the top of each arena, whole pages too, until `malloc_trim`.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn trim() {
     // SAFETY: has no precondition and may be called by any thread (malloc_trim(3): MT-Safe). It

@@ -1,4 +1,4 @@
-//! How far memory in use has fallen below its peak: what the allocator holds for nothing.
+//! Fall of the memory in use below its peak: what the allocator holds for nothing.
 
 use std::cell::Cell;
 

@@ -160,7 +160,7 @@ impl SendBatch {
         self.push(Segment::Owned { bytes, start: 0 });
     }
 
-    /// Appends the first `start_len` bytes of `start`, and `rest`, to the last segment, and tells
+    /// Appends the first `start_len` bytes of `start`, and `rest`, to the last segment, and returns
     /// whether there was room for them.
     ///
     /// Without the checks and calls of a vector, which are as much work as the copies of short ones.

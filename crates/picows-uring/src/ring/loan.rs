@@ -1,4 +1,4 @@
-//! Received bytes that are lent to whoever sends them on.
+//! Received bytes that are lent to a send.
 //!
 //! A receive buffer goes back to the kernel when all of it was handled and no loan of it is left;
 //! a loan may outlive the frame, the connection and the ring.
@@ -28,7 +28,7 @@ impl RecvMemory {
         Rc::new(Self { bytes, layout, loan_min })
     }
 
-    /// Its first byte. Whoever writes there sees to it that nobody reads what is written.
+    /// Its first byte. A writer sees to it that no reader can reach what it writes.
     pub(crate) fn address(&self) -> *mut u8 {
         self.bytes.as_ptr()
     }
@@ -101,7 +101,7 @@ pub(crate) struct Loan {
 impl Loan {
     /// A loan of `bytes`, if they lie in this one and are worth it.
     ///
-    /// They are final: whoever has the run that this one was made for changes only what is behind
+    /// They are final: the owner of the run that this one was made for changes only what is behind
     /// them, from here on.
     pub(crate) fn part(&self, bytes: &[u8]) -> Option<Self> {
         let start = bytes.as_ptr().addr().checked_sub(self.memory.address().addr())?;
@@ -124,7 +124,7 @@ impl Loan {
     /// The bytes.
     pub(crate) fn as_slice(&self) -> &[u8] {
         // SAFETY: `lend` and `part` made it from a run inside the memory, which is initialised and
-        // lives as long as `self`; and nobody writes there, as they demand.
+        // lives as long as `self`; and nothing writes there, as they demand.
         #[expect(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(self.memory.address().add(self.start), self.len)
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn at(memory: &RecvMemory, start: usize, len: usize) -> &[u8] {
-        // SAFETY: inside the memory, which nobody writes to.
+        // SAFETY: inside the memory, which nothing writes to.
         #[expect(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(memory.address().add(start), len)

@@ -1,4 +1,4 @@
-//! Why a driver cannot be set up, with the cure.
+//! Errors of setting up a driver, with the cure.
 
 use super::refusal::Refuser;
 use rustix::process::{Resource, getrlimit};

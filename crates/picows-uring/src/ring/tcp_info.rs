@@ -1,4 +1,4 @@
-//! What the kernel knows of the bytes that a TCP socket was given to send.
+//! The kernel's count of the bytes that a TCP socket was given to send.
 //!
 //! A send of several megabytes completes when the last of them fits into the socket (`MSG_WAITALL`):
 //! until then, only this distinguishes a slow peer from one that has gone.

@@ -3,7 +3,7 @@
 //! They mean nothing to the ring. Each packs into 60 bits, so that the ring can add what kind of
 //! operation it was.
 
-/// Names an owner of a slot. A slot that was given to somebody else has another generation, so a
+/// Names an owner of a slot. A slot that was given to another owner has another generation, so a
 /// late completion cannot reach its next owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Token {

@@ -52,7 +52,7 @@ pub(crate) struct UringRing {
     /// How often the ring was entered.
     enters: u64,
     /// Sockets to close when nothing is in flight any more. Not before: operations that are queued
-    /// name descriptors, which somebody else might have got by then.
+    /// name descriptors, which might belong to another socket by then.
     abandoned: Vec<OwnedFd>,
 }
 
@@ -65,7 +65,7 @@ enum Op {
     /// The lower bits are an index into [`Sends`].
     Send = 3,
     Deadline = 4,
-    /// Nobody waits for its outcome: cancel, change of a deadline.
+    /// Its outcome is ignored: cancel, change of a deadline.
     Silent = 5,
     /// Another thread has signalled the eventfd.
     Wake = 6,
@@ -149,7 +149,7 @@ impl UringRing {
         }
     }
 
-    /// Turns one entry of the completion queue into a completion, if somebody waits for it.
+    /// Turns one entry of the completion queue into a completion, unless its outcome is ignored.
     fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let (result, flags, user_data) = (entry.result(), entry.flags(), entry.user_data());
         let more = cqueue::more(flags);

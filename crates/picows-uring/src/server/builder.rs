@@ -175,9 +175,9 @@ impl ServerBuilder {
     }
 
     /// Over which part of the drain timeout [`ServerHandle::stop`] spreads its CLOSE 1001, so that
-    /// clients do not all reconnect at once; until it is told, a connection is served as before.
-    /// At most half of the drain timeout; zero tells all at once. Default (`None`): as long as it
-    /// takes at 10,000 connections a second for each worker, so that few are told at once, and at
+    /// clients do not all reconnect at once; until its CLOSE, a connection is served as before.
+    /// At most half of the drain timeout; zero closes all at once. Default (`None`): as long as it
+    /// takes at 10,000 connections a second for each worker, so that few are closed at once, and at
     /// most half of the drain timeout.
     pub fn drain_spread(mut self, spread: impl Into<Option<Duration>>) -> Self {
         self.config.drain_spread = spread.into();
@@ -255,11 +255,11 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a worker keeps memory that nobody needs: queues, receive buffers and room for
+    /// How long a worker keeps memory that it does not need: queues, receive buffers and room for
     /// connections that a burst made it take. What was not needed for so long is released; zero
     /// releases at once what is not needed right now. Default: 10 s.
     ///
-    /// A little is always kept, some 700 KiB for each worker. `Stats` tells how much there is.
+    /// A little is always kept, some 700 KiB for each worker. `Stats` shows how much there is.
     pub fn release_memory_after(mut self, duration: Duration) -> Self {
         self.config.memory_release = duration;
         self
@@ -376,7 +376,7 @@ impl ServerBuilder {
         Ok(())
     }
 
-    /// Checks the settings, and tells the number of workers.
+    /// Checks the settings, and returns the number of workers.
     fn check(&self) -> Result<usize, WrongSetting> {
         let wrong = |setting, fault: String| Err(WrongSetting::new(setting, fault));
         let workers = match self.workers {

@@ -165,8 +165,8 @@ impl ServerHandle {
 
     /// Waits until the server has been stopped by a [`Stopper`], and returns what it did in total.
     ///
-    /// When a worker fails, the others go on, and this waits for them: [`Monitor::failed`] tells at
-    /// once, and so does an error in the log. Blocks the thread, as [`stop`](Self::stop) does.
+    /// When a worker fails, the others go on, and this waits for them: [`Monitor::failed`] shows it
+    /// at once, and so does an error in the log. Blocks the thread, as [`stop`](Self::stop) does.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl Drop for ServerHandle {
     }
 }
 
-/// Waits for the thread of a worker, and tells how it ended.
+/// Waits for the thread of a worker, and returns how it ended.
 fn end_of(worker: usize, counters: &Counters, thread: JoinHandle<()>) -> Result<(), Error> {
     if thread.thread().id() == std::thread::current().id() {
         let fault = "its own thread cannot wait for it: use Stopper::stop in callbacks and tasks";

@@ -1,4 +1,4 @@
-//! What other threads can learn of a running server: counters, and whether its workers live.
+//! View of a running server for other threads: counters, and whether its workers live.
 //!
 //! Only reads; what stops a server is its handle.
 

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// Says which worker it is on, and loses the ring of that worker if it is told to.
+/// Says which worker it is on, and loses the ring of that worker on request.
 struct Victim(Sender<Option<DisconnectCause>>);
 
 impl Listener for Victim {
@@ -108,7 +108,7 @@ fn a_worker_that_loses_its_ring_reports_and_the_others_serve_on() {
         for (_, client) in &mut kept {
             assert_eq!(client.ask(b"who?").unwrap(), "picows-1");
         }
-        // Nobody is sent to the one that is gone.
+        // No connection goes to the one that is gone.
         for _ in 0..50 {
             let mut client = Client::connect(&server).upgrade().unwrap();
             assert_eq!(client.ask(b"who?").unwrap(), "picows-1");

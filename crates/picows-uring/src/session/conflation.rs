@@ -118,7 +118,7 @@ impl Droppable {
         self.len
     }
 
-    /// Counts what it weighs now into `sum`, until that is told again or nothing is left of it.
+    /// Counts what it weighs now into `sum`, until the next call or nothing is left of it.
     pub(super) fn count_into(&mut self, sum: &Rc<Cell<usize>>) {
         self.counted.sum.get_or_insert_with(|| Rc::clone(sum));
         self.counted.set(self.weight());
@@ -169,7 +169,7 @@ impl Droppable {
         false
     }
 
-    /// Has `pong` wait in the place of the one that waits, and tells whether there was one.
+    /// Has `pong` wait in the place of the one that waits, and returns whether there was one.
     pub(super) fn put_pong(&mut self, pong: Vec<u8>) -> bool {
         self.len += pong.len();
         let old = self.pong.replace(pong);
@@ -182,7 +182,7 @@ impl Droppable {
         self.pong.is_some()
     }
 
-    /// Drops the oldest message, and tells how many frames that were: none if it is not complete.
+    /// Drops the oldest message, and returns its number of frames: none if it is not complete.
     pub(super) fn drop_oldest(&mut self, pool: &Pool) -> usize {
         let Some(last) = self.frames.iter().position(|frame| frame.fin) else { return 0 };
         for _ in 0..=last {

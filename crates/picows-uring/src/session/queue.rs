@@ -1,4 +1,4 @@
-//! What a connection has to send: the queue, its limit, and what happens there.
+//! Send queue of a connection: its frames, its limit, and what happens there.
 //!
 //! Frames are appended to one run of bytes, which leaves with the next send. Where frames may be
 //! taken back (the policy is to drop the oldest, or they have keys), they wait apart instead, as
@@ -302,8 +302,8 @@ impl Session {
         !self.is_offered.get() && self.committed() + droppable + size > max
     }
 
-    /// Sees to it that a frame of `size` bytes fits into the queue, and tells how many others were
-    /// dropped for that; or what is to become of it.
+    /// Makes a frame of `size` bytes fit into the queue, and returns how many others were dropped
+    /// for that; or what is to become of it.
     fn make_room(
         &self,
         head: FrameHead,

@@ -1,5 +1,5 @@
-//! What few connections have, or each only for a moment: kept apart, so that an idle one does not
-//! pay for it.
+//! Rare state of a connection: what few have, or each only for a moment. Kept apart, so that an
+//! idle one does not pay for it.
 
 use super::Session;
 use crate::command::RemoteState;
@@ -25,9 +25,9 @@ pub(super) struct RareState {
     pub(super) send_error: Cell<Option<io::ErrorKind>>,
     /// A measurement that is under way.
     pub(super) roundtrip: StateCell<Option<Box<Roundtrip>>>,
-    /// What the last ping of ours carried, where nobody watches for its answer.
+    /// What the last ping of ours carried, where no measurement waits for its answer.
     pub(super) ping_nonce: Cell<u64>,
-    /// Nobody has the stream of this connection any more: say goodbye.
+    /// The stream of this connection was dropped: a CLOSE is due.
     pub(super) is_abandoned: Cell<bool>,
     /// Bytes of messages that the listener or a stream of ours holds.
     pub(super) message_bytes: Cell<usize>,

@@ -71,8 +71,8 @@ impl Drop for Measuring {
     }
 }
 
-/// Sends `rounds` pings, each when the one before it was answered, and tells how long the answers
-/// took.
+/// Sends `rounds` pings, each when the one before it was answered, and returns how long the
+/// answers took.
 pub(crate) async fn measure(
     session: &Rc<Session>,
     rounds: usize,

@@ -1,4 +1,4 @@
-//! Where a connection is: its socket and its peer, in as few bytes as they take.
+//! Socket and peer of a connection, in as few bytes as they take.
 
 use crate::ring::Socket;
 use std::cell::Cell;
@@ -20,7 +20,7 @@ impl SocketCell {
         (socket != NO_SOCKET).then_some(Socket(socket))
     }
 
-    /// Forgets the socket, for whoever closes it.
+    /// Forgets the socket, for a caller that closes it.
     pub(crate) fn take(&self) -> Option<Socket> {
         let socket = self.get();
         self.0.set(NO_SOCKET);

@@ -196,7 +196,7 @@ fn name_of(kind: FileType) -> &'static str {
     }
 }
 
-/// Tells what is at a path from what is there later.
+/// Distinguishes what is at a path from what is there later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,

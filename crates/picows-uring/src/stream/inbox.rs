@@ -1,4 +1,4 @@
-//! Where the worker leaves messages, and a task takes them.
+//! Queue of messages between the worker and the task that reads a stream.
 
 use super::{OwnedMessage, StreamOptions, WhenFull, WsStream};
 use crate::foreign::{self, Foreign, StateCell};
@@ -25,7 +25,7 @@ pub(crate) struct Inbox {
     is_pausing: bool,
     /// Nothing will be added.
     pub(super) is_ended: bool,
-    /// What arrives is dropped: a goodbye was said, or nobody is there to take it.
+    /// What arrives is dropped: a CLOSE was sent, or no reader is left to take it.
     pub(super) is_discarding: bool,
     pub(super) dropped: u64,
     pub(super) reader: Option<Foreign<Waker>>,

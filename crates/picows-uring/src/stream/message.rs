@@ -1,4 +1,4 @@
-//! A message that belongs to whoever has it.
+//! A message that owns its bytes.
 
 use bytes::Bytes;
 use picows_uring_proto::{Message, PeerMisbehaved};

@@ -1,4 +1,4 @@
-//! What is done with bytes that a fuzzer, or a test with its seeds, made up.
+//! Bodies of the fuzz targets, for bytes of a fuzzer or of a test with its seeds.
 //!
 //! Not part of the library: compiled for tests, and with the feature `fuzzing`, by the targets in
 //! `fuzz/`, which call these. See also the module of the same name in `picows-uring-proto`.

@@ -2,7 +2,7 @@
 //!
 //! Such a connection is heard out for a moment: a plain request, as of a health check, goes to the
 //! factory; an upgrade is answered with 503, and so is silence. Their number is bounded, and the
-//! oldest make room for newcomers: whoever fills the limits cannot fill this.
+//! oldest make room for newcomers: a peer that fills the limits cannot fill this.
 
 use super::lane::Lane;
 use super::{Accept, Worker};

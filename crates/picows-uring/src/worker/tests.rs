@@ -223,7 +223,7 @@ impl Fixture {
         self.worker.ring.gather();
     }
 
-    /// Goes to a point in time, woken as the worker wants to be; tells how often that was.
+    /// Goes to a point in time, woken as the worker wants to be; returns how often that was.
     fn go(&mut self, to: Duration) -> usize {
         let mut wakes = 0;
         while let Some(wake) = self.worker.ring.deadline.filter(|wake| *wake <= to) {
@@ -264,12 +264,12 @@ impl Fixture {
         frames
     }
 
-    /// Waits for the ping at 10 s, and tells what it carries.
+    /// Waits for the ping at 10 s, and returns what it carries.
     fn ping(&mut self) -> Vec<u8> {
         self.ping_at(10 * SECOND + GRANULE)
     }
 
-    /// Waits for a ping, and tells what it carries.
+    /// Waits for a ping, and returns what it carries.
     fn ping_at(&mut self, time: Duration) -> Vec<u8> {
         self.go(time);
         let heard = self.heard();

@@ -30,7 +30,7 @@ pub(crate) fn workers(count: usize) -> ServerBuilder {
 }
 
 /// A server description with a loopback address of this process' own, `number` apart from others:
-/// no other server gets its port, and no client leaves from it, while nobody listens there.
+/// no other server gets its port, and no client leaves from it, while no socket listens there.
 pub(crate) fn own_loopback(number: u8) -> ServerBuilder {
     let [.., high, low] = std::process::id().to_be_bytes();
     Server::builder().listen(format!("127.{}.{high}.{low}:0", 100 + number))
@@ -225,8 +225,8 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
-    /// Sends a byte, waits for a moment whether the server hangs up, sends the next, and tells how
-    /// many bytes that were.
+    /// Sends a byte, waits for a moment whether the server hangs up, sends the next, and returns
+    /// how many bytes that were.
     pub(crate) fn drip(&mut self, bytes: &[u8], moment: Duration) -> usize {
         self.stream.set_read_timeout(Some(moment)).expect("a timeout can be set");
         let is_waiting = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
@@ -452,7 +452,7 @@ where
     }
 }
 
-/// What a [`recorder`] was told.
+/// An event of a [`recorder`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Connected,
@@ -462,7 +462,7 @@ pub(crate) enum Event {
     Disconnected(Option<DisconnectCause>, CloseHandshake),
 }
 
-/// A listener that tells a channel what it is told, and does something with each frame.
+/// A listener that reports its events to a channel, and does something with each frame.
 pub(crate) fn recorder<F>(events: &Sender<Event>, on_frame: F) -> impl Listener + use<F>
 where
     F: FnMut(&Transport, &Frame<'_>) -> ListenerResult,

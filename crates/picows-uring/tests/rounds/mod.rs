@@ -2,7 +2,7 @@
 
 use picows_uring::{CloseCode, Frame, Listener, ListenerResult, MsgType, Transport};
 
-/// Sends the same message so many times, checks each echo, and says goodbye.
+/// Sends the same message so many times, checks each echo, and sends CLOSE.
 pub(crate) struct Rounds {
     pub(crate) payload: Vec<u8>,
     pub(crate) left: usize,

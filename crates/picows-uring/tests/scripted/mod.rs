@@ -1,4 +1,4 @@
-//! Servers that say what a test tells them to, right or wrong, and what their tests share.
+//! Servers that say what a test wants them to, right or wrong, and what their tests share.
 //!
 //! A thread for each connection, blocking sockets, and a generous timeout instead of sleeping.
 
@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A port on which nobody listens, and nobody can as long as the socket is kept.
+/// A port on which no socket listens, and none can as long as the socket is kept.
 pub(crate) fn unheard() -> (OwnedFd, SocketAddr) {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
@@ -132,7 +132,7 @@ impl Request {
     }
 }
 
-/// What a listener was told.
+/// An event of a listener.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard(pub(crate) Rc<RefCell<Frames>>);
 

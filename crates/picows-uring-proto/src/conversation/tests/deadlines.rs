@@ -1,4 +1,4 @@
-//! What the clock ends, and what is to be done about the transport before.
+//! Ends by the clock, and what is to be done about the transport before.
 
 use super::*;
 
@@ -65,7 +65,7 @@ fn a_connection_that_is_done_ends_at_the_close_timeout() {
     for role in ROLES {
         let mut finishing = open(role);
         finishing.finish(&auto(), START);
-        // Again, later: nobody can put it off.
+        // Again, later: nothing can put it off.
         finishing.finish(&auto(), START + NANO);
         assert_ends_at(finishing, START + TIMEOUT);
 

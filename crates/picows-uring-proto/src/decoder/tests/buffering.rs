@@ -1,4 +1,4 @@
-//! What a frame knows of the bytes behind it, and which memory it lies in.
+//! Knowledge of a frame about the bytes behind it, and the memory it lies in.
 
 use super::*;
 use crate::reserve::with_no_more_than;

@@ -1,4 +1,4 @@
-//! Streams nobody thought of: valid ones cut anywhere, and garbage.
+//! Random streams: valid ones cut anywhere, and garbage.
 
 use super::*;
 use proptest::prelude::*;

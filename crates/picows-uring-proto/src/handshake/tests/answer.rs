@@ -1,4 +1,4 @@
-//! What a server sends, as bytes.
+//! Answers of a server, as bytes.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 

@@ -1,11 +1,11 @@
-//! What HTTP demands of every request (RFC 9112 §2 to §6, RFC 9110 §7.2, §7.8, §10.1.1): each rule on
-//! a plain GET, on a HEAD and on an upgrade, cut at every byte.
+//! Rules of HTTP for every request (RFC 9112 §2 to §6, RFC 9110 §7.2, §7.8, §10.1.1): each on a
+//! plain GET, on a HEAD and on an upgrade, cut at every byte.
 
 use super::super::{
     HeadLimits, HeadScanner, RequestError, UpgradeRequest, UpgradeResponse, encode_continue,
 };
 
-/// What a request is told: 200 if it reaches the application.
+/// The answer to a request: 200 if it reaches the application.
 fn status(parsed: Result<Option<UpgradeRequest>, RequestError>) -> Option<u16> {
     match parsed {
         Ok(request) => request.map(|_| 200),

@@ -106,7 +106,7 @@ fn a_handshake_is_a_get_of_http_1_1() {
         (refusal.status.as_u16(), &refusal.headers["allow"]),
         (405, &"GET".parse().unwrap())
     );
-    // One that does not even try is told the same as a plain GET.
+    // One that does not even try gets the same answer as a plain GET.
     let head = parsed(b"HEAD / HTTP/1.0\r\n\r\n");
     assert_eq!(head.validate_upgrade(), Err(UpgradeError::MissingUpgrade));
 }

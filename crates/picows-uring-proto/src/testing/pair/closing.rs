@@ -1,4 +1,4 @@
-//! How connections end (RFC 6455 §7), from each side and in each way.
+//! Ends of connections (RFC 6455 §7), from each side and in each way.
 
 use super::*;
 use crate::close::{CloseCode, CloseHandshake};

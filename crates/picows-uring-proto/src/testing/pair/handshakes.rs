@@ -74,7 +74,7 @@ fn a_close_may_come_with_the_answer() {
 fn a_request_that_is_none_is_answered_in_http_and_nobody_is_connected() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::connecting(delivery, &Rules::default());
-        pair.client.take_wire(); // Lost; somebody else writes to the server.
+        pair.client.take_wire(); // Lost; another peer writes to the server.
         pair.deliver_to_server(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\x81\x80\0\0\0\0");
         assert_eq!(pair.server.phase(), Phase::Lingering, "the answer is out");
         pair.deliver();

@@ -1,4 +1,4 @@
-//! What is under way on each socket of the epoll driver, and what its last events said.
+//! Operations under way on each socket of the epoll driver, and what its last events said.
 
 use super::super::{ListenerId, SendBatch, Socket, Token};
 use rustix::event::epoll::EventFlags;

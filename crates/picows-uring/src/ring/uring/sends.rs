@@ -38,7 +38,7 @@ const ENTRIES_KEPT: usize = 64;
 const _: () = assert!(SEGMENTS_PER_SEND_MAX <= 1024);
 
 impl Sends {
-    /// Keeps `batch`, and tells its index and the operation that sends it.
+    /// Keeps `batch`, and returns its index and the operation that sends it.
     pub(super) fn put(
         &mut self,
         socket: Socket,

@@ -267,7 +267,7 @@ fn at_once_is_told_that_the_peer_has_reset_the_connection() {
     for is_sending in [true, false] {
         let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut ours, _) = listener.accept().unwrap();
-        // Closed with bytes that nobody read: a reset (RFC 2525 §2.17), once they are there.
+        // Closed with unread bytes: a reset (RFC 2525 §2.17), once they are there.
         ours.write_all(b"unread").unwrap();
         assert_eq!(theirs.peek(&mut [0]).unwrap(), 1);
         theirs.write_all(b"x").unwrap();

@@ -37,7 +37,7 @@ pub(crate) struct ByHand {
     /// How much had left when a sending side was shut.
     pub(crate) shut_down_behind: Option<usize>,
     pub(crate) closed: Vec<Socket>,
-    /// Sockets of a worker that has gone before its time; outlives both.
+    /// Sockets of a worker that has failed; outlives both.
     pub(crate) abandoned: Rc<RefCell<Vec<Socket>>>,
     /// When the worker wants to be woken.
     pub(crate) deadline: Option<Duration>,
@@ -122,7 +122,7 @@ impl ByHand {
         self.arrived.push_back(Completion::Accepted { listener, result, more: false });
     }
 
-    /// Bytes arrive for whoever receives first.
+    /// Bytes arrive for the socket that receives first.
     pub(crate) fn deliver(&mut self, bytes: &[u8]) {
         if let Some((socket, _)) = self.receiving.first() {
             self.deliver_to(socket.0, bytes);
@@ -276,7 +276,7 @@ fn filled(spare: Option<Rc<RecvMemory>>, bytes: &[u8]) -> Rc<RecvMemory> {
     let memory = spare
         .filter(|spare| spare.len() >= len)
         .unwrap_or_else(|| RecvMemory::new(len, LOAN_BYTES_MIN));
-    // SAFETY: it is as long, and nobody else knows it yet.
+    // SAFETY: it is as long, and no other reference to it exists yet.
     #[expect(unsafe_code)]
     unsafe {
         memory.address().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
@@ -347,7 +347,7 @@ impl Ring for ByHand {
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
         let memory = self.memory(buffer);
-        // SAFETY: the memory is as long, is written to by nobody else, and is lent to the kernel
+        // SAFETY: the memory is as long, has no other writer, and is lent to the kernel
         // only while the ring is not borrowed.
         #[expect(unsafe_code)]
         unsafe {

@@ -1,7 +1,7 @@
 //! A kernel for tests: seeded, single-threaded, with a clock that the test moves.
 //!
-//! It lies as [`Faults`] says, and holds its caller to the contract of [`Ring`]: whoever breaks
-//! it is told by a panic. Peers are played by the test ([`SimRing::peer`]). What it does by
+//! It lies as [`Faults`] says, and holds its caller to the contract of [`Ring`]: a breach is a
+//! panic. Peers are played by the test ([`SimRing::peer`]). What it does by
 //! itself is in `sim/progress.rs`.
 
 mod buffers;
@@ -49,7 +49,7 @@ pub(crate) struct SimRing {
     deadline: Option<Duration>,
     /// Which connection each token was used for: no other may ever have it.
     tokens: BTreeMap<u64, PeerId>,
-    /// Bytes that the caller was told have arrived, and that have left.
+    /// Bytes that were reported to the caller as arrived, and as sent.
     told: (u64, u64),
     /// Those of them that it took at once.
     taken: u64,
@@ -177,7 +177,7 @@ impl SimRing {
         open.count()
     }
 
-    /// Bytes that the caller was told have arrived, and that have left, on all sockets.
+    /// Bytes that were reported to the caller as arrived, and as sent, on all sockets.
     pub(crate) fn told(&self) -> (u64, u64) {
         (self.told.0, self.told.1 + self.wires.taken())
     }
@@ -487,7 +487,7 @@ impl Ring for SimRing {
     }
 
     fn close_on_failure(&mut self, _: Socket) {
-        // A worker that goes before its time takes this kernel with it.
+        // A worker that fails takes this kernel with it.
     }
 
     fn unread(&self, socket: Socket) -> usize {
@@ -538,5 +538,5 @@ impl Ring for SimRing {
     }
 }
 
-/// Far from the descriptors of the process, which nobody shall touch by mistake.
+/// Far from the descriptors of the process, which no mistake shall reach.
 const DESCRIPTOR_MIN: i32 = 1_000_000;

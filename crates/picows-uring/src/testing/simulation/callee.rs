@@ -46,7 +46,7 @@ pub(super) struct Callee {
 struct Line {
     peer: PeerId,
     outcome: Rc<ConnectOutcome>,
-    /// What the caller was told.
+    /// The outcome that the caller got.
     told: Option<Result<(), ConnectFault>>,
 }
 
@@ -70,7 +70,7 @@ enum Manner {
     Mute,
     /// Echoes, and then breaks the protocol.
     Break,
-    /// Echoes, and then says goodbye first.
+    /// Echoes, and then sends CLOSE first.
     Leave,
     /// Echoes, and then is gone.
     Vanish,
@@ -153,7 +153,7 @@ impl Callee {
         self.line = Some(Line { peer, outcome, told: None });
     }
 
-    /// Nobody will call any more.
+    /// No more calls will come.
     pub(super) fn give_up(&mut self) {
         self.stage = CalleeStage::Over;
     }
@@ -166,7 +166,7 @@ impl Callee {
         peer.is_readable() || (has_out && peer.is_writable())
     }
 
-    /// Does what is due; tells whether that was anything.
+    /// Does what is due; returns whether that was anything.
     pub(super) fn act(&mut self, ring: &mut SimRing, journal: &Journal) -> bool {
         let Some(peer) = self.peer().filter(|_| !self.is_over()) else { return false };
         self.ended_at = Some(ring.now());
@@ -370,7 +370,7 @@ impl Callee {
         })
     }
 
-    /// Judges what it got, and what its caller was told, at the end.
+    /// Judges what it got, and what its caller got, at the end.
     pub(super) fn verdict(
         &mut self,
         broken: Option<BrokenBy>,
@@ -426,7 +426,7 @@ impl Callee {
             }
             Manner::Refuse | Manner::Rubbish => demand(is_rejected, "no word of the answer"),
             Manner::Mute => demand(is_disconnected, "no word of the silence"),
-            // Its caller may have been the first to say goodbye.
+            // Its caller may have been the first to send CLOSE.
             Manner::Break | Manner::Leave if is_normal => Ok(()),
             // Dropped for its memory after it had the last word, which is then the cause.
             Manner::Break | Manner::Leave if may_be_evicted && self.close_received.is_none() => {

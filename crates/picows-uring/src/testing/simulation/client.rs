@@ -1,7 +1,7 @@
 //! A client with a plan, which checks everything that it gets.
 //!
 //! Speaks through the protocol crate's client side. What it may expect depends on what was done
-//! to it: [`Client::verdict`] is told.
+//! to it, which [`Client::verdict`] gets.
 
 mod reading;
 pub(super) mod verdict;
@@ -29,7 +29,7 @@ pub(super) struct Client {
     may_break: bool,
     vanishes: Option<Vanishing>,
     handshake: ClientHandshake,
-    /// What arrived of the answer to the handshake.
+    /// The received part of the answer to the handshake.
     answer: Vec<u8>,
     status: Option<u16>,
     decoder: Decoder,
@@ -199,7 +199,7 @@ impl Client {
         self.plan != ClientScript::Deaf
     }
 
-    /// Does what is due; tells whether that was anything.
+    /// Does what is due; returns whether that was anything.
     pub(super) fn act(
         &mut self,
         ring: &mut SimRing,
@@ -371,7 +371,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// What a listener that obeys is told; `others` is about somebody else in the room.
+/// The command for a listener that obeys; `others` is about another client in the room.
 const COMMANDS: [&str; 9] =
     ["panic", "error", "refuse", "abort", "disconnect", "close", "others", "stay", "stay"];
 /// An echo client waits when so much of what it said has not come back.

@@ -172,7 +172,7 @@ impl Harness {
         self.worker.local.mailbox.post(Command::Stop { drain });
     }
 
-    /// Lets time pass and the kernel work, and gives the worker a turn if it is awake. Tells
+    /// Lets time pass and the kernel work, and gives the worker a turn if it is awake. Returns
     /// whether it had one.
     pub(super) fn step(&mut self, by: Duration) -> bool {
         self.ring().advance(by);
@@ -279,8 +279,8 @@ impl Harness {
         }
     }
 
-    /// That input which is held has its turn: whoever holds some after a turn has used up its share
-    /// in it, or does so in the next.
+    /// Asserts that deferred input has its turn: a connection with some after a turn has used up
+    /// its budget in it, or does so in the next.
     fn check_shares(&mut self) {
         let (holders, copied) = self.worker.deferred_input();
         self.held_turns += u64::from(holders > 0);

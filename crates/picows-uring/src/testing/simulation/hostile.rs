@@ -1,5 +1,5 @@
-//! What the applications of a simulation hand out: payloads whose owners panic, send and end others
-//! when they are dropped, and errors that panic when they are formatted or dropped.
+//! Hostile values of the applications of a simulation: payloads whose owners panic, send and end
+//! others when they are dropped, and errors that panic when they are formatted or dropped.
 
 use super::journal;
 use super::listeners::{end_another, say};

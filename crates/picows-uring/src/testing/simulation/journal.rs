@@ -1,4 +1,4 @@
-//! What the listeners of a simulation saw and sent, connection by connection.
+//! Journal of what the listeners of a simulation saw and sent, connection by connection.
 //!
 //! One for each thread: factories have to be `Send`, and listeners are made by them. What a
 //! listener finds wrong is written down here, as its panics are caught by the worker.
@@ -40,7 +40,7 @@ pub(super) struct Record {
     pub(super) disconnected: u32,
     pub(super) is_paused: bool,
     pub(super) pauses: u32,
-    /// The sender was told that `pause_writing` follows.
+    /// The sender has learnt that `pause_writing` follows.
     pub(super) awaits_pause: bool,
     /// What was queued, in its order.
     pub(super) sent: Vec<Seen>,

@@ -1,6 +1,6 @@
-//! What other threads write to connections, not knowing whether those have ended.
+//! Commands of other threads to connections, which may have ended.
 //!
-//! A letter says whom it is for, so that whoever gets another's notices.
+//! A command names its receiver, so that a wrong one notices.
 
 use super::journal;
 use crate::command::ConnectionCommand;
@@ -10,13 +10,13 @@ use crate::testing::ring::sim::Random;
 use bytes::Bytes;
 use picows_uring_proto::{CloseCode, CloseFrame, FrameHead, MsgType};
 
-/// A letter to somebody who is or was there, for the worker's mailbox.
+/// A command to a connection that is or was there, for the worker's mailbox.
 pub(super) fn draw(random: &mut Random) -> Option<(Token, ConnectionCommand)> {
     let (id, token, is_open) = journal::with(|journal| {
         let (id, token) = *journal.tokens.get(random.below(journal.tokens.len()))?;
         Some((id, token, journal.open.contains_key(&id)))
     })?;
-    // Those who have ended are told more often to end: whoever gets it by mistake will.
+    // Those that have ended get the command to end more often: a wrong receiver would end.
     let action = match random.below(if is_open { 40 } else { 4 }) {
         0 => ConnectionCommand::Abort,
         1 => ConnectionCommand::Disconnect,

@@ -27,9 +27,9 @@ enum App {
     Echo,
     /// Sends what arrives to everybody else.
     Room,
-    /// Sends so many frames, as fast as it may, and says goodbye.
+    /// Sends so many frames, as fast as it may, and CLOSE.
     Push { left: usize },
-    /// Does what it is told to.
+    /// Obeys commands.
     Obey,
     /// Says so many things to a server, and expects them back.
     Call { left: usize },
@@ -84,7 +84,7 @@ impl Watched {
         journal::with(|journal| journal.demand(self.id, is_kept, what));
     }
 
-    /// Panics, without the noise of the panic hook, if it was told to do so here.
+    /// Panics, without the noise of the panic hook, if its settings say so here.
     fn pass(&mut self, place: &str) {
         if self.panics_at == Some(place) {
             journal::with(|journal| {
@@ -122,7 +122,7 @@ impl Watched {
         }
     }
 
-    /// Says what there is to say while little of it is under way, and goodbye after the last.
+    /// Says what there is to say while little of it is under way, and sends CLOSE after the last.
     fn call(&mut self, transport: &Transport) {
         let App::Call { left } = &mut self.app else { return };
         let pending = || {

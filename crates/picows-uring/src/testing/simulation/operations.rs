@@ -46,14 +46,14 @@ fn play(data: &[u8]) -> Stats {
     stats
 }
 
-/// A server, and whoever is connected to it.
+/// A server, and the clients that are connected to it.
 struct Scene {
     harness: Harness,
     random: Random,
     peers: [Option<Caller>; PEERS],
     /// Upgrades are numbered, for the journal.
     calls: u32,
-    /// When the worker has ended, once it is told to.
+    /// When the worker has ended, once it has to.
     ends_by: Option<Duration>,
 }
 
@@ -145,7 +145,7 @@ impl Scene {
         self.peers[index] = Some(Caller { peer, out: Vec::new(), has_shut_down: false, heard });
     }
 
-    /// Asks for an upgrade, of whoever is there or of somebody new.
+    /// Asks for an upgrade, of a client that is there or of a new one.
     fn upgrade(&mut self, index: usize, how: u8) {
         if self.peers[index].is_none() {
             self.connect(index, how >> 3 & 7);
@@ -234,7 +234,7 @@ impl Scene {
 
     fn stop(&mut self, drain: Duration) {
         let ends_by = self.now() + drain + STOP_SLACK;
-        // Who is told twice keeps to the shorter.
+        // Of two such commands the shorter time counts.
         self.ends_by = Some(self.ends_by.map_or(ends_by, |before| before.min(ends_by)));
         self.harness.stop(drain);
     }
@@ -243,7 +243,7 @@ impl Scene {
         self.harness.ring().now()
     }
 
-    /// Lets so much time pass, and tells whether the worker had a turn.
+    /// Lets so much time pass, and returns whether the worker had a turn.
     fn step(&mut self, by: Duration) -> bool {
         let has_moved = self.harness.step(by);
         if let Some(ends_by) = self.ends_by
@@ -390,7 +390,7 @@ fn frame(out: &mut Vec<u8>, how: u8) {
     out.extend_from_slice(&payload);
 }
 
-/// Keeps whoever makes up bytes from making up a request, with a number that another one has.
+/// Keeps made-up bytes from being a request, with a number that another one has.
 fn no_slash(byte: u8) -> u8 {
     if byte == b'/' { b'.' } else { byte }
 }

@@ -1,4 +1,4 @@
-//! What a client has come for, and how fast it goes about it.
+//! Plan of a client: its purpose, and how fast it goes about it.
 
 use super::script;
 use crate::testing::ring::sim::Random;
@@ -15,9 +15,9 @@ pub(super) enum ClientScript {
     Deaf,
     /// Talks to everybody in the room.
     Room,
-    /// Listens to somebody who sends much.
+    /// Listens to a server that sends much.
     Listen,
-    /// Tells the listener to fail.
+    /// Has the listener fail.
     Command,
     /// Breaks the protocol with one of the violations.
     Break(usize),

@@ -221,7 +221,7 @@ impl Run {
         has_acted
     }
 
-    /// Nobody has anything to do: waits for the next event.
+    /// No side has anything to do: waits for the next event.
     fn sleep(&mut self, is_stalled: bool) {
         let now = self.now();
         let ring = self.harness.ring();
@@ -244,7 +244,7 @@ impl Run {
         }
     }
 
-    /// Whoever does not read never learns that the server has ended.
+    /// A client that does not read never learns that the server has ended.
     fn end_the_deaf(&mut self) {
         let now = self.now();
         for client in &mut self.clients {
@@ -253,7 +253,7 @@ impl Run {
         self.callees.iter_mut().for_each(Callee::give_up);
     }
 
-    /// How things stand, for whoever has to find out why they do not move.
+    /// The state of all sides, for a reader who has to find out why they do not move.
     fn picture(&mut self) -> String {
         let (now, stats) = (self.now(), self.harness.stats());
         let is_woken = self.harness.is_woken();

@@ -1,4 +1,4 @@
-//! What clients say: messages, violations of the protocol, and HTTP of all sorts.
+//! Bytes that clients send: messages, violations of the protocol, and HTTP of all sorts.
 
 use super::journal::Seen;
 use crate::testing::ring::sim::Random;

@@ -1,6 +1,5 @@
-//! What strains a worker in a share of the runs: shares of a turn that are soon used up, few receive
-//! buffers, polls that return few of many completions, and a process that stands still while its
-//! peers go on.
+//! Strain on the worker in some of the runs: small budgets, few receive buffers, polls that return
+//! few of many completions, and a process that stands still while its peers go on.
 //!
 //! Drawn from numbers of its own, so that a run without it is what it was.
 

@@ -207,7 +207,7 @@ fn a_callback_that_takes_long_behind_a_close_takes_none_of_the_peers_time() {
     let mut fixture = Fixture::new(Manner::default(), |config| config.liveness.auto_ping = None);
     let frames = [frame(TEXT, b"close"), frame(TEXT, b"stall 6000")].concat();
     fixture.deliver(&frames);
-    // The time of callbacks comes on top of what the ring is told.
+    // The time of callbacks comes on top of the timeout that the ring gets.
     assert_has_its_time(&mut fixture, Duration::ZERO);
 }
 

@@ -1,4 +1,4 @@
-//! A worker whose ring is lost, or that is dropped: who is told, and what is given back.
+//! A worker whose ring is lost, or that is dropped: who learns of it, and what is given back.
 
 use super::*;
 

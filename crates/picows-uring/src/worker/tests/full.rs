@@ -1,4 +1,4 @@
-//! A server that is full: plain requests are answered, upgrades refused, and nobody can fill that.
+//! A server that is full: plain requests are answered, upgrades refused, and no peer can fill that.
 
 use super::*;
 use crate::status::SendStatus;

@@ -1,5 +1,5 @@
-//! What connections can take from their neighbours: buffers, and the time of a turn. All bounds are
-//! in turns, frames and virtual time.
+//! Greedy connections: the buffers and the time of a turn that they can take from neighbours. All
+//! bounds are in turns, frames and virtual time.
 
 use super::*;
 
@@ -36,7 +36,7 @@ impl Fixture {
         }
     }
 
-    /// Takes one turn; tells how many frames were handled in it.
+    /// Takes one turn; returns how many frames were handled in it.
     fn frames_of_a_turn(&mut self) -> u64 {
         let before = self.stats().frames_received;
         self.worker.turn().unwrap();

@@ -1,4 +1,4 @@
-//! What is held is counted, and what a burst leaves behind goes.
+//! Memory: what is held is counted, and what a burst leaves behind goes.
 
 use super::*;
 use crate::pool::releases;

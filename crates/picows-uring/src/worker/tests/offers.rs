@@ -1,4 +1,4 @@
-//! What is offered to a socket where a limit is met, before its peer is judged.
+//! Offers of queued bytes to a socket where a limit is met, before its peer is judged.
 
 use super::*;
 use crate::status::SendStatus;

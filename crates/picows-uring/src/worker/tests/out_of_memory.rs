@@ -6,7 +6,7 @@ use crate::ring::RESERVE_MAX;
 const KIB: usize = 1024;
 
 impl Fixture {
-    /// The connection has ended with 1013 for want of memory.
+    /// The connection has ended with 1013 for lack of memory.
     fn assert_out_of_memory(&mut self) {
         assert!(self.worker.ring.sent.ends_with(b"\x03\xf5out of memory: try again later"));
         assert_eq!(transport().disconnect_cause(), Some(DisconnectCause::OutOfMemory));

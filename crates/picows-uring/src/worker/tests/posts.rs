@@ -1,4 +1,4 @@
-//! What other threads post while a worker is busy: how much of it waits, and what comes of it.
+//! Posts of other threads while a worker is busy: how much of them waits, and what comes of it.
 
 use super::*;
 use crate::remote::{RemoteError, RemoteTransport};
@@ -23,7 +23,7 @@ impl Fixture {
     }
 }
 
-/// Posts payloads of 1 MiB until one is not taken, and tells how many were, and why no more.
+/// Posts payloads of 1 MiB until one is not taken, and returns how many were, and why no more.
 fn fill(remote: &RemoteTransport) -> (usize, RemoteError) {
     let mut posted = 0;
     loop {

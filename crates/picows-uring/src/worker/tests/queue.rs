@@ -1,4 +1,4 @@
-//! What waits for a peer that does not keep up: what is dropped, replaced, kept, and counted.
+//! Queue for a peer that does not keep up: what is dropped, replaced, kept, and counted.
 
 use super::*;
 use crate::status::SendStatus;

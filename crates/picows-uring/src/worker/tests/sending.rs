@@ -1,4 +1,4 @@
-//! What one connection sends alone: it leaves within the turn, and what does not fit follows.
+//! Sends of one connection alone: they leave within the turn, and what does not fit follows.
 
 use super::*;
 use crate::status::SendStatus;

@@ -163,7 +163,7 @@ fn the_end_of_the_stream_is_the_end_rfc6455_7_2_1() {
     }
 }
 
-/// §7.3: an unclean close MUST end, too: nobody waits for ever
+/// §7.3: an unclean close MUST end, too: no end waits for ever
 #[test]
 fn an_unanswered_close_ends_rfc6455_7_3() {
     for role in ROLES {

@@ -261,7 +261,7 @@ fn a_ping_after_close_is_not_answered_rfc6455_5_5_2() {
     }
 }
 
-/// §5.5.3: a PONG that nobody asked for is allowed, and SHOULD NOT be answered
+/// §5.5.3: an unsolicited PONG is allowed, and SHOULD NOT be answered
 #[test]
 fn an_unsolicited_pong_is_taken_rfc6455_5_5_3() {
     for role in ROLES {

@@ -328,8 +328,8 @@ impl Group {
     pub(super) fn grow(&mut self) {
         self.surplus = 0;
         self.is_discard_due = false;
-        // A shortage is told once for each connection that met it. As long as there is room, one
-        // doubling answers all of those in a turn: further ones find buffers that nobody used.
+        // A shortage comes once for each connection that met it. As long as there is room, one
+        // doubling answers all of those in a turn: further ones find unused buffers.
         if self.busy < self.count {
             return;
         }

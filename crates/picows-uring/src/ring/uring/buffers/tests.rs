@@ -1,4 +1,4 @@
-//! Where pieces lie, whatever the order and the flags of the completions that name them.
+//! Places of pieces, whatever the order and the flags of the completions that name them.
 
 use super::*;
 use std::cell::Cell;
@@ -139,7 +139,7 @@ fn single_receives_have_buffers_when_there_are_some() {
     assert_eq!(buffers.count(), INCREMENTAL.count_min);
     assert_ne!(buffers.single_group(), buffers.multishot_group());
     assert_eq!(buffers.count(), INCREMENTAL.count_min + SINGLE.count_min);
-    // What the kernel calls them tells the groups apart.
+    // The groups differ by what the kernel calls them.
     let piece = buffers.take(ENTRIES_MAX, 10, true).unwrap();
     assert_eq!(buffers.bytes(&piece).len(), 10);
     assert_eq!(buffers.take(0, 20, false).unwrap().offset, 0);

@@ -1,6 +1,6 @@
 //! The receive buffers of the simulated kernel, each with an owner.
 //!
-//! A buffer that is given back is overwritten: whoever still reads it finds rubbish.
+//! A buffer that is given back is overwritten: a late reader finds rubbish.
 
 use super::random::Random;
 use crate::ring::{Loan, RecvBuffer, RecvMemory};

@@ -1,4 +1,4 @@
-//! What the simulated kernel lies about, and how often.
+//! Faults of the simulated kernel, and how often it has each.
 //!
 //! Every lie is something that a kernel, a network or a peer may do.
 

@@ -65,7 +65,7 @@ impl Peer<'_> {
         self.ring.trace(|| format!("{:?} {}", self.id, what()));
     }
 
-    /// Sends a part of `bytes`, and tells how many; `None` when the connection is broken.
+    /// Sends a part of `bytes`, and returns how many; `None` when the connection is broken.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut link = self.link();
         assert!(!link.is_to_server_ended, "a peer writes after it shut down");

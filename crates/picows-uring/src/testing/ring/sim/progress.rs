@@ -1,4 +1,4 @@
-//! What the simulated kernel does by itself: takes calls in, moves bytes, makes completions.
+//! Progress of the simulated kernel by itself: takes calls in, moves bytes, makes completions.
 
 use super::wire::{BrokenBy, ServerEnd};
 use super::{
@@ -331,7 +331,7 @@ impl SimRing {
         };
         drop(links);
         match outcome {
-            // Bytes that have left are told of before what went wrong after them.
+            // Bytes that have left are reported before what went wrong after them.
             Some(result) => {
                 let result = if send.sent > 0 { Ok(send.sent) } else { result };
                 self.complete(socket, Completion::Sent { token, result, batch: send.batch });

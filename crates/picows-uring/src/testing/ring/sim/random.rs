@@ -11,8 +11,8 @@ impl Random {
         Self(seed)
     }
 
-    /// A generator of its own for somebody else, so that one who draws more does not change what
-    /// the other draws.
+    /// A generator for another user, so that one that draws more does not change what the other
+    /// draws.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }

@@ -1,4 +1,4 @@
-//! That the simulated kernel notices a caller who breaks the contract.
+//! Breaches of the contract, each of which the simulated kernel notices.
 
 use super::*;
 use crate::ring::Segment;

@@ -1,4 +1,4 @@
-//! What arrives at a client: the answer to its request, and frames, each of which it knows.
+//! Receiving half of a client: the answer to its request, and frames, each of which it knows.
 //!
 //! Says nothing by itself but what it owes: PONG and CLOSE.
 

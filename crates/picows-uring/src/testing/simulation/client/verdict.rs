@@ -1,4 +1,4 @@
-//! Whether a client was treated as it ought to be, when all is over.
+//! Judgement of how a client was treated, when all is over.
 
 use super::{Client, Facts};
 use crate::testing::ring::sim::BrokenBy;
@@ -149,5 +149,5 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What delays and paces may add up to.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// What one is told that is ended for its memory.
+/// The CLOSE of a connection that is ended for its memory.
 const EVICTED: CloseCode = CloseCode::TRY_AGAIN_LATER;

@@ -1,4 +1,4 @@
-//! Who is let in, and what happens when there is no room.
+//! Admission of connections, and what happens when there is no room.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Callbacks that fail, and callbacks that end somebody else.
+//! Callbacks that fail, and callbacks that end another connection.
 
 use super::*;
 use crate::testing::simulation::listeners::PLACES;
