@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The dependency rules of docs/ARCHITECTURE that no compiler and no lint can check.
 
-Usage: rules.py [--root FOLDER] [--self-test] [--lower-words] [--list]
+Usage: rules.py [--root FOLDER] [--self-test] [--list]
 
 Reads the sources under FOLDER (default: this repository) and `cargo metadata`. Each finding says
 what is wrong, where, and the cure; the exit code is 1 if there is one. `--self-test` shows that
@@ -10,8 +10,6 @@ every rule fails on a tree that breaks it, and that a clean tree passes. scripts
 
 import argparse
 import bisect
-import contextlib
-import io
 import json
 import os
 import re
@@ -117,9 +115,6 @@ REFUSED_WORDS = (
     "nobody", "somebody", "whoever", "is told", "are told", "was told", "tells", "for want of",
     "with no more ado", "what arrived", "goodbye", "before its time",
 )
-# Lines `COUNT FILE`: the refused words that are still there. Only --lower-words writes it.
-WORDS_ALLOWED = "scripts/lib/words-allowed.txt"
-WORDS_ALLOWED_HEAD = "# Refused words in comments of each file: lowered by scripts/rules.py --lower-words, never raised.\n"
 WORDS_FOLDERS = ("crates", "examples", "benches", "fuzz", "models", "tests")
 
 RULES = {
@@ -137,6 +132,7 @@ RULES = {
     "command-streams": "only the module stdio of the command touches the standard streams",
     "floors": "a module imports only from lower floors of its crate, so that no circle can be",
     "words": "comments name actors and use terms that can be searched for",
+    "first-lines": "the first line of a file is a noun phrase",
     "file-length": f"a file has at most {LINES_MAX} lines without its tests (a warning from {LINES_TALK})",
 }
 
@@ -638,50 +634,34 @@ def refused_words(source):
     return [(match.start(), " ".join(match[0].split())) for match in REFUSED.finditer(comments_only(source.text))]
 
 
-def words_allowed(root):
-    """How many refused words each file may have."""
-    path = root / WORDS_ALLOWED
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    pairs = (line.split(maxsplit=1) for line in lines if not line.startswith("#"))
-    return {name: int(count) for count, name in pairs}
-
-
 def check_words(root, _packages):
-    allowed = words_allowed(root)
     for source in sources(root, *WORDS_FOLDERS):
-        found, limit = refused_words(source), allowed.pop(source.path, 0)
-        if len(found) > limit:
-            places = ", ".join(f"{words} ({source.at(offset)})" for offset, words in found)
+        for offset, words in refused_words(source):
             yield Finding(
                 "words",
-                source.path,
-                f"{len(found)} refused words in comments, {limit} are allowed: {places}",
-                "name the actor (peer, caller, worker, …) and say what it does: report, return, notify; "
-                "if they came from another file, scripts/rules.py --lower-words",
+                source.at(offset),
+                f"a comment says {words!r}",
+                "name the actor (peer, caller, worker, …) and say what it does: report, return, notify",
             )
-        elif len(found) < limit:
-            allowed[source.path] = limit - len(found)
-    for name, count in allowed.items():
-        yield Finding(
-            "words",
-            name,
-            f"{WORDS_ALLOWED} allows {count} refused words more than there are",
-            "scripts/rules.py --lower-words",
-        )
 
 
-def lower_words(root):
-    """Writes WORDS_ALLOWED anew, unless that would allow more in all. Words may move between files."""
-    before = words_allowed(root)
-    now = {source.path: len(refused_words(source)) for source in sources(root, *WORDS_FOLDERS)}
-    if sum(now.values()) > sum(before.values()):
-        more = [f"{name} ({count}, {before.get(name, 0)} before)" for name, count in now.items() if count > before.get(name, 0)]
-        print(f"rules: {sum(now.values())} refused words, {sum(before.values())} are allowed: {', '.join(more)}", file=sys.stderr)
-        return False
-    lines = [f"{count} {name}\n" for name, count in sorted(now.items()) if count]
-    (root / WORDS_ALLOWED).write_text(WORDS_ALLOWED_HEAD + "".join(lines), encoding="utf-8")
-    print(f"rules: {WORDS_ALLOWED} allows {sum(now.values())} words, {sum(before.values())} before")
-    return True
+# A description in place of a noun phrase: no reader searches for "what comes of it".
+DESCRIPTION = re.compile(r"(?:#!.*\n+)?(?://! |# |\"\"\")(What|Whether|How|When|Where|Who|Which|Why|That)\b")
+
+
+def check_first_lines(root, _packages):
+    scripts = (path for folder in ("scripts", "tests") for path in sorted((root / folder).rglob("*")))
+    texts = {path.relative_to(root).as_posix(): path for path in scripts if path.suffix in ("", ".py", ".sh") and path.is_file()}
+    first = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in texts.items()}
+    first |= {source.path: source.text for source in sources(root, *WORDS_FOLDERS)}
+    for name, text in first.items():
+        if match := DESCRIPTION.match(text):
+            yield Finding(
+                "first-lines",
+                f"{name}:{text.count(chr(10), 0, match.start(1)) + 1}",
+                f"the first line begins with {match[1]!r}",
+                "name the thing that the file is about: a noun phrase that a reader searches for",
+            )
 
 
 def check_file_length(root, _packages):
@@ -715,6 +695,7 @@ CHECKS = (
     check_command_streams,
     check_floors,
     check_words,
+    check_first_lines,
     check_file_length,
 )
 
@@ -790,14 +771,15 @@ impl From<io_uring::Entry> for Completion { fn from(_: io_uring::Entry) -> Self 
     f"{LIBRARY}/session.rs": "fn f() { log_limited!(warn, x, y); log::info!(); tracing::field::debug(x) }\n",
     f"{PROTO}/mask.rs": "#[expect(unsafe_code)]\npub fn f() { unsafe { g() } }\n",
     f"{PROTO}/frame.rs": "fn f() {}\n" * LINES_TALK,
-    # None of these is a refused word in a comment, but for two that are allowed.
+    # None of these is a refused word in a comment.
     f"{PROTO}/close.rs": """\
 /// Callers that told is_told retells(); it is
 fn told() { "nobody tells // whoever"; r#"/* goodbye */"#; b' '; } // what
 fn arrived() { /* before /* its */ */ } // What was sent. Was
-// Told, as in the allowed "nobody".
 """,
-    WORDS_ALLOWED: f"{WORDS_ALLOWED_HEAD}2 {PROTO}/close.rs\n",
+    # None of these opens with a description.
+    f"{PROTO}/close/code.rs": "//! Whatever.\n//!\n//! What is not.\n",
+    "scripts/run": "#!/bin/sh\n# Runs.\n# How: so.\n",
     f"{PROTO}/header.rs": "fn f() {}\n" + "#[cfg(test)]\nmod tests {\n" + "    fn t() {}\n" * LINES_MAX + "}\n",
     f"{PROTO}/header/tests.rs": "fn t() {}\n" * (LINES_MAX + 1),
     "crates/picows-uring/tests/echo.rs": "fn f() { unsafe { socket2::f() } }\n" * (LINES_MAX + 1),
@@ -898,9 +880,16 @@ BROKEN_TREES = [
         )
     ),
     ("words", "in capitals, in a test", {"crates/picows-uring/tests/a/b.rs": "// NOBODY.\n"}, {}),
-    ("words", "more than allowed", {WORDS_ALLOWED: f"1 {PROTO}/close.rs\n"}, {}),
-    ("words", "less than allowed", {WORDS_ALLOWED: f"3 {PROTO}/close.rs\n"}, {}),
-    ("words", "allowed to a file that is gone", {f"{PROTO}/tick.rs": "", WORDS_ALLOWED: f"2 {PROTO}/close.rs\n1 {PROTO}/tock.rs\n"}, {}),
+    *(
+        ("first-lines", name, {name: text}, {})
+        for name, text in (
+            (f"{PROTO}/tick.rs", "//! When it is.\n"),
+            ("crates/picows-uring/tests/a.rs", "//! That it works.\n"),
+            ("scripts/run", "#!/usr/bin/env python3\n\"\"\"How it runs.\"\"\"\n"),
+            ("tests/foreign/case.py", "\"\"\"Whether it works.\"\"\"\n"),
+            ("scripts/lib/common.sh", "#!/bin/sh\n# Which runs.\n"),
+        )
+    ),
     ("file-length", "too long", {f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_MAX + 1)}, {}),
 ]
 
@@ -915,31 +904,6 @@ def findings_in_sample(changes=(), **dependencies):
         return findings(root, sample_metadata(root, **dependencies))
 
 
-def self_test_lower_words():
-    """The list follows words that move or go, and is not raised."""
-    one, other = f"{PROTO}/tick.rs", f"{PROTO}/mask.rs"
-    for before, words, after in (
-        ("3 {one}", (1, 0), "1 {one}"),
-        ("2 {one}", (0, 2), "2 {other}"),
-        ("1 {one}\n1 gone.rs", (1, 1), "1 {other}\n1 {one}"),
-        ("1 {one}", (0, 0), ""),
-        ("1 {one}", (1, 1), None),
-        ("", (1, 0), None),
-    ):
-        before, after = before.format(one=one, other=other), after and after.format(one=one, other=other)
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            texts = ["// Nobody.\n" * count for count in words]
-            for name, text in ((one, texts[0]), (other, texts[1]), (WORDS_ALLOWED, before)):
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                (root / name).write_text(text, encoding="utf-8")
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                is_lowered = lower_words(root)
-            found = (root / WORDS_ALLOWED).read_text(encoding="utf-8").removeprefix(WORDS_ALLOWED_HEAD).strip()
-            if (is_lowered, found) != (after is not None, before if after is None else after):
-                yield f"--lower-words, {words} with {before!r}: {is_lowered}, {found!r}"
-
-
 def self_test():
     failures = [f"a clean tree: {finding}" for finding in findings_in_sample()]
     for rule, name, changes, dependencies in BROKEN_TREES:
@@ -950,7 +914,6 @@ def self_test():
     warned = findings_in_sample({f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_TALK + 1)})
     if [finding.warning for finding in warned] != [True]:
         failures.append(f"file-length, worth a talk: expected one warning, found {warned}")
-    failures += self_test_lower_words()
     untested = set(RULES) - {rule for rule, *_ in BROKEN_TREES}
     failures += [f"{rule}: no tree breaks it" for rule in sorted(untested)]
     for failure in failures:
@@ -974,15 +937,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent, metavar="FOLDER")
     parser.add_argument("--self-test", action="store_true", help="check the rules themselves, on sample trees")
-    parser.add_argument("--lower-words", action="store_true", help=f"lower {WORDS_ALLOWED} to what is there, and end; never raises it")
     parser.add_argument("--list", action="store_true", help="list the rules and end")
     options = parser.parse_args()
     if options.list:
         for name, text in RULES.items():
             print(f"{name:14} {text}")
         return 0
-    if options.lower_words:
-        return 0 if lower_words(options.root.resolve()) else 1
     if options.self_test:
         return 0 if self_test() else 1
     found = findings(options.root.resolve(), cargo_metadata(options.root))
