@@ -30,6 +30,7 @@ PROTO_FORBIDDEN = ("rustix", "libc")
 
 LIBRARY = "crates/picows-uring/src"
 PROTO = "crates/picows-uring-proto/src"
+TLS = "crates/picows-uring-tls/src"
 COMMAND = "crates/picows-cli/src"
 # Crates that can be replaced without a breaking change, as only this module of the library names each.
 CONFINED_CRATES = {
@@ -99,6 +100,15 @@ FLOORS = {
         "assembler conversation header",
         "decoder encode",
         "handshake endpoint",
+    ),
+    TLS: (
+        "alert debug info provider",
+        "fingerprint",
+        "error",
+        "record",
+        "certificate secure",
+        "client server",
+        "handshake",
     ),
     COMMAND: (
         "driver signals system units",
@@ -573,7 +583,7 @@ def check_state_cells(root, _packages):
 
 
 def check_error_debug(root, _packages):
-    for source in sources(root, LIBRARY, PROTO):
+    for source in sources(root, LIBRARY, PROTO, TLS):
         if source.is_test():
             continue
         for match in re.finditer(r"#\[derive\(([^)]*)\)\]\s*(?:#\[[^\]]*\]\s*)*pub (?:enum|struct)", source.code):
@@ -858,6 +868,9 @@ BROKEN_TREES = [
     ("limited-logs", "error", {f"{LIBRARY}/session/queue.rs": "fn f() { log::error!(x) }"}, {}),
     ("guarded-logs", "directly", {f"{LIBRARY}/session.rs": "fn f() { tracing::info!(x) }"}, {}),
     ("guarded-logs", "by a macro", {f"{LIBRARY}/foreign/log/limit.rs": "macro_rules! l { () => { tracing::$level!() } }"}, {}),
+    ("error-debug", "of TLS", {f"{TLS}/error.rs": "#[derive(Debug, thiserror::Error)]\npub enum E {}"}, {}),
+    ("floors", "in TLS", {f"{TLS}/record.rs": "use crate::handshake::Step;"}, {}),
+    ("unsafe", "in TLS", {f"{TLS}/record/aead.rs": "fn f() { unsafe { g() } }"}, {}),
     ("error-debug", "of thiserror", {f"{PROTO}/tick.rs": "#[derive(Debug, thiserror::Error)]\n#[non_exhaustive]\npub enum E {}"}, {}),
     ("state-cells", "in a session", {f"{LIBRARY}/session.rs": "struct S { queue: std::cell::RefCell<Q> }"}, {}),
     ("command-streams", "stdout", {f"{COMMAND}/echo.rs": "fn f() { std::io::stdout().lock(); }"}, {}),

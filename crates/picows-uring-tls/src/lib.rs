@@ -1,0 +1,46 @@
+//! TLS of picows-uring: everything that computes and nothing that waits.
+//!
+//! rustls makes the handshake and derives the keys; the records of the open connection are opened and sealed
+//! here, where they lie and without an allocation. No socket, thread or timer: bytes are arguments and
+//! results.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`ServerTls`], [`ClientTls`] | settings, read and checked; handles that connections share |
+//! | [`Handshake`] | bytes in, bytes out, until the connection is secure |
+//! | [`Secure`] | records of the open connection, opened in place and sealed in place |
+//! | [`Facts`], [`TlsInfo`] | what the handshake agreed on |
+//!
+//! A caller drives it so: [`Handshake::advance`] with received bytes until [`Step::Done`], sending what it
+//! appends; then [`Secure::next`] for each received record, and [`Secure::seal_in_place`] or
+//! [`Secure::seal_from`] for what is sent, after [`Secure::seal_owed`].
+
+#![allow(dead_code)]
+
+mod alert;
+mod certificate;
+mod client;
+mod debug;
+mod error;
+mod fingerprint;
+mod handshake;
+mod info;
+mod provider;
+mod record;
+mod secure;
+mod server;
+
+pub use alert::Alert;
+pub use certificate::{Certificate, ClientCertificates};
+pub use client::{ClientTls, ClientTlsBuilder};
+pub use error::{HandshakeError, RecordError, TlsError};
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use handshake::{Handshake, Step};
+pub use info::{Facts, TlsInfo, TlsVersion};
+pub use provider::Provider;
+pub use record::{
+    Control, HEADER_BYTES, Opened, PLAINTEXT_BYTES_MAX, PREFIX_BYTES_MAX, RECORD_BYTES_MAX,
+    SUFFIX_BYTES_MAX,
+};
+pub use secure::Secure;
+pub use server::{ServerTls, ServerTlsBuilder};
