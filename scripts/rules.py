@@ -91,7 +91,7 @@ FLOORS = {
         "embedded preflight",
     ),
     PROTO: (
-        "debug escape limits mask tick utf8",
+        "debug escape limits mask proxy_rules tick utf8",
         "misuse progress",
         "close liveness wheel",
         "error frame",

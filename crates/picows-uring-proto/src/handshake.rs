@@ -26,6 +26,7 @@ mod response_scanner;
 mod retry_after;
 mod scan;
 mod status_line;
+mod tunnel;
 mod upgrade;
 mod verify;
 
@@ -46,6 +47,9 @@ pub use response::{MessageFault, ResponseHead};
 pub use response_scanner::{INTERIM_RESPONSES_MAX, ResponseScanner};
 pub use retry_after::RetryAfter;
 pub use scan::HeadScanner;
+pub use tunnel::{
+    ProxyCredentials, ProxyProtocol, SocksRefusal, Tunnel, TunnelError, TunnelMisuse, TunnelStep,
+};
 pub use upgrade::{UpgradeError, check_subprotocol, select_subprotocol};
 
 /// Default for [`HeadLimits::head_bytes_max`]: twice the 8000 bytes that RFC 9112 §3 asks every

@@ -6,6 +6,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`UpgradeRequest`], [`ClientHandshake`] | HTTP, both sides (RFC 6455 §4) |
+//! | [`Tunnel`], [`ProxyRules`] | the way through a proxy, and which one it is |
 //! | [`Decoder`] | bytes in, checked and unmasked [`Frame`]s out (RFC 6455 §5) |
 //! | [`MessageAssembler`] | frames in, [`Message`]s out (RFC 6455 §5.4) |
 //! | [`FrameHead`], [`CloseFrame`] | frames out |
@@ -33,6 +34,7 @@ mod liveness;
 mod mask;
 mod misuse;
 mod progress;
+mod proxy_rules;
 mod reserve;
 mod stash;
 #[cfg(any(test, fuzzing))]
@@ -75,6 +77,7 @@ pub use limits::{
 pub use liveness::{AutoPing, AutoPingStrategy, Liveness, LivenessRules, Verdict};
 pub use misuse::ApiMisuse;
 pub use progress::{MESSAGE_RATE_MIN, Progress, ProgressRules, UnderWay};
+pub use proxy_rules::{ProxyExemptions, ProxyRules, ProxyVariable};
 pub use stash::Stash;
 pub use tick::Tick;
 pub use wheel::{TimerId, Wheel};

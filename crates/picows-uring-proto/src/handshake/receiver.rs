@@ -3,6 +3,8 @@
 //! Collects what has arrived of it, within the limit, and returns how many bytes of the last piece
 //! belong to it. What follows is the first frames, or a body, and left to the caller.
 
+use super::refusal::InvalidMessage;
+use super::response::FinalResponse;
 use super::{
     ClientHandshake, HeadLimits, HeadScanner, RequestError, ResponseError, ResponseHead,
     ResponseScanner, UpgradeRequest, is_head_request,
@@ -92,6 +94,21 @@ impl HeadReceiver<ResponseScanner> {
         limits: &HeadLimits,
     ) -> Result<Option<(ResponseHead, usize)>, HeadFault<ResponseError>> {
         self.receive(input, |scanner, head| handshake.parse_response_with(scanner, head, limits))
+    }
+
+    /// Takes the next bytes, and returns the final answer to any request, whatever its status.
+    pub(super) fn receive_final(
+        &mut self,
+        input: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<(FinalResponse, usize)>, HeadFault<InvalidMessage>> {
+        self.receive(input, |scanner, collected| {
+            let found = ResponseHead::parse_with(scanner, collected, limits)?;
+            Ok(found.map(|found| {
+                let head_end = found.head_end.unwrap_or(collected.len());
+                (found, head_end)
+            }))
+        })
     }
 
     /// The answer as far as it has arrived, if that is enough to know that it opens nothing; see

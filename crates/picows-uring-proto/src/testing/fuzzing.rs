@@ -10,9 +10,9 @@ use crate::endpoint::{Receiver, Sender};
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType, Role};
 use crate::handshake::{
-    ClientHandshake, HeadFault, HeadLimits, HeadReceiver, RequestError, ResponseError,
-    UpgradeRequest, UpgradeResponse, encode_switching_protocols, is_head_request,
-    select_subprotocol,
+    ClientHandshake, HeadFault, HeadLimits, HeadReceiver, ProxyCredentials, RequestError,
+    ResponseError, Tunnel, TunnelError, TunnelMisuse, TunnelStep, UpgradeRequest, UpgradeResponse,
+    encode_switching_protocols, is_head_request, select_subprotocol,
 };
 use crate::header::Header;
 use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FrameRules};
@@ -410,6 +410,72 @@ pub fn header(data: &[u8]) {
     }
 }
 
+/// The answers of a proxy, in pieces of a length that the first byte chooses, as it does the protocol.
+pub fn tunnel(data: &[u8]) {
+    let Some((choice, wire)) = data.split_first() else { return };
+    let single = drive(*choice, wire, 0);
+    let pieced = drive(*choice, wire, choice / TUNNELS);
+    // With a piece that goes on behind an answer, it is known to go on.
+    let goes_on = matches!(pieced, Err(TunnelError::ExtraBytes) | Ok(Some(TunnelStep::Reconnect)));
+    if !goes_on && single != Ok(Some(TunnelStep::Reconnect)) {
+        assert_eq!(pieced, single, "the length of the pieces makes no difference");
+    }
+}
+
+/// Opens a tunnel of a kind with the answers in pieces, and checks what is sent and reported.
+fn drive(choice: u8, wire: &[u8], step: u8) -> Result<Option<TunnelStep>, TunnelError> {
+    let mut tunnel = tunnel_of(choice % TUNNELS).expect("a good tunnel");
+    let (mut out, mut passed, mut sends) = (Vec::new(), 0, 0);
+    let mut outcome = Ok(None);
+    for end in ends(wire, step) {
+        let before = out.len();
+        tunnel.poll_transmit(&mut out);
+        sends += usize::from(out.len() > before);
+        outcome = tunnel.handle_input(&wire[passed..end]);
+        passed = end;
+        if outcome != Ok(None) {
+            break;
+        }
+    }
+    assert!(sends <= 3 && out.len() <= 512, "no proxy makes it send without end");
+    let has = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).any(|it| it == word);
+    let gives = [&b"SECRET"[..], b"VVNFUjpTRUNSRVQ="].iter().any(|word| has(&out, word));
+    assert!(!gives || has(wire, b"407") || has(wire, b"\x05\x02"), "only when asked for");
+    match &outcome {
+        Ok(Some(TunnelStep::Open)) => {
+            let opens = has(wire, b"HTTP/") || has(wire, b"\x05\0") || wire.starts_with(b"\0\x5a");
+            assert!(opens, "{wire:?}");
+        }
+        Ok(Some(TunnelStep::Reconnect)) => {
+            let mut again = Vec::new();
+            tunnel.poll_transmit(&mut again);
+            assert!(has(&again, b"VVNFUjpTRUNSRVQ="), "with credentials");
+            assert!(tunnel.handle_end().is_err(), "once only");
+        }
+        Ok(None) => drop(tunnel.handle_end()),
+        Err(error) => {
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("SECRET") || has(wire, b"SECRET"), "{text}");
+        }
+    }
+    outcome
+}
+
+/// A tunnel of each kind.
+fn tunnel_of(kind: u8) -> Result<Tunnel, TunnelMisuse> {
+    let credentials = ProxyCredentials::new("USER", "SECRET");
+    match kind {
+        0 => Tunnel::http("feed.example", 443),
+        1 => Tunnel::http("::1", 443)?.with_credentials(&credentials),
+        2 => Tunnel::socks4a("feed.example", 80),
+        3 => Tunnel::socks5("feed.example", 443),
+        _ => Tunnel::socks5("10.5.5.5", 443)?.with_credentials(&credentials),
+    }
+}
+
+/// Kinds of tunnels.
+const TUNNELS: u8 = 5;
+
 /// Where the pieces of `wire` end.
 fn ends(wire: &[u8], step: u8) -> impl Iterator<Item = usize> {
     (0..wire.len()).step_by(usize::from(step) + 1).chain([wire.len()])
@@ -458,6 +524,7 @@ mod tests {
         replay("frames", frames);
         replay("messages", messages);
         replay("header", header);
+        replay("tunnel", tunnel);
     }
 
     proptest! {
@@ -468,6 +535,7 @@ mod tests {
             frames(&data);
             messages(&data);
             header(&data);
+            tunnel(&data);
         }
     }
 }
