@@ -105,11 +105,21 @@ impl Embedded {
     /// [`Error::InsideTurn`] in a callback and in the hook, with nothing done. [`Error::Worker`] when
     /// the ring is lost: all connections have ended, and each further call returns it again.
     pub fn turn(&self) -> Result<Turned, Error> {
+        self.turn_within(self.turns_max)
+    }
+
+    /// [`turn`](Self::turn), with another limit than [`turns_max`](EmbeddedBuilder::turns_max) for this
+    /// call; 0 counts as 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`turn`](Self::turn).
+    pub fn turn_within(&self, turns_max: u32) -> Result<Turned, Error> {
         if self.hook.is_running() {
             return Err(Error::InsideTurn);
         }
         let Some(mut host) = self.host.take() else { return Err(self.unavailable()) };
-        match host.turn(self.turns_max) {
+        match host.turn(turns_max.max(1)) {
             Ok(turn) => {
                 self.host.replace(Some(host));
                 Ok(match turn {

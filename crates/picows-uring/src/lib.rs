@@ -69,6 +69,11 @@ mod worker;
 /// not cover them, and any version may change or remove them.
 #[doc(hidden)]
 pub mod internal {
+    /// Queues bytes that are no frame, for tests of peers that break the protocol.
+    pub fn write_raw(transport: &crate::Transport, bytes: &[u8]) {
+        transport.session().queue_raw(bytes.len(), |out| out.extend_from_slice(bytes));
+    }
+
     pub mod preflight {
         pub use crate::preflight::*;
     }

@@ -309,6 +309,21 @@ impl Transport {
         Ok(())
     }
 
+    /// Takes over the pause that a send has announced ([`SendStatus::Congested`]): whether the caller has
+    /// to stop sending from now on. If so, `pause_writing` is not called for it, and `resume_writing`
+    /// follows. For code that sends in a loop outside of a turn, calls
+    /// [`Embedded::flush`](crate::Embedded::flush) and has to know at once.
+    #[must_use]
+    pub fn take_pause(&self) -> bool {
+        let session = &self.session;
+        if !session.owes_pause.take() || session.buffered() <= session.high_watermark() {
+            return false;
+        }
+        session.is_paused.set(true);
+        session.mark_dirty();
+        true
+    }
+
     /// Waits until the connection is over. Any number of tasks may wait; dropping the future loses
     /// nothing.
     ///

@@ -5,6 +5,8 @@ mod common;
 mod handshakes;
 #[path = "embedded/listening.rs"]
 mod listening;
+#[path = "embedded/seams.rs"]
+mod seams;
 
 use common::*;
 use picows_uring::{

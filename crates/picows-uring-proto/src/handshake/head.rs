@@ -99,6 +99,11 @@ impl Head {
     }
 
     /// The ASCII text at `range`; empty when there is none.
+    /// All of it, as it was received.
+    pub(super) const fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
     pub(super) fn text(&self, range: Range<u16>) -> &str {
         str::from_utf8(self.bytes(range)).unwrap_or_default()
     }

@@ -194,6 +194,20 @@ impl UpgradeRequest {
         }
     }
 
+    /// The head as it was received, from its first line to the empty one at its end.
+    ///
+    /// ```
+    /// # use picows_uring_proto::{HeadLimits, UpgradeRequest};
+    /// let wire = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\x81\x80";
+    /// let (request, length) = UpgradeRequest::parse(wire, &HeadLimits::default())?.unwrap();
+    /// assert_eq!(request.raw_head(), &wire[..length]);
+    /// # Ok::<(), picows_uring_proto::RequestError>(())
+    /// ```
+    #[must_use]
+    pub const fn raw_head(&self) -> &[u8] {
+        self.head.raw()
+    }
+
     /// The host the request is for, with a port if one was given: that of an absolute target, which
     /// overrides `Host` (RFC 9112 §3.2.2), or else that of `Host`. May be empty; `None` where
     /// HTTP/1.0 names none.

@@ -158,6 +158,13 @@ impl ResponseHead {
         Self { head, line, reason_end: narrow(first_line_end) }
     }
 
+    /// The head as it was received, from its status line to the empty line at its end; the part that
+    /// was received, where that is missing.
+    #[must_use]
+    pub const fn raw_head(&self) -> &[u8] {
+        self.head.raw()
+    }
+
     /// The status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {

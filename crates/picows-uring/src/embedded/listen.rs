@@ -11,6 +11,7 @@ use crate::upgrade::IntoUpgrade;
 use crate::worker;
 use picows_uring_proto::UpgradeRequest;
 use std::fmt;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 /// What an [`Embedded`] worker listens on by one call of [`listen`](Embedded::listen). Dropping it closes
@@ -18,6 +19,7 @@ use std::sync::Arc;
 #[must_use = "dropping it closes the listening sockets"]
 pub struct Listening {
     addresses: Vec<ListenAddress>,
+    descriptors: Vec<RawFd>,
     listeners: Vec<ListenerId>,
     mailbox: Arc<Mailbox>,
     /// Removed with it.
@@ -29,6 +31,13 @@ impl Listening {
     #[must_use]
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
+    }
+
+    /// The listening sockets, in the order of the addresses. They are the worker's: they may be asked
+    /// for their options and duplicated, while that lives.
+    #[must_use]
+    pub fn descriptors(&self) -> &[RawFd] {
+        &self.descriptors
     }
 
     /// Closes the listening sockets in the next turn. Clients that have connected by then are served,
@@ -84,11 +93,13 @@ impl Embedded {
         let served = worker::Listening::of_thread(Arc::new(config), factory);
         let Some(mut host) = self.host.take() else { return Err(self.unavailable()) };
         let sockets = bound.sockets.pop().unwrap_or_default();
+        let descriptors = sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let listeners = sockets.into_iter().map(|socket| host.listen(socket, &served)).collect();
         self.host.replace(Some(host));
         self.local.wake();
         Ok(Listening {
             addresses: bound.addresses,
+            descriptors,
             listeners,
             mailbox: Arc::clone(&self.local.mailbox),
             _paths: bound.paths,
