@@ -1,4 +1,4 @@
-//! What libraries for other languages need of a worker, beyond what its loop does.
+//! Functions of a worker for libraries of other languages: limits of calls, pauses, heads, raw bytes.
 
 use super::*;
 use picows_uring::ListenerResult;

@@ -1,0 +1,6 @@
+//! Names the shared library by its major version, so that programs are bound to that.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libpicows_uring_c.so.0");
+}

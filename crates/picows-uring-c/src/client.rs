@@ -1,0 +1,156 @@
+//! Connection attempts on sockets that the caller has connected.
+
+use crate::callbacks::{Hooks, Opened, TableListener, pwu_callbacks};
+use crate::connection::pwu_conn;
+use crate::error::{made, pwu_error};
+use crate::options::{pwu_options, read_options};
+use crate::server::text_at;
+use crate::status::{Failure, entry, pwu_status};
+use crate::types::pwu_header;
+use crate::worker::{Shared, pwu_worker, worker_at};
+use picows_uring::{Attempt, Connect, ConnectError, Transport};
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
+use std::rc::Rc;
+
+/// A connection that is being made.
+pub struct pwu_attempt {
+    shared: Rc<Shared>,
+    attempt: Attempt,
+}
+
+/// The outcome of an attempt, called once in a turn, behind on_connected: exactly one of `conn` and
+/// `error` is not NULL, and both are lent.
+pub type pwu_outcome =
+    Option<unsafe extern "C" fn(user: *mut c_void, conn: *mut pwu_conn, error: *const pwu_error)>;
+
+/// Makes a WebSocket connection of `fd`, a socket that is connected, which is the library's from here on,
+/// whatever happens. `url` gives Host, path and query; `headers` go with the request (of them
+/// Sec-WebSocket-Protocol offers subprotocols). `outcome`, which may be NULL, gets `user` as callbacks
+/// do; `user` is the library's from here on: free_user is called whatever happens, also if this returns
+/// NULL. A redirect is an error, for the caller to follow. Free the attempt by pwu_attempt_free or
+/// pwu_attempt_abandon.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwu_connect(
+    worker: *mut pwu_worker,
+    url: *const c_char,
+    fd: c_int,
+    headers: *const pwu_header,
+    count: usize,
+    options: *const pwu_options,
+    callbacks: *const pwu_callbacks,
+    user: *mut c_void,
+    outcome: pwu_outcome,
+    error: *mut *mut pwu_error,
+) -> *mut pwu_attempt {
+    // SAFETY: the caller gives it away.
+    let socket = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) });
+    let body = move || {
+        // SAFETY: NULL, or a table whose functions may be called with `user`.
+        let hooks = unsafe { Hooks::take(callbacks, user) }?;
+        // SAFETY: NULL, or made and not freed, by the caller's word.
+        let worker = unsafe { worker_at(worker) }?;
+        let embedded = worker.embedded()?;
+        // SAFETY: NULL, or a text with a zero at its end, by the caller's word.
+        let url = unsafe { text_at(url) }.ok_or_else(|| Failure::null("url"))?;
+        let headers = if headers.is_null() {
+            &[]
+        } else {
+            // SAFETY: there are `count`, by the caller's word.
+            unsafe { std::slice::from_raw_parts(headers, count) }
+        };
+        // SAFETY: NULL, or a structure with its size, by the caller's word.
+        let options = unsafe { read_options(options) }?;
+        let mut connect = options.of_client(Connect::new(url))?;
+        for header in headers {
+            // SAFETY: texts of the caller.
+            let (name, value) = unsafe { (header.name.bytes(), header.value.bytes()) };
+            connect = with_header(connect, &String::from_utf8_lossy(name), value);
+        }
+        if let Some(socket) = socket {
+            connect = connect.socket(socket);
+        }
+        let (opened, shared) = (Opened::default(), Rc::clone(&worker.shared));
+        let report = {
+            let (opened, hooks) = (Rc::clone(&opened), hooks.clone());
+            move |result: Result<Transport, ConnectError>| report(outcome, &hooks, &opened, &result)
+        };
+        let listener = TableListener::new(hooks, Rc::clone(&shared), Some(opened));
+        let attempt = embedded.connect(connect, |_: &_, _: &_| listener, report);
+        let attempt = attempt.map_err(|error| pwu_error::from(&error))?;
+        Ok(Box::into_raw(Box::new(pwu_attempt { shared, attempt })))
+    };
+    // SAFETY: NULL or to be written to, by the caller's word.
+    unsafe { made(error, body) }
+}
+
+/// Offers of subprotocols have a method of their own.
+fn with_header(mut connect: Connect, name: &str, value: &[u8]) -> Connect {
+    if !name.eq_ignore_ascii_case("sec-websocket-protocol") {
+        return connect.header(name, value);
+    }
+    for offer in String::from_utf8_lossy(value).split(',').map(str::trim) {
+        connect = connect.subprotocol(offer);
+    }
+    connect
+}
+
+fn report(
+    outcome: pwu_outcome,
+    hooks: &Hooks,
+    opened: &Opened,
+    result: &Result<Transport, ConnectError>,
+) {
+    let Some(call) = outcome else { return };
+    match result {
+        Ok(_) => {
+            let conn = opened.take();
+            let pointer = conn.as_ref().map_or(ptr::null_mut(), pwu_conn::as_pointer);
+            // SAFETY: the application gave both for this, and the connection lives.
+            unsafe { call(hooks.user(), pointer, ptr::null()) };
+        }
+        Err(error) => {
+            let error = pwu_error::from(error);
+            // SAFETY: the application gave both for this, and the error lives.
+            unsafe { call(hooks.user(), ptr::null_mut(), &raw const error) };
+        }
+    }
+}
+
+/// The attempt at `attempt`, taken over, if this thread may use it.
+///
+/// # Safety
+///
+/// `attempt` is NULL, or was made and not freed.
+unsafe fn taken(attempt: *mut pwu_attempt) -> Result<Box<pwu_attempt>, Failure> {
+    // SAFETY: the caller's promise.
+    let shared = match unsafe { attempt.as_ref() } {
+        Some(attempt) => &attempt.shared,
+        None => return Err(Failure::null("the attempt")),
+    };
+    shared.owner().check()?;
+    // SAFETY: the same.
+    Ok(unsafe { Box::from_raw(attempt) })
+}
+
+/// Gives an attempt up and frees it: its socket is closed in the next turn, and the outcome is not
+/// called. If that was called before, this frees it only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwu_attempt_abandon(attempt: *mut pwu_attempt) -> pwu_status {
+    entry(|| {
+        // SAFETY: NULL, or made and not freed, by the caller's word.
+        unsafe { taken(attempt) }?.attempt.abandon();
+        Ok(pwu_status::PWU_OK)
+    })
+}
+
+/// Frees an attempt, which goes on.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwu_attempt_free(attempt: *mut pwu_attempt) -> pwu_status {
+    entry(|| {
+        // SAFETY: NULL, or made and not freed, by the caller's word.
+        drop(unsafe { taken(attempt) }?);
+        Ok(pwu_status::PWU_OK)
+    })
+}

@@ -1,0 +1,315 @@
+//! Settings of workers and connections, and their way into the builders of the library.
+
+use crate::status::{Failure, entry, pwu_status};
+use crate::types::{Sized0, read_sized};
+use picows_uring::{
+    AutoPing, AutoPingStrategy, Connect, Driver, Embedded, EmbeddedBuilder, QueuePolicy,
+    ServerBuilder,
+};
+use std::ffi::c_int;
+use std::ptr;
+use std::time::Duration;
+
+/// What a worker talks to the kernel with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub enum pwu_driver {
+    /// io_uring, or else epoll; what the environment variable PICOWS_DRIVER says, if it is set.
+    PWU_DRIVER_AUTO = 0,
+    /// io_uring; where it cannot be had, there is no worker.
+    PWU_DRIVER_IO_URING = 1,
+    /// epoll. No call of io_uring is made.
+    PWU_DRIVER_EPOLL = 2,
+}
+
+/// What becomes of a frame for which the queue has no room.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub enum pwu_queue_policy {
+    /// The connection ends with CLOSE 1008.
+    PWU_QUEUE_CLOSE = 0,
+    /// That frame is dropped.
+    PWU_QUEUE_DROP_NEWEST = 1,
+    /// The oldest messages that have not begun to leave are dropped.
+    PWU_QUEUE_DROP_OLDEST = 2,
+}
+
+/// Settings of a worker; zero is the default of each.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct pwu_worker_options {
+    /// sizeof(pwu_worker_options).
+    pub size: usize,
+    /// One of pwu_driver.
+    pub driver: u8,
+    /// Turns that pwu_worker_turn takes at most, unless it is given a number. 0: 16.
+    pub turns_max: u32,
+    /// Bytes that its connections may hold together. 0: one limit for the whole process.
+    pub memory_limit: u64,
+    /// Milliseconds after which the log names a callback that blocks the thread. 0: 100.
+    pub slow_callback_ms: u32,
+    /// Milliseconds for which memory is kept that is not needed. 0: 10,000.
+    pub release_memory_ms: u32,
+}
+
+// SAFETY: the size is first, and all fields are integers.
+unsafe impl Sized0 for pwu_worker_options {
+    const DEFAULT: Self = Self {
+        size: 0,
+        driver: 0,
+        turns_max: 0,
+        memory_limit: 0,
+        slow_callback_ms: 0,
+        release_memory_ms: 0,
+    };
+}
+
+impl pwu_worker_options {
+    pub(crate) fn builder(&self) -> Result<EmbeddedBuilder, Failure> {
+        let mut builder = Embedded::builder();
+        builder = match self.driver {
+            0 => builder,
+            1 => builder.driver(Driver::IoUring),
+            2 => builder.driver(Driver::Epoll),
+            other => return Err(invalid(format!("driver {other}: use one of pwu_driver"))),
+        };
+        if self.turns_max > 0 {
+            builder = builder.turns_max(self.turns_max);
+        }
+        if self.memory_limit > 0 {
+            builder = builder.memory_limit(bytes(self.memory_limit));
+        }
+        if self.slow_callback_ms > 0 {
+            builder = builder.slow_callback(milliseconds(self.slow_callback_ms));
+        }
+        if self.release_memory_ms > 0 {
+            builder = builder.release_memory_after(milliseconds(self.release_memory_ms));
+        }
+        Ok(builder)
+    }
+}
+
+/// Settings of connections, of a listening socket or of one client. pwu_options_init sets the defaults;
+/// then change what is to differ. Times are milliseconds, and 0 is no limit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct pwu_options {
+    /// sizeof(pwu_options); pwu_options_init sets it.
+    pub size: usize,
+    /// Largest payload of a frame that is received. Default: 10 MiB.
+    pub max_frame: u64,
+    /// Time for the handshake. Default: 5000.
+    pub handshake_ms: u32,
+    /// Time for the close handshake; more than 0. Default: 5000.
+    pub close_ms: u32,
+    /// Time without received data, or between pings, after which a ping is sent. Default: 0, no pings.
+    pub ping_idle_ms: u32,
+    /// Time for its answer, at most ping_idle_ms. 0: as long as that. Default: 0.
+    pub ping_reply_ms: u32,
+    /// Time without received data after which the connection ends. Default: 0.
+    pub idle_ms: u32,
+    /// Time that a slow message may take. Default: 60,000.
+    pub message_ms: u32,
+    /// Time for which the peer may take nothing of what is queued. Default: 60,000.
+    pub write_stall_ms: u32,
+    /// Lifetime of a connection of a server, after which it is asked to reconnect. Default: 0.
+    pub lifetime_ms: u32,
+    /// 1: pings come every ping_idle_ms, whatever is received. Default: 0.
+    pub ping_periodic: u8,
+    /// 1: PING is answered and not delivered. Default: 1.
+    pub auto_pong: u8,
+    /// 1: CLOSE is answered after on_frame saw it. Default: 1.
+    pub auto_close: u8,
+    /// 1: TEXT that is no UTF-8 ends the connection. Default: 0.
+    pub validate_text: u8,
+    /// RSV bits that may be received: 4, 2, 1 or a sum. Default: 0.
+    pub allow_rsv: u8,
+    /// 1: fragments may come and be sent in any order. Default: 0.
+    pub any_order: u8,
+    /// 1: a failure of on_frame ends the connection. Default: 1.
+    pub disconnect_on_error: u8,
+    /// One of pwu_queue_policy. Default: PWU_QUEUE_CLOSE.
+    pub queue_policy: u8,
+    /// Buffered bytes above which pause_writing is called. Default: 64 KiB.
+    pub high_watermark: usize,
+    /// Buffered bytes at or below which resume_writing is called. Default: 16 KiB.
+    pub low_watermark: usize,
+    /// Bytes that may be queued. Default: 64 MiB.
+    pub max_queue: usize,
+    /// Server: largest request head. Default: 16 KiB.
+    pub max_head: usize,
+    /// Server: most headers of a request. Default: 128.
+    pub max_headers: usize,
+    /// Server: open connections; 0 for no limit. Default: 0.
+    pub max_connections: usize,
+    /// Server: open connections of one address; 0 for no limit. Default: 0.
+    pub max_per_address: usize,
+    /// Server: handshakes in progress; 0 for no limit. Default: 4096.
+    pub max_handshakes: usize,
+    /// Server: connections that the kernel holds before they are accepted. Default: 4096.
+    pub backlog: u32,
+    /// Server: 1: other processes may listen on the port as well. Default: 0.
+    pub share_port: u8,
+    /// 1: pwu_get_request can be used. Default: 1.
+    pub keep_request: u8,
+}
+
+// SAFETY: the size is first, and all fields are integers.
+unsafe impl Sized0 for pwu_options {
+    const DEFAULT: Self = Self {
+        size: 0,
+        max_frame: 10 << 20,
+        handshake_ms: 5000,
+        close_ms: 5000,
+        ping_idle_ms: 0,
+        ping_reply_ms: 0,
+        idle_ms: 0,
+        message_ms: 60_000,
+        write_stall_ms: 60_000,
+        lifetime_ms: 0,
+        ping_periodic: 0,
+        auto_pong: 1,
+        auto_close: 1,
+        validate_text: 0,
+        allow_rsv: 0,
+        any_order: 0,
+        disconnect_on_error: 1,
+        queue_policy: 0,
+        high_watermark: 64 << 10,
+        low_watermark: 16 << 10,
+        max_queue: 64 << 20,
+        max_head: 16 << 10,
+        max_headers: 128,
+        max_connections: 0,
+        max_per_address: 0,
+        max_handshakes: 4096,
+        backlog: 4096,
+        share_port: 0,
+        keep_request: 1,
+    };
+}
+
+/// Sets all fields of `options`, a structure of `size` bytes, to their defaults: those of a server if
+/// is_server is 1, else those of a client.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwu_options_init(
+    options: *mut pwu_options,
+    size: usize,
+    is_server: c_int,
+) -> pwu_status {
+    entry(|| {
+        // They are the same today.
+        let _ = is_server;
+        if options.is_null() {
+            return Err(Failure::null("options"));
+        }
+        if size < size_of::<usize>() {
+            return Err(invalid(format!("{size} bytes of options: give sizeof(pwu_options)")));
+        }
+        let mut defaults = pwu_options::DEFAULT;
+        defaults.size = size;
+        let known = size.min(size_of::<pwu_options>());
+        // SAFETY: there are `size` bytes, by the caller's word; what is newer becomes zero.
+        unsafe {
+            ptr::write_bytes(options.cast::<u8>(), 0, size);
+            ptr::copy_nonoverlapping((&raw const defaults).cast::<u8>(), options.cast(), known);
+        }
+        Ok(pwu_status::PWU_OK)
+    })
+}
+
+/// The options at `given`; the defaults for NULL.
+///
+/// # Safety
+///
+/// As [`read_sized`].
+pub(crate) unsafe fn read_options(given: *const pwu_options) -> Result<pwu_options, Failure> {
+    // SAFETY: the caller's promise.
+    Ok(unsafe { read_sized(given) }?.unwrap_or(pwu_options::DEFAULT))
+}
+
+/// Settings that servers and clients have, which have methods of the same names.
+macro_rules! with_settings {
+    ($builder:expr, $options:expr) => {{
+        let it: &pwu_options = $options;
+        $builder
+            .max_frame_size(it.max_frame)
+            .handshake_timeout(limit(it.handshake_ms))
+            .close_timeout(milliseconds(it.close_ms))
+            .auto_ping(it.auto_ping())
+            .idle_timeout(limit(it.idle_ms))
+            .message_timeout(limit(it.message_ms))
+            .write_stall_timeout(limit(it.write_stall_ms))
+            .auto_pong(it.auto_pong != 0)
+            .auto_close(it.auto_close != 0)
+            .validate_text(it.validate_text != 0)
+            .allow_rsv(it.allow_rsv)
+            .any_order(it.any_order != 0)
+            .disconnect_on_error(it.disconnect_on_error != 0)
+            .write_watermarks(it.high_watermark, it.low_watermark)
+            .max_queue_size(it.max_queue, it.queue_policy()?)
+    }};
+}
+
+impl pwu_options {
+    /// `builder` with these settings.
+    pub(crate) fn of_server(&self, builder: ServerBuilder) -> Result<ServerBuilder, Failure> {
+        let mut builder = with_settings!(builder, self)
+            .max_header_size(self.max_head)
+            .max_headers(self.max_headers)
+            .max_connections(count(self.max_connections))
+            .max_per_address(count(self.max_per_address))
+            .max_handshakes(count(self.max_handshakes))
+            .backlog(self.backlog)
+            .share_port(self.share_port != 0)
+            .keep_request(self.keep_request != 0);
+        if self.lifetime_ms > 0 {
+            builder = builder.max_lifetime(milliseconds(self.lifetime_ms), LIFETIME_JITTER);
+        }
+        Ok(builder)
+    }
+
+    /// `connect` with these settings.
+    pub(crate) fn of_client(&self, connect: Connect) -> Result<Connect, Failure> {
+        Ok(with_settings!(connect, self))
+    }
+
+    fn auto_ping(&self) -> Option<AutoPing> {
+        let idle = limit(self.ping_idle_ms)?;
+        let ping = AutoPing::new(idle, limit(self.ping_reply_ms).unwrap_or(idle));
+        let is_periodic = self.ping_periodic != 0;
+        Some(if is_periodic { ping.with_strategy(AutoPingStrategy::Periodic) } else { ping })
+    }
+
+    fn queue_policy(&self) -> Result<QueuePolicy, Failure> {
+        match self.queue_policy {
+            0 => Ok(QueuePolicy::Close),
+            1 => Ok(QueuePolicy::DropNewest),
+            2 => Ok(QueuePolicy::DropOldest),
+            other => Err(invalid(format!("queue_policy {other}: use one of pwu_queue_policy"))),
+        }
+    }
+}
+
+fn invalid(text: String) -> Failure {
+    Failure::new(pwu_status::PWU_INVALID, text)
+}
+
+fn milliseconds(count: u32) -> Duration {
+    Duration::from_millis(count.into())
+}
+
+fn limit(count: u32) -> Option<Duration> {
+    (count > 0).then(|| milliseconds(count))
+}
+
+fn count(count: usize) -> Option<usize> {
+    (count > 0).then_some(count)
+}
+
+fn bytes(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Connections that begin together end over a fifth of their lifetime.
+const LIFETIME_JITTER: f64 = 0.2;
