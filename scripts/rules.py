@@ -103,12 +103,13 @@ FLOORS = {
         "handshake endpoint",
     ),
     TLS: (
-        "alert debug info provider",
+        "alert debug info provider text",
         "fingerprint",
         "error",
-        "record",
-        "certificate secure",
-        "client server",
+        "key_log notes pem record",
+        "certificate secure verify",
+        "server",
+        "client",
         "handshake",
     ),
     COMMAND: (

@@ -1,13 +1,23 @@
 //! Settings of clients.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod roots;
 
-use crate::certificate::Certificate;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::certificate::{Certificate, add_roots, read_roots};
 use crate::error::TlsError;
 use crate::fingerprint::Fingerprint;
 use crate::info::TlsVersion;
+use crate::key_log::KeyLog;
 use crate::provider::Provider;
+use crate::server::{HTTP_1_1, versions};
+use crate::verify::{ServerVerifier, Trust};
 
 /// Settings of clients: roots, own certificate, sessions to resume. One serves many connections, as it
 /// holds roots and sessions. A handle: clones share everything, and may be in any thread.
@@ -17,7 +27,14 @@ pub struct ClientTls {
 }
 
 /// What all clones share.
-struct Inner {}
+struct Inner {
+    provider: Provider,
+    config: Arc<ClientConfig>,
+    accepts_anything: bool,
+}
+
+/// Settings for callers that have none.
+static SHARED: OnceLock<ClientTls> = OnceLock::new();
 
 /// Settings of clients that are not complete yet.
 #[derive(Clone, Debug, Default)]
@@ -46,18 +63,43 @@ impl ClientTls {
     /// The first call reads the roots, which takes up to hundreds of milliseconds: not for a thread that
     /// must not wait. See [`Self::is_shared_ready`].
     pub fn shared() -> Result<Self, TlsError> {
-        Self::builder().build()
+        if let Some(shared) = SHARED.get() {
+            return Ok(shared.clone());
+        }
+        let made = Self::builder().build()?;
+        Ok(SHARED.get_or_init(|| made).clone())
+    }
+
+    /// Takes settings of rustls as they are, but for the extraction of secrets, which is switched on.
+    ///
+    /// For what this interface does not have. Not covered by semver, as the type is that of another crate.
+    pub fn from_rustls(mut config: Arc<ClientConfig>) -> Self {
+        if !config.enable_secret_extraction {
+            Arc::make_mut(&mut config).enable_secret_extraction = true;
+        }
+        Self::new(Provider::preferred(), config, false)
+    }
+
+    fn new(provider: Provider, config: Arc<ClientConfig>, accepts_anything: bool) -> Self {
+        Self { inner: Arc::new(Inner { provider, config, accepts_anything }) }
     }
 
     /// Returns whether [`Self::shared`] returns at once.
     pub fn is_shared_ready() -> bool {
-        false
+        SHARED.get().is_some()
     }
 
     /// Returns whether any certificate is accepted: worth a warning for each connection.
     pub fn accepts_invalid_certificates(&self) -> bool {
-        let _ = &self.inner;
-        false
+        self.inner.accepts_anything
+    }
+
+    pub(crate) fn provider(&self) -> Provider {
+        self.inner.provider
+    }
+
+    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
+        &self.inner.config
     }
 }
 
@@ -137,6 +179,75 @@ impl ClientTlsBuilder {
     ///
     /// Reads files: not for a thread that must not wait for a disk.
     pub fn build(self) -> Result<ClientTls, TlsError> {
-        Err(TlsError::NoNativeRoots { errors: String::new() })
+        let provider = self.provider.unwrap_or_else(Provider::preferred);
+        let crypto = provider.rustls().ok_or(TlsError::NoProvider { provider })?;
+        let (trust, roots) = self.trust(&crypto)?;
+        let verifier = ServerVerifier {
+            trust,
+            provider,
+            algorithms: crypto.signature_verification_algorithms,
+            roots,
+        };
+        let min_version = self.min_version.unwrap_or(TlsVersion::Tls12);
+        let builder = ClientConfig::builder_with_provider(crypto.clone())
+            .with_protocol_versions(versions(min_version))
+            .map_err(|error| TlsError::Other(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match &self.certificate {
+            None => builder.with_no_client_auth(),
+            Some(certificate) => {
+                let pair = certificate.load(&crypto)?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
+            }
+        };
+        // Some front ends choose HTTP/2 for a client that names nothing.
+        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        config.enable_secret_extraction = true;
+        config.resumption = match self.resumption.unwrap_or(SESSIONS) {
+            0 => Resumption::disabled(),
+            sessions => Resumption::in_memory_sessions(sessions),
+        };
+        if let Some(path) = &self.key_log {
+            config.key_log = KeyLog::open(path)?;
+        }
+        Ok(ClientTls::new(provider, Arc::new(config), self.accept_invalid))
+    }
+
+    /// Returns what makes a certificate good, and its name for errors.
+    fn trust(&self, crypto: &Arc<CryptoProvider>) -> Result<(Trust, String), TlsError> {
+        if self.accept_invalid {
+            if !self.pins.is_empty() {
+                return Err(TlsError::Conflict(
+                    "a pin is of no use where any certificate is accepted: leave one of them out",
+                ));
+            }
+            return Ok((Trust::Anything, "none".into()));
+        }
+        if !self.pins.is_empty() {
+            return Ok((Trust::Pins(self.pins.clone()), "pins".into()));
+        }
+        let mut store = RootCertStore::empty();
+        let mut names = Vec::new();
+        if self.native_roots || (!self.webpki_roots && self.roots.is_empty()) {
+            store.extend(roots::native()?.roots.iter().cloned());
+            names.push(format!("the system's, {}", store.len()));
+        }
+        #[cfg(feature = "webpki-roots")]
+        if self.webpki_roots {
+            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            names.push("those of Mozilla".to_owned());
+        }
+        for file in &self.roots {
+            add_roots(&mut store, file, &read_roots(file)?)?;
+            names.push(file.display().to_string());
+        }
+        let names = names.join(", ");
+        let trust = Trust::roots(store, crypto)
+            .map_err(|reason| TlsError::Roots { from: names.clone(), reason })?;
+        Ok((trust, names))
     }
 }
+
+/// As many servers as most clients have. A session takes about 1 KiB.
+const SESSIONS: usize = 256;

@@ -1,17 +1,54 @@
 //! Handshakes, made by rustls: the only place that knows its connections.
+//!
+//! rustls gets one record at a time, so that it never sees one that belongs to the open connection: it would
+//! open that, count it, and keep its plaintext.
 
+mod connection;
+mod error;
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::{Acceptor, UnbufferedServerConnection};
+
+use crate::alert::Alert;
 use crate::client::ClientTls;
 use crate::error::{HandshakeError, TlsError};
+use crate::handshake::connection::Connection;
 use crate::info::Facts;
+use crate::notes;
+use crate::provider::Provider;
+use crate::record::{HEADER_BYTES, PLAINTEXT_BYTES_MAX, content};
 use crate::secure::Secure;
-use crate::server::ServerTls;
+use crate::server::{Current, ServerTls};
+use crate::text::shown;
 
 /// A handshake under way, of either side. Does no I/O, and is dropped when it is done.
 pub struct Handshake {
-    _private: (),
+    provider: Provider,
+    state: State,
+    /// Records that rustls has not used up, and the part of the next one that is there.
+    records: Vec<u8>,
+    /// Where the next record begins in `records`.
+    next: usize,
+    is_first: bool,
+    /// The name in the client's hello, on the server.
+    sni: Option<Arc<str>>,
 }
 
 /// How far a handshake has come.
+enum State {
+    /// The settings of the server depend on the name in the hello, which is not whole yet.
+    Hello { acceptor: Box<Acceptor>, current: Arc<Current> },
+    /// rustls has taken over.
+    Under(Connection),
+    /// It is over.
+    Over,
+}
+
+/// What a step of a handshake came to.
 #[derive(Debug)]
 pub enum Step {
     /// The input is used up, and more is needed. What is in `output` has to be sent first.
@@ -32,30 +69,192 @@ pub enum Step {
 
 impl Handshake {
     /// Begins a handshake of a server, with its settings of this moment.
-    pub fn server(tls: &ServerTls) -> Self {
-        let _ = tls;
-        Self { _private: () }
+    pub fn server(tls: &ServerTls) -> Result<Self, HandshakeError> {
+        let current = tls.current();
+        let state = if current.depends_on_name() {
+            State::Hello { acceptor: Box::default(), current }
+        } else {
+            server_connection(current.default_config())?
+        };
+        Ok(Self::new(tls.provider(), state))
     }
 
     /// Begins a handshake of a client with the server `name`, a host name or an address.
     ///
     /// The first [`Self::advance`], with an empty input, writes the hello.
     pub fn client(tls: &ClientTls, name: &str) -> Result<Self, TlsError> {
-        let _ = (tls, name);
-        Ok(Self { _private: () })
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        // The dot of the root is none of the name in certificates, nor of SNI (RFC 6066 §3).
+        let bare = bare.strip_suffix('.').unwrap_or(bare);
+        let server = ServerName::try_from(bare.to_owned())
+            .map_err(|_| TlsError::InvalidName { name: name.to_owned() })?;
+        let connection = UnbufferedClientConnection::new(tls.config().clone(), server)
+            .map_err(|error| TlsError::Other(error.to_string()))?;
+        Ok(Self::new(tls.provider(), State::Under(Connection::Client(Box::new(connection)))))
+    }
+
+    fn new(provider: Provider, state: State) -> Self {
+        Self { provider, state, records: Vec::new(), next: 0, is_first: true, sni: None }
     }
 
     /// Takes bytes of the peer and appends what it is owed to `output`.
     ///
-    /// Call it with new bytes only. After an error `output` has the alert for the peer, and the handshake is
-    /// over.
+    /// Call it with new bytes only. After an error the handshake is over, and `output` has what the peer is
+    /// owed: an alert, or an answer in clear to a client that speaks HTTP.
     pub fn advance(
         &mut self,
         input: &mut [u8],
         output: &mut Vec<u8>,
     ) -> Result<Step, HandshakeError> {
-        let _ = (input, output);
-        Err(HandshakeError::Local("not built yet".into()))
+        notes::take();
+        let step = self.step(input, output);
+        if !matches!(step, Ok(Step::NeedsMore { .. })) {
+            self.state = State::Over;
+            self.records = Vec::new();
+        }
+        step
+    }
+
+    fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<Step, HandshakeError> {
+        // A client speaks first.
+        if let State::Under(connection @ Connection::Client(_)) = &mut self.state
+            && input.is_empty()
+        {
+            connection
+                .process(&mut [], output)
+                .map_err(|error| error::describe(&error, notes::take().rejection))?;
+        }
+        let mut consumed = 0;
+        while consumed < input.len() {
+            let taken = self.take(&input[consumed..], output)?;
+            consumed += taken;
+            let Some(end) = self.whole() else {
+                continue;
+            };
+            let start = std::mem::replace(&mut self.next, end);
+            self.enter(start, output)?;
+            let State::Under(connection) = &mut self.state else {
+                continue;
+            };
+            let processed = connection.process(&mut self.records, output);
+            let discard =
+                processed.map_err(|error| error::describe(&error, notes::take().rejection))?;
+            self.sni = notes::take().server_name.or(self.sni.take());
+            self.records.drain(..discard);
+            self.next = self.next.saturating_sub(discard);
+            if !self.is_done() {
+                continue;
+            }
+            if !self.records.is_empty() {
+                let what = "data behind the end of the handshake in its record";
+                return Err(HandshakeError::PeerMisbehaved(what.into()));
+            }
+            return self.finish(consumed);
+        }
+        Ok(Step::NeedsMore { consumed })
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(&self.state, State::Under(connection) if connection.is_done())
+    }
+
+    fn finish(&mut self, consumed: usize) -> Result<Step, HandshakeError> {
+        let State::Under(connection) = std::mem::replace(&mut self.state, State::Over) else {
+            return Err(HandshakeError::Local("the handshake is over".into()));
+        };
+        let (secure, facts) = connection.extract(self.provider, self.sni.take())?;
+        Ok(Step::Done { consumed, secure: Box::new(secure), facts })
+    }
+
+    /// Takes bytes up to the end of the current record, or of its header if that is not whole.
+    fn take(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, HandshakeError> {
+        if matches!(self.state, State::Over) {
+            return Err(HandshakeError::Local("the handshake is over".into()));
+        }
+        let have = self.records.len() - self.next;
+        let wanted = match self.record_bytes() {
+            None => HEADER_BYTES,
+            Some(bytes) => bytes,
+        };
+        let taken = input.len().min(wanted - have);
+        self.records.extend_from_slice(&input[..taken]);
+        if self.is_first {
+            self.check_first(output)?;
+        }
+        if self.records.len() > RECORDS_BYTES_MAX {
+            output.extend_from_slice(&fatal_alert(Alert::DECODE_ERROR));
+            return Err(HandshakeError::PeerMisbehaved(
+                "a message of the handshake is too long".into(),
+            ));
+        }
+        Ok(taken)
+    }
+
+    /// Returns the length of the current record, once its header is there. One that is too long ends with its
+    /// header: rustls refuses it then.
+    fn record_bytes(&self) -> Option<usize> {
+        let &[_, _, _, high, low] = self.records[self.next..].first_chunk()?;
+        let body_bytes = usize::from(u16::from_be_bytes([high, low]));
+        Some(HEADER_BYTES + if body_bytes > BODY_BYTES_MAX { 0 } else { body_bytes })
+    }
+
+    /// Returns the end of the current record, if it is whole.
+    fn whole(&self) -> Option<usize> {
+        let end = self.next + self.record_bytes()?;
+        (self.records.len() >= end).then_some(end)
+    }
+
+    /// Looks at the first bytes of the peer, which may be no TLS at all.
+    fn check_first(&mut self, output: &mut Vec<u8>) -> Result<(), HandshakeError> {
+        let Some(&first) = self.records.first() else {
+            return Ok(());
+        };
+        if matches!(first, content::HANDSHAKE | content::ALERT) {
+            self.is_first = false;
+            return Ok(());
+        }
+        // Enough to know HTTP.
+        let Some(start) = self.records.first_chunk::<4>() else {
+            return Ok(());
+        };
+        let is_client = matches!(self.state, State::Under(Connection::Client(_)));
+        if is_client && start == b"HTTP" {
+            return Err(HandshakeError::PlainHttpAnswer);
+        }
+        if !is_client && METHODS.contains(&start) {
+            output.extend_from_slice(USE_TLS.as_bytes());
+            return Err(HandshakeError::PlainHttp);
+        }
+        Err(HandshakeError::NotTls { first: shown(&self.records) })
+    }
+
+    /// Chooses the settings of the server, once the hello is whole. The newest record begins at `start`.
+    fn enter(&mut self, start: usize, output: &mut Vec<u8>) -> Result<(), HandshakeError> {
+        let State::Hello { acceptor, current } = &mut self.state else {
+            return Ok(());
+        };
+        let mut record = &self.records[start..];
+        while !record.is_empty() {
+            // Reading from memory does not fail.
+            if acceptor.read_tls(&mut record).is_err() {
+                break;
+            }
+        }
+        let name = match acceptor.accept() {
+            Ok(None) => return Ok(()),
+            Ok(Some(accepted)) => accepted.client_hello().server_name().map(ToOwned::to_owned),
+            Err((error, mut alert)) => {
+                // Writing to memory does not fail.
+                let _ = alert.write_all(output);
+                return Err(error::describe(&error, None));
+            }
+        };
+        let Some(config) = current.config_for(name.as_deref()) else {
+            output.extend_from_slice(&fatal_alert(Alert::UNRECOGNIZED_NAME));
+            return Err(HandshakeError::UnrecognizedName { name });
+        };
+        self.state = server_connection(config)?;
+        Ok(())
     }
 }
 
@@ -64,3 +263,31 @@ impl std::fmt::Debug for Handshake {
         f.debug_struct("Handshake").finish_non_exhaustive()
     }
 }
+
+fn server_connection(config: &Arc<ServerConfig>) -> Result<State, HandshakeError> {
+    let connection = UnbufferedServerConnection::new(config.clone());
+    let connection = connection.map_err(|error| error::describe(&error, None))?;
+    Ok(State::Under(Connection::Server(Box::new(connection))))
+}
+
+/// Returns the record of a fatal alert before there are keys.
+fn fatal_alert(alert: Alert) -> [u8; 7] {
+    [content::ALERT, 3, 3, 0, 2, FATAL, alert.0]
+}
+
+/// Beginnings of HTTP requests.
+const METHODS: [&[u8; 4]; 9] =
+    [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC"];
+
+/// What a client that speaks HTTP gets.
+const USE_TLS: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    Content-Type: text/plain\r\nContent-Length: 61\r\n\r\n\
+    This port speaks TLS: use wss:// (or https://) for this URL.\n";
+
+const FATAL: u8 = 2;
+
+/// Longest body of a record, in either version, before its cipher is known (RFC 5246 §6.2.3).
+const BODY_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 2048;
+
+/// More than the longest message that rustls takes (64 KiB), in records of a usual length.
+const RECORDS_BYTES_MAX: usize = 128 * 1024;

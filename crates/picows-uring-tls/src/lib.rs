@@ -15,8 +15,6 @@
 //! appends; then [`Secure::next`] for each received record, and [`Secure::seal_in_place`] or
 //! [`Secure::seal_from`] for what is sent, after [`Secure::seal_owed`].
 
-#![allow(dead_code)]
-
 mod alert;
 mod certificate;
 mod client;
@@ -25,10 +23,15 @@ mod error;
 mod fingerprint;
 mod handshake;
 mod info;
+mod key_log;
+mod notes;
+mod pem;
 mod provider;
 mod record;
 mod secure;
 mod server;
+mod text;
+mod verify;
 
 pub use alert::Alert;
 pub use certificate::{Certificate, ClientCertificates};

@@ -22,7 +22,6 @@ pub const SUFFIX_BYTES_MAX: usize = 16 + 1;
 
 /// Types of records (RFC 8446 §5.1).
 pub(crate) mod content {
-    pub(crate) const CHANGE_CIPHER_SPEC: u8 = 20;
     pub(crate) const ALERT: u8 = 21;
     pub(crate) const HANDSHAKE: u8 = 22;
     pub(crate) const DATA: u8 = 23;

@@ -27,7 +27,6 @@ pub struct Secure {
 /// Later keys, and tickets.
 struct Keys {
     provider: Provider,
-    form: Form,
     /// Records that may be sealed with one key.
     records_max: u64,
     kernel: Kernel,
@@ -69,10 +68,9 @@ impl Secure {
             Extracted::Client(kernel) => Kernel::Client(Box::new(kernel)),
             Extracted::Server(kernel) => Kernel::Server(Box::new(kernel)),
         };
-        let mut keys = Keys { provider, form, records_max, kernel, owes_key_update: false };
+        let keys = Keys { provider, records_max, kernel, owes_key_update: false };
         let sealer = Sealer::new(form, keys.record_key(secrets.tx, records_max)?);
         let opener = Opener::new(form, keys.record_key(secrets.rx, u64::MAX)?);
-        keys.owes_key_update = false;
         Ok(Self { opener, sealer, keys })
     }
 

@@ -1,12 +1,21 @@
 //! Settings of servers, and their reload.
 
+mod current;
+
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use rustls::ServerConfig;
 
 use crate::certificate::{Certificate, ClientCertificates};
 use crate::error::TlsError;
 use crate::info::TlsVersion;
+use crate::key_log::KeyLog;
 use crate::provider::Provider;
+use crate::server::current::{Rules, Tickets};
+
+pub(crate) use current::{Current, HTTP_1_1, versions};
 
 /// Settings of a server: certificates, client rules, tickets. A handle: clones share everything, and may
 /// be in any thread.
@@ -16,7 +25,28 @@ pub struct ServerTls {
 }
 
 /// What all clones share.
-struct Inner {}
+struct Inner {
+    provider: Provider,
+    /// What reloads begin with. Locked while one is under way, so that they are one after the other.
+    sources: Mutex<Sources>,
+    /// What handshakes begin with. Locked for the time of a clone.
+    current: RwLock<Arc<Current>>,
+    generation: AtomicU64,
+}
+
+/// Where everything comes from, and what outlives a reload.
+pub(crate) struct Sources {
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) names: Vec<(String, Certificate)>,
+    pub(crate) clients: Option<ClientCertificates>,
+    pub(crate) clients_by_name: Vec<(String, ClientCertificates)>,
+    pub(crate) key_log: Option<Arc<KeyLog>>,
+    pub(crate) min_version: TlsVersion,
+    /// Ticket keys of each set of client rules.
+    pub(crate) tickets: Vec<(Rules, Tickets)>,
+    /// Whether the settings come from rustls, and there is nothing to reload.
+    pub(crate) is_foreign: bool,
+}
 
 /// Settings of a server that are not complete yet.
 #[derive(Clone, Debug, Default)]
@@ -37,13 +67,40 @@ impl ServerTls {
         ServerTlsBuilder::default()
     }
 
+    /// Takes settings of rustls as they are, but for the extraction of secrets, which is switched on.
+    ///
+    /// For what this interface does not have. Not covered by semver, as the type is that of another crate.
+    pub fn from_rustls(config: Arc<ServerConfig>) -> Self {
+        let sources = Sources {
+            certificate: None,
+            names: Vec::new(),
+            clients: None,
+            clients_by_name: Vec::new(),
+            key_log: None,
+            min_version: TlsVersion::Tls12,
+            tickets: Vec::new(),
+            is_foreign: true,
+        };
+        Self::new(Provider::preferred(), sources, Current::from_rustls(config))
+    }
+
+    fn new(provider: Provider, sources: Sources, current: Current) -> Self {
+        let inner = Inner {
+            provider,
+            sources: Mutex::new(sources),
+            current: RwLock::new(Arc::new(current)),
+            generation: AtomicU64::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// Reads the same files again. Open connections and handshakes under way keep what they began with, and
     /// tickets stay good as long as the client rules are the same. An error leaves everything as it was.
     ///
     /// Reads files: not for a thread that must not wait for a disk.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let _ = &self.inner;
-        Err(TlsError::NoCertificate)
+        let mut sources = self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        self.install(&mut sources)
     }
 
     /// Replaces all certificates: the default, and those by name. Later reloads read the new ones. An error
@@ -53,13 +110,42 @@ impl ServerTls {
         certificate: Option<Certificate>,
         names: Vec<(String, Certificate)>,
     ) -> Result<(), TlsError> {
-        let _ = (certificate, names);
-        Err(TlsError::NoCertificate)
+        let mut sources = self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = (
+            std::mem::replace(&mut sources.certificate, certificate),
+            std::mem::replace(&mut sources.names, names),
+        );
+        let installed = self.install(&mut sources);
+        if installed.is_err() {
+            (sources.certificate, sources.names) = before;
+        }
+        installed
     }
 
-    /// Returns a number that is another one after each successful [`Self::reload`] and [`Self::replace`].
+    fn install(&self, sources: &mut Sources) -> Result<(), TlsError> {
+        if sources.is_foreign {
+            return Err(TlsError::Conflict(
+                "settings of rustls have no files to read: make new ones for a new server",
+            ));
+        }
+        let current = Arc::new(Current::load(self.inner.provider, sources)?);
+        *self.inner.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        self.inner.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns a number that grows with each successful [`Self::reload`] and [`Self::replace`].
     pub fn generation(&self) -> u64 {
-        0
+        self.inner.generation.load(Ordering::Acquire)
+    }
+
+    /// Returns what a handshake that begins now goes by.
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.inner.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn provider(&self) -> Provider {
+        self.inner.provider
     }
 }
 
@@ -125,6 +211,18 @@ impl ServerTlsBuilder {
     ///
     /// Reads files: not for a thread that must not wait for a disk.
     pub fn build(self) -> Result<ServerTls, TlsError> {
-        Err(TlsError::NoCertificate)
+        let provider = self.provider.unwrap_or_else(Provider::preferred);
+        let mut sources = Sources {
+            certificate: self.certificate,
+            names: self.names,
+            clients: self.clients,
+            clients_by_name: self.clients_by_name,
+            key_log: self.key_log.as_deref().map(KeyLog::open).transpose()?,
+            min_version: self.min_version.unwrap_or(TlsVersion::Tls12),
+            tickets: Vec::new(),
+            is_foreign: false,
+        };
+        let current = Current::load(provider, &mut sources)?;
+        Ok(ServerTls::new(provider, sources, current))
     }
 }

@@ -1,0 +1,64 @@
+//! Notes of a handshake step: what code that rustls calls has seen, and rustls does not hand on.
+//!
+//! The errors of rustls have no place for more, and its choice of an alert depends on them; its unbuffered
+//! connections do not return the name in a hello. That code runs inside of the step, on its thread.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::fingerprint::Fingerprint;
+use crate::text::Names;
+
+/// What there is to know of a certificate that was refused.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rejection {
+    /// Names of the peer's own certificate.
+    pub(crate) own: Names,
+    /// Issuer of the last certificate of its chain.
+    pub(crate) last_issuer: String,
+    /// Which roots were used.
+    pub(crate) roots: String,
+    /// The fingerprint, if it is none of the pinned ones.
+    pub(crate) not_pinned: Option<Fingerprint>,
+}
+
+/// What was noted in a step.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes {
+    pub(crate) rejection: Option<Rejection>,
+    /// The name of the server in the client's hello.
+    pub(crate) server_name: Option<Arc<str>>,
+}
+
+thread_local! {
+    static NOTES: RefCell<Notes> = const { RefCell::new(Notes { rejection: None, server_name: None }) };
+}
+
+/// Takes what was noted since the last call.
+pub(crate) fn take() -> Notes {
+    NOTES.with(RefCell::take)
+}
+
+/// Notes why a certificate was refused.
+pub(crate) fn reject(rejection: Rejection) {
+    NOTES.with(|notes| notes.borrow_mut().rejection = Some(rejection));
+}
+
+/// A choice of certificates that notes the name in the hello.
+#[derive(Debug)]
+pub(crate) struct Noting(pub(crate) Arc<dyn ResolvesServerCert>);
+
+impl ResolvesServerCert for Noting {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(Arc::from);
+        NOTES.with(|notes| notes.borrow_mut().server_name = name);
+        self.0.resolve(hello)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.0.only_raw_public_keys()
+    }
+}
