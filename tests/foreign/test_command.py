@@ -412,7 +412,9 @@ def test_a_close_counts_though_the_connection_is_reset_behind_it(code, status, f
             process = picows("connect", *flags, url, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             got, _, error = finish(process, b"token\n" * 50_000)
             assert got == status, error
-            assert (str(code) in error) == (status == 1), error
+            # On a busy machine, log lines may stand beside it.
+            errors = [line for line in error.splitlines() if "error: " in line]
+            assert len(errors) == status and all(str(code) in line for line in errors), error
 
 
 def test_a_connection_that_is_reset_without_close_is_status_1():
