@@ -2,8 +2,8 @@
 
 use crate::ring::uring::tests::lose_ring;
 use crate::{
-    DisconnectCause, Error, Frame, Listener, ListenerResult, Server, ServerHandle, Transport,
-    Upgrade, WorkerState,
+    DisconnectCause, Driver, Error, Frame, Listener, ListenerResult, Server, ServerHandle,
+    Transport, Upgrade, WorkerState,
 };
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -75,6 +75,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 fn start(workers: usize, dedicated: bool) -> (ServerHandle, Receiver<Option<DisconnectCause>>) {
     let (causes, told) = mpsc::channel();
     let builder = Server::builder().listen("127.0.0.1:0").workers(workers).dedicated(dedicated);
+    let builder = builder.driver(Driver::IoUring);
     let builder = builder.max_connections(1000).max_per_address(1000);
     (builder.start(move |_| Upgrade::accept(Victim(causes.clone()))).unwrap(), told)
 }
