@@ -93,6 +93,17 @@ pub(crate) async fn drive<R: Ring + Wait>(
     let _registration = Registration::begin(worker.intake());
     let event = RingEvent::watch(&worker.ring)?;
     let mut host = Host::new(worker, WaitMode::Hosted, busy_poll);
+    // Spinning looks at the descriptor alone.
+    if busy_poll == BusyPoll::default() {
+        host.worker.ring.join_loop();
+    }
+    let driven = take_turns(&mut host, &event).await;
+    host.worker.ring.leave_loop();
+    driven.map(|()| host.worker)
+}
+
+/// Takes turns, and sleeps between them, until the worker is stopped or released.
+async fn take_turns<R: Ring + Wait>(host: &mut Host<R>, event: &RingEvent) -> io::Result<()> {
     let (mut busy_turns, mut yielded) = (0_u32, host.worker.ring.now());
     while !host.worker.local.is_released.take() {
         match host.turn()? {
@@ -108,11 +119,11 @@ pub(crate) async fn drive<R: Ring + Wait>(
             Turn::Idle => {
                 host.worker.local.idle_since.set(Some(Instant::now()));
                 let mut spin = host.spin();
-                while spin.lasts(&mut host) {
+                while spin.lasts(host) {
                     tokio::task::yield_now().await;
                 }
                 if host.before_sleep() {
-                    let woken = sleep(&host.worker, &event).await;
+                    let woken = sleep(&mut host.worker, event).await;
                     host.after_sleep();
                     woken?;
                     yielded = host.worker.ring.now();
@@ -121,7 +132,7 @@ pub(crate) async fn drive<R: Ring + Wait>(
             Turn::Done => break,
         }
     }
-    Ok(host.worker)
+    Ok(())
 }
 
 /// Has the loop of this thread give back the worker of `shared` before its next turn.
@@ -132,8 +143,8 @@ pub(crate) fn release(local: &Local) {
 
 /// Waits until the ring, another thread, a task of this one, or the deadline has something for the
 /// worker.
-async fn sleep<R: Ring + Wait>(worker: &Worker<R>, event: &RingEvent) -> io::Result<()> {
-    let (local, ring) = (&worker.local, &worker.ring);
+async fn sleep<R: Ring + Wait>(worker: &mut Worker<R>, event: &RingEvent) -> io::Result<()> {
+    let ring = &worker.ring;
     let deadline = ring.uncovered_deadline().map(|deadline| deadline.saturating_sub(ring.now()));
     let mut deadline = pin!(deadline.map(tokio::time::sleep));
     let woken = poll_fn(|context| {
@@ -144,21 +155,22 @@ async fn sleep<R: Ring + Wait>(worker: &Worker<R>, event: &RingEvent) -> io::Res
         }
     })
     .await;
-    drop(local.wake.take());
+    drop(worker.local.wake.take());
     woken
 }
 
-fn poll_woken<R: Ring>(
-    worker: &Worker<R>,
+fn poll_woken<R: Ring + Wait>(
+    worker: &mut Worker<R>,
     event: &RingEvent,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    let local = &worker.local;
-    if worker.has_local_work() || local.is_released.get() {
-        return Poll::Ready(Ok(()));
+    if worker.has_local_work() || worker.local.is_released.get() {
+        // Together with what the loop has found meanwhile.
+        return worker.ring.poll_sockets(context, true).map(Ok);
     }
-    drop(local.wake.replace(Wake::Task(context.waker().clone())));
-    event.poll_signal(context)
+    drop(worker.local.wake.replace(Wake::Task(context.waker().clone())));
+    let signal = event.poll_signal(context)?;
+    worker.ring.poll_sockets(context, signal.is_ready()).map(Ok)
 }
 
 /// The loop's own ring serves what the application does with tokio-uring, such as files.

@@ -9,6 +9,7 @@
 mod accept;
 mod alarm;
 mod buffers;
+mod in_loop;
 mod sockets;
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 };
 use alarm::Alarm;
 use buffers::{BUFFER_BYTES, Buffers};
+use in_loop::InLoop;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fd::OwnedFd;
@@ -29,6 +31,7 @@ use std::net::SocketAddr;
 use std::os::fd::FromRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Sockets on epoll.
@@ -44,6 +47,10 @@ pub(crate) struct EpollRing {
     /// Outcomes that no poll has returned yet.
     done: VecDeque<Completion>,
     deadline: Option<Duration>,
+    /// Sockets that the hosting loop watches itself, while there is one.
+    in_loop: Option<InLoop>,
+    /// The hosting loop has looked at all sockets since the worker slept, and found something.
+    found_in_loop: Option<Found>,
     /// Fires at the deadline, for an owner that polls the descriptor and has no timer.
     alarm: Option<Alarm>,
     origin: Instant,
@@ -53,6 +60,15 @@ pub(crate) struct EpollRing {
     has_more_events: bool,
     /// How often events were fetched.
     looks: u64,
+}
+
+/// Where the hosting loop has found what ended a sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// In the epoll descriptor, and perhaps in sockets that it watches itself.
+    Descriptor,
+    /// In those sockets alone: there is no event to fetch.
+    Sockets,
 }
 
 impl EpollRing {
@@ -79,6 +95,8 @@ impl EpollRing {
             ready: VecDeque::new(),
             done: VecDeque::new(),
             deadline: None,
+            in_loop: None,
+            found_in_loop: None,
             alarm: None,
             origin: Instant::now(),
             fresh_polls: 0,
@@ -113,15 +131,56 @@ impl EpollRing {
         Ok(())
     }
 
+    /// Fetches what has happened up to now, unless that was done since the worker slept.
+    fn look_again(&mut self) -> io::Result<()> {
+        let found = self.found_in_loop.take();
+        // What happens meanwhile is found by the wait that follows if there is nothing else to do, or by
+        // the next poll.
+        if self.fresh_polls > 0 && !self.has_more_events {
+            self.fresh_polls -= 1;
+            return Ok(());
+        }
+        self.fetch(Some(Duration::ZERO))?;
+        if found.is_none() {
+            self.try_watched();
+        }
+        Ok(())
+    }
+
+    /// Has the next calls find out whether there is something for the sockets that the hosting loop
+    /// watches: it does not look while the worker is in its turns.
+    fn try_watched(&mut self) {
+        for socket in self.in_loop.iter().flat_map(InLoop::sockets) {
+            let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { continue };
+            entry.is_readable |= entry.reading.is_some();
+            entry.is_writable |= entry.sending.is_some();
+            if entry.is_to_be_listed() {
+                self.ready.push_back(socket.0);
+            }
+        }
+    }
+
     /// The entry of a socket, registered from here on.
-    fn entry(&mut self, socket: Socket) -> io::Result<&mut Entry> {
+    fn entry(&mut self, socket: Socket, listens: bool) -> io::Result<&mut Entry> {
         let key = socket.0 as u64;
         if self.sockets.get_mut(key).is_none() {
-            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-            epoll::add(&self.epoll, borrow(&socket), EventData::new_u64(key), flags)?;
-            self.sockets.add(socket);
+            let is_watched = match &mut self.in_loop {
+                Some(in_loop) if !listens => in_loop.watch(socket),
+                _ => false,
+            };
+            if !is_watched {
+                self.register(socket)?;
+            }
+            self.sockets.add(socket, is_watched);
         }
         self.sockets.get_mut(key).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Has the kernel report the events of a socket. What it is ready for is the first.
+    fn register(&self, socket: Socket) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let data = EventData::new_u64(socket.0 as u64);
+        Ok(epoll::add(&self.epoll, borrow(&socket), data, flags)?)
     }
 
     /// Puts a socket on the list if something can be done for it.
@@ -132,7 +191,7 @@ impl EpollRing {
     }
 
     fn begin_receive(&mut self, socket: Socket, token: Token, is_single: bool) {
-        match self.entry(socket) {
+        match self.entry(socket, false) {
             Ok(entry) => {
                 debug_assert!(entry.reading.is_none(), "a second receive on {socket:?}");
                 entry.reading = Some(Reading::Bytes(Receive { token, is_single }));
@@ -281,7 +340,7 @@ impl Ring for EpollRing {
     fn accept(&mut self, socket: Socket, listener: ListenerId) {
         // So that it does not block where another worker was faster. Connections do not inherit it.
         let begun = rustix::io::ioctl_fionbio(borrow(&socket), true).map_err(io::Error::from);
-        match begun.and_then(|()| self.entry(socket)) {
+        match begun.and_then(|()| self.entry(socket, true)) {
             Ok(entry) => {
                 debug_assert!(entry.reading.is_none(), "a second accept on {socket:?}");
                 entry.reading = Some(Reading::Connections(listener));
@@ -327,7 +386,7 @@ impl Ring for EpollRing {
     }
 
     fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>) {
-        match self.entry(socket) {
+        match self.entry(socket, false) {
             Ok(entry) => {
                 debug_assert!(entry.sending.is_none(), "a second send on {socket:?}");
                 entry.sending = Some(Sending { token, batch, sent: 0 });
@@ -379,8 +438,12 @@ impl Ring for EpollRing {
     }
 
     fn close(&mut self, socket: Socket) {
-        // The kernel forgets its registration with it.
-        self.sockets.remove(socket);
+        // The kernel forgets its registration with it; the hosting loop does not.
+        if self.sockets.remove(socket).is_some_and(|entry| entry.is_watched)
+            && let Some(in_loop) = &mut self.in_loop
+        {
+            in_loop.forget(socket);
+        }
         // SAFETY: the socket is the ring's to close, and its owner forgets it.
         #[expect(unsafe_code)]
         drop(unsafe { OwnedFd::from_raw_fd(socket.0) });
@@ -418,13 +481,7 @@ impl Ring for EpollRing {
         if self.deadline.is_some_and(|deadline| deadline <= self.origin.elapsed()) {
             self.deadline = None;
         }
-        // What happens meanwhile is found by the wait that follows if there is nothing else to do, or by
-        // the next poll.
-        if self.fresh_polls == 0 || self.has_more_events {
-            self.fetch(Some(Duration::ZERO))?;
-        } else {
-            self.fresh_polls -= 1;
-        }
+        self.look_again()?;
         let end = out.len() + max;
         while out.len() < end {
             let Some(completion) = self.done.pop_front() else { break };
@@ -486,10 +543,40 @@ impl Wait for EpollRing {
     }
 
     fn set_signals(&mut self, on: bool) {
-        // The owner has slept: what woke it is still to be fetched.
+        // The owner has slept: what woke it is still to be fetched, unless the loop has done so.
         if !on {
-            self.fresh_polls = 0;
+            self.fresh_polls = u8::from(self.found_in_loop == Some(Found::Sockets));
         }
+    }
+
+    fn join_loop(&mut self) {
+        self.in_loop = Some(InLoop::default());
+    }
+
+    fn leave_loop(&mut self) {
+        let Some(in_loop) = self.in_loop.take() else { return };
+        let watched: Vec<_> = in_loop.sockets().collect();
+        // The kernel knows a socket in one epoll descriptor more only for a moment.
+        drop(in_loop);
+        for socket in watched {
+            let Err(error) = self.register(socket) else { continue };
+            let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { continue };
+            if let Some(Reading::Bytes(Receive { token, .. })) = entry.reading.take() {
+                let result = ReceiveResult::Failed(error);
+                self.done.push_back(Completion::Received { token, result, more: false });
+            }
+        }
+    }
+
+    fn poll_sockets(&mut self, context: &mut Context<'_>, is_signalled: bool) -> Poll<()> {
+        let Self { in_loop, sockets, ready, .. } = self;
+        let has_ready = in_loop.as_ref().is_some_and(|it| it.take(context, sockets, ready));
+        self.found_in_loop = match (is_signalled, has_ready) {
+            (true, _) => Some(Found::Descriptor),
+            (false, true) => Some(Found::Sockets),
+            (false, false) => None,
+        };
+        if self.found_in_loop.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn look(&mut self) {

@@ -54,6 +54,21 @@ pub(crate) trait Wait {
     /// signalled. Signals of other threads come always.
     fn set_signals(&mut self, _on: bool) {}
 
+    /// From here on a task of this thread's tokio loop owns the ring, and awaits
+    /// [`poll_sockets`](Self::poll_sockets) beside the descriptor: the loop may watch some sockets
+    /// itself.
+    fn join_loop(&mut self) {}
+
+    /// The loop watches no sockets from here on.
+    fn leave_loop(&mut self) {}
+
+    /// In a sleep: ready if there may be something in the descriptor (`is_signalled`), or the loop has
+    /// found something for a socket that it watches itself. If not, the task of `context` is woken
+    /// when it does.
+    fn poll_sockets(&mut self, _: &mut Context<'_>, is_signalled: bool) -> Poll<()> {
+        if is_signalled { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// From here on the descriptor is watched by a loop of any kind, by edge or by level, and becomes
     /// readable at the deadline as well.
     ///

@@ -22,6 +22,8 @@ pub(super) struct Entry {
     pub(super) is_writable: bool,
     /// The peer has ended the stream, or it is broken: there will be no further event.
     pub(super) is_ending: bool,
+    /// The hosting loop watches it.
+    pub(super) is_watched: bool,
     /// It is on the list of sockets for which something can be done.
     pub(super) is_listed: bool,
 }
@@ -71,12 +73,12 @@ impl Entry {
 
 impl Sockets {
     /// Makes an entry for a socket that has none.
-    pub(super) fn add(&mut self, socket: Socket) {
+    pub(super) fn add(&mut self, socket: Socket, is_watched: bool) {
         let Ok(index) = usize::try_from(socket.0) else { return };
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some(Entry::default());
+        self.entries[index] = Some(Entry { is_watched, ..Entry::default() });
         self.count += 1;
     }
 
@@ -84,11 +86,12 @@ impl Sockets {
         self.entries.get_mut(usize::try_from(fd).ok()?)?.as_mut()
     }
 
-    /// Forgets a socket.
-    pub(super) fn remove(&mut self, socket: Socket) {
-        let Ok(index) = usize::try_from(socket.0) else { return };
-        let removed = self.entries.get_mut(index).and_then(Option::take);
-        self.count -= usize::from(removed.is_some());
+    /// Forgets a socket, and returns what was known of it.
+    pub(super) fn remove(&mut self, socket: Socket) -> Option<Entry> {
+        let index = usize::try_from(socket.0).ok()?;
+        let removed = self.entries.get_mut(index)?.take()?;
+        self.count -= 1;
+        Some(removed)
     }
 
     /// `socket` receives for `token` from here on.

@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// A ring whose caller, and which itself, is held to the contract.
@@ -279,6 +280,18 @@ impl<R: Ring + Wait> Wait for Checked<R> {
 
     fn set_signals(&mut self, on: bool) {
         self.ring.set_signals(on);
+    }
+
+    fn join_loop(&mut self) {
+        self.ring.join_loop();
+    }
+
+    fn leave_loop(&mut self) {
+        self.ring.leave_loop();
+    }
+
+    fn poll_sockets(&mut self, context: &mut Context<'_>, is_signalled: bool) -> Poll<()> {
+        self.ring.poll_sockets(context, is_signalled)
     }
 
     fn embed(&mut self) -> io::Result<()> {
