@@ -73,7 +73,14 @@ fn try_out(asked: Driver, surroundings: &Surroundings) -> Preflight {
                     io_uring_register in its profile";
         let refusal = Refusal { cause: "kill", text: text.to_owned() };
         let (driver, features) = (Err(refusal), Vec::new());
-        return Preflight { asked, driver, fallback: None, features, workers: 0 };
+        return Preflight {
+            asked,
+            driver,
+            fallback: None,
+            is_restricted: None,
+            features,
+            workers: 0,
+        };
     }
     preflight::try_out(asked, surroundings.workers)
 }

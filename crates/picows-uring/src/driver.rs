@@ -170,6 +170,11 @@ impl AnyRing {
             Self::Epoll(_) => Driver::Epoll,
         }
     }
+
+    /// Whether it is one of io_uring that can do only what the data path does.
+    pub(crate) fn is_restricted(&self) -> bool {
+        matches!(self, Self::IoUring(ring) if ring.is_restricted())
+    }
 }
 
 fn uring(mode: WaitMode) -> Result<AnyRing, StartError> {

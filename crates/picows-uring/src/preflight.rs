@@ -27,6 +27,8 @@ pub struct Preflight {
     pub driver: Result<Driver, Refusal>,
     /// Why io_uring cannot be used, where it was tried and `driver` is epoll.
     pub fallback: Option<Refusal>,
+    /// Whether the rings can do only what the data path does; `None` where there is none.
+    pub is_restricted: Option<bool>,
     /// Optional features of io_uring, by name; none where there is no ring. `None` is unknown.
     pub features: Vec<(&'static str, Option<bool>)>,
     /// So many workers would start: fewer than were tried where memory for rings is short.
@@ -73,6 +75,10 @@ pub fn try_out(asked: Driver, workers: usize) -> Preflight {
         fallback = ready.err().map(Refusal::from);
         (driver, ready) = (Driver::Epoll, set_up(Driver::Epoll, workers));
     }
+    let is_restricted = match &ready {
+        Ok(ready) if driver == Driver::IoUring => Some(ready[0].0.is_restricted()),
+        _ => None,
+    };
     let (driver, features, workers) = match ready {
         Ok(ready) => {
             let fit = ready.len();
@@ -81,7 +87,7 @@ pub fn try_out(asked: Driver, workers: usize) -> Preflight {
         }
         Err(error) => (Err(Refusal::from(error)), Vec::new(), 0),
     };
-    Preflight { asked, driver, fallback, features, workers }
+    Preflight { asked, driver, fallback, is_restricted, features, workers }
 }
 
 /// What so many workers need, or as many of them as there is memory for: one or more.
@@ -130,6 +136,7 @@ mod tests {
             assert_eq!((tried.asked, tried.driver, tried.workers), (driver, Ok(driver), 2));
             assert_eq!(tried.fallback, None);
             assert_eq!(tried.features.is_empty(), driver == Driver::Epoll);
+            assert_eq!(tried.is_restricted, (driver == Driver::IoUring).then_some(true));
         }
         let tried = try_out(Driver::Auto, 1);
         assert_eq!((tried.driver, tried.fallback), (Ok(Driver::IoUring), None));

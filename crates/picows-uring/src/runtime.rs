@@ -298,7 +298,7 @@ impl RuntimeBuilder {
         let drain_timeout = self.drain_timeout;
         let ring = AnyRing::open(driver, WaitMode::Hosted).map_err(failed)?;
         let counters = Arc::<Counters>::default();
-        counters.set_driver(ring.driver());
+        counters.set_driver(ring.driver(), ring.is_restricted());
         let (event_loop, local, worker) = match ring {
             AnyRing::IoUring(ring) => {
                 let (event_loop, local, worker) = build_worker(ring, kind, config, counters)?;

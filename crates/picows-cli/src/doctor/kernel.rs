@@ -57,6 +57,7 @@ fn driver(surroundings: &Surroundings, tried: &Preflight) -> Item {
         "asked_by": surroundings.asked_by,
         "chosen": tried.driver.as_ref().ok().map(|driver| driver.name()),
         "cause": refusal.map(|refusal| refusal.cause),
+        "restricted": tried.is_restricted,
         "workers": tried.workers,
         "workers_wanted": surroundings.workers,
     });
@@ -71,6 +72,10 @@ fn driver(surroundings: &Surroundings, tried: &Preflight) -> Item {
         }
         (Ok(Driver::Epoll), None) => {
             item(format!("epoll, for {wanted}: no call of io_uring was made"))
+        }
+        (Ok(driver), None) if tried.is_restricted == Some(false) => {
+            item(format!("{driver}, for {wanted}: a ring was set up and used, unrestricted"))
+                .with(Level::Note, UNRESTRICTED)
         }
         (Ok(driver), None) => item(format!("{driver}, for {wanted}: a ring was set up and used")),
     }
@@ -154,6 +159,9 @@ fn features(tried: &Preflight) -> Item {
     item
 }
 
+/// Of a ring without restrictions.
+const UNRESTRICTED: &str = "this kernel refuses IORING_REGISTER_RESTRICTIONS (Linux 5.10): the rings can do \
+     whatever io_uring can, not only what workers do with sockets";
 /// As the library names them.
 const FEATURES: [&str; 5] =
     ["incremental_buffers", "min_wait", "napi", "no_iowait", "restrictions"];

@@ -56,7 +56,15 @@ fn on(driver: Driver) -> Preflight {
         Driver::IoUring => features.map(|name| (name, Some(true))).to_vec(),
         _ => Vec::new(),
     };
-    Preflight { asked: driver, driver: Ok(driver), fallback: None, features, workers: 2 }
+    let is_restricted = (driver == Driver::IoUring).then_some(true);
+    Preflight {
+        asked: driver,
+        driver: Ok(driver),
+        fallback: None,
+        is_restricted,
+        features,
+        workers: 2,
+    }
 }
 
 fn refusal(cause: &'static str) -> Refusal {
@@ -130,13 +138,28 @@ fn a_usual_machine_is_fine() {
     assert_eq!(report.item("locked_memory").values["workers"], 37);
 }
 
+#[test]
+fn a_ring_without_restrictions_is_a_note() {
+    let tried = Preflight { is_restricted: Some(false), ..on(Driver::IoUring) };
+    let report = usual_but(&[]).report(&tried);
+    assert_eq!(report.of(Level::Note), ["driver"], "{}", report.to_text());
+    assert!(report.item("driver").text.ends_with("used, unrestricted"));
+    assert_eq!(report.item("driver").values["restricted"], false);
+    assert_eq!(report.to_json()["would_start"], true);
+    let tried = on(Driver::Epoll);
+    assert_eq!(usual_but(&[]).report(&tried).item("driver").values["restricted"], Value::Null);
+}
+
 /// Names of items, and of their values.
 const KEYS: [(&str, &[&str]); 15] = [
     ("backlog", &["somaxconn", "tcp_max_syn_backlog"]),
     ("container", &["hints", "kind"]),
     ("cpu", &["allowed", "online", "quota", "workers"]),
     ("descriptors", &["connections", "hard", "soft"]),
-    ("driver", &["asked", "asked_by", "cause", "chosen", "workers", "workers_wanted"]),
+    (
+        "driver",
+        &["asked", "asked_by", "cause", "chosen", "restricted", "workers", "workers_wanted"],
+    ),
     ("ephemeral_ports", &["count", "high", "low"]),
     ("features", &["incremental_buffers", "min_wait", "napi", "no_iowait", "restrictions"]),
     ("io_uring_switch", &["disabled", "group"]),

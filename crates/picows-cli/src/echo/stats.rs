@@ -100,6 +100,7 @@ fn to_json(monitor: &Monitor, time: Duration) -> Value {
         let mut counters = counters(&worker.stats);
         counters.insert("worker".into(), json!(worker.number));
         counters.insert("driver".into(), json!(worker.driver.name()));
+        counters.insert("restricted".into(), json!(worker.is_restricted));
         counters.insert("state".into(), json!(state));
         if let Some(fault) = fault {
             counters.insert("fault".into(), json!(fault));
@@ -153,6 +154,7 @@ mod tests {
         let workers = json["workers"].as_array().unwrap();
         assert_eq!((workers.len(), &json["driver"]), (2, &json!("epoll")));
         assert!(workers.iter().all(|worker| worker["driver"] == "epoll"), "{json}");
+        assert!(workers.iter().all(|worker| worker["restricted"] == false), "{json}");
         for (name, count) in monitor.stats().iter() {
             assert_eq!(json[name], count, "{name}");
             assert!(workers.iter().all(|worker| worker[name].is_u64()), "{name}");

@@ -112,7 +112,7 @@ impl EmbeddedBuilder {
         let failed = |it: StartError| Error::Ring(it.to_string());
         let ring = AnyRing::open(driver, WaitMode::Hosted).map_err(failed)?;
         let counters = Arc::<Counters>::default();
-        counters.set_driver(ring.driver());
+        counters.set_driver(ring.driver(), ring.is_restricted());
         let parts = match ring {
             AnyRing::IoUring(ring) => Parts::of(ring, config, counters),
             AnyRing::Epoll(ring) => Parts::of(ring, config, counters),

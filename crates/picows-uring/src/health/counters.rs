@@ -16,7 +16,8 @@ macro_rules! counters {
             $(pub(crate) $name: Counter,)+
             $(pub(crate) $peak: Counter,)+
             pub(crate) pulse: Pulse,
-            driver: OnceLock<Driver>,
+            /// The driver, and whether its ring is restricted.
+            driver: OnceLock<(Driver, bool)>,
         }
 
         /// What a worker, or a whole server, has done so far.
@@ -31,14 +32,19 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// The worker runs on `driver`.
-            pub(crate) fn set_driver(&self, driver: Driver) {
-                let _ = self.driver.set(driver);
+            /// The worker runs on `driver`, with a ring that is restricted or not.
+            pub(crate) fn set_driver(&self, driver: Driver, is_restricted: bool) {
+                let _ = self.driver.set((driver, is_restricted));
             }
 
             /// What the worker runs on; `Auto` before that is known.
             pub(crate) fn driver(&self) -> Driver {
-                self.driver.get().copied().unwrap_or_default()
+                self.driver.get().map_or(Driver::default(), |(driver, _)| *driver)
+            }
+
+            /// Whether the worker's ring can do only what the data path does.
+            pub(crate) fn is_restricted(&self) -> bool {
+                self.driver.get().is_some_and(|(_, is_restricted)| *is_restricted)
             }
 
             pub(crate) fn read(&self) -> Stats {

@@ -54,6 +54,8 @@ pub(crate) struct UringRing {
     /// Sockets to close when nothing is in flight any more. Not before: operations that are queued
     /// name descriptors, which might belong to another socket by then.
     abandoned: Vec<OwnedFd>,
+    /// The kernel takes the operations of the data path only.
+    is_restricted: bool,
 }
 
 /// Kinds of operation, in the upper four bits of `user_data`.
@@ -89,6 +91,11 @@ impl UringRing {
     /// Sets up a ring for this thread.
     pub(crate) fn new(waiting: WaitMode) -> Result<Self, StartError> {
         start::start(waiting)
+    }
+
+    /// Whether the kernel refuses all operations but those of the data path.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.is_restricted
     }
 
     fn push(&mut self, entry: squeue::Entry) {

@@ -37,6 +37,9 @@ pub struct WorkerStatus {
     pub state: WorkerState,
     /// What it runs on: [`Driver::IoUring`] or [`Driver::Epoll`].
     pub driver: Driver,
+    /// Whether the kernel refuses its ring all operations but those of the data path: on io_uring,
+    /// unless the kernel knows no restrictions.
+    pub is_restricted: bool,
     /// How long it has been in its present turn, unless it is between two. Far below a millisecond
     /// unless a callback blocks; a worker that is blocked for ever is seen here, and nowhere else.
     pub turn_time: Option<Duration>,
@@ -62,6 +65,7 @@ impl Monitor {
         self.workers.iter().enumerate().map(|(number, worker)| WorkerStatus {
             number,
             driver: worker.driver(),
+            is_restricted: worker.is_restricted(),
             state: worker.pulse.state(),
             turn_time: worker.pulse.turn_time(),
             stats: worker.read(),

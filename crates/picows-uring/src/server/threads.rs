@@ -240,7 +240,7 @@ fn allocate(spec: &WorkerSpec) -> Result<(AnyRing, Option<Loop>), Refused> {
         sched_setaffinity(None, &set).map_err(|errno| failed(errno.into()))?;
     }
     let ring = AnyRing::open(spec.driver, spec.waiting).map_err(Refused::Ring)?;
-    spec.counters.set_driver(ring.driver());
+    spec.counters.set_driver(ring.driver(), ring.is_restricted());
     let event_loop = match spec.waiting {
         WaitMode::Hosted => {
             let kind = match &ring {

@@ -65,6 +65,7 @@ fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartErro
         enter_flags,
         enters: 0,
         abandoned: Vec::new(),
+        is_restricted,
     })
 }
 
