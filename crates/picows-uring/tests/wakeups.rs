@@ -6,9 +6,15 @@
 
 mod common;
 
-use common::{Client, address, next, on_frame, workers};
-use picows_uring::{Driver, MsgType, RemoteTransport, Upgrade};
-use std::sync::mpsc;
+use common::{Client, address, next, on_frame, uninterrupted, workers};
+use picows_uring::{
+    Driver, Embedded, ListenAddress, MsgType, RemoteTransport, Server, ServerHandle, Stopper,
+    Turned, Upgrade, UpgradeRequest,
+};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Posts of one run, and where their pauses come from. From the environment, if the script set it.
@@ -81,19 +87,82 @@ impl Delays {
     }
 }
 
+/// What waits between the turns of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    Hosted,
+    Dedicated,
+    /// A loop of `poll`.
+    Embedded,
+}
+
+/// A server of one worker that sends a handle of its connection away with the first frame.
+enum Running {
+    Server(ServerHandle),
+    Embedded(Stopper, JoinHandle<()>),
+}
+
+impl Running {
+    fn start(
+        driver: Driver,
+        waiting: Waiting,
+        remotes: Sender<RemoteTransport>,
+    ) -> (Self, SocketAddr) {
+        let upgrade = move |_: &_| {
+            let remotes = remotes.clone();
+            Upgrade::accept(on_frame(move |transport, _| Ok(remotes.send(transport.remote())?)))
+        };
+        if waiting == Waiting::Embedded {
+            return Self::embed(driver, upgrade);
+        }
+        let builder = workers(1).driver(driver).dedicated(waiting == Waiting::Dedicated);
+        let server = builder.start(upgrade).expect("a worker of this kind can be had");
+        let address = address(&server);
+        (Self::Server(server), address)
+    }
+
+    /// A thread whose loop polls the descriptor of the worker.
+    fn embed(
+        driver: Driver,
+        upgrade: impl Fn(&UpgradeRequest) -> Upgrade + Send + 'static,
+    ) -> (Self, SocketAddr) {
+        let (started, is_started) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let worker = Embedded::builder().driver(driver).build().expect("it can be had");
+            let listening = worker.listen(Server::builder().listen("127.0.0.1:0"), upgrade);
+            let listening = listening.expect("a port is free");
+            let [ListenAddress::Tcp(address)] = listening.addresses() else { panic!("one port") };
+            started.send((*address, worker.stopper())).expect("the test waits");
+            let mut turned = Turned::Busy;
+            while turned != Turned::Done {
+                if turned == Turned::Idle {
+                    let ready = || poll(&mut [PollFd::new(&worker, PollFlags::IN)], None);
+                    uninterrupted(|| ready().map_err(Into::into)).expect("it can be polled");
+                }
+                turned = worker.turn().expect("its ring is there");
+            }
+        });
+        let (address, stopper) = next(&is_started);
+        (Self::Embedded(stopper, thread), address)
+    }
+
+    fn stop(self) {
+        match self {
+            Self::Server(server) => drop(server.stop().expect("it ends in order")),
+            Self::Embedded(stopper, thread) => {
+                stopper.stop();
+                thread.join().expect("it ends in order");
+            }
+        }
+    }
+}
+
 /// Posts to a worker of this kind from this thread, one message at a time.
-fn every_post_arrives(driver: Driver, is_dedicated: bool) {
+fn every_post_arrives(driver: Driver, waiting: Waiting) {
     let run = Run::from_environment();
-    let (sender, remotes) = mpsc::channel::<RemoteTransport>();
-    let server = workers(1)
-        .driver(driver)
-        .dedicated(is_dedicated)
-        .start(move |_| {
-            let sender = sender.clone();
-            Upgrade::accept(on_frame(move |transport, _| Ok(sender.send(transport.remote())?)))
-        })
-        .expect("a worker of this kind can be had");
-    let mut client = Client::upgrade(address(&server));
+    let (sender, remotes) = mpsc::channel();
+    let (running, address) = Running::start(driver, waiting, sender);
+    let mut client = Client::upgrade(address);
     client.send_text("who posts to me?");
     let remote = next(&remotes);
     let (mut pauses, mut delays) = (Pauses(run.seed), Delays::default());
@@ -107,25 +176,24 @@ fn every_post_arrives(driver: Driver, is_dedicated: bool) {
             Ok(got) => got,
             Err(error) => {
                 // A worker that cannot be woken cannot be stopped either.
-                std::mem::forget(server);
+                std::mem::forget(running);
                 panic!("post {number} of seed {} was not heard: {error}", run.seed);
             }
         };
         delays.note(posted.elapsed());
         assert_eq!(got.payload, number.to_be_bytes());
     }
-    report(&run, driver, is_dedicated, &delays);
+    report(&run, driver, waiting, &delays);
     assert!(run.late.is_none_or(|late| delays.worst <= late), "a post was handled late");
     drop(client);
-    server.stop().expect("it ends in order");
+    running.stop();
 }
 
 #[expect(clippy::print_stdout, reason = "what scripts/wakeups is for")]
-fn report(run: &Run, driver: Driver, is_dedicated: bool, delays: &Delays) {
+fn report(run: &Run, driver: Driver, waiting: Waiting, delays: &Delays) {
     let Delays { worst, over: [over_1, over_10] } = delays;
     println!(
-        "{driver} {}: {} posts of seed {}, latest {:.3} ms, {over_1} over 1 ms, {over_10} over 10 ms",
-        if is_dedicated { "dedicated" } else { "hosted" },
+        "{driver} {waiting:?}: {} posts of seed {}, latest {:.3} ms, {over_1} over 1 ms, {over_10} over 10 ms",
         run.posts,
         run.seed,
         worst.as_secs_f64() * 1e3,
@@ -134,22 +202,32 @@ fn report(run: &Run, driver: Driver, is_dedicated: bool, delays: &Delays) {
 
 #[test]
 fn every_post_to_a_hosted_worker_on_io_uring_arrives() {
-    every_post_arrives(Driver::IoUring, false);
+    every_post_arrives(Driver::IoUring, Waiting::Hosted);
 }
 
 #[test]
 fn every_post_to_a_dedicated_worker_on_io_uring_arrives() {
-    every_post_arrives(Driver::IoUring, true);
+    every_post_arrives(Driver::IoUring, Waiting::Dedicated);
+}
+
+#[test]
+fn every_post_to_an_embedded_worker_on_io_uring_arrives() {
+    every_post_arrives(Driver::IoUring, Waiting::Embedded);
 }
 
 #[test]
 fn every_post_to_a_hosted_worker_on_epoll_arrives() {
-    every_post_arrives(Driver::Epoll, false);
+    every_post_arrives(Driver::Epoll, Waiting::Hosted);
 }
 
 #[test]
 fn every_post_to_a_dedicated_worker_on_epoll_arrives() {
-    every_post_arrives(Driver::Epoll, true);
+    every_post_arrives(Driver::Epoll, Waiting::Dedicated);
+}
+
+#[test]
+fn every_post_to_an_embedded_worker_on_epoll_arrives() {
+    every_post_arrives(Driver::Epoll, Waiting::Embedded);
 }
 
 const PAUSE_NANOS_MAX: u64 = 1 << 18;
