@@ -20,58 +20,58 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum PeerMisbehaved {
     /// A client sent a frame without a mask (RFC 6455 §5.1).
-    #[error("received un-masked frame from client")]
+    #[error("Received un-masked frame from client")]
     UnmaskedFrame,
     /// A server sent a frame with a mask (RFC 6455 §5.1).
-    #[error("received masked frame from server")]
+    #[error("Received masked frame from server")]
     MaskedFrame,
     /// An opcode that RFC 6455 §5.2 reserves.
-    #[error("received frame with invalid opcode {0}")]
+    #[error("Received frame with invalid opcode {0}")]
     UnknownOpcode(u8),
     /// An RSV bit that no extension gave a meaning to (RFC 6455 §5.2).
-    #[error("received frame with unexpected RSV bits")]
+    #[error("Received frame with unexpected RSV bits")]
     UnexpectedRsv,
     /// A control frame without FIN (RFC 6455 §5.5).
-    #[error("received fragmented control frame")]
+    #[error("Received fragmented control frame")]
     FragmentedControlFrame,
     /// A control frame with more than 125 bytes (RFC 6455 §5.5).
-    #[error("received control frame with payload size > 125 bytes")]
+    #[error("Received control frame with payload size > 125 bytes")]
     ControlFrameTooLong,
     /// A 16-bit length that fits into 7 bits (RFC 6455 §5.2).
-    #[error("received frame with invalid 16-bit payload length: not the shortest form")]
+    #[error("Received frame with invalid 16-bit payload length: not the shortest form")]
     NonMinimalLength16,
     /// A 64-bit length that fits into 16 bits (RFC 6455 §5.2).
-    #[error("received frame with invalid 64-bit payload length: not the shortest form")]
+    #[error("Received frame with invalid 64-bit payload length: not the shortest form")]
     NonMinimalLength64,
     /// A 64-bit length with the most significant bit set (RFC 6455 §5.2).
-    #[error("received frame with invalid 64-bit payload length: most significant bit set")]
+    #[error("Received frame with invalid 64-bit payload length: most significant bit set")]
     LengthOverflow,
     /// A CONTINUATION with no message begun (RFC 6455 §5.4).
-    #[error("received CONTINUATION without a message to continue")]
+    #[error("Received CONTINUATION without a message to continue")]
     UnexpectedContinuation,
     /// A new message inside a fragmented one (RFC 6455 §5.4).
-    #[error("received a new message before the fragmented one was finished")]
+    #[error("Received a new message before the fragmented one was finished")]
     UnfinishedMessage,
     /// A CLOSE with one byte of payload (RFC 6455 §5.5.1).
-    #[error("received CLOSE with a payload of one byte")]
+    #[error("Received CLOSE with a payload of one byte")]
     TruncatedCloseCode,
     /// A close code that may not appear on the wire (RFC 6455 §7.4).
-    #[error("received CLOSE with invalid close code {0}")]
+    #[error("Received CLOSE with invalid close code {0}")]
     InvalidCloseCode(u16),
     /// A close reason that is not UTF-8 (RFC 6455 §5.5.1).
-    #[error("received CLOSE with invalid UTF-8 reason")]
+    #[error("Received CLOSE with invalid UTF-8 reason")]
     InvalidCloseReason,
     /// Text that is not UTF-8 (RFC 6455 §8.1).
-    #[error("received text that is not valid UTF-8")]
+    #[error("Received text that is not valid UTF-8")]
     InvalidUtf8,
     /// A frame beyond the configured size.
-    #[error("received frame with payload size exceeding max allowed size")]
+    #[error("Received frame with payload size exceeding max allowed size")]
     FrameTooLarge,
     /// A message beyond the configured size, all fragments together.
-    #[error("received message with total size exceeding max allowed size")]
+    #[error("Received message with total size exceeding max allowed size")]
     MessageTooLarge,
     /// Nothing that the peer did wrong: there was no memory for what it sent.
-    #[error("too little memory for what was received")]
+    #[error("Too little memory for what was received")]
     OutOfMemory,
 }
 

@@ -129,7 +129,7 @@ fn a_frame_that_is_too_large_is_told_1009_by_its_header() {
     let mut claim = masked(FrameHead::new(MsgType::Binary), &noise(1, LIMIT + 1));
     claim.truncate(14);
     client.write(&claim);
-    let reason = "received frame with payload size exceeding max allowed size";
+    let reason = "Received frame with payload size exceeding max allowed size";
     client.expect_close(CloseCode::MESSAGE_TOO_BIG, reason);
     client.expect_eof();
     assert_eq!(server.stats().protocol_errors, 1);
@@ -149,5 +149,5 @@ fn text_is_checked_across_fragments_if_wanted() {
     );
     client.write(&[masked(text, start), masked(rest, b"x")].concat());
     assert_eq!(client.receive().payload, start);
-    client.expect_close(CloseCode::INVALID_PAYLOAD, "received text that is not valid UTF-8");
+    client.expect_close(CloseCode::INVALID_PAYLOAD, "Received text that is not valid UTF-8");
 }

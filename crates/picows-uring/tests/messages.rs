@@ -165,7 +165,7 @@ fn two_messages_are_not_mixed_rfc6455_5_4() {
 #[test]
 fn a_message_over_the_limit_is_told_1009_and_why() {
     let (server, ends) = echo_server(builder());
-    let reason = "received message with total size exceeding max allowed size";
+    let reason = "Received message with total size exceeding max allowed size";
     for is_whole in [true, false] {
         let heard = talk(url(&server), move |transport| {
             if is_whole {
@@ -195,7 +195,7 @@ fn broken_text_is_told_1007_before_the_message_is_complete_rfc6455_8_1() {
             transport.send_frame(BEGINS, b"not \xf4");
             transport.send_frame(CONTINUES, b"\x90");
         });
-        let told = close(1007, "received text that is not valid UTF-8");
+        let told = close(1007, "Received text that is not valid UTF-8");
         assert_eq!(heard, [text("good"), told]);
         let cause = DisconnectCause::PeerMisbehaved(PeerMisbehaved::InvalidUtf8);
         assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), Some(cause));
@@ -223,7 +223,7 @@ fn an_assembler_in_a_listener_of_ones_own_closes_as_well() {
         transport.send_text("good");
         transport.send(MsgType::Text, b"\xff");
     });
-    assert_eq!(heard, [text("good"), close(1007, "received text that is not valid UTF-8")]);
+    assert_eq!(heard, [text("good"), close(1007, "Received text that is not valid UTF-8")]);
     server.stop().unwrap();
 }
 

@@ -101,7 +101,7 @@ fn send_like_keeps_type_fin_and_allowed_rsv_bits() {
     }
     // RFC 6455 §5.2: a bit that no extension gave a meaning to.
     client.write(&common::masked(TEXT.with_rsv(0b010), b"payload"));
-    client.expect_close(CloseCode::PROTOCOL_ERROR, "received frame with unexpected RSV bits");
+    client.expect_close(CloseCode::PROTOCOL_ERROR, "Received frame with unexpected RSV bits");
 }
 
 #[test]
