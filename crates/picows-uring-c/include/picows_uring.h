@@ -112,6 +112,52 @@ typedef enum {
   PWU_QUEUE_DROP_OLDEST = 2,
 } pwu_queue_policy;
 
+// Kinds of errors. More may be added.
+typedef enum {
+  // A call that failed as functions do that return a pwu_status: PWU_ERROR_CALL and the text says it.
+  PWU_ERROR_CALL = 1,
+  // A setting makes no sense, or contradicts another.
+  PWU_ERROR_SETTING = 2,
+  // An address cannot be understood or listened on.
+  PWU_ERROR_LISTEN = 3,
+  // The driver cannot be set up. The text names the cure.
+  PWU_ERROR_DRIVER = 4,
+  // A worker runs on this thread already.
+  PWU_ERROR_SECOND_WORKER = 5,
+  // The worker could not go on.
+  PWU_ERROR_LOST = 6,
+  // The URL cannot be used.
+  PWU_ERROR_URL = 10,
+  // A header or another option of the request cannot be used.
+  PWU_ERROR_OPTION = 11,
+  // The scheme is wss, which this library does not speak.
+  PWU_ERROR_TLS = 12,
+  // The socket cannot be used, or broke.
+  PWU_ERROR_SOCKET = 13,
+  // It took longer than handshake_ms.
+  PWU_ERROR_TIMEOUT = 14,
+  // The connection ended before the server had answered.
+  PWU_ERROR_DISCONNECTED = 15,
+  // The answer is a redirect, which is the caller's to follow.
+  PWU_ERROR_REDIRECT = 16,
+  // The answer is no HTTP response, or a malformed one.
+  PWU_ERROR_ANSWER_MALFORMED = 20,
+  // The status of the answer is not 101.
+  PWU_ERROR_ANSWER_STATUS = 21,
+  // The header Upgrade of the answer is not websocket.
+  PWU_ERROR_ANSWER_UPGRADE = 22,
+  // The header Connection of the answer does not list Upgrade.
+  PWU_ERROR_ANSWER_CONNECTION = 23,
+  // The header Sec-WebSocket-Accept of the answer does not fit the request.
+  PWU_ERROR_ANSWER_ACCEPT = 24,
+  // The answer chooses an extension that was not offered.
+  PWU_ERROR_ANSWER_EXTENSION = 25,
+  // The answer chooses a subprotocol that was not offered.
+  PWU_ERROR_ANSWER_SUBPROTOCOL = 26,
+  // Another error.
+  PWU_ERROR_OTHER = 99,
+} pwu_kind;
+
 // Why a connection ended. More may be added.
 typedef enum {
   // It has not.
