@@ -1,0 +1,150 @@
+# Listening sockets, and the route that has the application's factory answer requests. Included by
+# picows.pyx.
+
+cdef class _Listening:
+    """A listening socket of a worker."""
+    cdef:
+        _Worker worker
+        pwu_server* server
+        object factory
+        object owner
+        object logger
+        dict settings
+        object entrance
+        # What an answer lends to the library.
+        list kept
+        pwu_header* lent
+
+    def __cinit__(self):
+        self.server = NULL
+        self.lent = NULL
+
+    def __dealloc__(self):
+        PyMem_Free(self.lent)
+
+    def close(self):
+        """Closes the socket; its connections stay."""
+        server, self.server = self.server, NULL
+        if server is not NULL and self.worker._process == _process:
+            pwu_server_close(server)
+
+
+def listen(_Worker worker, sock, owner, factory, logger, dict settings, entrance=None):
+    """Accepts connections on a socket that listens, of which a duplicate is made.
+
+    :param owner: the server object, which counts the connections
+    :param entrance: knows the carriers of the connections, on the loop engine
+    """
+    cdef:
+        _Listening listening = _Listening.__new__(_Listening)
+        pwu_options options
+        pwu_error* error = NULL
+    listening.worker = worker
+    listening.factory = factory
+    listening.owner = owner
+    listening.logger = logger
+    listening.settings = settings
+    listening.entrance = entrance
+    _fill_options(&options, settings, True)
+    # Given back by _free_listening, whatever happens.
+    Py_INCREF(listening)
+    listening.server = pwu_listen(
+        <pwu_worker*>worker._handle, NULL, os.dup(sock.fileno()), &options, _route,
+        <void*>listening, _free_listening, &error)
+    if listening.server is NULL:
+        raise _take_error(error)
+    return listening
+
+
+cdef void _free_listening(void* user) noexcept:
+    Py_DECREF(<_Listening>user)
+
+
+cdef int _route(void* user, const pwu_request* given, pwu_answer* answer) noexcept:
+    cdef _Listening listening = <_Listening>user
+    try:
+        _answer(listening, given, answer)
+        return 0
+    except BaseException as error:
+        if not isinstance(error, Exception) and listening.worker._exit is None:
+            listening.worker._exit = error
+        listening.logger.error("the listener factory raised, and the answer is 500", exc_info=error)
+        return 1
+
+
+cdef object _answer(_Listening listening, const pwu_request* given, pwu_answer* answer):
+    """Has the factory answer a request."""
+    cdef WSTransport transport
+    head = _bytes(given.raw_head).partition(b"\r\n\r\n")[0]
+    request = _request_of(head)
+    result = listening.factory(request)
+    listener, response = result, None
+    if isinstance(result, WSUpgradeResponseWithListener):
+        listener, response = result.listener, result.response
+    if result is None:
+        response = WSUpgradeResponse.create_error_response(404, b"Not Found\n")
+    if response is not None and int(response.status) != 101:
+        answer.status = int(response.status)
+        body = bytes(response.body or b"")
+        _lend_answer(listening, response.headers, answer, body)
+        return None
+    if not isinstance(listener, WSListener):
+        raise TypeError(
+            f"the factory returned {type(listener).__name__}: it has to be a WSListener, a "
+            "WSUpgradeResponseWithListener or None")
+    if response is None:
+        response = WSUpgradeResponse.create_101_response()
+    transport = _new_transport(listening.worker, listening.logger, False, listening.settings)
+    transport.request, transport.response = request, response
+    transport.is_secure = listening.entrance is not None and listening.entrance.is_secure
+    transport._carrier = listening.entrance
+    transport._listener = listener
+    transport._server = listening.owner
+    _lend_answer(listening, response.headers, answer, b"")
+    answer.callbacks = &_callbacks
+    answer.user = <void*>transport
+    # Given back by _free_user, whatever happens.
+    Py_INCREF(transport)
+    return None
+
+
+cdef object _request_of(bytes head):
+    """The request as an object. Heads are judged by the library, which takes a few that are not for
+    asyncio's eyes, such as HTTP/1.0."""
+    line, *lines = head.split(b"\r\n")
+    request = WSUpgradeRequest()
+    request.method, request.path, request.version = line.split(b" ", 2)
+    request.headers = _http.read_headers(lines)
+    return request
+
+
+# What the library writes itself.
+_OWN_HEADERS = frozenset(("connection", "content-length", "transfer-encoding", "upgrade"))
+
+
+cdef object _lend_answer(_Listening listening, object headers, pwu_answer* answer, bytes body):
+    cdef list pairs = []
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower == "sec-websocket-protocol":
+            protocol = value.encode("utf-8", "surrogateescape")
+            pairs.append((b"", protocol))
+        elif lower not in _OWN_HEADERS:
+            pairs.append((name.encode("ascii"), value.encode("utf-8", "surrogateescape")))
+    listening.kept = [it for it in pairs if it[0]]
+    protocols = [it[1] for it in pairs if not it[0]]
+    count = len(listening.kept)
+    PyMem_Free(listening.lent)
+    listening.lent = <pwu_header*>PyMem_Malloc(max(count, 1) * sizeof(pwu_header))
+    if listening.lent is NULL:
+        raise MemoryError()
+    _lend_headers(listening.lent, listening.kept)
+    answer.headers, answer.count = listening.lent, count
+    if protocols and answer.status == 0:
+        protocol = protocols[0]
+        answer.subprotocol.data = PyBytes_AS_STRING(protocol)
+        answer.subprotocol.size = PyBytes_GET_SIZE(protocol)
+        listening.kept.append(protocol)
+    answer.body.data, answer.body.size = PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
+    listening.kept.append(body)
+    return None
