@@ -10,6 +10,7 @@ mod connecting;
 mod dial;
 mod error;
 mod intake;
+mod proxy;
 mod redirect;
 mod resolve;
 mod target;
@@ -17,6 +18,7 @@ mod target;
 pub use attempt::Attempt;
 pub use connect::Connect;
 pub use error::{ConnectError, ConnectFault, ConnectStage};
+pub use proxy::{Proxy, ProxyFault};
 pub use redirect::RedirectKeeps;
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -79,7 +79,9 @@ pub mod internal {
     }
 }
 
-pub use client::{Attempt, Connect, ConnectError, ConnectFault, ConnectStage, RedirectKeeps};
+pub use client::{
+    Attempt, Connect, ConnectError, ConnectFault, ConnectStage, Proxy, ProxyFault, RedirectKeeps,
+};
 pub use config::QueuePolicy;
 pub use driver::{Driver, UnknownDriver};
 pub use embedded::{Embedded, EmbeddedBuilder, Listening, Turned};
@@ -106,6 +108,7 @@ pub use upgrade::{IntoUpgrade, Upgrade};
 pub use picows_uring_proto::{
     ApiMisuse, Assembled, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
     Escaped, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, InvalidMessage, Message,
-    MessageAssembler, MessageFault, MsgType, PeerMisbehaved, RejectedResponse, RequestError,
-    ResponseError, ResponseHead, RetryAfter, UpgradeRequest, UpgradeResponse, select_subprotocol,
+    MessageAssembler, MessageFault, MsgType, PeerMisbehaved, ProxyProtocol, RejectedResponse,
+    RequestError, ResponseError, ResponseHead, RetryAfter, SocksRefusal, TunnelError, TunnelMisuse,
+    UpgradeRequest, UpgradeResponse, select_subprotocol,
 };

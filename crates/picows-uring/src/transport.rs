@@ -461,7 +461,7 @@ impl Transport {
         self.session.subprotocol()
     }
 
-    /// The address of the peer; `None` on a Unix socket.
+    /// The address of the peer, which is the proxy where there is one; `None` on a Unix socket.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.session.peer.get()

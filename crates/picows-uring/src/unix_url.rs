@@ -81,7 +81,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// What percent signs with two digits stand for; others stay.
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
+pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {

@@ -65,6 +65,7 @@ impl Connect {
     ) -> Result<Attempt, ConnectFault> {
         let intake = intake.ok_or(ConnectFault::NoRuntime)?;
         self.config.check()?;
+        self.check_proxy()?;
         let target = Target::parse(&self.url)?;
         if target.is_secure {
             return Err(ConnectFault::TlsUnsupported);

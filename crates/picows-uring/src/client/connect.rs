@@ -74,7 +74,7 @@ pub struct Connect {
     pub(super) subprotocols: Vec<String>,
     max_redirects: u32,
     pub(super) redirect_keeps: Option<RedirectKeeps>,
-    dial: DialOptions,
+    pub(super) dial: DialOptions,
     pub(super) socket: Option<OwnedFd>,
     pub(super) config: Config,
 }
@@ -237,6 +237,7 @@ impl Connect {
     async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {
         let local = local::current().ok_or(ConnectFault::NoRuntime)?;
         self.config.check()?;
+        self.check_proxy()?;
         let progress =
             ConnectProgress { stage: Cell::new(ConnectStage::Resolve), outcome: Cell::default() };
         let limit = self.config.conversation.handshake_timeout;
@@ -330,6 +331,9 @@ impl Connect {
         target: &Target,
         progress: &ConnectProgress,
     ) -> Result<OwnedFd, ConnectFault> {
+        if let Some(socket) = self.dial.dial_proxied(target, &progress.stage).await? {
+            return Ok(socket);
+        }
         match &target.endpoint {
             Endpoint::Host { host, port } => {
                 progress.stage.set(ConnectStage::Resolve);

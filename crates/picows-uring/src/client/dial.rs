@@ -4,6 +4,7 @@
 //! keeps the worker from its connections.
 
 use super::error::ConnectFault;
+use super::proxy::Proxy;
 use super::resolve::Resolver;
 use crate::foreign;
 use rustix::io::Errno;
@@ -28,6 +29,7 @@ pub(super) struct DialOptions {
     pub(super) local: Option<IpAddr>,
     pub(super) hook: Option<SocketHook>,
     pub(super) resolver: Resolver,
+    pub(super) proxy: Option<Proxy>,
 }
 
 /// Looks up the addresses of a host.

@@ -1,5 +1,6 @@
 //! Errors of connecting: what happened, to whom, and what to try.
 
+use super::proxy::{ProxyFault, shown_proxy};
 use crate::config::WrongSetting;
 use crate::error::{descriptor_cure, name_cure, shown};
 use picows_uring_proto::internal::debug_with_text;
@@ -77,7 +78,7 @@ pub enum ConnectFault {
         source: io::Error,
     },
     /// None of the addresses answered.
-    #[error("{}", tell_attempts(attempts))]
+    #[error("{}", tell_attempts(attempts, "the server"))]
     Unreachable {
         /// Each address that was tried, and what happened.
         attempts: Vec<(SocketAddr, io::Error)>,
@@ -94,6 +95,18 @@ pub enum ConnectFault {
         path: PathBuf,
         /// What happened.
         source: io::Error,
+    },
+    /// A proxy, or the way through it.
+    #[error("{}: {fault}", shown_proxy(proxy, *variable))]
+    Proxy {
+        /// The proxy as `scheme://host:port`, without user and password; empty when its URL cannot be
+        /// read.
+        proxy: String,
+        /// The variable of the environment that named it.
+        variable: Option<&'static str>,
+        /// What is wrong.
+        #[source]
+        fault: ProxyFault,
     },
     /// The socket could not be set up.
     #[error("the socket cannot be set up: {}", shown_error(.0))]
@@ -129,7 +142,7 @@ pub enum ConnectFault {
     Disconnected(Option<io::Error>),
 }
 
-debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, NoRuntime, Resolve, Unreachable, UnixSocket, Socket, Timeout, Response, Redirect, Listener, Disconnected }
+debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, NoRuntime, Resolve, Unreachable, UnixSocket, Proxy, Socket, Timeout, Response, Redirect, Listener, Disconnected }
 
 /// Stages of a connection that is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +152,8 @@ pub enum ConnectStage {
     Resolve,
     /// Connecting the socket.
     Connect,
+    /// Connecting to a proxy, and having it open the way to the server.
+    Proxy,
     /// Waiting for the answer to the upgrade request.
     Handshake,
 }
@@ -149,6 +164,7 @@ impl ConnectStage {
         match self {
             Self::Resolve => "the DNS is slow or out of reach",
             Self::Connect => "the address is out of reach, or the server is busy",
+            Self::Proxy => "the proxy is out of reach or busy, or cannot reach the server",
             Self::Handshake => "the server is busy or does not speak WebSocket",
         }
     }
@@ -159,6 +175,7 @@ impl fmt::Display for ConnectStage {
         f.write_str(match self {
             Self::Resolve => "resolving the name",
             Self::Connect => "connecting",
+            Self::Proxy => "the way through the proxy",
             Self::Handshake => "the upgrade",
         })
     }
@@ -200,13 +217,22 @@ impl ConnectError {
         self.rejected().map(RejectedResponse::body)
     }
 
-    /// How long the server asks to be left alone from now on, by the `Retry-After` of its answer
-    /// (RFC 9110 §10.2.3), in seconds or as a date; zero when that has passed. Not bounded: a
-    /// server may ask for a year.
+    /// How long the server, or a proxy that refused, asks to be left alone from now on, by the
+    /// `Retry-After` of its answer (RFC 9110 §10.2.3), in seconds or as a date; zero when that has
+    /// passed. Not bounded: a server may ask for a year.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Some(self.response()?.retry_after()?.delay(now.as_secs()))
+        let response = self.response().or_else(|| self.proxy_response())?;
+        Some(response.retry_after()?.delay(now.as_secs()))
+    }
+
+    /// Status and headers of an HTTP proxy's answer, if it refused.
+    fn proxy_response(&self) -> Option<&ResponseHead> {
+        match &self.fault {
+            ConnectFault::Proxy { fault: ProxyFault::Tunnel(error), .. } => error.response(),
+            _ => None,
+        }
     }
 
     fn rejected(&self) -> Option<&RejectedResponse> {
@@ -237,6 +263,7 @@ impl ConnectError {
             | ConnectFault::Socket(_)
             | ConnectFault::Timeout { .. }
             | ConnectFault::Disconnected(_) => true,
+            ConnectFault::Proxy { fault, .. } => fault.is_transient(),
             // As picows has it, a server that fails may recover, and one that refuses will not;
             // but for those that say "not now" (RFC 9110 §15.5.9, RFC 8470 §5.2, RFC 6585 §4).
             ConnectFault::Response(_) => self.response().is_some_and(|response| {
@@ -278,11 +305,11 @@ fn without_secrets(url: &str) -> String {
 }
 
 /// The text of an error that may be the application's, such as that of a socket hook.
-fn shown_error(error: &io::Error) -> String {
+pub(super) fn shown_error(error: &io::Error) -> String {
     shown(&error.to_string()).at_most(ERROR_BYTES_SHOWN_MAX).to_string()
 }
 
-fn tell_attempts(attempts: &[(SocketAddr, io::Error)]) -> String {
+pub(super) fn tell_attempts(attempts: &[(SocketAddr, io::Error)], who: &str) -> String {
     let shown = attempts.iter().take(ATTEMPTS_SHOWN_MAX);
     let told: Vec<_> = shown.map(|(at, error)| format!("{at}: {}", shown_error(error))).collect();
     let mut told = told.join("; ");
@@ -295,7 +322,7 @@ fn tell_attempts(attempts: &[(SocketAddr, io::Error)]) -> String {
     }
     let is_any = |kind| attempts.iter().any(|(_, error)| error.kind() == kind);
     let cure = if is_any(io::ErrorKind::ConnectionRefused) {
-        "nobody listens there: check the port, and that the server runs"
+        &format!("nobody listens there: check the port, and that {who} runs")
     } else if is_any(io::ErrorKind::AddrNotAvailable) {
         "no local port is free, or this machine does not have the local address: widen \
          net.ipv4.ip_local_port_range, connect from more addresses of this machine, or \

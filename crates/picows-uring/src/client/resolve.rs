@@ -55,6 +55,12 @@ impl Resolver {
         Self(Arc::new(Shared { lookup, threads_max, state, added: Condvar::new() }))
     }
 
+    /// One with a thread of its own.
+    #[cfg(test)]
+    pub(super) fn for_test(lookup: Lookup) -> Self {
+        Self::new(lookup, 1)
+    }
+
     /// The addresses of `host`, which an address is itself. When all threads are busy, waits for
     /// one. Dropping the future gives the job up, but does not interrupt it.
     ///

@@ -78,6 +78,19 @@ impl Peer {
         Request(String::from_utf8(head).expect("a text"))
     }
 
+    /// Reads what has arrived, and waits for the first bytes of it.
+    pub(crate) fn read_some(&mut self) -> Vec<u8> {
+        let mut bytes = vec![0; 4096];
+        let length = uninterrupted(|| self.stream.read(&mut bytes)).expect("bytes arrive in time");
+        bytes.truncate(length);
+        bytes
+    }
+
+    /// Writes, and returns whether the client is still there.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
     /// Writes to a client that may have gone already.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);

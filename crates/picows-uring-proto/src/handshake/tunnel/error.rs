@@ -134,7 +134,13 @@ impl SocksRefusal {
         self.code
     }
 
-    /// Whether trying again later may help, or another address of the server.
+    /// Whether another address of the server may help: this one is not reached, or not taken.
+    #[must_use]
+    pub const fn is_of_address(self) -> bool {
+        self.is_transient() || matches!((self.version, self.code), (5, 8))
+    }
+
+    /// Whether trying again later may help.
     #[must_use]
     pub const fn is_transient(self) -> bool {
         match self.version {
