@@ -115,6 +115,7 @@ FLOORS = {
     COMMAND: (
         "driver signals system units",
         "auto_ping client fault",
+        "proxy",
         "stdio",
         "measure",
         "report",

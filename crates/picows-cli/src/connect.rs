@@ -11,6 +11,7 @@ mod output;
 use crate::auto_ping::AutoPingArgs;
 use crate::client::LoopFlags;
 use crate::fault::Fault;
+use crate::proxy::ProxyFlag;
 use crate::signals::{self, Interrupted};
 use crate::stdio::{self, note};
 use crate::units;
@@ -18,7 +19,7 @@ use backlog::Backlog;
 use format::Format;
 use input::Input;
 use output::Printer;
-use picows_uring::{CloseCode, Connect, MsgType, RedirectKeeps, RemoteTransport, Transport};
+use picows_uring::{CloseCode, Connect, MsgType, Proxy, RedirectKeeps, RemoteTransport, Transport};
 use std::io::{BufReader, IsTerminal, stdin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -95,6 +96,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     auto_ping: AutoPingArgs,
 
+    /// Connect through a proxy: http://[USER:PASSWORD@]HOST[:PORT], or socks5h, socks5, socks4a or
+    /// socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
+    #[arg(long, value_name = "URL|env|none", default_value = "env")]
+    proxy: ProxyFlag,
+
     #[command(flatten)]
     event_loop: LoopFlags,
 }
@@ -127,7 +133,7 @@ impl From<Keeps> for RedirectKeeps {
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
     let runtime = args.event_loop.driver.of_loop().busy_poll(args.event_loop.busy_poll).build()?;
     let (failed, failures) = mpsc::channel();
-    let begun = begin(&args, failed);
+    let begun = begin(&args, args.proxy.proxy()?, failed);
     let transport = if args.event_loop.dedicated {
         runtime.run_dedicated(begun)??
     } else {
@@ -147,13 +153,17 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
 }
 
 /// Connects, and starts the threads that send.
-async fn begin(args: &Args, failed: mpsc::Sender<Fault>) -> Result<Transport, Fault> {
+async fn begin(
+    args: &Args,
+    proxy: Option<Proxy>,
+    failed: mpsc::Sender<Fault>,
+) -> Result<Transport, Fault> {
     let backlog = Arc::<Backlog>::default();
     let format = Format::new(args.binary, args.json, stdio::out_is_terminal());
     let is_closing = Arc::<AtomicBool>::default();
     let closing = Arc::clone(&is_closing);
     let printer = Printer::new(stdio::out(), format, Arc::clone(&backlog), closing);
-    let transport = connector(args).connect(printer).await?;
+    let transport = connector(args, proxy).connect(printer).await?;
     let ending = Ending { remote: transport.remote(), is_closing };
     handle_signals(&ending);
     stdio::out().when_failed({
@@ -210,7 +220,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
-fn connector(args: &Args) -> Connect {
+fn connector(args: &Args, proxy: Option<Proxy>) -> Connect {
     let mut connect = Connect::new(args.url.as_str())
         .max_frame_size(args.max_frame_size)
         .close_timeout(args.close_timeout)
@@ -221,6 +231,9 @@ fn connector(args: &Args) -> Connect {
     }
     for name in &args.subprotocols {
         connect = connect.subprotocol(name);
+    }
+    if let Some(proxy) = proxy {
+        connect = connect.proxy(proxy);
     }
     if let Some(keeps) = args.redirect_keeps {
         connect = connect.redirect_keeps(keeps.into());

@@ -4,6 +4,7 @@ use crate::auto_ping::AutoPingArgs;
 use crate::client::LoopFlags;
 use crate::fault::{Fault, Usage};
 use crate::measure::{LoadPlan, measure};
+use crate::proxy::ProxyFlag;
 use crate::report::{Outputs, Report};
 use crate::{system, units};
 use std::path::PathBuf;
@@ -84,6 +85,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 
+    /// Connect through a proxy: http://[USER:PASSWORD@]HOST[:PORT], or socks5h, socks5, socks4a or
+    /// socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
+    #[arg(long, value_name = "URL|env|none", default_value = "none")]
+    proxy: ProxyFlag,
+
     #[command(flatten)]
     event_loop: LoopFlags,
 
@@ -147,6 +153,7 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
         busy_poll: args.event_loop.busy_poll,
         is_dedicated: args.event_loop.dedicated,
         auto_ping: args.auto_ping.settings(),
+        proxy: args.proxy.proxy()?,
         server_pid: args.server_pid,
     })
 }

@@ -9,6 +9,7 @@ mod echo;
 mod fault;
 mod load;
 mod measure;
+mod proxy;
 mod report;
 mod rtt;
 mod signals;

@@ -3,6 +3,7 @@
 use crate::client::LoopFlags;
 use crate::fault::{Fault, Usage};
 use crate::measure::{LoadPlan, measure};
+use crate::proxy::ProxyFlag;
 use crate::report::{Outputs, Report};
 use crate::units;
 use std::path::PathBuf;
@@ -32,6 +33,11 @@ pub(crate) struct Args {
           default_value = "500ms")]
     warmup: Duration,
 
+    /// Connect through a proxy: http://[USER:PASSWORD@]HOST[:PORT], or socks5h, socks5, socks4a or
+    /// socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
+    #[arg(long, value_name = "URL|env|none", default_value = "none")]
+    proxy: ProxyFlag,
+
     #[command(flatten)]
     event_loop: LoopFlags,
 
@@ -58,6 +64,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         duration: args.duration,
         drain: DRAIN_TIMEOUT,
         auto_ping: None,
+        proxy: args.proxy.proxy()?,
         server_pid: None,
     };
     let outputs = Outputs { json: args.json, html: None };

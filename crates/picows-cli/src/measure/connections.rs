@@ -101,12 +101,16 @@ fn connector(run: &Run) -> Connect {
     // that all of its messages but the last may have been answered and followed by new ones.
     let frames = plan.pipeline.saturating_mul(2);
     let queue_bytes = frame_bytes.saturating_mul(frames).saturating_add(QUEUE_SPARE_BYTES);
-    Connect::new(plan.url.as_str())
+    let connect = Connect::new(plan.url.as_str())
         // An echo that is somewhat too long is counted as such, instead of ending the connection.
         .max_frame_size(plan.size_bytes as u64 + FRAME_SPARE_BYTES)
         .max_queue_size(queue_bytes, QueuePolicy::Close)
         .close_timeout(CLOSE_TIMEOUT)
-        .auto_ping(plan.auto_ping)
+        .auto_ping(plan.auto_ping);
+    match &plan.proxy {
+        Some(proxy) => connect.proxy(proxy.clone()),
+        None => connect,
+    }
 }
 
 /// Ends the measurement, and counts the missing echoes of each connection.

@@ -1,7 +1,7 @@
 //! A run of a load: its plan, its window, and what the coordinator and the threads exchange.
 
 use crate::driver::DriverFlag;
-use picows_uring::{AutoPing, ConnectError, Stopper};
+use picows_uring::{AutoPing, ConnectError, Proxy, Stopper};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ pub(crate) struct LoadPlan {
     /// Threads leave their loops once they have connected. Not with a rate.
     pub(crate) is_dedicated: bool,
     pub(crate) auto_ping: Option<AutoPing>,
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) server_pid: Option<u32>,
 }
 
@@ -159,6 +160,7 @@ pub(crate) mod tests {
             busy_poll: Duration::ZERO,
             is_dedicated: false,
             auto_ping: None,
+            proxy: None,
             server_pid: None,
         }
     }

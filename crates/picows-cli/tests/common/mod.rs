@@ -31,8 +31,15 @@ pub fn picows<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     // Long turns are common on a busy machine.
     let log = "warn,picows_uring::worker::watchdog=off";
     command.args(arguments).env("RUST_LOG", log).env("NO_COLOR", "1");
+    for name in PROXY_VARIABLES {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
     command
 }
+
+/// Variables by which a client goes through a proxy, in lower case.
+const PROXY_VARIABLES: [&str; 6] =
+    ["ws_proxy", "wss_proxy", "http_proxy", "https_proxy", "all_proxy", "no_proxy"];
 
 /// Exit status and output of a command that ends by itself.
 pub struct Done {
