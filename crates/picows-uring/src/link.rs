@@ -9,7 +9,7 @@ mod direct;
 mod piece;
 mod send;
 
-use crate::ring::{Ring, Socket, Token};
+use crate::ring::{ReceiveResult, Ring, Socket, Token};
 use crate::session::Session;
 pub(crate) use budget::Budget;
 pub(crate) use direct::Direct;
@@ -106,9 +106,17 @@ impl Link {
     }
 
     /// A receive has a completion, behind which there are `more` or none.
-    pub(crate) fn on_receive_completion(&mut self, more: bool) {
+    pub(crate) fn on_receive_completion(
+        &mut self,
+        session: &Session,
+        result: &ReceiveResult,
+        more: bool,
+    ) {
         if !more {
             self.receive = Receive::None;
+        }
+        if let ReceiveResult::Data(buffer) = result {
+            self.on_received(session, buffer.len());
         }
     }
 

@@ -175,14 +175,6 @@ impl Session {
         }
     }
 
-    /// The kernel took `count` bytes of the queue.
-    #[inline]
-    pub(crate) fn sent(&self, count: usize) {
-        if let Some(mut liveness) = self.liveness() {
-            liveness.sent(self.local.now(), count);
-        }
-    }
-
     /// Sends the ping that is matched with its pong by what it carries.
     pub(crate) fn send_auto_ping(&self) -> SendStatus {
         let nonce = self.local.keys.borrow_mut().next_nonce();

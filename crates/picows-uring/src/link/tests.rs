@@ -178,7 +178,7 @@ fn a_direct_receive_waits_for_the_end_of_the_receive_in_flight() {
     assert!(!link.begins_direct(ring, TOKEN, true), "its bytes come before");
     assert!(link.is_receiving() && !ring.is_receiving(7), "it was cancelled");
     assert!(!link.begins_direct(ring, TOKEN, true));
-    link.on_receive_completion(false);
+    link.on_receive_completion(session, &ReceiveResult::Cancelled, false);
     assert!(link.begins_direct(ring, TOKEN, true));
     let mut memory = Vec::new();
     ring.waiting.extend([Ok(vec![b'a'; 10]), Ok(Vec::new())]);
@@ -220,15 +220,15 @@ fn a_direct_receive_ends_with_the_budget_of_the_turn() {
 #[test]
 fn an_operation_is_cancelled_once() {
     let mut fixture = Fixture::new();
-    let Fixture { ring, link, .. } = &mut fixture;
+    let Fixture { ring, session, link } = &mut fixture;
     link.receive(ring, SOCKET, TOKEN);
     for _ in 0..2 {
         link.receive_as_wanted(ring, SOCKET, TOKEN, false);
         assert_eq!(link.cancelled(), (false, true));
     }
-    link.on_receive_completion(true);
+    link.on_receive_completion(session, &ReceiveResult::Cancelled, true);
     assert_eq!(link.cancelled(), (false, true), "its last completion is still to come");
-    link.on_receive_completion(false);
+    link.on_receive_completion(session, &ReceiveResult::Cancelled, false);
     assert_eq!(link.cancelled(), (false, false));
     link.receive(ring, SOCKET, TOKEN);
     link.cancel(ring, SOCKET);

@@ -166,7 +166,9 @@ impl Session {
     /// The kernel took `count` bytes of `batch`.
     pub(crate) fn took(&self, batch: &mut SendBatch, count: usize) {
         self.local.counters.bytes_sent.add(count as u64);
-        self.sent(count);
+        if let Some(mut liveness) = self.liveness() {
+            liveness.sent(self.local.now(), count);
+        }
         batch.advance(count, |segment| self.local.pool.put_segment(segment));
     }
 }

@@ -5,6 +5,7 @@
 use super::Worker;
 use super::deferred::{Deferred, Input};
 use super::lane::Lane;
+use crate::connection::Connection;
 use crate::link::{InputState, Piece};
 use crate::ring::{Completion, ReceiveResult, Ring, Token};
 use picows_uring_proto::Phase;
@@ -92,14 +93,10 @@ impl<R: Ring> Lane<'_, R> {
     /// A receive has returned something, or has ended.
     #[inline]
     fn received(&mut self, result: ReceiveResult, more: bool) {
-        self.connection.link.on_receive_completion(more);
+        let Connection { link, transport, .. } = &mut *self.connection;
+        link.on_receive_completion(transport.session(), &result, more);
         match result {
-            ReceiveResult::Data(buffer) => {
-                let len = self.ring.bytes(&buffer).len();
-                let connection = &mut *self.connection;
-                connection.link.on_received(connection.session(), len);
-                self.take_in_data(Piece::new(buffer));
-            }
+            ReceiveResult::Data(buffer) => self.take_in_data(Piece::new(buffer)),
             ReceiveResult::EndOfStream => self.end_of_data(None),
             ReceiveResult::NoBuffer => self.starve(),
             ReceiveResult::Cancelled => {}
@@ -168,7 +165,10 @@ impl<R: Ring> Lane<'_, R> {
         let Receive { turn, direct_left, .. } = &mut *self.receive;
         let before = *direct_left;
         let received = self.connection.receive_directly(self.ring, *turn, direct_left);
-        self.deadlines.handled(self.token, before - *direct_left);
+        let count = before - *direct_left;
+        if count > 0 {
+            self.deadlines.handled(self.token, count);
+        }
         match received {
             Ok(false) => {}
             Ok(true) => self.end_of_data(None),
