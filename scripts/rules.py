@@ -19,6 +19,11 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+sys.dont_write_bytecode = True
+
+import walk  # noqa: E402
+
 LINES_MAX = 1000
 LINES_TALK = 600
 
@@ -146,6 +151,7 @@ RULES = {
     "floors": "a module imports only from lower floors of its crate, so that no circle can be",
     "words": "comments name actors and use terms that can be searched for",
     "first-lines": "the first line of a file is a noun phrase",
+    "walk": "the walk of a byte in docs/ARCHITECTURE.md names functions that are there, and its numbers are right",
     "file-length": f"a file has at most {LINES_MAX} lines without its tests (a warning from {LINES_TALK})",
 }
 
@@ -677,6 +683,24 @@ def check_first_lines(root, _packages):
             )
 
 
+def check_walk(root, _packages):
+    page = root / walk.PAGE
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    listed = walk.stations(text)
+    for station in listed:
+        path = root / station.path()
+        if not path.exists() or not re.search(rf"\bfn {station.function}\b", code_only(path.read_text(encoding="utf-8"))):
+            yield Finding(
+                "walk",
+                walk.PAGE,
+                f"the walk of a byte has a station {station.file} {station.function}, which is not there",
+                "list what the byte passes now: scripts/walk records it",
+            )
+    if listed and walk.claimed(text) != walk.counts(listed):
+        numbers = "{} stations in {} files, {} changes of file, {} of them returns".format(*walk.counts(listed))
+        yield Finding("walk", walk.PAGE, f"the walk of a byte has {numbers}, and the text says otherwise", "say so")
+
+
 def check_file_length(root, _packages):
     for source in sources(root, "crates", "examples", "benches"):
         if source.is_test():
@@ -709,6 +733,7 @@ CHECKS = (
     check_floors,
     check_words,
     check_first_lines,
+    check_walk,
     check_file_length,
 )
 
@@ -754,6 +779,10 @@ def sample_metadata(root, extra=(), packages=None):
     }
 
 
+# A page with a walk: its numbers, and the name of its second station.
+WALK_PAGE = walk.BEGIN + "pool/shelf.rs turn\n  ring/uring/start.rs {}\n  proto/mask.rs f\n" + walk.END + "{}.\n"
+WALK_NUMBERS = "3 stations in 3 files, 4 changes of file, 2 of\nthem returns"
+
 CLEAN_TREE = {
     f"{LIBRARY}/lib.rs": """\
 //! Not named here: tokio_uring::start, io_uring::IoUring, socket2::Socket, unsafe.
@@ -770,6 +799,8 @@ mod tests {
     fn test() { unsafe { tokio_uring::start() } }
 }
 """,
+    walk.PAGE: WALK_PAGE.format("start", WALK_NUMBERS),
+    f"{LIBRARY}/pool/shelf.rs": "fn turn() {}\n",
     f"{LIBRARY}/host/hosted.rs": "pub struct Host { inner: tokio_uring::Runtime }\npub struct Pair(tokio_uring::Runtime);\n",
     f"{LIBRARY}/ring/uring.rs": "pub(crate) struct Ring(io_uring::IoUring);\nfn f() { unsafe { g() } }\n",
     f"{LIBRARY}/ring/uring/start.rs": """\
@@ -908,6 +939,10 @@ BROKEN_TREES = [
             ("scripts/lib/common.sh", "#!/bin/sh\n# Which runs.\n"),
         )
     ),
+    ("walk", "a function that is gone", {walk.PAGE: WALK_PAGE.format("begin", WALK_NUMBERS)}, {}),
+    ("walk", "a file that is gone", {walk.PAGE: WALK_PAGE.format("start", WALK_NUMBERS).replace("mask", "veil")}, {}),
+    ("walk", "other numbers", {walk.PAGE: WALK_PAGE.format("start", WALK_NUMBERS.replace("4 changes", "3 changes"))}, {}),
+    ("walk", "no numbers", {walk.PAGE: WALK_PAGE.format("start", "Many")}, {}),
     ("file-length", "too long", {f"{PROTO}/frame.rs": "fn f() {}\n" * (LINES_MAX + 1)}, {}),
 ]
 
