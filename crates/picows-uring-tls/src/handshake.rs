@@ -34,6 +34,8 @@ pub struct Handshake {
     /// Where the next record begins in `records`.
     next: usize,
     is_first: bool,
+    /// Whether a message of the peer was handled, after which alerts may have to be sealed.
+    is_answered: bool,
     /// The name in the client's hello, on the server.
     sni: Option<Arc<str>>,
 }
@@ -94,7 +96,15 @@ impl Handshake {
     }
 
     fn new(provider: Provider, state: State) -> Self {
-        Self { provider, state, records: Vec::new(), next: 0, is_first: true, sni: None }
+        Self {
+            provider,
+            state,
+            records: Vec::new(),
+            next: 0,
+            is_first: true,
+            is_answered: false,
+            sni: None,
+        }
     }
 
     /// Takes bytes of the peer and appends what it is owed to `output`.
@@ -119,6 +129,7 @@ impl Handshake {
         // A client speaks first.
         if let State::Under(connection @ Connection::Client(_)) = &mut self.state
             && input.is_empty()
+            && self.records.is_empty()
         {
             connection
                 .process(&mut [], output)
@@ -136,9 +147,16 @@ impl Handshake {
             let State::Under(connection) = &mut self.state else {
                 continue;
             };
-            let processed = connection.process(&mut self.records, output);
-            let discard =
-                processed.map_err(|error| error::describe(&error, notes::take().rejection))?;
+            let start = output.len();
+            let discard = connection.process(&mut self.records, output).map_err(|error| {
+                let error = error::describe(&error, notes::take().rejection);
+                let is_silent = output.len() == start && !self.is_answered;
+                if is_silent && matches!(error, HandshakeError::PeerMisbehaved(_)) {
+                    output.extend_from_slice(&fatal_alert(Alert::DECODE_ERROR));
+                }
+                error
+            })?;
+            self.is_answered |= discard > 0;
             self.sni = notes::take().server_name.or(self.sni.take());
             self.records.drain(..discard);
             self.next = self.next.saturating_sub(discard);
@@ -179,7 +197,7 @@ impl Handshake {
         let taken = input.len().min(wanted - have);
         self.records.extend_from_slice(&input[..taken]);
         if self.is_first {
-            self.check_first(output)?;
+            self.check_first(&input[taken..], output)?;
         }
         if self.records.len() > RECORDS_BYTES_MAX {
             output.extend_from_slice(&fatal_alert(Alert::DECODE_ERROR));
@@ -204,8 +222,8 @@ impl Handshake {
         (self.records.len() >= end).then_some(end)
     }
 
-    /// Looks at the first bytes of the peer, which may be no TLS at all.
-    fn check_first(&mut self, output: &mut Vec<u8>) -> Result<(), HandshakeError> {
+    /// Looks at the first bytes of the peer, which may be no TLS at all. `behind` follows them.
+    fn check_first(&mut self, behind: &[u8], output: &mut Vec<u8>) -> Result<(), HandshakeError> {
         let Some(&first) = self.records.first() else {
             return Ok(());
         };
@@ -225,7 +243,7 @@ impl Handshake {
             output.extend_from_slice(USE_TLS.as_bytes());
             return Err(HandshakeError::PlainHttp);
         }
-        Err(HandshakeError::NotTls { first: shown(&self.records) })
+        Err(HandshakeError::NotTls { first: shown(&[&self.records, behind].concat()) })
     }
 
     /// Chooses the settings of the server, once the hello is whole. The newest record begins at `start`.

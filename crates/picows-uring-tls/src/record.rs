@@ -58,3 +58,6 @@ impl Form {
 
 /// Length of the tag of every cipher here.
 pub(crate) const TAG_BYTES: usize = 16;
+
+#[cfg(test)]
+mod tests;

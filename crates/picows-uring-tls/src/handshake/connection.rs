@@ -46,8 +46,11 @@ impl Connection {
                 Ok(Next::Again) => {}
                 Ok(Next::Wait) => return Ok(discarded),
                 Err(error) => {
-                    // The alert that rustls has queued.
-                    while let (_, Ok(Next::Again)) = self.process_once(&mut [], output) {}
+                    // The alert that rustls has queued. Not once more: it would look for the rest of the
+                    // message that it refused.
+                    while self.common().wants_write() {
+                        let _ = self.process_once(&mut [], output);
+                    }
                     return Err(error);
                 }
             }

@@ -3,13 +3,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use picows_uring_tls::{
     Certificate, ClientTls, Control, Facts, Handshake, HandshakeError, Opened, Secure, ServerTls,
-    Step,
+    Step, TlsVersion,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// An issuer of certificates.
 pub struct Authority {
@@ -135,6 +138,63 @@ impl World {
 
     pub fn client(&self) -> ClientTls {
         ClientTls::builder().roots(&self.ca).build().unwrap()
+    }
+
+    /// A client of this version and no other, which the settings here cannot say.
+    pub fn client_of(&self, version: TlsVersion) -> ClientTls {
+        self.client_with(version, None)
+    }
+
+    pub fn client_with(&self, version: TlsVersion, own: Option<&Issued>) -> ClientTls {
+        self.client_changed(version, own, |_| {})
+    }
+
+    /// A server with settings that those here cannot say.
+    pub fn server_with(
+        &self,
+        issued: &Issued,
+        change: impl FnOnce(&mut rustls::ServerConfig),
+    ) -> ServerTls {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![CertificateDer::from(issued.der.clone())], key)
+            .unwrap();
+        change(&mut config);
+        ServerTls::from_rustls(Arc::new(config))
+    }
+
+    pub fn client_changed(
+        &self,
+        version: TlsVersion,
+        own: Option<&Issued>,
+        change: impl FnOnce(&mut rustls::ClientConfig),
+    ) -> ClientTls {
+        let version = match version {
+            TlsVersion::Tls12 => &rustls::version::TLS12,
+            _ => &rustls::version::TLS13,
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.ca).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+                let chain = vec![CertificateDer::from(own.der.clone())];
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        change(&mut config);
+        ClientTls::from_rustls(Arc::new(config))
     }
 }
 
