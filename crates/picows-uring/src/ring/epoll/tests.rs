@@ -1,7 +1,7 @@
 //! The driver on real sockets: events, what they wake, and what is remembered of them.
 
 use super::*;
-use crate::ring::Segment;
+use crate::ring::{Segment, Wait};
 use crate::testing::ring::checked::Checked;
 use bytes::Bytes;
 use rustix::fd::IntoRawFd;
