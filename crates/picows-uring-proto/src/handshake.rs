@@ -26,6 +26,7 @@ mod response_scanner;
 mod retry_after;
 mod scan;
 mod status_line;
+mod tls;
 mod tunnel;
 mod upgrade;
 mod verify;
@@ -47,6 +48,7 @@ pub use response::{MessageFault, ResponseHead};
 pub use response_scanner::{INTERIM_RESPONSES_MAX, ResponseScanner};
 pub use retry_after::RetryAfter;
 pub use scan::HeadScanner;
+pub use tls::{TlsFacts, TlsInfo, TlsVersion};
 pub use tunnel::{
     ProxyCredentials, ProxyProtocol, SocksRefusal, Tunnel, TunnelError, TunnelMisuse, TunnelStep,
 };

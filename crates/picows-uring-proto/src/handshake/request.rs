@@ -7,6 +7,7 @@
 use crate::debug_with_text;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::StatusCode;
 
@@ -16,7 +17,7 @@ use super::request_body::refuse_body;
 use super::request_line::{
     Method, RequestLine, Version, empty_line, parse_request_line, refuse_early,
 };
-use super::{HeadLimits, HeadScanner};
+use super::{HeadLimits, HeadScanner, TlsFacts, TlsInfo};
 
 /// A GET or HEAD request, kept as the bytes that arrived and a table of where its headers lie.
 ///
@@ -39,6 +40,7 @@ pub struct UpgradeRequest {
     head: Head,
     line: RequestLine,
     peer: Option<SocketAddr>,
+    tls: Option<Arc<TlsFacts>>,
 }
 
 /// Why a request was refused before anybody looked at it.
@@ -176,7 +178,7 @@ impl UpgradeRequest {
         check_host(&head, line.version)?;
         check_expectations(&head)?;
         refuse_body(&head, line.version)?;
-        Ok(Some((Self { head, line, peer: None }, length)))
+        Ok(Some((Self { head, line, peer: None, tls: None }, length)))
     }
 
     /// The method: `GET`, or `HEAD`, whose answer is sent without its body.
@@ -336,6 +338,29 @@ impl UpgradeRequest {
     /// Says where the request came from.
     pub const fn set_peer_addr(&mut self, peer: SocketAddr) {
         self.peer = Some(peer);
+    }
+
+    /// Whether the request came through TLS of this runtime: not that of a proxy in front.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// What TLS agreed on, when the request came through it.
+    #[must_use]
+    pub fn tls_info(&self) -> Option<&TlsInfo> {
+        self.tls.as_ref().map(|tls| &tls.info)
+    }
+
+    /// The certificates of the client as DER, its own first. Empty if it has sent none.
+    #[must_use]
+    pub fn peer_certificates(&self) -> &[Vec<u8>] {
+        self.tls.as_ref().map_or(&[], |tls| &tls.peer_certificates)
+    }
+
+    /// Says that the request came through TLS.
+    pub fn set_tls(&mut self, tls: Arc<TlsFacts>) {
+        self.tls = Some(tls);
     }
 
     /// The same request as the `http` crate spells it. The peer address, when there is one, is
