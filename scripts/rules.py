@@ -45,6 +45,7 @@ CONFINED_CRATES = {
 }
 # Where a line of level WARN or above is logged that no peer can cause, or once only.
 UNLIMITED_LOGS = (
+    f"{LIBRARY}/client/secure",
     f"{LIBRARY}/driver",
     f"{LIBRARY}/foreign",
     f"{LIBRARY}/keys",
@@ -74,7 +75,7 @@ UNSAFE_ALLOWED = (C_LIBRARY, f"{LIBRARY}/ring", f"{LIBRARY}/testing/ring", f"{LI
 # `lib.rs` may name all of them; product code does not name `testing`.
 FLOORS = {
     LIBRARY: (
-        "foreign patience sync unix_url",
+        "foreign patience sync tls unix_url",
         "keys ring",
         "command",
         "mailbox",

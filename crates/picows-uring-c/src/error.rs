@@ -118,7 +118,7 @@ impl From<&ConnectError> for pwu_error {
             ConnectFault::Url(_) => pwu_kind::PWU_ERROR_URL,
             ConnectFault::Option(_) | ConnectFault::Request(_) => pwu_kind::PWU_ERROR_OPTION,
             ConnectFault::Setting { .. } => pwu_kind::PWU_ERROR_SETTING,
-            ConnectFault::TlsUnsupported => pwu_kind::PWU_ERROR_TLS,
+            ConnectFault::TlsUnsupported | ConnectFault::TlsExpected => pwu_kind::PWU_ERROR_TLS,
             ConnectFault::NoRuntime => pwu_kind::PWU_ERROR_LOST,
             ConnectFault::Unreachable { .. }
             | ConnectFault::UnixSocket { .. }

@@ -13,6 +13,8 @@ mod intake;
 mod proxy;
 mod redirect;
 mod resolve;
+#[cfg(feature = "_tls")]
+mod secure;
 mod target;
 
 pub use attempt::Attempt;

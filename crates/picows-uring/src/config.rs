@@ -10,6 +10,7 @@ pub(crate) use settings::connection_settings;
 
 use crate::admission::{Admission, AdmissionLimits, AdmissionState, Refusal};
 use crate::memory::MemoryBudget;
+use crate::tls::ServerTls;
 use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules, ProgressRules};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +57,10 @@ pub(crate) struct Config {
     pub(crate) memory_release: Duration,
     /// What the connections of a worker may hold together with those of the others.
     pub(crate) memory: Arc<MemoryBudget>,
+    /// TLS of the connections of a server; `None` for none.
+    pub(crate) tls: Option<ServerTls>,
+    /// Steps of TLS handshakes that a worker takes in a turn.
+    pub(crate) tls_handshakes_per_turn: u16,
 }
 
 /// Admission of the connections of a server, as far as they are counted.
@@ -138,6 +143,8 @@ impl Default for Config {
             keep_request: true,
             memory_release: MEMORY_RELEASE,
             memory: MemoryBudget::of_process(),
+            tls: None,
+            tls_handshakes_per_turn: TLS_HANDSHAKES_PER_TURN,
         }
     }
 }
@@ -151,6 +158,8 @@ const HANDSHAKES_MAX: usize = 4096;
 const SLOW_CALLBACK: Duration = Duration::from_millis(100);
 /// Longer than the pauses of a connection that is busy, and soon enough for what else runs here.
 const MEMORY_RELEASE: Duration = Duration::from_secs(10);
+/// Some 200 µs, a fifth of what a connection may take of a turn.
+const TLS_HANDSHAKES_PER_TURN: u16 = 4;
 /// As in picows and asyncio.
 const HIGH_WATERMARK_BYTES: usize = 64 * 1024;
 /// A quarter of the high one, so that pausing and resuming does not flutter.

@@ -8,6 +8,8 @@ mod ending;
 mod eviction;
 mod liveness;
 mod progress;
+#[cfg(feature = "_tls")]
+mod secure;
 mod server;
 
 use crate::admission::AdmissionState;
@@ -53,12 +55,13 @@ enum Stage {
 
 impl Connection {
     fn new(session: Rc<Session>, stage: Stage) -> Self {
+        let link = Link::new(&session);
         Self {
             transport: Transport::new(session),
             stage,
             listener: None,
             timer: None,
-            link: Link::default(),
+            link,
             admission: AdmissionState::Exempt,
         }
     }
@@ -103,6 +106,16 @@ impl Connection {
             self.discard(bytes.len());
             return None;
         }
+        #[cfg(feature = "_tls")]
+        if self.link.is_secure() {
+            return self.receive_secure(bytes);
+        }
+        self.receive_plain(bytes)
+    }
+
+    /// Handles bytes of the protocol; see [`receive`](Self::receive).
+    #[inline]
+    fn receive_plain(&mut self, bytes: &mut [u8]) -> Option<usize> {
         match &self.stage {
             Stage::Frames(_) => self.receive_frames(bytes),
             Stage::Request(_) => self.receive_request(bytes),
@@ -229,6 +242,7 @@ impl Connection {
 
     /// Gives back the memory in which a cut frame or head is collected, with what is in it.
     fn release_memory(&mut self) {
+        self.session().release_record();
         let stash = match &mut self.stage {
             Stage::Request(requests) => requests.head.stash_mut(),
             Stage::Response(connecting) => connecting.head.stash_mut(),

@@ -60,6 +60,7 @@ mod task;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod testing;
+mod tls;
 mod transport;
 mod unix_url;
 mod upgrade;
@@ -102,6 +103,11 @@ pub use stream::{OwnedMessage, SendError, StreamOptions, WhenFull, WsStream};
 #[expect(deprecated)]
 pub use task::TaskFailed;
 pub use task::{SpawnError, Task, TaskError, spawn};
+#[cfg(feature = "_tls")]
+pub use tls::{
+    Alert, Certificate, ClientCertificates, ClientTls, ClientTlsBuilder, Fingerprint,
+    HandshakeError, InvalidFingerprint, Provider, ServerTls, ServerTlsBuilder, TlsError,
+};
 pub use transport::Transport;
 pub use upgrade::{IntoUpgrade, Upgrade};
 
@@ -109,6 +115,6 @@ pub use picows_uring_proto::{
     ApiMisuse, Assembled, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
     Escaped, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, InvalidMessage, Message,
     MessageAssembler, MessageFault, MsgType, PeerMisbehaved, ProxyProtocol, RejectedResponse,
-    RequestError, ResponseError, ResponseHead, RetryAfter, SocksRefusal, TunnelError, TunnelMisuse,
-    UpgradeRequest, UpgradeResponse, select_subprotocol,
+    RequestError, ResponseError, ResponseHead, RetryAfter, SocksRefusal, TlsInfo, TlsVersion,
+    TunnelError, TunnelMisuse, UpgradeRequest, UpgradeResponse, select_subprotocol,
 };

@@ -36,6 +36,9 @@ enum Kind {
     /// The bytes of the protocol.
     #[default]
     Plain,
+    /// Records of TLS.
+    #[cfg(feature = "_tls")]
+    Secure,
 }
 
 /// The receive of a link.
@@ -61,6 +64,22 @@ pub(crate) enum InputState {
 }
 
 impl Link {
+    /// The link of `session`.
+    pub(crate) fn new(session: &Session) -> Self {
+        match session.is_secure() {
+            #[cfg(feature = "_tls")]
+            true => Self { kind: Kind::Secure, ..Self::default() },
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether the bytes on the socket are records of TLS.
+    #[cfg(feature = "_tls")]
+    #[inline]
+    pub(crate) fn is_secure(&self) -> bool {
+        self.kind == Kind::Secure
+    }
+
     /// Whether a receive is in flight.
     pub(crate) fn is_receiving(&self) -> bool {
         self.receive != Receive::None
@@ -124,6 +143,9 @@ impl Link {
     pub(crate) fn may_lend(&self) -> bool {
         match self.kind {
             Kind::Plain => true,
+            // They are opened there, and gone with the next record.
+            #[cfg(feature = "_tls")]
+            Kind::Secure => false,
         }
     }
 

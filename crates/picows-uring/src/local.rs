@@ -48,6 +48,9 @@ pub(crate) struct Local {
     pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
     /// Counted around: how often the ring has had what it was given, and told what came of it.
     pub(crate) polls: Cell<u8>,
+    /// Steps of TLS handshakes that are left in this turn.
+    #[cfg(feature = "_tls")]
+    pub(crate) tls_steps: TlsSteps,
 }
 
 impl Local {
@@ -75,6 +78,8 @@ impl Local {
             is_in_budget: Cell::new(false),
             outlet: OnceCell::new(),
             polls: Cell::new(0),
+            #[cfg(feature = "_tls")]
+            tls_steps: TlsSteps::default(),
         })
     }
 }
@@ -163,6 +168,39 @@ impl LentPiece {
 impl Drop for Lending<'_> {
     fn drop(&mut self) {
         self.0.0.take();
+    }
+}
+
+/// Steps of TLS handshakes in a turn, each of which takes as long as many frames. Those for which the turn
+/// has none are deferred, and come first in the next.
+#[cfg(feature = "_tls")]
+#[derive(Debug, Default)]
+pub(crate) struct TlsSteps {
+    left: Cell<u16>,
+    /// Some were deferred: they come before those of new connections.
+    has_deferred: Cell<bool>,
+}
+
+#[cfg(feature = "_tls")]
+impl TlsSteps {
+    /// A turn of `max` steps begins.
+    pub(crate) fn begin_turn(&self, max: u16) {
+        self.left.set(if self.has_deferred.get() { 0 } else { max });
+    }
+
+    /// Connections with deferred input come next, in a turn of `max` steps.
+    pub(crate) fn begin_deferred(&self, max: u16) {
+        if self.has_deferred.take() {
+            self.left.set(max);
+        }
+    }
+
+    /// Takes a step, if there is one left.
+    pub(crate) fn take(&self) -> bool {
+        let left = self.left.get();
+        self.has_deferred.set(self.has_deferred.get() || left == 0);
+        self.left.set(left.saturating_sub(1));
+        left > 0
     }
 }
 

@@ -106,7 +106,7 @@ impl Pool {
     /// Takes the memory of a segment that was sent.
     pub(crate) fn put_segment(&self, segment: Segment) {
         match segment {
-            Segment::Owned { bytes, .. } => self.put_buffer(bytes),
+            Segment::Owned { bytes, .. } | Segment::Sealed { bytes, .. } => self.put_buffer(bytes),
             Segment::Received { memory, .. } => self.put_memory(memory),
             Segment::Shared(bytes) => self.discarded.borrow_mut().push(bytes),
             Segment::Short { .. } | Segment::Lent(_) => {}

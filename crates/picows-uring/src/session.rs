@@ -3,6 +3,8 @@
 //! It queues, and puts itself on the worker's list of connections to look at. It does no I/O, but for
 //! one thing: where a limit of the queue is met, the socket is offered what is queued (`outlet.rs`).
 
+#[cfg(not(feature = "_tls"))]
+mod clear;
 mod conflation;
 mod outlet;
 mod payload;
@@ -11,6 +13,8 @@ mod queue;
 mod rare_state;
 mod reset;
 pub(crate) mod roundtrip;
+#[cfg(feature = "_tls")]
+mod secure;
 mod sender;
 mod socket;
 
@@ -26,6 +30,8 @@ use picows_uring_proto::{
 };
 use pinging::Ping;
 use rare_state::{RareState, join, wake_all};
+#[cfg(feature = "_tls")]
+pub(crate) use secure::{SecureInput, SecureStage, SecureState};
 use sender::ConversationCell;
 use socket::{PeerAddr, SocketCell};
 use std::cell::{Cell, OnceCell};

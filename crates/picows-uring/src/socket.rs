@@ -25,6 +25,13 @@ pub(crate) enum ListenOn {
     Inherited(OwnedFd),
 }
 
+/// What to listen on, and whether TLS is spoken there.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) on: ListenOn,
+    pub(crate) is_secure: bool,
+}
+
 /// An address that a server listens on. Printed, it is the URL that a client connects to.
 ///
 /// ```
@@ -43,13 +50,37 @@ pub enum ListenAddress {
     /// A Unix socket; empty for one without a path. Printed, bytes of the path that have a meaning
     /// in URLs are percent-encoded.
     Unix(PathBuf),
+    /// TCP, on which TLS is spoken.
+    Tls(SocketAddr),
+    /// A Unix socket, on which TLS is spoken.
+    TlsUnix(PathBuf),
+}
+
+impl ListenAddress {
+    /// The same address, on which TLS is spoken.
+    fn secured(self) -> Self {
+        match self {
+            Self::Tcp(address) | Self::Tls(address) => Self::Tls(address),
+            Self::Unix(path) | Self::TlsUnix(path) => Self::TlsUnix(path),
+        }
+    }
+
+    /// The address of a TCP socket.
+    pub(crate) fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) | Self::Tls(address) => Some(*address),
+            Self::Unix(_) | Self::TlsUnix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "ws://{address}"),
-            Self::Unix(path) => unix_url::Shown(path).fmt(f),
+            Self::Unix(path) => unix_url::Shown { scheme: "ws", path }.fmt(f),
+            Self::Tls(address) => write!(f, "wss://{address}"),
+            Self::TlsUnix(path) => unix_url::Shown { scheme: "wss", path }.fmt(f),
         }
     }
 }
@@ -67,6 +98,8 @@ pub(crate) struct ListenOptions {
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) addresses: Vec<ListenAddress>,
+    /// For each address, the number of what was wanted that it is of: a name may have several.
+    pub(crate) origins: Vec<usize>,
     /// For each worker, its sockets, one for each address.
     pub(crate) sockets: Vec<Vec<OwnedFd>>,
     /// For each address, the path that was made for it, which is removed when this is dropped.
@@ -77,13 +110,15 @@ pub(crate) struct Listening {
 ///
 /// Waits a moment for an address in use: the kernel takes the rings of a process that was killed
 /// down in the background, and their sockets listen until then.
-pub(crate) fn listen(wanted: Vec<ListenOn>, options: ListenOptions) -> Result<Listening, Error> {
+pub(crate) fn listen(wanted: Vec<Wanted>, options: ListenOptions) -> Result<Listening, Error> {
     let mut listening = Listening {
         addresses: Vec::new(),
+        origins: Vec::new(),
         sockets: (0..options.workers).map(|_| Vec::new()).collect(),
         paths: Vec::new(),
     };
-    for on in wanted {
+    for (number, Wanted { on, is_secure }) in wanted.into_iter().enumerate() {
+        let first = listening.addresses.len();
         match on {
             ListenOn::Text(text) => match text.strip_prefix("unix:") {
                 Some(path) => {
@@ -97,6 +132,11 @@ pub(crate) fn listen(wanted: Vec<ListenOn>, options: ListenOptions) -> Result<Li
                 }
             },
             ListenOn::Inherited(socket) => listening.add_inherited(socket)?,
+        }
+        listening.origins.resize(listening.addresses.len(), number);
+        if is_secure {
+            let added = listening.addresses.split_off(first);
+            listening.addresses.extend(added.into_iter().map(ListenAddress::secured));
         }
     }
     Ok(listening)

@@ -58,6 +58,15 @@ pub enum DisconnectCause {
     /// The peer ended the stream without CLOSE.
     #[error("the peer ended the connection without a close handshake")]
     EndOfStream,
+    /// The stream of a secure connection ended without CLOSE and without the end that TLS has for it
+    /// (close_notify): the peer is gone, or its bytes were cut off on their way.
+    #[error(
+        "the connection was cut off: the peer ended it without a close handshake, and TLS without its end"
+    )]
+    CutOff,
+    /// TLS failed: a record was changed on its way, or the peer refused something by an alert.
+    #[error("TLS failed: {}", shown(.0))]
+    Tls(String),
     /// The peer broke RFC 6455 or passed a limit.
     #[error("protocol error: {0}")]
     PeerMisbehaved(#[from] PeerMisbehaved),

@@ -10,6 +10,8 @@ use crate::ring;
 use crate::session::{Session, roundtrip};
 use crate::status::{DisconnectCause, RoundtripError, SendStatus};
 use bytes::Bytes;
+#[cfg(feature = "_tls")]
+use picows_uring_proto::TlsInfo;
 use picows_uring_proto::internal::debug_with_text;
 use picows_uring_proto::{
     ApiMisuse, CloseCode, CloseFrame, CloseHandshake, Frame, FrameHead, MsgType, Phase,
@@ -38,7 +40,7 @@ pub struct Transport {
     session: Rc<Session>,
 }
 
-debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, OutOfMemory, Stopped, WorkerFailed }
+debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, CutOff, Tls, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, OutOfMemory, Stopped, WorkerFailed }
 
 impl Transport {
     pub(crate) fn new(session: Rc<Session>) -> Self {
@@ -479,10 +481,26 @@ impl Transport {
         self.session.is_client
     }
 
-    /// Whether the connection is encrypted by us. Not yet: put a TLS proxy in front.
+    /// Whether the connection is encrypted by this runtime (`wss://`), and not by a proxy in front.
     #[must_use]
     pub fn is_secure(&self) -> bool {
-        false
+        self.session.is_secure()
+    }
+
+    /// What TLS agreed on; `None` on a connection without it, and where the server was built with
+    /// `keep_request(false)`.
+    #[cfg(feature = "_tls")]
+    #[must_use]
+    pub fn tls_info(&self) -> Option<&TlsInfo> {
+        self.session.tls_facts().map(|facts| &facts.info)
+    }
+
+    /// The certificates of the peer as DER, its own first; empty without TLS, where the peer has sent none,
+    /// and where the server was built with `keep_request(false)`.
+    #[cfg(feature = "_tls")]
+    #[must_use]
+    pub fn peer_certificates(&self) -> &[Vec<u8>] {
+        self.session.tls_facts().map_or(&[], |facts| &facts.peer_certificates)
     }
 
     /// Whether the handshake is done and no end is under way.

@@ -59,12 +59,16 @@ fn parse_rest(is_secure: bool, rest: &str) -> Result<UnixUrl<'_>, String> {
 }
 
 /// Displays the URL of a socket, which [`parse`] takes back to the same path, whatever is in it.
-pub(crate) struct Shown<'a>(pub(crate) &'a Path);
+pub(crate) struct Shown<'a> {
+    /// `ws` or `wss`.
+    pub(crate) scheme: &'static str,
+    pub(crate) path: &'a Path,
+}
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ws+unix:")?;
-        let bytes = self.0.as_os_str().as_bytes();
+        write!(f, "{}+unix:", self.scheme)?;
+        let bytes = self.path.as_os_str().as_bytes();
         for (at, &byte) in bytes.iter().enumerate() {
             let begins_request = byte == b':' && bytes.get(at + 1) == Some(&b'/');
             // Two slashes at the start would be those of a host.
@@ -164,11 +168,12 @@ mod tests {
         let plain = ["/run/picows.sock", "/a:/b", "a:b", "//a/b", "/a%20b", "/a?b#c", "/a b\n"];
         for path in plain.iter().map(|it| it.as_bytes().to_vec()).chain(odd) {
             let path = PathBuf::from(OsString::from_vec(path));
-            let shown = Shown(&path).to_string();
+            let shown = Shown { scheme: "ws", path: &path }.to_string();
             assert!(shown.bytes().all(|byte| byte.is_ascii_graphic()), "{shown}");
             let url = parse(&shown).unwrap().unwrap();
             assert_eq!((url.socket, url.request_target), (path, ""), "{shown}");
         }
-        assert_eq!(Shown(Path::new("/run/x-1.sock")).to_string(), "ws+unix:/run/x-1.sock");
+        let path = Path::new("/run/x-1.sock");
+        assert_eq!(Shown { scheme: "wss", path }.to_string(), "wss+unix:/run/x-1.sock");
     }
 }

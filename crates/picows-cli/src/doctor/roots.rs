@@ -58,7 +58,7 @@ fn tls_roots(surroundings: &Surroundings) -> Item {
         }
     }
     if file.is_none() && folder.is_none() {
-        let cure = "install the package ca-certificates before TLS is used";
+        let cure = "install the package ca-certificates for wss://";
         return item.with(Level::Note, cure);
     }
     item
@@ -79,8 +79,11 @@ fn certificates(files: &Files, path: &Path) -> usize {
     files.text(path).map_or(0, |text| text.matches("-----BEGIN CERTIFICATE-----").count())
 }
 
-/// There is no TLS yet.
-const PURPOSE: &str = "used by wss:// once TLS is built in; nothing uses them now";
+const PURPOSE: &str = if cfg!(feature = "tls") {
+    "trusted by wss:// unless --tls-ca names others"
+} else {
+    "this build has no TLS: nothing uses them"
+};
 /// Debian, Fedora and RHEL (two places), openSUSE, Alpine.
 const FILES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",

@@ -6,9 +6,13 @@ use super::connect::{Connect, prepare};
 use super::connecting::{ConnectOutcome, Connecting, MakeListener};
 use super::error::{ConnectError, ConnectFault, ConnectStage};
 use super::intake::Intake;
+#[cfg(feature = "_tls")]
+use super::secure::NewTls;
 use super::target::Target;
 use crate::foreign::Foreign;
 use crate::local::Local;
+#[cfg(feature = "_tls")]
+use crate::tls::ClientTls;
 use crate::transport::Transport;
 use picows_uring_proto::{HeadReceiver, ResponseError};
 use std::cell::Cell;
@@ -67,9 +71,12 @@ impl Connect {
         self.config.check()?;
         self.check_proxy()?;
         let target = Target::parse(&self.url)?;
+        #[cfg(not(feature = "_tls"))]
         if target.is_secure {
             return Err(ConnectFault::TlsUnsupported);
         }
+        #[cfg(feature = "_tls")]
+        let tls = self.begin_tls_now(&target)?;
         let handshake = self.handshake(local, &target)?;
         let request = Box::new(handshake.request()?);
         let Some(socket) = self.socket.take() else {
@@ -84,6 +91,10 @@ impl Connect {
             let report = report.into_inner();
             report(result);
         })));
+        #[cfg(feature = "_tls")]
+        if tls.is_some() {
+            outcome.begin_tls();
+        }
         let connecting = Connecting {
             handshake,
             head: HeadReceiver::of_response(),
@@ -91,10 +102,25 @@ impl Connect {
             make: Rc::new(Cell::new(Some(make))),
             outcome: Rc::clone(&outcome),
             follows_redirects: false,
+            #[cfg(feature = "_tls")]
+            tls,
         };
         intake.put(prepare(socket, &Arc::new(self.config), connecting)?);
         local.wake();
         Ok(Attempt(outcome))
+    }
+}
+
+#[cfg(feature = "_tls")]
+impl Connect {
+    /// Begins the handshake of TLS, where the target wants it. Without settings of the caller's, the roots
+    /// of the system are read here, once.
+    fn begin_tls_now(&self, target: &Target) -> Result<Option<Box<NewTls>>, ConnectFault> {
+        if !target.is_secure {
+            return Ok(None);
+        }
+        let tls = self.tls.ready().unwrap_or_else(|| Ok(ClientTls::shared()?))?;
+        self.tls.begin(&tls, target).map(|tls| Some(Box::new(tls)))
     }
 }
 

@@ -5,6 +5,8 @@ use super::dial::{DialOptions, dial, dial_unix, resolve};
 use super::error::{ConnectError, ConnectFault, ConnectStage};
 use super::intake::{NewSocket, hand_over};
 use super::redirect::RedirectKeeps;
+#[cfg(feature = "_tls")]
+use super::secure::{NewTls, TlsOptions};
 use super::target::{Endpoint, Target};
 use crate::config::{Config, connection_settings};
 use crate::foreign::Foreign;
@@ -75,6 +77,8 @@ pub struct Connect {
     max_redirects: u32,
     pub(super) redirect_keeps: Option<RedirectKeeps>,
     pub(super) dial: DialOptions,
+    #[cfg(feature = "_tls")]
+    pub(super) tls: TlsOptions,
     pub(super) socket: Option<OwnedFd>,
     pub(super) config: Config,
 }
@@ -96,6 +100,8 @@ impl Connect {
             max_redirects: REDIRECTS_MAX,
             redirect_keeps: None,
             dial: DialOptions::default(),
+            #[cfg(feature = "_tls")]
+            tls: TlsOptions::default(),
             socket: None,
             config: Config::default(),
         }
@@ -246,7 +252,7 @@ impl Connect {
         if let Ok(outcome) = timeout(limit, attempt.as_mut()).await {
             return outcome;
         }
-        let stage = progress.stage.get();
+        let stage = progress.shown_stage();
         match last_look(attempt, &progress).await {
             None => {
                 // An answer of which only the end is missing says more than that it is.
@@ -279,9 +285,12 @@ impl Connect {
         let mut given = self.socket.take();
         let redirects_max = if given.is_some() { 0 } else { self.max_redirects };
         for redirects in 0.. {
+            #[cfg(not(feature = "_tls"))]
             if target.is_secure {
                 return Err(ConnectFault::TlsUnsupported);
             }
+            #[cfg(feature = "_tls")]
+            let tls = self.begin_tls(&target).await?;
             // Before there is a socket: a header that cannot be sent costs no connection.
             let handshake = self.handshake(local, &target)?;
             let request = Box::new(handshake.request()?);
@@ -291,6 +300,10 @@ impl Connect {
             };
             progress.stage.set(ConnectStage::Handshake);
             let outcome = Rc::new(ConnectOutcome::default());
+            #[cfg(feature = "_tls")]
+            if tls.is_some() {
+                outcome.begin_tls();
+            }
             progress.outcome.set(Some(Rc::clone(&outcome)));
             let connecting = Connecting {
                 handshake,
@@ -299,6 +312,8 @@ impl Connect {
                 make: Rc::clone(&make),
                 outcome: Rc::clone(&outcome),
                 follows_redirects: redirects_max > 0,
+                #[cfg(feature = "_tls")]
+                tls,
             };
             hand_over(prepare(socket, &config, connecting)?)?;
             match outcome.wait().await {
@@ -323,6 +338,16 @@ impl Connect {
             }
         }
         Err(ConnectFault::NoRuntime)
+    }
+
+    /// Begins the handshake of TLS, where the target wants it.
+    #[cfg(feature = "_tls")]
+    async fn begin_tls(&self, target: &Target) -> Result<Option<Box<NewTls>>, ConnectFault> {
+        if !target.is_secure {
+            return Ok(None);
+        }
+        let tls = self.tls.settings().await?;
+        self.tls.begin(&tls, target).map(|tls| Some(Box::new(tls)))
     }
 
     /// A connected socket.
@@ -352,6 +377,8 @@ impl Connect {
     fn redirect(&mut self, from: &Target, location: &str) -> Result<Target, String> {
         let next = from.redirect(location)?;
         if !next.is_same_origin(from) {
+            #[cfg(feature = "_tls")]
+            self.tls.leave_origin();
             self.leave_origin()?;
         }
         Ok(next)
@@ -417,6 +444,19 @@ async fn last_look(
 struct ConnectProgress {
     stage: Cell<ConnectStage>,
     outcome: Cell<Option<Rc<ConnectOutcome>>>,
+}
+
+impl ConnectProgress {
+    /// The stage, of which the handshake of TLS is a part that the worker takes.
+    fn shown_stage(&self) -> ConnectStage {
+        let outcome = self.outcome.take();
+        let is_in_tls = outcome.as_ref().is_some_and(|outcome| outcome.is_in_tls());
+        self.outcome.set(outcome);
+        match self.stage.get() {
+            ConnectStage::Handshake if is_in_tls => ConnectStage::Tls,
+            stage => stage,
+        }
+    }
 }
 
 /// Prepares a connected socket for the ring.

@@ -4,6 +4,8 @@
 //! awaits it, or the [`Attempt`](super::Attempt), shares the [`ConnectOutcome`].
 
 use super::error::ConnectFault;
+#[cfg(feature = "_tls")]
+use super::secure::NewTls;
 use crate::foreign::{self, Foreign, StateCell};
 use crate::listener::Listener;
 use crate::session::Session;
@@ -34,6 +36,9 @@ pub(crate) struct Connecting {
     pub(crate) outcome: Rc<ConnectOutcome>,
     /// A redirect is followed, whatever its body says.
     pub(crate) follows_redirects: bool,
+    /// TLS comes first.
+    #[cfg(feature = "_tls")]
+    pub(crate) tls: Option<Box<NewTls>>,
 }
 
 /// The outcome of a handshake, as the connection leaves it for the future that awaits it, or hands it
@@ -50,12 +55,31 @@ pub(crate) struct ConnectOutcome {
     unfinished: StateCell<Option<ResponseError>>,
     /// No future waits any more.
     is_abandoned: Cell<bool>,
+    /// The handshake of TLS is under way.
+    is_in_tls: Cell<bool>,
 }
 
 impl ConnectOutcome {
     /// An outcome that is handed to `callback` as soon as it is there.
     pub(super) fn with_callback(callback: TakeOutcome) -> Self {
         Self { callback: Cell::new(Some(Foreign::new(callback))), ..Self::default() }
+    }
+
+    /// The handshake of TLS comes first.
+    #[cfg(feature = "_tls")]
+    pub(super) fn begin_tls(&self) {
+        self.is_in_tls.set(true);
+    }
+
+    /// The handshake of TLS is done.
+    #[cfg(feature = "_tls")]
+    pub(crate) fn tls_done(&self) {
+        self.is_in_tls.set(false);
+    }
+
+    /// Whether the handshake of TLS is under way.
+    pub(super) fn is_in_tls(&self) -> bool {
+        self.is_in_tls.get()
     }
 
     /// The worker has adopted the socket.

@@ -3,6 +3,8 @@
 use super::proxy::{ProxyFault, shown_proxy};
 use crate::config::WrongSetting;
 use crate::error::{descriptor_cure, name_cure, shown};
+#[cfg(feature = "_tls")]
+use crate::tls::{HandshakeError, TlsError};
 use picows_uring_proto::internal::debug_with_text;
 use picows_uring_proto::{
     HandshakeMisuse, RejectedResponse, RequestError, ResponseError, ResponseHead,
@@ -54,9 +56,23 @@ pub enum ConnectFault {
     /// The request would be one that no server takes, such as one with 64 KiB of headers.
     #[error("the upgrade request cannot be sent ({0}): give fewer or shorter headers")]
     Request(#[from] RequestError),
-    /// `wss://`: not spoken yet.
-    #[error("TLS is not supported yet: use ws:// to a TLS proxy on this machine, such as stunnel")]
+    /// `wss://`, and this build speaks no TLS.
+    #[error(
+        "this build has no TLS: build picows-uring with its feature `tls`, or use ws:// to a TLS proxy on \
+         this machine, such as stunnel"
+    )]
     TlsUnsupported,
+    /// `ws://`, and the server speaks TLS on this port.
+    #[error("the server speaks TLS on this port: use wss://")]
+    TlsExpected,
+    /// The settings of TLS cannot be used, such as roots that cannot be read.
+    #[cfg(feature = "_tls")]
+    #[error("TLS: {0}")]
+    TlsSettings(#[from] TlsError),
+    /// TLS failed: its handshake, or the server has refused what it was offered there.
+    #[cfg(feature = "_tls")]
+    #[error("TLS: {0}")]
+    Tls(#[from] HandshakeError),
     /// There is no loop on this thread to connect in, or no longer.
     #[error(
         "no picows-uring loop runs on this thread: call it inside picows_uring::run or \
@@ -142,7 +158,10 @@ pub enum ConnectFault {
     Disconnected(Option<io::Error>),
 }
 
-debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, NoRuntime, Resolve, Unreachable, UnixSocket, Proxy, Socket, Timeout, Response, Redirect, Listener, Disconnected }
+#[cfg(not(feature = "_tls"))]
+debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, TlsExpected, NoRuntime, Resolve, Unreachable, UnixSocket, Proxy, Socket, Timeout, Response, Redirect, Listener, Disconnected }
+#[cfg(feature = "_tls")]
+debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, TlsExpected, TlsSettings, Tls, NoRuntime, Resolve, Unreachable, UnixSocket, Proxy, Socket, Timeout, Response, Redirect, Listener, Disconnected }
 
 /// Stages of a connection that is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +173,8 @@ pub enum ConnectStage {
     Connect,
     /// Connecting to a proxy, and having it open the way to the server.
     Proxy,
+    /// Making the handshake of TLS.
+    Tls,
     /// Waiting for the answer to the upgrade request.
     Handshake,
 }
@@ -165,6 +186,7 @@ impl ConnectStage {
             Self::Resolve => "the DNS is slow or out of reach",
             Self::Connect => "the address is out of reach, or the server is busy",
             Self::Proxy => "the proxy is out of reach or busy, or cannot reach the server",
+            Self::Tls => "the server is busy or does not speak TLS",
             Self::Handshake => "the server is busy or does not speak WebSocket",
         }
     }
@@ -176,6 +198,7 @@ impl fmt::Display for ConnectStage {
             Self::Resolve => "resolving the name",
             Self::Connect => "connecting",
             Self::Proxy => "the way through the proxy",
+            Self::Tls => "the TLS handshake",
             Self::Handshake => "the upgrade",
         })
     }
@@ -254,9 +277,12 @@ impl ConnectError {
             | ConnectFault::Setting { .. }
             | ConnectFault::Request(_)
             | ConnectFault::TlsUnsupported
+            | ConnectFault::TlsExpected
             | ConnectFault::NoRuntime
             | ConnectFault::Listener(_)
             | ConnectFault::Redirect { .. } => false,
+            #[cfg(feature = "_tls")]
+            ConnectFault::TlsSettings(_) | ConnectFault::Tls(_) => false,
             ConnectFault::Resolve { .. }
             | ConnectFault::Unreachable { .. }
             | ConnectFault::UnixSocket { .. }

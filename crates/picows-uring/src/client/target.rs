@@ -184,7 +184,7 @@ fn fuzz_target(target: &Target) {
             assert!(!host.is_empty());
             format!("ws://{host_header}", host_header = target.host_header())
         }
-        Endpoint::Unix(socket) => format!("{}:", unix_url::Shown(socket)),
+        Endpoint::Unix(socket) => format!("{}:", unix_url::Shown { scheme: "ws", path: socket }),
     };
     let start = if target.is_secure { start.replacen("ws", "wss", 1) } else { start };
     let again = Target::parse(&format!("{start}{path}")).expect("it is a URL");

@@ -16,6 +16,13 @@ impl Connection {
     /// A connection of a client: attaches it to the future that awaits it, and queues the request.
     pub(crate) fn connected(session: Rc<Session>, connecting: Connecting) -> Self {
         connecting.outcome.attach(&session);
+        #[cfg(feature = "_tls")]
+        let mut connecting = connecting;
+        #[cfg(feature = "_tls")]
+        if let Some(tls) = connecting.tls.take() {
+            session.begin_secure(Some(tls.handshake));
+            session.queue_sealed(tls.hello);
+        }
         session.queue_raw(REQUEST_BYTES_USUAL, |out| connecting.handshake.encode(out));
         let mut request = connecting.request.clone();
         if let Some(peer) = session.peer.get() {
@@ -36,6 +43,10 @@ impl Connection {
             return None;
         }
         let session = self.transport.session();
+        if head.stash().is_empty() && !session.is_secure() && bytes.starts_with(&TLS_ALERT) {
+            self.refuse_answer(ConnectFault::TlsExpected);
+            return None;
+        }
         let (pool, limits) = (&session.local.pool, &session.config.head);
         pool.lend(head.stash_mut());
         let received = head.receive_response(handshake, bytes, limits);
@@ -121,6 +132,21 @@ impl Connection {
         }
     }
 
+    /// What comes from the server is no answer: ends the connection.
+    fn refuse_answer(&mut self, fault: ConnectFault) {
+        self.session().conversation.borrow_mut().end();
+        self.session().mark_dirty();
+        self.report_fault(fault);
+    }
+
+    /// Reports a fault to the future that awaits the connection.
+    pub(super) fn report_fault(&mut self, fault: ConnectFault) {
+        log::debug!(peer = ?self.session().peer, error = %fault, "not connected");
+        if let Some(connecting) = self.take_connecting() {
+            connecting.outcome.set(Err(fault));
+        }
+    }
+
     /// Leaves the stage in which the response is awaited.
     fn take_connecting(&mut self) -> Option<Box<Connecting>> {
         if !matches!(self.stage, Stage::Response(_)) {
@@ -137,5 +163,7 @@ impl Connection {
 /// How long the body of an answer that is no upgrade is waited for: it serves the error's text, which
 /// is not worth a long wait.
 const BODY_WAIT: Duration = Duration::from_millis(500);
+/// The beginning of what a server that speaks TLS answers to HTTP: an alert (RFC 8446 §5.1).
+const TLS_ALERT: [u8; 2] = [21, 3];
 /// Room for a request with a few headers; it grows if need be.
 const REQUEST_BYTES_USUAL: usize = 512;

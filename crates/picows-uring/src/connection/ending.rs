@@ -7,6 +7,7 @@ use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
 use crate::ring::Ring;
+use crate::session::Session;
 use crate::status::DisconnectCause;
 use picows_uring_proto::{CloseCode, Frame, PeerMisbehaved, Phase, Tick};
 use std::io;
@@ -29,7 +30,7 @@ impl Connection {
             return self.io_failed(&kind.into());
         }
         let session = self.session();
-        session.set_cause(DisconnectCause::EndOfStream);
+        session.set_cause(end_of_stream_cause(session));
         let (rules, now) = (&session.config.conversation, session.local.now());
         session.conversation.borrow_mut().end_of_stream(rules, now);
         session.mark_dirty();
@@ -109,6 +110,16 @@ impl Connection {
             self.callbacks().drop_listener(listener);
         }
     }
+}
+
+/// What it means that the peer has ended its side of the stream.
+fn end_of_stream_cause(session: &Session) -> DisconnectCause {
+    #[cfg(feature = "_tls")]
+    if session.secure().is_some_and(|secure| !secure.is_peer_notified.get()) {
+        return DisconnectCause::CutOff;
+    }
+    let _ = session;
+    DisconnectCause::EndOfStream
 }
 
 impl Callbacks<'_> {

@@ -10,7 +10,8 @@ use std::time::Duration;
 impl Connection {
     /// Bytes of memory that it holds towards the memory limit.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.stash_capacity() + self.session().held_bytes()
+        let session = self.session();
+        self.stash_capacity() + session.record_capacity() + session.held_bytes()
     }
 
     /// Gives up its memory and ends, with CLOSE 1013 if nothing else is half sent and the socket

@@ -26,6 +26,17 @@ pub(super) struct Requests {
 impl Connection {
     /// An accepted connection, whose requests `factory` answers.
     pub(crate) fn accepted(session: Rc<Session>, factory: SharedFactory) -> Self {
+        #[cfg(feature = "_tls")]
+        if let Some(tls) = &session.config.tls {
+            let begun = crate::tls::Handshake::server(tls);
+            if let Err(error) = &begun {
+                let (local, peer) = (&session.local, session.peer.get());
+                log_limited!(error, local, LogLine::TlsFailed, ?peer, %error);
+                local.counters.tls_failed.increment();
+                session.conversation.borrow_mut().end();
+            }
+            session.begin_secure(begun.ok());
+        }
         let requests = Requests { head: HeadReceiver::of_request(), factory };
         Self::new(session, Stage::Request(requests))
     }
@@ -74,6 +85,10 @@ impl Connection {
         }
         if let Some(peer) = self.session().peer.get() {
             request.set_peer_addr(peer);
+        }
+        #[cfg(feature = "_tls")]
+        if let Some(facts) = self.session().take_tls_facts(self.session().config.keep_request) {
+            request.set_tls(facts);
         }
         let made =
             foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()));

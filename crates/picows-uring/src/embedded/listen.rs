@@ -87,14 +87,17 @@ impl Embedded {
         if self.host.borrow().is_none() {
             return Err(self.unavailable());
         }
-        let (mut bound, mut config) = builder.bind_for_one_worker()?;
-        config.memory = Arc::clone(&self.local.config.memory);
+        let (mut bound, configs) = builder.bind_for_one_worker(&self.local.config.memory)?;
         let factory = move |request: &UpgradeRequest| factory(request).into_upgrade();
-        let served = worker::Listening::of_thread(Arc::new(config), factory);
+        let served = worker::Listening::of_thread(configs, factory);
         let Some(mut host) = self.host.take() else { return Err(self.unavailable()) };
         let sockets = bound.sockets.pop().unwrap_or_default();
         let descriptors = sockets.iter().map(AsRawFd::as_raw_fd).collect();
-        let listeners = sockets.into_iter().map(|socket| host.listen(socket, &served)).collect();
+        let listeners = sockets
+            .into_iter()
+            .zip(served)
+            .map(|(socket, served)| host.listen(socket, &served))
+            .collect();
         self.host.replace(Some(host));
         self.local.wake();
         Ok(Listening {

@@ -91,6 +91,12 @@ counters! {
     refused_by_memory,
     /// Handshakes that were completed.
     upgraded,
+    /// Handshakes of TLS that were completed, on both sides.
+    tls_handshakes,
+    /// Those of them that resumed a session.
+    tls_resumed,
+    /// Handshakes of TLS that failed, but for those that ended with their connection.
+    tls_failed,
     /// Connections that are open now, handshakes and those about to end included.
     connections,
     /// Slots of connections in use, those that wait for their last completion included.

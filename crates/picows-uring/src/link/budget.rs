@@ -26,6 +26,12 @@ impl Budget {
         self.left > 0
     }
 
+    /// Whether anything is left, once it was renewed.
+    #[cfg(feature = "_tls")]
+    pub(crate) fn has_left(&self) -> bool {
+        self.left > 0
+    }
+
     /// Begins to count the frames of a piece.
     #[inline]
     pub(crate) fn begin(&self) -> Meter {

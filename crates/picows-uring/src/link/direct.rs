@@ -26,6 +26,8 @@ impl Link {
     pub(crate) fn is_worth_direct(&self, room: usize) -> bool {
         match self.kind {
             Kind::Plain => room >= DIRECT_BYTES_MIN,
+            #[cfg(feature = "_tls")]
+            Kind::Secure => false,
         }
     }
 

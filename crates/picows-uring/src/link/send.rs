@@ -4,7 +4,7 @@
 //! alone, or the ring makes a call for each anyway, there is nothing to save: the batch goes straight
 //! to the socket, and is back before the turn ends.
 
-use super::{Kind, Link};
+use super::Link;
 use crate::ring::{Ring, SendBatch, Socket, is_passing};
 use crate::session::Session;
 use std::io::{self, ErrorKind};
@@ -13,18 +13,14 @@ impl Link {
     /// Takes the bytes to be sent next, when nothing is in flight: the rest of the last send, and
     /// what was queued since.
     pub(crate) fn next_batch(&self, session: &Session) -> Option<Box<SendBatch>> {
-        match self.kind {
-            // The rest is in front of the queue: see `keep_rest`.
-            Kind::Plain => session.take_queue(),
-        }
+        // The rest is in front of the queue: see `keep_rest`.
+        session.take_batch()
     }
 
     /// Whether nothing is in flight or to be sent.
     pub(crate) fn is_flushed(&self, session: &Session) -> bool {
-        match self.kind {
-            // Droppable frames have not left, though nothing may be in flight.
-            Kind::Plain => !session.is_sending() && session.queued() == 0,
-        }
+        // Droppable frames have not left, though nothing may be in flight.
+        !session.is_sending() && session.is_wire_empty()
     }
 
     /// Sends `batch`, when nothing is in flight. One of `offer_max` bytes or less is offered to the
@@ -104,19 +100,15 @@ impl Link {
 
     /// Keeps what a send left over for the next one.
     fn keep_rest(&mut self, session: &Session, rest: Box<SendBatch>) {
-        match self.kind {
-            // The bytes are those of the queue, so the rest is its beginning again: what is queued
-            // later joins its last buffer, and both leave together.
-            Kind::Plain => session.put_back(rest),
-        }
+        // The rest is the beginning of the queue again: what is queued later joins its last buffer, if
+        // that is not sealed, and both leave together.
+        session.put_back(rest);
         session.judge_rest();
     }
 
     /// Ends our side of the stream, behind everything that was sent.
     pub(crate) fn shut_down(&mut self, ring: &mut impl Ring, socket: Socket) {
-        match self.kind {
-            Kind::Plain => ring.shut_down(socket),
-        }
+        ring.shut_down(socket);
     }
 }
 

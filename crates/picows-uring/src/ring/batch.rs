@@ -16,6 +16,9 @@ pub(crate) enum Segment {
     /// Bytes that belong to the batch: copied here, or handed over. The first `start` are not
     /// part of it.
     Owned { bytes: Vec<u8>, start: usize },
+    /// Bytes as they are on the wire, to which nothing is appended. The first `start` have left.
+    #[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS seals"))]
+    Sealed { bytes: Vec<u8>, start: usize },
     /// A few bytes, kept in the queue itself.
     Short { bytes: [u8; SHORT_BYTES_MAX], start: u8, end: u8 },
     /// Bytes that others may hold as well.
@@ -30,7 +33,7 @@ impl Segment {
     /// What is left to be sent.
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            Self::Owned { bytes, start } => &bytes[*start..],
+            Self::Owned { bytes, start } | Self::Sealed { bytes, start } => &bytes[*start..],
             Self::Short { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
             Self::Shared(bytes) => bytes,
             Self::Received { memory, start } => &memory[*start..],
@@ -61,7 +64,7 @@ impl Segment {
     /// Bytes of memory that it keeps from being freed.
     fn memory(&self) -> usize {
         match self {
-            Self::Owned { bytes, .. } => bytes.capacity(),
+            Self::Owned { bytes, .. } | Self::Sealed { bytes, .. } => bytes.capacity(),
             Self::Received { memory, .. } => memory.capacity(),
             Self::Short { .. } => size_of::<Self>(),
             Self::Shared(bytes) => bytes.len(),
@@ -71,7 +74,9 @@ impl Segment {
 
     fn advance(&mut self, count: usize) {
         match self {
-            Self::Owned { start, .. } | Self::Received { start, .. } => *start += count,
+            Self::Owned { start, .. }
+            | Self::Sealed { start, .. }
+            | Self::Received { start, .. } => *start += count,
             Self::Short { start, .. } => *start += count as u8,
             Self::Shared(bytes) => bytes.advance(count),
             Self::Lent(loan) => loan.advance(count),
@@ -203,6 +208,35 @@ impl SendBatch {
                 self.len += short.len();
             }
             _ => self.push(Segment::short(short)),
+        }
+    }
+
+    /// Whether it begins with bytes that are sealed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.segments.front(), Some(Segment::Sealed { .. }))
+    }
+
+    /// Puts sealed bytes behind those with which it begins, in front of all others.
+    #[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS seals"))]
+    pub(crate) fn insert_sealed(&mut self, bytes: Vec<u8>) {
+        let at = self.segments.iter().take_while(|it| matches!(it, Segment::Sealed { .. })).count();
+        let segment = Segment::Sealed { bytes, start: 0 };
+        if segment.len() > 0 {
+            self.len += segment.len();
+            self.grow(segment.memory());
+            self.segments.insert(at, segment);
+        }
+    }
+
+    /// Moves the sealed segments with which it begins behind those of `out`.
+    #[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS seals"))]
+    pub(crate) fn move_sealed(&mut self, out: &mut Self) {
+        while self.is_sealed()
+            && let Some(segment) = self.segments.pop_front()
+        {
+            self.len -= segment.len();
+            self.shrink(segment.memory());
+            out.push(segment);
         }
     }
 
@@ -346,6 +380,27 @@ mod tests {
         batch.advance(12, drop);
         assert_eq!((rest(&batch), batch.segments().len()), (b"p".to_vec(), 1));
         assert!(batch.memory <= 2 * size_of::<Segment>(), "{} bytes", batch.memory);
+    }
+
+    #[test]
+    fn sealed_bytes_stay_in_front_and_nothing_is_appended_to_them() {
+        let (mut batch, mut wire) = (SendBatch::default(), SendBatch::default());
+        batch.insert_sealed(Vec::new());
+        assert!(!batch.is_sealed(), "nothing is nothing");
+        batch.append(4, || Vec::with_capacity(16), |bytes| bytes.extend_from_slice(b"data"));
+        batch.insert_sealed(b"one".to_vec());
+        let mut roomy = Vec::with_capacity(64);
+        roomy.extend_from_slice(b"two");
+        batch.insert_sealed(roomy);
+        assert_eq!((rest(&batch), batch.is_sealed()), (b"onetwodata".to_vec(), true));
+        batch.move_sealed(&mut wire);
+        assert_eq!((rest(&batch), batch.len(), batch.is_sealed()), (b"data".to_vec(), 4, false));
+        assert_eq!((rest(&wire), wire.len()), (b"onetwo".to_vec(), 6));
+        wire.append(1, || Vec::with_capacity(8), |bytes| bytes.push(b'!'));
+        assert_eq!((rest(&wire), wire.segments().len()), (b"onetwo!".to_vec(), 3));
+        assert!(!wire.append_pair(*b"0123", 4, b"45678"), "no room but in what is sealed");
+        wire.advance(4, drop);
+        assert_eq!((rest(&wire), wire.is_sealed()), (b"wo!".to_vec(), true));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::host::BusyPoll;
 use crate::memory::MemoryBudget;
 use crate::ring::WaitMode;
-use crate::socket::{self, ListenOn, ListenOptions, Listening};
+use crate::socket::{self, ListenOn, ListenOptions, Listening, Wanted};
+use crate::tls::ServerTls;
 use crate::upgrade::{Factory, IntoUpgrade};
 use picows_uring_proto::UpgradeRequest;
 use std::os::fd::OwnedFd;
@@ -47,7 +48,8 @@ impl Server {
 #[derive(Debug)]
 #[must_use = "a server does nothing before `serve` or `start`"]
 pub struct ServerBuilder {
-    listen: Vec<ListenOn>,
+    /// Each with TLS of its own, where it was given.
+    listen: Vec<(ListenOn, Option<ServerTls>)>,
     workers: Option<usize>,
     pin: bool,
     driver: Option<Driver>,
@@ -84,14 +86,37 @@ impl ServerBuilder {
     /// a dead server has left there is replaced; anything else stays, and is an error. `[::]` means
     /// IPv6 only: give `0.0.0.0` as well for both.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.listen.push(ListenOn::Text(address.into()));
+        self.listen.push((ListenOn::Text(address.into()), None));
         self
     }
 
     /// Accepts connections from a socket that listens already, as from systemd or a parent
     /// process. All workers share it.
     pub fn listen_socket(mut self, socket: impl Into<OwnedFd>) -> Self {
-        self.listen.push(ListenOn::Inherited(socket.into()));
+        self.listen.push((ListenOn::Inherited(socket.into()), None));
+        self
+    }
+
+    /// Speaks TLS on all addresses but those of [`listen_tls`](Self::listen_tls): `wss://`. A clone of `tls`
+    /// that the caller keeps reloads certificates without a restart ([`ServerTls::reload`]).
+    #[cfg(feature = "_tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.config.tls = Some(tls);
+        self
+    }
+
+    /// [`listen`](Self::listen), speaking TLS on this address alone, or with settings of its own.
+    #[cfg(feature = "_tls")]
+    pub fn listen_tls(mut self, address: impl Into<String>, tls: ServerTls) -> Self {
+        self.listen.push((ListenOn::Text(address.into()), Some(tls)));
+        self
+    }
+
+    /// Steps of TLS handshakes that a worker takes in a turn, of which a handshake has two, and each takes
+    /// some 50 µs; the rest wait for the next turn. More than zero. Default: 4.
+    #[cfg(feature = "_tls")]
+    pub fn tls_handshakes_per_turn(mut self, steps: u16) -> Self {
+        self.config.tls_handshakes_per_turn = steps;
         self
     }
 
@@ -297,16 +322,15 @@ impl ServerBuilder {
         let workers = self.check()?;
         let driver = self.driver.map_or_else(Driver::from_environment, Ok)?;
         let options = self.listen_options(workers);
-        let mut listen = self.listen;
-        let is_own = listen.iter().all(|on| matches!(on, ListenOn::Text(_)));
+        let is_own = self.listen.iter().all(|(on, _)| matches!(on, ListenOn::Text(_)));
         let mut config = self.config;
         config.leaves_port = self.share_port && is_own;
         config.admission = Some(Arc::default());
-        if listen.is_empty() {
-            listen.push(ListenOn::Text(LISTEN_DEFAULT.to_owned()));
-        }
+        let config = Arc::new(config);
+        let (listen, configs) = wanted(self.listen, &config);
         threads::start(ServerPlan {
             listen,
+            configs,
             options,
             may_be_fewer: self.workers.is_none(),
             pin: self.pin,
@@ -314,27 +338,31 @@ impl ServerBuilder {
             waiting: self.waiting,
             busy_poll: BusyPoll(self.busy_poll),
             drain_timeout: self.drain_timeout,
-            config: Arc::new(config),
+            config,
             factory,
         })
     }
 
-    /// Binds the addresses for an embedded worker, and returns the settings of their connections.
+    /// Binds the addresses for an embedded worker, and returns the settings of the connections of each.
     ///
     /// # Errors
     ///
     /// When a setting is about threads or the worker, makes no sense, or an address cannot be bound.
-    pub(crate) fn bind_for_one_worker(mut self) -> Result<(Listening, Config), Error> {
+    pub(crate) fn bind_for_one_worker(
+        self,
+        memory: &Arc<MemoryBudget>,
+    ) -> Result<(Listening, Vec<Arc<Config>>), Error> {
         self.refuse_settings_of_workers()?;
         self.check()?;
-        if self.listen.is_empty() {
-            self.listen.push(ListenOn::Text(LISTEN_DEFAULT.to_owned()));
-        }
         let options = self.listen_options(1);
-        let listening = socket::listen(self.listen, options)?;
         let mut config = self.config;
         config.admission = Some(Arc::default());
-        Ok((listening, config))
+        config.memory = Arc::clone(memory);
+        let (listen, configs) = wanted(self.listen, &Arc::new(config));
+        let listening = socket::listen(listen, options)?;
+        let of_address = |origin: &usize| Arc::clone(&configs[*origin]);
+        let configs = listening.origins.iter().map(of_address).collect();
+        Ok((listening, configs))
     }
 
     fn listen_options(&self, workers: usize) -> ListenOptions {
@@ -359,6 +387,10 @@ impl ServerBuilder {
             ("slow_callback", config.slow_callback != usual.config.slow_callback),
             ("release_memory_after", config.memory_release != usual.config.memory_release),
             ("memory_limit", !Arc::ptr_eq(&config.memory, &usual.config.memory)),
+            (
+                "tls_handshakes_per_turn",
+                config.tls_handshakes_per_turn != usual.config.tls_handshakes_per_turn,
+            ),
         ];
         let given = |settings: &[(&'static str, bool)]| {
             settings.iter().find(|(_, is_given)| *is_given).map(|(setting, _)| *setting)
@@ -387,6 +419,12 @@ impl ServerBuilder {
             Some(count) => count,
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
+        if self.config.tls_handshakes_per_turn == 0 {
+            return wrong(
+                "tls_handshakes_per_turn",
+                "with 0 none is ever done: use 1 or more".into(),
+            );
+        }
         if self.backlog == 0 {
             return wrong("backlog", "0 lets nobody in: use 1 or more".into());
         }
@@ -402,6 +440,24 @@ impl ServerBuilder {
         self.config.check()?;
         Ok(workers)
     }
+}
+
+/// What to listen on, and the settings of the connections of each: those of the server, but for TLS that
+/// was given for one address.
+fn wanted(
+    listen: Vec<(ListenOn, Option<ServerTls>)>,
+    config: &Arc<Config>,
+) -> (Vec<Wanted>, Vec<Arc<Config>>) {
+    let default = || vec![(ListenOn::Text(LISTEN_DEFAULT.to_owned()), None)];
+    let listen = if listen.is_empty() { default() } else { listen };
+    let one = |(on, own): (ListenOn, Option<ServerTls>)| {
+        let config = match own {
+            Some(tls) => Arc::new(Config { tls: Some(tls), ..Config::clone(config) }),
+            None => Arc::clone(config),
+        };
+        (Wanted { on, is_secure: config.tls.is_some() }, config)
+    };
+    listen.into_iter().map(one).unzip()
 }
 
 connection_settings! {

@@ -70,10 +70,7 @@ impl ServerHandle {
     /// The first TCP address, if there is one.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.addresses.iter().find_map(|address| match address {
-            ListenAddress::Tcp(address) => Some(*address),
-            ListenAddress::Unix(_) => None,
-        })
+        self.addresses.iter().find_map(ListenAddress::tcp)
     }
 
     /// Stops listening on one of the [`addresses`](Self::addresses), whose listening sockets the workers

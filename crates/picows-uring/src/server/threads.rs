@@ -13,7 +13,7 @@ use crate::local::Local;
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
 use crate::ring::{Ring, Socket, StartError, Wait, WaitMode};
-use crate::socket::{self, ListenOn, ListenOptions};
+use crate::socket::{self, ListenOptions, Wanted};
 use crate::upgrade::Factory;
 use crate::worker::{Listening, Worker};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -25,7 +25,9 @@ use std::time::Duration;
 
 /// A server that is to be started.
 pub(super) struct ServerPlan {
-    pub(super) listen: Vec<ListenOn>,
+    pub(super) listen: Vec<Wanted>,
+    /// Settings of the connections of each.
+    pub(super) configs: Vec<Arc<Config>>,
     pub(super) options: ListenOptions,
     /// There may be fewer workers, if memory for their rings is short.
     pub(super) may_be_fewer: bool,
@@ -51,8 +53,11 @@ struct WorkerSpec {
     /// Where it says that it has all that it needs but sockets, or what there is too little of.
     ready: Sender<Result<Arc<Mailbox>, Refused>>,
     /// What it is to listen on. Closed if the server does not start after all.
-    sockets: Receiver<Vec<OwnedFd>>,
+    sockets: Receiver<Vec<ListenSocket>>,
 }
+
+/// A listening socket, and the settings of its connections.
+type ListenSocket = (OwnedFd, Arc<Config>);
 
 /// Why a thread cannot become a worker.
 enum Refused {
@@ -64,7 +69,7 @@ enum Refused {
 struct Ready {
     mailbox: Arc<Mailbox>,
     counters: Arc<Counters>,
-    sockets: Sender<Vec<OwnedFd>>,
+    sockets: Sender<Vec<ListenSocket>>,
     thread: JoinHandle<()>,
 }
 
@@ -82,10 +87,13 @@ pub(super) fn start(plan: ServerPlan) -> Result<ServerHandle, Error> {
             return Err(error);
         }
     };
+    let of_address = |origin: &usize| Arc::clone(&plan.configs[*origin]);
+    let configs: Vec<_> = listening.origins.iter().map(of_address).collect();
     let mut handle = ServerHandle::new(listening.addresses, listening.paths, plan.drain_timeout);
     for (ready, sockets) in crew.into_iter().zip(listening.sockets) {
+        let sockets = sockets.into_iter().zip(configs.iter().cloned());
         // A thread that has ended shows as a failed worker.
-        let _ = ready.sockets.send(sockets);
+        let _ = ready.sockets.send(sockets.collect());
         let Ready { mailbox, counters, thread, .. } = ready;
         handle.add(WorkerThread { mailbox, counters, thread });
     }
@@ -224,8 +232,8 @@ fn build_worker<R: Ring + Wait>(spec: WorkerSpec, ring: R) -> Option<Worker<R>> 
     drop(spec.ready);
     let sockets = spec.sockets.recv().ok()?;
     let mut worker = Worker::new(ring, local);
-    let listening = Listening::new(spec.config, spec.factory);
-    for socket in sockets {
+    for (socket, config) in sockets {
+        let listening = Listening::new(config, Arc::clone(&spec.factory));
         worker.listen(Socket(socket.into_raw_fd()), &listening);
     }
     Some(worker)

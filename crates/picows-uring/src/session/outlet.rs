@@ -119,26 +119,29 @@ impl Session {
         };
         loop {
             // Out of the cell first: what is sent is dropped, and whose it was may send.
-            let queue = self.queue.take();
-            let queue = match queue {
-                Some(queue) if !queue.is_empty() => queue,
-                empty => {
-                    if let Some(batch) = empty {
-                        self.local.pool.put_batch(batch);
-                    }
-                    // Of what waits apart, a part at a time.
-                    match self.take_queue() {
-                        Some(queue) => queue,
-                        None => return Ok(true),
-                    }
-                }
-            };
+            let Some(queue) = self.take_offer() else { return Ok(true) };
             let (rest, outcome) = self.send_now(socket, outlet.as_ref(), queue);
             if let Some(rest) = rest {
                 self.put_back(rest);
             }
             if !outcome? {
                 return Ok(false);
+            }
+        }
+    }
+
+    /// Takes what the socket is offered next: what is queued, and without that a part of what waits apart.
+    fn take_offer(&self) -> Option<Box<SendBatch>> {
+        if self.is_secure() {
+            return self.take_batch();
+        }
+        match self.queue.take() {
+            Some(queue) if !queue.is_empty() => Some(queue),
+            empty => {
+                if let Some(batch) = empty {
+                    self.local.pool.put_batch(batch);
+                }
+                self.take_batch()
             }
         }
     }

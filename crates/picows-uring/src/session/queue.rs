@@ -58,7 +58,8 @@ impl Session {
 
     /// Whether what is sent next begins a frame, provided that nothing is in flight.
     pub(crate) fn is_between_frames(&self) -> bool {
-        !self.queue.borrow().as_ref().is_some_and(|queue| queue.is_begun())
+        // What is sealed cannot be left out: what follows it would be refused.
+        !self.queue.borrow().as_ref().is_some_and(|queue| queue.is_begun() || queue.is_sealed())
     }
 
     /// Whether there is a queue at all, and how long its buffers are.
@@ -446,7 +447,7 @@ impl Session {
 
     /// Takes what is queued, to be sent: of what waits apart only a part, so that the rest may
     /// still be taken back.
-    pub(crate) fn take_queue(&self) -> Option<Box<SendBatch>> {
+    pub(super) fn take_queue(&self) -> Option<Box<SendBatch>> {
         if let Some(mut droppable) = self.droppable.take() {
             let max = commit_bytes_max(&self.config);
             droppable.move_to(&mut self.open_queue(), max, &self.local.pool);
@@ -495,7 +496,7 @@ impl Session {
         self.is_client.then(|| self.local.keys.borrow_mut().next_key())
     }
 
-    fn open_queue(&self) -> StateMut<'_, Box<SendBatch>> {
+    pub(super) fn open_queue(&self) -> StateMut<'_, Box<SendBatch>> {
         let queue = self.queue.borrow_mut();
         queue.map(|queue| queue.get_or_insert_with(|| self.local.pool.batch()))
     }

@@ -41,6 +41,8 @@ pub(super) struct RareState {
     pub(super) drain_waiters: StateCell<Waiters>,
     /// What handles in other threads know of us; made with the first of them.
     pub(super) remote: OnceCell<Arc<RemoteState>>,
+    #[cfg(feature = "_tls")]
+    pub(super) secure: OnceCell<Box<super::SecureState>>,
 }
 
 impl Session {

@@ -71,16 +71,22 @@ enum AcceptState {
 impl Listening {
     /// Connections with the settings `config`, whose requests `factory` answers.
     pub(crate) fn new(config: Arc<Config>, factory: Arc<Factory>) -> Self {
-        Self::of_thread(config, move |request: &_| factory(request))
+        let factory = move |request: &_| factory(request);
+        Self::of(config, Rc::new(Foreign::new(Box::new(factory))))
     }
 
-    /// [`new`](Self::new), with a factory that stays on this thread.
+    /// One for each of `configs`, with one factory that stays on this thread.
     pub(crate) fn of_thread(
-        config: Arc<Config>,
+        configs: Vec<Arc<Config>>,
         factory: impl Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError> + 'static,
-    ) -> Self {
+    ) -> impl Iterator<Item = Self> {
+        let factory: SharedFactory = Rc::new(Foreign::new(Box::new(factory)));
+        configs.into_iter().map(move |config| Self::of(config, Rc::clone(&factory)))
+    }
+
+    fn of(config: Arc<Config>, factory: SharedFactory) -> Self {
         debug_assert!(config.admission.is_some(), "connections of a server are counted");
-        Self { config, factory: Rc::new(Foreign::new(Box::new(factory))) }
+        Self { config, factory }
     }
 }
 

@@ -136,6 +136,8 @@ impl<R: Ring> Worker<R> {
         if self.receive.deferred.is_empty() {
             return;
         }
+        #[cfg(feature = "_tls")]
+        self.local.tls_steps.begin_deferred(self.local.config.tls_handshakes_per_turn);
         let clock = self.local.budget_rules.clock.get();
         let (begun, mut units) = (clock(), 0);
         // Each once: it has no second budget.

@@ -135,7 +135,11 @@ impl<R: Ring> Lane<'_, R> {
         if !session.is_sending() && self.connection.phase() != Phase::Ended {
             self.send(&session, socket);
         }
-        let is_flushed = self.connection.link.is_flushed(&session);
+        let mut is_flushed = self.connection.link.is_flushed(&session);
+        if is_flushed && session.queue_close_notify() {
+            self.send(&session, socket);
+            is_flushed = self.connection.link.is_flushed(&session);
+        }
         let (step, is_leaving) = {
             let conversation = session.conversation.borrow();
             (conversation.step(is_flushed), conversation.is_leaving())

@@ -48,6 +48,8 @@ log_lines! {
     MemoryLimit = "memory limit reached: ending the connection that holds the most",
     /// A frame of another thread does not fit into what is being sent, such as a message in fragments.
     PostRefused = "a frame that another thread posted was refused: it is lost",
+    /// The handshake of TLS failed.
+    TlsFailed = "TLS handshake failed",
     /// The peer sends a message too slowly.
     MessageTooSlow = "a message brings too little: closing",
     /// The peer takes nothing of what is queued for it.

@@ -121,6 +121,8 @@ impl Harness {
             make: Rc::new(Cell::new(Some(Foreign::new(make)))),
             outcome: Rc::clone(&outcome),
             follows_redirects: false,
+            #[cfg(feature = "_tls")]
+            tls: None,
         };
         journal::with(|journal| journal.dialed += 1);
         // Calls are made in a turn, whose clock is no older than they are.

@@ -1,0 +1,34 @@
+//! TLS of one connection, in a build without it: there is none.
+
+use super::Session;
+use crate::ring::SendBatch;
+
+impl Session {
+    /// Whether the connection is encrypted: it is not.
+    pub(crate) const fn is_secure(&self) -> bool {
+        false
+    }
+
+    /// Takes the bytes to be sent next: what is queued.
+    pub(crate) fn take_batch(&self) -> Option<Box<SendBatch>> {
+        self.take_queue()
+    }
+
+    /// Whether nothing is queued that can still be sent.
+    pub(crate) fn is_wire_empty(&self) -> bool {
+        self.queued() == 0
+    }
+
+    /// Queues close_notify, if it is owed: it never is.
+    pub(crate) const fn queue_close_notify(&self) -> bool {
+        false
+    }
+
+    /// Bytes of memory that a cut record is collected in.
+    pub(crate) const fn record_capacity(&self) -> usize {
+        0
+    }
+
+    /// Gives back the memory in which a cut record is collected.
+    pub(crate) const fn release_record(&self) {}
+}

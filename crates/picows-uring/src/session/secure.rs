@@ -1,0 +1,298 @@
+//! TLS of one connection: what it has received of it, and the sealing of what it sends.
+//!
+//! The queue holds plaintext. It is sealed when it goes to the socket, never before: sealed bytes can be
+//! neither dropped nor moved. How received records are handled is in `connection/secure.rs`.
+
+use super::Session;
+use crate::foreign::{StateCell, StateMut};
+use crate::pool::Pool;
+use crate::ring::SendBatch;
+use crate::status::DisconnectCause;
+use crate::tls::{Handshake, PLAINTEXT_BYTES_MAX, RecordError, Secure};
+use picows_uring_proto::{CloseCode, Phase, Stash, TlsFacts};
+use std::cell::{Cell, OnceCell};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// TLS of one connection.
+#[derive(Debug)]
+pub(crate) struct SecureState {
+    stage: StateCell<SecureStage>,
+    pub(crate) input: StateCell<SecureInput>,
+    facts: OnceCell<Arc<TlsFacts>>,
+    /// The same, until the request is there that they are shown with.
+    new_facts: StateCell<Option<Arc<TlsFacts>>>,
+    /// close_notify was sealed: nothing may follow it.
+    is_notified: Cell<bool>,
+    /// The peer has said that it sends no more data.
+    pub(crate) is_peer_notified: Cell<bool>,
+}
+
+/// How far TLS has come.
+#[derive(Debug)]
+pub(crate) enum SecureStage {
+    Handshake(Box<Handshake>),
+    Open(Box<Secure>),
+    /// It failed, or is in the hands of its handshake. Nothing is sealed any more.
+    Ended,
+}
+
+/// What was received and is not handled.
+#[derive(Debug, Default)]
+pub(crate) struct SecureInput {
+    /// A record that the end of a piece has cut.
+    pub(crate) stash: Stash,
+    /// Its plaintext that is not handled, once it is opened.
+    pub(crate) opened_stash: Range<usize>,
+    /// Plaintext that the next bytes begin with, and how many bytes of its record follow it.
+    pub(crate) opened: usize,
+    pub(crate) behind: usize,
+}
+
+impl Session {
+    /// TLS of the connection, if it has any.
+    #[inline]
+    pub(crate) fn secure(&self) -> Option<&SecureState> {
+        self.rare_state.get()?.secure.get().map(|secure| &**secure)
+    }
+
+    /// Whether the connection is encrypted, or about to be.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure().is_some()
+    }
+
+    /// TLS begins with `handshake`, or has ended without one.
+    pub(crate) fn begin_secure(&self, handshake: Option<Handshake>) {
+        let begun = handshake.map(|handshake| SecureStage::Handshake(Box::new(handshake)));
+        let state = SecureState {
+            stage: StateCell::new(begun.unwrap_or(SecureStage::Ended)),
+            input: StateCell::default(),
+            facts: OnceCell::new(),
+            new_facts: StateCell::default(),
+            is_notified: Cell::new(false),
+            is_peer_notified: Cell::new(false),
+        };
+        let _ = self.rare_state().secure.set(Box::new(state));
+    }
+
+    /// Sends bytes of TLS before anything else that is not sealed yet.
+    pub(crate) fn queue_sealed(&self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return self.local.pool.put_buffer(bytes);
+        }
+        self.open_queue().insert_sealed(bytes);
+        self.mark_dirty();
+    }
+
+    /// Takes the bytes to be sent next: what is queued, sealed where the connection is secure.
+    pub(crate) fn take_batch(&self) -> Option<Box<SendBatch>> {
+        match self.secure() {
+            None => self.take_queue(),
+            Some(secure) => self.seal_queue(secure),
+        }
+    }
+
+    fn seal_queue(&self, secure: &SecureState) -> Option<Box<SendBatch>> {
+        let pool = &self.local.pool;
+        let mut plain = self.take_queue()?;
+        let mut wire = pool.batch();
+        plain.move_sealed(&mut wire);
+        if let Err(error) = secure.seal(&mut plain, &mut wire, pool) {
+            plain.clear(|segment| pool.put_segment(segment));
+            self.set_cause(DisconnectCause::Tls(error.to_string()));
+            self.conversation.borrow_mut().end();
+            self.mark_dirty();
+        }
+        if plain.is_empty() {
+            pool.put_batch(plain);
+        } else {
+            self.put_back(plain);
+        }
+        if secure.must_close() {
+            let cause = DisconnectCause::Tls(RecordError::KeyExhausted.to_string());
+            self.fail(cause, CloseCode::GOING_AWAY, "please reconnect");
+        }
+        if wire.is_empty() {
+            pool.put_batch(wire);
+            return None;
+        }
+        Some(wire)
+    }
+
+    /// Whether nothing is queued that can still be sent: before the handshake of TLS is done, that is
+    /// what TLS itself has queued.
+    pub(crate) fn is_wire_empty(&self) -> bool {
+        let can_seal = self.secure().is_none_or(SecureState::can_send);
+        if can_seal {
+            return self.queued() == 0;
+        }
+        !self.queue.borrow().as_ref().is_some_and(|queue| queue.is_sealed())
+    }
+
+    /// Queues close_notify, if it is owed: all else was sent, and our side of the stream is about to end.
+    pub(crate) fn queue_close_notify(&self) -> bool {
+        let Some(secure) = self.secure() else { return false };
+        let is_due = self.conversation.borrow().phase() == Phase::Finishing;
+        if !is_due || secure.is_notified.replace(true) {
+            return false;
+        }
+        let mut bytes = self.local.pool.buffer(0);
+        if let Some(mut open) = secure.open() {
+            // Without a key nothing more can be said.
+            let _ = open.seal_close_notify(&mut bytes);
+        }
+        let is_queued = !bytes.is_empty();
+        self.queue_sealed(bytes);
+        is_queued
+    }
+
+    /// What TLS agreed on, once its handshake is done and if the request is kept.
+    pub(crate) fn tls_facts(&self) -> Option<&Arc<TlsFacts>> {
+        self.secure()?.facts.get()
+    }
+
+    /// Takes what the handshake has agreed on, for the request; it `is_kept` for handles as well.
+    pub(crate) fn take_tls_facts(&self, is_kept: bool) -> Option<Arc<TlsFacts>> {
+        let secure = self.secure()?;
+        let facts = secure.new_facts.take()?;
+        if is_kept {
+            let _ = secure.facts.set(Arc::clone(&facts));
+        }
+        Some(facts)
+    }
+
+    /// Bytes of memory that a cut record is collected in.
+    pub(crate) fn record_capacity(&self) -> usize {
+        self.secure().map_or(0, |secure| secure.input.borrow().stash.capacity())
+    }
+
+    /// Gives back the memory in which a cut record is collected, with what is in it.
+    pub(crate) fn release_record(&self) {
+        let Some(secure) = self.secure() else { return };
+        let input = secure.input.take();
+        self.local.pool.unhold(&input.stash);
+        self.local.pool.put_stash(input.stash);
+    }
+}
+
+impl SecureState {
+    /// Takes the handshake out, for a step of it that may run code of the application.
+    pub(crate) fn take_handshake(&self) -> Option<Box<Handshake>> {
+        if !matches!(*self.stage.borrow(), SecureStage::Handshake(_)) {
+            return None;
+        }
+        match self.stage.replace(SecureStage::Ended) {
+            SecureStage::Handshake(handshake) => Some(handshake),
+            _ => None,
+        }
+    }
+
+    /// Goes to another stage.
+    pub(crate) fn set_stage(&self, stage: SecureStage) {
+        drop(self.stage.replace(stage));
+    }
+
+    /// The handshake has agreed on something: kept until the request is there.
+    pub(crate) fn set_new_facts(&self, facts: TlsFacts) {
+        self.new_facts.replace(Some(Arc::new(facts)));
+    }
+
+    /// The record layer, once the handshake is done.
+    #[inline]
+    pub(crate) fn open(&self) -> Option<StateMut<'_, Secure>> {
+        self.stage.borrow_mut().filter_map(|stage| match stage {
+            SecureStage::Open(secure) => Some(&mut **secure),
+            _ => None,
+        })
+    }
+
+    /// Whether the handshake is under way.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        matches!(*self.stage.borrow(), SecureStage::Handshake(_))
+    }
+
+    /// Whether what is queued can be sent.
+    fn can_send(&self) -> bool {
+        matches!(*self.stage.borrow(), SecureStage::Open(_))
+    }
+
+    /// Whether the connection has to end, as its key has sealed as much as is safe.
+    fn must_close(&self) -> bool {
+        self.open().is_some_and(|open| open.must_close())
+    }
+
+    /// Seals the beginning of `plain`, up to a bound, behind what is in `wire`. In the handshake, nothing.
+    fn seal(
+        &self,
+        plain: &mut SendBatch,
+        wire: &mut SendBatch,
+        pool: &Pool,
+    ) -> Result<(), RecordError> {
+        let Some(mut secure) = self.open() else { return Ok(()) };
+        let max = SEALED_BYTES_MAX.saturating_sub(wire.len());
+        if max == 0 || (plain.is_empty() && !secure.owes_control()) {
+            return Ok(());
+        }
+        let wanted = secure.sealed_bytes(plain.len(), PLAINTEXT_BYTES_MAX) + CONTROL_BYTES_MAX;
+        let mut out = pool.buffer(wanted.min(max.max(CONTROL_BYTES_MAX)));
+        let sealed =
+            secure.seal_owed(&mut out).and_then(|()| seal_records(&mut secure, plain, &mut out));
+        drop(secure);
+        wire.insert_sealed(out);
+        plain.advance(sealed?, |segment| pool.put_segment(segment));
+        Ok(())
+    }
+}
+
+/// Seals as many records of `plain` as there is room for in `out`, each as full as may be. Returns how
+/// many bytes of `plain` that are.
+fn seal_records(
+    secure: &mut Secure,
+    plain: &SendBatch,
+    out: &mut Vec<u8>,
+) -> Result<usize, RecordError> {
+    let overhead = secure.prefix_bytes() + secure.suffix_bytes();
+    let mut segments = plain.segments();
+    let (mut rest, mut sealed): (&[u8], usize) = (&[], 0);
+    while sealed < plain.len() {
+        let room = (out.capacity() - out.len()).saturating_sub(overhead);
+        let len = PLAINTEXT_BYTES_MAX.min(plain.len() - sealed).min(room);
+        if len == 0 {
+            break;
+        }
+        if rest.is_empty() {
+            rest = segments.next().unwrap_or_default();
+        }
+        if rest.len() >= len {
+            let (record, behind) = rest.split_at(len);
+            secure.seal_from(record, out)?;
+            rest = behind;
+        } else {
+            // Several segments in one record: gathered where it is sealed.
+            let start = out.len();
+            out.resize(start + secure.prefix_bytes(), 0);
+            let mut missing = len;
+            while missing > 0 {
+                if rest.is_empty() {
+                    rest = segments.next().unwrap_or_default();
+                }
+                let (part, behind) = rest.split_at(missing.min(rest.len()));
+                out.extend_from_slice(part);
+                missing -= part.len();
+                rest = behind;
+                if part.is_empty() {
+                    break;
+                }
+            }
+            secure.seal_in_place(out, start)?;
+        }
+        sealed += len;
+    }
+    Ok(sealed)
+}
+
+/// Bytes of records that are sealed ahead of the kernel: what is sealed can be neither dropped nor replaced,
+/// and should still be in cache when it is copied.
+const SEALED_BYTES_MAX: usize = 256 * 1024;
+/// More than a key update takes.
+const CONTROL_BYTES_MAX: usize = 64;
