@@ -18,6 +18,11 @@ from wire import Peer
 
 SERVERS = []
 
+# Clients obey these; a test that wants one sets it.
+for variable in ("ws_proxy", "wss_proxy", "http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+    os.environ.pop(variable, None)
+    os.environ.pop(variable.upper(), None)
+
 
 def missing(client, cure):
     word = f"{client} cannot be had: {cure}"

@@ -185,7 +185,10 @@ impl ConnectStage {
         match self {
             Self::Resolve => "the DNS is slow or out of reach",
             Self::Connect => "the address is out of reach, or the server is busy",
-            Self::Proxy => "the proxy is out of reach or busy, or cannot reach the server",
+            Self::Proxy => {
+                "the proxy is out of reach or busy, does not speak what its URL says, or cannot reach the \
+                 server"
+            }
             Self::Tls => "the server is busy or does not speak TLS",
             Self::Handshake => "the server is busy or does not speak WebSocket",
         }

@@ -76,7 +76,7 @@ pub enum TunnelError {
     /// The proxy ended the connection.
     #[error("it ended the connection {}",
         if *.in_answer { "in the middle of its answer" }
-        else { "before it answered: check that the scheme of its URL is what it speaks" })]
+        else { "before it answered: check the scheme of its URL, and user and password" })]
     Closed {
         /// An answer had begun.
         in_answer: bool,
