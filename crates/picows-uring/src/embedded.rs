@@ -192,6 +192,17 @@ impl Embedded {
         self.host.replace(Some(host));
     }
 
+    /// Lets go of a worker in a child process of fork, which has inherited it: closes its descriptors
+    /// there, and neither calls a listener nor enters the ring, which is the parent's. What the
+    /// connections hold is leaked. After it, the thread of the fork can have a worker of its own.
+    ///
+    /// A child must do nothing else with a worker that it has inherited: not even drop it.
+    pub fn forget_in_child(self) {
+        if let Some(host) = self.host.take() {
+            host.forget_in_child();
+        }
+    }
+
     /// Something that ends the worker from any thread: its connections with CLOSE 1001, and then
     /// [`turn`](Self::turn) with [`Turned::Done`].
     #[must_use]

@@ -21,7 +21,7 @@ pub(crate) use batch::{Segment, SendBatch};
 pub(crate) use loan::Loan;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use loan::RecvMemory;
-pub(crate) use socket::{Socket, borrow, local_addr};
+pub(crate) use socket::{Socket, borrow, close_inherited, local_addr};
 pub(crate) use start::{LOCKED_KIB_PER_WORKER, StartError};
 pub(crate) use token::{ListenerId, Token};
 pub(crate) use wait::{RingEvent, Wait, WaitMode};
@@ -137,6 +137,11 @@ pub(crate) trait Ring {
     /// Wakes the worker at `deadline` at the latest, counted as [`now`](Self::now) is, with or
     /// without a completion. An earlier deadline set before stays in force.
     fn set_deadline(&mut self, deadline: Duration);
+
+    /// The descriptors of the ring itself, which a child process of fork inherits.
+    fn descriptors(&self) -> Vec<i32> {
+        Vec::new()
+    }
 
     /// Hands what is queued to the kernel and appends at most `max` completions to `out`.
     ///

@@ -7,7 +7,7 @@ use super::{BusyPoll, Host};
 use crate::foreign::{self, Foreign, StateCell};
 use crate::local::{Local, Wake};
 use crate::mailbox::Mailbox;
-use crate::ring::{ListenerId, Ring, Socket, Wait, WaitMode};
+use crate::ring::{ListenerId, Ring, Socket, Wait, WaitMode, close_inherited};
 use crate::worker::{Listening, Turn, Worker};
 use std::cell::Cell;
 use std::io;
@@ -30,6 +30,10 @@ pub(crate) trait EmbeddedHost {
 
     /// Accepts connections on `socket` from the next turn on.
     fn listen(&mut self, socket: OwnedFd, listening: &Listening) -> ListenerId;
+
+    /// Closes what a child process of fork has inherited of it, and touches nothing that the child shares
+    /// with its parent.
+    fn forget_in_child(self: Box<Self>);
 
     /// Sends CLOSE 1001 to all connections, as far as sockets take it: the worker is dropped next.
     fn leave(&mut self);
@@ -174,6 +178,13 @@ impl<R: Ring + Wait> EmbeddedHost for EmbeddedWorker<R> {
 
     fn listen(&mut self, socket: OwnedFd, listening: &Listening) -> ListenerId {
         self.host.worker.listen(Socket(socket.into_raw_fd()), listening)
+    }
+
+    fn forget_in_child(mut self: Box<Self>) {
+        let descriptors = self.host.worker.descriptors();
+        // Dropping it would have the parent's ring do things, and notify listeners.
+        std::mem::forget(self);
+        close_inherited(descriptors);
     }
 
     fn leave(&mut self) {

@@ -22,7 +22,7 @@ use buffers::{BUFFER_BYTES, Buffers};
 use in_loop::InLoop;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::net::RecvFlags;
 use sockets::{Entry, Reading, Receive, Sending, Sockets};
 use std::collections::VecDeque;
@@ -447,6 +447,11 @@ impl Ring for EpollRing {
         // SAFETY: the socket is the ring's to close, and its owner forgets it.
         #[expect(unsafe_code)]
         drop(unsafe { OwnedFd::from_raw_fd(socket.0) });
+    }
+
+    fn descriptors(&self) -> Vec<i32> {
+        let alarm = self.alarm.as_ref().map(Alarm::descriptor);
+        [self.epoll.as_raw_fd(), self.event.as_raw_fd()].into_iter().chain(alarm).collect()
     }
 
     fn close_on_failure(&mut self, socket: Socket) {

@@ -1,6 +1,6 @@
 //! Sockets as a ring names them, borrowed where the system's own calls want a descriptor.
 
-use rustix::fd::BorrowedFd;
+use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::net::SocketAddr;
 
 /// A socket, as the ring names it. Means nothing to anybody else.
@@ -10,6 +10,15 @@ pub(crate) struct Socket(pub(crate) i32);
 /// The address that the socket behind `fd` has on our side.
 pub(crate) fn local_addr(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     rustix::net::getsockname(fd).ok()?.try_into().ok()
+}
+
+/// Closes descriptors that this process has inherited, and that none of its values owns any more.
+pub(crate) fn close_inherited(descriptors: Vec<i32>) {
+    for descriptor in descriptors {
+        // SAFETY: a child of fork has them from its parent, whose values of them it has forgotten.
+        #[expect(unsafe_code)]
+        drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+    }
 }
 
 /// The descriptor behind `socket`, for the time of a call.

@@ -311,6 +311,10 @@ impl Ring for UringRing {
         self.push(entry.user_data(Op::Silent.tag(0)));
     }
 
+    fn descriptors(&self) -> Vec<i32> {
+        vec![self.ring.as_raw_fd(), self.event.as_raw_fd()]
+    }
+
     fn close_on_failure(&mut self, socket: Socket) {
         // SAFETY: the socket is the ring's to close, and its owner forgets it.
         #[expect(unsafe_code)]

@@ -91,6 +91,15 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// All descriptors of the worker: of its connections, its listening sockets and its ring.
+    pub(crate) fn descriptors(&mut self) -> Vec<i32> {
+        let mut descriptors = self.ring.descriptors();
+        descriptors.extend(self.accept.iter().flat_map(Accept::sockets).map(|socket| socket.0));
+        let sockets = self.slots.iter_mut().filter_map(|it| it.session().socket.get());
+        descriptors.extend(sockets.map(|socket| socket.0));
+        descriptors
+    }
+
     /// Stops accepting: at once, or, where another server takes over the port, when the connections
     /// that have begun are there, which the kernel would reset with the socket.
     fn leave_port(&mut self, now: Tick, drain: Duration) {

@@ -2,7 +2,7 @@
 
 use super::{WAKE, timespec};
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
@@ -21,6 +21,11 @@ impl Alarm {
         // An edge for each time that it fires, so that it need not be read.
         epoll::add(epoll, &timer, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
         Ok(Self(timer))
+    }
+
+    /// The descriptor of its timer.
+    pub(super) fn descriptor(&self) -> i32 {
+        self.0.as_raw_fd()
     }
 
     /// Has it fire after `wait`, and no longer when it was set to before.

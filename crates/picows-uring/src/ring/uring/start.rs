@@ -33,6 +33,8 @@ fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartErro
         .setup_defer_taskrun()
         .setup_taskrun_flag()
         .setup_submit_all()
+        // A child of fork must not touch what the kernel and the parent share.
+        .dontfork()
         .setup_clamp()
         .setup_cqsize(COMPLETIONS);
     if is_restricted {

@@ -200,6 +200,10 @@ impl<R: Ring> Ring for Checked<R> {
         self.ring.close(socket);
     }
 
+    fn descriptors(&self) -> Vec<i32> {
+        self.ring.descriptors()
+    }
+
     fn close_on_failure(&mut self, socket: Socket) {
         self.book().close_on_failure(socket);
         self.ring.close_on_failure(socket);
