@@ -19,7 +19,8 @@ fn code_in_guides_is_that_of_the_examples() {
         let guide = guide.unwrap().path();
         let text = std::fs::read_to_string(&guide).unwrap();
         for quote in text.split("<!-- from ").skip(1) {
-            let (path, rest) = quote.split_once(" -->\n```rust\n").unwrap();
+            let (path, rest) = quote.split_once(" -->\n```").unwrap();
+            let (_language, rest) = rest.split_once('\n').unwrap();
             let (code, _) = rest.split_once("\n```\n").unwrap();
             let source = std::fs::read_to_string(root.join(path)).unwrap();
             let (code, source) = (lines(code), lines(&source));

@@ -494,7 +494,8 @@ pwu_worker *pwu_worker_new(const pwu_worker_options *options,
 // Ends the connections of a worker, with CLOSE 1001 as far as their sockets take it at once, calls
 // on_disconnected for each, and frees it. Connections that were kept stay valid, and closed. In a
 // callback it is PWU_INSIDE_TURN; on another thread it frees nothing, is PWU_WRONG_THREAD and says so in
-// the log.
+// the log. In a child of fork it closes the descriptors that were inherited and calls nothing; then the
+// child can make a worker of its own.
 pwu_status pwu_worker_free(pwu_worker *worker);
 
 // Returns the descriptor that is readable when a turn is due, to be watched for reading, by level or by

@@ -177,7 +177,8 @@ pub unsafe extern "C" fn pwu_worker_new(
 /// Ends the connections of a worker, with CLOSE 1001 as far as their sockets take it at once, calls
 /// on_disconnected for each, and frees it. Connections that were kept stay valid, and closed. In a
 /// callback it is PWU_INSIDE_TURN; on another thread it frees nothing, is PWU_WRONG_THREAD and says so in
-/// the log.
+/// the log. In a child of fork it closes the descriptors that were inherited and calls nothing; then the
+/// child can make a worker of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwu_worker_free(worker: *mut pwu_worker) -> pwu_status {
     entry(|| {
@@ -186,6 +187,12 @@ pub unsafe extern "C" fn pwu_worker_free(worker: *mut pwu_worker) -> pwu_status 
             Some(worker) => &worker.shared,
             None => return Err(Failure::null("the worker")),
         };
+        if shared.owner.check_process().is_err() && !shared.is_in_turn.get() {
+            // SAFETY: the same, and this is the one call in this process.
+            let worker = unsafe { Box::from_raw(worker) };
+            forget_inherited(&worker);
+            return Ok(pwu_status::PWU_OK);
+        }
         if let Err(failure) = shared.owner.check() {
             tracing::error!(reason = %failure.text, "pwu_worker_free has freed nothing");
             return Err(failure);
@@ -201,6 +208,17 @@ pub unsafe extern "C" fn pwu_worker_free(worker: *mut pwu_worker) -> pwu_status 
         worker.shared.is_alive.set(false);
         Ok(pwu_status::PWU_OK)
     })
+}
+
+/// Lets go of a worker that a child process has inherited.
+fn forget_inherited(worker: &pwu_worker) {
+    worker.shared.is_alive.set(false);
+    match worker.embedded.take().map(Rc::try_unwrap) {
+        Some(Ok(embedded)) => embedded.forget_in_child(),
+        // A callback that runs has it.
+        Some(Err(embedded)) => std::mem::forget(embedded),
+        None => {}
+    }
 }
 
 /// Returns the descriptor that is readable when a turn is due, to be watched for reading, by level or by

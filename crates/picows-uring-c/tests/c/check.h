@@ -65,6 +65,22 @@ static inline int dial(const char *url) {
   return fd;
 }
 
+/* A socket that is connected to a listening one, `*listener`, which never answers. */
+static inline int dial_silence(int *listener) {
+  struct sockaddr_in at;
+  socklen_t size = sizeof at;
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  *listener = socket(AF_INET, SOCK_STREAM, 0);
+  memset(&at, 0, sizeof at);
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_INT(bind(*listener, (struct sockaddr *)&at, sizeof at), 0);
+  EXPECT_INT(listen(*listener, 8), 0);
+  EXPECT_INT(getsockname(*listener, (struct sockaddr *)&at, &size), 0);
+  EXPECT_INT(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+  return fd;
+}
+
 /* Takes turns, and waits in between, until `*is_done`. */
 static inline void turn_until(pwu_worker *worker, const int *is_done) {
   struct pollfd watched;
