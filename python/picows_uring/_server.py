@@ -165,7 +165,7 @@ async def bind(
     hosts = [host or None] if host is None or isinstance(host, str) else list(host)
     addresses: List[Tuple[Any, ...]] = []
     for one in hosts:
-        found = await loop.getaddrinfo(
+        found = _literal(one, port or 0, family) or await loop.getaddrinfo(
             one, port or 0, family=family, type=socket.SOCK_STREAM, flags=flags
         )
         addresses.extend(it for it in found if it not in addresses)
@@ -180,6 +180,19 @@ async def bind(
             one.close()
         raise
     return bound
+
+
+def _literal(host: Any, port: int, family: int) -> List[Tuple[Any, ...]]:
+    """The address that `host` is already, which needs no thread to look it up."""
+    for kind, name in ((socket.AF_INET, (host, port)), (socket.AF_INET6, (host, port, 0, 0))):
+        if family not in (socket.AF_UNSPEC, kind) or not isinstance(host, str):
+            continue
+        try:
+            socket.inet_pton(kind, host)
+        except (OSError, ValueError):
+            continue
+        return [(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", name)]
+    return []
 
 
 def _bind(

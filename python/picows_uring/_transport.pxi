@@ -50,11 +50,6 @@ cdef class WSTransport:
         return "native" if self._carrier is None else "loop"
 
     @property
-    def driver(self):
-        """``"io_uring"`` or ``"epoll"``: what the loop's worker talks to the kernel with."""
-        return self._worker.driver
-
-    @property
     def close_handshake(self):
         """``WSCloseHandshake``; ``None`` while no CLOSE was sent or received."""
         self._read_close()

@@ -66,7 +66,6 @@ cdef class _Worker:
         if handle is NULL:
             raise _take_error(error)
         self._handle = handle
-        self.driver = _driver_of(handle)
         self._descriptor = pwu_worker_fd(handle)
         pwu_worker_on_work(handle, _on_work, <void*>self, NULL)
         self.loop.add_reader(self._descriptor, self._turn_method)
@@ -147,10 +146,6 @@ cdef void _on_work(void* user) noexcept:
     except BaseException:
         # The loop is closed, and sends nothing any more.
         pass
-
-
-cdef str _driver_of(pwu_worker* worker):
-    return "auto"
 
 
 def worker_of(loop):

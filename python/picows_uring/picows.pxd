@@ -155,7 +155,6 @@ cdef class _Worker:
         object __weakref__
         void* _handle                   # pwu_worker of the library
         readonly object loop
-        readonly str driver
         unsigned long _thread_id
         unsigned long _process
         object _turn_method
