@@ -518,15 +518,17 @@ impl Decoder {
             }
             MsgType::Ping | MsgType::Pong => {}
             MsgType::Text | MsgType::Binary | MsgType::Continuation => {
-                if header.fin || rules.any_order {
+                if header.fin {
+                    // No text is fed where fragments come in any order, so it is complete then.
                     if rules.validate_text
-                        && !rules.any_order
                         && self.is_text(header.msg_type)
                         && !self.text.is_complete()
                     {
                         return Err(self.fail(PeerMisbehaved::InvalidUtf8));
                     }
                     self.message = None;
+                } else if rules.any_order {
+                    // Each frame stands for itself.
                 } else if header.msg_type != MsgType::Continuation {
                     self.message = Some(header.msg_type);
                     self.has_begun = true;
