@@ -1,8 +1,8 @@
 //! A kernel for tests: seeded, single-threaded, with a clock that the test moves.
 //!
-//! It lies as [`Faults`] says, and holds its caller to the contract of [`Ring`]: a breach is a
-//! panic. Peers are played by the test ([`SimRing::peer`]). What it does by
-//! itself is in `sim/progress.rs`.
+//! It lies as [`Faults`] says. Its caller is held to the contract of [`Ring`] by `Checked` around
+//! it. Peers are played by the test ([`SimRing::peer`]). What it does by itself is in
+//! `sim/progress.rs`.
 
 mod buffers;
 mod faults;
@@ -26,7 +26,7 @@ use crate::ring::{
 };
 use buffers::Buffers;
 use std::cell::RefMut;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -47,8 +47,6 @@ pub(crate) struct SimRing {
     submissions: VecDeque<Submission>,
     completions: VecDeque<Queued>,
     deadline: Option<Duration>,
-    /// Which connection each token was used for: no other may ever have it.
-    tokens: BTreeMap<u64, PeerId>,
     /// Bytes that were reported to the caller as arrived, and as sent.
     told: (u64, u64),
     /// Those of them that it took at once.
@@ -64,11 +62,8 @@ struct Entry {
     accept: Option<Operation<ListenerId>>,
     receive: Option<Operation<Token>>,
     send: Option<Sending>,
-    /// The operations as the caller sees them: from the call to the last completion.
-    is_accepting: bool,
+    /// A receive as the caller sees it: from the call to the last completion.
     is_receiving: bool,
-    is_sending: bool,
-    is_shut_down: bool,
     /// The caller has closed it, and the kernel has not seen that.
     is_closing: bool,
 }
@@ -128,7 +123,6 @@ impl SimRing {
             submissions: VecDeque::new(),
             completions: VecDeque::new(),
             deadline: None,
-            tokens: BTreeMap::new(),
             told: (0, 0),
             taken: 0,
             is_traced: false,
@@ -210,25 +204,13 @@ impl SimRing {
         (entry.is_receiving, of_call.or(of_kernel).or(of_completion))
     }
 
-    /// A turn of the caller is over: it has given everything back that it was lent.
-    pub(crate) fn assert_turn_is_over(&self) {
-        let lent = self.buffers.lent() - self.buffers.kept();
-        self.demand(lent == 0, || format!("{lent} receive buffers are neither released nor kept"));
-    }
-
-    /// The caller has ended: it has left nothing behind but what it has queued.
+    /// The caller has ended: what it has queued takes effect, and nothing is left then.
     pub(crate) fn assert_nothing_is_left(&mut self) {
-        self.assert_turn_is_over();
         self.submit();
         self.deadline = None;
-        let open: Vec<_> = (DESCRIPTOR_MIN..)
-            .zip(&self.sockets)
-            .filter_map(|(fd, entry)| entry.as_ref().map(|_| fd))
-            .collect();
-        self.demand(open.is_empty(), || format!("sockets are left open: {open:?}"));
-        self.demand(self.completions.is_empty(), || "completions are left".into());
-        let are_free = self.buffers.are_all_free();
-        self.demand(are_free, || "receive buffers are left".into());
+        assert_eq!(self.descriptors(), 0, "sockets are left open");
+        assert!(self.completions.is_empty(), "completions are left");
+        assert!(self.buffers.are_all_free(), "receive buffers are left, or loans of them");
     }
 
     /// Hands the caller a completion that the kernel would never make.
@@ -247,10 +229,7 @@ impl SimRing {
             accept: None,
             receive: None,
             send: None,
-            is_accepting: false,
             is_receiving: false,
-            is_sending: false,
-            is_shut_down: false,
             is_closing: false,
         };
         let index = self.sockets.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -267,12 +246,6 @@ impl SimRing {
 
     fn link(&self, peer: PeerId) -> RefMut<'_, Link> {
         RefMut::map(self.wires.links.borrow_mut(), |links| &mut links[peer.0])
-    }
-
-    fn set_sending(&self, socket: Socket, is_sending: bool) {
-        if let Some(peer) = self.stream(socket) {
-            self.link(peer).is_sending = is_sending;
-        }
     }
 
     fn descriptors(&self) -> usize {
@@ -300,35 +273,9 @@ impl SimRing {
         }
     }
 
-    /// The socket of a call, which has to be open.
-    fn called(&mut self, call: &str, socket: Socket) -> &mut Entry {
-        let is_open = self.entry_mut(socket).is_some_and(|entry| !entry.is_closing);
-        self.demand(is_open, || format!("{call} on {socket:?}, which is not open"));
-        self.entry_mut(socket).expect("checked above")
-    }
-
-    /// A token belongs to one connection, for ever.
-    fn check_token(&mut self, call: &str, socket: Socket, token: Token) {
-        let owner = match self.called(call, socket).kind {
-            Kind::Stream(owner) => Some(owner),
-            Kind::Listener(_) => None,
-        };
-        self.demand(owner.is_some(), || format!("{call} on a listening socket"));
-        let Some(owner) = owner else { return };
-        let first = *self.tokens.entry(token.pack()).or_insert(owner);
-        self.demand(first == owner, || format!("{call}: {token:?} of {first:?} for {owner:?}"));
-    }
-
-    fn begin_receive(&mut self, socket: Socket, token: Token) {
-        self.check_token("receive", socket, token);
-        let entry = self.called("receive", socket);
-        let is_first = !std::mem::replace(&mut entry.is_receiving, true);
-        self.demand(is_first, || format!("a second receive on {socket:?}"));
-    }
-
-    #[track_caller]
-    fn demand(&self, is_kept: bool, what: impl FnOnce() -> String) {
-        assert!(is_kept, "contract of the ring broken: {}", what());
+    /// The socket of a call.
+    fn called(&mut self, socket: Socket) -> &mut Entry {
+        self.entry_mut(socket).expect("an open socket, which `Checked` demands")
     }
 
     #[allow(clippy::print_stderr, reason = "for whoever looks for the reason of a failure")]
@@ -354,15 +301,10 @@ impl SimRing {
             Completion::Sent { result: Ok(count), .. } => self.told.1 += *count as u64,
             _ => {}
         }
-        if matches!(completion, Completion::Sent { .. }) {
-            self.set_sending(socket, false);
-        }
-        if let Some(entry) = self.entry_mut(socket) {
-            match completion {
-                Completion::Accepted { more, .. } => entry.is_accepting = more,
-                Completion::Received { more, .. } => entry.is_receiving = more,
-                Completion::Sent { .. } => entry.is_sending = false,
-            }
+        if let Completion::Received { more, .. } = completion
+            && let Some(entry) = self.entry_mut(socket)
+        {
+            entry.is_receiving = more;
         }
         completion
     }
@@ -374,28 +316,22 @@ impl Ring for SimRing {
     }
 
     fn accept(&mut self, socket: Socket, listener: ListenerId) {
-        let entry = self.called("accept", socket);
-        let is_first = !std::mem::replace(&mut entry.is_accepting, true);
-        self.demand(is_first, || format!("a second accept on {socket:?}"));
         self.submissions.push_back(Submission::Accept(socket, listener));
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {
-        self.begin_receive(socket, token);
+        self.called(socket).is_receiving = true;
         self.submissions.push_back(Submission::Receive(socket, token));
     }
 
     fn receive_once(&mut self, socket: Socket, token: Token) {
-        self.begin_receive(socket, token);
+        self.called(socket).is_receiving = true;
         self.submissions.push_back(Submission::ReceiveOnce(socket, token));
     }
 
     fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
-        let is_receiving = self.called("receive_now", socket).is_receiving;
-        self.demand(!is_receiving, || format!("receive_now overtakes a receive on {socket:?}"));
         let max = room.max();
-        self.demand(max > 0, || format!("no room for what {socket:?} has"));
-        let peer = self.stream(socket).expect("checked above");
+        let peer = self.stream(socket).expect("an open stream, which `Checked` demands");
         let bytes = self.take_now(peer, max)?;
         room.fill(&bytes, self.random.next() as u8);
         self.told.0 += bytes.len() as u64;
@@ -405,7 +341,7 @@ impl Ring for SimRing {
     }
 
     fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {
-        self.buffers.bytes(buffer).expect("contract of the ring broken: bytes after release")
+        self.buffers.bytes(buffer).expect("a buffer of the caller, which `Checked` demands")
     }
 
     fn lend(&mut self, buffer: &RecvBuffer) -> Option<Loan> {
@@ -421,25 +357,15 @@ impl Ring for SimRing {
     }
 
     fn release(&mut self, buffer: RecvBuffer) {
-        let was_lent = self.buffers.release(&buffer);
-        self.demand(was_lent, || format!("{buffer:?} is released twice"));
+        self.buffers.release(&buffer);
     }
 
     fn send(&mut self, socket: Socket, token: Token, batch: Box<SendBatch>) {
-        self.check_token("send", socket, token);
-        let entry = self.called("send", socket);
-        let is_first = !std::mem::replace(&mut entry.is_sending, true);
-        let is_shut_down = entry.is_shut_down;
-        self.set_sending(socket, true);
-        self.demand(is_first, || format!("a second send on {socket:?}"));
-        self.demand(!is_shut_down, || format!("a send after shut_down on {socket:?}"));
-        self.demand(!batch.is_empty(), || "an empty batch".into());
         self.trace(|| format!("{socket:?} send of {} bytes", batch.len()));
         self.submissions.push_back(Submission::Send(socket, token, batch));
     }
 
     fn send_now(&mut self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
-        self.called("send_now", socket);
         let count = self.wires.send_now(socket, batch)?;
         self.trace(|| format!("{socket:?} sent {count} of {} bytes at once", batch.len()));
         Ok(count)
@@ -454,32 +380,22 @@ impl Ring for SimRing {
     }
 
     fn cancel_receive(&mut self, token: Token) {
-        self.demand(self.tokens.contains_key(&token.pack()), || format!("{token:?} is unknown"));
         self.submissions.push_back(Submission::CancelReceive(token));
     }
 
     fn cancel(&mut self, socket: Socket) {
-        self.called("cancel", socket);
         self.trace(|| format!("{socket:?} cancel"));
         self.submissions.push_back(Submission::Cancel(socket));
     }
 
     fn shut_down(&mut self, socket: Socket) {
-        let entry = self.called("shut_down", socket);
-        let is_sending = entry.is_sending;
-        let is_first = !std::mem::replace(&mut entry.is_shut_down, true);
-        let Kind::Stream(peer) = entry.kind else { panic!("shut_down of a listening socket") };
-        self.demand(!is_sending, || format!("shut_down of {socket:?} in the middle of a send"));
-        self.demand(is_first, || format!("a second shut_down of {socket:?}"));
+        let peer = self.stream(socket).expect("an open stream, which `Checked` demands");
         self.trace(|| format!("{socket:?} shut_down"));
         self.link(peer).is_to_peer_ended = true;
     }
 
     fn close(&mut self, socket: Socket) {
-        let entry = self.called("close", socket);
-        let is_idle = !entry.is_accepting && !entry.is_receiving && !entry.is_sending;
-        entry.is_closing = true;
-        self.demand(is_idle, || format!("close of {socket:?} with operations in flight"));
+        self.called(socket).is_closing = true;
         if let Some(peer) = self.stream(socket) {
             self.link(peer).socket = None;
         }
@@ -509,7 +425,6 @@ impl Ring for SimRing {
     }
 
     fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
-        self.assert_turn_is_over();
         self.wires.set_faults(self.faults.no_buffer, self.faults.short_send);
         self.submit();
         if self.random.chance(500) {

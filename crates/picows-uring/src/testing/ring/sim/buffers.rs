@@ -80,14 +80,11 @@ impl Buffers {
         is_callers.then(|| self.memory[id].lend(offset, len))?
     }
 
-    /// `false` when the buffer is not the caller's.
-    pub(super) fn release(&mut self, buffer: &RecvBuffer) -> bool {
-        let id = usize::from(buffer.id());
+    /// The caller gives a buffer back.
+    pub(super) fn release(&mut self, buffer: &RecvBuffer) {
         self.kept -= usize::from(buffer.is_kept());
-        let was_callers =
-            std::mem::replace(&mut self.owners[id], Owner::Borrowers) == Owner::Caller;
+        self.owners[usize::from(buffer.id())] = Owner::Borrowers;
         self.reclaim();
-        was_callers
     }
 
     /// Takes back what was given back and is not lent any more, and leaves rubbish in it.
@@ -119,20 +116,10 @@ impl Buffers {
         buffer.is_kept()
     }
 
-    /// How many the caller keeps.
-    pub(super) fn kept(&self) -> usize {
-        self.kept
-    }
-
     /// How many the kernel has.
     pub(super) fn free(&mut self) -> usize {
         self.reclaim();
         self.owners.iter().filter(|owner| **owner == Owner::Kernel).count()
-    }
-
-    /// How many the caller has.
-    pub(super) fn lent(&self) -> usize {
-        self.owners.iter().filter(|owner| **owner == Owner::Caller).count()
     }
 
     pub(super) fn are_all_free(&mut self) -> bool {

@@ -29,8 +29,6 @@ pub(super) struct Link {
     pub(super) may_break: bool,
     /// The caller's end, from when it has it until it closes it.
     pub(super) socket: Option<Socket>,
-    /// The caller is sending on it.
-    pub(super) is_sending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +62,6 @@ impl Link {
             room,
             may_break,
             socket: None,
-            is_sending: false,
         }
     }
 
