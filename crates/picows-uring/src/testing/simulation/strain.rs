@@ -31,6 +31,11 @@ impl Strain {
         if random.chance(300) {
             faults.poll_max = random.between(1, 20);
         }
+        // Each cancellation may be outrun and outlived: the worker has to cancel again, or a peer that
+        // sends nothing more keeps its connection.
+        if Random::new(seed ^ CANCELS).chance(150) {
+            (faults.race, faults.outlive) = (1000, 1000);
+        }
         let stalls = if random.chance(300) { random.pick(&[2, 10]) } else { 0 };
         let stalls_left = random.between(1, 4);
         let (stalled_until, stalled, stall_count) = (None, Duration::ZERO, 0);
@@ -64,3 +69,5 @@ impl Strain {
 
 /// The numbers differ from those of the run.
 const OTHER: u64 = 0x5EED_0F57_4A11_ED00;
+/// The same, of what was added later: the other runs stay what they were.
+const CANCELS: u64 = 0x5EED_0FCA_4CE1_ED00;
