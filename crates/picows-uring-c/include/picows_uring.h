@@ -194,6 +194,18 @@ typedef enum {
   PWU_CAUSE_OTHER = 99,
 } pwu_cause;
 
+// Levels of lines in the log.
+typedef enum {
+  // Something is lost, such as a worker.
+  PWU_LOG_ERROR = 1,
+  // Something needs attention.
+  PWU_LOG_WARN = 2,
+  // What a service usually logs.
+  PWU_LOG_INFO = 3,
+  // For finding faults.
+  PWU_LOG_DEBUG = 4,
+} pwu_level;
+
 // A connection that is being made.
 typedef struct pwu_attempt pwu_attempt;
 
@@ -447,6 +459,10 @@ typedef struct {
   // How many.
   size_t count;
 } pwu_response;
+
+// Gets a line of the log, which is lent for the call. It may be called on any thread, also on several
+// at once.
+typedef void (*pwu_log)(void *user, int level, pwu_str line);
 
 #ifdef __cplusplus
 extern "C" {
@@ -716,6 +732,11 @@ pwu_status pwu_remote_disconnect(pwu_remote *remote);
 
 // Ends the connection, as pwu_abort. Any thread.
 pwu_status pwu_remote_abort(pwu_remote *remote);
+
+// Has `log` called with `user` for each line of the library's log of `level` (one of pwu_level) and
+// graver ones. Once in a process, before the first worker: the log is the process's. `user` is not
+// freed. Any thread.
+pwu_status pwu_set_log(int level, pwu_log log, void *user);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -34,6 +34,8 @@ pub mod send;
 
 pub mod remote;
 
+pub mod log;
+
 mod thread;
 
 /// Version of this interface. Functions and fields are only added within one.

@@ -167,3 +167,54 @@ fn bug(panic: Box<dyn Any + Send>) -> Failure {
     let fixed = sentence(pwu_status::PWU_BUG);
     Failure::new(pwu_status::PWU_BUG, format!("{fixed} ({text})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+
+    fn last_error() -> String {
+        // SAFETY: it points to a text with a zero at its end.
+        unsafe { CStr::from_ptr(pwu_last_error()) }.to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn a_panic_ends_at_the_entry_and_loses_the_worker() {
+        let worker = crate::worker::tests::new_worker();
+        let status = entry(|| panic!("a fault\0 with a zero"));
+        assert_eq!(status, pwu_status::PWU_BUG);
+        assert!(last_error().contains("(a fault  with a zero)"), "{}", last_error());
+        assert_eq!(number(|| panic!("{}", 1)), pwu_status::PWU_BUG as c_int);
+        // SAFETY: it was made above, and freed here.
+        unsafe {
+            let turned = crate::worker::pwu_worker_turn(worker, 0);
+            assert_eq!(turned, pwu_status::PWU_LOST as c_int);
+            assert!(last_error().contains("free it"), "{}", last_error());
+            assert_eq!(crate::worker::pwu_worker_free(worker), pwu_status::PWU_OK);
+        }
+        // The thread can have another one.
+        let another = crate::worker::tests::new_worker();
+        // SAFETY: the same.
+        assert_eq!(unsafe { crate::worker::pwu_worker_free(another) }, pwu_status::PWU_OK);
+    }
+
+    #[test]
+    fn each_failure_has_a_sentence() {
+        for status in [
+            pwu_status::PWU_CLOSED,
+            pwu_status::PWU_DROPPED,
+            pwu_status::PWU_REFUSED,
+            pwu_status::PWU_WRONG_THREAD,
+            pwu_status::PWU_FORKED,
+            pwu_status::PWU_NULL,
+            pwu_status::PWU_INVALID,
+            pwu_status::PWU_INSIDE_TURN,
+            pwu_status::PWU_LOST,
+            pwu_status::PWU_BUG,
+            pwu_status::PWU_INTERRUPTED,
+            pwu_status::PWU_SYSTEM,
+        ] {
+            assert!((status as c_int) < 0 && !sentence(status).is_empty(), "{status:?}");
+        }
+    }
+}

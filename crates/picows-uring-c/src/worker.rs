@@ -342,3 +342,17 @@ pub unsafe extern "C" fn pwu_worker_stop(worker: *mut pwu_worker, drain_ms: u32)
         Ok(pwu_status::PWU_OK)
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::ptr;
+
+    /// A worker with the defaults.
+    pub(crate) fn new_worker() -> *mut pwu_worker {
+        // SAFETY: NULL stands for the defaults, and for no interest in the error.
+        let worker = unsafe { pwu_worker_new(ptr::null(), ptr::null_mut()) };
+        assert!(!worker.is_null(), "a worker");
+        worker
+    }
+}

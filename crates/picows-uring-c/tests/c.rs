@@ -50,6 +50,11 @@ fn each_way_to_send_arrives() {
 }
 
 #[test]
+fn cycles_of_connections_leave_nothing_behind() {
+    run("leaks");
+}
+
+#[test]
 fn workers_run_stop_and_are_freed() {
     run("worker");
 }

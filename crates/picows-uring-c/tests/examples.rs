@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{built, compile, crate_folder, is_there, made};
+use common::{built, compile, crate_folder, is_there, made, made_for_test};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ fn example(name: &str) -> PathBuf {
     let source = crate_folder().join("../../examples/c").join(format!("{name}.c"));
     let lines = std::fs::read_to_string(&source).expect("it is there").lines().count();
     assert!(lines < 100, "{name} has {lines} lines");
-    let program = made(&format!("example-{name}"));
+    let program = made_for_test(&format!("example-{name}"));
     compile("cc", &["-std=c99"], &source, &program);
     program
 }

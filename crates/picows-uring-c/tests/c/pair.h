@@ -47,7 +47,7 @@ static int end_frame(void *user, pwu_conn *conn, const pwu_frame *frame) {
 static void end_disconnected(void *user, pwu_conn *conn) {
   struct end *end = (struct end *)user;
   EXPECT(end->conn == conn);
-  EXPECT_INT(end->freed, 0);
+  EXPECT_INT(end->freed, end->disconnected);
   end->disconnected++;
 }
 

@@ -216,7 +216,38 @@ static void freed_with_open_connections(void) {
   EXPECT_INT(pair.at_server.freed, 1);
 }
 
+static int lines;
+
+static void log_line(void *user, int level, pwu_str line) {
+  static const char expected[] = "pwu_worker_free has freed nothing reason=";
+  if (level == PWU_LOG_ERROR && line.size > sizeof expected &&
+      memcmp(line.data, expected, sizeof expected - 1) == 0) {
+    ++*(int *)user;
+  }
+}
+
+static void *frees(void *worker) {
+  EXPECT_INT(pwu_worker_free((pwu_worker *)worker), PWU_WRONG_THREAD);
+  return NULL;
+}
+
+/* A worker that is freed elsewhere stays, and the log says so. */
+static void freed_on_another_thread(void) {
+  pthread_t thread;
+  pwu_worker *worker = new_worker();
+  EXPECT_INT(pwu_set_log(PWU_LOG_WARN, NULL, NULL), PWU_NULL);
+  EXPECT_INT(pwu_set_log(0, log_line, &lines), PWU_INVALID);
+  EXPECT_INT(pwu_set_log(PWU_LOG_WARN, log_line, &lines), PWU_OK);
+  EXPECT_INT(pwu_set_log(PWU_LOG_WARN, log_line, &lines), PWU_INVALID);
+  EXPECT_INT(pthread_create(&thread, NULL, frees, worker), 0);
+  EXPECT_INT(pthread_join(thread, NULL), 0);
+  EXPECT_INT(lines, 1);
+  EXPECT(pwu_worker_turn(worker, 0) >= 0);
+  EXPECT_INT(pwu_worker_free(worker), PWU_OK);
+}
+
 int main(void) {
+  freed_on_another_thread();
   runs_until_stopped();
   stopped_by_a_callback();
   run_is_interrupted();

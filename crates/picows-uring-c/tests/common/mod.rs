@@ -23,6 +23,12 @@ pub(crate) fn made(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// The same, for this test alone: others run at the same time.
+pub(crate) fn made_for_test(name: &str) -> PathBuf {
+    let thread = std::thread::current();
+    made(&format!("{name}-{}", thread.name().unwrap_or_default()))
+}
+
 /// The folder of what cargo has built, with the library in it.
 pub(crate) fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -65,7 +71,7 @@ pub(crate) fn library() -> &'static Path {
 /// Whether there is a compiler that takes `arguments`; a line says so if not.
 pub(crate) fn is_there(compiler: &str, arguments: &[&str]) -> bool {
     let mut probe = Command::new(compiler);
-    probe.args(arguments).args(["-xc", "-", "-o"]).arg(made(&format!("probe-{compiler}")));
+    probe.args(arguments).args(["-xc", "-", "-o"]).arg(made_for_test(&format!("probe-{compiler}")));
     let outcome =
         probe.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().and_then(|mut child| {
             if let Some(mut input) = child.stdin.take() {
