@@ -30,6 +30,9 @@ mod provider;
 mod record;
 mod secure;
 mod server;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod testing;
 mod text;
 mod verify;
 
