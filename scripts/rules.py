@@ -109,7 +109,7 @@ FLOORS = {
         "handshake endpoint",
     ),
     TLS: (
-        "alert debug info provider text",
+        "alert debug info provider secret text",
         "fingerprint",
         "error",
         "key_log notes pem record",

@@ -18,7 +18,7 @@ use crate::client::ClientTls;
 use crate::error::{HandshakeError, TlsError};
 use crate::handshake::connection::Connection;
 use crate::info::Facts;
-use crate::notes;
+use crate::notes::{self, Notes};
 use crate::provider::Provider;
 use crate::record::{HEADER_BYTES, PLAINTEXT_BYTES_MAX, content};
 use crate::secure::Secure;
@@ -36,8 +36,8 @@ pub struct Handshake {
     is_first: bool,
     /// Whether a message of the peer was handled, after which alerts may have to be sealed.
     is_answered: bool,
-    /// The name in the client's hello, on the server.
-    sni: Option<Arc<str>>,
+    /// What the steps noted so far.
+    notes: Notes,
 }
 
 /// How far a handshake has come.
@@ -103,7 +103,7 @@ impl Handshake {
             next: 0,
             is_first: true,
             is_answered: false,
-            sni: None,
+            notes: Notes::default(),
         }
     }
 
@@ -157,7 +157,7 @@ impl Handshake {
                 error
             })?;
             self.is_answered |= discard > 0;
-            self.sni = notes::take().server_name.or(self.sni.take());
+            self.notes.absorb(notes::take());
             self.records.drain(..discard);
             self.next = self.next.saturating_sub(discard);
             if !self.is_done() {
@@ -180,7 +180,8 @@ impl Handshake {
         let State::Under(connection) = std::mem::replace(&mut self.state, State::Over) else {
             return Err(HandshakeError::Local("the handshake is over".into()));
         };
-        let (secure, facts) = connection.extract(self.provider, self.sni.take())?;
+        let notes = std::mem::take(&mut self.notes);
+        let (secure, facts) = connection.extract(self.provider, notes)?;
         Ok(Step::Done { consumed, secure: Box::new(secure), facts })
     }
 

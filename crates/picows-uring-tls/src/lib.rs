@@ -28,6 +28,7 @@ mod notes;
 mod pem;
 mod provider;
 mod record;
+mod secret;
 mod secure;
 mod server;
 #[cfg(any(test, fuzzing))]

@@ -2,8 +2,8 @@
 
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
-use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
+use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, Tls13CipherSuite};
+use zeroize::Zeroizing;
 
 use crate::alert::Alert;
 use crate::error::RecordError;
@@ -13,6 +13,7 @@ use crate::record::{
     Cipher, Form, Key, Opened, Opener, PLAINTEXT_BYTES_MAX, PostHandshake, RecordKey, Sealer,
     content,
 };
+use crate::secret::Secret;
 
 /// The record layer of an open connection: opens what the peer sends, seals what it gets.
 ///
@@ -34,22 +35,30 @@ struct Keys {
     owes_key_update: bool,
 }
 
-/// What rustls keeps after the handshake.
+/// What later keys come from.
 enum Kernel {
     /// TLS 1.2 has neither key updates nor later tickets.
     None,
-    /// A client's.
+    /// A client's: rustls also keeps its tickets.
     Client(Box<KernelConnection<ClientConnectionData>>),
     /// A server's.
-    Server(Box<KernelConnection<ServerConnectionData>>),
+    Server(Box<ServerSecrets>),
 }
 
-/// What a handshake came to, as rustls has it.
+/// What the later keys of a server come from.
+struct ServerSecrets {
+    suite: &'static Tls13CipherSuite,
+    cipher: Cipher,
+    client: Secret,
+    server: Secret,
+}
+
+/// What a handshake came to.
 pub(crate) enum Extracted {
     /// On the client.
-    Client(KernelConnection<ClientConnectionData>),
-    /// On the server.
-    Server(KernelConnection<ServerConnectionData>),
+    Client(Box<KernelConnection<ClientConnectionData>>),
+    /// On the server: the secrets of the client and its own, in TLS 1.3.
+    Server(Option<Secret>, Option<Secret>),
 }
 
 impl Secure {
@@ -58,15 +67,19 @@ impl Secure {
         provider: Provider,
         secrets: ExtractedSecrets,
         extracted: Extracted,
-        is_tls13: bool,
+        tls13: Option<&'static Tls13CipherSuite>,
         records_max: u64,
     ) -> Result<Self, RecordError> {
         let (cipher, ..) = parts(&secrets.tx.1)?;
-        let form = Form::new(is_tls13, cipher);
-        let kernel = match extracted {
-            _ if !is_tls13 => Kernel::None,
-            Extracted::Client(kernel) => Kernel::Client(Box::new(kernel)),
-            Extracted::Server(kernel) => Kernel::Server(Box::new(kernel)),
+        let form = Form::new(tls13.is_some(), cipher);
+        let kernel = match (tls13, extracted) {
+            (None, _) => Kernel::None,
+            (Some(_), Extracted::Client(kernel)) => Kernel::Client(kernel),
+            (Some(suite), Extracted::Server(Some(client), Some(server))) => {
+                Kernel::Server(Box::new(ServerSecrets { suite, cipher, client, server }))
+            }
+            // rustls logs both secrets in every handshake of TLS 1.3.
+            (Some(_), Extracted::Server(..)) => return Err(RecordError::Broken),
         };
         let keys = Keys { provider, records_max, kernel, owes_key_update: false };
         let sealer = Sealer::new(form, keys.record_key(secrets.tx, records_max)?);
@@ -245,23 +258,33 @@ impl Keys {
     }
 
     fn next_send_key(&mut self) -> Result<RecordKey, RecordError> {
-        let secrets = match &mut self.kernel {
-            Kernel::None => return Err(RecordError::Broken),
-            Kernel::Client(kernel) => kernel.update_tx_secret(),
-            Kernel::Server(kernel) => kernel.update_tx_secret(),
-        };
-        self.record_key(secrets.map_err(|_| RecordError::Broken)?, self.records_max)
+        match &mut self.kernel {
+            Kernel::None => Err(RecordError::Broken),
+            Kernel::Client(kernel) => {
+                let secrets = kernel.update_tx_secret().map_err(|_| RecordError::Broken)?;
+                self.record_key(secrets, self.records_max)
+            }
+            Kernel::Server(secrets) => {
+                let ServerSecrets { suite, cipher, server, .. } = &mut **secrets;
+                next_key(self.provider, suite, *cipher, server, self.records_max)
+            }
+        }
     }
 }
 
 impl PostHandshake for Keys {
     fn next_receive_key(&mut self) -> Result<RecordKey, RecordError> {
-        let secrets = match &mut self.kernel {
-            Kernel::None => return Err(RecordError::Renegotiation),
-            Kernel::Client(kernel) => kernel.update_rx_secret(),
-            Kernel::Server(kernel) => kernel.update_rx_secret(),
-        };
-        self.record_key(secrets.map_err(|_| RecordError::Broken)?, u64::MAX)
+        match &mut self.kernel {
+            Kernel::None => Err(RecordError::Renegotiation),
+            Kernel::Client(kernel) => {
+                let secrets = kernel.update_rx_secret().map_err(|_| RecordError::Broken)?;
+                self.record_key(secrets, u64::MAX)
+            }
+            Kernel::Server(secrets) => {
+                let ServerSecrets { suite, cipher, client, .. } = &mut **secrets;
+                next_key(self.provider, suite, *cipher, client, u64::MAX)
+            }
+        }
     }
 
     fn keep_ticket(&mut self, body: &[u8]) -> Result<(), RecordError> {
@@ -276,6 +299,20 @@ impl PostHandshake for Keys {
     fn is_client(&self) -> bool {
         matches!(self.kernel, Kernel::Client(_))
     }
+}
+
+/// Goes on to the next secret, and makes the key that comes from it.
+fn next_key(
+    provider: Provider,
+    suite: &Tls13CipherSuite,
+    cipher: Cipher,
+    secret: &mut Secret,
+    records_max: u64,
+) -> Result<RecordKey, RecordError> {
+    let (mut key, mut iv) = (Zeroizing::new([0; 32]), [0; 12]);
+    let key = &mut key[..cipher.key_bytes()];
+    secret.update(suite, key, &mut iv).ok_or(RecordError::Broken)?;
+    Ok(RecordKey::new(Key::new(provider, cipher, key)?, iv, 0, records_max))
 }
 
 /// Returns cipher, key and IV.

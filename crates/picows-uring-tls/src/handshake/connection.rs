@@ -13,6 +13,7 @@ use rustls::{
 use crate::error::HandshakeError;
 use crate::handshake::error::describe;
 use crate::info::{Facts, TlsInfo, TlsVersion};
+use crate::notes::Notes;
 use crate::provider::Provider;
 use crate::secure::{Extracted, Secure};
 
@@ -80,11 +81,11 @@ impl Connection {
         !self.common().is_handshaking()
     }
 
-    /// Takes the keys. All facts are taken before; `sni` is that of a client's hello.
+    /// Takes the keys. All facts are taken before.
     pub(super) fn extract(
         self,
         provider: Provider,
-        sni: Option<Arc<str>>,
+        notes: Notes,
     ) -> Result<(Secure, Facts), HandshakeError> {
         let suite = self.common().negotiated_cipher_suite();
         let suite = suite.ok_or_else(|| HandshakeError::Local("no cipher suite".into()))?;
@@ -92,18 +93,20 @@ impl Connection {
             SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
             SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
         };
-        let facts = self.facts(suite, sni)?;
+        let facts = self.facts(suite, notes.server_name)?;
         let (secrets, extracted) = match self {
             Self::Client(connection) => connection
                 .dangerous_into_kernel_connection()
-                .map(|(secrets, kernel)| (secrets, Extracted::Client(kernel))),
-            Self::Server(connection) => connection
-                .dangerous_into_kernel_connection()
-                .map(|(secrets, kernel)| (secrets, Extracted::Server(kernel))),
+                .map(|(secrets, kernel)| (secrets, Extracted::Client(Box::new(kernel)))),
+            // What rustls would keep is dropped: the secrets do all that a server needs.
+            Self::Server(connection) => {
+                connection.dangerous_into_kernel_connection().map(|(secrets, _)| {
+                    (secrets, Extracted::Server(notes.client_secret, notes.server_secret))
+                })
+            }
         }
         .map_err(|error| describe(&error, None))?;
-        let is_tls13 = facts.info.version == TlsVersion::Tls13;
-        let secure = Secure::new(provider, secrets, extracted, is_tls13, records_max);
+        let secure = Secure::new(provider, secrets, extracted, suite.tls13(), records_max);
         Ok((secure.map_err(|error| HandshakeError::Local(error.to_string()))?, facts))
     }
 

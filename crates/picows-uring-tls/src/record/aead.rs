@@ -36,6 +36,16 @@ pub(crate) enum Cipher {
     ChaCha20Poly1305,
 }
 
+impl Cipher {
+    /// Returns the length of a key.
+    pub(crate) const fn key_bytes(self) -> usize {
+        match self {
+            Self::Aes128Gcm => 16,
+            Self::Aes256Gcm | Self::ChaCha20Poly1305 => 32,
+        }
+    }
+}
+
 /// A cipher with its key, of one of the providers.
 pub(crate) enum Key {
     #[cfg(feature = "aws-lc")]

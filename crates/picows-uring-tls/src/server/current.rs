@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use crate::certificate::{ClientCertificates, add_roots, read_roots};
 use crate::error::TlsError;
 use crate::info::TlsVersion;
-use crate::notes::Noting;
+use crate::notes::{Noting, NotingSecrets};
 use crate::provider::{Provider, has_aes_instructions};
 use crate::server::Sources;
 use crate::verify::ClientVerifier;
@@ -49,6 +49,7 @@ impl Current {
         let own = Arc::make_mut(&mut config);
         own.enable_secret_extraction = true;
         own.cert_resolver = Arc::new(Noting(own.cert_resolver.clone()));
+        own.key_log = Arc::new(NotingSecrets(own.key_log.clone()));
         Self { default: config, by_name: HashMap::new(), certificates: None }
     }
 
@@ -141,6 +142,7 @@ fn config(
     if let Some(log) = &sources.key_log {
         config.key_log = log.clone();
     }
+    config.key_log = Arc::new(NotingSecrets(config.key_log));
     Ok(config)
 }
 
