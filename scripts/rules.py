@@ -43,6 +43,15 @@ CONFINED_CRATES = {
     "io_uring": f"{LIBRARY}/ring/uring",
     "socket2": f"{LIBRARY}/socket",
 }
+# The same in the TLS crate: modules that may name each. Records are opened and sealed without rustls, and no
+# other crate names it at all (deny.toml).
+CONFINED_TLS = {
+    "rustls": "certificate client handshake key_log notes pem provider secret secure server verify",
+    "aws_lc_rs": "provider record/aead",
+    "ring": "provider record/aead",
+    "rustls_native_certs": "client/roots",
+    "webpki_roots": "client",
+}
 # Where a line of level WARN or above is logged that no peer can cause, or once only.
 UNLIMITED_LOGS = (
     f"{LIBRARY}/client/secure",
@@ -140,7 +149,8 @@ RULES = {
     "proto-deps": "picows-uring-proto calls no operating system",
     "rust-version": "no dependency asks for a newer Rust than we do",
     "package-files": "what we publish has its licences and its readme in it",
-    "confined": "tokio_uring is named in host/hosted.rs only, io_uring in ring/uring, socket2 in socket",
+    "confined": "tokio_uring is named in host/hosted.rs only, io_uring in ring/uring, socket2 in socket, and in the "
+    "TLS crate the providers in two modules, rustls in none of the record layer",
     "public-api": "tokio_uring, io_uring and socket2 are in no public signature",
     "unsafe": "unsafe stays in the ring module, the mask dispatch, the release of memory and the C interface",
     "ring-no-proto": "the ring module knows descriptors, bytes and tokens, not frames",
@@ -393,6 +403,19 @@ def check_confined(root, _packages):
                     source.at(offset),
                     f"{crate} is named outside of {module}.rs",
                     "use what that module offers, or add to it",
+                )
+    for source in sources(root, TLS):
+        if source.is_test():
+            continue
+        for crate, modules in CONFINED_TLS.items():
+            if any(source.is_in(f"{TLS}/{module}") for module in modules.split()):
+                continue
+            for offset in named(source, crate):
+                yield Finding(
+                    "confined",
+                    source.at(offset),
+                    f"{crate} is named outside of {modules}",
+                    "use what those modules offer, or add to them",
                 )
 
 
@@ -859,6 +882,8 @@ BROKEN_TREES = [
     ("confined", "use {socket2}", {f"{LIBRARY}/worker.rs": "use {socket2::Socket, std::io};"}, {}),
     ("confined", "a file called socket.rs elsewhere", {f"{LIBRARY}/host/socket.rs": "use socket2::Socket;"}, {}),
     ("confined", "extern crate", {f"{LIBRARY}/worker/turn.rs": "use ::io_uring as driver;"}, {}),
+    ("confined", "rustls in the record layer", {f"{TLS}/record/opener.rs": "use rustls::Error;"}, {}),
+    ("confined", "a provider in settings", {f"{TLS}/server.rs": "use aws_lc_rs::aead;"}, {}),
     ("public-api", "function", {f"{LIBRARY}/host/hosted.rs": "pub fn f(\n  x: &[u8; 4],\n) -> tokio_uring::Runtime { g() }"}, {}),
     ("public-api", "async function", {f"{LIBRARY}/host/hosted.rs": "pub async fn f(x: tokio_uring::Runtime) { g() }"}, {}),
     ("public-api", "imported type", {f"{LIBRARY}/ring/uring.rs": "use io_uring::IoUring;\npub fn f() -> IoUring { g() }"}, {}),

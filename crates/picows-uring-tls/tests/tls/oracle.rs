@@ -338,3 +338,75 @@ fn changed_streams_are_refused_by_both() {
         assert!(theirs.is_err(), "bit {bit}");
     }
 }
+
+/// A key seals no more records than are safe: it is replaced before, or the connection has to end.
+#[test]
+fn keys_are_replaced_before_they_have_sealed_too_much() {
+    use rustls::{Tls12CipherSuite, Tls13CipherSuite};
+    /// Records in a row that this side never needs to break off.
+    const RESERVE: u64 = 1024;
+    const SAFE: u64 = RESERVE + 50;
+    let authority = Authority::new("oracle");
+    let issued = authority.issue(&["localhost"]);
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let limited = |suite: SupportedCipherSuite| -> SupportedCipherSuite {
+        match suite {
+            SupportedCipherSuite::Tls13(suite) => {
+                let common = rustls::crypto::CipherSuiteCommon {
+                    suite: suite.common.suite,
+                    hash_provider: suite.common.hash_provider,
+                    confidentiality_limit: SAFE,
+                };
+                let Tls13CipherSuite { hkdf_provider, aead_alg, .. } = *suite;
+                let suite = Tls13CipherSuite { common, hkdf_provider, aead_alg, quic: None };
+                SupportedCipherSuite::Tls13(Box::leak(Box::new(suite)))
+            }
+            SupportedCipherSuite::Tls12(suite) => {
+                let common = rustls::crypto::CipherSuiteCommon {
+                    suite: suite.common.suite,
+                    hash_provider: suite.common.hash_provider,
+                    confidentiality_limit: SAFE,
+                };
+                let Tls12CipherSuite { prf_provider, kx, sign, aead_alg, .. } = *suite;
+                let suite = Tls12CipherSuite { common, prf_provider, kx, sign, aead_alg };
+                SupportedCipherSuite::Tls12(Box::leak(Box::new(suite)))
+            }
+        }
+    };
+    use rustls::crypto::aws_lc_rs::cipher_suite::{
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS13_AES_128_GCM_SHA256,
+    };
+    for is_server in [true, false] {
+        let settings = settings(&provider, limited(TLS13_AES_128_GCM_SHA256), &issued, &authority);
+        let mut both = Both::connect(&settings, is_server);
+        let (mut updates, mut sent) = (0, Vec::new());
+        for number in 0..500 {
+            updates += usize::from(both.ours.owes_control());
+            assert!(!both.ours.must_close());
+            both.send_ours(&[number as u8], false);
+            sent.push(number as u8);
+            both.deliver(usize::MAX, usize::MAX);
+        }
+        assert!((9..=11).contains(&updates), "{updates}");
+        assert_eq!(both.received[1], sent);
+        let suite = limited(TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
+        let settings = self::settings(&provider, suite, &issued, &authority);
+        let mut both = Both::connect(&settings, is_server);
+        let mut records = 0;
+        while !both.ours.must_close() {
+            assert!(!both.ours.owes_control());
+            both.send_ours(b"x", false);
+            records += 1;
+            assert!(records < SAFE);
+        }
+        assert!((45..=50).contains(&records), "{records}");
+        // What is left is enough to end in order, and no more than that.
+        let mut left = 0;
+        while both.ours.seal_from(b"x", &mut both.to_them).is_ok() {
+            left += 1;
+        }
+        assert_eq!(left, RESERVE);
+        let sealed = both.ours.seal_close_notify(&mut both.to_them);
+        assert_eq!(sealed, Err(picows_uring_tls::RecordError::KeyExhausted));
+    }
+}
