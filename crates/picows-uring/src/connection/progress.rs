@@ -6,15 +6,16 @@ use crate::link::InputState;
 use crate::ring::Ring;
 use crate::session::Session;
 use crate::status::DisconnectCause;
-use picows_uring_proto::{CloseCode, Phase, Progress, Tick};
+use picows_uring_proto::{CloseCode, Phase, Progress, Tick, UnderWay};
 use std::rc::Rc;
 
 impl Connection {
     /// Whether anything is under way with which the peer has to get on, and it is not looked at yet.
     #[inline]
     pub(crate) fn wants_watch(&self) -> bool {
-        !self.session().is_watched.get()
-            && (self.session().is_sending() || self.is_frame_under_way())
+        let session = self.session();
+        !session.is_watched.get()
+            && (session.is_sending() || self.is_frame_under_way() || session.is_record_under_way())
     }
 
     /// What is under way begins at `now`, as far as it arrives.
@@ -22,10 +23,7 @@ impl Connection {
         let session = self.transport.session();
         session.is_watched.set(true);
         let mut progress = Progress::default();
-        let under_way = match &mut self.stage {
-            Stage::Frames(receiver) => receiver.under_way(),
-            _ => None,
-        };
+        let under_way = under_way(&mut self.stage, session);
         progress.is_message_too_slow(&session.config.progress, now, under_way, || true);
         progress
     }
@@ -55,10 +53,7 @@ impl Connection {
     ) -> bool {
         // While we do not read, the peer cannot get on.
         let is_paused = session.is_reading_paused.get();
-        let under_way = match &mut self.stage {
-            Stage::Frames(receiver) => receiver.under_way().filter(|_| !is_paused),
-            _ => None,
-        };
+        let under_way = under_way(&mut self.stage, session).filter(|_| !is_paused);
         let has_unread = |socket| ring.unread(socket) > 0;
         let has_more = || {
             self.link.input == InputState::Deferred || session.socket.get().is_some_and(has_unread)
@@ -74,6 +69,14 @@ impl Connection {
         session.fail(DisconnectCause::MessageTooSlow, CloseCode::POLICY_VIOLATION, REASON);
         self.release_memory();
         true
+    }
+}
+
+/// What the peer has begun and not ended: a frame or message, or else a record.
+fn under_way(stage: &mut Stage, session: &Session) -> Option<UnderWay> {
+    match stage {
+        Stage::Frames(receiver) => receiver.under_way().or_else(|| session.record_under_way()),
+        _ => None,
     }
 }
 

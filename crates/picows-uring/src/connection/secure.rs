@@ -214,7 +214,12 @@ impl Connection {
         }
         stash.bytes_mut().extend_from_slice(bytes);
         pool.hold(&mut stash);
-        secure.input.borrow_mut().stash = stash;
+        let mut input = secure.input.borrow_mut();
+        (input.stash, input.is_new) = (stash, true);
+        drop(input);
+        if !session.is_watched.get() {
+            session.mark_dirty();
+        }
     }
 
     /// Completes a record that was cut, as far as `bytes` go, and opens it.

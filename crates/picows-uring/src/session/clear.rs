@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::ring::SendBatch;
+use picows_uring_proto::UnderWay;
 
 impl Session {
     /// Whether the connection is encrypted: it is not.
@@ -22,6 +23,16 @@ impl Session {
     /// Queues close_notify, if it is owed: it never is.
     pub(crate) const fn queue_close_notify(&self) -> bool {
         false
+    }
+
+    /// Whether the peer has begun a record and not ended it.
+    pub(crate) const fn is_record_under_way(&self) -> bool {
+        false
+    }
+
+    /// The record that the peer has begun and not ended.
+    pub(crate) const fn record_under_way(&self) -> Option<UnderWay> {
+        None
     }
 
     /// Bytes of memory that a cut record is collected in.

@@ -9,7 +9,7 @@ use crate::pool::Pool;
 use crate::ring::SendBatch;
 use crate::status::DisconnectCause;
 use crate::tls::{Handshake, PLAINTEXT_BYTES_MAX, RecordError, Secure};
-use picows_uring_proto::{CloseCode, Phase, Stash, TlsFacts};
+use picows_uring_proto::{CloseCode, Phase, Stash, TlsFacts, UnderWay};
 use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(crate) enum SecureStage {
 pub(crate) struct SecureInput {
     /// A record that the end of a piece has cut.
     pub(crate) stash: Stash,
+    /// It was cut since this was last asked.
+    pub(crate) is_new: bool,
     /// Its plaintext that is not handled, once it is opened.
     pub(crate) opened_stash: Range<usize>,
     /// Plaintext that the next bytes begin with, and how many bytes of its record follow it.
@@ -161,6 +163,18 @@ impl Session {
         Some(facts)
     }
 
+    /// Whether the peer has begun a record and not ended it.
+    pub(crate) fn is_record_under_way(&self) -> bool {
+        self.secure().is_some_and(|secure| secure.input.borrow().is_cut())
+    }
+
+    /// The record that the peer has begun and not ended.
+    pub(crate) fn record_under_way(&self) -> Option<UnderWay> {
+        let mut input = self.secure()?.input.borrow_mut();
+        let is_new = std::mem::take(&mut input.is_new);
+        input.is_cut().then(|| UnderWay { bytes: input.stash.len() as u64, is_new })
+    }
+
     /// Bytes of memory that a cut record is collected in.
     pub(crate) fn record_capacity(&self) -> usize {
         self.secure().map_or(0, |secure| secure.input.borrow().stash.capacity())
@@ -172,6 +186,13 @@ impl Session {
         let input = secure.input.take();
         self.local.pool.unhold(&input.stash);
         self.local.pool.put_stash(input.stash);
+    }
+}
+
+impl SecureInput {
+    /// Whether a record has begun and not ended.
+    fn is_cut(&self) -> bool {
+        !self.stash.is_empty() && self.opened_stash.is_empty()
     }
 }
 

@@ -8,6 +8,7 @@ use picows_uring::{
     Connect, DisconnectCause, EchoListener, FrameHead, MsgType, QueuePolicy, Upgrade,
 };
 use std::sync::mpsc;
+use std::time::Duration;
 
 #[test]
 fn a_message_is_not_held_back_for_a_fuller_record() {
@@ -256,6 +257,17 @@ fn a_peer_that_does_not_read_pauses_and_is_cut_off_by_the_policy() {
             drop(raw);
         }
     }
+}
+
+#[test]
+fn a_record_that_is_not_completed_is_a_message_that_is_too_slow() {
+    let certificates = Certificates::new();
+    let server = echo(&certificates, workers(1).message_timeout(Duration::from_millis(100)));
+    let mut raw = Raw::upgrade(&certificates, address(&server));
+    let sealed = raw.seal(&masked(FrameHead::new(MsgType::Text), b"half of a record"));
+    raw.write_wire(&sealed[..sealed.len() / 2]);
+    assert_eq!(raw.receive()[..2], 1008_u16.to_be_bytes());
+    assert_eq!(server.stats().message_timeouts, 1);
 }
 
 #[test]
