@@ -129,9 +129,11 @@ FLOORS = {
     ),
     COMMAND: (
         "driver signals system units",
-        "auto_ping client fault",
+        "auto_ping fault",
         "proxy",
         "stdio",
+        "tls",
+        "client",
         "measure",
         "report",
         "connect doctor echo load rtt",

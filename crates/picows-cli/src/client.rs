@@ -1,7 +1,7 @@
 //! Flags common to the clients: the driver of their loop, and how it waits.
 
 use crate::driver::DriverFlag;
-use crate::units;
+use crate::{tls, units};
 use std::time::Duration;
 
 /// Flags for a client's loop.
@@ -19,4 +19,7 @@ pub(crate) struct LoopFlags {
     /// few microseconds less for each wake-up
     #[arg(long)]
     pub(crate) dedicated: bool,
+
+    #[command(flatten)]
+    pub(crate) tls: tls::ClientFlags,
 }

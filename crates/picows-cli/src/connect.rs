@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::proxy::ProxyFlag;
 use crate::signals::{self, Interrupted};
 use crate::stdio::{self, note};
-use crate::units;
+use crate::{tls, units};
 use backlog::Backlog;
 use format::Format;
 use input::Input;
@@ -43,7 +43,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXIT_STATUS)]
 pub(crate) struct Args {
-    /// The server, such as ws://127.0.0.1:9001/ or ws+unix:/run/picows.sock, with :/PATH behind it
+    /// The server, such as ws://127.0.0.1:9001/, wss://example.com/ or ws+unix:/run/picows.sock, with :/PATH behind it
     /// for another path than /
     url: String,
 
@@ -133,7 +133,8 @@ impl From<Keeps> for RedirectKeeps {
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
     let runtime = args.event_loop.driver.of_loop().busy_poll(args.event_loop.busy_poll).build()?;
     let (failed, failures) = mpsc::channel();
-    let begun = begin(&args, args.proxy.proxy()?, failed);
+    let tls = args.event_loop.tls.settings()?;
+    let begun = begin(&args, args.proxy.proxy()?, tls, failed);
     let transport = if args.event_loop.dedicated {
         runtime.run_dedicated(begun)??
     } else {
@@ -156,6 +157,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
 async fn begin(
     args: &Args,
     proxy: Option<Proxy>,
+    tls: Option<tls::ClientSettings>,
     failed: mpsc::Sender<Fault>,
 ) -> Result<Transport, Fault> {
     let backlog = Arc::<Backlog>::default();
@@ -163,7 +165,7 @@ async fn begin(
     let is_closing = Arc::<AtomicBool>::default();
     let closing = Arc::clone(&is_closing);
     let printer = Printer::new(stdio::out(), format, Arc::clone(&backlog), closing);
-    let transport = connector(args, proxy).connect(printer).await?;
+    let transport = tls::of_client(connector(args, proxy), tls.as_ref()).connect(printer).await?;
     let ending = Ending { remote: transport.remote(), is_closing };
     handle_signals(&ending);
     stdio::out().when_failed({

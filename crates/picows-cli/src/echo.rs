@@ -6,7 +6,7 @@ use crate::auto_ping::AutoPingArgs;
 use crate::driver::DriverFlag;
 use crate::fault::Fault;
 use crate::stdio::{self, FLUSH_MIN, FLUSH_TIMEOUT, note};
-use crate::{signals, system, units};
+use crate::{signals, system, tls, units};
 use clap::ValueEnum;
 use picows_uring::{
     EchoListener, ListenerResult, Message, MessageListener, Messages, Monitor, QueuePolicy, Server,
@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 /// to standard error; RUST_LOG=info shows connections, RUST_LOG=trace every frame. GET /healthz
 /// answers 200 and names the driver. Workers that fail or are blocked are reported.
 ///
-/// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup) stop it: clients get
+/// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup, or there is --tls-cert, as
+/// it then reads the certificates again) stop it: clients get
 /// CLOSE 1001, and a line summarises the counters. A second signal ends it at once. Exit status: 0
 /// after a signal, 1 if it could not start or a worker failed, 2 if the command line is wrong.
 ///
@@ -133,6 +134,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     auto_ping: AutoPingArgs,
 
+    #[command(flatten)]
+    tls: tls::ServerFlags,
+
     /// Print counters to standard error at this interval, such as 1 (second, the default) or 500ms
     #[arg(long, value_name = "INTERVAL", value_parser = units::positive_duration,
           num_args = 0..=1, default_missing_value = "1")]
@@ -173,7 +177,12 @@ pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
 /// Serves until a signal comes; returns the time of the signal.
 fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
     let watched = Arc::new(OnceLock::new());
-    let server = builder(args).start(router(args, Arc::clone(&watched)))?;
+    let tls = args.tls.settings()?;
+    let builder = tls::of_server(builder(args), tls.as_ref());
+    let server = builder.start(router(args, Arc::clone(&watched)))?;
+    if let Some(tls) = tls {
+        reload_on_hang_up(tls)?;
+    }
     stdio::out().when_failed(|| {
         let error = stdio::out().failure().map_or_else(String::new, |it| it.to_string());
         note(format_args!("standard output cannot be written, and serving goes on: {error}"));
@@ -202,6 +211,19 @@ fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
     note(format_args!("{}", stats::summary(&monitor.stats(), start.elapsed())));
     ended?;
     Ok(stop)
+}
+
+/// Has SIGHUP read the certificates again, on a thread of its own.
+fn reload_on_hang_up(tls: tls::ServerSettings) -> Result<(), Fault> {
+    let (asked, asks) = mpsc::sync_channel(1);
+    std::thread::Builder::new()
+        .name("picows-reload".to_owned())
+        .spawn(move || asks.iter().for_each(|()| tls::reload(&tls)))?;
+    // One that waits already reads the files later than now.
+    signals::handle_hang_up(move || {
+        let _ = asked.try_send(());
+    });
+    Ok(())
 }
 
 /// See [`QueuePolicy`].

@@ -154,6 +154,7 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
         is_dedicated: args.event_loop.dedicated,
         auto_ping: args.auto_ping.settings(),
         proxy: args.proxy.proxy()?,
+        tls: args.event_loop.tls.settings()?,
         server_pid: args.server_pid,
     })
 }

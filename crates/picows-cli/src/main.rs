@@ -15,6 +15,7 @@ mod rtt;
 mod signals;
 mod stdio;
 mod system;
+mod tls;
 mod units;
 
 use clap::{Parser, Subcommand};

@@ -65,6 +65,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         drain: DRAIN_TIMEOUT,
         auto_ping: None,
         proxy: args.proxy.proxy()?,
+        tls: args.event_loop.tls.settings()?,
         server_pid: None,
     };
     let outputs = Outputs { json: args.json, html: None };

@@ -49,6 +49,10 @@ impl std::error::Error for Interrupted {}
 /// on.
 type Handler = Box<dyn FnMut(Signal, u32) -> Duration + Send>;
 
+/// Handler of SIGHUP where that does not end the command.
+type HangUp = Box<dyn FnMut() + Send>;
+
+static HANG_UP: Mutex<Option<HangUp>> = Mutex::new(None);
 static HANDLER: Mutex<Option<Handler>> = Mutex::new(None);
 static FIRST: AtomicI32 = AtomicI32::new(0);
 
@@ -70,7 +74,12 @@ pub(crate) fn install() -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     let mut signals = Signals::new(wanted)?;
     let serve = move || {
-        for (number, signal) in (1..).zip(signals.forever()) {
+        let mut number = 0;
+        for signal in signals.forever() {
+            if signal == SIGHUP && hang_up() {
+                continue;
+            }
+            number += 1;
             handle_signal(Signal(signal), number);
         }
     };
@@ -80,6 +89,18 @@ pub(crate) fn install() -> io::Result<()> {
 /// Sets the handler of signals. It is called on the thread of the signals, and must not block.
 pub(crate) fn handle(handler: impl FnMut(Signal, u32) -> Duration + Send + 'static) {
     *HANDLER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(handler));
+}
+
+/// Sets the handler of SIGHUP, which then ends nothing. It is called on the thread of the signals, and must
+/// not block.
+pub(crate) fn handle_hang_up(handler: impl FnMut() + Send + 'static) {
+    *HANG_UP.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(handler));
+}
+
+/// Calls the handler of SIGHUP, if there is one.
+fn hang_up() -> bool {
+    let mut handler = HANG_UP.lock().unwrap_or_else(PoisonError::into_inner);
+    handler.as_mut().map(|handler| handler()).is_some()
 }
 
 /// Lets each signal end the process at once from now on.

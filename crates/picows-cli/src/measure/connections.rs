@@ -3,6 +3,7 @@
 use super::connection::{Connection, LoadStage, ThreadState};
 use super::run::{Command, Event, Run, Window};
 use crate::fault::Fault;
+use crate::tls;
 use picows_uring::{
     CloseCode, Connect, ConnectError, FRAME_HEADER_BYTES_MAX, QueuePolicy, Stopper, Transport,
 };
@@ -107,6 +108,7 @@ fn connector(run: &Run) -> Connect {
         .max_queue_size(queue_bytes, QueuePolicy::Close)
         .close_timeout(CLOSE_TIMEOUT)
         .auto_ping(plan.auto_ping);
+    let connect = tls::of_client(connect, plan.tls.as_ref());
     match &plan.proxy {
         Some(proxy) => connect.proxy(proxy.clone()),
         None => connect,

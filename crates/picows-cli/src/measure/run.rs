@@ -1,6 +1,7 @@
 //! A run of a load: its plan, its window, and what the coordinator and the threads exchange.
 
 use crate::driver::DriverFlag;
+use crate::tls;
 use picows_uring::{AutoPing, ConnectError, Proxy, Stopper};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ pub(crate) struct LoadPlan {
     pub(crate) is_dedicated: bool,
     pub(crate) auto_ping: Option<AutoPing>,
     pub(crate) proxy: Option<Proxy>,
+    pub(crate) tls: Option<tls::ClientSettings>,
     pub(crate) server_pid: Option<u32>,
 }
 
@@ -161,6 +163,7 @@ pub(crate) mod tests {
             is_dedicated: false,
             auto_ping: None,
             proxy: None,
+            tls: None,
             server_pid: None,
         }
     }

@@ -1,0 +1,123 @@
+//! `wss://` of the commands: certificates, what is trusted, and the reload on SIGHUP.
+
+#![cfg(feature = "tls")]
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+#[path = "../../picows-uring/tests/certificates/mod.rs"]
+mod certificates;
+mod common;
+
+use certificates::Certificates;
+use common::{Echo, Running, eventually, measure, picows, run, run_with_input};
+use rustix::process::Signal;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+/// The flags of a server with a certificate for the loopback.
+fn flags(certificates: &Certificates) -> String {
+    drop(certificates.issue("server", &["localhost", "127.0.0.1"]));
+    let path = |name| certificates.path(name).display().to_string();
+    format!("--tls-cert {} --tls-key {}", path("server.crt"), path("server.key"))
+}
+
+#[test]
+fn clients_trust_what_they_are_given() {
+    let certificates = Certificates::new();
+    let echo = Echo::with(&flags(&certificates));
+    assert!(echo.url.starts_with("wss://127.0.0.1:"), "{}", echo.url);
+    let ca = format!("--tls-ca {}", certificates.ca().display());
+    let done = run_with_input(&format!("connect {ca}"), &echo.url, b"over TLS\n");
+    assert_eq!((done.code, done.stdout.as_str()), (0, "over TLS\n"), "{}", done.stderr);
+    assert_eq!(done.stderr, "");
+    let done = run_with_input("connect --tls-insecure", &echo.url, b"anyway\n");
+    assert_eq!((done.code, done.stdout.as_str()), (0, "anyway\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("warning: --tls-insecure"), "{}", done.stderr);
+    let done = run("connect", &echo.url);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.contains("TLS"), "{}", done.stderr);
+    for command in [
+        "load --connections 3 --threads 1 --duration 200ms --warmup 0s",
+        "rtt --duration 200ms --warmup 0s",
+    ] {
+        let (done, figures) = measure(&format!("{command} --json - {ca}"), &echo.url);
+        assert_eq!(done.code, 0, "{figures:#} {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_server_may_require_certificates_of_clients() {
+    let certificates = Certificates::new();
+    let ca = certificates.ca().display().to_string();
+    let echo = Echo::with(&format!("{} --tls-client-ca {ca}", flags(&certificates)));
+    let done = run_with_input(&format!("connect --tls-ca {ca}"), &echo.url, b"without\n");
+    assert_eq!(done.code, 1, "{}", done.stdout);
+    assert!(done.stderr.contains("certificate_required"), "{}", done.stderr);
+    drop(certificates.issue("client", &["client.example"]));
+    let path = |name| certificates.path(name).display().to_string();
+    let pair = format!("--tls-cert {} --tls-key {}", path("client.crt"), path("client.key"));
+    let done = run_with_input(&format!("connect --tls-ca {ca} {pair}"), &echo.url, b"with\n");
+    assert_eq!((done.code, done.stdout.as_str()), (0, "with\n"), "{}", done.stderr);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let certificates = Certificates::new();
+    let flags = flags(&certificates).replace("server.key", "none.key");
+    let done = run(&format!("echo --listen 127.0.0.1:0 {flags} --listen"), "127.0.0.1:0");
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("none.key"), "{}", done.stderr);
+    let done = run("connect --tls-ca /nowhere.pem", "wss://127.0.0.1:1/");
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("/nowhere.pem"), "{}", done.stderr);
+    let done = run("echo --tls-cert a.pem --listen", "127.0.0.1:0");
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("--tls-key"), "{}", done.stderr);
+}
+
+#[test]
+fn sighup_reads_the_certificates_again_and_cuts_no_connection() {
+    let (first, second) = (Certificates::new(), Certificates::new());
+    let line = format!("echo --listen 127.0.0.1:0 --workers 1 {}", flags(&first));
+    let mut command = picows(line.split_whitespace());
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let server = rustix::process::Pid::from_child(&child);
+    let address = stdout.next().unwrap().unwrap();
+    let url = address.strip_prefix("listening on ").unwrap().to_owned();
+    let ca = format!("--tls-ca {}", first.ca().display());
+    // A client that stays.
+    let line = format!("connect {ca} {url}");
+    let mut open = Running::start(
+        picows(line.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    let mut input = open.stdin();
+    std::io::Write::write_all(&mut input, b"before\n").unwrap();
+    rustix::process::kill_process(server, Signal::HUP).unwrap();
+    assert!(stderr.next().unwrap().unwrap().contains("certificates read again"));
+    // Half of a pair stays out, and the outcome is printed.
+    drop(second.issue("server", &["127.0.0.1"]));
+    let copy = |name| std::fs::copy(second.path(name), first.path(name)).unwrap();
+    copy("server.crt");
+    rustix::process::kill_process(server, Signal::HUP).unwrap();
+    let line = stderr.next().unwrap().unwrap();
+    assert!(line.contains("the old ones stay") && line.contains("server.key"), "{line}");
+    let done = run_with_input(&format!("connect {ca}"), &url, b"old\n");
+    assert_eq!((done.code, done.stdout.as_str()), (0, "old\n"), "{}", done.stderr);
+    copy("server.key");
+    rustix::process::kill_process(server, Signal::HUP).unwrap();
+    assert!(stderr.next().unwrap().unwrap().contains("certificates read again"));
+    let ca = format!("--tls-ca {}", second.ca().display());
+    let done = run_with_input(&format!("connect {ca}"), &url, b"new\n");
+    assert_eq!((done.code, done.stdout.as_str()), (0, "new\n"), "{}", done.stderr);
+    std::io::Write::write_all(&mut input, b"after\n").unwrap();
+    drop(input);
+    let done = open.end();
+    assert_eq!(done.stdout, "before\nafter\n", "{}", done.stderr);
+    rustix::process::kill_process(server, Signal::TERM).unwrap();
+    eventually("the server ends", || child.try_wait().unwrap());
+}
