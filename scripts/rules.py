@@ -54,7 +54,6 @@ CONFINED_TLS = {
 }
 # Where a line of level WARN or above is logged that no peer can cause, or once only.
 UNLIMITED_LOGS = (
-    f"{LIBRARY}/client/secure",
     f"{LIBRARY}/driver",
     f"{LIBRARY}/foreign",
     f"{LIBRARY}/keys",

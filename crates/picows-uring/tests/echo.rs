@@ -89,6 +89,9 @@ fn unix_socket() {
 
 #[test]
 fn ipv6() {
+    if common::is_over_tls() {
+        return;
+    }
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
         return; // This machine has no IPv6.
     }
@@ -101,6 +104,9 @@ fn ipv6() {
 
 #[test]
 fn an_inherited_socket_is_shared_by_the_workers() {
+    if common::is_over_tls() {
+        return;
+    }
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let wanted = socket.local_addr().unwrap();
     let server = echo(Server::builder().listen_socket(socket).workers(2));
@@ -112,6 +118,9 @@ fn an_inherited_socket_is_shared_by_the_workers() {
 
 #[test]
 fn several_addresses_at_once() {
+    if common::is_over_tls() {
+        return;
+    }
     let folder = SocketFolder::new("several");
     let inherited = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = echo(
@@ -138,6 +147,9 @@ fn several_addresses_at_once() {
 
 #[test]
 fn addresses_and_request_are_known() {
+    if common::is_over_tls() {
+        return;
+    }
     let (told, tells) = mpsc::channel();
     let server = workers(1)
         .start(move |_| {

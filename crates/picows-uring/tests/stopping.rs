@@ -270,6 +270,9 @@ fn a_port_in_use_is_an_error_that_names_the_cure() {
 
 #[test]
 fn a_port_can_be_shared_if_both_want_to() {
+    if common::is_over_tls() {
+        return;
+    }
     let server = echo(workers(1).share_port(true));
     let address = address(&server);
     assert!(start_at(address, 2, false).is_err(), "only one of them wants to");

@@ -76,7 +76,7 @@ impl Connect {
             return Err(ConnectFault::TlsUnsupported);
         }
         #[cfg(feature = "_tls")]
-        let tls = self.begin_tls_now(&target)?;
+        let tls = self.begin_tls_now(local, &target)?;
         let handshake = self.handshake(local, &target)?;
         let request = Box::new(handshake.request()?);
         let Some(socket) = self.socket.take() else {
@@ -115,12 +115,16 @@ impl Connect {
 impl Connect {
     /// Begins the handshake of TLS, where the target wants it. Without settings of the caller's, the roots
     /// of the system are read here, once.
-    fn begin_tls_now(&self, target: &Target) -> Result<Option<Box<NewTls>>, ConnectFault> {
+    fn begin_tls_now(
+        &self,
+        local: &Local,
+        target: &Target,
+    ) -> Result<Option<Box<NewTls>>, ConnectFault> {
         if !target.is_secure {
             return Ok(None);
         }
         let tls = self.tls.ready().unwrap_or_else(|| Ok(ClientTls::shared()?))?;
-        self.tls.begin(&tls, target).map(|tls| Some(Box::new(tls)))
+        self.tls.begin(local, &tls, target).map(|tls| Some(Box::new(tls)))
     }
 }
 

@@ -290,7 +290,7 @@ impl Connect {
                 return Err(ConnectFault::TlsUnsupported);
             }
             #[cfg(feature = "_tls")]
-            let tls = self.begin_tls(&target).await?;
+            let tls = self.begin_tls(local, &target).await?;
             // Before there is a socket: a header that cannot be sent costs no connection.
             let handshake = self.handshake(local, &target)?;
             let request = Box::new(handshake.request()?);
@@ -342,12 +342,16 @@ impl Connect {
 
     /// Begins the handshake of TLS, where the target wants it.
     #[cfg(feature = "_tls")]
-    async fn begin_tls(&self, target: &Target) -> Result<Option<Box<NewTls>>, ConnectFault> {
+    async fn begin_tls(
+        &self,
+        local: &Local,
+        target: &Target,
+    ) -> Result<Option<Box<NewTls>>, ConnectFault> {
         if !target.is_secure {
             return Ok(None);
         }
         let tls = self.tls.settings().await?;
-        self.tls.begin(&tls, target).map(|tls| Some(Box::new(tls)))
+        self.tls.begin(local, &tls, target).map(|tls| Some(Box::new(tls)))
     }
 
     /// A connected socket.

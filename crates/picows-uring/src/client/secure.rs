@@ -5,7 +5,8 @@
 use super::connect::Connect;
 use super::error::ConnectFault;
 use super::target::{Endpoint, Target};
-use crate::foreign::log;
+use crate::foreign::log::{LogLine, log_limited};
+use crate::local::Local;
 use crate::tls::{ClientTls, Handshake};
 use std::{io, thread};
 use tokio::sync::oneshot;
@@ -32,14 +33,19 @@ impl TlsOptions {
     }
 
     /// Begins a handshake with the server of `target`.
-    pub(super) fn begin(&self, tls: &ClientTls, target: &Target) -> Result<NewTls, ConnectFault> {
+    pub(super) fn begin(
+        &self,
+        local: &Local,
+        tls: &ClientTls,
+        target: &Target,
+    ) -> Result<NewTls, ConnectFault> {
         let name = match (&self.server_name, &target.endpoint) {
             (Some(name), _) => name,
             (None, Endpoint::Host { host, .. }) => host.as_str(),
             (None, Endpoint::Unix(_)) => "localhost",
         };
         if tls.accepts_invalid_certificates() {
-            log::warn!(name, "any certificate is accepted: the server may be another one");
+            log_limited!(warn, local, LogLine::AnyCertificate, name);
         }
         let mut handshake = Handshake::client(tls, name)?;
         let mut hello = Vec::new();

@@ -7,6 +7,9 @@
 
 #[path = "../patience/mod.rs"]
 mod patience;
+#[cfg(feature = "_tls")]
+#[path = "../common/secure.rs"]
+mod secure;
 
 pub(crate) use patience::*;
 
@@ -26,14 +29,32 @@ use std::time::{Duration, Instant};
 
 /// A server description: any free port of the loopback, and this many workers.
 pub(crate) fn workers(count: usize) -> ServerBuilder {
-    Server::builder().listen("127.0.0.1:0").workers(count)
+    secured(Server::builder().listen("127.0.0.1:0").workers(count))
 }
 
 /// A server description with a loopback address of this process' own, `number` apart from others:
 /// no other server gets its port, and no client leaves from it, while no socket listens there.
 pub(crate) fn own_loopback(number: u8) -> ServerBuilder {
     let [.., high, low] = std::process::id().to_be_bytes();
-    Server::builder().listen(format!("127.{}.{high}.{low}:0", 100 + number))
+    secured(Server::builder().listen(format!("127.{}.{high}.{low}:0", 100 + number)))
+}
+
+/// Has a server speak TLS, and its clients with it, where the variable `PICOWS_TEST_TLS` is set
+/// (`scripts/test --tls`).
+fn secured(builder: ServerBuilder) -> ServerBuilder {
+    #[cfg(feature = "_tls")]
+    if secure::is_wanted() {
+        return builder.tls(secure::server());
+    }
+    builder
+}
+
+/// Whether the tests run over TLS: those that speak HTTP by themselves then have nothing to do.
+pub(crate) fn is_over_tls() -> bool {
+    #[cfg(feature = "_tls")]
+    return secure::is_wanted();
+    #[cfg(not(feature = "_tls"))]
+    false
 }
 
 /// Where `server` listens.
@@ -154,11 +175,32 @@ pub(crate) struct Client {
     /// Received and not used yet.
     received: Vec<u8>,
     used: usize,
+    #[cfg(feature = "_tls")]
+    secure: Option<secure::Layer>,
 }
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).expect("the server accepts"))
+        Self::over(TcpStream::connect(address).expect("the server accepts")).secured()
+    }
+
+    /// Makes the handshake of TLS, where that is wanted.
+    fn secured(self) -> Self {
+        #[cfg(feature = "_tls")]
+        if secure::is_wanted() {
+            let secure = secure::Layer::connect(&self.stream);
+            return Self { secure, ..self };
+        }
+        self
+    }
+
+    /// Writes bytes, sealed where the connection is secure.
+    fn put(&self, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(feature = "_tls")]
+        if let Some(secure) = &self.secure {
+            return secure.write(&self.stream, bytes);
+        }
+        (&self.stream).write_all(bytes)
     }
 
     pub(crate) fn connect_unix(path: &Path) -> Self {
@@ -172,7 +214,13 @@ impl Client {
         let _ = stream.set_nodelay(true);
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        Self { stream, received: Vec::new(), used: 0 }
+        Self {
+            stream,
+            received: Vec::new(),
+            used: 0,
+            #[cfg(feature = "_tls")]
+            secure: None,
+        }
     }
 
     /// Connects and completes the handshake.
@@ -217,12 +265,12 @@ impl Client {
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the server reads");
+        self.put(bytes).expect("the server reads");
     }
 
     /// Writes to a server that may have gone already.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.put(bytes)
     }
 
     /// Sends a byte, waits for a moment whether the server hangs up, sends the next, and returns
@@ -251,7 +299,7 @@ impl Client {
 
     /// Sends to a server that may have gone already.
     pub(crate) fn try_send(&mut self, msg_type: MsgType, payload: &[u8]) -> io::Result<()> {
-        self.stream.write_all(&masked(FrameHead::new(msg_type), payload))
+        self.put(&masked(FrameHead::new(msg_type), payload))
     }
 
     /// Sends `bytes` from a thread of its own and meanwhile receives `count` frames, so that
@@ -259,8 +307,16 @@ impl Client {
     #[track_caller]
     pub(crate) fn exchange(&mut self, bytes: &[u8], count: usize) -> Vec<Got> {
         let mut sender = self.stream.try_clone().expect("a descriptor is left");
+        #[cfg(feature = "_tls")]
+        let secure = self.secure.clone();
         std::thread::scope(|scope| {
-            scope.spawn(move || sender.write_all(bytes).expect("the server reads"));
+            scope.spawn(move || {
+                #[cfg(feature = "_tls")]
+                if let Some(secure) = secure {
+                    return secure.write(&sender, bytes).expect("the server reads");
+                }
+                sender.write_all(bytes).expect("the server reads");
+            });
             (0..count).map(|_| self.receive()).collect()
         })
     }
@@ -372,6 +428,10 @@ impl Client {
 
     /// Ends our side of the stream.
     pub(crate) fn finish(&self) {
+        #[cfg(feature = "_tls")]
+        if let Some(secure) = &self.secure {
+            secure.end(&self.stream);
+        }
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -418,8 +478,12 @@ impl Client {
     /// Reads once.
     fn fill(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 64 * 1024];
-        let count = uninterrupted(|| self.stream.read(&mut chunk))?;
         self.received.drain(..std::mem::take(&mut self.used));
+        #[cfg(feature = "_tls")]
+        if let Some(secure) = &self.secure {
+            return secure.read(&self.stream, &mut self.received);
+        }
+        let count = uninterrupted(|| self.stream.read(&mut chunk))?;
         self.received.extend_from_slice(&chunk[..count]);
         Ok(count)
     }

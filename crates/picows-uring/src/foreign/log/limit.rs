@@ -50,6 +50,8 @@ log_lines! {
     PostRefused = "a frame that another thread posted was refused: it is lost",
     /// The handshake of TLS failed.
     TlsFailed = "TLS handshake failed",
+    /// A client of ours accepts every certificate, as it was set up to.
+    AnyCertificate = "any certificate is accepted: the server may be another one",
     /// The peer sends a message too slowly.
     MessageTooSlow = "a message brings too little: closing",
     /// The peer takes nothing of what is queued for it.
