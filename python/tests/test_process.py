@@ -166,6 +166,7 @@ asyncio.run(main())
         "sys.exit(0)",
         "gc.collect(); os._exit(0)",
         "refuse(transport); os._exit(0)",
+        "own(); os._exit(0)",
     ],
 )
 def test_a_child_of_fork_leaves_its_parent_alone(run_script, child):

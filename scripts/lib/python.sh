@@ -37,6 +37,11 @@ have_python_venv() {
 # Builds the extension module in place, with the library of a cargo profile (default: dev).
 build_python() {
     local profile=${1:-dev}
+    # It looks new enough to setuptools when it is that of another profile.
+    if [ "$(cat "$python_venv/profile" 2>/dev/null)" != "$profile" ]; then
+        rm -f python/picows_uring/*.so
+        echo "$profile" >"$python_venv/profile"
+    fi
     (
         cd python
         PICOWS_URING_C_PROFILE=$profile "$python_venv/bin/python" setup.py --quiet build_ext --inplace
