@@ -51,7 +51,7 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
-/// What a frame completed.
+/// A message that a frame completed, or a control frame.
 #[derive(Clone, Copy, Debug)]
 pub enum Assembled<'a> {
     /// A message, with its last or only frame.

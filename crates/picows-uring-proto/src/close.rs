@@ -90,7 +90,7 @@ impl fmt::Debug for CloseCode {
     }
 }
 
-/// What one CLOSE frame said.
+/// The content of one CLOSE frame.
 ///
 /// ```
 /// use picows_uring_proto::{CloseCode, CloseFrame};

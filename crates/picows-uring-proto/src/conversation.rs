@@ -113,7 +113,7 @@ pub enum FrameAction {
 #[deprecated(note = "renamed to `FrameAction`")]
 pub type Arrival = FrameAction;
 
-/// What is to be done with the transport.
+/// The next step with the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing but moving bytes both ways.

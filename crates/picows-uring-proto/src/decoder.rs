@@ -67,7 +67,7 @@ pub struct Decoder {
     fragment_bytes: u32,
 }
 
-/// What [`Decoder::next_frame`] made of its input.
+/// The result of [`Decoder::next_frame`].
 #[derive(Debug)]
 pub struct Decoded<'a> {
     /// How many bytes at the start of the input are done with. They may reach past the frame,

@@ -10,7 +10,7 @@ use crate::limits::{CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEA
 use crate::mask;
 use crate::misuse::ApiMisuse;
 
-/// What goes into the header of a frame to be sent, beside its length.
+/// The header of a frame to be sent, without its length.
 ///
 /// ```
 /// use picows_uring_proto::{FrameHead, MsgType};

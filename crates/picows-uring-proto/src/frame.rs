@@ -7,7 +7,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::str::Utf8Error;
 
-/// What a frame carries (RFC 6455 §5.2, opcode).
+/// The type of a frame (RFC 6455 §5.2, opcode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum MsgType {
@@ -53,7 +53,7 @@ impl MsgType {
     }
 }
 
-/// Which end of the connection we are: it decides who masks (RFC 6455 §5.1).
+/// Our end of the connection: it decides who masks (RFC 6455 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// We connected: what we send is masked.

@@ -67,7 +67,7 @@ pub const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
 
 const _: () = assert!(HEAD_BYTES_MAX <= HEAD_BYTES_CEILING);
 
-/// How much of a request or response head is read before it is refused.
+/// Bounds on a request or response head, beyond which it is refused.
 ///
 /// ```
 /// use picows_uring_proto::HeadLimits;

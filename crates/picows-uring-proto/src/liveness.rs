@@ -6,7 +6,7 @@
 use crate::tick::Tick;
 use std::time::Duration;
 
-/// When pings are sent by themselves.
+/// The times at which pings are sent by themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AutoPingStrategy {
     /// When nothing has arrived for the idle timeout. The default.
@@ -77,7 +77,7 @@ impl AutoPing {
     }
 }
 
-/// What keeps a connection alive or ends it; the same for many connections.
+/// The rules that keep a connection alive or end it; the same for many connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LivenessRules {
     /// Pings that are sent by themselves. Default: none.
@@ -115,7 +115,7 @@ impl LivenessRules {
     }
 }
 
-/// What [`Liveness::handle_timeout`] found.
+/// The finding of [`Liveness::handle_timeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A ping is due. Send it, and say so with [`Liveness::ping_queued`]. One that cannot be sent

@@ -6,7 +6,7 @@
 use crate::tick::Tick;
 use std::time::Duration;
 
-/// How long a peer may go without getting ahead.
+/// The times that a peer may go without getting ahead.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,7 +57,7 @@ pub struct UnderWay {
     pub is_new: bool,
 }
 
-/// What one connection has under way, from look to look.
+/// The message and the send of one connection that are under way, from look to look.
 ///
 /// ```
 /// use std::time::Duration;

@@ -6,8 +6,8 @@ use crate::error::PeerMisbehaved;
 use crate::reserve::reserve;
 use std::rc::Rc;
 
-/// Where a [`Decoder`](crate::Decoder) collects the payload of a frame that is cut by the end of its
-/// input. Takes no memory before it is needed.
+/// Memory where a [`Decoder`](crate::Decoder) collects the payload of a frame that is cut by the end
+/// of its input. Takes no memory before it is needed.
 ///
 /// ```
 /// use picows_uring_proto::Stash;

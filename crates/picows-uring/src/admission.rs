@@ -31,7 +31,7 @@ pub(crate) struct Admission {
     hasher: RandomState,
 }
 
-/// Whom a limit of connections for each address counts as one.
+/// The clients that a limit of connections for each address counts as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Origin {
     V4(u32),
@@ -49,7 +49,7 @@ impl Origin {
     }
 }
 
-/// Where a connection is counted.
+/// The place where a connection is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdmissionState {
     /// Nowhere: it is ours, made as a client.
@@ -64,7 +64,7 @@ pub(crate) enum AdmissionState {
     Open,
 }
 
-/// Why there is no room.
+/// The limit that leaves no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Connections,

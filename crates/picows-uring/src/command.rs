@@ -9,7 +9,7 @@ use picows_uring_proto::{CloseFrame, FrameHead};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What other threads ask of a worker.
+/// A request of another thread to a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// End every connection with CLOSE 1001, one after the other, and after `drain` without it.
@@ -22,7 +22,7 @@ pub(crate) enum Command {
     Connection(Token, ConnectionCommand),
 }
 
-/// What a handle asks the worker to do with a connection.
+/// A request of a handle to the worker, about a connection.
 #[derive(Debug)]
 pub(crate) enum ConnectionCommand {
     Send(FrameHead, Foreign<Bytes>),
@@ -72,7 +72,7 @@ impl ConnectionCommand {
     }
 }
 
-/// What handles in other threads know of a connection.
+/// The state of a connection, as handles in other threads know it.
 #[derive(Debug)]
 pub(crate) struct RemoteState {
     pub(crate) is_ended: AtomicBool,

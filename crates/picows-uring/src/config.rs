@@ -93,7 +93,7 @@ impl Config {
     }
 }
 
-/// What happens to a connection whose queue of unsent bytes would pass its limit.
+/// The policy for a connection whose queue of unsent bytes would pass its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueuePolicy {

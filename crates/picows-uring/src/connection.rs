@@ -27,7 +27,7 @@ use picows_uring_proto::{Frame, FrameAction, MsgType, Phase, Receiver, Tick, Tim
 use server::Requests;
 use std::rc::Rc;
 
-/// What only the worker touches of a connection; the rest is its [`Session`].
+/// The worker's part of a connection; the rest is its [`Session`].
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
     stage: Stage,
@@ -40,7 +40,7 @@ pub(crate) struct Connection {
     pub(crate) admission: AdmissionState,
 }
 
-/// What the next bytes of the peer are. It changes where bytes are received, and where a handshake
+/// The kind of the peer's next bytes. It changes where bytes are received, and where a handshake
 /// ends; handles end the conversation at any time, and the bytes behind that are discarded.
 enum Stage {
     /// HTTP requests, on a server.

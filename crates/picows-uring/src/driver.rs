@@ -13,7 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
-/// How workers talk to the kernel.
+/// The interface by which workers talk to the kernel.
 ///
 /// [`Auto`](Self::Auto) takes io_uring (Linux 6.1 or later) where it can be had. Where it is absent,
 /// too old, or forbidden, as by the seccomp profiles of Docker and Kubernetes or by the sysctl

@@ -75,7 +75,7 @@ pub struct Embedded {
     _hosting: Hosting,
 }
 
-/// What [`Embedded::turn`] leaves behind.
+/// The state that [`Embedded::turn`] leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Turned {
     /// Nothing is to be done until the descriptor is readable, or the hook of

@@ -10,7 +10,7 @@ use std::io;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Why a server could not be built, started or stopped.
+/// The reason why a server could not be built, started or stopped.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum Error {

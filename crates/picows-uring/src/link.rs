@@ -51,7 +51,7 @@ enum Receive {
     Cancelled,
 }
 
-/// What the next bytes of a peer wait for.
+/// The event that the next bytes of a peer wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum InputState {
     /// For the peer.

@@ -134,10 +134,10 @@ pub trait Listener {
     }
 }
 
-/// What a callback returns.
+/// The result of a callback.
 pub type ListenerResult = Result<(), ListenerError>;
 
-/// Why a callback failed.
+/// The reason why a callback failed.
 ///
 /// Made from any error or text with `?` or `into()`, and then CLOSE 1011 is sent without a reason:
 /// the text is logged, and the peer does not see it. [`ListenerError::close`] chooses what it gets.

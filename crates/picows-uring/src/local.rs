@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// What all connections of a worker share.
+/// The context that all connections of a worker share.
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) config: Arc<Config>,
@@ -110,7 +110,7 @@ impl Local {
     }
 }
 
-/// How the owner of a worker that waits is woken by its own thread.
+/// The way in which the owner of a worker that waits is woken by its own thread.
 #[derive(Default)]
 pub(crate) enum Wake {
     /// It does not wait.
@@ -204,7 +204,7 @@ impl TlsSteps {
     }
 }
 
-/// What a share is, the same for all connections of a worker.
+/// The rules of the budget, the same for all connections of a worker.
 #[derive(Debug)]
 pub(crate) struct BudgetRules {
     /// Frames, if they are small.
@@ -219,7 +219,7 @@ impl Default for BudgetRules {
     }
 }
 
-/// How a worker runs on its thread.
+/// The kind of host that runs a worker on its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostKind {
     /// In a tokio loop, beside tasks.

@@ -47,7 +47,7 @@ pub(crate) struct MemoryShare {
     is_over: bool,
 }
 
-/// How a worker stands with the budget.
+/// The use of the memory budget, as a worker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pressure {
     /// There is nothing to do.

@@ -35,7 +35,7 @@ pub struct Preflight {
     pub workers: usize,
 }
 
-/// Why a driver cannot be set up.
+/// The reason why a driver cannot be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What refuses: `switch`, `filter`, `module`, `absent`, `too-old`, `memory`, `descriptors` or

@@ -14,7 +14,7 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long to wait before connecting again: longer each time, up to a limit, and each time a bit
+/// The waits before connecting again: longer each time, up to a limit, and each time a bit
 /// differently, so that the clients of a server that comes back do not all come at once.
 ///
 /// ```

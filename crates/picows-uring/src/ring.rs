@@ -31,7 +31,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use std::{fmt, io};
 
-/// What a worker wants of a kernel.
+/// The operations that a worker wants of a kernel.
 ///
 /// Operations are queued and return nothing: their outcome is a [`Completion`], later. No method
 /// calls back, so a worker drains first and handles second.
@@ -187,7 +187,7 @@ pub(crate) fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Where bytes that wait in a socket are to go: behind what is in `memory` and `gap` bytes of no
+/// The place for bytes that wait in a socket: behind what is in `memory` and `gap` bytes of no
 /// meaning.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
@@ -248,7 +248,7 @@ impl<'a> Room<'a> {
     }
 }
 
-/// What has become of the bytes that a socket was given to send.
+/// The state of the bytes that a socket was given to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SendState {
     /// Bytes that the peer's side has acknowledged, since the beginning.
@@ -310,7 +310,7 @@ pub(crate) enum Completion {
     Sent { token: Token, result: io::Result<usize>, batch: Box<SendBatch> },
 }
 
-/// What a receive brought.
+/// The result of a receive.
 #[derive(Debug)]
 pub(crate) enum ReceiveResult {
     /// Bytes of the peer.

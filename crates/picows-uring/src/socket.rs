@@ -85,7 +85,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// How to listen.
+/// The options of listening sockets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListenOptions {
     pub(crate) workers: usize,

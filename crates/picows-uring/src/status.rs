@@ -7,7 +7,7 @@ use picows_uring_proto::internal::debug_with_text;
 use picows_uring_proto::{ApiMisuse, PeerMisbehaved};
 use thiserror::Error;
 
-/// What became of a frame to be sent.
+/// The outcome of sending a frame.
 ///
 /// Nothing needs to be done about it: a frame that is not queued is not owed to anybody. It is
 /// there for senders who want to slow down, or to know.
@@ -44,7 +44,7 @@ impl SendStatus {
     }
 }
 
-/// Why a connection ended.
+/// The cause of a connection's end.
 #[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DisconnectCause {

@@ -76,7 +76,7 @@ pub struct WsStream {
     is_congested: bool,
 }
 
-/// How a [`WsStream`] queues what was not taken yet.
+/// The options by which a [`WsStream`] queues what was not taken yet.
 ///
 /// ```
 /// use picows_uring::{StreamOptions, WhenFull};
@@ -93,7 +93,7 @@ pub struct StreamOptions {
     when_full: WhenFull,
 }
 
-/// What happens when the queue of a [`WsStream`] is full.
+/// The policy for a [`WsStream`] whose queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
@@ -107,7 +107,7 @@ pub enum WhenFull {
     DropNewest,
 }
 
-/// Why a message was not sent.
+/// The reason why a message was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {

@@ -129,7 +129,7 @@ impl<T> fmt::Debug for Task<T> {
     }
 }
 
-/// What a task and its handle know of each other.
+/// The state that a task and its handle share.
 struct Fate {
     spawned_at: &'static Location<'static>,
     state: Mutex<State>,

@@ -151,7 +151,7 @@ impl fmt::Debug for Upgrade {
     }
 }
 
-/// What a factory may return: an [`Upgrade`], or a `Result` of one.
+/// The types that a factory may return: an [`Upgrade`], or a `Result` of one.
 ///
 /// An error is logged, and the request is answered with 500 without its text.
 pub trait IntoUpgrade {

@@ -70,7 +70,7 @@ pub(crate) struct Worker<R: Ring> {
     pub(crate) memory: Memory,
 }
 
-/// What a turn came to.
+/// The outcome of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// There may be more to do at once.

@@ -7,7 +7,7 @@ use crate::frame::{MsgType, Role};
 use crate::header::Header;
 use crate::limits::FrameRules;
 
-/// What the decoder keeps of a header.
+/// The part of a header that the decoder keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
     pub(super) payload_len: u64,

@@ -62,7 +62,7 @@ fn stream(role: Role, frames: &[(u8, &[u8])]) -> Vec<u8> {
     frames.iter().flat_map(|(first, payload)| frame(role, *first, payload)).collect()
 }
 
-/// What a listener could keep of a frame, whatever buffer it came from.
+/// The parts of a frame that a listener could keep, whatever buffer it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     msg_type: MsgType,

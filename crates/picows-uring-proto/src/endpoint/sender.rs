@@ -35,7 +35,7 @@ pub struct Sender {
     conversation: Conversation,
 }
 
-/// Why a frame may not be sent; nothing was.
+/// The reason why a frame may not be sent; nothing was.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// It would break RFC 6455.

@@ -20,7 +20,7 @@ pub(super) struct Body {
     is_complete: bool,
 }
 
-/// How the end of a body is known (RFC 9112 §6.3).
+/// The framing of a body, by which its end is known (RFC 9112 §6.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Framing {
     /// There is none: what follows is something else.
@@ -94,7 +94,7 @@ impl Framing {
     }
 }
 
-/// What was announced as chunked does not begin with a chunk.
+/// The error of a body that was announced as chunked and does not begin with a chunk.
 struct NotChunked;
 
 /// Takes chunks apart (RFC 9112 §7.1): what they hold, and whether the last one is there. Anything

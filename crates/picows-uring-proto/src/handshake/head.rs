@@ -17,7 +17,7 @@ pub(super) struct Head {
     fields: Box<[Field]>,
 }
 
-/// Where one header lies in the head.
+/// The place of one header in the head.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Field {
     name_start: u16,
@@ -26,7 +26,7 @@ struct Field {
     value_end: u16,
 }
 
-/// What is wrong with a head, whichever side sent it.
+/// A fault of a head, of either side.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadError {

@@ -35,7 +35,7 @@ pub struct HeadReceiver<S> {
     collected: Stash,
 }
 
-/// Why a head was not received.
+/// The reason why a head was not received.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadFault<E> {
     /// There is no memory for another piece.

@@ -13,7 +13,7 @@ use super::head::list_elements;
 use super::{MessageFault, REJECTED_BODY_BYTES_MAX, ResponseHead};
 use crate::escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX, short};
 
-/// Why a server's answer does not open a WebSocket.
+/// The reason why a server's answer does not open a WebSocket.
 ///
 /// Each variant has what the server sent, so that a caller can tell 401 from 404 and read why.
 ///

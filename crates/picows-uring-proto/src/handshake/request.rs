@@ -43,7 +43,7 @@ pub struct UpgradeRequest {
     tls: Option<Arc<TlsFacts>>,
 }
 
-/// Why a request was refused before anybody looked at it.
+/// The reason why a request was refused before the application had it.
 ///
 /// The text is fit for the peer: it names the fault and nothing about us.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]

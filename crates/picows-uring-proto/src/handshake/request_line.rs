@@ -29,7 +29,7 @@ pub(super) enum Version {
     Http11,
 }
 
-/// Where the target lies in the head: `start <= path_start <= path_end <= end`.
+/// The place of the target in the head: `start <= path_start <= path_end <= end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) start: u16,

@@ -34,7 +34,7 @@ pub(super) struct FinalResponse {
     pub(super) head_end: Option<usize>,
 }
 
-/// Why an answer cannot be understood, or why a 101 is none.
+/// The reason why an answer cannot be understood, or why a 101 is none.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageFault {

@@ -24,7 +24,7 @@ pub struct ResponseScanner {
     scanned: u16,
 }
 
-/// What is known of where a head ends.
+/// The end of a head, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadEnd {
     /// Nothing yet.

@@ -5,7 +5,7 @@
 use super::{ResponseHead, http_date};
 use std::time::Duration;
 
-/// What a `Retry-After` asks for.
+/// The delay, or the date, of a `Retry-After`.
 ///
 /// ```
 /// use picows_uring_proto::{ClientHandshake, HeadLimits, RetryAfter};

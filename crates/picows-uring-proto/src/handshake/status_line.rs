@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::MessageFault;
 use super::head::{is_value_byte, narrow};
 
-/// What is known of the first line of an answer, as soon as its status is.
+/// The first line of an answer, as far as it is known once its status is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StatusLine {
     pub(super) status: StatusCode,

@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::accept::key_text;
 use super::{AcceptKey, HandshakeMisuse, UpgradeRequest};
 
-/// Why a request that was to be accepted is no WebSocket handshake.
+/// The reason why a request that was to be accepted is no WebSocket handshake.
 ///
 /// The text is fit for the peer: it names the fault and nothing about us.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -38,7 +38,7 @@ impl fmt::Debug for Attempt {
     }
 }
 
-/// What the caller wants of the outcome.
+/// The caller's function for the outcome.
 type Report = Box<dyn FnOnce(Result<Transport, ConnectError>)>;
 
 impl Connect {

@@ -444,7 +444,7 @@ async fn last_look(
     .await
 }
 
-/// How far a connection has come, for the caller that gives it up.
+/// The state of an attempt to connect, for the caller that gives it up.
 struct ConnectProgress {
     stage: Cell<ConnectStage>,
     outcome: Cell<Option<Rc<ConnectOutcome>>>,

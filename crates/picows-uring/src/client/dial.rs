@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// Sets options of a socket before it connects.
 pub(super) type SocketHook = Rc<dyn Fn(BorrowedFd<'_>) -> io::Result<()>>;
 
-/// How sockets are made.
+/// The options of sockets to be made.
 #[derive(Clone, Default)]
 pub(super) struct DialOptions {
     pub(super) local: Option<IpAddr>,

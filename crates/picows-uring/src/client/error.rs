@@ -35,7 +35,7 @@ pub struct ConnectError {
     fault: ConnectFault,
 }
 
-/// What went wrong with a connection that was to be made.
+/// The fault of a connection that was to be made.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ConnectFault {

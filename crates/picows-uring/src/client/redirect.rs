@@ -6,8 +6,8 @@ use super::connect::Connect;
 use picows_uring_proto::Escaped;
 use picows_uring_proto::internal::SHOWN_BYTES_MAX;
 
-/// What of a caller's request may follow a redirect to another origin: another scheme, host or
-/// port, but for `ws` to `wss` on the same host with default ports.
+/// The parts of a caller's request that follow a redirect to another origin: another scheme, host
+/// or port, but for `ws` to `wss` on the same host with default ports.
 ///
 /// What is given to [`Connect`] is meant for the server of its URL. Headers and subprotocols may be
 /// credentials, by whatever name, and a redirect leads wherever a server says; so without one of

@@ -16,7 +16,7 @@ pub(super) struct Target {
     pub(super) is_secure: bool,
 }
 
-/// What to connect to.
+/// The endpoint to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Host {

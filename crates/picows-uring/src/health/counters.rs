@@ -20,7 +20,7 @@ macro_rules! counters {
             driver: OnceLock<(Driver, bool)>,
         }
 
-        /// What a worker, or a whole server, has done so far.
+        /// The counters of a worker, or of a whole server, since its start.
         ///
         /// Read with [`ServerHandle::stats`](crate::ServerHandle::stats) or, from any thread,
         /// [`Monitor`](crate::Monitor). The numbers are not taken at one instant, but each is exact.

@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 /// A loop on this thread.
 pub(crate) struct Loop(Option<Inner>);
 
-/// Which loop hosts a worker. They differ in what else the application can run there: both run
+/// The loop that hosts a worker. They differ in what else the application can run there: both run
 /// whatever is on tokio, and the first also the files and sockets of tokio-uring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoopKind {

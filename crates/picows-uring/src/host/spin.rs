@@ -7,7 +7,7 @@ use super::Host;
 use crate::ring::{Ring, Wait};
 use std::time::Duration;
 
-/// How long a worker spins after the last activity before it sleeps.
+/// The time that a worker spins after the last activity before it sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BusyPoll(pub(crate) Duration);
 

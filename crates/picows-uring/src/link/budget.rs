@@ -7,7 +7,7 @@
 use crate::local::BudgetRules;
 use std::time::Duration;
 
-/// What is left of a connection's share of a turn.
+/// The rest of a connection's budget in a turn.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     /// The turn for which it is; an old one with the same number costs a turn of waiting.

@@ -4,7 +4,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-/// What bounds the memory of a process, in bytes. `None` where there is no limit, or none can be read.
+/// The bounds on the memory of a process, in bytes. `None` where there is none, or none can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBounds {
     /// The memory limit of the cgroup, and of those around it.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// What refuses io_uring.
+/// The part of the system that refuses io_uring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refuser {
     /// The sysctl `kernel.io_uring_disabled`, with its value.

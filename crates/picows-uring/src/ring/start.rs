@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit};
 use std::io;
 use thiserror::Error;
 
-/// Why there is no ring, with the cure.
+/// The reason why there is no ring, with the cure.
 #[derive(Debug, Error)]
 pub(crate) enum StartError {
     /// ENOSYS, EPERM, EACCES, EOPNOTSUPP.

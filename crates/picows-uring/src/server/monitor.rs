@@ -27,7 +27,7 @@ pub struct Monitor {
     workers: Arc<[Arc<Counters>]>,
 }
 
-/// How a worker is.
+/// The status of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerStatus {

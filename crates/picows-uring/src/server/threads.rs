@@ -40,7 +40,7 @@ pub(super) struct ServerPlan {
     pub(super) factory: Arc<Factory>,
 }
 
-/// What one thread needs to become a worker.
+/// The parts from which a thread makes its worker.
 struct WorkerSpec {
     number: usize,
     core: Option<usize>,
@@ -59,7 +59,7 @@ struct WorkerSpec {
 /// A listening socket, and the settings of its connections.
 type ListenSocket = (OwnedFd, Arc<Config>);
 
-/// Why a thread cannot become a worker.
+/// The reason why a thread cannot become a worker.
 enum Refused {
     Ring(StartError),
     Thread(Error),

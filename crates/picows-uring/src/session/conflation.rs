@@ -49,7 +49,7 @@ impl Drop for Counted {
     }
 }
 
-/// Where frames that wait are kept: nowhere, most of the time.
+/// The place of frames that wait: empty, most of the time.
 #[derive(Default)]
 pub(super) struct DroppableSlot(Cell<Option<Box<Droppable>>>);
 

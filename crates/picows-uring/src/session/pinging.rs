@@ -4,7 +4,7 @@ use super::Session;
 use super::conflation::Droppable;
 use picows_uring_proto::Frame;
 
-/// How the last ping was sent.
+/// The way in which the last ping was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Ping {
     /// By the listener, or none was.

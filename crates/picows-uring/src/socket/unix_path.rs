@@ -31,7 +31,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Why a path cannot be had.
+/// The reason why a path cannot be had.
 #[derive(Debug)]
 pub(super) enum PathFault {
     /// What the kernel said.

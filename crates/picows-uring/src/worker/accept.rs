@@ -32,7 +32,7 @@ pub(crate) struct Accept {
     is_waiting: bool,
 }
 
-/// How the connections of a listening socket are served.
+/// The settings by which the connections of a listening socket are served.
 #[derive(Clone, Debug)]
 pub(crate) struct Listening {
     /// The settings of its connections, and the limits and counts that they are admitted by.

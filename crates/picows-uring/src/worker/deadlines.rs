@@ -18,7 +18,7 @@ use picows_uring_proto::{Phase, Tick};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// What is known of deadlines that have passed.
+/// The deadlines that have passed, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     hindsight: Hindsight,
@@ -30,7 +30,7 @@ pub(super) struct Deadlines {
     leaving: Vec<Token>,
 }
 
-/// What a connection had in time.
+/// The input that a connection had in time.
 #[derive(Clone, Copy, Debug)]
 struct Owed {
     bytes: usize,

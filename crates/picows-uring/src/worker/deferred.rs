@@ -39,7 +39,7 @@ struct DeferredInput {
     step: usize,
 }
 
-/// What a receive returned.
+/// The result of a receive, deferred.
 #[derive(Debug)]
 pub(super) enum Input {
     Piece(Piece),

@@ -14,7 +14,7 @@ use picows_uring_proto::{Phase, Step};
 use std::io;
 use std::rc::Rc;
 
-/// What a worker keeps of the data that it sends.
+/// The state of the flush of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Flush {
     /// The dirty connections of the current round; between rounds, their memory.
@@ -26,7 +26,7 @@ pub(super) struct Flush {
     untried: Vec<Token>,
 }
 
-/// What is left to do for a connection that was serviced.
+/// The rest of the work for a connection that was serviced.
 enum Serviced {
     Done,
     /// A message or a send is under way, whose progress is to be checked from time to time.

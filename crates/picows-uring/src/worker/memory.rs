@@ -12,7 +12,7 @@ use crate::ring::Ring;
 use crate::session::Session;
 use picows_uring_proto::Tick;
 
-/// What a worker knows of its memory.
+/// The memory of a worker, as far as it is counted.
 #[derive(Debug)]
 pub(crate) struct Memory {
     /// What its connections hold, in the budget of all workers.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-/// What a worker keeps of the data that it receives.
+/// The state of receiving of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Receive {
     /// Turn counter; wraps.

@@ -13,7 +13,7 @@ use picows_uring_proto::{CloseCode, Phase, Tick, TimerId};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How far a worker is with its end.
+/// The progress of a worker's end.
 #[derive(Debug, Default)]
 pub(super) struct Shutdown {
     /// It was stopped.

@@ -5,7 +5,7 @@
 use crate::ring::Token;
 use picows_uring_proto::{Tick, TimerId, Wheel};
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
     /// A deadline of a connection.

@@ -102,7 +102,7 @@ struct LogLimit {
     left_out: Cell<u64>,
 }
 
-/// How many lines of a kind were left out before one that is logged.
+/// The number of lines of a kind that were left out before one that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeftOut {
     count: u64,

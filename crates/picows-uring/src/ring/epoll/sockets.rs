@@ -28,7 +28,7 @@ pub(super) struct Entry {
     pub(super) is_listed: bool,
 }
 
-/// What a socket is read for.
+/// The purpose of reading a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reading {
     Bytes(Receive),

@@ -8,7 +8,7 @@ use io_uring::register::Restriction;
 use io_uring::{opcode, types};
 use std::io;
 
-/// What a ring can do beyond what every worker needs. `None` where it could not be tried.
+/// The features of a ring beyond what every worker needs. `None` where it could not be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Features {
     /// Receive buffers that are filled piece by piece (`IOU_PBUF_RING_INC`, Linux 6.12).

@@ -22,7 +22,7 @@ struct Entry {
     gather: Option<Box<Gather>>,
 }
 
-/// What `sendmsg` wants to know.
+/// The arguments of `sendmsg`.
 struct Gather {
     message: libc::msghdr,
     parts: [libc::iovec; SEGMENTS_PER_SEND_MAX],

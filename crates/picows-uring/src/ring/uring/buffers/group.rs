@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// How the kernel fills the buffers of a group, and how many there are.
+/// The shape of a group: how the kernel fills its buffers, and how many there are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     /// Number of the group, which operations name.
