@@ -492,10 +492,16 @@ impl Ring for EpollRing {
             let Some(completion) = self.done.pop_front() else { break };
             out.push(completion);
         }
-        // Sockets come to the end of the list after each call, so that all have their turn.
-        while out.len() < end {
-            let Some(fd) = self.ready.pop_front() else { break };
-            self.serve(fd, end, out);
+        // Sockets come to the end of the list after each call, so that all have their turn. One that
+        // never runs dry does not fill all buffers: what a poll leaves is for the next.
+        for _ in 0..ROUNDS_PER_POLL {
+            for _ in 0..self.ready.len() {
+                if out.len() == end {
+                    return Ok(());
+                }
+                let Some(fd) = self.ready.pop_front() else { break };
+                self.serve(fd, end, out);
+            }
         }
         Ok(())
     }
@@ -544,6 +550,8 @@ const EVENTS_MAX: usize = 1024;
 /// What one call receives at the most: a frame of 100 kB comes with one call, and one connection does
 /// not fill a buffer.
 const RECEIVE_BYTES_MAX: usize = 128 * 1024;
+/// Calls of one socket in one poll, 256 KiB: more would be deferred, in memory of ours.
+const ROUNDS_PER_POLL: usize = 2;
 /// What [`Ring::receive_once`] brings at the most, as with the other driver.
 const ONCE_BYTES_MAX: usize = 16 * 1024;
 /// Segments that leave with one call; more follow with the next.

@@ -277,6 +277,30 @@ fn a_poll_returns_no_more_than_it_is_asked_for_and_the_rest_next() {
     peers.into_iter().for_each(|(socket, _)| close(&mut ring, socket));
 }
 
+#[test]
+fn a_poll_receives_from_a_full_socket_a_few_times_and_the_next_goes_on() {
+    let (mut ring, socket, mut theirs) = connected();
+    rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 208 << 10).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut written = 0;
+    while let Ok(count) = theirs.write(&[7; 64 << 10]) {
+        written += count;
+    }
+    let most = ROUNDS_PER_POLL * RECEIVE_BYTES_MAX;
+    assert!(written > most, "{written} bytes are in the socket: more than a poll receives");
+    ring.receive(socket, TOKEN);
+    let mut left = written;
+    while left > 0 {
+        let mut out = Vec::new();
+        ring.poll(100, &mut out).unwrap();
+        let count: usize = out.into_iter().map(|it| data(&mut ring, it).0.len()).sum();
+        assert!((1..=most).contains(&count), "{count} bytes with one poll");
+        left -= count;
+        assert!(left == 0 || ring.has_work(), "the rest is known");
+    }
+    close(&mut ring, socket);
+}
+
 /// Sleeping fetches the events, so the two polls of a turn that serves them and of one that is idle make
 /// no call; an owner that does not sleep looks again.
 #[test]
