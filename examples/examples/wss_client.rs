@@ -2,6 +2,7 @@
 //!
 //! Usage: wss_client URL [ROOTS], where ROOTS is a file (PEM) of issuers to trust instead of those of the
 //! system. See docs/guides/tls.md.
+#![allow(clippy::print_stdout, reason = "a program for people")]
 
 use picows_uring::{ClientTls, Connect, Frame, Listener, ListenerResult, Transport};
 use std::error::Error;

@@ -1,6 +1,7 @@
 //! An echo server over TLS, which reads its certificates again on SIGHUP.
 //!
 //! Usage: wss_server CERTIFICATE KEY, two files as PEM. See docs/guides/tls.md.
+#![allow(clippy::print_stdout, reason = "a program for people")]
 
 use picows_uring::{Certificate, EchoListener, Server, ServerTls, Upgrade};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

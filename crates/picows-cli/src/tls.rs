@@ -124,7 +124,7 @@ mod present {
         match tls.reload() {
             Ok(()) => note(format_args!("certificates read again: new connections get them")),
             Err(error) => {
-                note(format_args!("certificates not read again, the old ones stay: {error}"))
+                note(format_args!("certificates not read again, the old ones stay: {error}"));
             }
         }
     }

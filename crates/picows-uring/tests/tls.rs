@@ -1,6 +1,5 @@
 //! TLS on both sides, over sockets of the kernel: what works on `ws://` works on `wss://`.
 
-mod certificates;
 mod common;
 #[path = "tls/errors.rs"]
 mod errors;
@@ -11,7 +10,7 @@ mod sending;
 #[path = "tls/settings.rs"]
 mod settings;
 
-use certificates::Certificates;
+use common::secure::certificates::{self, Certificates};
 use common::{address, eventually, next, noise, workers};
 use picows_uring::{
     Connect, EchoListener, Frame, Listener, ListenerResult, MsgType, ServerBuilder, ServerHandle,

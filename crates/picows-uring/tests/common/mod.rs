@@ -9,7 +9,7 @@
 mod patience;
 #[cfg(feature = "_tls")]
 #[path = "../common/secure.rs"]
-mod secure;
+pub(crate) mod secure;
 
 pub(crate) use patience::*;
 

@@ -1,7 +1,7 @@
 //! TLS under the client of the tests, for runs of them over `wss://`.
 
 #[path = "../certificates/mod.rs"]
-mod certificates;
+pub(crate) mod certificates;
 
 use super::uninterrupted;
 use certificates::Certificates;
