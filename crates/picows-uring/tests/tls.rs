@@ -3,6 +3,9 @@
 mod common;
 #[path = "tls/errors.rs"]
 mod errors;
+mod gate;
+#[path = "tls/proxy.rs"]
+mod proxy;
 #[path = "tls/raw.rs"]
 mod raw;
 #[path = "tls/sending.rs"]

@@ -11,7 +11,7 @@ use picows_uring::{
 use std::sync::mpsc;
 
 /// Connects, echoes a message, and returns what TLS agreed on.
-fn echoed(connect: Connect) -> Option<TlsInfo> {
+pub(super) fn echoed(connect: Connect) -> Option<TlsInfo> {
     picows_uring::run(async move {
         let listener = on_frame(|transport, frame| {
             assert_eq!(frame.payload(), b"hello");

@@ -28,18 +28,19 @@ impl DialOptions {
         let Some(route) = proxy.route(target, variable)? else { return Ok(None) };
         let Endpoint::Host { host, port } = &target.endpoint else { return Ok(None) };
         log::debug!(proxy = %route.url, variable = route.variable, "connecting through a proxy");
-        let mut last = None;
+        // Of addresses that SOCKS4 has none of.
+        let mut last = route.fault(TunnelMisuse::Ipv6OverSocks4.into());
         for end in self.ends(&route, host, *port, stage).await? {
             let tunnel = route.tunnel(&end, *port).map_err(|misuse| route.fault(misuse.into()))?;
             stage.set(ConnectStage::Proxy);
             match self.open(&route, tunnel).await {
                 Ok(socket) => return Ok(Some(socket)),
                 // Another address of the server may do.
-                Err(fault) if is_of_address(&fault) => last = Some(fault),
+                Err(fault) if is_of_address(&fault) => last = fault,
                 Err(fault) => return Err(fault),
             }
         }
-        last.map_or(Ok(None), Err)
+        Err(last)
     }
 
     /// What the proxy may be asked for, the best first: the server's name, or its addresses.
@@ -60,11 +61,7 @@ impl DialOptions {
         stage.set(ConnectStage::Resolve);
         let addresses = resolve(host, port, &self.resolver).await?;
         let addresses = addresses.iter().map(SocketAddr::ip).filter(is_wanted);
-        let ends: Vec<_> = addresses.map(|it| it.to_string()).take(ADDRESSES_TRIED_MAX).collect();
-        if ends.is_empty() {
-            return Err(route.fault(TunnelMisuse::Ipv6OverSocks4.into()));
-        }
-        Ok(ends)
+        Ok(addresses.map(|it| it.to_string()).take(ADDRESSES_TRIED_MAX).collect())
     }
 
     /// Opens `tunnel`, on a second connection where the first one needs that.
