@@ -71,7 +71,7 @@ cdef int _on_frame(void* user, pwu_conn* conn, const pwu_frame* shown) noexcept:
                 return 0
             (<WSListener>transport._listener).on_ws_frame(transport, frame)
         finally:
-            frame._end(transport._listener)
+            frame._end()
     except BaseException as error:
         transport._fail(error, "on_ws_frame")
     return 0
@@ -97,7 +97,7 @@ cdef int _is_pong(void* user, pwu_conn* conn, const pwu_frame* shown) noexcept:
                 transport._note_pong()
                 return 1
         finally:
-            frame._end(transport._listener)
+            frame._end()
     except BaseException as error:
         transport._fail(error, "is_user_specific_pong")
     return 0

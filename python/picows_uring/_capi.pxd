@@ -15,6 +15,8 @@ cdef extern from "picows_uring.h":
         pass
     ctypedef struct pwu_error:
         pass
+    ctypedef struct pwu_kept:
+        pass
 
     int PWU_OK, PWU_CONGESTED, PWU_REPLACED, PWU_DROPPED_OLDEST, PWU_CLOSED, PWU_DROPPED
     int PWU_REFUSED, PWU_WRONG_THREAD, PWU_FORKED, PWU_INVALID, PWU_INSIDE_TURN, PWU_LOST
@@ -128,6 +130,8 @@ cdef extern from "picows_uring.h":
         pwu_conn*, int, int, unsigned, const void*, size_t, void (*)(void*) noexcept, void*)
     int pwu_send_latest(pwu_conn*, uint64_t, int, const void*, size_t)
     int pwu_forward(pwu_conn*, const pwu_frame*)
+    pwu_kept* pwu_frame_keep(const pwu_frame*)
+    int pwu_kept_free(pwu_kept*)
     int pwu_send_close(pwu_conn*, uint16_t, const char*, size_t)
     int pwu_disconnect(pwu_conn*)
     int pwu_abort(pwu_conn*)

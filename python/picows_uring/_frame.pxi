@@ -24,6 +24,11 @@ cdef class WSCloseHandshake:
                 f"recv_then_sent={bool(self.recv_then_sent)})")
 
 
+cdef enum:
+    # Smaller payloads are cheaper to copy than to keep.
+    KEPT_BYTES_MIN = 4096
+
+
 cdef object _close_code(int code):
     """The member of WSCloseCode, or the number where there is none."""
     try:
@@ -59,7 +64,7 @@ cdef class WSFrame:
                 "the frame's callback has returned, and its payload is gone: copy it in the callback")
         return NoResult.SUCCESS
 
-    cdef NoResult _end(self, object callback) except NoResult.EXC:
+    cdef NoResult _end(self) except NoResult.EXC:
         """Ends the life of the payload. A view that the callback has kept is released."""
         cdef object view
         self.payload_ptr = NULL
@@ -71,7 +76,8 @@ cdef class WSFrame:
             try:
                 view.release()
             except BufferError:
-                _warn_of_kept_view(callback)
+                # An array is made of it, which keeps the payload's memory.
+                pass
         return NoResult.SUCCESS
 
     cpdef bytes get_payload_as_bytes(self):
@@ -96,9 +102,9 @@ cdef class WSFrame:
         return PyUnicode_DecodeASCII(self.payload_ptr, self.payload_size, NULL)
 
     cpdef object get_payload_as_memoryview(self):
-        """The payload as a read-only view, for the time of the callback. Slices of it and arrays made
-        of it may be kept: their memory is never used for other data, but they keep all of the frame's
-        alive."""
+        """The payload as a read-only view, for the time of the callback. Slices of it and arrays made of it
+        may be kept: their memory is never used for other data. A large payload that was received in
+        pieces is not copied, and all of it stays while there are such; others are copies."""
         self._check()
         if self._view is None:
             self._view = _view_of(self)
@@ -150,19 +156,61 @@ cdef class WSFrame:
         return str(self)
 
 
-cdef object _view_of(WSFrame frame):
-    # A copy, which stays what it is whatever is made of it.
-    return memoryview(PyBytes_FromStringAndSize(frame.payload_ptr, frame.payload_size))
+cdef class _Payload:
+    """The payload of a frame that was received in pieces, in memory of its own: stays as long as there
+    is a view of it, or anything made of one."""
+    cdef:
+        pwu_kept* kept
+        char* data
+        Py_ssize_t size
+        unsigned long thread_id
+        unsigned long process
+
+    def __cinit__(self):
+        self.kept = NULL
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 1, flags)
+
+    def __dealloc__(self):
+        if self.kept is NULL or self.process != _process:
+            return
+        if _is_thread(self.thread_id):
+            pwu_kept_free(self.kept)
+        else:
+            _leave_behind(self.thread_id, self.kept)
 
 
-cdef void _warn_of_kept_view(object callback):
+# Payloads whose last view went on another thread, by the thread that has to free them.
+cdef dict _left_behind = {}
+
+
+cdef void _leave_behind(unsigned long thread_id, pwu_kept* kept) noexcept:
     try:
-        warnings.warn(
-            f"{callback} keeps views of a frame's payload, which keeps all of it in memory: copy what "
-            "has to stay", ResourceWarning, stacklevel=2)
-    except Exception:
-        # Warnings that are errors must not end a turn.
+        _left_behind.setdefault(thread_id, []).append(<size_t>kept)
+    except BaseException:
+        # It stays, for want of memory to note it in.
         pass
+
+
+cdef void _free_left_behind(unsigned long thread_id):
+    for kept in _left_behind.pop(thread_id, ()):
+        pwu_kept_free(<pwu_kept*><size_t>kept)
+
+
+cdef object _view_of(WSFrame frame):
+    cdef _Payload payload
+    cdef pwu_kept* kept = NULL
+    if frame._shown is not NULL and frame.payload_size >= KEPT_BYTES_MIN:
+        kept = pwu_frame_keep(<const pwu_frame*>frame._shown)
+    if kept is not NULL:
+        payload = _Payload.__new__(_Payload)
+        payload.kept, payload.data, payload.size = kept, frame.payload_ptr, frame.payload_size
+        payload.thread_id, payload.process = PyThread_get_thread_ident(), _process
+        return PyMemoryView_FromObject(payload)
+    # A copy, which stays what it is whatever is made of it.
+    return PyMemoryView_FromObject(
+        PyBytes_FromStringAndSize(frame.payload_ptr, frame.payload_size))
 
 
 def _make_test_ws_frame(int msg_type, bytes payload, bint fin=True, bint rsv1=False):

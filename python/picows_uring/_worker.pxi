@@ -94,6 +94,8 @@ cdef class _Worker:
         self._is_in_turn = True
         turned = pwu_worker_turn(<pwu_worker*>self._handle, 0)
         self._is_in_turn = False
+        if _left_behind:
+            _free_left_behind(self._thread_id)
         if turned < 0 and not self._is_lost:
             self._is_lost = True
             text = pwu_last_error().decode("utf-8", "replace")

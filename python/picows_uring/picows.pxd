@@ -79,7 +79,7 @@ cdef class WSFrame:
     cpdef str get_close_reason(self)
 
     cdef NoResult _check(self) except NoResult.EXC
-    cdef NoResult _end(self, object callback) except NoResult.EXC
+    cdef NoResult _end(self) except NoResult.EXC
 
 
 cdef class WSTransport:

@@ -165,3 +165,26 @@ def test_frames_for_tests_of_listeners():
     assert frame.get_payload_as_utf8_text() == "abc"
     assert bytes(frame.get_payload_as_memoryview()) == b"abc"
     assert str(frame).startswith("WSFrame(TEXT, fin=True")
+
+
+def test_views_of_large_frames_may_go_on_another_thread(run):
+    import threading
+
+    class Views(Collector):
+        def on_ws_frame(self, transport, frame):
+            self.queue.put_nowait(frame.get_payload_as_memoryview()[1:])
+
+    async def main():
+        async with served() as url, connected(url, Views) as (transport, listener):
+            for _ in range(5):
+                transport.send(BINARY, b"z" * 1_000_000)
+                views = [await listener.queue.get()]
+                thread = threading.Thread(target=views.clear)
+                thread.start()
+                thread.join()
+            # What is kept beyond the loop stays readable.
+            transport.send(BINARY, b"w" * 1_000_000)
+            return await listener.queue.get()
+
+    view = run(main())
+    assert bytes(view) == b"w" * 999_999

@@ -216,6 +216,9 @@ typedef struct pwu_conn pwu_conn;
 // Why something could not be made. May be used on any thread.
 typedef struct pwu_error pwu_error;
 
+// The payload of a frame, kept by pwu_frame_keep.
+typedef struct pwu_kept pwu_kept;
+
 // A connection for other threads. What they ask for happens in the next turn of its worker.
 typedef struct pwu_remote pwu_remote;
 
@@ -703,6 +706,15 @@ pwu_status pwu_send_latest(pwu_conn *conn, uint64_t key, int type, const void *d
 // bits and its payload, which a server does not copy if it is large.
 pwu_status pwu_forward(pwu_conn *conn,
                        const pwu_frame *frame);
+
+// Keeps the payload of the frame of the callback that runs, without a copy: what `payload` of the frame
+// points to stays as it is until pwu_kept_free. NULL where its memory is used again after the callback,
+// as that of a frame is which was received in one piece: copy such a payload.
+pwu_kept *pwu_frame_keep(const pwu_frame *frame);
+
+// Lets a payload go that was kept. To be called on the thread of its connection: elsewhere it is
+// PWU_WRONG_THREAD, and the payload stays.
+pwu_status pwu_kept_free(pwu_kept *kept);
 
 // Makes a handle of a connection for other threads. NULL if the connection cannot be used; see
 // pwu_last_error.

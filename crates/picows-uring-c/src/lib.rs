@@ -32,6 +32,8 @@ pub mod connection;
 
 pub mod send;
 
+pub mod kept;
+
 pub mod remote;
 
 pub mod log;
