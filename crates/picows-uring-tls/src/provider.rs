@@ -28,7 +28,7 @@ impl Provider {
     /// Returns what rustls needs of the provider, or `None` if it is not built in. The suites are in the
     /// order of this machine's speed.
     pub(crate) fn rustls(self) -> Option<Arc<CryptoProvider>> {
-        let mut provider = match self {
+        let mut provider: CryptoProvider = match self {
             #[cfg(feature = "aws-lc")]
             Self::AwsLc => rustls::crypto::aws_lc_rs::default_provider(),
             #[cfg(feature = "ring")]
