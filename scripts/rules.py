@@ -42,6 +42,7 @@ CONFINED_CRATES = {
     "tokio_uring": f"{LIBRARY}/host/hosted",
     "io_uring": f"{LIBRARY}/ring/uring",
     "socket2": f"{LIBRARY}/socket",
+    "zlib_rs": f"{PROTO}/extension/deflate",
 }
 # The same in the TLS crate: modules that may name each. Records are opened and sealed without rustls, and no
 # other crate names it at all (deny.toml).
@@ -114,6 +115,7 @@ FLOORS = {
         "stash",
         "assembler conversation header",
         "decoder encode",
+        "extension",
         "handshake endpoint",
     ),
     TLS: (
@@ -150,7 +152,8 @@ RULES = {
     "proto-deps": "picows-uring-proto calls no operating system",
     "rust-version": "no dependency asks for a newer Rust than we do",
     "package-files": "what we publish has its licences and its readme in it",
-    "confined": "tokio_uring is named in host/hosted.rs only, io_uring in ring/uring, socket2 in socket, and in the "
+    "confined": "tokio_uring is named in host/hosted.rs only, io_uring in ring/uring, socket2 in socket, "
+    "zlib_rs in extension/deflate, and in the "
     "TLS crate the providers in two modules, rustls in none of the record layer",
     "public-api": "tokio_uring, io_uring and socket2 are in no public signature",
     "unsafe": "unsafe stays in the ring module, the mask dispatch, the release of memory and the C interface",
@@ -392,7 +395,7 @@ def named(source, crate):
 
 
 def check_confined(root, _packages):
-    for source in sources(root, LIBRARY):
+    for source in sources(root, LIBRARY, PROTO):
         if source.is_test():
             continue
         for crate, module in CONFINED_CRATES.items():

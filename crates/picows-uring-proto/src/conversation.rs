@@ -76,6 +76,8 @@ pub struct Conversation {
     pub(crate) is_message_open: bool,
     /// The order of our fragments is the application's: no message is ever under way.
     pub(crate) is_any_order: bool,
+    /// RSV1 belongs to permessage-deflate.
+    pub(crate) is_deflating: bool,
     /// The peer has ended its side of the stream: there is no reason to linger.
     is_peer_gone: bool,
     /// The deadline counts from when bytes were queued that may not have left yet.
@@ -140,6 +142,7 @@ impl Conversation {
             role,
             is_message_open: false,
             is_any_order: false,
+            is_deflating: false,
             is_peer_gone: false,
             // A server waits for the request; a client's has to leave first.
             is_leaving: role == Role::Client,

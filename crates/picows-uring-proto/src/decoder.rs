@@ -50,7 +50,7 @@ pub struct Decoder {
     failed: Option<PeerMisbehaved>,
     /// The text of the current message, as far as it came.
     text: Utf8Stream,
-    /// Type of the fragmented message that is under way.
+    /// Type of the fragmented message that is under way; BINARY for a compressed one.
     message: Option<MsgType>,
     role: Role,
     /// The peer has sent CLOSE: whatever follows is ignored (RFC 6455 §5.5.1).
@@ -486,16 +486,17 @@ impl Decoder {
         header: Pending,
         part: &[u8],
     ) -> Result<(), PeerMisbehaved> {
-        let is_text = rules.validate_text && !rules.any_order && self.is_text(header.msg_type);
+        let is_text = rules.validate_text && !rules.any_order && self.is_text(rules, header);
         if is_text && self.text.feed(part).is_err() {
             return Err(self.fail(PeerMisbehaved::InvalidUtf8));
         }
         Ok(())
     }
 
-    fn is_text(&self, msg_type: MsgType) -> bool {
-        match msg_type {
-            MsgType::Text => true,
+    /// Whether the payload of a frame is text as it is.
+    fn is_text(&self, rules: &FrameRules, header: Pending) -> bool {
+        match header.msg_type {
+            MsgType::Text => !rules.compressed || header.rsv & 4 == 0,
             MsgType::Continuation => self.message == Some(MsgType::Text),
             _ => false,
         }
@@ -521,7 +522,7 @@ impl Decoder {
                 if header.fin {
                     // No text is fed where fragments come in any order, so it is complete then.
                     if rules.validate_text
-                        && self.is_text(header.msg_type)
+                        && self.is_text(rules, header)
                         && !self.text.is_complete()
                     {
                         return Err(self.fail(PeerMisbehaved::InvalidUtf8));
@@ -530,7 +531,10 @@ impl Decoder {
                 } else if rules.any_order {
                     // Each frame stands for itself.
                 } else if header.msg_type != MsgType::Continuation {
-                    self.message = Some(header.msg_type);
+                    // What is compressed is not text yet.
+                    let is_compressed = rules.compressed && header.rsv & 4 != 0;
+                    let msg_type = if is_compressed { MsgType::Binary } else { header.msg_type };
+                    self.message = Some(msg_type);
                     self.has_begun = true;
                     self.fragment_bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
                 } else {
@@ -544,7 +548,7 @@ impl Decoder {
 
     /// Remembers the violation, so that every later call reports it again.
     #[cold]
-    fn fail(&mut self, error: PeerMisbehaved) -> PeerMisbehaved {
+    pub(crate) fn fail(&mut self, error: PeerMisbehaved) -> PeerMisbehaved {
         self.failed = Some(error);
         self.pending = None;
         error

@@ -28,13 +28,26 @@ pub struct FrameHead {
     pub fin: bool,
     /// RSV bits: 4 is RSV1, 2 is RSV2, 1 is RSV3.
     pub rsv: u8,
+    /// Whether the message is compressed, on a connection that has agreed on permessage-deflate;
+    /// `None` leaves it to the settings of the connection.
+    pub compressed: Option<bool>,
 }
 
 impl FrameHead {
     /// A whole message of one frame.
     #[must_use]
     pub const fn new(msg_type: MsgType) -> Self {
-        Self { msg_type, fin: true, rsv: 0 }
+        Self { msg_type, fin: true, rsv: 0, compressed: None }
+    }
+
+    /// The same, to be compressed or not where the connection has agreed on permessage-deflate
+    /// (RFC 7692), whatever its settings say. Off for secrets that are sent beside text of an
+    /// attacker's choice: the length of what is compressed betrays what the two have in common.
+    /// Of a message in fragments, the head of the first counts.
+    #[must_use]
+    pub const fn compressed(mut self, compressed: bool) -> Self {
+        self.compressed = Some(compressed);
+        self
     }
 
     /// The same with another FIN bit.

@@ -4,6 +4,8 @@
 //! liveness of one connection. It reads no clock, opens no socket and draws no random numbers:
 //! bytes, times and masking keys come from the caller. The opening handshake is in `handshake.rs`.
 
+#[cfg(feature = "deflate")]
+mod expanding;
 mod outgoing;
 mod receiver;
 mod sender;
@@ -16,6 +18,8 @@ use crate::close::{CloseCode, CloseFrame};
 use crate::conversation::{ConversationRules, FrameAction, Phase, Step};
 use crate::encode::FrameHead;
 use crate::error::PeerMisbehaved;
+#[cfg(feature = "deflate")]
+use crate::extension::{Deflate, Expansion, Inflaters, NegotiatedDeflate};
 use crate::frame::{Frame, MsgType, Role};
 use crate::limits::FrameRules;
 use crate::liveness::{Liveness, LivenessRules, Verdict};
@@ -82,6 +86,9 @@ pub struct Endpoint {
     liveness: Option<Liveness>,
     /// Automatic pings sent so far: the payload of the last one.
     pings: u64,
+    /// Of a connection that has agreed on permessage-deflate.
+    #[cfg(feature = "deflate")]
+    expanding: Option<Box<(Expansion, Inflaters)>>,
 }
 
 impl Endpoint {
@@ -109,7 +116,14 @@ impl Endpoint {
         next_key: Box<dyn FnMut() -> [u8; 4]>,
     ) -> Self {
         let outgoing = Outgoing::new(role, Arc::clone(rules), now, next_key);
-        Self { receiver: Receiver::new(role), outgoing, liveness: None, pings: 0 }
+        Self {
+            receiver: Receiver::new(role),
+            outgoing,
+            liveness: None,
+            pings: 0,
+            #[cfg(feature = "deflate")]
+            expanding: None,
+        }
     }
 
     /// Records that the opening handshake is done.
@@ -118,6 +132,15 @@ impl Endpoint {
         self.outgoing.sender_mut().conversation_mut().opened();
         let rules = &self.outgoing.rules().liveness;
         self.liveness = rules.is_on().then(|| Liveness::new(rules, now, rules.lifetime));
+    }
+
+    /// Compresses and expands messages from now on, as the handshake has agreed on; call it with
+    /// [`opened`](Self::opened).
+    #[cfg(feature = "deflate")]
+    pub fn begin_deflate(&mut self, settings: &Deflate, agreed: &NegotiatedDeflate) {
+        let expansion = Expansion::new(settings, agreed);
+        self.expanding = Some(Box::new((expansion, Inflaters::new(1))));
+        self.outgoing.begin_compressing(settings, agreed);
     }
 
     /// Handles received bytes: calls `on_frame` for each frame that is to be delivered, answers
@@ -134,6 +157,9 @@ impl Endpoint {
         input: &mut [u8],
         mut on_frame: impl FnMut(&mut Outgoing, &Frame<'_>),
     ) -> Result<(), PeerMisbehaved> {
+        #[cfg(feature = "deflate")]
+        let Self { receiver, outgoing, liveness, pings, expanding } = self;
+        #[cfg(not(feature = "deflate"))]
         let Self { receiver, outgoing, liveness, pings } = self;
         outgoing.set_now(now);
         if let Some(liveness) = liveness {
@@ -141,7 +167,17 @@ impl Endpoint {
         }
         let mut consumed = 0;
         while outgoing.phase() == Phase::Open {
-            let decoded = match receiver.next(&outgoing.rules().frames, &mut input[consumed..]) {
+            let (rules, rest) = (&outgoing.rules().frames, &mut input[consumed..]);
+            #[cfg(feature = "deflate")]
+            let next = match expanding.as_deref_mut() {
+                Some((expansion, inflaters)) => receiver
+                    .next_expanded(rules, expansion, inflaters, rest)
+                    .map(|(decoded, _)| decoded),
+                None => receiver.next(rules, rest),
+            };
+            #[cfg(not(feature = "deflate"))]
+            let next = receiver.next(rules, rest);
+            let decoded = match next {
                 Ok(decoded) => decoded,
                 Err(error) => {
                     outgoing.peer_misbehaved(error);

@@ -61,6 +61,12 @@ pub enum PeerMisbehaved {
     /// A close reason that is not UTF-8 (RFC 6455 §5.5.1).
     #[error("Received CLOSE with invalid UTF-8 reason")]
     InvalidCloseReason,
+    /// A compressed message whose data is not that of deflate (RFC 7692 §7.2.2).
+    #[error("received compressed data that cannot be expanded")]
+    InvalidDeflate,
+    /// A compressed message that expands further than the configured ratio.
+    #[error("received message that expands further than allowed")]
+    ExpandedTooFar,
     /// Text that is not UTF-8 (RFC 6455 §8.1).
     #[error("Received text that is not valid UTF-8")]
     InvalidUtf8,
@@ -75,7 +81,7 @@ pub enum PeerMisbehaved {
     OutOfMemory,
 }
 
-debug_with_text! { PeerMisbehaved: UnmaskedFrame, MaskedFrame, UnknownOpcode, UnexpectedRsv, FragmentedControlFrame, ControlFrameTooLong, NonMinimalLength16, NonMinimalLength64, LengthOverflow, UnexpectedContinuation, UnfinishedMessage, TruncatedCloseCode, InvalidCloseCode, InvalidCloseReason, InvalidUtf8, FrameTooLarge, MessageTooLarge, OutOfMemory }
+debug_with_text! { PeerMisbehaved: UnmaskedFrame, MaskedFrame, UnknownOpcode, UnexpectedRsv, FragmentedControlFrame, ControlFrameTooLong, NonMinimalLength16, NonMinimalLength64, LengthOverflow, UnexpectedContinuation, UnfinishedMessage, TruncatedCloseCode, InvalidCloseCode, InvalidCloseReason, InvalidDeflate, ExpandedTooFar, InvalidUtf8, FrameTooLarge, MessageTooLarge, OutOfMemory }
 
 impl PeerMisbehaved {
     /// The close code that we owe the peer (RFC 6455 §7.4.1).
@@ -96,8 +102,12 @@ impl PeerMisbehaved {
             | Self::UnfinishedMessage
             | Self::TruncatedCloseCode
             | Self::InvalidCloseCode(_) => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidCloseReason | Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
-            Self::FrameTooLarge | Self::MessageTooLarge => CloseCode::MESSAGE_TOO_BIG,
+            Self::InvalidCloseReason | Self::InvalidDeflate | Self::InvalidUtf8 => {
+                CloseCode::INVALID_PAYLOAD
+            }
+            Self::ExpandedTooFar | Self::FrameTooLarge | Self::MessageTooLarge => {
+                CloseCode::MESSAGE_TOO_BIG
+            }
             Self::OutOfMemory => CloseCode::TRY_AGAIN_LATER,
         }
     }

@@ -1,8 +1,8 @@
 //! The opening handshake of RFC 6455 §4, both sides: bytes in, values out.
 //!
 //! Owns no socket, clock or random generator: the runtime feeds what has arrived, draws the key,
-//! and follows redirects. Extensions are carried and checked by name; what their parameters mean
-//! is not decided here.
+//! and follows redirects. Extensions are carried and checked by name; of permessage-deflate, the
+//! parameters are negotiated as well (`extensions.rs`).
 //!
 //! A server parses an [`UpgradeRequest`], shows it to its router, and only then calls
 //! [`UpgradeRequest::validate_upgrade`], so that a plain GET can be answered too. A client builds
@@ -12,6 +12,7 @@ mod accept;
 mod answer;
 mod body;
 mod client;
+mod extensions;
 mod head;
 mod host;
 mod http_date;
@@ -38,6 +39,7 @@ pub use accept::AcceptKey;
 pub use answer::{UpgradeResponse, encode_continue, encode_switching_protocols};
 pub use body::REJECTED_BODY_BYTES_MAX;
 pub use client::ClientHandshake;
+pub use extensions::DeflateFault;
 pub use head::HeadError;
 pub use misuse::HandshakeMisuse;
 pub use receiver::{HeadFault, HeadReceiver};

@@ -56,7 +56,7 @@ impl Header {
         };
         let fin = first & 0x80 != 0;
         let rsv = (first >> 4) & 0x07;
-        if rsv & !rules.rsv_allowed != 0 {
+        if rsv & !rules.rsv_allowed != 0 && !is_compressed(rules, msg_type, rsv) {
             return Err(PeerMisbehaved::UnexpectedRsv);
         }
         let masked = second & 0x80 != 0;
@@ -125,6 +125,14 @@ impl Header {
         }
         (bytes, len)
     }
+}
+
+/// Whether the RSV bits that are not allowed otherwise say that a message is compressed: RSV1 on its
+/// first frame (RFC 7692 §6).
+#[cold]
+const fn is_compressed(rules: &FrameRules, msg_type: MsgType, rsv: u8) -> bool {
+    let begins = matches!(msg_type, MsgType::Text | MsgType::Binary);
+    rules.compressed && begins && rsv & 3 & !rules.rsv_allowed == 0
 }
 
 /// Decodes the payload length whose first seven bits are `short_len`, and returns what follows it.

@@ -15,6 +15,7 @@
 //! | [`Wheel`] | deadlines |
 //! | [`Receiver`], [`Sender`] | the two halves of a connection: decoder, frame order and conversation joined |
 //! | [`HeadReceiver`] | an HTTP head that arrives in pieces, both sides |
+//! | [`Deflate`] | settings of permessage-deflate, and its negotiation (RFC 7692 §5, §7.1) |
 //! | [`Endpoint`] | one whole end of an open connection |
 
 mod assembler;
@@ -26,6 +27,7 @@ mod encode;
 mod endpoint;
 mod error;
 mod escape;
+mod extension;
 mod frame;
 mod handshake;
 mod header;
@@ -50,6 +52,8 @@ mod wheel;
 pub mod internal {
     pub use crate::debug_with_text;
     pub use crate::escape::{SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX};
+    #[cfg(feature = "deflate")]
+    pub use crate::extension::compress_once;
     pub use crate::utf8::{InvalidUtf8, Utf8Stream};
 
     pub mod mask {
@@ -67,6 +71,9 @@ pub use encode::FrameHead;
 pub use endpoint::{Endpoint, EndpointRules, Outgoing, Receiver, SendError, Sender};
 pub use error::PeerMisbehaved;
 pub use escape::Escaped;
+#[cfg(feature = "deflate")]
+pub use extension::{Compressed, Compression, Deflaters, Expanded, Expansion, Inflaters};
+pub use extension::{Deflate, NegotiatedDeflate};
 pub use frame::{Frame, MsgType, Role};
 pub use handshake::*;
 pub use header::Header;

@@ -49,6 +49,10 @@ pub struct FrameRules {
     /// returned as it is (RFC 6455 §5.4 is not checked). For tests, proxies, and extensions that give
     /// RSV bits a meaning. Text is not validated then, as no message has a beginning. Default: off.
     pub any_order: bool,
+    /// Whether RSV1 marks compressed messages (RFC 7692 §6): it is allowed on the first frame of a
+    /// message then, and the decoder leaves the text of such a message unchecked, as it has yet to
+    /// be expanded. Default: off.
+    pub compressed: bool,
 }
 
 impl Default for FrameRules {
@@ -58,6 +62,7 @@ impl Default for FrameRules {
             rsv_allowed: 0,
             validate_text: false,
             any_order: false,
+            compressed: false,
         }
     }
 }

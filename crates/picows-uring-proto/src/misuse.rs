@@ -38,6 +38,15 @@ pub enum ApiMisuse {
     /// RSV bits outside 0..=7.
     #[error("RSV bits {0:#x}: only the bits 4 (RSV1), 2 (RSV2) and 1 (RSV3) exist")]
     InvalidRsv(u8),
+    /// RSV1 on a connection that has agreed on permessage-deflate, which sets it (RFC 7692 §6).
+    #[error("RSV1 belongs to permessage-deflate on this connection: leave it off")]
+    RsvOfDeflate,
+    /// A prepared message that is neither TEXT nor BINARY.
+    #[error("only a whole TEXT or BINARY message can be prepared")]
+    NotAMessage,
+    /// Text that is not UTF-8 (RFC 6455 §8.1), where it is checked before it is sent.
+    #[error("text that is not UTF-8: use BINARY")]
+    InvalidUtf8,
     /// A buffer without room for the frame header in front of the payload.
     #[error("payload starts at offset {0}: the header needs 14 bytes of room in front of it")]
     HeadroomTooSmall(usize),
@@ -51,4 +60,4 @@ pub enum ApiMisuse {
     },
 }
 
-debug_with_text! { ApiMisuse: ControlPayloadTooLong, CloseReasonTooLong, FragmentedControlFrame, InvalidCloseCode, CloseThroughSend, MessageUnderWay, UnexpectedContinuation, KeyOfFragment, InvalidRsv, HeadroomTooSmall, HeadroomPastEnd }
+debug_with_text! { ApiMisuse: ControlPayloadTooLong, CloseReasonTooLong, FragmentedControlFrame, InvalidCloseCode, CloseThroughSend, MessageUnderWay, UnexpectedContinuation, KeyOfFragment, InvalidRsv, RsvOfDeflate, NotAMessage, InvalidUtf8, HeadroomTooSmall, HeadroomPastEnd }

@@ -13,7 +13,7 @@ fn frames() -> Vec<(FrameHead, &'static [u8])> {
     vec![
         (more, b"an end"),
         (text.with_fin(false), b"a beginning"),
-        (FrameHead { rsv: 4, ..text }, b"\xFF a text inside"),
+        (text.with_rsv(4), b"\xFF a text inside"),
         (more.with_fin(false), b"a part"),
         (FrameHead::new(MsgType::Binary), b"another"),
     ]

@@ -5,6 +5,8 @@ use crate::close::CloseFrame;
 use crate::conversation::Phase;
 use crate::encode::FrameHead;
 use crate::error::PeerMisbehaved;
+#[cfg(feature = "deflate")]
+use crate::extension::{Compressed, Compression, Deflate, Deflaters, NegotiatedDeflate};
 use crate::frame::{Frame, MsgType, Role};
 use crate::tick::Tick;
 use std::fmt;
@@ -22,6 +24,9 @@ pub struct Outgoing {
     bytes: Vec<u8>,
     /// Of a client; that of a server is never called.
     next_key: Box<dyn FnMut() -> [u8; 4]>,
+    /// Of a connection that has agreed on permessage-deflate.
+    #[cfg(feature = "deflate")]
+    compression: Option<Box<(Compression, Deflaters)>>,
 }
 
 impl Outgoing {
@@ -32,7 +37,22 @@ impl Outgoing {
         next_key: Box<dyn FnMut() -> [u8; 4]>,
     ) -> Self {
         let sender = Sender::new(role, &rules.conversation, now);
-        Self { sender, rules, now, bytes: Vec::new(), next_key }
+        Self {
+            sender,
+            rules,
+            now,
+            bytes: Vec::new(),
+            next_key,
+            #[cfg(feature = "deflate")]
+            compression: None,
+        }
+    }
+
+    #[cfg(feature = "deflate")]
+    pub(super) fn begin_compressing(&mut self, settings: &Deflate, agreed: &NegotiatedDeflate) {
+        self.sender.begin_compressing();
+        let compression = Compression::new(settings, agreed);
+        self.compression = Some(Box::new((compression, Deflaters::new(1))));
     }
 
     /// Queues a frame, masked if we are a client.
@@ -41,6 +61,19 @@ impl Outgoing {
     ///
     /// When it would break RFC 6455, or nothing may be sent; nothing was queued.
     pub fn send(&mut self, head: FrameHead, payload: &[u8]) -> Result<(), SendError> {
+        #[cfg(feature = "deflate")]
+        if let Some(compression) = &mut self.compression {
+            self.sender.check(head, payload.len())?;
+            let (compression, deflaters) = &mut **compression;
+            let compressed = compression.compress(deflaters, head, payload);
+            let (head, payload) = match compressed.map_err(|_| SendError::OutOfMemory)? {
+                Compressed::Plain => (head, payload),
+                Compressed::Frame(head, payload) => (head, payload),
+            };
+            head.append(&mut self.bytes, payload, self.sender.mask_key(&mut self.next_key));
+            self.sender.queued(head);
+            return Ok(());
+        }
         self.sender.encode(&mut self.bytes, head, payload, &mut self.next_key)
     }
 

@@ -4,8 +4,8 @@
 //! that lies whole in it is lent from there. What is to be done with a frame depends on the
 //! conversation, so `sender.rs` decides it, and sends the answers.
 //!
-//! A frame passes `next` or `next_filled` once, between decoder and caller: an extension that
-//! changes payloads is called there, for frames with RSV bits only.
+//! A frame passes `next` or `next_filled` once, between decoder and caller. Where permessage-deflate
+//! was agreed on, those of `endpoint/expanding.rs` take their place.
 
 use crate::decoder::{Decoded, Decoder};
 use crate::error::PeerMisbehaved;
@@ -42,9 +42,9 @@ use crate::stash::Stash;
 /// ```
 #[derive(Debug)]
 pub struct Receiver {
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     /// The part of a frame that has arrived, or the frame just lent from it.
-    stash: Stash,
+    pub(super) stash: Stash,
 }
 
 impl Receiver {

@@ -2,8 +2,8 @@
 //! what each frame of the peer leads to.
 //!
 //! Owns no bytes and draws no keys: the caller owns the vector or queue that frames are encoded
-//! into. A payload passes `encode`, or the caller's own encoding behind [`Sender::check`], once: an
-//! extension that changes payloads is called between the two.
+//! into. A payload passes `encode`, or the caller's own encoding behind [`Sender::check`], once:
+//! `Compression` is called between the two.
 
 use crate::close::CloseFrame;
 use crate::conversation::{Conversation, ConversationRules, FrameAction, Phase};
@@ -44,9 +44,12 @@ pub enum SendError {
     /// The connection is not open, or our CLOSE was sent.
     #[error("nothing can be sent: the connection is not open, or its CLOSE was sent")]
     Closed,
+    /// There is no memory to compress it in.
+    #[error("out of memory: the message cannot be compressed")]
+    OutOfMemory,
 }
 
-debug_with_text! { SendError: Misuse, Closed }
+debug_with_text! { SendError: Misuse, Closed, OutOfMemory }
 
 impl Sender {
     /// The sending half of a connection whose handshake begins at `now`.
@@ -60,6 +63,12 @@ impl Sender {
     pub const fn allow_any_order(&mut self) {
         self.conversation.is_any_order = true;
         self.conversation.is_message_open = false;
+    }
+
+    /// Reserves RSV1 for permessage-deflate, which the handshake has agreed on: only what
+    /// compresses messages sets it.
+    pub const fn begin_compressing(&mut self) {
+        self.conversation.is_deflating = true;
     }
 
     /// Phase, close handshake and deadline.
@@ -110,6 +119,9 @@ impl Sender {
             return Err(SendError::Misuse(ApiMisuse::CloseThroughSend));
         }
         head.check(payload_len)?;
+        if head.rsv & 4 != 0 && self.conversation.is_deflating {
+            return Err(SendError::Misuse(ApiMisuse::RsvOfDeflate));
+        }
         if !self.conversation.may_send() {
             return Err(SendError::Closed);
         }

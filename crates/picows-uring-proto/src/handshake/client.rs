@@ -3,6 +3,7 @@
 //! Draws no random bytes and resolves no URL: key, host and target are arguments. The answer is
 //! judged in `verify`.
 
+use crate::extension::{Deflate, NegotiatedDeflate};
 use std::fmt;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
@@ -10,10 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::accept::key_for_nonce;
 use super::answer::{header, push_header, push_line};
+use super::extensions;
 use super::head::{extension_names, is_token};
 use super::upgrade::WEBSOCKET_VERSION;
 use super::{
-    AcceptKey, HEAD_BYTES_CEILING, HandshakeMisuse, HeadLimits, RequestError, UpgradeRequest,
+    AcceptKey, DeflateFault, HEAD_BYTES_CEILING, HandshakeMisuse, HeadLimits, RequestError,
+    ResponseHead, UpgradeRequest,
 };
 
 /// One opening handshake of a client: what it sends, and what it has to find in the answer.
@@ -44,6 +47,7 @@ pub struct ClientHandshake {
     accept: AcceptKey,
     subprotocols: Vec<String>,
     extensions: Vec<String>,
+    deflate: Option<Deflate>,
     extra: HeaderMap,
 }
 
@@ -65,6 +69,7 @@ impl ClientHandshake {
             key,
             subprotocols: Vec::new(),
             extensions: Vec::new(),
+            deflate: None,
             extra: HeaderMap::new(),
         })
     }
@@ -97,12 +102,43 @@ impl ClientHandshake {
     /// ```
     pub fn with_extension(mut self, offer: &str) -> Result<Self, HandshakeMisuse> {
         let is_offer = offer.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-            && extension_names(offer.as_bytes()).is_some_and(|names| !names.is_empty());
+            && extension_names(offer.as_bytes()).is_some_and(|names| {
+                !names.is_empty() && !(self.deflate.is_some() && names.contains(&extensions::NAME))
+            });
         if !is_offer {
             return Err(HandshakeMisuse::InvalidExtension { extension: offer.to_owned() });
         }
         self.extensions.push(offer.to_owned());
         Ok(self)
+    }
+
+    /// Offers permessage-deflate with these settings, and judges the answer by them.
+    ///
+    /// # Errors
+    ///
+    /// When it was offered already.
+    pub fn with_deflate(mut self, settings: Deflate) -> Result<Self, HandshakeMisuse> {
+        let offer = settings.offer();
+        if self.offers_extension(extensions::NAME) {
+            return Err(HandshakeMisuse::InvalidExtension { extension: offer });
+        }
+        self.extensions.push(offer);
+        self.deflate = Some(settings);
+        Ok(self)
+    }
+
+    /// What a server has agreed on with an answer that [`parse_response`](Self::parse_response) has
+    /// returned, if anything.
+    #[must_use]
+    pub fn negotiated_deflate(&self, response: &ResponseHead) -> Option<NegotiatedDeflate> {
+        self.judge_deflate(response).ok().flatten()
+    }
+
+    pub(super) fn judge_deflate(
+        &self,
+        response: &ResponseHead,
+    ) -> Result<Option<NegotiatedDeflate>, DeflateFault> {
+        self.deflate.map_or(Ok(None), |settings| settings.judge(response))
     }
 
     /// Adds a header. A `Host` replaces ours and a second `Content-Type` the first; the headers

@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use super::body::Body;
 use super::head::list_elements;
-use super::{MessageFault, REJECTED_BODY_BYTES_MAX, ResponseHead};
+use super::{DeflateFault, MessageFault, REJECTED_BODY_BYTES_MAX, ResponseHead};
 use crate::escape::{Escaped, SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX, short};
 
 /// The reason why a server's answer does not open a WebSocket.
@@ -60,12 +60,20 @@ pub enum ResponseError {
     /// An extension was not offered (RFC 6455 §4.1, item 5 of the checks).
     #[error("invalid sec-websocket-extensions header: {}", .0.shown("sec-websocket-extensions"))]
     InvalidExtensions(Box<RejectedResponse>),
+    /// The answer about permessage-deflate does not fit our offer (RFC 7692 §5.1).
+    #[error("invalid sec-websocket-extensions header: {fault}")]
+    InvalidDeflate {
+        /// What is wrong with it.
+        fault: DeflateFault,
+        /// The whole answer.
+        response: Box<RejectedResponse>,
+    },
     /// The subprotocol was not offered (RFC 6455 §4.1, item 6 of the checks).
     #[error("invalid sec-websocket-protocol header: {}", .0.shown("sec-websocket-protocol"))]
     InvalidSubprotocol(Box<RejectedResponse>),
 }
 
-debug_with_text! { ResponseError: InvalidMessage, InvalidStatus, Redirect, InvalidUpgrade, InvalidConnection, InvalidAccept, InvalidExtensions, InvalidSubprotocol }
+debug_with_text! { ResponseError: InvalidMessage, InvalidStatus, Redirect, InvalidUpgrade, InvalidConnection, InvalidAccept, InvalidExtensions, InvalidDeflate, InvalidSubprotocol }
 
 /// The answer in an error, borrowed as the error is.
 macro_rules! response_of {
@@ -74,6 +82,7 @@ macro_rules! response_of {
             Self::InvalidMessage(_) => None,
             Self::InvalidStatus(response)
             | Self::Redirect { response, .. }
+            | Self::InvalidDeflate { response, .. }
             | Self::InvalidUpgrade(response)
             | Self::InvalidConnection(response)
             | Self::InvalidAccept(response)

@@ -2,6 +2,7 @@
 
 mod answer;
 mod client;
+mod extensions;
 mod interim;
 mod random;
 mod refusal;

@@ -77,7 +77,12 @@ impl ClientHandshake {
         let rejected = |head| Box::new(RejectedResponse::new(head, rest));
         if head.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match self.verify(&head) {
-                Ok(()) => Ok(head),
+                Ok(()) => match self.judge_deflate(&head) {
+                    Ok(_) => Ok(head),
+                    Err(fault) => {
+                        Err(ResponseError::InvalidDeflate { fault, response: rejected(head) })
+                    }
+                },
                 Err(fault) => Err(fault(rejected(head))),
             };
         }

@@ -259,7 +259,7 @@ impl<'a> Input<'a> {
             payload_bytes_max: 16 << (sizes >> 4),
             rsv_allowed: (settings >> 2) & 7,
             validate_text: settings & 2 != 0,
-            any_order: false,
+            ..FrameRules::default()
         };
         let role = if settings & 1 == 0 { Role::Server } else { Role::Client };
         Some(Self { role, rules, cuts, stream })

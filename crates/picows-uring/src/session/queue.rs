@@ -183,7 +183,7 @@ impl Session {
     fn check(&self, head: FrameHead, payload_len: usize) -> Result<(), SendStatus> {
         self.conversation.sender().check(head, payload_len).map_err(|error| match error {
             SendError::Misuse(misuse) => SendStatus::Refused(misuse),
-            SendError::Closed => SendStatus::Closed,
+            SendError::Closed | SendError::OutOfMemory => SendStatus::Closed,
         })
     }
 

@@ -347,7 +347,10 @@ impl Client {
                     let payload = rest[len..len + payload_len].to_vec();
                     self.used += len + payload_len;
                     let Header { msg_type, fin, rsv, .. } = header;
-                    return Ok(Got { head: FrameHead { msg_type, fin, rsv }, payload });
+                    return Ok(Got {
+                        head: FrameHead::new(msg_type).with_fin(fin).with_rsv(rsv),
+                        payload,
+                    });
                 }
             }
             if self.fill()? == 0 {

@@ -138,7 +138,7 @@ proptest! {
         validate_text: bool,
         rsv_allowed in 0..8_u8,
     ) {
-        let rules = FrameRules { validate_text, rsv_allowed, payload_bytes_max: 60, any_order: false };
+        let rules = FrameRules { validate_text, rsv_allowed, payload_bytes_max: 60, ..FrameRules::default() };
         let whole = read_in_pieces(role, &rules, [&bytes[..]]);
         prop_assert_eq!(&read_in_pieces(role, &rules, pieces(&bytes, &cuts)), &whole);
         prop_assert_eq!(&read_in_pieces(role, &rules, bytes.chunks(1)), &whole);

@@ -1,0 +1,323 @@
+//! States of the deflate algorithm, which connections share. The only file that names zlib-rs.
+//!
+//! Each worker has one set of each kind, in which the state that was used last is at the end. A
+//! connection whose state is still there goes on with it; for any other, the state that was not used
+//! for longest is emptied, and filled with the history of the connection.
+
+use super::history::History;
+use crate::error::PeerMisbehaved;
+use crate::reserve::{reserve, reserve_exact};
+use std::fmt;
+use zlib_rs::{DeflateConfig, DeflateFlush, InflateFlush, Strategy};
+
+/// Names the state that a connection has left in a set; 0 is none.
+pub(super) type Stamp = u64;
+
+/// What distinguishes compressors: one is made for these and keeps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) level: u8,
+    pub(super) memory_level: u8,
+    pub(super) window_bits: u8,
+}
+
+/// A compressor that is lent out of a set.
+pub(super) struct Deflater {
+    state: zlib_rs::Deflate,
+    shape: Shape,
+    stamp: Stamp,
+}
+
+/// An expander that is lent out of a set.
+pub(super) struct Inflater {
+    state: zlib_rs::Inflate,
+    stamp: Stamp,
+}
+
+/// Compressors of a worker, and memory for what they write.
+///
+/// ```
+/// use picows_uring_proto::Deflaters;
+///
+/// assert_eq!(Deflaters::new(32).memory(), 0); // Until the first message.
+/// ```
+pub struct Deflaters {
+    states: Vec<Deflater>,
+    states_max: usize,
+    stamps: Stamp,
+    /// What the last message was compressed to. All of it is initialised.
+    pub(super) output: Vec<u8>,
+}
+
+/// Expanders of a worker.
+///
+/// ```
+/// use picows_uring_proto::Inflaters;
+///
+/// assert_eq!(Inflaters::new(16).memory(), 0); // Until the first message.
+/// ```
+pub struct Inflaters {
+    states: Vec<Inflater>,
+    states_max: usize,
+    stamps: Stamp,
+}
+
+impl Deflaters {
+    /// A set that keeps up to `states_max` compressors, of about 165 KB each.
+    #[must_use]
+    pub const fn new(states_max: usize) -> Self {
+        Self { states: Vec::new(), states_max, stamps: 0, output: Vec::new() }
+    }
+
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let states: usize = self.states.iter().map(|it| deflater_bytes(it.shape)).sum();
+        states + self.output.capacity()
+    }
+
+    /// Gives up all that it holds.
+    pub fn clear(&mut self) {
+        self.states = Vec::new();
+        self.output = Vec::new();
+    }
+
+    /// Gives up the memory of an output that was much larger than most.
+    pub fn trim(&mut self) {
+        if self.output.capacity() > OUTPUT_KEPT_BYTES {
+            self.output = Vec::new();
+        }
+    }
+
+    /// Lends the compressor that is called `stamp`, or another with the text of `history` in it.
+    pub(super) fn lend(
+        &mut self,
+        shape: Shape,
+        stamp: Stamp,
+        history: Option<&History>,
+    ) -> Result<Deflater, PeerMisbehaved> {
+        let is_own = |it: &Deflater| stamp != 0 && it.stamp == stamp && it.shape == shape;
+        if let Some(at) = self.states.iter().rposition(is_own) {
+            return Ok(self.states.remove(at));
+        }
+        let mut deflater = self.take(shape)?;
+        for run in history.map_or([&[][..]; 2], History::runs) {
+            if !run.is_empty() && deflater.state.set_dictionary(run).is_err() {
+                // It has no text between two messages that could stand in the way.
+                return Err(PeerMisbehaved::OutOfMemory);
+            }
+        }
+        Ok(deflater)
+    }
+
+    /// An empty compressor.
+    fn take(&mut self, shape: Shape) -> Result<Deflater, PeerMisbehaved> {
+        // The one that belongs to no connection and was used last is in the cache.
+        let is_free = |it: &Deflater| it.shape == shape && it.stamp == 0;
+        let free = self.states.iter().rposition(is_free);
+        let is_full = self.states.len() >= self.states_max;
+        let at = free.or_else(|| {
+            let same = self.states.iter().position(|it| it.shape == shape);
+            same.filter(|_| is_full)
+        });
+        if let Some(at) = at {
+            let mut deflater = self.states.remove(at);
+            deflater.state.reset();
+            return Ok(deflater);
+        }
+        if is_full && !self.states.is_empty() {
+            self.states.remove(0);
+        }
+        reserve(&mut Vec::new(), deflater_bytes(shape))?;
+        let is_smallest = shape.window_bits < WINDOW_BITS_OF_MATCHES;
+        let config = DeflateConfig {
+            level: i32::from(shape.level),
+            mem_level: i32::from(shape.memory_level),
+            // Negative: raw deflate, without header and checksum (RFC 7692 §7.2.1).
+            window_bits: -i32::from(shape.window_bits.max(WINDOW_BITS_OF_MATCHES)),
+            strategy: if is_smallest { Strategy::HuffmanOnly } else { Strategy::Default },
+            ..DeflateConfig::default()
+        };
+        let state = zlib_rs::Deflate::new_with_config(config);
+        Ok(Deflater { state, shape, stamp: 0 })
+    }
+
+    /// Takes a compressor back. Returns what it is called until its connection needs it again, if
+    /// its window is that of the peer.
+    pub(super) fn give_back(&mut self, mut deflater: Deflater, is_current: bool) -> Stamp {
+        self.stamps += u64::from(is_current);
+        deflater.stamp = if is_current { self.stamps } else { 0 };
+        let stamp = deflater.stamp;
+        if self.states_max > 0 {
+            self.states.push(deflater);
+        }
+        stamp
+    }
+
+    /// Makes room for an output of `len` bytes.
+    pub(super) fn reserve_output(&mut self, len: usize) -> Result<(), PeerMisbehaved> {
+        if let Some(missing) = len.checked_sub(self.output.len()).filter(|&missing| missing > 0) {
+            reserve(&mut self.output, missing)?;
+            // Once for the longest message: it stays initialised.
+            self.output.resize(self.output.capacity(), 0);
+        }
+        Ok(())
+    }
+}
+
+impl Deflater {
+    /// Compresses `input` up to a sync flush (RFC 7692 §7.2.1, steps 1 and 2) into the output of
+    /// `set`, whatever it holds, and returns the length.
+    ///
+    /// To the end in any case: zlib-rs 0.6.8 writes rubbish after a reset in the middle of a block.
+    pub(super) fn compress(
+        &mut self,
+        set: &mut Deflaters,
+        mut input: &[u8],
+    ) -> Result<usize, PeerMisbehaved> {
+        let mut written = 0;
+        loop {
+            // A flush that fills the output may not be over.
+            let room = input.len() + input.len() / 8 + FLUSH_BYTES;
+            set.reserve_output(written + room)?;
+            let output = &mut set.output[written..written + room];
+            let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
+            let outcome = self.state.compress(input, output, DeflateFlush::SyncFlush);
+            debug_assert!(outcome.is_ok(), "{outcome:?}");
+            let taken = (self.state.total_in() - before_in) as usize;
+            let count = (self.state.total_out() - before_out) as usize;
+            written += count;
+            input = &input[taken..];
+            if outcome.is_err() {
+                return Err(PeerMisbehaved::OutOfMemory);
+            }
+            if count < room {
+                return Ok(written);
+            }
+        }
+    }
+}
+
+impl Inflaters {
+    /// A set that keeps up to `states_max` expanders, of about 48 KB each.
+    #[must_use]
+    pub const fn new(states_max: usize) -> Self {
+        Self { states: Vec::new(), states_max, stamps: 0 }
+    }
+
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.states.len() * INFLATER_BYTES
+    }
+
+    /// Gives up all that it holds.
+    pub fn clear(&mut self) {
+        self.states = Vec::new();
+    }
+
+    /// Lends the expander that is called `stamp`, or another with the text of `history` in it.
+    pub(super) fn lend(
+        &mut self,
+        stamp: Stamp,
+        history: &History,
+    ) -> Result<Inflater, PeerMisbehaved> {
+        let is_own = |it: &Inflater| stamp != 0 && it.stamp == stamp;
+        if let Some(at) = self.states.iter().rposition(is_own) {
+            return Ok(self.states.remove(at));
+        }
+        let free = self.states.iter().rposition(|it| it.stamp == 0);
+        let is_full = self.states.len() >= self.states_max;
+        let at = free.or_else(|| (is_full && !self.states.is_empty()).then_some(0));
+        let mut inflater = match at {
+            Some(at) => self.states.remove(at),
+            None => {
+                reserve_exact(&mut Vec::new(), INFLATER_BYTES)?;
+                // Whatever was agreed on: a larger window expands each smaller one.
+                Inflater { state: zlib_rs::Inflate::new(false, 15), stamp: 0 }
+            }
+        };
+        inflater.restart(history)?;
+        Ok(inflater)
+    }
+
+    /// Takes an expander back, between two messages. Returns what it is called until its connection
+    /// needs it again, if that goes on with its window.
+    pub(super) fn give_back(&mut self, mut inflater: Inflater, is_current: bool) -> Stamp {
+        self.stamps += u64::from(is_current);
+        inflater.stamp = if is_current { self.stamps } else { 0 };
+        let stamp = inflater.stamp;
+        if self.states.len() < self.states_max {
+            self.states.push(inflater);
+        }
+        stamp
+    }
+}
+
+impl Inflater {
+    /// Empties it, and fills it with the text of `history`: no message can refer to the text of
+    /// another connection.
+    pub(super) fn restart(&mut self, history: &History) -> Result<(), PeerMisbehaved> {
+        self.state.reset(false);
+        for run in history.runs() {
+            if !run.is_empty() && self.state.set_dictionary(run).is_err() {
+                return Err(PeerMisbehaved::InvalidDeflate);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds text of the message itself behind what [`restart`](Self::restart) has put in.
+    pub(super) fn add(&mut self, text: &[u8]) -> Result<(), PeerMisbehaved> {
+        self.state.set_dictionary(text).map(|_| ()).map_err(|_| PeerMisbehaved::InvalidDeflate)
+    }
+
+    /// Expands a part of `input` into `output`: how many bytes it took and wrote, and whether the
+    /// stream has ended, with a block that says it is the last.
+    pub(super) fn expand(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Result<(usize, usize, bool), PeerMisbehaved> {
+        let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
+        let outcome = self.state.decompress(input, output, InflateFlush::SyncFlush);
+        let Ok(status) = outcome else { return Err(PeerMisbehaved::InvalidDeflate) };
+        let taken = (self.state.total_in() - before_in) as usize;
+        let written = (self.state.total_out() - before_out) as usize;
+        Ok((taken, written, status == zlib_rs::Status::StreamEnd))
+    }
+}
+
+impl fmt::Debug for Deflaters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deflaters").field("states", &self.states.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inflaters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflaters").field("states", &self.states.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflater").field("stamp", &self.stamp).finish_non_exhaustive()
+    }
+}
+
+/// About what a compressor takes: its hash table of 128 KiB, twice the window with links into it,
+/// and what is pending.
+const fn deflater_bytes(shape: Shape) -> usize {
+    130 * 1024 + (6 << shape.window_bits) + (32 << shape.memory_level)
+}
+
+/// What an expander takes, whatever its window.
+pub(super) const INFLATER_BYTES: usize = 47_700;
+/// What a flush takes beside the data: the rest of a block, and an empty one.
+const FLUSH_BYTES: usize = 64;
+/// The smallest window for which raw deflate finds matches. For a smaller one, text is coded byte by
+/// byte, which fits any window.
+pub(super) const WINDOW_BITS_OF_MATCHES: u8 = 9;
+/// Room for the output of most messages.
+const OUTPUT_KEPT_BYTES: usize = 256 * 1024;
