@@ -92,7 +92,7 @@ FLOORS = {
         "config",
         "error",
         "driver",
-        "health pool status",
+        "health pool prepared status",
         "local remote socket stopper",
         "session task",
         "link transport",
@@ -130,7 +130,7 @@ FLOORS = {
     ),
     COMMAND: (
         "driver signals system units",
-        "auto_ping fault",
+        "auto_ping deflate fault",
         "proxy",
         "stdio",
         "tls",

@@ -10,6 +10,7 @@ mod output;
 
 use crate::auto_ping::AutoPingArgs;
 use crate::client::LoopFlags;
+use crate::deflate::DeflateArgs;
 use crate::fault::Fault;
 use crate::proxy::ProxyFlag;
 use crate::signals::{self, Interrupted};
@@ -92,6 +93,9 @@ pub(crate) struct Args {
     /// Largest frame to accept, such as 64KiB
     #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "64MiB")]
     max_frame_size: u64,
+
+    #[command(flatten)]
+    deflate: DeflateArgs,
 
     #[command(flatten)]
     auto_ping: AutoPingArgs,
@@ -227,6 +231,7 @@ fn connector(args: &Args, proxy: Option<Proxy>) -> Connect {
         .max_frame_size(args.max_frame_size)
         .close_timeout(args.close_timeout)
         .validate_text(!args.binary)
+        .deflate(args.deflate.of_client())
         .auto_ping(args.auto_ping.settings());
     for (name, value) in &args.headers {
         connect = connect.header(name, value.as_str());

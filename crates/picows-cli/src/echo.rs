@@ -3,6 +3,7 @@
 mod stats;
 
 use crate::auto_ping::AutoPingArgs;
+use crate::deflate::DeflateArgs;
 use crate::driver::DriverFlag;
 use crate::fault::Fault;
 use crate::stdio::{self, FLUSH_MIN, FLUSH_TIMEOUT, note};
@@ -130,6 +131,9 @@ pub(crate) struct Args {
     /// Warn of callbacks that block a worker for this long; 0 for no warnings
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "100ms")]
     slow_callback: Duration,
+
+    #[command(flatten)]
+    deflate: DeflateArgs,
 
     #[command(flatten)]
     auto_ping: AutoPingArgs,
@@ -270,6 +274,7 @@ fn builder(args: &Args) -> ServerBuilder {
         .drain_timeout(args.drain_timeout)
         .drain_spread(args.drain_spread)
         .slow_callback(args.slow_callback)
+        .deflate(args.deflate.of_server())
         .auto_ping(args.auto_ping.settings())
         .keep_request(false);
     builder = args.driver.of_server(builder);

@@ -2,8 +2,9 @@
 
 use crate::auto_ping::AutoPingArgs;
 use crate::client::LoopFlags;
+use crate::deflate::DeflateArgs;
 use crate::fault::{Fault, Usage};
-use crate::measure::{LoadPlan, measure};
+use crate::measure::{Filler, LoadPlan, measure};
 use crate::proxy::ProxyFlag;
 use crate::report::{Outputs, Report};
 use crate::{system, units};
@@ -93,6 +94,14 @@ pub(crate) struct Args {
     #[command(flatten)]
     event_loop: LoopFlags,
 
+    /// What messages are made of: `random` bytes, or text like the `json` of a market feed, which
+    /// compresses
+    #[arg(long, value_enum, default_value_t = Filler::Random)]
+    payload: Filler,
+
+    #[command(flatten)]
+    deflate: DeflateArgs,
+
     #[command(flatten)]
     auto_ping: AutoPingArgs,
 
@@ -143,7 +152,9 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
         connections: args.connections as usize,
         threads: usize::from(args.threads),
         size_bytes,
-        is_text: args.text,
+        is_text: args.text || args.payload == Filler::Json,
+        filler: args.payload,
+        deflate: args.deflate.of_client(),
         pipeline,
         rate_per_s: args.rate,
         warmup: args.warmup,

@@ -3,6 +3,7 @@
 mod auto_ping;
 mod client;
 mod connect;
+mod deflate;
 mod doctor;
 mod driver;
 mod echo;

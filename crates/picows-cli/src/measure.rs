@@ -18,6 +18,7 @@ use crate::fault::{Fault, Usage};
 use crate::signals::{self, Interrupted, Signal};
 use crate::system::{CpuMeter, CpuReading, own_cpu_time};
 use connections::ThreadContext;
+pub(crate) use payload::Filler;
 use picows_uring::{ConnectError, Stopper};
 use progress::ProgressBar;
 pub(crate) use run::LoadPlan;

@@ -1,8 +1,9 @@
 //! `picows rtt`: the round-trip meter, one message at a time on one connection.
 
 use crate::client::LoopFlags;
+use crate::deflate::DeflateArgs;
 use crate::fault::{Fault, Usage};
-use crate::measure::{LoadPlan, measure};
+use crate::measure::{Filler, LoadPlan, measure};
 use crate::proxy::ProxyFlag;
 use crate::report::{Outputs, Report};
 use crate::units;
@@ -38,6 +39,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL|env|none", default_value = "none")]
     proxy: ProxyFlag,
 
+    /// What messages are made of: `random` bytes, or text like the `json` of a market feed, which
+    /// compresses
+    #[arg(long, value_enum, default_value_t = Filler::Random)]
+    payload: Filler,
+
+    #[command(flatten)]
+    deflate: DeflateArgs,
+
     #[command(flatten)]
     event_loop: LoopFlags,
 
@@ -57,7 +66,9 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         connections: 1,
         threads: 1,
         size_bytes: units::message_size(args.size).map_err(Usage)?,
-        is_text: false,
+        is_text: args.payload == Filler::Json,
+        filler: args.payload,
+        deflate: args.deflate.of_client(),
         pipeline: 1,
         rate_per_s: None,
         warmup: args.warmup,

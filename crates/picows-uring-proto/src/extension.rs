@@ -24,5 +24,6 @@ pub use expansion::{Expanded, Expansion};
 pub use settings::{Deflate, NegotiatedDeflate};
 pub(crate) use settings::{WINDOW_BITS, WINDOW_BITS_DEFAULT, WINDOW_BITS_MAX};
 
-#[cfg(all(test, feature = "deflate"))]
+#[cfg(test)]
+#[cfg(feature = "deflate")]
 mod tests;

@@ -155,3 +155,56 @@ fn a_header_that_claims_much_costs_what_has_arrived() {
         assert!(taken <= 2000, "{taken} bytes for a claim of {claim}");
     }
 }
+
+#[cfg(feature = "deflate")]
+#[test]
+fn compressed_messages_cost_nothing_once_the_history_is_full() {
+    use picows_uring_proto::{
+        Compressed, Compression, Deflate, Deflaters, Expansion, Inflaters, NegotiatedDeflate,
+    };
+    for takeover in [true, false] {
+        let settings = Deflate::new().threshold(0).context_takeover(takeover);
+        let request =
+            b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+        let limits = picows_uring_proto::HeadLimits::default();
+        let request = picows_uring_proto::UpgradeRequest::parse(request, &limits);
+        let (agreed, _) = settings.accept(&request.unwrap().unwrap().0).unwrap();
+        // What one end sends, the other receives.
+        let turned = |it: NegotiatedDeflate| {
+            let mut turned = it;
+            turned.peer_window_bits = it.window_bits;
+            turned.peer_context_takeover = it.context_takeover;
+            turned
+        };
+        let mut ends: Vec<_> = (0..3)
+            .map(|_| {
+                let expansion = Expansion::new(&settings, &turned(agreed));
+                let receiver = picows_uring_proto::Receiver::new(Role::Client);
+                (Compression::new(&settings, &agreed), expansion, receiver)
+            })
+            .collect();
+        // Fewer states than connections: each message finds that of another one.
+        let (mut deflaters, mut inflaters) = (Deflaters::new(2), Inflaters::new(2));
+        let (mut wire, rules, mut number) = (Vec::new(), FrameRules::default(), 0_u32);
+        let mut round = || {
+            for (compression, expansion, receiver) in &mut ends {
+                number = number.wrapping_mul(1_664_525).wrapping_add(1);
+                let mut text = [0; 1000];
+                for (at, byte) in text.iter_mut().enumerate() {
+                    *byte = b"{\"bid\":1234567,"[at % 15] ^ ((number >> (at % 24)) & 1) as u8;
+                }
+                wire.clear();
+                let head = FrameHead::new(MsgType::Binary);
+                match compression.compress(&mut deflaters, head, &text).unwrap() {
+                    Compressed::Frame(head, payload) => head.append(&mut wire, payload, None),
+                    Compressed::Plain => panic!("it shrinks"),
+                }
+                let next = receiver.next_expanded(&rules, expansion, &mut inflaters, &mut wire);
+                assert_eq!(next.unwrap().0.frame.unwrap().payload(), text);
+            }
+        };
+        (0..500).for_each(|_| round());
+        let (calls, bytes) = allocations(|| (0..300).for_each(|_| round()));
+        assert_eq!((calls, bytes), (0, 0), "takeover={takeover}");
+    }
+}

@@ -21,6 +21,9 @@ use std::time::Duration;
 pub(crate) struct Config {
     pub(crate) head: HeadLimits,
     pub(crate) frames: FrameRules,
+    /// permessage-deflate, as far as the peer agrees.
+    #[cfg(feature = "deflate")]
+    pub(crate) deflate: Option<picows_uring_proto::Deflate>,
     pub(crate) conversation: ConversationRules,
     pub(crate) liveness: LivenessRules,
     pub(crate) progress: ProgressRules,
@@ -61,6 +64,16 @@ pub(crate) struct Config {
     pub(crate) tls: Option<ServerTls>,
     /// Steps of TLS handshakes that a worker takes in a turn.
     pub(crate) tls_handshakes_per_turn: u16,
+}
+
+impl Config {
+    /// The settings of permessage-deflate, if messages may be compressed at all.
+    pub(crate) fn deflate(&self) -> Option<picows_uring_proto::Deflate> {
+        #[cfg(feature = "deflate")]
+        return self.deflate;
+        #[cfg(not(feature = "deflate"))]
+        None
+    }
 }
 
 /// Admission of the connections of a server, as far as they are counted.
@@ -124,6 +137,8 @@ impl Default for Config {
         Self {
             head: HeadLimits::default(),
             frames: FrameRules::default(),
+            #[cfg(feature = "deflate")]
+            deflate: None,
             conversation: ConversationRules::default(),
             liveness: LivenessRules::default(),
             progress: ProgressRules::default(),

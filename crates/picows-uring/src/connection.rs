@@ -6,6 +6,8 @@ mod client;
 mod collect;
 mod ending;
 mod eviction;
+#[cfg(feature = "deflate")]
+mod expanding;
 mod liveness;
 mod progress;
 #[cfg(feature = "_tls")]
@@ -23,7 +25,9 @@ use crate::local::Local;
 use crate::session::Session;
 use crate::status::DisconnectCause;
 use crate::transport::Transport;
-use picows_uring_proto::{Frame, FrameAction, MsgType, Phase, Receiver, Tick, TimerId};
+use picows_uring_proto::{
+    Deflate, Frame, FrameAction, MsgType, NegotiatedDeflate, Phase, Receiver, Tick, TimerId,
+};
 use server::Requests;
 use std::rc::Rc;
 
@@ -49,6 +53,9 @@ enum Stage {
     Response(Box<Connecting>),
     /// Frames.
     Frames(Receiver),
+    /// Frames that may be compressed.
+    #[cfg(feature = "deflate")]
+    Expanding(Box<expanding::Expanding>),
     /// Bytes after the end, and how many came so far.
     Discard(u32),
 }
@@ -118,6 +125,8 @@ impl Connection {
     fn receive_plain(&mut self, bytes: &mut [u8]) -> Option<usize> {
         match &self.stage {
             Stage::Frames(_) => self.receive_frames(bytes),
+            #[cfg(feature = "deflate")]
+            Stage::Expanding(_) => self.receive_compressed(bytes),
             Stage::Request(_) => self.receive_request(bytes),
             Stage::Response(_) => self.receive_response(bytes),
             Stage::Discard(_) => None,
@@ -130,8 +139,8 @@ impl Connection {
         let before = match self.stage {
             // The outcome of a handshake is left when the connection is closed, which is at once.
             Stage::Response(_) => return,
-            Stage::Request(_) | Stage::Frames(_) => 0,
             Stage::Discard(count) => count,
+            _ => 0,
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.release_memory();
@@ -160,6 +169,10 @@ impl Connection {
     /// Handles what follows the first `used` bytes, which the handshake has taken.
     fn receive_first_frames(&mut self, bytes: &mut [u8], used: usize) -> Option<usize> {
         if used < bytes.len() && self.phase() == Phase::Open {
+            #[cfg(feature = "deflate")]
+            if matches!(self.stage, Stage::Expanding(_)) {
+                return self.receive_compressed(&mut bytes[used..]).map(|count| used + count);
+            }
             return self.receive_frames(&mut bytes[used..]).map(|count| used + count);
         }
         None
@@ -172,6 +185,24 @@ impl Connection {
             Stage::Frames(receiver) => Some(receiver),
             _ => None,
         }
+    }
+
+    /// Compresses and expands messages from now on, as the handshake has agreed on.
+    fn begin_deflate(&mut self, settings: &Deflate, agreed: &NegotiatedDeflate) {
+        #[cfg(not(feature = "deflate"))]
+        let _ = (settings, agreed);
+        #[cfg(feature = "deflate")]
+        self.begin_expanding(settings, agreed);
+    }
+
+    #[cfg(feature = "deflate")]
+    fn begin_expanding(&mut self, settings: &Deflate, agreed: &NegotiatedDeflate) {
+        let session = self.transport.session();
+        session.begin_compressing(settings, agreed);
+        let role = session.conversation.borrow().role();
+        let receiver = Receiver::new(role);
+        let expanding = expanding::Expanding::new(session, receiver, settings, agreed);
+        self.stage = Stage::Expanding(expanding);
     }
 
     /// What it has had of its share in `turn`.
@@ -236,6 +267,10 @@ impl Connection {
             Stage::Request(requests) => requests.head.stash().capacity(),
             Stage::Response(connecting) => connecting.head.stash().capacity(),
             Stage::Frames(receiver) => receiver.stash().capacity(),
+            #[cfg(feature = "deflate")]
+            Stage::Expanding(expanding) => {
+                expanding.receiver.stash().capacity() + expanding.memory()
+            }
             Stage::Discard(_) => 0,
         }
     }
@@ -247,6 +282,8 @@ impl Connection {
             Stage::Request(requests) => requests.head.stash_mut(),
             Stage::Response(connecting) => connecting.head.stash_mut(),
             Stage::Frames(receiver) => receiver.stash_mut(),
+            #[cfg(feature = "deflate")]
+            Stage::Expanding(expanding) => expanding.receiver.stash_mut(),
             Stage::Discard(_) => return,
         };
         let pool = &self.transport.session().local.pool;
@@ -257,7 +294,12 @@ impl Connection {
     /// Whether a frame or message has begun that is not complete.
     #[inline]
     fn is_frame_under_way(&self) -> bool {
-        self.receiver().is_some_and(Receiver::is_under_way)
+        match &self.stage {
+            Stage::Frames(receiver) => receiver.is_under_way(),
+            #[cfg(feature = "deflate")]
+            Stage::Expanding(expanding) => expanding.receiver.is_under_way(),
+            _ => false,
+        }
     }
 
     /// Notifies the listener to pause or to resume, if the queue has passed a watermark.

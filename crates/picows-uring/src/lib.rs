@@ -45,6 +45,7 @@ mod messages;
 mod patience;
 mod pool;
 mod preflight;
+mod prepared;
 mod reconnect;
 mod remote;
 mod ring;
@@ -91,6 +92,7 @@ pub use health::Stats;
 pub use health::WorkerState;
 pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
 pub use messages::{MessageListener, MessageWriter, Messages};
+pub use prepared::Prepared;
 pub use reconnect::{Backoff, Reconnect};
 pub use remote::{RemoteError, RemoteTransport};
 pub use runtime::{Runtime, RuntimeBuilder, run};
@@ -118,3 +120,5 @@ pub use picows_uring_proto::{
     RequestError, ResponseError, ResponseHead, RetryAfter, SocksRefusal, TlsInfo, TlsVersion,
     TunnelError, TunnelMisuse, UpgradeRequest, UpgradeResponse, select_subprotocol,
 };
+#[cfg(feature = "deflate")]
+pub use picows_uring_proto::{Deflate, DeflateFault, NegotiatedDeflate};

@@ -11,6 +11,8 @@ mod send;
 
 use crate::ring::{ReceiveResult, Ring, Socket, Token};
 use crate::session::Session;
+#[cfg(feature = "deflate")]
+pub(crate) use budget::BYTES_PER_UNIT;
 pub(crate) use budget::Budget;
 pub(crate) use direct::Direct;
 pub(crate) use piece::Piece;

@@ -42,6 +42,12 @@ pub(crate) struct Local {
     /// Of the lines that peers can cause.
     pub(crate) log_limits: LogLimits,
     pub(crate) lent: LentPiece,
+    /// States that connections share to expand messages with.
+    #[cfg(feature = "deflate")]
+    pub(crate) inflaters: StateCell<picows_uring_proto::Inflaters>,
+    /// The same, to compress messages with.
+    #[cfg(feature = "deflate")]
+    pub(crate) deflaters: StateCell<picows_uring_proto::Deflaters>,
     /// Something that is held here is in the sum of the memory budget.
     pub(crate) is_in_budget: Cell<bool>,
     /// The way to sockets from inside a callback; the worker sees to it.
@@ -75,6 +81,10 @@ impl Local {
             wake: StateCell::default(),
             is_released: Cell::new(false),
             lent: LentPiece::default(),
+            #[cfg(feature = "deflate")]
+            inflaters: StateCell::new(picows_uring_proto::Inflaters::new(INFLATERS_MAX)),
+            #[cfg(feature = "deflate")]
+            deflaters: StateCell::new(picows_uring_proto::Deflaters::new(DEFLATERS_MAX)),
             is_in_budget: Cell::new(false),
             outlet: OnceCell::new(),
             polls: Cell::new(0),
@@ -102,6 +112,24 @@ impl Local {
             Wake::Task(waker) => waker.wake(),
             Wake::Hook(hook) => hook(),
         }
+    }
+
+    /// Bytes of memory of the states that connections share to compress and expand messages with.
+    pub(crate) fn codec_bytes(&self) -> usize {
+        #[cfg(feature = "deflate")]
+        return self.inflaters.borrow().memory() + self.deflaters.borrow().memory();
+        #[cfg(not(feature = "deflate"))]
+        0
+    }
+
+    /// Gives up such states that were not used since the last call, or all.
+    pub(crate) fn trim_codecs(&self, all: bool) {
+        #[cfg(feature = "deflate")]
+        {
+            self.inflaters.borrow_mut().trim(all);
+            self.deflaters.borrow_mut().trim(all);
+        }
+        let _ = all;
     }
 
     /// Whether something is there for the worker that its ring does not know of.
@@ -278,3 +306,10 @@ fn monotonic_clock() -> Duration {
 /// longer, microseconds are counted instead: with 64 connections whose listeners are slow, a neighbour
 /// waits for a sixteenth of a second.
 const UNITS_PER_TURN: u16 = 1024;
+/// Compressors of a worker: about 5 MB. A connection whose compressor went to another one pays some
+/// microseconds once.
+#[cfg(feature = "deflate")]
+const DEFLATERS_MAX: usize = 32;
+/// Expanders of a worker that no message under way has: less than a megabyte.
+#[cfg(feature = "deflate")]
+const INFLATERS_MAX: usize = 16;

@@ -34,6 +34,8 @@ pub(crate) struct Pool {
     queued: Rc<Cell<usize>>,
     /// Bytes of the stashes that connections hold.
     stashed: Cell<usize>,
+    /// Bytes of history, which connections keep to compress and expand messages with.
+    histories: Rc<Cell<usize>>,
     /// Bytes of `queued` of connections that were evicted, which the kernel has yet to let go.
     leaving: Cell<usize>,
     /// Peaks of what was in use.
@@ -220,9 +222,21 @@ impl Pool {
         self.stashed.get()
     }
 
-    /// Bytes of memory that connections hold in queues, sends and stashes.
+    /// Bytes of history that connections keep.
+    pub(crate) fn histories(&self) -> usize {
+        self.histories.get()
+    }
+
+    /// Counts the history of one connection in one direction.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn history_count(&self) -> HistoryCount {
+        HistoryCount { bytes: 0, sum: Rc::clone(&self.histories) }
+    }
+
+    /// Bytes of memory that connections hold in queues, sends, stashes and histories.
     pub(crate) fn held(&self) -> usize {
-        (self.queued() + self.stashed()).saturating_sub(self.leaving.get())
+        let held = self.queued() + self.stashed() + self.histories();
+        held.saturating_sub(self.leaving.get())
     }
 
     /// So many of the queued bytes go as soon as the kernel lets go of them.
@@ -255,6 +269,29 @@ impl Pool {
         self.stashes.trim(&mut surplus);
         self.buffers.trim(&mut surplus);
         self.batches.trim(&mut surplus);
+    }
+}
+
+/// Bytes of history that are part of the sum for as long as it is there.
+#[cfg(feature = "deflate")]
+#[derive(Debug)]
+pub(crate) struct HistoryCount {
+    bytes: usize,
+    sum: Rc<Cell<usize>>,
+}
+
+#[cfg(feature = "deflate")]
+impl HistoryCount {
+    pub(crate) fn set(&mut self, bytes: usize) {
+        self.sum.set(self.sum.get() + bytes - self.bytes);
+        self.bytes = bytes;
+    }
+}
+
+#[cfg(feature = "deflate")]
+impl Drop for HistoryCount {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 

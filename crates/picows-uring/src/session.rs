@@ -5,6 +5,8 @@
 
 #[cfg(not(feature = "_tls"))]
 mod clear;
+#[cfg(feature = "deflate")]
+mod compression;
 mod conflation;
 mod outlet;
 mod payload;

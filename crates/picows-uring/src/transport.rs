@@ -5,6 +5,7 @@
 
 use crate::config::check_watermarks;
 use crate::error::Error;
+use crate::prepared::Prepared;
 use crate::remote::RemoteTransport;
 use crate::ring;
 use crate::session::{Session, roundtrip};
@@ -133,6 +134,20 @@ impl Transport {
             return SendStatus::Refused(ApiMisuse::CloseThroughSend);
         }
         self.session.send_shared(head, payload)
+    }
+
+    /// Sends a message that was encoded before, as to many connections: compressed where this
+    /// connection has agreed on it with a window that covers it, else as it is.
+    pub fn send_prepared(&self, prepared: &Prepared) -> SendStatus {
+        self.session.send_prepared(prepared)
+    }
+
+    /// What was agreed on with the peer about permessage-deflate, while the connection is there;
+    /// `None` where messages are not compressed.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn deflate(&self) -> Option<picows_uring_proto::NegotiatedDeflate> {
+        self.session.negotiated_deflate()
     }
 
     /// Sends a frame whose payload is `buffer[payload_start..]`, without copying it: the header is

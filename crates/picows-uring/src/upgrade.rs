@@ -33,6 +33,8 @@ pub(crate) enum Answer {
         listener: Box<dyn Listener>,
         headers: HeaderMap,
         subprotocol: Option<String>,
+        /// Messages are not compressed, whatever the settings say.
+        declines_deflate: bool,
     },
     Respond(UpgradeResponse),
     /// It cannot be done.
@@ -50,7 +52,14 @@ impl Upgrade {
     /// [`accept`](Self::accept), for a listener that is boxed already.
     #[must_use]
     pub fn accept_boxed(listener: Box<dyn Listener>) -> Self {
-        Self { answer: Answer::Accept { listener, headers: HeaderMap::new(), subprotocol: None } }
+        Self {
+            answer: Answer::Accept {
+                listener,
+                headers: HeaderMap::new(),
+                subprotocol: None,
+                declines_deflate: false,
+            },
+        }
     }
 
     /// Upgrades to WebSocket, and starts `handler` as a task that is given the connection as a
@@ -123,6 +132,17 @@ impl Upgrade {
             Answer::Respond(response) => response.headers.append(name, value),
             Answer::Fail(_) => return self,
         };
+        self
+    }
+
+    /// Declines to compress messages of this connection, whatever the settings of the server say: for
+    /// clients that are known to get it wrong, by their `User-Agent`.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn without_deflate(mut self) -> Self {
+        if let Answer::Accept { declines_deflate, .. } = &mut self.answer {
+            *declines_deflate = true;
+        }
         self
     }
 

@@ -75,7 +75,7 @@ impl ThreadState {
             thread,
             msg_type: if plan.is_text { MsgType::Text } else { MsgType::Binary },
             tally: RefCell::new(Tally::new(plan)),
-            payload: RefCell::new(Payload::new(plan.size_bytes, plan.is_text)),
+            payload: RefCell::new(Payload::filled(plan.size_bytes, plan.is_text, plan.filler)),
             window: Cell::new(None),
             stage: Cell::new(LoadStage::Connecting),
             in_flight: Cell::new(0),

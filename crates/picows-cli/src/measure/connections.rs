@@ -107,6 +107,7 @@ fn connector(run: &Run) -> Connect {
         .max_frame_size(plan.size_bytes as u64 + FRAME_SPARE_BYTES)
         .max_queue_size(queue_bytes, QueuePolicy::Close)
         .close_timeout(CLOSE_TIMEOUT)
+        .deflate(plan.deflate)
         .auto_ping(plan.auto_ping);
     let connect = tls::of_client(connect, plan.tls.as_ref());
     match &plan.proxy {

@@ -7,6 +7,16 @@
 pub(crate) struct Payload {
     bytes: Vec<u8>,
     is_text: bool,
+    /// Where digits are that change from message to message.
+    digits: Vec<usize>,
+}
+
+/// What the filler is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Filler {
+    #[default]
+    Random,
+    Json,
 }
 
 /// Bytes at the start of a payload that differ from message to message.
@@ -18,7 +28,39 @@ impl Payload {
             let mixed = mix(index as u64) as u8;
             if is_text { LETTERS[usize::from(mixed % 64)] } else { mixed }
         };
-        Self { bytes: (0..size).map(fill).collect(), is_text }
+        Self { bytes: (0..size).map(fill).collect(), is_text, digits: Vec::new() }
+    }
+
+    pub(crate) fn filled(size: usize, is_text: bool, filler: Filler) -> Self {
+        match filler {
+            Filler::Random => Self::new(size, is_text),
+            Filler::Json => Self::json(size),
+        }
+    }
+
+    /// Records like those of a market feed, whose numbers change from message to message.
+    fn json(size: usize) -> Self {
+        let mut bytes = Self::new(size.min(STAMP_BYTES), true).bytes;
+        for record in RECORDS.iter().cycle().take(1 + size / 60) {
+            bytes.extend_from_slice(record.as_bytes());
+        }
+        bytes.truncate(size);
+        let is_digit = |at: &usize| bytes[*at] == b'0';
+        let digits = (STAMP_BYTES.min(size)..size).filter(is_digit).collect();
+        Self { bytes, is_text: true, digits }
+    }
+
+    /// The digits of a message, in their order.
+    fn digits_of(connection: u64, sequence: u64) -> impl Iterator<Item = u8> {
+        let start = mix(connection << SEQUENCE_BITS | sequence & ((1 << SEQUENCE_BITS) - 1));
+        (0..).flat_map(move |block| {
+            let mut mixed = mix(start.wrapping_add(block));
+            (0..16).map(move |_| {
+                let digit = b'0' + (mixed % 10) as u8;
+                mixed /= 10;
+                digit
+            })
+        })
     }
 
     /// The payload of message `sequence` of `connection`.
@@ -26,6 +68,11 @@ impl Payload {
         let stamp = self.stamp(connection, sequence);
         let length = self.bytes.len().min(STAMP_BYTES);
         self.bytes[..length].copy_from_slice(&stamp[..length]);
+        if !self.digits.is_empty() {
+            for (at, digit) in self.digits.iter().zip(Self::digits_of(connection, sequence)) {
+                self.bytes[*at] = digit;
+            }
+        }
         &self.bytes
     }
 
@@ -39,7 +86,19 @@ impl Payload {
         let length = self.bytes.len().min(STAMP_BYTES);
         echo.len() == self.bytes.len()
             && echo[..length] == stamp[..length]
-            && echo[length..] == self.bytes[length..]
+            && self.is_rest(echo, length, connection, sequence)
+    }
+
+    /// Whether `echo` is right behind its stamp.
+    fn is_rest(&self, echo: &[u8], start: usize, connection: u64, sequence: u64) -> bool {
+        if self.digits.is_empty() {
+            return echo[start..] == self.bytes[start..];
+        }
+        let mut digits = self.digits.iter().zip(Self::digits_of(connection, sequence)).peekable();
+        (start..echo.len()).all(|at| match digits.next_if(|(digit_at, _)| **digit_at == at) {
+            Some((_, digit)) => echo[at] == digit,
+            None => echo[at] == self.bytes[at],
+        })
     }
 
     /// The stamp of a message: unique if binary and of full length, very probably unique in text. A
@@ -61,6 +120,12 @@ fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Each 0 is a digit that changes.
+const RECORDS: [&str; 3] = [
+    r#"{"channel":"book","symbol":"BTC-USD","bid":00000.00,"ask":00000.00,"sequence":00000000},"#,
+    r#"{"channel":"trade","symbol":"ETH-USD","price":0000.00,"size":0.0000,"side":"buy"},"#,
+    r#"{"channel":"book","symbol":"SOL-EUR","bid":000.0000,"ask":000.0000,"depth":[00,00,00]},"#,
+];
 /// A million seconds at a million messages per second, and 16 million connections.
 const SEQUENCE_BITS: u32 = 40;
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -68,6 +133,24 @@ const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_differs_from_message_to_message_and_is_recognised() {
+        for size in [0, 5, 8, 9, 64, 1024, 5000] {
+            let mut payload = Payload::filled(size, false, Filler::Json);
+            let text = payload.stamped(3, 17).to_vec();
+            assert_eq!(text.len(), size);
+            let differing = text.iter().zip(payload.stamped(3, 18)).filter(|(a, b)| a != b).count();
+            assert!(size < 64 || differing > size / 20, "{size}: {differing}");
+            assert!(payload.matches(&text, 3, 17) && str::from_utf8(&text).is_ok());
+            assert!(size == 0 || !payload.matches(&text, 3, 19));
+            for index in (8..size).step_by(7) {
+                let mut wrong = text.clone();
+                wrong[index] ^= 1;
+                assert!(!payload.matches(&wrong, 3, 17), "size={size} index={index}");
+            }
+        }
+    }
 
     #[test]
     fn every_message_differs_from_every_other() {

@@ -1,8 +1,9 @@
 //! A run of a load: its plan, its window, and what the coordinator and the threads exchange.
 
+use super::payload::Filler;
 use crate::driver::DriverFlag;
 use crate::tls;
-use picows_uring::{AutoPing, ConnectError, Proxy, Stopper};
+use picows_uring::{AutoPing, ConnectError, Deflate, Proxy, Stopper};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ pub(crate) struct LoadPlan {
     pub(crate) threads: usize,
     pub(crate) size_bytes: usize,
     pub(crate) is_text: bool,
+    pub(crate) filler: Filler,
+    /// Messages are compressed, if the server agrees.
+    pub(crate) deflate: Option<Deflate>,
     /// Most messages in flight on a connection.
     pub(crate) pipeline: usize,
     /// Messages per second in total; `None` sends the next one after an echo.
@@ -153,6 +157,8 @@ pub(crate) mod tests {
             threads: 1,
             size_bytes: 64,
             is_text: false,
+            filler: Filler::Random,
+            deflate: None,
             pipeline: 4,
             rate_per_s: None,
             warmup: Duration::from_secs(1),

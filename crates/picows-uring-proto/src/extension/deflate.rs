@@ -45,6 +45,7 @@ pub struct Deflaters {
     states: Vec<Deflater>,
     states_max: usize,
     stamps: Stamp,
+    is_used: bool,
     /// What the last message was compressed to. All of it is initialised.
     pub(super) output: Vec<u8>,
 }
@@ -60,13 +61,14 @@ pub struct Inflaters {
     states: Vec<Inflater>,
     states_max: usize,
     stamps: Stamp,
+    is_used: bool,
 }
 
 impl Deflaters {
     /// A set that keeps up to `states_max` compressors, of about 165 KB each.
     #[must_use]
     pub const fn new(states_max: usize) -> Self {
-        Self { states: Vec::new(), states_max, stamps: 0, output: Vec::new() }
+        Self { states: Vec::new(), states_max, stamps: 0, is_used: false, output: Vec::new() }
     }
 
     /// Bytes of memory that it holds.
@@ -76,15 +78,12 @@ impl Deflaters {
         states + self.output.capacity()
     }
 
-    /// Gives up all that it holds.
-    pub fn clear(&mut self) {
-        self.states = Vec::new();
-        self.output = Vec::new();
-    }
-
-    /// Gives up the memory of an output that was much larger than most.
-    pub fn trim(&mut self) {
-        if self.output.capacity() > OUTPUT_KEPT_BYTES {
+    /// Gives up what it holds, `all` of it or what was not used since the last call.
+    pub fn trim(&mut self, all: bool) {
+        if all || !std::mem::take(&mut self.is_used) {
+            self.states = Vec::new();
+            self.output = Vec::new();
+        } else if self.output.capacity() > OUTPUT_KEPT_BYTES {
             self.output = Vec::new();
         }
     }
@@ -96,6 +95,7 @@ impl Deflaters {
         stamp: Stamp,
         history: Option<&History>,
     ) -> Result<Deflater, PeerMisbehaved> {
+        self.is_used = true;
         let is_own = |it: &Deflater| stamp != 0 && it.stamp == stamp && it.shape == shape;
         if let Some(at) = self.states.iter().rposition(is_own) {
             return Ok(self.states.remove(at));
@@ -202,7 +202,7 @@ impl Inflaters {
     /// A set that keeps up to `states_max` expanders, of about 48 KB each.
     #[must_use]
     pub const fn new(states_max: usize) -> Self {
-        Self { states: Vec::new(), states_max, stamps: 0 }
+        Self { states: Vec::new(), states_max, stamps: 0, is_used: false }
     }
 
     /// Bytes of memory that it holds.
@@ -211,9 +211,11 @@ impl Inflaters {
         self.states.len() * INFLATER_BYTES
     }
 
-    /// Gives up all that it holds.
-    pub fn clear(&mut self) {
-        self.states = Vec::new();
+    /// Gives up what it holds, `all` of it or what was not used since the last call.
+    pub fn trim(&mut self, all: bool) {
+        if all || !std::mem::take(&mut self.is_used) {
+            self.states = Vec::new();
+        }
     }
 
     /// Lends the expander that is called `stamp`, or another with the text of `history` in it.
@@ -222,6 +224,7 @@ impl Inflaters {
         stamp: Stamp,
         history: &History,
     ) -> Result<Inflater, PeerMisbehaved> {
+        self.is_used = true;
         let is_own = |it: &Inflater| stamp != 0 && it.stamp == stamp;
         if let Some(at) = self.states.iter().rposition(is_own) {
             return Ok(self.states.remove(at));

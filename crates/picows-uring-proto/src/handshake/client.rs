@@ -102,10 +102,11 @@ impl ClientHandshake {
     /// ```
     pub fn with_extension(mut self, offer: &str) -> Result<Self, HandshakeMisuse> {
         let is_offer = offer.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-            && extension_names(offer.as_bytes()).is_some_and(|names| {
-                !names.is_empty() && !(self.deflate.is_some() && names.contains(&extensions::NAME))
-            });
-        if !is_offer {
+            && extension_names(offer.as_bytes()).is_some_and(|names| !names.is_empty());
+        let is_ours = self.deflate.is_some()
+            && extension_names(offer.as_bytes())
+                .is_some_and(|names| names.contains(&extensions::NAME));
+        if !is_offer || is_ours {
             return Err(HandshakeMisuse::InvalidExtension { extension: offer.to_owned() });
         }
         self.extensions.push(offer.to_owned());

@@ -267,6 +267,9 @@ impl Connect {
     /// What the worker is to know of the connection.
     fn take_config(&mut self) -> Arc<Config> {
         let mut config = std::mem::take(&mut self.config);
+        // The handshake offers it.
+        #[cfg(feature = "deflate")]
+        self.config.deflate.clone_from(&config.deflate);
         // The time is counted here, from before there is a worker to count it.
         config.conversation.handshake_timeout = None;
         Arc::new(config)
@@ -398,6 +401,9 @@ impl Connect {
         let mut handshake = ClientHandshake::new(&host, &path, nonce)?;
         if !self.subprotocols.is_empty() {
             handshake = handshake.with_subprotocols(&self.subprotocols)?;
+        }
+        if let Some(settings) = self.config.deflate() {
+            handshake = handshake.with_deflate(settings)?;
         }
         for (name, value) in &self.headers {
             handshake = handshake.with_header(name, value)?;

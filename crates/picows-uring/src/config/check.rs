@@ -37,6 +37,8 @@ impl Config {
         self.check_admission()?;
         self.check_handshake()?;
         self.check_frames()?;
+        #[cfg(feature = "deflate")]
+        self.check_deflate()?;
         self.check_liveness()?;
         self.check_progress()?;
         self.check_queue()
@@ -89,6 +91,22 @@ impl Config {
         if self.frames.any_order && self.queue_policy == QueuePolicy::DropOldest {
             let fault = "QueuePolicy::DropOldest drops whole messages and has to know where they begin: \
                          use another policy";
+            return wrong("any_order", fault);
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "deflate")]
+    fn check_deflate(&self) -> Checked {
+        let Some(deflate) = &self.deflate else { return Ok(()) };
+        if let Err((setting, fault)) = deflate.check() {
+            return wrong("deflate", format!("{setting} {fault}"));
+        }
+        if self.frames.rsv_allowed & 4 != 0 {
+            return wrong("allow_rsv", "4 (RSV1) belongs to deflate: leave it out, or deflate");
+        }
+        if self.frames.any_order {
+            let fault = "deflate has to know where messages begin: use one of them";
             return wrong("any_order", fault);
         }
         Ok(())

@@ -44,6 +44,21 @@ macro_rules! connection_settings {
                 self
             }
 
+            /// Compresses messages where the peer agrees (RFC 7692). Excludes RSV1 of
+            /// [`allow_rsv`](Self::allow_rsv), and [`any_order`](Self::any_order). Guide
+            /// "Compression". Default: off.
+            ///
+            /// ```
+            #[doc = concat!("use picows_uring::{Deflate, ", $import, "};")]
+            ///
+            #[doc = concat!("let builder = ", $make, ".deflate(Deflate::new().level(1));")]
+            /// ```
+            #[cfg(feature = "deflate")]
+            pub fn deflate(mut self, deflate: impl Into<Option<$crate::Deflate>>) -> Self {
+                self.config.deflate = deflate.into();
+                self
+            }
+
             /// How long the peer may take over its part of the end of a connection: answering
             /// CLOSE, taking the last bytes, ending the stream. It counts from when these bytes were
             /// handed to the kernel. Default: 5 s.

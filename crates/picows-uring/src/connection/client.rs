@@ -95,6 +95,11 @@ impl Connection {
             return connecting.outcome.set(Err(ConnectFault::Disconnected(None)));
         };
         self.opened(request.path(), response.subprotocol());
+        if let (Some(settings), Some(agreed)) =
+            (session.config.deflate(), connecting.handshake.negotiated_deflate(&response))
+        {
+            self.begin_deflate(&settings, &agreed);
+        }
         let make = make.into_inner();
         let outcome = match foreign::call(|| make(request, &response)) {
             Ok(listener) => {

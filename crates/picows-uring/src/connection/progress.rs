@@ -76,6 +76,10 @@ impl Connection {
 fn under_way(stage: &mut Stage, session: &Session) -> Option<UnderWay> {
     match stage {
         Stage::Frames(receiver) => receiver.under_way().or_else(|| session.record_under_way()),
+        #[cfg(feature = "deflate")]
+        Stage::Expanding(expanding) => {
+            expanding.receiver.under_way().or_else(|| session.record_under_way())
+        }
         _ => None,
     }
 }

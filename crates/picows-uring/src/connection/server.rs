@@ -9,6 +9,7 @@ use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
 use crate::session::Session;
 use crate::upgrade::{Answer, SharedFactory, Upgrade};
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
     AcceptKey, HeadFault, HeadReceiver, HeadScanner, Phase, RequestError, UpgradeRequest,
@@ -94,14 +95,19 @@ impl Connection {
             foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()));
         self.callbacks().mark_callback("factory");
         match made {
-            Ok(Upgrade { answer: Answer::Accept { listener, headers, subprotocol } }) => {
+            Ok(Upgrade {
+                answer: Answer::Accept { listener, headers, subprotocol, declines_deflate },
+            }) => {
                 match (self.admission, request.validate_upgrade()) {
                     // A factory that accepts what is no upgrade has no plain answer.
                     (AdmissionState::Refused(refusal), _) => {
                         self.respond_to(&refusal.response(), is_head);
                         self.callbacks().drop_listener(listener);
                     }
-                    (_, Ok(key)) => self.accept(request, &key, listener, &headers, subprotocol),
+                    (_, Ok(key)) => {
+                        let chosen = (&headers, subprotocol, declines_deflate);
+                        self.accept(request, &key, listener, chosen);
+                    }
                     (_, Err(error)) => {
                         log::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
                         self.respond_to(&error.into(), is_head);
@@ -131,8 +137,7 @@ impl Connection {
         request: UpgradeRequest,
         key: &AcceptKey,
         listener: Box<dyn Listener>,
-        headers: &HeaderMap,
-        subprotocol: Option<String>,
+        (headers, subprotocol, declines_deflate): (&HeaderMap, Option<String>, bool),
     ) {
         if let Some(name) = &subprotocol
             && let Err(misuse) = check_subprotocol(&request, name)
@@ -141,13 +146,25 @@ impl Connection {
             return self.callbacks().drop_listener(listener);
         }
         let session = self.session();
+        let is_answered = declines_deflate || headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
+        let deflate = session.config.deflate().filter(|_| !is_answered);
+        let deflate = deflate.and_then(|settings| Some((settings, settings.accept(&request)?)));
         session.queue_raw(HEAD_BYTES_USUAL, |out| {
             if request.expects_continue() {
                 encode_continue(out); // RFC 9110 §7.8: before the 101.
             }
             encode_switching_protocols(out, key, subprotocol.as_deref(), headers);
+            if let Some((_, (_, answer))) = &deflate {
+                // In front of the empty line that ends the head.
+                out.truncate(out.len() - 2);
+                let line = format!("Sec-WebSocket-Extensions: {answer}\r\n\r\n");
+                out.extend_from_slice(line.as_bytes());
+            }
         });
         self.opened(request.path(), subprotocol.as_deref());
+        if let Some((settings, (agreed, _))) = deflate {
+            self.begin_deflate(&settings, &agreed);
+        }
         let session = self.session();
         if session.config.keep_request {
             session.set_request(Box::new(request));

@@ -131,6 +131,14 @@ counters! {
     bytes_received,
     /// Bytes that the kernel took, HTTP and frame headers included.
     bytes_sent,
+    /// Bytes of compressed frames that arrived.
+    bytes_before_expansion,
+    /// Bytes that they were expanded to.
+    bytes_after_expansion,
+    /// Bytes of frames that were compressed.
+    bytes_before_compression,
+    /// Bytes that they were compressed to.
+    bytes_after_compression,
     /// Data frames that were dropped because a queue was full.
     frames_dropped,
     /// Data frames that gave way to a later one with their key before they left.
@@ -159,6 +167,8 @@ counters! {
     queue_bytes,
     /// Bytes of memory now: frames, requests and responses of which a part has arrived.
     stash_bytes,
+    /// Bytes of memory now: history that connections keep to compress and expand messages with.
+    history_bytes,
     /// Bytes of memory now: fragments of which the last has not arrived, and messages that wait in
     /// a [`WsStream`](crate::WsStream) to be taken.
     message_bytes,

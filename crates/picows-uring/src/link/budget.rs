@@ -77,6 +77,12 @@ impl Meter {
         frames == self.next_look && self.look(frames, rules)
     }
 
+    /// Whether `units` beside the frames have used the share up.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn is_spent(&self, frames: u32, units: u32) -> bool {
+        frames.saturating_add(units) >= self.left
+    }
+
     #[cold]
     #[inline(never)]
     fn look(&mut self, frames: u32, rules: &BudgetRules) -> bool {
@@ -92,7 +98,7 @@ impl Meter {
 
 /// As many bytes cost as much as one more frame: 2 MiB in a turn, some 200 µs of unmasking. Less
 /// would have the receive of a large frame stopped and begun again in the middle.
-const BYTES_PER_UNIT: usize = 2048;
+pub(crate) const BYTES_PER_UNIT: usize = 2048;
 /// Frames for each look at the clock, which costs as much as half of one. A connection that has
 /// fewer in a turn has none.
 const FRAMES_PER_CLOCK: u32 = 16;

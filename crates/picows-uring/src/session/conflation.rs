@@ -78,12 +78,14 @@ impl fmt::Debug for DroppableSlot {
     }
 }
 
-/// A frame that is encoded.
+/// A frame that is encoded, or where messages are compressed, one that is not yet.
 #[derive(Debug)]
 pub(super) struct DroppableFrame {
     /// The header; the payload as well, unless there is a `body`.
     start: Segment,
     body: Option<Segment>,
+    /// The head of a frame that is not encoded yet: its payload is the `body`.
+    plain: Option<FrameHead>,
     key: Option<u64>,
     /// It ends a message.
     fin: bool,
@@ -91,7 +93,13 @@ pub(super) struct DroppableFrame {
 
 impl DroppableFrame {
     pub(super) fn new(head: FrameHead, start: Segment, body: Option<Segment>) -> Self {
-        Self { start, body, key: None, fin: head.fin }
+        Self { start, body, plain: None, key: None, fin: head.fin }
+    }
+
+    /// A frame that is encoded when it is moved to the queue.
+    pub(super) fn plain(head: FrameHead, payload: Segment) -> Self {
+        let (start, body) = (Segment::short(&[]), Some(payload));
+        Self { start, body, plain: Some(head), key: None, fin: head.fin }
     }
 
     fn len(&self) -> usize {
@@ -202,7 +210,14 @@ impl Droppable {
 
     /// Moves the PONG and about `max` bytes of frames to the end of `batch`: whole messages, and of
     /// one that is not complete what there is.
-    pub(super) fn move_to(&mut self, batch: &mut SendBatch, max: usize, pool: &Pool) {
+    /// Frames that are not encoded yet go through `encode`.
+    pub(super) fn move_to(
+        &mut self,
+        batch: &mut SendBatch,
+        max: usize,
+        pool: &Pool,
+        mut encode: impl FnMut(&mut SendBatch, FrameHead, &[u8]),
+    ) {
         if let Some(pong) = self.pong.take() {
             self.len -= pong.len();
             append(batch, Segment::Owned { bytes: pong, start: 0 }, pool);
@@ -211,6 +226,11 @@ impl Droppable {
         while !is_between || batch.len() < max {
             let Some(frame) = self.pop() else { return };
             is_between = frame.fin;
+            if let (Some(head), Some(body)) = (frame.plain, &frame.body) {
+                encode(batch, head, body.as_slice());
+                frame.discard(pool);
+                continue;
+            }
             append(batch, frame.start, pool);
             if let Some(body) = frame.body {
                 batch.push(body);

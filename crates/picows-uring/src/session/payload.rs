@@ -2,8 +2,9 @@
 //!
 //! Whether the frame may be sent, and where it waits, is decided in `queue.rs`.
 
-use super::conflation::DroppableFrame;
+use super::conflation::{COPY_BYTES_MAX, DroppableFrame};
 use crate::pool::Pool;
+use crate::prepared::Prepared;
 use crate::ring::{Loan, Segment, SendBatch};
 use bytes::Bytes;
 use picows_uring_proto::{FRAME_HEADER_BYTES_MAX, FrameHead};
@@ -16,6 +17,23 @@ pub(super) trait Payload {
     /// Whether its bytes are copied to be sent, `masked` or not.
     fn is_copied(&self, masked: bool) -> bool {
         masked
+    }
+
+    /// What it is.
+    fn bytes(&self) -> &[u8];
+
+    /// The message that it was prepared as.
+    #[cfg(feature = "deflate")]
+    fn prepared(&self) -> Option<&Prepared> {
+        None
+    }
+
+    /// The payload by itself.
+    fn body(self) -> Segment
+    where
+        Self: Sized,
+    {
+        Segment::Owned { bytes: self.bytes().to_vec(), start: 0 }
     }
 
     /// Appends the frame to `queue`.
@@ -41,6 +59,9 @@ pub(super) struct Lent<'a> {
     pub(super) payload: &'a [u8],
 }
 
+/// It was encoded before.
+pub(super) struct PreparedPayload<'a>(pub(super) &'a Prepared);
+
 /// The header is written in front of it: at least [`FRAME_HEADER_BYTES_MAX`] bytes are free there,
 /// and `start` is not past the end.
 pub(super) struct InPlace {
@@ -49,6 +70,10 @@ pub(super) struct InPlace {
 }
 
 impl Payload for Copied<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.0
+    }
+
     fn is_copied(&self, _: bool) -> bool {
         true
     }
@@ -72,6 +97,14 @@ impl Payload for Copied<'_> {
 }
 
 impl Payload for Referenced<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn body(self) -> Segment {
+        Segment::shared(self.0.clone())
+    }
+
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -94,6 +127,14 @@ impl Payload for Referenced<'_> {
 }
 
 impl Payload for ReceivedPayload<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn body(self) -> Segment {
+        Segment::Received { memory: Rc::clone(self.0), start: 0 }
+    }
+
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -110,6 +151,10 @@ impl Payload for ReceivedPayload<'_> {
 }
 
 impl Payload for Lent<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.payload
+    }
+
     fn len(&self) -> usize {
         self.payload.len()
     }
@@ -136,7 +181,52 @@ fn header(head: FrameHead, payload_len: usize) -> Segment {
     Segment::short(&bytes[..len])
 }
 
+impl Payload for PreparedPayload<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.0.text()
+    }
+
+    #[cfg(feature = "deflate")]
+    fn prepared(&self) -> Option<&Prepared> {
+        Some(self.0)
+    }
+
+    fn body(self) -> Segment {
+        Segment::shared(self.0.text_bytes())
+    }
+
+    fn is_copied(&self, masked: bool) -> bool {
+        masked || self.0.text().len() <= COPY_BYTES_MAX
+    }
+
+    fn len(&self) -> usize {
+        self.0.text().len()
+    }
+
+    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
+        if key.is_some() {
+            return Copied(self.0.text()).append(head, queue, pool, key);
+        }
+        let frame = self.0.frame();
+        if frame.len() > COPY_BYTES_MAX {
+            return queue.push(Segment::shared(frame.clone()));
+        }
+        queue.append(frame.len(), || pool.buffer(frame.len()), |out| out.extend_from_slice(frame));
+    }
+
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> DroppableFrame {
+        if key.is_some() {
+            return Copied(self.0.text()).apart(head, key);
+        }
+        DroppableFrame::new(head, Segment::shared(self.0.frame().clone()), None)
+    }
+}
+
 impl Payload for InPlace {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     fn is_copied(&self, _: bool) -> bool {
         false
     }

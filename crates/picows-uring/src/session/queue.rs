@@ -6,11 +6,14 @@
 //! has to wait, or is too much, the socket is offered what is queued (`outlet.rs`).
 
 use super::Session;
-use super::conflation::{COPY_BYTES_MAX, Droppable};
-use super::payload::{Copied, InPlace, Lent, Payload, ReceivedPayload, Referenced};
+use super::conflation::{COPY_BYTES_MAX, Droppable, DroppableFrame};
+use super::payload::{
+    Copied, InPlace, Lent, Payload, PreparedPayload, ReceivedPayload, Referenced,
+};
 use crate::config::{Config, QueuePolicy};
 use crate::foreign::StateMut;
 use crate::foreign::log::{LogLine, log_limited};
+use crate::prepared::Prepared;
 use crate::ring::{Loan, SendBatch};
 use crate::status::{DisconnectCause, SendStatus};
 use bytes::Bytes;
@@ -103,6 +106,11 @@ impl Session {
             return self.send(head, payload);
         }
         self.queue_frame(head, Referenced(payload))
+    }
+
+    /// Queues a message that was encoded before.
+    pub(crate) fn send_prepared(&self, prepared: &Prepared) -> SendStatus {
+        self.queue_frame(prepared.head(), PreparedPayload(prepared))
     }
 
     /// Queues a frame that was received, without a copy of a large payload that need not be masked:
@@ -266,10 +274,16 @@ impl Session {
         };
         let mut is_replaced = false;
         if !is_urgent && self.waits(head, size, key, droppable.as_deref()) {
-            let frame = payload.apart(head, self.mask_key());
+            let frame = match self.is_compressing() {
+                // Dropping or replacing it must not change what the peer refers to.
+                true => DroppableFrame::plain(head, payload.body()),
+                false => payload.apart(head, self.mask_key()),
+            };
             is_replaced = droppable.get_or_insert_default().put(frame, key, &self.local.pool);
-        } else {
-            payload.append(head, &mut self.open_queue(), &self.local.pool, self.mask_key());
+        } else if !self.append_frame(head, payload) {
+            self.set_droppable(droppable);
+            self.out_of_memory();
+            return SendStatus::Closed;
         }
         self.set_droppable(droppable);
         self.conversation.sender_mut().queued(head);
@@ -289,6 +303,47 @@ impl Session {
             SendStatus::Replaced
         } else {
             status
+        }
+    }
+
+    /// Appends a frame to the queue, compressed where that was agreed on. `false` if there is no
+    /// memory for that.
+    fn append_frame<P: Payload>(&self, head: FrameHead, payload: P) -> bool {
+        #[cfg(feature = "deflate")]
+        {
+            let prepared = payload.prepared().and_then(|it| self.skip_prepared(it));
+            if let Some((head, data)) = prepared {
+                let queue = &mut self.open_queue();
+                Copied(data).append(head, queue, &self.local.pool, self.mask_key());
+                return true;
+            }
+            match self.append_compressed(&mut self.open_queue(), head, payload.bytes()) {
+                Ok(false) => {}
+                Ok(true) => return true,
+                Err(_) => return false,
+            }
+        }
+        payload.append(head, &mut self.open_queue(), &self.local.pool, self.mask_key());
+        true
+    }
+
+    /// Moves about `max` bytes of droppable frames to the end of the queue.
+    fn commit(&self, droppable: &mut Droppable, max: usize) {
+        let mut is_fine = true;
+        droppable.move_to(&mut self.open_queue(), max, &self.local.pool, |queue, head, payload| {
+            #[cfg(feature = "deflate")]
+            match self.append_compressed(queue, head, payload) {
+                Ok(false) => {}
+                Ok(true) => return,
+                Err(_) => return is_fine = false,
+            }
+            is_fine &= self.local.pool.has_room(FRAME_HEADER_BYTES_MAX + payload.len());
+            if is_fine {
+                Copied(payload).append(head, queue, &self.local.pool, self.mask_key());
+            }
+        });
+        if !is_fine {
+            self.out_of_memory();
         }
     }
 
@@ -417,10 +472,9 @@ impl Session {
     /// at in any case.
     pub(crate) fn queue_close(&self, close: Option<CloseFrame>) {
         if let Some(close) = close {
-            let pool = &self.local.pool;
             if let Some(mut droppable) = self.droppable.take() {
                 // Nothing may follow it.
-                droppable.move_to(&mut self.open_queue(), usize::MAX, pool);
+                self.commit(&mut droppable, usize::MAX);
                 self.set_droppable(None);
             }
             let key = self.mask_key();
@@ -450,7 +504,7 @@ impl Session {
     pub(super) fn take_queue(&self) -> Option<Box<SendBatch>> {
         if let Some(mut droppable) = self.droppable.take() {
             let max = commit_bytes_max(&self.config);
-            droppable.move_to(&mut self.open_queue(), max, &self.local.pool);
+            self.commit(&mut droppable, max);
             self.set_droppable((droppable.len() > 0).then_some(droppable));
         }
         self.queue.borrow_mut().take()
@@ -487,12 +541,13 @@ impl Session {
 
     pub(super) fn set_append_max(&self, is_waiting: bool) {
         let max = append_max(&self.config, self.high_watermark(), self.is_offered.get());
-        self.append_max.set(if is_waiting { 0 } else { max });
+        // Where messages are compressed, none takes the short way either.
+        self.append_max.set(if is_waiting || self.is_compressing() { 0 } else { max });
     }
 
     /// The key of the next frame, if frames are masked (RFC 6455 §5.3).
     #[inline]
-    fn mask_key(&self) -> Option<[u8; 4]> {
+    pub(super) fn mask_key(&self) -> Option<[u8; 4]> {
         self.is_client.then(|| self.local.keys.borrow_mut().next_key())
     }
 

@@ -33,6 +33,9 @@ pub(super) struct RareState {
     pub(super) message_bytes: Cell<usize>,
     /// Bytes of memory of the send in flight, of a connection that was evicted.
     pub(super) leaving: Cell<usize>,
+    /// What messages are compressed with, where the peer has agreed on it.
+    #[cfg(feature = "deflate")]
+    pub(super) compressing: StateCell<Option<Box<super::compression::Compressing>>>,
     /// Watermarks of this connection alone, the high one first.
     pub(super) watermarks: Cell<Option<(usize, usize)>>,
     /// Tasks that wait for the end.
@@ -68,13 +71,24 @@ impl Session {
     /// Bytes of memory that it holds towards the memory limit, its stash aside.
     pub(crate) fn held_bytes(&self) -> usize {
         let messages = self.rare_state.get().map_or(0, |rare_state| rare_state.message_bytes.get());
-        self.queue_memory() + self.in_flight_memory.get() as usize + messages + self.posted_bytes()
+        let held = self.queue_memory() + self.in_flight_memory.get() as usize + messages;
+        #[cfg(feature = "deflate")]
+        let held = held + self.history_bytes();
+        held + self.posted_bytes()
     }
 
     /// Bytes that other threads have posted to it, and that its worker has not read.
     pub(crate) fn posted_bytes(&self) -> usize {
         let remote = self.rare_state.get().and_then(|rare_state| rare_state.remote.get());
         remote.map_or(0, |remote| remote.posted())
+    }
+
+    /// Whether messages are compressed.
+    pub(super) fn is_compressing(&self) -> bool {
+        #[cfg(feature = "deflate")]
+        return self.rare_state.get().is_some_and(|it| it.compressing.borrow().is_some());
+        #[cfg(not(feature = "deflate"))]
+        false
     }
 
     /// Queued bytes above which the listener is to pause.

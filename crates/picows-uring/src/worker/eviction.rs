@@ -86,6 +86,7 @@ impl<R: Ring> Worker<R> {
     /// alone.
     fn release_at_once(&mut self) {
         self.local.pool.give_up();
+        self.local.trim_codecs(true);
         let now = self.local.now.get();
         if self.memory.release_at <= now && release_free_pages() {
             self.memory.release_at = now + BETWEEN_RELEASES;

@@ -62,12 +62,14 @@ impl<R: Ring> Worker<R> {
         counters.connection_bytes.set((self.slots.bytes() + sessions) as u64);
         counters.queue_bytes.set(pool.queued() as u64);
         counters.stash_bytes.set(pool.stashed() as u64);
-        counters.pool_bytes.set(pool.bytes() as u64);
+        counters.history_bytes.set(pool.histories() as u64);
+        counters.pool_bytes.set((pool.bytes() + self.local.codec_bytes()) as u64);
         counters.receive_buffers.set(self.ring.recv_buffers() as u64);
         counters.stray_panics.add(foreign::take_stray_panics());
         let in_use = self.in_use();
         pool.tide.note(in_use);
         let has_spare = pool.has_spare()
+            || self.local.codec_bytes() > 0
             || self.slots.has_spare()
             || self.ring.has_spare()
             || pool.tide.has_ebbed(in_use);
@@ -83,7 +85,7 @@ impl<R: Ring> Worker<R> {
         let (counters, pool) = (&self.local.counters, &self.local.pool);
         let messages = usize::try_from(counters.message_bytes.get()).unwrap_or(usize::MAX);
         let connections = self.slots.bytes() + self.slots.len() * size_of::<Session>();
-        let held = pool.queued() + pool.stashed() + pool.bytes();
+        let held = pool.held() + pool.bytes() + self.local.codec_bytes();
         connections.saturating_add(held).saturating_add(messages)
     }
 
@@ -92,6 +94,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn trim(&mut self) {
         self.memory.is_trim_due = false;
         self.local.pool.trim();
+        self.local.trim_codecs(false);
         self.slots.trim();
         self.ring.trim();
         self.timers.trim();

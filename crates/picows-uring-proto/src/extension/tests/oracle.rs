@@ -87,7 +87,6 @@ pub(super) fn distance_max(data: &[u8], text: &mut Vec<u8>) -> usize {
             1 => {
                 let lens: Vec<u8> = (0..288)
                     .map(|at| match at {
-                        0..144 => 8,
                         144..256 => 9,
                         256..280 => 7,
                         _ => 8,

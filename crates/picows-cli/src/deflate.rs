@@ -1,0 +1,90 @@
+//! Flags of permessage-deflate, common to all commands.
+
+use picows_uring::Deflate;
+
+/// Flags of permessage-deflate, which compresses messages.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct DeflateArgs {
+    /// Compress messages, if the peer agrees (permessage-deflate, RFC 7692)
+    #[arg(long)]
+    deflate: bool,
+
+    /// How hard to compress: 1 is the fastest, 9 the smallest
+    #[arg(long, value_name = "1-9", default_value_t = 2, requires = "deflate",
+          value_parser = clap::value_parser!(u8).range(1..=9))]
+    deflate_level: u8,
+
+    /// Window of what we send, and of what a server asks for, in bits
+    #[arg(long, value_name = "8-15", default_value_t = 12, requires = "deflate",
+          value_parser = clap::value_parser!(u8).range(8..=15))]
+    deflate_window: u8,
+
+    /// Compress each message by itself, without reference to earlier ones, both ways
+    #[arg(long, requires = "deflate")]
+    deflate_no_context: bool,
+}
+
+impl DeflateArgs {
+    /// Returns the setting of the library for a server.
+    pub(crate) fn of_server(self) -> Option<Deflate> {
+        self.settings(Deflate::new().peer_window_bits(self.deflate_window))
+    }
+
+    /// Returns the setting of the library for a client, which asks for no window of the server's.
+    pub(crate) fn of_client(self) -> Option<Deflate> {
+        self.settings(Deflate::new())
+    }
+
+    fn settings(self, deflate: Deflate) -> Option<Deflate> {
+        let takeover = !self.deflate_no_context;
+        let deflate = deflate
+            .level(self.deflate_level)
+            .window_bits(self.deflate_window)
+            .context_takeover(takeover)
+            .peer_context_takeover(takeover);
+        self.deflate.then_some(deflate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: DeflateArgs,
+    }
+
+    fn parse(flags: &str) -> Result<DeflateArgs, String> {
+        let words = ["echo"].into_iter().chain(flags.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_make_settings() {
+        assert_eq!(parse("").unwrap().of_server(), None);
+        let plain = parse("--deflate").unwrap();
+        assert_eq!(plain.of_client(), Some(Deflate::new()));
+        assert_eq!(plain.of_server(), Some(Deflate::new().peer_window_bits(12)));
+        let all = "--deflate --deflate-level 9 --deflate-window 8 --deflate-no-context";
+        let wanted = Deflate::new().level(9).window_bits(8);
+        let wanted = wanted.context_takeover(false).peer_context_takeover(false);
+        assert_eq!(parse(all).unwrap().of_client(), Some(wanted));
+    }
+
+    #[test]
+    fn wrong_flags_are_refused_by_name() {
+        for flags in [
+            "--deflate --deflate-level 0",
+            "--deflate --deflate-level 10",
+            "--deflate --deflate-window 7",
+            "--deflate --deflate-window 16",
+            "--deflate-no-context",
+        ] {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains("--deflate"), "{flags}: {error}");
+        }
+    }
+}

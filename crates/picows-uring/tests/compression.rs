@@ -1,0 +1,319 @@
+//! permessage-deflate between sockets: what is agreed on, sent, counted, bounded.
+
+#![cfg(feature = "deflate")]
+
+mod common;
+
+use common::{Client, address, eventually, masked, noise, on_frame, workers};
+use picows_uring::{
+    ApiMisuse, CloseCode, Connect, Deflate, EchoListener, Error, FrameHead, MsgType, Prepared,
+    QueuePolicy, SendStatus, ServerBuilder, ServerHandle, Upgrade, run,
+};
+use picows_uring_proto::{
+    Compressed, Compression, Deflaters, Expansion, Frame, FrameRules, Inflaters, Receiver, Role,
+};
+
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+
+/// Text that compresses, another for each number.
+fn quote(number: usize) -> String {
+    format!(
+        r#"{{"channel":"book","symbol":"BTC-USD","bid":{},"sequence":{number}}}"#,
+        number * 7919
+    )
+    .repeat(1 + number % 9)
+}
+
+fn echo_server(deflate: Deflate) -> ServerHandle {
+    let server = workers(1).deflate(deflate).validate_text(true);
+    server.start(|_| Upgrade::accept(EchoListener)).expect("a server")
+}
+
+/// The next frame is CLOSE with this code.
+fn expect_code(client: &mut Client, code: CloseCode) {
+    let got = client.receive();
+    let is_close = got.head.msg_type == MsgType::Close;
+    assert!(is_close && got.payload.starts_with(&code.get().to_be_bytes()), "{got:?}");
+}
+
+/// A raw client that has agreed on deflate with 12 bits both ways.
+struct Peer {
+    client: Client,
+    compression: Compression,
+    deflaters: Deflaters,
+    receiver: Receiver,
+    expansion: Expansion,
+    inflaters: Inflaters,
+}
+
+impl Peer {
+    fn new(server: &ServerHandle) -> Self {
+        let mut client = Client::connect(address(server));
+        let answer = client.ask("/", OFFER);
+        let wanted = "permessage-deflate; client_max_window_bits=12";
+        assert_eq!(answer.header("Sec-WebSocket-Extensions"), Some(wanted));
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{OFFER}\r\n");
+        let limits = picows_uring_proto::HeadLimits::default();
+        let request = picows_uring_proto::UpgradeRequest::parse(head.as_bytes(), &limits);
+        let (agreed, _) = Deflate::new()
+            .accept(&request.expect("a request").expect("whole").0)
+            .expect("an offer");
+        Self {
+            client,
+            compression: Compression::new(&Deflate::new(), &agreed),
+            deflaters: Deflaters::new(1),
+            receiver: Receiver::new(Role::Client),
+            expansion: Expansion::new(&Deflate::new(), &agreed),
+            inflaters: Inflaters::new(1),
+        }
+    }
+
+    fn send(&mut self, head: FrameHead, payload: &[u8]) {
+        let compressed = self.compression.compress(&mut self.deflaters, head, payload);
+        let wire = match compressed.expect("memory") {
+            Compressed::Plain => masked(head, payload),
+            Compressed::Frame(head, payload) => masked(head, payload),
+        };
+        self.client.write(&wire);
+    }
+
+    /// The next frame: whether it was compressed, and its text.
+    fn receive(&mut self) -> (bool, Vec<u8>) {
+        let got = self.client.receive();
+        let mut wire = Vec::new();
+        got.head.append(&mut wire, &got.payload, None);
+        let rules = FrameRules::default();
+        let Self { receiver, expansion, inflaters, .. } = self;
+        let (decoded, _) =
+            receiver.next_expanded(&rules, expansion, inflaters, &mut wire).expect("deflate");
+        let frame: Frame<'_> = decoded.frame.expect("a whole frame");
+        (got.head.rsv == 4, frame.payload().to_vec())
+    }
+}
+
+#[test]
+fn our_client_and_our_server_agree_and_exchange_messages() {
+    for (server, client, windows) in [
+        (Deflate::new(), Deflate::new(), (12, 12)),
+        (Deflate::new(), Deflate::new().peer_window_bits(9), (12, 9)),
+        (Deflate::new().peer_window_bits(8), Deflate::new(), (8, 15)),
+        (Deflate::new().context_takeover(false), Deflate::new().context_takeover(false), (12, 12)),
+    ] {
+        let server = echo_server(server.threshold(0));
+        let url = format!("ws://{}/", address(&server));
+        run(async move {
+            let connect = Connect::new(url).deflate(client.threshold(0));
+            let mut stream = connect.stream().await.expect("it connects");
+            let agreed = stream.transport().deflate().expect("the server agrees");
+            assert_eq!(agreed.window_bits, windows.0, "{agreed:?}");
+            for number in 0..200 {
+                stream.send(quote(number)).await.expect("it is open");
+                let message = stream.next().await.expect("an echo");
+                assert_eq!(message.as_text(), Some(quote(number).as_str()));
+            }
+            stream.close().await;
+        })
+        .expect("a runtime");
+        let stats = server.stats();
+        assert!(stats.bytes_after_expansion > stats.bytes_before_expansion, "{stats:?}");
+        assert!(stats.bytes_before_compression > stats.bytes_after_compression, "{stats:?}");
+        eventually(&server, "the history is gone", |stats| stats.history_bytes == 0);
+    }
+}
+
+#[test]
+fn a_listener_sees_plain_frames_of_every_kind() {
+    let server = echo_server(Deflate::new());
+    let mut peer = Peer::new(&server);
+    for number in 1..50 {
+        let text = quote(number);
+        peer.send(FrameHead::new(MsgType::Text), text.as_bytes());
+        let (is_compressed, echo) = peer.receive();
+        assert_eq!((is_compressed, &echo[..]), (text.len() >= 64, text.as_bytes()));
+    }
+    // Fragments come back as fragments, and a PING between them is answered.
+    let text = quote(3);
+    peer.send(FrameHead::new(MsgType::Text).with_fin(false), text.as_bytes());
+    peer.send(FrameHead::new(MsgType::Ping), b"ping");
+    peer.send(FrameHead::new(MsgType::Continuation), text.as_bytes());
+    assert_eq!(peer.receive().1, text.as_bytes());
+    assert_eq!(peer.receive(), (false, b"ping".to_vec()));
+    assert_eq!(peer.receive().1, text.as_bytes());
+    // Far beyond a receive buffer, compressed and not.
+    for payload in [noise(1, 700_000), vec![b'x'; 3_000_000]] {
+        peer.send(FrameHead::new(MsgType::Binary), &payload);
+        assert!(peer.receive().1 == payload);
+    }
+}
+
+#[test]
+fn without_an_offer_or_by_the_factory_nothing_is_compressed() {
+    let server = workers(1).deflate(Deflate::new());
+    let server = server.start(|request| {
+        let upgrade = Upgrade::accept(EchoListener);
+        if request.path() == "/plain" { upgrade.without_deflate() } else { upgrade }
+    });
+    let server = server.expect("a server");
+    for (path, offer) in [("/", ""), ("/plain", OFFER)] {
+        let mut client = Client::connect(address(&server));
+        let answer = client.ask(path, offer);
+        assert_eq!((answer.status, answer.header("Sec-WebSocket-Extensions")), (101, None));
+        client.echo(quote(8).as_bytes());
+        client.write(&masked(FrameHead::new(MsgType::Text).with_rsv(4), b"\x00"));
+        expect_code(&mut client, CloseCode::PROTOCOL_ERROR);
+    }
+    let mut client = Client::connect(address(&server));
+    let answer = client.ask("/", "Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    assert_eq!(answer.header("Sec-WebSocket-Extensions"), Some("permessage-deflate"));
+}
+
+#[test]
+fn rsv1_is_not_the_applications() {
+    let server = workers(1).deflate(Deflate::new()).start(|_| {
+        Upgrade::accept(on_frame(|transport, frame| {
+            let head = FrameHead::new(MsgType::Text);
+            let refused = transport.send_frame(head.with_rsv(4), frame.payload());
+            assert_eq!(refused, SendStatus::Refused(ApiMisuse::RsvOfDeflate));
+            transport.send_frame(head.compressed(false), frame.payload());
+            Ok(())
+        }))
+    });
+    let server = server.expect("a server");
+    let mut peer = Peer::new(&server);
+    peer.send(FrameHead::new(MsgType::Text), quote(8).as_bytes());
+    assert_eq!(peer.receive(), (false, quote(8).into_bytes()));
+    let refused = |builder: ServerBuilder, name: &str| {
+        let error = builder.start(|_| Upgrade::not_found()).map(drop).expect_err("a wrong setting");
+        assert!(matches!(error, Error::Config { setting, .. } if setting == name), "{error}");
+    };
+    refused(workers(1).deflate(Deflate::new()).allow_rsv(4), "allow_rsv");
+    refused(workers(1).deflate(Deflate::new()).any_order(true), "any_order");
+    refused(workers(1).deflate(Deflate::new().level(0)), "deflate");
+    refused(workers(1).deflate(Deflate::new().window_bits(16)), "deflate");
+}
+
+#[test]
+fn bombs_and_broken_data_end_their_connection_only() {
+    let server = workers(1).deflate(Deflate::new()).max_frame_size(1 << 20);
+    let server = server.start(|_| Upgrade::accept(EchoListener)).expect("a server");
+    let mut neighbour = Peer::new(&server);
+    let bomb = {
+        let mut peer = Peer::new(&server);
+        let head = FrameHead::new(MsgType::Binary);
+        let zeros = vec![0; 1 << 26];
+        match peer.compression.compress(&mut peer.deflaters, head, &zeros).expect("memory") {
+            Compressed::Frame(head, payload) => masked(head, payload),
+            Compressed::Plain => panic!("zeros shrink"),
+        }
+    };
+    assert!(bomb.len() < 1 << 19);
+    for _ in 0..5 {
+        let mut peer = Peer::new(&server);
+        peer.client.write(&bomb);
+        expect_code(&mut peer.client, CloseCode::MESSAGE_TOO_BIG);
+        let mut peer = Peer::new(&server);
+        peer.client.write(&masked(FrameHead::new(MsgType::Text).with_rsv(4), b"\xff\xff"));
+        expect_code(&mut peer.client, CloseCode::INVALID_PAYLOAD);
+        neighbour.send(FrameHead::new(MsgType::Text), quote(1).as_bytes());
+        assert_eq!(neighbour.receive().1, quote(1).as_bytes());
+    }
+}
+
+#[test]
+fn a_prepared_message_is_for_compressed_and_plain_peers_alike() {
+    let prepared = Prepared::new(MsgType::Text, quote(8)).expect("text").deflate(12);
+    let long = Prepared::new(MsgType::Binary, noise(1, 5000)).expect("bytes").deflate(12);
+    let server = workers(1).deflate(Deflate::new()).start(move |_| {
+        let (prepared, long) = (prepared.clone(), long.clone());
+        Upgrade::accept(on_frame(move |transport, frame| {
+            transport.send_prepared(&prepared);
+            transport.send_frame(FrameHead::new(MsgType::Text), frame.payload());
+            transport.send_prepared(&long);
+            transport.send_prepared(&prepared);
+            Ok(())
+        }))
+    });
+    let server = server.expect("a server");
+    let mut peer = Peer::new(&server);
+    let mut plain = Client::upgrade(address(&server));
+    for number in 0..60 {
+        let text = quote(number);
+        peer.send(FrameHead::new(MsgType::Text), text.as_bytes());
+        assert_eq!(peer.receive(), (true, quote(8).into_bytes()));
+        assert_eq!(peer.receive().1, text.as_bytes());
+        assert_eq!(peer.receive(), (false, noise(1, 5000)));
+        assert_eq!(peer.receive(), (true, quote(8).into_bytes()));
+        plain.send_text(&text);
+        plain.expect_text(&quote(8));
+        plain.expect_text(&text);
+        assert_eq!(plain.receive().payload, noise(1, 5000));
+        plain.expect_text(&quote(8));
+    }
+    assert!(Prepared::new(MsgType::Text, b"\xff").is_err());
+    assert!(Prepared::new(MsgType::Continuation, b"").is_err());
+}
+
+#[test]
+fn what_is_dropped_or_replaced_is_not_referred_to() {
+    // Each frame is answered with many, of which a client that does not read gets some.
+    const ANSWERS: usize = 40_000;
+    let text = |number: usize| {
+        let noise = noise(number as u64 + 1, 150);
+        let hex: String = noise.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{hex}{}", quote(number))
+    };
+    let server = workers(1)
+        .deflate(Deflate::new())
+        .write_watermarks(16 * 1024, 4 * 1024)
+        .max_queue_size(64 * 1024, QueuePolicy::DropOldest);
+    let server = server.start(move |_| {
+        Upgrade::accept(on_frame(move |transport, _| {
+            for number in 0..ANSWERS {
+                if number % 3 == 0 {
+                    transport.send_latest(number as u64 % 5, MsgType::Text, text(number));
+                } else {
+                    transport.send(MsgType::Text, text(number));
+                }
+            }
+            transport.send(MsgType::Text, "the end");
+            Ok(())
+        }))
+    });
+    let server = server.expect("a server");
+    let mut peer = Peer::new(&server);
+    peer.client.send_text("go");
+    eventually(&server, "some are dropped", |stats| {
+        stats.frames_dropped > 0 && stats.frames_conflated > 0
+    });
+    let mut compressed = 0;
+    loop {
+        let (is_compressed, received) = peer.receive();
+        compressed += usize::from(is_compressed);
+        if received == b"the end" {
+            break;
+        }
+        let received = String::from_utf8(received).expect("what was sent, and not rubbish");
+        let number = received.rsplit_once(':').and_then(|(_, end)| end.strip_suffix('}'));
+        let number: usize = number.expect("a number").parse().expect("a number");
+        assert_eq!(received, text(number));
+    }
+    assert!(compressed > 10, "{compressed}");
+}
+
+#[test]
+fn history_is_held_memory_and_counted() {
+    let server = echo_server(Deflate::new());
+    let mut peers: Vec<_> = (0..20).map(|_| Peer::new(&server)).collect();
+    for peer in &mut peers {
+        for number in 0..40 {
+            peer.send(FrameHead::new(MsgType::Text), quote(number).as_bytes());
+            assert_eq!(peer.receive().1, quote(number).as_bytes());
+        }
+    }
+    // A window of 4 KiB both ways for each.
+    eventually(&server, "it is counted", |stats| stats.history_bytes == 20 * 2 * 4096);
+    peers.truncate(5);
+    eventually(&server, "it is given back", |stats| stats.history_bytes == 5 * 2 * 4096);
+    drop(peers);
+    eventually(&server, "all of it is", |stats| stats.history_bytes == 0);
+}
