@@ -27,7 +27,8 @@ pub(crate) struct DeflateArgs {
 impl DeflateArgs {
     /// Returns the setting of the library for a server.
     pub(crate) fn of_server(self) -> Option<Deflate> {
-        self.settings(Deflate::new().peer_window_bits(self.deflate_window))
+        // Clients that link zlib offer 8 and fail with it: it has no window that small.
+        self.settings(Deflate::new().peer_window_bits(self.deflate_window.max(9)))
     }
 
     /// Returns the setting of the library for a client, which asks for no window of the server's.
