@@ -8,8 +8,8 @@ mod common;
 
 use common::{Client, PATIENCE, address, eventually, masked, noise, patiently, workers};
 use picows_uring::{
-    EchoListener, Frame, FrameHead, Listener, ListenerResult, MsgType, ServerHandle, Transport,
-    Upgrade, UpgradeRequest,
+    Driver, EchoListener, Frame, FrameHead, Listener, ListenerResult, MsgType, ServerHandle,
+    Transport, Upgrade, UpgradeRequest,
 };
 use std::io::Write;
 use std::net::TcpStream;
@@ -97,18 +97,25 @@ impl Listener for Waits {
     }
 }
 
-/// Fills a socket as far as there is room, in frames of 10 kB, from where it was in one.
+/// Fills a socket as far as there is room, up to a MiB, in frames of 10 kB, from where it was in one.
 fn fill(socket: &mut TcpStream, sent: &mut usize) {
     let frame = masked(FrameHead::new(MsgType::Binary), &[1; 10_000]);
-    while let Ok(count) = socket.write(&frame[*sent..]) {
+    let mut filled = 0;
+    while filled < MIB
+        && let Ok(count) = socket.write(&frame[*sent..])
+    {
         *sent = (*sent + count) % frame.len();
+        filled += count;
     }
 }
 
 /// Has more receive buffers made, until most that two workers may have are there: what has arrived while
 /// a worker had no time lies in them.
 fn grow_receive_buffers(server: &ServerHandle, gate: &Gate) {
-    let mut sockets: Vec<_> = (0..60).map(|_| (filler(server), 0)).collect();
+    // On epoll, a turn takes no more than 256 KiB from each.
+    let is_epoll = server.monitor().workers().any(|worker| worker.driver == Driver::Epoll);
+    let count = if is_epoll { 400 } else { 160 };
+    let mut sockets: Vec<_> = (0..count).map(|_| (filler(server), 0)).collect();
     // One worker may shrink again before the other has grown.
     let mut most = [0; 2];
     patiently("receive buffers", || {
