@@ -14,6 +14,11 @@
 //! A caller drives it so: [`Handshake::advance`] with received bytes until [`Step::Done`], sending what it
 //! appends; then [`Secure::next`] for each received record, and [`Secure::seal_in_place`] or
 //! [`Secure::seal_from`] for what is sent, after [`Secure::seal_owed`].
+//!
+//! Without one of the features `aws-lc` and `ring` the crate is empty: nothing of it works without a provider
+//! of cryptography.
+
+#![cfg(any(feature = "aws-lc", feature = "ring"))]
 
 mod alert;
 mod certificate;
