@@ -100,7 +100,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     auto_ping: AutoPingArgs,
 
-    /// Connect through a proxy: http://[USER:PASSWORD@]HOST[:PORT], or socks5h, socks5, socks4a or
+    /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or socks5h, socks5, socks4a or
     /// socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
     #[arg(long, value_name = "URL|env|none", default_value = "env")]
     proxy: ProxyFlag,

@@ -86,7 +86,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 
-    /// Connect through a proxy: http://[USER:PASSWORD@]HOST[:PORT], or socks5h, socks5, socks4a or
+    /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or socks5h, socks5, socks4a or
     /// socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
     #[arg(long, value_name = "URL|env|none", default_value = "none")]
     proxy: ProxyFlag,
