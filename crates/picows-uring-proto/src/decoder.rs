@@ -494,9 +494,10 @@ impl Decoder {
     }
 
     /// Whether the payload of a frame is text as it is.
+    #[inline]
     fn is_text(&self, rules: &FrameRules, header: Pending) -> bool {
         match header.msg_type {
-            MsgType::Text => !rules.compressed || header.rsv & 4 == 0,
+            MsgType::Text => header.rsv & 4 == 0 || !rules.compressed,
             MsgType::Continuation => self.message == Some(MsgType::Text),
             _ => false,
         }
@@ -522,8 +523,8 @@ impl Decoder {
                 if header.fin {
                     // No text is fed where fragments come in any order, so it is complete then.
                     if rules.validate_text
-                        && self.is_text(rules, header)
                         && !self.text.is_complete()
+                        && self.is_text(rules, header)
                     {
                         return Err(self.fail(PeerMisbehaved::InvalidUtf8));
                     }

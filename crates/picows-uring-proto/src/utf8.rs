@@ -64,7 +64,7 @@ impl Utf8Stream {
         usize::from(self.partial_len)
     }
 
-    #[inline]
+    #[inline(always)]
     fn feed_to(&mut self, piece: &[u8], mut sink: impl FnMut(&str)) -> Result<(), InvalidUtf8> {
         if self.partial_len == 0
             && let Ok(text) = simdutf8::basic::from_utf8(piece)
