@@ -293,9 +293,8 @@ fn connection_is_a_list_of_tokens_in_any_case() {
 #[test]
 fn what_is_no_http_is_named() {
     type Is = fn(&MessageFault) -> bool;
-    let cases: [(&[u8], Is); 5] = [
+    let cases: [(&[u8], Is); 4] = [
         (b"SSH-2.0-OpenSSH\r\n", |it| matches!(it, MessageFault::NotHttp)),
-        (b"\x15\x03\x01\x00\x02\x02\x50", |it| matches!(it, MessageFault::Tls)),
         (b"HTTP/1.0 101 Old\r\n\r\n", |it| matches!(it, MessageFault::UnsupportedVersion)),
         (b"HTTP/1.1 one\r\n\r\n", |it| matches!(it, MessageFault::MalformedStatusLine)),
         (b"HTTP/1.1 101 OK\r\nbad header\r\n\r\n", |it| matches!(it, MessageFault::Head(_))),
@@ -312,6 +311,21 @@ fn what_is_no_http_is_named() {
         };
         assert!(is(&message.fault), "{message:?}");
         assert!(!message.head.is_empty());
+    }
+}
+
+#[test]
+fn a_server_that_expects_tls_is_named_as_soon_as_its_first_byte_came() {
+    let (alert, hello) = (&b"\x15\x03\x01\x00\x02\x02\x50"[..], &b"\x16\x03\x03\x00\x40"[..]);
+    for answer in [alert, &alert[..1], &alert[..2], hello] {
+        let address = serve(move |_, mut peer| {
+            peer.request();
+            peer.write(answer);
+            peer.read_to_end();
+        });
+        let error = refused(Connect::new(format!("ws://{address}/")));
+        assert!(matches!(error.fault(), ConnectFault::TlsExpected), "{answer:?}: {error:?}");
+        assert!(!error.is_transient());
     }
 }
 

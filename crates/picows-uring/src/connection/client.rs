@@ -7,7 +7,7 @@ use crate::client::{ConnectFault, Connecting};
 use crate::foreign::{self, log};
 use crate::session::Session;
 use crate::transport::Transport;
-use picows_uring_proto::{HeadFault, RejectedResponse, ResponseError, ResponseHead};
+use picows_uring_proto::{HeadFault, MessageFault, RejectedResponse, ResponseError, ResponseHead};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -43,10 +43,6 @@ impl Connection {
             return None;
         }
         let session = self.transport.session();
-        if head.stash().is_empty() && !session.is_secure() && bytes.starts_with(&TLS_ALERT) {
-            self.refuse_answer(ConnectFault::TlsExpected);
-            return None;
-        }
         let (pool, limits) = (&session.local.pool, &session.config.head);
         pool.lend(head.stash_mut());
         let received = head.receive_response(handshake, bytes, limits);
@@ -57,6 +53,9 @@ impl Connection {
                 return self.receive_first_frames(bytes, used);
             }
             Ok(None) => outcome.unfinished(|| head.cut_response(handshake, limits)),
+            Err(HeadFault::Refused(error)) if !session.is_secure() && is_tls(&error) => {
+                self.refuse_answer(ConnectFault::TlsExpected);
+            }
             Err(HeadFault::Refused(error)) => {
                 let is_redirect = matches!(error, ResponseError::Redirect { .. });
                 let is_followed = connecting.follows_redirects && is_redirect;
@@ -165,10 +164,13 @@ impl Connection {
     }
 }
 
+/// Whether the answer is a record of TLS.
+fn is_tls(error: &ResponseError) -> bool {
+    matches!(error, ResponseError::InvalidMessage(message) if message.fault == MessageFault::Tls)
+}
+
 /// How long the body of an answer that is no upgrade is waited for: it serves the error's text, which
 /// is not worth a long wait.
 const BODY_WAIT: Duration = Duration::from_millis(500);
-/// The beginning of what a server that speaks TLS answers to HTTP: an alert (RFC 8446 §5.1).
-const TLS_ALERT: [u8; 2] = [21, 3];
 /// Room for a request with a few headers; it grows if need be.
 const REQUEST_BYTES_USUAL: usize = 512;

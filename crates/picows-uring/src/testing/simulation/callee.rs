@@ -246,7 +246,8 @@ impl Callee {
                 self.stage = CalleeStage::Closing;
             }
             Manner::Rubbish => {
-                self.out.extend_from_slice(b"\x15\x03\x01\0\x02\x02\x46 no HTTP at all\r\n\r\n");
+                let answer = if self.speaks_tls() { &TLS_ALERT[..] } else { &NO_HTTP[..] };
+                self.out.extend_from_slice(answer);
                 self.stage = CalleeStage::Closing;
             }
             Manner::Mute => self.stage = CalleeStage::Ending,
@@ -357,6 +358,12 @@ impl Callee {
         }
     }
 
+    /// Whether its rubbish is the alert of a server that expects TLS. Not drawn: other runs stay what
+    /// they were.
+    fn speaks_tls(&self) -> bool {
+        self.id % 2 == 1
+    }
+
     fn fail(&mut self, what: String) {
         self.fault.get_or_insert(what);
     }
@@ -385,7 +392,10 @@ impl Callee {
         let told = line.told.take();
         let record = journal.records.get(&self.id);
         let demand = |is_kept: bool, what: &str| {
-            if is_kept { Ok(()) } else { Err(format!("{what}: {self:?}, {record:?}")) }
+            if is_kept {
+                return Ok(());
+            }
+            Err(format!("{what}: {self:?}, told {told:?}, {record:?}"))
         };
         let is_forgotten = self.manner == Manner::Forget;
         demand(told.is_some() || is_forgotten, "its caller was told nothing")?;
@@ -424,6 +434,11 @@ impl Callee {
                 demand((self.arrived, echoed) == (sent, sent), "frames are lost")?;
                 demand(is_normal, "the wrong close code")
             }
+            // However it is cut.
+            Manner::Rubbish if self.speaks_tls() => {
+                let is_named = matches!(told, Some(Err(ConnectFault::TlsExpected)));
+                demand(is_named, "no word of TLS")
+            }
             Manner::Refuse | Manner::Rubbish => demand(is_rejected, "no word of the answer"),
             Manner::Mute => demand(is_disconnected, "no word of the silence"),
             // Its caller may have been the first to send CLOSE.
@@ -452,3 +467,7 @@ impl std::fmt::Debug for Callee {
             .finish_non_exhaustive()
     }
 }
+
+/// An alert of TLS, as a server answers HTTP on a port of wss://.
+const TLS_ALERT: [u8; 7] = *b"\x15\x03\x01\0\x02\x02\x46";
+const NO_HTTP: [u8; 18] = *b"no HTTP at all\r\n\r\n";
