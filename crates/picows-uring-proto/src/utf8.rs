@@ -40,7 +40,11 @@ impl Utf8Stream {
     /// When what has arrived so far is the start of no UTF-8 text. The stream is of no use then.
     #[inline]
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
-        self.feed_to(piece, |_| {})
+        // Not by `feed_to`, whose call costs as much as a short text.
+        if self.partial_len == 0 && simdutf8::basic::from_utf8(piece).is_ok() {
+            return Ok(());
+        }
+        self.feed_slowly(piece, |_| {})
     }
 
     /// Takes the next piece, and appends to `text` what is complete of it.
@@ -64,7 +68,7 @@ impl Utf8Stream {
         usize::from(self.partial_len)
     }
 
-    #[inline(always)]
+    #[inline]
     fn feed_to(&mut self, piece: &[u8], mut sink: impl FnMut(&str)) -> Result<(), InvalidUtf8> {
         if self.partial_len == 0
             && let Ok(text) = simdutf8::basic::from_utf8(piece)
