@@ -205,7 +205,7 @@ fn without_a_connection_the_cause_is_reported() {
     let (_unheard, address) = unheard();
     let done = run("load --duration 200ms -c 3", &format!("ws://{address}/"));
     assert_eq!(done.code, 1);
-    assert!(done.stderr.contains("nobody listens"), "{}", done.stderr);
+    assert!(done.stderr.contains("nothing listens"), "{}", done.stderr);
 }
 
 #[test]

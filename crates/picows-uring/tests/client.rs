@@ -127,7 +127,7 @@ fn faults_name_what_happened_and_what_to_try() {
     };
     let error = fault(format!("ws://{free_port}/"));
     assert!(matches!(error.fault(), ConnectFault::Unreachable { .. }), "{error}");
-    assert!(error.to_string().contains("nobody listens there"), "{error}");
+    assert!(error.to_string().contains("nothing listens there"), "{error}");
     assert!(error.is_transient());
     if cfg!(not(feature = "_tls")) {
         assert!(matches!(fault("wss://localhost/".into()).fault(), ConnectFault::TlsUnsupported));

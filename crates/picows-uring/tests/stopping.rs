@@ -46,7 +46,7 @@ fn stop_closes_every_connection_with_1001() {
     let stats = stopping.join().unwrap().unwrap();
     assert_eq!((stats.connections, stats.slots), (0, 0));
     assert_eq!((stats.upgraded, stats.disconnected), (CLIENTS as u64, CLIENTS as u64 + 1));
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "nothing listens any more");
 }
 
 #[test]

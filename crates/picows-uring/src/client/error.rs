@@ -351,7 +351,7 @@ pub(super) fn tell_attempts(attempts: &[(SocketAddr, io::Error)], who: &str) -> 
     }
     let is_any = |kind| attempts.iter().any(|(_, error)| error.kind() == kind);
     let cure = if is_any(io::ErrorKind::ConnectionRefused) {
-        &format!("nobody listens there: check the port, and that {who} runs")
+        &format!("nothing listens there: check the port, and that {who} runs")
     } else if is_any(io::ErrorKind::AddrNotAvailable) {
         "no local port is free, or this machine does not have the local address: widen \
          net.ipv4.ip_local_port_range, connect from more addresses of this machine, or \
@@ -419,7 +419,7 @@ mod tests {
             (&[libc::EADDRNOTAVAIL], "widen net.ipv4.ip_local_port_range, connect from more"),
             (&[libc::EHOSTUNREACH], "check the address and the network"),
             // The family that this machine does not have beside the one that it has.
-            (&[libc::EADDRNOTAVAIL, libc::ECONNREFUSED], "nobody listens there"),
+            (&[libc::EADDRNOTAVAIL, libc::ECONNREFUSED], "nothing listens there"),
             (&[libc::ECONNREFUSED, libc::EMFILE], "ulimit -n"),
         ] {
             let text = told(errnos);
