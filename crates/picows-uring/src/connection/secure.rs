@@ -295,20 +295,14 @@ impl Connection {
     /// Handles a record without data.
     fn handle_control(&mut self, session: &Session, secure: &SecureState, control: Control) {
         match control {
-            Control::KeyUpdate { requested: true } => {
-                let mut out = session.local.pool.buffer(0);
-                let sealed = secure.open().map_or(Ok(()), |mut open| open.seal_owed(&mut out));
-                session.queue_sealed(out);
-                if let Err(error) = sealed {
-                    self.record_failed(session, secure, error);
-                }
-            }
             Control::CloseNotify => {
                 secure.is_peer_notified.set(true);
                 self.end_of_stream();
             }
             Control::Alert(alert) => self.alert_received(session, secure, alert),
-            // Done already: a new key of the peer, a ticket.
+            // Done already: a new key of the peer, a ticket. A key update that it asks for goes ahead of the
+            // next data (RFC 8446 §4.6.3), one for all requests until then: answered one by one, a peer that
+            // does not read could have us queue without end.
             _ => {}
         }
     }

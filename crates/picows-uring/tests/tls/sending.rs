@@ -7,6 +7,7 @@ use super::{connect, echo};
 use picows_uring::{
     Connect, DisconnectCause, EchoListener, FrameHead, MsgType, QueuePolicy, Upgrade,
 };
+use picows_uring_tls::Control;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -123,6 +124,25 @@ fn a_peer_that_wants_a_new_key_gets_one_and_the_data_goes_on() {
         matches!(it, picows_uring_tls::Control::KeyUpdate { requested: false })
     };
     assert_eq!(raw.controls.iter().filter(is_update).count(), 3, "{:?}", raw.controls);
+}
+
+#[test]
+fn many_requests_for_a_new_key_are_answered_by_one() {
+    let certificates = Certificates::new();
+    let server = echo(&certificates, workers(1));
+    let mut raw = Raw::upgrade(&certificates, address(&server));
+    for _ in 0..100 {
+        let mut out = Vec::new();
+        raw.secure.seal_key_update(true, &mut out).expect("TLS 1.3");
+        raw.write_wire(&out);
+        // Data between them, so that they are no flood; not answered.
+        raw.send(MsgType::Pong, b"");
+    }
+    raw.send(MsgType::Binary, b"data");
+    assert_eq!(raw.receive(), b"data");
+    let updates = raw.controls.iter().filter(|it| matches!(it, Control::KeyUpdate { .. })).count();
+    assert_eq!(updates, 1);
+    server.stop().unwrap();
 }
 
 #[test]
