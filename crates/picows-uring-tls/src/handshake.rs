@@ -33,6 +33,8 @@ pub struct Handshake {
     records: Vec<u8>,
     /// Where the next record begins in `records`.
     next: usize,
+    /// How many records of the peer were whole.
+    count: u16,
     is_first: bool,
     /// Whether a message of the peer was handled, after which alerts may have to be sealed.
     is_answered: bool,
@@ -101,6 +103,7 @@ impl Handshake {
             state,
             records: Vec::new(),
             next: 0,
+            count: 0,
             is_first: true,
             is_answered: false,
             notes: Notes::default(),
@@ -143,6 +146,12 @@ impl Handshake {
                 continue;
             };
             let start = std::mem::replace(&mut self.next, end);
+            self.count += 1;
+            if self.count > RECORDS_MAX {
+                output.extend_from_slice(&fatal_alert(Alert::DECODE_ERROR));
+                let what = "the handshake is cut into too many records";
+                return Err(HandshakeError::PeerMisbehaved(what.into()));
+            }
             self.enter(start, output)?;
             let State::Under(connection) = &mut self.state else {
                 continue;
@@ -307,6 +316,10 @@ const FATAL: u8 = 2;
 
 /// Longest body of a record, in either version, before its cipher is known (RFC 5246 §6.2.3).
 const BODY_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 2048;
+
+/// Records of a whole handshake: a hello of 64 KiB in records of 512 bytes (RFC 6066 §4) takes 128. Each costs a
+/// microsecond and may carry one byte, and all that are there are handled in one step.
+const RECORDS_MAX: u16 = 1024;
 
 /// More than the longest message that rustls takes (64 KiB), in records of a usual length.
 const RECORDS_BYTES_MAX: usize = 128 * 1024;

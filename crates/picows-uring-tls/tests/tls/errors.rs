@@ -325,7 +325,8 @@ fn a_hello_without_end_is_refused() {
         let mut result = server.advance(&mut first, &mut Vec::new());
         while result.is_ok() {
             sent += 1;
-            assert!(sent < 70_000, "no end");
+            // Each costs a microsecond, and all that a worker has received are one step.
+            assert!(sent <= 1_024, "no end");
             result = server.advance(&mut record, &mut Vec::new());
         }
     }
