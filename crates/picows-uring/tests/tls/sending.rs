@@ -120,9 +120,7 @@ fn a_peer_that_wants_a_new_key_gets_one_and_the_data_goes_on() {
         raw.send(MsgType::Text, b"with another key");
         assert_eq!(raw.receive(), b"with another key", "round {round}");
     }
-    let is_update = |it: &&picows_uring_tls::Control| {
-        matches!(it, picows_uring_tls::Control::KeyUpdate { requested: false })
-    };
+    let is_update = |it: &&Control| matches!(it, Control::KeyUpdate { requested: false });
     assert_eq!(raw.controls.iter().filter(is_update).count(), 3, "{:?}", raw.controls);
 }
 
