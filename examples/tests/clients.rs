@@ -101,5 +101,5 @@ fn a_client_that_cannot_connect_says_why() {
     let outcome = output(command("echo_client").arg(format!("ws://{address}/")));
     assert!(!outcome.status.success());
     let errors = String::from_utf8_lossy(&outcome.stderr);
-    assert!(errors.contains("nobody listens there"), "{errors}");
+    assert!(errors.contains("nothing listens there"), "{errors}");
 }
