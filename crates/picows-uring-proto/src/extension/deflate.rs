@@ -227,7 +227,13 @@ impl Inflaters {
         self.is_used = true;
         let is_own = |it: &Inflater| stamp != 0 && it.stamp == stamp;
         if let Some(at) = self.states.iter().rposition(is_own) {
-            return Ok(self.states.remove(at));
+            let mut inflater = self.states.remove(at);
+            // Its window is larger than that of the peer: a distance is judged by the history and the
+            // text of the message itself, the same whether this one or another expands it.
+            if history.is_cut() {
+                inflater.restart(history)?;
+            }
+            return Ok(inflater);
         }
         let free = self.states.iter().rposition(|it| it.stamp == 0);
         let is_full = self.states.len() >= self.states_max;
@@ -282,8 +288,32 @@ impl Inflater {
         input: &[u8],
         output: &mut [u8],
     ) -> Result<(usize, usize, bool), PeerMisbehaved> {
+        self.step(input, output, InflateFlush::SyncFlush)
+    }
+
+    /// Adds what the sender has cut off behind a message (RFC 7692 §7.2.2), and checks that this is
+    /// the end of an empty block: whatever follows, the state is that between two messages.
+    pub(super) fn finish(&mut self) -> Result<(), PeerMisbehaved> {
+        let mut text = [0];
+        // Both stop where a block ends. The first has one byte more, which is left over if a block
+        // ends with the four before it. The second, an empty block, is taken whole if that end is
+        // the end of a byte too; what is left of a byte otherwise, bits of 0xFF, begins a last block.
+        for (input, taken) in [([0, 0, 0xFF, 0xFF, 0], 4), ([0, 0, 0, 0xFF, 0xFF], 5)] {
+            if self.step(&input, &mut text, InflateFlush::Block)? != (taken, 0, false) {
+                return Err(PeerMisbehaved::InvalidDeflate);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        flush: InflateFlush,
+    ) -> Result<(usize, usize, bool), PeerMisbehaved> {
         let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
-        let outcome = self.state.decompress(input, output, InflateFlush::SyncFlush);
+        let outcome = self.state.decompress(input, output, flush);
         let Ok(status) = outcome else { return Err(PeerMisbehaved::InvalidDeflate) };
         let taken = (self.state.total_in() - before_in) as usize;
         let written = (self.state.total_out() - before_out) as usize;

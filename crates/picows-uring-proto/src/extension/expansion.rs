@@ -3,7 +3,7 @@
 //! Each frame is expanded when it is complete, and keeps its type, its FIN bit and its place. Which
 //! frames those are, the decoder has checked.
 
-use super::compression::{RSV1, TAIL};
+use super::compression::RSV1;
 use super::deflate::{INFLATER_BYTES, Inflater, Inflaters, Stamp};
 use super::history::History;
 use super::settings::{Deflate, NegotiatedDeflate};
@@ -147,40 +147,40 @@ impl Expansion {
         let text_max = text_max.min(isize::MAX as usize - 1);
         let mut ends_left = ENDS_MIN + payload.len() / BYTES_PER_END;
         message.compressed += payload.len() as u64;
-        let tail = if fin { &TAIL[..] } else { &[] };
-        let mut written = 0;
-        for mut input in [payload, tail] {
-            loop {
-                self.make_room(written, input.len(), text_max)?;
-                let output = &mut self.text.bytes_mut()[written..];
-                let room = output.len();
-                let (taken, count, is_end) = message.inflater.expand(input, output)?;
-                (input, written) = (&input[taken..], written + count);
-                message.expanded += count as u64;
-                if written > text_max {
-                    return Err(PeerMisbehaved::FrameTooLarge);
+        let (mut input, mut written) = (payload, 0);
+        loop {
+            self.make_room(written, input.len(), text_max)?;
+            let output = &mut self.text.bytes_mut()[written..];
+            let room = output.len();
+            let (taken, count, is_end) = message.inflater.expand(input, output)?;
+            (input, written) = (&input[taken..], written + count);
+            message.expanded += count as u64;
+            if written > text_max {
+                return Err(PeerMisbehaved::FrameTooLarge);
+            }
+            self.check_ratio(message)?;
+            if is_end {
+                // A block that says it is the last: more may follow (RFC 7692 §7.2.3.4), and
+                // refer to what came before.
+                if ends_left == 0 {
+                    return Err(PeerMisbehaved::InvalidDeflate);
                 }
-                self.check_ratio(message)?;
-                if is_end {
-                    // A block that says it is the last: more may follow (RFC 7692 §7.2.3.4), and
-                    // refer to what came before.
-                    if ends_left == 0 {
-                        return Err(PeerMisbehaved::InvalidDeflate);
-                    }
-                    ends_left -= 1;
-                    message.inflater.restart(&self.history)?;
-                    message.inflater.add(&self.text.bytes()[..written])?;
-                    if input.is_empty() {
-                        break;
-                    }
-                } else if count < room {
-                    if !input.is_empty() {
-                        // It wants nothing of what is left, and is not at its end.
-                        return Err(PeerMisbehaved::InvalidDeflate);
-                    }
+                ends_left -= 1;
+                message.inflater.restart(&self.history)?;
+                message.inflater.add(&self.text.bytes()[..written])?;
+                if input.is_empty() {
                     break;
                 }
+            } else if count < room {
+                if !input.is_empty() {
+                    // It wants nothing of what is left, and is not at its end.
+                    return Err(PeerMisbehaved::InvalidDeflate);
+                }
+                break;
             }
+        }
+        if fin {
+            message.inflater.finish()?;
         }
         self.text.bytes_mut().truncate(written);
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! A ring that grows with what it is given. Which messages belong to it is decided by its owner.
 
+use super::settings::WINDOW_BITS_MAX;
 use crate::error::PeerMisbehaved;
 use crate::reserve::reserve_exact;
 
@@ -54,6 +55,11 @@ impl History {
     pub(super) fn runs(&self) -> [&[u8]; 2] {
         let (newer, older) = self.bytes.split_at(self.start);
         [older, newer]
+    }
+
+    /// Whether it has forgotten, or is about to forget, text that the largest window still covers.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.bytes.len() == self.bytes_max && self.bytes_max < 1 << WINDOW_BITS_MAX
     }
 
     pub(super) const fn is_empty(&self) -> bool {

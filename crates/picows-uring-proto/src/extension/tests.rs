@@ -5,6 +5,7 @@ mod endpoints;
 mod examples;
 mod oracle;
 mod random;
+mod verdicts;
 
 use super::{Compressed, Compression, Deflate, Deflaters, Expansion, Inflaters, NegotiatedDeflate};
 use crate::error::PeerMisbehaved;
