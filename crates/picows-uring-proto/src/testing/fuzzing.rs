@@ -3,6 +3,9 @@
 //! Not part of the library: compiled for tests, and by `cargo fuzz`, whose targets in `fuzz/` call
 //! these. Each states what holds for every input, beside that nothing panics.
 
+#[cfg(feature = "deflate")]
+mod deflate;
+
 use crate::assembler::{Assembled, Message, MessageAssembler};
 use crate::conversation::{ConversationRules, FrameAction};
 use crate::encode::FrameHead;
@@ -17,6 +20,8 @@ use crate::handshake::{
 use crate::header::Header;
 use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FrameRules};
 use crate::tick::Tick;
+#[cfg(feature = "deflate")]
+pub use deflate::{deflate_messages, deflate_negotiation};
 
 /// A request head, which arrives in pieces of a length that the first byte chooses.
 pub fn server_handshake(data: &[u8]) {
@@ -525,6 +530,11 @@ mod tests {
         replay("messages", messages);
         replay("header", header);
         replay("tunnel", tunnel);
+        #[cfg(feature = "deflate")]
+        {
+            replay("deflate_negotiation", deflate_negotiation);
+            replay("deflate_messages", deflate_messages);
+        }
     }
 
     proptest! {
@@ -536,6 +546,11 @@ mod tests {
             messages(&data);
             header(&data);
             tunnel(&data);
+            #[cfg(feature = "deflate")]
+            {
+                deflate_negotiation(&data);
+                deflate_messages(&data);
+            }
         }
     }
 }
