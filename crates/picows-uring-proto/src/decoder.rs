@@ -5,6 +5,7 @@
 //! their end moves to the stash, unmasked on the way.
 
 mod pending;
+mod pieces;
 
 use crate::close::CloseCode;
 use crate::error::PeerMisbehaved;
@@ -17,6 +18,7 @@ use crate::reserve::reserve_exact;
 use crate::stash::Stash;
 use crate::utf8::Utf8Stream;
 use pending::Pending;
+pub(crate) use pieces::FrameUnderWay;
 
 /// Turns the bytes of one peer into frames, and checks what RFC 6455 demands of them.
 ///

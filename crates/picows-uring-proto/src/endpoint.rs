@@ -7,10 +7,12 @@
 #[cfg(feature = "deflate")]
 mod expanding;
 mod outgoing;
+mod pieces;
 mod receiver;
 mod sender;
 
 pub use outgoing::Outgoing;
+pub use pieces::{FramePiece, Pieces, Received};
 pub use receiver::Receiver;
 pub use sender::{SendError, Sender};
 

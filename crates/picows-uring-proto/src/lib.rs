@@ -68,7 +68,9 @@ pub use conversation::Arrival;
 pub use conversation::{Conversation, ConversationRules, FrameAction, Phase, Step};
 pub use decoder::{Decoded, Decoder};
 pub use encode::FrameHead;
-pub use endpoint::{Endpoint, EndpointRules, Outgoing, Receiver, SendError, Sender};
+pub use endpoint::{
+    Endpoint, EndpointRules, FramePiece, Outgoing, Pieces, Received, Receiver, SendError, Sender,
+};
 pub use error::PeerMisbehaved;
 pub use escape::Escaped;
 #[cfg(feature = "deflate")]

@@ -27,6 +27,12 @@ pub enum ApiMisuse {
     /// A new data message while a fragmented one is under way (RFC 6455 §5.4).
     #[error("a fragmented message is under way: finish it before the next one begins")]
     MessageUnderWay,
+    /// A message, or CLOSE, while a frame is sent in pieces: nothing may come between them.
+    #[error("a frame is being written: finish it before the next one begins")]
+    FrameUnderWay,
+    /// More than the length with which a frame was begun.
+    #[error("{0} bytes for a frame of which {1} are left")]
+    PastFrameEnd(usize, u64),
     /// A CONTINUATION with no message begun (RFC 6455 §5.4).
     #[error("no message is under way that a CONTINUATION could continue: begin one with fin off")]
     UnexpectedContinuation,
@@ -60,4 +66,4 @@ pub enum ApiMisuse {
     },
 }
 
-debug_with_text! { ApiMisuse: ControlPayloadTooLong, CloseReasonTooLong, FragmentedControlFrame, InvalidCloseCode, CloseThroughSend, MessageUnderWay, UnexpectedContinuation, KeyOfFragment, InvalidRsv, RsvOfDeflate, NotAMessage, InvalidUtf8, HeadroomTooSmall, HeadroomPastEnd }
+debug_with_text! { ApiMisuse: ControlPayloadTooLong, CloseReasonTooLong, FragmentedControlFrame, InvalidCloseCode, CloseThroughSend, MessageUnderWay, FrameUnderWay, PastFrameEnd, UnexpectedContinuation, KeyOfFragment, InvalidRsv, RsvOfDeflate, NotAMessage, InvalidUtf8, HeadroomTooSmall, HeadroomPastEnd }

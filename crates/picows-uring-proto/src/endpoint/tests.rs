@@ -3,6 +3,7 @@
 //! Whole conversations between two of them are in `testing/pair`.
 
 mod liveness;
+mod pieces;
 mod receiver;
 mod sender;
 
