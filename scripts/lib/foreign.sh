@@ -15,7 +15,11 @@ start_server() {
     # The end of its input, which comes with the end of this script, ends the server as well.
     coproc SERVER { exec python3 scripts/lib/server.py --log "$log" "$@"; }
     server_process=$SERVER_PID
-    read -r server_url <&"${SERVER[0]}" || return 1
+    if ! read -r server_url <&"${SERVER[0]}"; then
+        # Bash knows of one coprocess only: that it ended must be seen before the next one begins.
+        stop_server || true
+        return 1
+    fi
     server_url=${server_url%/}
 }
 
