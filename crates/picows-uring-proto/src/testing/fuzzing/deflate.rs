@@ -21,12 +21,15 @@ pub fn deflate_negotiation(data: &[u8]) {
         assert_is_within(&settings, &agreed);
         // What it answers is one offer and no more, and of the right form.
         let again = [b"GET / HTTP/1.1\r\nHost: a\r\n", &extensions(answer.as_bytes())[..]].concat();
-        let (request, _) = UpgradeRequest::parse(&again, &LIMITS).unwrap().unwrap();
+        let (request, _) = UpgradeRequest::parse(&again, &LIMITS)
+            .expect("an answer is well formed")
+            .expect("it is whole");
         assert!(settings.accept(&request).is_some(), "{answer}");
         assert_eq!(answer.matches("permessage-deflate").count(), 1, "{answer}");
     }
-    let handshake = ClientHandshake::new("a", "/", *b"the sample nonce").unwrap();
-    let handshake = handshake.with_deflate(settings).unwrap();
+    let handshake =
+        ClientHandshake::new("a", "/", *b"the sample nonce").expect("the address is well formed");
+    let handshake = handshake.with_deflate(settings).expect("the settings are valid");
     let accept = AcceptKey::for_key("dGhlIHNhbXBsZSBub25jZQ==");
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
