@@ -10,8 +10,9 @@ use crate::stdio::{self, FLUSH_MIN, FLUSH_TIMEOUT, note};
 use crate::{signals, system, tls, units};
 use clap::ValueEnum;
 use picows_uring::{
-    EchoListener, ListenerResult, Message, MessageListener, Messages, Monitor, QueuePolicy, Server,
-    ServerBuilder, Transport, Upgrade, UpgradeRequest, UpgradeResponse, WorkerState,
+    EchoListener, ListenAddress, ListenerResult, Message, MessageListener, Messages, Monitor,
+    QueuePolicy, Server, ServerBuilder, Transport, Upgrade, UpgradeRequest, UpgradeResponse,
+    WorkerState,
 };
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,10 +35,29 @@ use std::time::{Duration, Instant};
 /// that are not read in time are dropped and counted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    server: ServingFlags,
+
+    /// What happens to an echo beyond --max-queue
+    #[arg(long, value_enum, default_value_t = Policy::Close)]
+    queue_policy: Policy,
+
+    /// Refuse text that is not UTF-8 with CLOSE 1007, at the first invalid byte
+    #[arg(long)]
+    validate_text: bool,
+
+    /// Join fragments and echo whole messages, of at most --max-frame-size bytes; text is validated
+    #[arg(long)]
+    messages: bool,
+}
+
+/// Flags that all servers of the command have.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServingFlags {
     /// Address to listen on: HOST:PORT (port 0 for any free port; IPv6 in brackets) or unix:PATH;
     /// may be given several times
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
-    listen: Vec<String>,
+    pub(crate) listen: Vec<String>,
 
     /// Number of workers, each a thread with a ring of its own [default: one for each available
     /// core; fewer, with a warning, where the limit of locked memory (ulimit -l) is too low]
@@ -63,23 +83,11 @@ pub(crate) struct Args {
 
     /// Largest frame to accept, such as 64KiB; a larger one is answered with CLOSE 1009
     #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "10MiB")]
-    max_frame_size: u64,
+    pub(crate) max_frame_size: u64,
 
     /// Most bytes buffered for a client that does not read, such as 1MiB
     #[arg(long, value_name = "BYTES", value_parser = units::size, default_value = "64MiB")]
-    max_queue: u64,
-
-    /// What happens to an echo beyond --max-queue
-    #[arg(long, value_enum, default_value_t = Policy::Close)]
-    queue_policy: Policy,
-
-    /// Refuse text that is not UTF-8 with CLOSE 1007, at the first invalid byte
-    #[arg(long)]
-    validate_text: bool,
-
-    /// Join fragments and echo whole messages, of at most --max-frame-size bytes; text is validated
-    #[arg(long)]
-    messages: bool,
+    pub(crate) max_queue: u64,
 
     /// Most connections at a time; further upgrades are refused with 503, plain requests of
     /// /healthz are answered as always [default: no limit]
@@ -152,9 +160,67 @@ pub(crate) struct Args {
     stats_json: bool,
 }
 
-/// Runs until a signal comes. Returns the outcome, and the limit of the final flush of the standard
-/// streams.
+/// Runs the echo server until a signal comes; see [`run_server`].
 pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
+    run_server(&args.server, args)
+}
+
+/// What a server of the command does, beside listening, counting and stopping.
+pub(crate) trait Service {
+    /// Sets what is particular to it.
+    fn set_up(&self, builder: ServerBuilder) -> ServerBuilder;
+
+    /// Returns the router; the monitor is in `watched` once the server has started.
+    fn router(
+        &self,
+        watched: Arc<OnceLock<Monitor>>,
+    ) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static;
+
+    /// The server listens: what is to be printed behind its addresses.
+    ///
+    /// # Errors
+    ///
+    /// Stops the server.
+    fn started(&self, addresses: &[ListenAddress]) -> Result<(), Fault> {
+        let _ = addresses;
+        Ok(())
+    }
+
+    /// What `--stats` prints besides the counters of the server, with a comma before it.
+    fn progress(&self, every: Duration) -> String {
+        let _ = every;
+        String::new()
+    }
+
+    /// The same for `--stats-json`.
+    fn add_counters(&self, json: &mut serde_json::Value) {
+        let _ = json;
+    }
+
+    /// The server has stopped.
+    fn stopped(&self) {}
+}
+
+impl Service for Args {
+    fn set_up(&self, builder: ServerBuilder) -> ServerBuilder {
+        let queue = usize::try_from(self.server.max_queue).unwrap_or(usize::MAX);
+        builder.max_queue_size(queue, self.queue_policy.into()).validate_text(self.validate_text)
+    }
+
+    fn router(
+        &self,
+        watched: Arc<OnceLock<Monitor>>,
+    ) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static {
+        router(self, watched)
+    }
+}
+
+/// Runs a server until a signal comes. Returns the outcome, and the limit of the final flush of the standard
+/// streams.
+pub(crate) fn run_server(
+    args: &ServingFlags,
+    service: &impl Service,
+) -> (Result<(), Fault>, Duration) {
     system::raise_descriptor_limit();
     // Before the server starts, so that no signal is missed.
     let (stopped, stops) = mpsc::channel();
@@ -171,7 +237,7 @@ pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
             }
         }
     });
-    let outcome = serve(args, stops);
+    let outcome = serve(args, service, stops);
     let left = outcome.as_ref().map_or(FLUSH_TIMEOUT, |stop| drain.saturating_sub(stop.elapsed()));
     let is_hurried = is_hurried.load(Ordering::SeqCst);
     let flush = if is_hurried { FLUSH_MIN } else { left.clamp(FLUSH_MIN, FLUSH_TIMEOUT) };
@@ -179,11 +245,15 @@ pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
 }
 
 /// Serves until a signal comes; returns the time of the signal.
-fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
+fn serve(
+    args: &ServingFlags,
+    service: &impl Service,
+    stops: mpsc::Receiver<()>,
+) -> Result<Instant, Fault> {
     let watched = Arc::new(OnceLock::new());
     let tls = args.tls.settings()?;
-    let builder = tls::of_server(builder(args), tls.as_ref());
-    let server = builder.start(router(args, Arc::clone(&watched)))?;
+    let builder = tls::of_server(service.set_up(builder(args)), tls.as_ref());
+    let server = builder.start(service.router(Arc::clone(&watched)))?;
     if let Some(tls) = tls {
         reload_on_hang_up(tls)?;
     }
@@ -197,9 +267,10 @@ fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
     for address in server.addresses() {
         stdio::out().line(&format!("listening on {address}"));
     }
+    service.started(server.addresses())?;
     let start = Instant::now();
     tracing::info!(driver = stats::driver(&monitor), "serving");
-    watch(&monitor, &stops, args)?;
+    watch(&monitor, &stops, args, service)?;
     let stop = Instant::now();
     note(format_args!("stopping: closing {} connections", monitor.stats().connections));
     let stopper = server.stopper();
@@ -209,8 +280,9 @@ fn serve(args: &Args, stops: mpsc::Receiver<()>) -> Result<Instant, Fault> {
         }
     });
     let ended = server.stop();
+    service.stopped();
     if args.stats_json {
-        stats::print_json(&monitor, start.elapsed());
+        stats::print_json(&monitor, start.elapsed(), service);
     }
     note(format_args!("{}", stats::summary(&monitor.stats(), start.elapsed())));
     ended?;
@@ -254,17 +326,15 @@ impl From<Policy> for QueuePolicy {
 /// Default of the library; the watermark must not exceed the queue.
 const HIGH_WATERMARK_MAX: usize = 64 * 1024;
 
-fn builder(args: &Args) -> ServerBuilder {
+fn builder(args: &ServingFlags) -> ServerBuilder {
     let queue = usize::try_from(args.max_queue).unwrap_or(usize::MAX);
     let (high, low) = (HIGH_WATERMARK_MAX.min(queue), HIGH_WATERMARK_MAX.min(queue) / 4);
     let mut builder = Server::builder()
         .write_watermarks(high, low)
-        .max_queue_size(queue, args.queue_policy.into())
         .pin(args.pin)
         .busy_poll(args.busy_poll)
         .dedicated(args.dedicated)
         .max_frame_size(args.max_frame_size)
-        .validate_text(args.validate_text)
         .max_connections(args.max_connections.map(|count| count as usize))
         .handshake_timeout(args.handshake_timeout)
         .max_per_address(args.max_per_address.map(|count| count as usize))
@@ -296,7 +366,7 @@ fn router(
     args: &Args,
     watched: Arc<OnceLock<Monitor>>,
 ) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
-    let message_bytes_max = usize::try_from(args.max_frame_size).unwrap_or(usize::MAX);
+    let message_bytes_max = usize::try_from(args.server.max_frame_size).unwrap_or(usize::MAX);
     let messages = args.messages;
     move |request| {
         if request.path() == "/healthz" && !request.is_upgrade() {
@@ -323,7 +393,12 @@ impl MessageListener for EchoMessages {
 }
 
 /// Waits for a signal, or until the last worker has failed, and prints counters meanwhile.
-fn watch(monitor: &Monitor, stops: &mpsc::Receiver<()>, args: &Args) -> Result<(), Fault> {
+fn watch(
+    monitor: &Monitor,
+    stops: &mpsc::Receiver<()>,
+    args: &ServingFlags,
+    service: &impl Service,
+) -> Result<(), Fault> {
     let every = args.stats.unwrap_or(CHECK_INTERVAL);
     let (start, mut before) = (Instant::now(), monitor.stats());
     let mut failed = 0;
@@ -335,10 +410,10 @@ fn watch(monitor: &Monitor, stops: &mpsc::Receiver<()>, args: &Args) -> Result<(
         }
         let stats = monitor.stats();
         if args.stats_json {
-            stats::print_json(monitor, start.elapsed());
+            stats::print_json(monitor, start.elapsed(), service);
         } else if args.stats.is_some() {
             let (driver, line) = (stats::driver(monitor), stats::progress(&before, &stats, every));
-            note(format_args!("{line}, driver {driver}"));
+            note(format_args!("{line}{}, driver {driver}", service.progress(every)));
         }
         before = stats;
         note_blocked(monitor, args.slow_callback);

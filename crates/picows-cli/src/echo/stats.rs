@@ -1,12 +1,13 @@
 //! Counters of the echo server, as text and as JSON.
 
+use super::Service;
 use crate::stdio;
 use picows_uring::{Driver, Monitor, Stats, WorkerState};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// The name of the driver, which is the same for all workers.
-pub(super) fn driver(monitor: &Monitor) -> &'static str {
+pub(crate) fn driver(monitor: &Monitor) -> &'static str {
     monitor.workers().next().map_or(Driver::Auto, |worker| worker.driver).name()
 }
 
@@ -81,8 +82,9 @@ fn rare_counters(stats: &Stats) -> String {
 }
 
 /// Prints all counters, of the server and of each worker, as one line on standard output.
-pub(super) fn print_json(monitor: &Monitor, time: Duration) {
+pub(super) fn print_json(monitor: &Monitor, time: Duration, service: &impl Service) {
     let mut json = to_json(monitor, time);
+    service.add_counters(&mut json);
     json["lines_dropped"] = json!(stdio::out().dropped_lines());
     stdio::out().line(&json.to_string());
 }
