@@ -137,7 +137,8 @@ FLOORS = {
         "client",
         "measure",
         "report",
-        "connect doctor echo load rtt",
+        "echo fan_out",
+        "connect doctor load rtt",
     ),
 }
 

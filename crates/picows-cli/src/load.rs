@@ -1,8 +1,9 @@
-//! `picows load`: the load generator for echo servers.
+//! `picows load`: the load generator for echo servers, and for servers that fan out.
 
 use crate::auto_ping::AutoPingArgs;
 use crate::client::LoopFlags;
 use crate::deflate::DeflateArgs;
+use crate::fan_out::{self, FanOutPlan};
 use crate::fault::{Fault, Usage};
 use crate::measure::{Filler, LoadPlan, measure};
 use crate::proxy::ProxyFlag;
@@ -29,18 +30,30 @@ use std::time::Duration;
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT end the load early: the figures until then are reported,
 /// marked as interrupted. A second signal ends it at once, without a report.
 ///
+/// With --mode fan-out, publishers send to the server, which sends each message to all subscribers.
+/// Each subscriber checks that it gets every publication once, whole and in the same order as the
+/// others; measured are deliveries per second, and how long it takes until half and until all of the
+/// subscribers have a publication. Without --rate each publisher sends the next one when all have
+/// the last, or keeps --pipeline of them in flight. The payload begins with a stamp of 16 bytes (32
+/// with --text), so any server will do that sends on what it gets.
+///
 /// Exit status: 0 if every echo was right, 1 on any wrong or missing echo, failed or lost
 /// connection, or a report that cannot be written, 2 if the command line is wrong, 128 plus its
 /// number after a signal (130 for SIGINT, 143 for SIGTERM).
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The server, such as ws://127.0.0.1:9001/ or ws+unix:/run/picows.sock
     url: String,
 
-    /// Connections, of all threads together
-    #[arg(short, long, value_name = "N", default_value_t = 64,
+    /// What the server does with a message: `echo` sends it back, `fan-out` sends it to all subscribers
+    #[arg(long, value_enum, default_value_t = Mode::Echo)]
+    mode: Mode,
+
+    /// Connections, of all threads together [default: 64]
+    #[arg(short, long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    connections: u32,
+    connections: Option<u32>,
 
     /// Length of a message, such as 256 or 64KiB
     #[arg(short, long, value_name = "BYTES", value_parser = units::size, default_value = "256")]
@@ -113,10 +126,27 @@ pub(crate) struct Args {
     /// Write an HTML page to FILE, with charts of latency by percentile and throughput over time
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+
+    #[command(flatten)]
+    fan_out: fan_out::Flags,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    Echo,
+    FanOut,
 }
 
 /// Runs the load and prints its report.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
+    if args.mode == Mode::FanOut {
+        let plan = fan_out_plan(&args)?;
+        let outputs = Outputs { json: args.json, html: None };
+        outputs.check()?;
+        system::raise_descriptor_limit();
+        return fan_out::run(plan, &outputs);
+    }
     let plan = plan(&args)?;
     let outputs = Outputs { json: args.json, html: args.html };
     outputs.check()?;
@@ -127,10 +157,14 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
 
 fn plan(args: &Args) -> Result<LoadPlan, Usage> {
     let size_bytes = units::message_size(args.size).map_err(Usage)?;
-    if u32::from(args.threads) > args.connections {
+    if let Some(flag) = args.fan_out.given() {
+        return Err(Usage(format!("{flag} is for --mode fan-out")));
+    }
+    let connections = args.connections.unwrap_or(CONNECTIONS);
+    if u32::from(args.threads) > connections {
         return Err(Usage(format!(
-            "--threads {} for --connections {}: a thread without a connection does nothing",
-            args.threads, args.connections
+            "--threads {} for --connections {connections}: a thread without a connection does nothing",
+            args.threads
         )));
     }
     if args.rate.is_some() && args.event_loop.dedicated {
@@ -149,7 +183,7 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
     };
     Ok(LoadPlan {
         url: args.url.clone(),
-        connections: args.connections as usize,
+        connections: connections as usize,
         threads: usize::from(args.threads),
         size_bytes,
         is_text: args.text || args.payload == Filler::Json,
@@ -170,6 +204,60 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
     })
 }
 
+fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
+    for (is_given, flag, cure) in [
+        (args.connections.is_some(), "--connections", "write --subscribers and --publishers"),
+        (args.html.is_some(), "--html", "write --json"),
+        (args.event_loop.dedicated, "--dedicated", "leave it out: publishers need a loop"),
+    ] {
+        if is_given {
+            return Err(Usage(format!("{flag} with --mode fan-out: {cure}")));
+        }
+    }
+    let flags = &args.fan_out;
+    let plan = FanOutPlan {
+        url: args.url.clone(),
+        publish_url: flags.publish_url.clone().unwrap_or_else(|| args.url.clone()),
+        subscribers: flags.subscribers.unwrap_or(SUBSCRIBERS) as usize,
+        publishers: flags.publishers.unwrap_or(1) as usize,
+        threads: usize::from(args.threads),
+        size_bytes: units::message_size(args.size).map_err(Usage)?,
+        is_text: args.text || args.payload == Filler::Json,
+        filler: args.payload,
+        deflate: args.deflate.of_client(),
+        pipeline: args.pipeline.unwrap_or(1) as usize,
+        rate_per_s: args.rate,
+        are_gaps_allowed: flags.allow_gaps,
+        warmup: args.warmup,
+        duration: args.duration,
+        drain: args.drain_timeout,
+        driver: args.event_loop.driver,
+        busy_poll: args.event_loop.busy_poll,
+        auto_ping: args.auto_ping.settings(),
+        proxy: args.proxy.proxy()?,
+        tls: args.event_loop.tls.settings()?,
+        server_pid: args.server_pid,
+    };
+    plan.check()
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  picows load ws://127.0.0.1:9001/
+      64 connections, each with one message in flight
+  picows load ws://127.0.0.1:9001/ --rate 50000 --duration 30s --json load.json
+      an open loop, with the figures as JSON
+  picows load ws://127.0.0.1:9002/topic/load --mode fan-out --subscribers 1000
+      one publication at a time to 1000 subscribers of picows pubsub
+  picows load ws://127.0.0.1:9002/topic/load --mode fan-out --subscribers 1000 --pipeline 16
+      16 publications in flight, which the server joins
+  picows load ws://HOST/topic/load --mode fan-out --publishers 4 --rate 10000 \\
+      --publish-url 'ws://HOST/topic/load?token=SECRET'
+      four publishers with a token, at an even rate";
+
+/// Connections to an echo server, and subscribers, unless the flags say otherwise.
+const CONNECTIONS: u32 = 64;
+const SUBSCRIBERS: u32 = 100;
 /// Messages in flight on a connection of an open loop: beyond it the latencies show that a server
 /// is behind, and more messages would only overload it.
 const OPEN_LOOP_MESSAGES_MAX: usize = 1024;
@@ -229,6 +317,36 @@ mod tests {
             ("--pipeline 0", "--pipeline"),
             ("--busy-poll never", "--busy-poll"),
             ("--duration 9000000h", "--duration"),
+            ("--subscribers 3", "--subscribers is for --mode fan-out"),
+            ("--allow-gaps", "--allow-gaps is for --mode fan-out"),
+        ] {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains(word), "{flags}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_of_a_fan_out_make_its_plan() {
+        let parse = |flags: &str| {
+            let words = ["load", "ws://h/", "--mode", "fan-out"];
+            let words = words.into_iter().chain(flags.split_whitespace());
+            let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+            fan_out_plan(&cli.args).map_err(|error| error.to_string())
+        };
+        let plan = parse("").unwrap();
+        assert_eq!((plan.subscribers, plan.publishers, plan.pipeline), (100, 1, 1));
+        assert_eq!((&*plan.publish_url, plan.rate_per_s), ("ws://h/", None));
+        let plan =
+            parse("--subscribers 7 --publishers 2 --publish-url ws://p/ --rate 5 --allow-gaps");
+        let plan = plan.unwrap();
+        assert_eq!((plan.subscribers, plan.publishers, &*plan.publish_url), (7, 2, "ws://p/"));
+        assert_eq!((plan.rate_per_s, plan.are_gaps_allowed), (Some(5.0), true));
+        for (flags, word) in [
+            ("--connections 5", "--connections with --mode fan-out: write --subscribers"),
+            ("--html a.html", "--html with"),
+            ("--dedicated", "--dedicated with"),
+            ("--size 8", "--size 8: a publication has a stamp of 16 bytes"),
+            ("--threads 101", "--threads 101 for --subscribers 100"),
         ] {
             let error = parse(flags).unwrap_err();
             assert!(error.contains(word), "{flags}: {error}");

@@ -7,6 +7,7 @@ mod deflate;
 mod doctor;
 mod driver;
 mod echo;
+mod fan_out;
 mod fault;
 mod load;
 mod measure;

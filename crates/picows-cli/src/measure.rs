@@ -18,13 +18,15 @@ use crate::fault::{Fault, Usage};
 use crate::signals::{self, Interrupted, Signal};
 use crate::system::{CpuMeter, CpuReading, own_cpu_time};
 use connections::ThreadContext;
-pub(crate) use payload::Filler;
+pub(crate) use pace::SendTimer;
+pub(crate) use payload::{Filler, Payload};
 use picows_uring::{ConnectError, Stopper};
 use progress::ProgressBar;
 pub(crate) use run::LoadPlan;
 #[cfg(test)]
 pub(crate) use run::tests;
 use run::{Command, Event, Run, Window, nanos};
+pub(crate) use schedule::Schedule;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

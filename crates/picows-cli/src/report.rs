@@ -7,6 +7,8 @@ mod chart;
 mod html;
 mod table;
 
+pub(crate) use table::{grouped, time};
+
 use crate::fault::Fault;
 use crate::measure::{Errors, LoadPlan, Measurement};
 use crate::signals::{Interrupted, Signal};
@@ -197,38 +199,57 @@ impl Report {
         outputs: &Outputs,
         interrupted: Option<Signal>,
     ) -> Result<(), Fault> {
-        let is_piped = outputs.json.as_deref() == Some(Path::new("-"));
-        let table = table::render(self);
-        // Failed writes are reported at the end.
-        let print = |text: &str| {
-            let _ = stdio::out().write(|queue| queue.extend_from_slice(text.as_bytes()));
-        };
-        if is_piped {
-            stdio::note_text(&table);
-        } else {
-            print(&table);
-        }
-        if let Some(path) = &outputs.json {
-            let json = serde_json::to_string_pretty(self)? + "\n";
-            if is_piped {
-                print(&json);
-            } else {
-                write(path, &json)?;
-            }
-        }
+        let json = serde_json::to_string_pretty(self)? + "\n";
         if let Some(path) = &outputs.html {
             write(path, &html::render(self))?;
         }
         let first = self.first_error.as_deref().unwrap_or("unknown");
         let errors = format!("{}; the first: {first}", self.errors_by_kind);
-        match (interrupted, self.errors) {
-            (None, 0) => Ok(()),
-            (None, _) => Err(errors.into()),
-            (Some(signal), 0) => Err(Interrupted(signal).into()),
-            (Some(signal), _) => {
-                note(format_args!("error: {errors}"));
-                Err(Interrupted(signal).into())
-            }
+        let outcome = Outcome { interrupted, errors: (self.errors > 0).then_some(errors) };
+        publish(outputs, &table::render(self), &json, outcome)
+    }
+}
+
+/// What a run ended with, besides its figures.
+pub(crate) struct Outcome {
+    pub(crate) interrupted: Option<Signal>,
+    /// What went wrong in it.
+    pub(crate) errors: Option<String>,
+}
+
+/// Writes a table to standard output, or to standard error if JSON is written there, and the JSON file.
+///
+/// # Errors
+///
+/// When the file cannot be written, there were errors in the run, or a signal ended it.
+pub(crate) fn publish(
+    outputs: &Outputs,
+    table: &str,
+    json: &str,
+    outcome: Outcome,
+) -> Result<(), Fault> {
+    let is_piped = outputs.json.as_deref() == Some(Path::new("-"));
+    // Failed writes are reported at the end.
+    let print = |text: &str| {
+        let _ = stdio::out().write(|queue| queue.extend_from_slice(text.as_bytes()));
+    };
+    if is_piped {
+        stdio::note_text(table);
+    } else {
+        print(table);
+    }
+    match &outputs.json {
+        Some(_) if is_piped => print(json),
+        Some(path) => write(path, json)?,
+        None => {}
+    }
+    match (outcome.interrupted, outcome.errors) {
+        (None, None) => Ok(()),
+        (None, Some(errors)) => Err(errors.into()),
+        (Some(signal), None) => Err(Interrupted(signal).into()),
+        (Some(signal), Some(errors)) => {
+            note(format_args!("error: {errors}"));
+            Err(Interrupted(signal).into())
         }
     }
 }
@@ -272,7 +293,7 @@ impl Settings {
 }
 
 impl Spread {
-    fn new(times_ns: &Histogram<u64>) -> Self {
+    pub(crate) fn new(times_ns: &Histogram<u64>) -> Self {
         let at = |quantile| micros(times_ns.value_at_quantile(quantile));
         Self {
             samples: times_ns.len(),
@@ -320,12 +341,12 @@ fn micros(nanos: u64) -> f64 {
 }
 
 /// Rounds to thousandths: more digits are noise.
-fn round(value: f64) -> f64 {
+pub(crate) fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
 /// Divides, with a result that JSON can represent.
-fn ratio(part: f64, whole: f64) -> f64 {
+pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 

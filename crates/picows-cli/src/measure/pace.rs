@@ -56,7 +56,7 @@ pub(super) async fn pace(
 }
 
 /// A timer of the kernel, as the loop's own timers tick in milliseconds.
-struct SendTimer {
+pub(crate) struct SendTimer {
     timer: OwnedFd,
     /// The same, for the loop: it reads like a pipe, eight bytes at a time.
     expirations: Receiver,
@@ -65,7 +65,10 @@ struct SendTimer {
 }
 
 impl SendTimer {
-    fn new(busy_poll: Duration) -> io::Result<Self> {
+    /// # Errors
+    ///
+    /// When the kernel grants none.
+    pub(crate) fn new(busy_poll: Duration) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         let expirations = Receiver::from_owned_fd_unchecked(timer.try_clone()?)?;
@@ -73,7 +76,11 @@ impl SendTimer {
     }
 
     /// Waits for about `duration`, while the loop serves the connections.
-    async fn wait(&mut self, duration: Duration) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When the timer fails.
+    pub(crate) async fn wait(&mut self, duration: Duration) -> io::Result<()> {
         if duration <= self.busy_poll {
             tokio::task::yield_now().await;
             return Ok(());

@@ -72,7 +72,7 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
 }
 
 /// Formats a time with a suitable unit.
-pub(super) fn time(micros: f64) -> String {
+pub(crate) fn time(micros: f64) -> String {
     match micros {
         ..1e3 => format!("{micros:.1} µs"),
         ..1e6 => format!("{:.2} ms", micros / 1e3),
@@ -81,7 +81,7 @@ pub(super) fn time(micros: f64) -> String {
 }
 
 /// Formats a number with separated thousands.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
