@@ -2,9 +2,13 @@
 //! many there are, echoes what each one sends, and has the reports written.
 //!
 //! `cargo run --release -p examples --example autobahn_client -- ws://127.0.0.1:9001`;
-//! `scripts/autobahn client` starts the suite, runs this against it and judges the reports.
+//! `scripts/autobahn client` starts the suite, runs this against it and judges the reports. With
+//! `--deflate` behind the URL, it offers permessage-deflate, and with `--deflate-no-context` that it
+//! does without context takeover.
 
-use picows_uring::{Connect, ListenerResult, Message, MessageListener, Messages, Transport, run};
+use picows_uring::{
+    Connect, Deflate, ListenerResult, Message, MessageListener, Messages, Transport, run,
+};
 use std::cell::RefCell;
 use std::error::Error;
 use std::rc::Rc;
@@ -31,24 +35,34 @@ impl MessageListener for Hear {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let url = std::env::args().nth(1).unwrap_or("ws://127.0.0.1:9001".into());
-    run(run_cases(url))?
+    let mut arguments = std::env::args().skip(1);
+    let url = arguments.next().unwrap_or("ws://127.0.0.1:9001".into());
+    let deflate = match arguments.next().as_deref() {
+        Some("--deflate") => Some(Deflate::new()),
+        Some("--deflate-no-context") => Some(Deflate::new().context_takeover(false)),
+        _ => None,
+    };
+    run(run_cases(url, deflate))?
 }
 
-async fn run_cases(url: String) -> Result<(), Box<dyn Error>> {
+async fn run_cases(url: String, deflate: Option<Deflate>) -> Result<(), Box<dyn Error>> {
     let answer = Rc::new(RefCell::new(Hear::default()));
-    talk(&format!("{url}/getCaseCount"), Rc::clone(&answer)).await?;
+    talk(&format!("{url}/getCaseCount"), Rc::clone(&answer), deflate).await?;
     let count: usize = answer.borrow().0.parse()?;
     for case in 1..=count {
-        talk(&format!("{url}/runCase?case={case}&agent=picows-uring"), Echo).await?;
+        talk(&format!("{url}/runCase?case={case}&agent=picows-uring"), Echo, deflate).await?;
     }
-    talk(&format!("{url}/updateReports?agent=picows-uring"), Echo).await
+    talk(&format!("{url}/updateReports?agent=picows-uring"), Echo, deflate).await
 }
 
 /// Connects, and stays until the server has closed.
-async fn talk(url: &str, handler: impl MessageListener + 'static) -> Result<(), Box<dyn Error>> {
+async fn talk(
+    url: &str,
+    handler: impl MessageListener + 'static,
+    deflate: Option<Deflate>,
+) -> Result<(), Box<dyn Error>> {
     let listener = Messages::new(handler).max_message_size(LARGEST);
-    let connect = Connect::new(url).max_frame_size(LARGEST as u64);
+    let connect = Connect::new(url).max_frame_size(LARGEST as u64).deflate(deflate);
     // Some cases want broken text to be refused before its frame is complete.
     let transport = connect.validate_text(true).connect(listener).await?;
     // Broken by the suite on purpose, most of the time: it will judge how we took it.
