@@ -96,6 +96,7 @@ FLOORS = {
         "local remote socket stopper",
         "session task",
         "link transport",
+        "frame_writer",
         "listener",
         "messages",
         "stream",

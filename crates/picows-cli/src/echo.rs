@@ -1,5 +1,6 @@
 //! `picows echo`: the echo benchmark server.
 
+mod relay;
 mod stats;
 
 use crate::auto_ping::AutoPingArgs;
@@ -49,6 +50,11 @@ pub(crate) struct Args {
     /// Join fragments and echo whole messages, of at most --max-frame-size bytes; text is validated
     #[arg(long)]
     messages: bool,
+
+    /// Echo frames of more than so many bytes, such as 64KiB, piece by piece, in little memory; on a
+    /// connection that has agreed on compression they are echoed whole
+    #[arg(long, value_name = "BYTES", value_parser = units::size, conflicts_with = "messages")]
+    pieces: Option<u64>,
 }
 
 /// Flags that all servers of the command have.
@@ -367,7 +373,7 @@ fn router(
     watched: Arc<OnceLock<Monitor>>,
 ) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
     let message_bytes_max = usize::try_from(args.server.max_frame_size).unwrap_or(usize::MAX);
-    let messages = args.messages;
+    let (messages, pieces) = (args.messages, args.pieces);
     move |request| {
         if request.path() == "/healthz" && !request.is_upgrade() {
             let driver = watched.get().map(stats::driver);
@@ -378,7 +384,10 @@ fn router(
             let listener = Messages::new(EchoMessages).max_message_size(message_bytes_max);
             return Upgrade::accept(listener);
         }
-        Upgrade::accept(EchoListener)
+        match pieces {
+            Some(bytes) => Upgrade::accept(relay::Relay::of_frames_above(bytes)),
+            None => Upgrade::accept(EchoListener),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod eviction;
 #[cfg(feature = "deflate")]
 mod expanding;
 mod liveness;
+mod pieces;
 mod progress;
 #[cfg(feature = "_tls")]
 mod secure;
@@ -56,6 +57,8 @@ enum Stage {
     /// Frames that may be compressed.
     #[cfg(feature = "deflate")]
     Expanding(Box<expanding::Expanding>),
+    /// Frames, of which the listener wants large ones in pieces.
+    Pieces(Box<pieces::InPieces>),
     /// Bytes after the end, and how many came so far.
     Discard(u32),
 }
@@ -127,6 +130,7 @@ impl Connection {
             Stage::Frames(_) => self.receive_frames(bytes),
             #[cfg(feature = "deflate")]
             Stage::Expanding(_) => self.receive_compressed(bytes),
+            Stage::Pieces(_) => self.receive_pieces(bytes),
             Stage::Request(_) => self.receive_request(bytes),
             Stage::Response(_) => self.receive_response(bytes),
             Stage::Discard(_) => None,
@@ -163,17 +167,14 @@ impl Connection {
     /// Calls `on_connected`.
     fn greet(&mut self, listener: Box<dyn Listener>) {
         self.listener = Some(listener);
+        self.begin_pieces();
         self.call("on_connected", |listener, transport| listener.on_connected(transport));
     }
 
     /// Handles what follows the first `used` bytes, which the handshake has taken.
     fn receive_first_frames(&mut self, bytes: &mut [u8], used: usize) -> Option<usize> {
         if used < bytes.len() && self.phase() == Phase::Open {
-            #[cfg(feature = "deflate")]
-            if matches!(self.stage, Stage::Expanding(_)) {
-                return self.receive_compressed(&mut bytes[used..]).map(|count| used + count);
-            }
-            return self.receive_frames(&mut bytes[used..]).map(|count| used + count);
+            return self.receive_plain(&mut bytes[used..]).map(|count| used + count);
         }
         None
     }
@@ -271,6 +272,7 @@ impl Connection {
             Stage::Expanding(expanding) => {
                 expanding.receiver.stash().capacity() + expanding.memory()
             }
+            Stage::Pieces(in_pieces) => in_pieces.receiver.stash().capacity(),
             Stage::Discard(_) => 0,
         }
     }
@@ -284,6 +286,7 @@ impl Connection {
             Stage::Frames(receiver) => receiver.stash_mut(),
             #[cfg(feature = "deflate")]
             Stage::Expanding(expanding) => expanding.receiver.stash_mut(),
+            Stage::Pieces(in_pieces) => in_pieces.receiver.stash_mut(),
             Stage::Discard(_) => return,
         };
         let pool = &self.transport.session().local.pool;
@@ -298,6 +301,7 @@ impl Connection {
             Stage::Frames(receiver) => receiver.is_under_way(),
             #[cfg(feature = "deflate")]
             Stage::Expanding(expanding) => expanding.receiver.is_under_way(),
+            Stage::Pieces(in_pieces) => in_pieces.receiver.is_under_way(),
             _ => false,
         }
     }
@@ -387,7 +391,7 @@ impl Callbacks<'_> {
         call: impl FnOnce(&mut dyn Listener, &Transport) -> ListenerResult,
     ) {
         // Frames come often: the worker times those of a completion together.
-        let is_rare = callback != "on_frame";
+        let is_rare = !matches!(callback, "on_frame" | "on_piece");
         if is_rare {
             self.mark_callback("on_frame");
         }

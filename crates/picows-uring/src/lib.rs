@@ -33,6 +33,7 @@ mod driver;
 mod embedded;
 mod error;
 mod foreign;
+mod frame_writer;
 mod health;
 mod host;
 mod keys;
@@ -88,6 +89,7 @@ pub use config::QueuePolicy;
 pub use driver::{Driver, UnknownDriver};
 pub use embedded::{Embedded, EmbeddedBuilder, Listening, Turned};
 pub use error::Error;
+pub use frame_writer::FrameWriter;
 pub use health::Stats;
 pub use health::WorkerState;
 pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
@@ -115,10 +117,10 @@ pub use upgrade::{IntoUpgrade, Upgrade};
 
 pub use picows_uring_proto::{
     ApiMisuse, Assembled, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
-    Escaped, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, HandshakeMisuse, InvalidMessage, Message,
-    MessageAssembler, MessageFault, MsgType, PeerMisbehaved, ProxyProtocol, RejectedResponse,
-    RequestError, ResponseError, ResponseHead, RetryAfter, SocksRefusal, TlsInfo, TlsVersion,
-    TunnelError, TunnelMisuse, UpgradeRequest, UpgradeResponse, select_subprotocol,
+    Escaped, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, FramePiece, HandshakeMisuse, InvalidMessage,
+    Message, MessageAssembler, MessageFault, MsgType, PeerMisbehaved, ProxyProtocol,
+    RejectedResponse, RequestError, ResponseError, ResponseHead, RetryAfter, SocksRefusal, TlsInfo,
+    TlsVersion, TunnelError, TunnelMisuse, UpgradeRequest, UpgradeResponse, select_subprotocol,
 };
 #[cfg(feature = "deflate")]
 pub use picows_uring_proto::{Deflate, DeflateFault, NegotiatedDeflate};

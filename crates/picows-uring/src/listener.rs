@@ -5,7 +5,7 @@
 use crate::error::shown;
 use crate::foreign::Foreign;
 use crate::transport::Transport;
-use picows_uring_proto::{CloseCode, Frame, MsgType, PeerMisbehaved};
+use picows_uring_proto::{CloseCode, Frame, FramePiece, MsgType, PeerMisbehaved};
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
@@ -58,6 +58,73 @@ pub trait Listener {
     ///
     /// Ends the connection, unless `disconnect_on_error(false)`: then it is logged.
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult;
+
+    /// Frames of more than so many bytes come in pieces, through
+    /// [`on_piece`](Self::on_piece) and not [`on_frame`](Self::on_frame): nothing of them is
+    /// collected. Asked once, before `on_connected`. By default `None`: all frames come whole.
+    ///
+    /// Control frames never come in pieces, and on a connection that has agreed on
+    /// permessage-deflate no frame does. The limit on frames
+    /// ([`max_frame_size`](crate::ServerBuilder::max_frame_size)) is that of the whole frame.
+    fn pieces_of_frames_above(&self) -> Option<u64> {
+        None
+    }
+
+    /// The next piece of a large frame arrived: unmasked, and checked as a whole frame is. It is
+    /// lent for the time of the call.
+    ///
+    /// Pieces of a frame come in order, from offset 0 to the [last](FramePiece::is_last) one, and
+    /// nothing else comes between them. How long they are is how much of the frame was in a receive
+    /// buffer. A frame that the connection does not live to see the end of has no last piece.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_frame`](Self::on_frame).
+    ///
+    /// ```
+    /// use picows_uring::{
+    ///     Frame, FramePiece, FrameWriter, Listener, ListenerResult, SendStatus, Transport,
+    /// };
+    ///
+    /// /// Echoes frames of any length, and keeps none of them.
+    /// #[derive(Default)]
+    /// struct Relay {
+    ///     writer: Option<FrameWriter>,
+    /// }
+    ///
+    /// impl Listener for Relay {
+    ///     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+    ///         transport.send_like(frame, frame.payload());
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn pieces_of_frames_above(&self) -> Option<u64> {
+    ///         Some(64 * 1024)
+    ///     }
+    ///
+    ///     fn on_piece(&mut self, transport: &Transport, piece: &FramePiece<'_>) -> ListenerResult {
+    ///         if piece.offset() == 0 {
+    ///             self.writer = Some(transport.write_frame_like(piece)?);
+    ///         }
+    ///         let Some(writer) = &mut self.writer else { return Ok(()) };
+    ///         if writer.write(piece.payload()) == SendStatus::Congested {
+    ///             transport.pause_reading();
+    ///         }
+    ///         if piece.is_last() {
+    ///             self.writer = None;
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn resume_writing(&mut self, transport: &Transport) {
+    ///         transport.resume_reading();
+    ///     }
+    /// }
+    /// ```
+    fn on_piece(&mut self, transport: &Transport, piece: &FramePiece<'_>) -> ListenerResult {
+        let _ = (transport, piece);
+        Ok(())
+    }
 
     /// An automatic ping is due, or a round trip is measured: sends something that the peer
     /// answers. By default a PING that carries a number. Where nothing is queued on `transport`
@@ -258,6 +325,14 @@ impl<L: Listener> Listener for Rc<RefCell<L>> {
 
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
         self.try_borrow_mut()?.on_frame(transport, frame)
+    }
+
+    fn pieces_of_frames_above(&self) -> Option<u64> {
+        self.try_borrow().ok()?.pieces_of_frames_above()
+    }
+
+    fn on_piece(&mut self, transport: &Transport, piece: &FramePiece<'_>) -> ListenerResult {
+        self.try_borrow_mut()?.on_piece(transport, piece)
     }
 
     fn on_disconnected(&mut self, transport: &Transport) {

@@ -19,6 +19,7 @@ pub(crate) mod roundtrip;
 mod secure;
 mod sender;
 mod socket;
+mod writing;
 
 use crate::config::Config;
 use crate::foreign::log::{LogLine, log_limited};

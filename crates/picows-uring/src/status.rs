@@ -102,6 +102,10 @@ pub enum DisconnectCause {
     /// [`write_stall_timeout`](crate::ServerBuilder::write_stall_timeout).
     #[error("the peer took nothing of what was queued for it")]
     WriteStalled,
+    /// The writer of a frame was dropped before its end
+    /// ([`FrameWriter`](crate::FrameWriter)): no other frame could follow, not even CLOSE.
+    #[error("a frame was begun and not written to its end")]
+    FrameUnfinished,
     /// The server, or the loop, was stopped.
     #[error("the loop was stopped")]
     Stopped,

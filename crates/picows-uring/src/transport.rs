@@ -41,7 +41,7 @@ pub struct Transport {
     session: Rc<Session>,
 }
 
-debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, CutOff, Tls, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, OutOfMemory, Stopped, WorkerFailed }
+debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, CutOff, Tls, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, OutOfMemory, FrameUnfinished, Stopped, WorkerFailed }
 
 impl Transport {
     pub(crate) fn new(session: Rc<Session>) -> Self {
@@ -251,6 +251,9 @@ impl Transport {
     pub(crate) fn send_close_frame(&self, frame: CloseFrame) -> SendStatus {
         let local = &self.session.local;
         let (rules, now) = (&self.session.config.conversation, local.now());
+        if self.session.is_writing() {
+            return SendStatus::Refused(ApiMisuse::FrameUnderWay);
+        }
         if !self.session.conversation.borrow_mut().send_close(rules, now, frame.clone()) {
             return SendStatus::Closed;
         }

@@ -71,6 +71,12 @@ impl Pieces {
         Self { frame_bytes_whole, offset: 0, message_bytes: 0 }
     }
 
+    /// Whether a frame is under way of which a piece was handed out.
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        self.offset > 0
+    }
+
     fn piece<'a>(&mut self, frame: FrameUnderWay, payload: &'a [u8]) -> FramePiece<'a> {
         let FrameUnderWay { rest, msg_type, fin, rsv } = frame;
         let offset = self.offset;

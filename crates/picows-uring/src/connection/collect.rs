@@ -32,8 +32,13 @@ impl Connection {
         turn: u32,
         left: &mut usize,
     ) -> io::Result<bool> {
-        let is_wanted = self.wants_receive() && self.is_worth_direct();
         let token = self.session().token;
+        if let Stage::Pieces(in_pieces) = &self.stage {
+            let is_large = in_pieces.is_large_under_way();
+            self.link.begins_direct(ring, token, is_large);
+            return Ok(false);
+        }
+        let is_wanted = self.wants_receive() && self.is_worth_direct();
         if !self.link.begins_direct(ring, token, is_wanted) {
             return Ok(false);
         }

@@ -156,8 +156,9 @@ impl Callbacks<'_> {
         let text = foreign::text(&error);
         log_limited!(error, local, LogLine::ListenerFailed, peer = ?session.peer, callback, error = text);
         local.counters.listener_errors.increment();
-        let is_tolerated =
-            callback == "on_frame" && !session.config.disconnect_on_error && !error.is_close();
+        let is_tolerated = matches!(callback, "on_frame" | "on_piece")
+            && !session.config.disconnect_on_error
+            && !error.is_close();
         if is_tolerated {
             return;
         }

@@ -80,6 +80,7 @@ fn under_way(stage: &mut Stage, session: &Session) -> Option<UnderWay> {
         Stage::Expanding(expanding) => {
             expanding.receiver.under_way().or_else(|| session.record_under_way())
         }
+        Stage::Pieces(in_pieces) => in_pieces.under_way().or_else(|| session.record_under_way()),
         _ => None,
     }
 }

@@ -62,7 +62,9 @@ impl Session {
     /// Whether what is sent next begins a frame, provided that nothing is in flight.
     pub(crate) fn is_between_frames(&self) -> bool {
         // What is sealed cannot be left out: what follows it would be refused.
-        !self.queue.borrow().as_ref().is_some_and(|queue| queue.is_begun() || queue.is_sealed())
+        let queue = self.queue.borrow();
+        let is_begun = queue.as_ref().is_some_and(|it| it.is_begun() || it.is_sealed());
+        !is_begun && !self.is_writing()
     }
 
     /// Whether there is a queue at all, and how long its buffers are.
@@ -188,7 +190,7 @@ impl Session {
 
     /// Checks that a frame may be sent now.
     #[inline(always)]
-    fn check(&self, head: FrameHead, payload_len: usize) -> Result<(), SendStatus> {
+    pub(super) fn check(&self, head: FrameHead, payload_len: usize) -> Result<(), SendStatus> {
         self.conversation.sender().check(head, payload_len).map_err(|error| match error {
             SendError::Misuse(misuse) => SendStatus::Refused(misuse),
             SendError::Closed | SendError::OutOfMemory => SendStatus::Closed,
@@ -252,6 +254,9 @@ impl Session {
         payload: P,
         key: Option<u64>,
     ) -> SendStatus {
+        if self.is_writing() {
+            return self.queue_behind_pieces(head, payload.bytes());
+        }
         let size = FRAME_HEADER_BYTES_MAX + payload.len();
         if self.is_offered_at(size, key) {
             self.offer();
@@ -328,7 +333,7 @@ impl Session {
     }
 
     /// Moves about `max` bytes of droppable frames to the end of the queue.
-    fn commit(&self, droppable: &mut Droppable, max: usize) {
+    pub(super) fn commit(&self, droppable: &mut Droppable, max: usize) {
         let mut is_fine = true;
         droppable.move_to(&mut self.open_queue(), max, &self.local.pool, |queue, head, payload| {
             #[cfg(feature = "deflate")]
@@ -472,6 +477,9 @@ impl Session {
     /// at in any case.
     pub(crate) fn queue_close(&self, close: Option<CloseFrame>) {
         if let Some(close) = close {
+            if self.is_writing() {
+                return self.cut_off_frame();
+            }
             if let Some(mut droppable) = self.droppable.take() {
                 // Nothing may follow it.
                 self.commit(&mut droppable, usize::MAX);
@@ -503,9 +511,14 @@ impl Session {
     /// still be taken back.
     pub(super) fn take_queue(&self) -> Option<Box<SendBatch>> {
         if let Some(mut droppable) = self.droppable.take() {
-            let max = commit_bytes_max(&self.config);
-            self.commit(&mut droppable, max);
-            self.set_droppable((droppable.len() > 0).then_some(droppable));
+            if self.is_writing() {
+                // Not inside of a frame.
+                self.droppable.set(Some(droppable));
+            } else {
+                let max = commit_bytes_max(&self.config);
+                self.commit(&mut droppable, max);
+                self.set_droppable((droppable.len() > 0).then_some(droppable));
+            }
         }
         self.queue.borrow_mut().take()
     }
@@ -531,7 +544,7 @@ impl Session {
         }
     }
 
-    fn set_droppable(&self, mut droppable: Option<Box<Droppable>>) {
+    pub(super) fn set_droppable(&self, mut droppable: Option<Box<Droppable>>) {
         if let Some(droppable) = &mut droppable {
             droppable.count_into(self.local.pool.queued_sum());
         }
@@ -541,8 +554,9 @@ impl Session {
 
     pub(super) fn set_append_max(&self, is_waiting: bool) {
         let max = append_max(&self.config, self.high_watermark(), self.is_offered.get());
-        // Where messages are compressed, none takes the short way either.
-        self.append_max.set(if is_waiting || self.is_compressing() { 0 } else { max });
+        // Where messages are compressed, none takes the short way either, nor inside of a frame.
+        let is_long = is_waiting || self.is_compressing() || self.is_writing();
+        self.append_max.set(if is_long { 0 } else { max });
     }
 
     /// The key of the next frame, if frames are masked (RFC 6455 §5.3).

@@ -36,6 +36,8 @@ pub(super) struct RareState {
     /// What messages are compressed with, where the peer has agreed on it.
     #[cfg(feature = "deflate")]
     pub(super) compressing: StateCell<Option<Box<super::compression::Compressing>>>,
+    /// The frame that is sent in pieces.
+    pub(super) writing: StateCell<Option<Box<super::writing::Writing>>>,
     /// Watermarks of this connection alone, the high one first.
     pub(super) watermarks: Cell<Option<(usize, usize)>>,
     /// Tasks that wait for the end.
