@@ -6,6 +6,7 @@
 # The versions that the tests were written for.
 websocat_version=1.14.1
 node_ws_version=8.23.0
+node_undici_version=6.29.1
 
 # Starts a server in the background, and sets `server_url`, without a slash at its end, once it listens.
 # $1: a file for what it prints; then the flags of scripts/lib/server.py, --, and the command.
@@ -43,28 +44,31 @@ stop_server() {
     fi
 }
 
-# Finds websocat in $tools/bin, or compiles it there: without TLS, which needs openssl and which no
-# test here speaks.
+# Finds websocat in $tools/bin, or compiles it there. Its TLS is that of the system's OpenSSL.
 install_websocat() {
-    if [ "$("$tools/bin/websocat" --version 2>/dev/null)" = "websocat $websocat_version" ]; then
+    local features=unix_stdio,signal_handler,tokio-process,ssl stamp=$tools/bin/websocat.stamp
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$websocat_version $features" ] && [ -x "$tools/bin/websocat" ]; then
         return 0
     fi
     echo "compiling websocat $websocat_version into .tools/bin" >&2
     local status=0
-    CARGO_TARGET_DIR=$tools/websocat-target cargo install --quiet --root "$tools" --locked \
-        --version "$websocat_version" --no-default-features --features unix_stdio,signal_handler,tokio-process \
-        websocat || status=$?
+    # --force: one of other features may be there.
+    CARGO_TARGET_DIR=$tools/websocat-target cargo install --quiet --force --root "$tools" --locked \
+        --version "$websocat_version" --no-default-features --features "$features" websocat || status=$?
     rm -rf "$tools/websocat-target"
+    [ "$status" -ne 0 ] || echo "$websocat_version $features" >"$stamp"
     return "$status"
 }
 
-# Finds the Node package ws in $tools/node, or installs it there.
-install_node_ws() {
-    local installed=$tools/node/node_modules/ws/package.json
-    if grep -q "\"version\": \"$node_ws_version\"" "$installed" 2>/dev/null; then
+# Finds the Node packages ws and undici in $tools/node, or installs them there.
+install_node_clients() {
+    local modules=$tools/node/node_modules
+    if grep -q "\"version\": \"$node_ws_version\"" "$modules/ws/package.json" 2>/dev/null &&
+        grep -q "\"version\": \"$node_undici_version\"" "$modules/undici/package.json" 2>/dev/null; then
         return 0
     fi
-    npm install --silent --no-audit --no-fund --prefix "$tools/node" "ws@$node_ws_version"
+    npm install --silent --no-audit --no-fund --prefix "$tools/node" \
+        "ws@$node_ws_version" "undici@$node_undici_version"
 }
 
 # The folder that builds go to.

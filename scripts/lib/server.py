@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Servers under test: start, addresses, output, memory, processor time, end.
 
-A server prints `listening on ws://HOST:PORT` or `listening on ws+unix:PATH` for each of its addresses.
+A server prints `listening on ws://HOST:PORT`, `wss://HOST:PORT` or `ws+unix:PATH` for each of its addresses.
 The core it runs on, its load, and what counts as a good end are left to the caller.
 
 Shell scripts run this file in the background, by way of scripts/lib/foreign.sh: it prints the URL of
@@ -31,7 +31,9 @@ STOP_S = 20.0
 # Of its output, in an error.
 LAST_LINES = 30
 
-LISTENING = re.compile(r"\blistening on (?:ws://(?P<host>\[[^\]]+\]|[^:/]+):(?P<port>\d+)/?|ws\+unix:(?P<path>.+))$")
+LISTENING = re.compile(
+    r"\blistening on (?:(?P<scheme>wss?)://(?P<host>\[[^\]]+\]|[^:/]+):(?P<port>\d+)/?|ws\+unix:(?P<path>.+))$"
+)
 
 
 class Failure(Exception):
@@ -57,6 +59,8 @@ class Endpoint(NamedTuple):
 
     family: int
     address: object
+    # `ws`, or `wss` over TLS.
+    scheme: str = "ws"
 
     @property
     def authority(self):
@@ -66,11 +70,11 @@ class Endpoint(NamedTuple):
 
     @property
     def url(self):
-        return f"ws+unix:{self.address}" if self.family == socket.AF_UNIX else f"ws://{self.authority}/"
+        return f"ws+unix:{self.address}" if self.family == socket.AF_UNIX else f"{self.scheme}://{self.authority}/"
 
     @property
     def http(self):
-        return f"http://{self.authority}"
+        return f"{self.scheme.replace('ws', 'http')}://{self.authority}"
 
 
 def parse_endpoint(line):
@@ -84,8 +88,8 @@ def parse_endpoint(line):
     if port == 0:
         raise Failure(f"{line!r} names no port: the line has to name the one that the kernel chose")
     if host.startswith("["):
-        return Endpoint(socket.AF_INET6, (host[1:-1], port))
-    return Endpoint(socket.AF_INET, (host, port))
+        return Endpoint(socket.AF_INET6, (host[1:-1], port), match["scheme"])
+    return Endpoint(socket.AF_INET, (host, port), match["scheme"])
 
 
 # What the kernel counts

@@ -37,15 +37,19 @@ class Endpoints(unittest.TestCase):
             ("listening on ws://[::1]:65535", Endpoint(socket.AF_INET6, ("::1", 65535)), "ws://[::1]:65535/"),
             ("listening on ws+unix:/tmp/a b", Endpoint(socket.AF_UNIX, "/tmp/a b"), "ws+unix:/tmp/a b"),
             ("suite listening on ws://[::]:9001", Endpoint(socket.AF_INET6, ("::", 9001)), "ws://[::]:9001/"),
+            ("listening on wss://127.0.0.1:80", Endpoint(socket.AF_INET, ("127.0.0.1", 80), "wss"), "wss://127.0.0.1:80/"),
+            ("listening on wss://[::1]:1/", Endpoint(socket.AF_INET6, ("::1", 1), "wss"), "wss://[::1]:1/"),
         ):
             with self.subTest(line):
                 self.assertEqual(parse_endpoint(line), endpoint)
                 self.assertEqual(endpoint.url, url)
         self.assertEqual(Endpoint(socket.AF_INET6, ("::1", 80)).http, "http://[::1]:80")
+        self.assertEqual(Endpoint(socket.AF_INET, ("a", 80), "wss").http, "https://a:80")
 
     def test_other_lines_are_none(self):
         for line in ("", "listening", "listening on 127.0.0.1:80", "listening on ws://127.0.0.1:80/path",
-                     "listening on ws://127.0.0.1", "unlistening on ws://127.0.0.1:80"):
+                     "listening on ws://127.0.0.1", "unlistening on ws://127.0.0.1:80",
+                     "listening on wsss://127.0.0.1:80", "listening on http://127.0.0.1:80"):
             with self.subTest(line):
                 self.assertIsNone(parse_endpoint(line))
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from aiohttp import WSMsgType, web
+from certificate import of_arguments
 
 
 async def echo(request):
@@ -17,12 +18,13 @@ async def echo(request):
 
 
 async def main():
+    scheme, tls = of_arguments()
     application = web.Application()
     application.router.add_get("/", echo)
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(f"listening on ws://127.0.0.1:{runner.addresses[0][1]}/", flush=True)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    print(f"listening on {scheme}://127.0.0.1:{runner.addresses[0][1]}/", flush=True)
     await asyncio.Event().wait()
 
 

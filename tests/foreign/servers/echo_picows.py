@@ -2,6 +2,7 @@
 
 import asyncio
 
+from certificate import of_arguments
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 
@@ -15,9 +16,10 @@ class Echo(WSListener):
 
 
 async def main():
-    server = await ws_create_server(lambda request: Echo(), "127.0.0.1", 0)
+    scheme, tls = of_arguments()
+    server = await ws_create_server(lambda request: Echo(), "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    print(f"listening on ws://127.0.0.1:{port}/", flush=True)
+    print(f"listening on {scheme}://127.0.0.1:{port}/", flush=True)
     await server.serve_forever()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from certificate import of_arguments
 from websockets.asyncio.server import serve
 
 
@@ -11,10 +12,11 @@ async def echo(connection):
 
 
 async def main():
-    options = {"max_size": None, "ping_interval": None}
+    scheme, tls = of_arguments()
+    options = {"max_size": None, "ping_interval": None, "ssl": tls}
     async with serve(echo, "127.0.0.1", 0, **options) as server:
         port = server.sockets[0].getsockname()[1]
-        print(f"listening on ws://127.0.0.1:{port}/", flush=True)
+        print(f"listening on {scheme}://127.0.0.1:{port}/", flush=True)
         await server.serve_forever()
 
 

@@ -1,10 +1,17 @@
-// An echo server of the Node package ws.
+// An echo server of the Node package ws; with a certificate and its key as arguments, over TLS.
 
+const fs = require('fs');
+const http = require('http');
+const https = require('https');
 const { WebSocketServer } = require('ws');
 
-const server = new WebSocketServer({ host: '127.0.0.1', port: 0 }, () => {
-  console.log(`listening on ws://127.0.0.1:${server.address().port}/`);
-});
-server.on('connection', (socket) => {
+const [certificate, key] = process.argv.slice(2);
+const server = certificate
+  ? https.createServer({ cert: fs.readFileSync(certificate), key: fs.readFileSync(key) })
+  : http.createServer();
+new WebSocketServer({ server }).on('connection', (socket) => {
   socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }));
+});
+server.listen(0, '127.0.0.1', () => {
+  console.log(`listening on ${certificate ? 'wss' : 'ws'}://127.0.0.1:${server.address().port}/`);
 });
