@@ -96,7 +96,7 @@ FLOORS = {
         "local remote socket stopper",
         "session task",
         "link transport",
-        "frame_writer",
+        "frame_writer topics",
         "listener",
         "messages",
         "stream",

@@ -18,6 +18,8 @@ pub(crate) enum Command {
     LookAtMemory,
     /// Close a listening socket; its connections stay.
     CloseListener(ListenerId),
+    /// Publications wait for subscriptions of yours.
+    Topics,
     /// Do something with a connection.
     Connection(Token, ConnectionCommand),
 }

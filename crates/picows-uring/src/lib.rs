@@ -63,6 +63,7 @@ mod task;
 #[doc(hidden)]
 pub mod testing;
 mod tls;
+pub mod topics;
 mod transport;
 mod unix_url;
 mod upgrade;

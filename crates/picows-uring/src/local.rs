@@ -2,6 +2,8 @@
 //!
 //! Belongs to one thread; other threads reach a worker through its mailbox.
 
+mod topics;
+
 use crate::config::Config;
 use crate::foreign::StateCell;
 use crate::foreign::log::LogLimits;
@@ -17,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
+pub(crate) use topics::TopicService;
 
 /// The context that all connections of a worker share.
 #[derive(Debug)]
@@ -52,6 +55,10 @@ pub(crate) struct Local {
     pub(crate) is_in_budget: Cell<bool>,
     /// The way to sockets from inside a callback; the worker sees to it.
     pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
+    /// The subscriptions of its connections to topics.
+    pub(crate) topics: OnceCell<Rc<dyn TopicService>>,
+    /// Publications wait, or may.
+    pub(crate) has_publications: Cell<bool>,
     /// Counted around: how often the ring has had what it was given, and told what came of it.
     pub(crate) polls: Cell<u8>,
     /// Steps of TLS handshakes that are left in this turn.
@@ -87,6 +94,8 @@ impl Local {
             deflaters: StateCell::new(picows_uring_proto::Deflaters::new(DEFLATERS_MAX)),
             is_in_budget: Cell::new(false),
             outlet: OnceCell::new(),
+            topics: OnceCell::new(),
+            has_publications: Cell::new(false),
             polls: Cell::new(0),
             #[cfg(feature = "_tls")]
             tls_steps: TlsSteps::default(),
@@ -134,7 +143,7 @@ impl Local {
 
     /// Whether something is there for the worker that its ring does not know of.
     pub(crate) fn has_work(&self) -> bool {
-        !self.dirty.borrow().is_empty() || self.pool.has_discarded()
+        !self.dirty.borrow().is_empty() || self.has_publications.get() || self.pool.has_discarded()
     }
 }
 
@@ -268,6 +277,12 @@ pub(crate) fn current() -> Option<Rc<Local>> {
     // Not while the thread ends: what its other variables drop may ask.
     let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten();
     current.filter(|(_, kind)| *kind == HostKind::Loop).map(|(local, _)| local)
+}
+
+/// The worker that runs on this thread, in whatever way.
+pub(crate) fn here() -> Option<Rc<Local>> {
+    let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten();
+    current.map(|(local, _)| local)
 }
 
 /// Whether a worker runs on this thread, in whatever way.

@@ -114,7 +114,10 @@ fn put(commands: &mut Vec<Command>, command: Command) {
     if let Command::Stop { drain } = command {
         let waiting = commands.iter_mut().find_map(|waiting| match waiting {
             Command::Stop { drain } => Some(drain),
-            Command::CloseListener(_) | Command::Connection(..) | Command::LookAtMemory => None,
+            Command::CloseListener(_)
+            | Command::Connection(..)
+            | Command::LookAtMemory
+            | Command::Topics => None,
         });
         if let Some(waiting) = waiting {
             *waiting = drain.min(*waiting);

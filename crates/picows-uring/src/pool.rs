@@ -111,7 +111,7 @@ impl Pool {
             Segment::Owned { bytes, .. } | Segment::Sealed { bytes, .. } => self.put_buffer(bytes),
             Segment::Received { memory, .. } => self.put_memory(memory),
             Segment::Shared(bytes) => self.discarded.borrow_mut().push(bytes),
-            Segment::Short { .. } | Segment::Lent(_) => {}
+            Segment::Short { .. } | Segment::Common { .. } | Segment::Lent(_) => {}
         }
     }
 

@@ -11,6 +11,7 @@ mod conflation;
 mod outlet;
 mod payload;
 mod pinging;
+mod publications;
 mod queue;
 mod rare_state;
 mod reset;
@@ -32,6 +33,7 @@ use picows_uring_proto::{
     CloseCode, Frame, FrameHead, Liveness, MsgType, Phase, Role, Sender, Tick,
 };
 use pinging::Ping;
+pub(crate) use publications::Handed;
 use rare_state::{RareState, join, wake_all};
 #[cfg(feature = "_tls")]
 pub(crate) use secure::{SecureInput, SecureStage, SecureState};
@@ -298,6 +300,7 @@ impl Session {
         if let Some(remote) = rare_state.remote.get() {
             remote.end();
         }
+        self.end_subscriptions();
         let waiting = self.roundtrip().and_then(|mut roundtrip| roundtrip.take_waker());
         foreign::wake(waiting);
         wake_all(&rare_state.waiters);

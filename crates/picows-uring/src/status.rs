@@ -86,6 +86,10 @@ pub enum DisconnectCause {
     /// More was queued than the limit.
     #[error("the peer did not read, and the send queue was full")]
     QueueFull,
+    /// Publications of a topic that it subscribes to were lost on their way to its worker, and it has
+    /// no other way to be told ([`topics`](crate::topics)).
+    #[error("publications of a topic were lost on their way to the connection")]
+    PublicationsLost,
     /// All connections together held more memory than
     /// [`memory_limit`](crate::ServerBuilder::memory_limit), and this one the most.
     #[error("all connections together held too much memory, and this one the most")]

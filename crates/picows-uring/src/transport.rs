@@ -41,7 +41,7 @@ pub struct Transport {
     session: Rc<Session>,
 }
 
-debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, CutOff, Tls, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, MemoryLimit, MessageTooSlow, WriteStalled, OutOfMemory, FrameUnfinished, Stopped, WorkerFailed }
+debug_with_text! { DisconnectCause: Closed, Application, EndOfStream, CutOff, Tls, PeerMisbehaved, Io, TimedOut, PingTimedOut, Listener, QueueFull, PublicationsLost, MemoryLimit, MessageTooSlow, WriteStalled, OutOfMemory, FrameUnfinished, Stopped, WorkerFailed }
 
 impl Transport {
     pub(crate) fn new(session: Rc<Session>) -> Self {
@@ -249,6 +249,7 @@ impl Transport {
     }
 
     pub(crate) fn send_close_frame(&self, frame: CloseFrame) -> SendStatus {
+        self.session.catch_up();
         let local = &self.session.local;
         let (rules, now) = (&self.session.config.conversation, local.now());
         if self.session.is_writing() {
@@ -265,6 +266,7 @@ impl Transport {
     /// [`send_close`](Self::send_close) was called before. A peer that does not read is given the
     /// close timeout. May be called any number of times.
     pub fn disconnect(&self) {
+        self.session.catch_up();
         let local = &self.session.local;
         let (rules, now) = (&self.session.config.conversation, local.now());
         self.session.set_cause(DisconnectCause::Application);

@@ -136,6 +136,7 @@ impl<R: Ring> Worker<R> {
         self.serve_deferred();
         self.expire();
         self.judge_sends();
+        self.local.serve_topics();
         self.flush();
         self.keep_deferred();
         self.keep_to_budget();
@@ -331,6 +332,9 @@ impl<R: Ring> Drop for Worker<R> {
             self.ring.close_on_failure(socket);
         }
         self.refuse_connected();
+        if let Some(topics) = self.local.topics() {
+            topics.close();
+        }
         self.local.pool.drop_discarded();
         self.local.counters.stray_panics.add(foreign::take_stray_panics());
     }

@@ -23,6 +23,9 @@ pub(crate) enum Segment {
     Short { bytes: [u8; SHORT_BYTES_MAX], start: u8, end: u8 },
     /// Bytes that others may hold as well.
     Shared(Foreign<Bytes>),
+    /// Bytes of ours that many connections send. Where they are not counted here, they are once for
+    /// all of them.
+    Common { bytes: Bytes, is_counted: bool },
     /// What was received in memory of its own and is sent on. The first `start` bytes have left.
     Received { memory: Rc<Vec<u8>>, start: usize },
     /// What was received and is sent on from where it lies.
@@ -36,6 +39,7 @@ impl Segment {
             Self::Owned { bytes, start } | Self::Sealed { bytes, start } => &bytes[*start..],
             Self::Short { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
             Self::Shared(bytes) => bytes,
+            Self::Common { bytes, .. } => bytes,
             Self::Received { memory, start } => &memory[*start..],
             Self::Lent(loan) => loan.as_slice(),
         }
@@ -66,8 +70,9 @@ impl Segment {
         match self {
             Self::Owned { bytes, .. } | Self::Sealed { bytes, .. } => bytes.capacity(),
             Self::Received { memory, .. } => memory.capacity(),
-            Self::Short { .. } => size_of::<Self>(),
+            Self::Short { .. } | Self::Common { is_counted: false, .. } => size_of::<Self>(),
             Self::Shared(bytes) => bytes.len(),
+            Self::Common { bytes, .. } => bytes.len(),
             Self::Lent(loan) => loan.len(),
         }
     }
@@ -79,11 +84,14 @@ impl Segment {
             | Self::Received { start, .. } => *start += count,
             Self::Short { start, .. } => *start += count as u8,
             Self::Shared(bytes) => bytes.advance(count),
+            Self::Common { bytes, .. } => bytes.advance(count),
             Self::Lent(loan) => loan.advance(count),
         }
     }
 }
 
+/// Each segment costs the kernel some 50 ns: beyond so many, a buffer of 16 KiB is worth its memory.
+const REFERENCES_MAX: usize = 8;
 /// As many as the header of a frame has.
 const SHORT_BYTES_MAX: usize = 14;
 
@@ -209,6 +217,12 @@ impl SendBatch {
             }
             _ => self.push(Segment::short(short)),
         }
+    }
+
+    /// Whether a few bytes more would want a buffer of their own, and there are few segments so far:
+    /// then a reference is better.
+    pub(crate) fn prefers_reference(&mut self, len: usize) -> bool {
+        self.segments.len() < REFERENCES_MAX && self.room(len).is_none()
     }
 
     /// Whether it begins with bytes that are sealed.

@@ -62,6 +62,9 @@ pub(super) struct Lent<'a> {
 /// It was encoded before.
 pub(super) struct PreparedPayload<'a>(pub(super) &'a Prepared);
 
+/// It was encoded for all subscribers of a topic, which its history and backlogs count once.
+pub(super) struct Publication<'a>(pub(super) &'a Prepared);
+
 /// The header is written in front of it: at least [`FRAME_HEADER_BYTES_MAX`] bytes are free there,
 /// and `start` is not past the end.
 pub(super) struct InPlace {
@@ -208,8 +211,8 @@ impl Payload for PreparedPayload<'_> {
             return Copied(self.0.text()).append(head, queue, pool, key);
         }
         let frame = self.0.frame();
-        if frame.len() > COPY_BYTES_MAX {
-            return queue.push(Segment::shared(frame.clone()));
+        if frame.len() > COPY_BYTES_MAX || queue.prefers_reference(frame.len()) {
+            return queue.push(Segment::Common { bytes: frame.clone(), is_counted: true });
         }
         queue.append(frame.len(), || pool.buffer(frame.len()), |out| out.extend_from_slice(frame));
     }
@@ -219,6 +222,32 @@ impl Payload for PreparedPayload<'_> {
             return Copied(self.0.text()).apart(head, key);
         }
         DroppableFrame::new(head, Segment::shared(self.0.frame().clone()), None)
+    }
+}
+
+impl Payload for Publication<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.0.text()
+    }
+
+    #[cfg(feature = "deflate")]
+    fn prepared(&self) -> Option<&Prepared> {
+        Some(self.0)
+    }
+
+    fn len(&self) -> usize {
+        self.0.text().len()
+    }
+
+    fn append(self, head: FrameHead, queue: &mut SendBatch, pool: &Pool, key: Option<[u8; 4]>) {
+        if key.is_some() {
+            return Copied(self.0.text()).append(head, queue, pool, key);
+        }
+        queue.push(Segment::Common { bytes: self.0.frame().clone(), is_counted: false });
+    }
+
+    fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> DroppableFrame {
+        PreparedPayload(self.0).apart(head, key)
     }
 }
 

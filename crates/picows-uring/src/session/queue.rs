@@ -94,7 +94,8 @@ impl Session {
         }
         let buffered = self.in_flight.get() + queue.len() + FRAME_HEADER_BYTES_MAX + payload.len();
         let fits = buffered <= self.append_max.get() as usize;
-        if !fits || !queue.append_pair(header, header_len, payload) {
+        let is_next = !self.local.has_publications.get();
+        if !fits || !is_next || !queue.append_pair(header, header_len, payload) {
             return None;
         }
         // What the worker's owner has for its wake-up runs now.
@@ -181,6 +182,7 @@ impl Session {
         if !head.fin || !matches!(head.msg_type, MsgType::Text | MsgType::Binary) {
             return SendStatus::Refused(ApiMisuse::KeyOfFragment);
         }
+        self.catch_up();
         match self.check(head, payload.len()) {
             Ok(_) if !self.has_memory_for(&payload) => SendStatus::Closed,
             Ok(_) => self.queue_beyond(head, payload, Some(key)),
@@ -200,6 +202,7 @@ impl Session {
     /// Checks whether a frame may be queued, does so, and keeps the books.
     #[inline(never)]
     fn queue_frame<P: Payload>(&self, head: FrameHead, payload: P) -> SendStatus {
+        self.catch_up();
         if let Err(status) = self.check(head, payload.len()) {
             return status;
         }
@@ -219,7 +222,7 @@ impl Session {
     /// Whether there is memory for a copy of `payload`, if one is made of it; if not, this is the
     /// connection's end.
     #[inline]
-    fn has_memory_for<P: Payload>(&self, payload: &P) -> bool {
+    pub(super) fn has_memory_for<P: Payload>(&self, payload: &P) -> bool {
         let len = FRAME_HEADER_BYTES_MAX + payload.len();
         if payload.is_copied(self.is_client) && !self.local.pool.has_room(len) {
             self.out_of_memory();
@@ -230,7 +233,7 @@ impl Session {
 
     /// A frame was queued, so that there are `buffered` bytes.
     #[inline(always)]
-    fn queued_frame(&self, buffered: usize) -> SendStatus {
+    pub(super) fn queued_frame(&self, buffered: usize) -> SendStatus {
         self.local.counters.frames_sent.increment();
         self.mark_dirty();
         // Until the socket has refused some, no more than the high watermark is appended.
@@ -313,7 +316,7 @@ impl Session {
 
     /// Appends a frame to the queue, compressed where that was agreed on. `false` if there is no
     /// memory for that.
-    fn append_frame<P: Payload>(&self, head: FrameHead, payload: P) -> bool {
+    pub(super) fn append_frame<P: Payload>(&self, head: FrameHead, payload: P) -> bool {
         #[cfg(feature = "deflate")]
         {
             let prepared = payload.prepared().and_then(|it| self.skip_prepared(it));
@@ -588,7 +591,7 @@ fn hard_max(config: &Config) -> usize {
 
 /// Bytes that are as good as on their way, where frames may be taken back: the more, the fewer
 /// sends; the fewer, the newer what a slow peer gets. A small queue is not to be full of them.
-fn commit_bytes_max(config: &Config) -> usize {
+pub(super) fn commit_bytes_max(config: &Config) -> usize {
     COMMIT_BYTES_MAX.min(config.queue_bytes_max / 4)
 }
 

@@ -38,6 +38,7 @@ impl Session {
         if head.msg_type.is_control() {
             return SendStatus::Refused(ApiMisuse::NotAMessage);
         }
+        self.catch_up();
         // A compressed message goes on compressed.
         let is_compressed = head.msg_type == MsgType::Continuation && self.is_compressing();
         if self.is_writing() || is_compressed {

@@ -17,6 +17,7 @@ impl<R: Ring> Worker<R> {
                 Command::Stop { drain } => self.stop(drain),
                 Command::LookAtMemory => self.memory.on_asked(),
                 Command::CloseListener(listener) => self.close_listener(listener),
+                Command::Topics => self.local.note_publications(),
                 Command::Connection(token, action) => self.act(token, action),
             }
         }

@@ -115,7 +115,8 @@ impl<R: Ring> Worker<R> {
         }
         session.wake_drain_waiters();
         let is_open = connection.phase() == Phase::Open;
-        if !is_open || session.queued() > 0 || session.is_paused.get() {
+        let has_more = session.queued() > 0 || session.holds_publications();
+        if !is_open || has_more || session.is_paused.get() {
             session.mark_dirty();
         }
     }
@@ -133,7 +134,12 @@ impl<R: Ring> Lane<'_, R> {
         let Some(socket) = session.socket.get() else { return Serviced::Done };
         self.leave_handshakes();
         if !session.is_sending() && self.connection.phase() != Phase::Ended {
+            session.refill();
             self.send(&session, socket);
+            if session.may_refill() {
+                // All of it has left: the next follow.
+                session.mark_dirty();
+            }
         }
         let mut is_flushed = self.connection.link.is_flushed(&session);
         if is_flushed && session.queue_close_notify() {

@@ -1,0 +1,44 @@
+//! The seam to the topics of a worker: they know its connections, and are above them.
+
+use super::Local;
+use crate::ring::Token;
+use std::any::Any;
+use std::fmt;
+use std::rc::Rc;
+
+/// The subscriptions of a worker; there is one with the first of them.
+pub(crate) trait TopicService: fmt::Debug {
+    /// Delivers what waits, as much as fits in a turn.
+    fn serve(&self, local: &Local);
+    /// Delivers what waits for one connection: something else is about to be sent there.
+    fn catch_up(&self, local: &Local, token: Token);
+    /// Queues what subscriptions of a connection hold back, as much as there is room for.
+    fn refill(&self, token: Token);
+    /// A connection has ended.
+    fn end(&self, token: Token);
+    /// The worker has ended.
+    fn close(&self);
+    /// Itself, for those that know its type.
+    fn as_any(self: Rc<Self>) -> Rc<dyn Any>;
+}
+
+impl Local {
+    /// The subscriptions of the worker, if it has had any.
+    pub(crate) fn topics(&self) -> Option<&Rc<dyn TopicService>> {
+        self.topics.get()
+    }
+
+    /// Publications wait for this worker.
+    pub(crate) fn note_publications(&self) {
+        self.has_publications.set(true);
+    }
+
+    /// Delivers publications, in a turn.
+    pub(crate) fn serve_topics(&self) {
+        if self.has_publications.get()
+            && let Some(topics) = self.topics()
+        {
+            topics.serve(self);
+        }
+    }
+}

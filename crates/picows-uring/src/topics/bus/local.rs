@@ -1,0 +1,131 @@
+//! A bus within a process: between the hubs of several servers, and for tests.
+
+use super::{Bus, BusError, BusMessage, BusMode, History, Inlet};
+use crate::topics::TopicName;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Connects hubs of one process.
+///
+/// ```
+/// use picows_uring::topics::{Hub, LocalBus};
+///
+/// let bus = LocalBus::new();
+/// let (public, admin) = (Hub::new(), Hub::new());
+/// public.attach(bus.connect())?;
+/// admin.attach(bus.connect())?;
+/// # Ok::<(), picows_uring::topics::TopicError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct LocalBus(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    nodes: Mutex<Vec<Node>>,
+    /// Messages that are to be delivered, and whether a thread does so.
+    queue: Mutex<(VecDeque<(usize, BusMessage)>, bool)>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    inlet: Option<Inlet>,
+    subjects: BTreeSet<String>,
+}
+
+impl LocalBus {
+    /// A bus without hubs.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The end of the bus for one hub.
+    #[must_use]
+    pub fn connect(&self) -> Arc<dyn Bus> {
+        let mut nodes = lock(&self.0.nodes);
+        nodes.push(Node::default());
+        Arc::new(LocalEnd { shared: Arc::clone(&self.0), index: nodes.len() - 1 })
+    }
+}
+
+#[derive(Debug)]
+struct LocalEnd {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl LocalEnd {
+    fn with_node(&self, change: impl FnOnce(&mut Node)) {
+        if let Some(node) = lock(&self.shared.nodes).get_mut(self.index) {
+            change(node);
+        }
+    }
+}
+
+impl Bus for LocalEnd {
+    fn mode(&self) -> BusMode {
+        BusMode::Relay
+    }
+
+    fn attach(&self, inlet: Inlet) -> Result<(), BusError> {
+        self.with_node(|node| node.inlet = Some(inlet));
+        Ok(())
+    }
+
+    fn subscribe(&self, subject: &str, _: History) {
+        self.with_node(|node| {
+            node.subjects.insert(subject.to_owned());
+        });
+    }
+
+    fn unsubscribe(&self, subject: &str) {
+        self.with_node(|node| {
+            node.subjects.remove(subject);
+        });
+    }
+
+    fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+        let mut queue = lock(&self.shared.queue);
+        queue.0.push_back((self.index, message));
+        if std::mem::replace(&mut queue.1, true) {
+            return Ok(());
+        }
+        drop(queue);
+        self.shared.deliver();
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Delivers what is queued, also by other threads meanwhile: one at a time, so that all hubs get
+    /// all messages in one order.
+    fn deliver(&self) {
+        loop {
+            let mut queue = lock(&self.queue);
+            let Some((from, message)) = queue.0.pop_front() else {
+                queue.1 = false;
+                return;
+            };
+            drop(queue);
+            for (via, inlet) in self.receivers(from, &message.topic) {
+                inlet.deliver(&via, message.clone());
+            }
+        }
+    }
+
+    /// The hubs that have subscribed to a topic, once for each of their subjects.
+    fn receivers(&self, from: usize, topic: &str) -> Vec<(String, Inlet)> {
+        let nodes = lock(&self.nodes);
+        let others = nodes.iter().enumerate().filter(|(index, _)| *index != from);
+        let subjects = others.flat_map(|(_, node)| {
+            let inlet = node.inlet.iter();
+            inlet.flat_map(|inlet| node.subjects.iter().map(move |it| (it.clone(), inlet.clone())))
+        });
+        subjects.filter(|(subject, _)| TopicName::matches(subject, topic)).collect()
+    }
+}
+
+/// Nothing runs under these locks that may panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,219 @@
+//! History of a topic: a bounded log, from which subscribers recover all or nothing.
+
+use super::post::Publication;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How much a topic keeps of what was published: nothing by default. Each of the bounds holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Publications.
+    pub count: usize,
+    /// Bytes of them, with what each takes beside its payload.
+    pub bytes: usize,
+    /// The age up to which they are kept.
+    pub age: Option<Duration>,
+}
+
+impl History {
+    /// Nothing is kept.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { count: 0, bytes: HISTORY_BYTES, age: None }
+    }
+
+    /// The last `count` publications are kept, of any age, up to 64 MiB. One is the last value, for
+    /// those who subscribe.
+    #[must_use]
+    pub const fn last(count: usize) -> Self {
+        Self { count, ..Self::none() }
+    }
+
+    /// The same, up to other bytes.
+    #[must_use]
+    pub const fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// The same, up to an age.
+    #[must_use]
+    pub const fn age(mut self, age: Duration) -> Self {
+        self.age = Some(age);
+        self
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+/// The publications that a topic keeps, oldest first.
+#[derive(Debug)]
+pub(super) struct Log {
+    limits: History,
+    entries: VecDeque<(Duration, Publication)>,
+    bytes: usize,
+    /// Nothing is missing behind this offset.
+    floor: u64,
+}
+
+impl Log {
+    /// An empty log of a topic whose last publication has the offset `floor`.
+    pub(super) const fn new(limits: History, floor: u64) -> Self {
+        Self { limits, entries: VecDeque::new(), bytes: 0, floor }
+    }
+
+    /// Adds a publication, at `now`.
+    pub(super) fn append(&mut self, publication: Publication, now: Duration) {
+        if self.limits.count == 0 {
+            self.floor = publication.position().offset;
+            return;
+        }
+        self.bytes += publication.memory();
+        self.entries.push_back((now, publication));
+        while self.entries.len() > self.limits.count || self.bytes > self.limits.bytes {
+            if !self.drop_oldest() {
+                break;
+            }
+        }
+        self.expire(now);
+    }
+
+    /// Drops what is too old at `now`.
+    pub(super) fn expire(&mut self, now: Duration) {
+        let Some(age) = self.limits.age else { return };
+        let is_old = |at: Duration| now.saturating_sub(at) > age;
+        while self.entries.front().is_some_and(|(at, _)| is_old(*at)) && self.drop_oldest() {}
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some((_, publication)) = self.entries.pop_front() else { return false };
+        self.bytes -= publication.memory();
+        self.floor = self.floor.max(publication.position().offset);
+        true
+    }
+
+    /// All publications behind `offset`, oldest first; `None` if one of them may be missing.
+    pub(super) fn after(&self, offset: u64) -> Option<impl Iterator<Item = &Publication>> {
+        if offset < self.floor {
+            return None;
+        }
+        // Offsets only increase.
+        let start = self.entries.partition_point(|(_, it)| it.position().offset <= offset);
+        Some(self.entries.range(start..).map(|(_, publication)| publication))
+    }
+
+    /// The last `count` publications that are kept, oldest first.
+    pub(super) fn last(&self, count: usize) -> impl Iterator<Item = &Publication> {
+        let start = self.entries.len() - count.min(self.entries.len());
+        self.entries.range(start..).map(|(_, publication)| publication)
+    }
+
+    /// Publications behind `offset` may be missing from here on: recovery from before is lost.
+    pub(super) fn break_at(&mut self, offset: u64) {
+        self.floor = self.floor.max(offset);
+    }
+
+    /// Drops everything; the next publication has an offset of another epoch.
+    pub(super) fn restart(&mut self, floor: u64) {
+        self.entries.clear();
+        (self.bytes, self.floor) = (0, floor);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of memory that the publications take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) const fn limits(&self) -> &History {
+        &self.limits
+    }
+}
+
+/// Enough for many rooms' last hours, and little enough to be no surprise.
+const HISTORY_BYTES: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::super::position::Position;
+    use super::super::post::Post;
+    use super::*;
+    use std::sync::Arc;
+
+    fn publication(offset: u64, len: usize) -> Publication {
+        let encoded = Post::binary(vec![0; len]).encode(None).unwrap();
+        Publication::new(&Arc::from("t"), 1, Position { epoch: 1, offset }, encoded)
+    }
+
+    fn filled(limits: History, offsets: std::ops::RangeInclusive<u64>) -> Log {
+        let mut log = Log::new(limits, 0);
+        offsets.for_each(|offset| log.append(publication(offset, 10), Duration::ZERO));
+        log
+    }
+
+    fn offsets<'a>(all: impl Iterator<Item = &'a Publication>) -> Vec<u64> {
+        all.map(|it| it.position().offset).collect()
+    }
+
+    #[test]
+    fn recovery_is_all_or_nothing() {
+        let log = filled(History::last(5), 1..=7);
+        assert!(log.after(0).is_none(), "7 missed, 5 kept");
+        assert!(log.after(1).is_none());
+        assert_eq!(offsets(log.after(2).unwrap()), [3, 4, 5, 6, 7]);
+        assert_eq!(offsets(log.after(6).unwrap()), [7]);
+        assert_eq!(offsets(log.after(7).unwrap()), [0; 0]);
+        assert_eq!(offsets(log.last(2)), [6, 7]);
+        assert_eq!(offsets(log.last(99)), [3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn bytes_and_age_are_bounds_too() {
+        let each = publication(1, 10).memory();
+        let log = filled(History::last(100).bytes(3 * each), 1..=7);
+        assert_eq!((offsets(log.last(99)), log.bytes()), (vec![5, 6, 7], 3 * each));
+        let mut log = Log::new(History::last(100).bytes(each), 0);
+        log.append(publication(1, 1000), Duration::ZERO);
+        assert_eq!((log.len(), log.bytes()), (0, 0), "longer than all");
+        assert!(log.after(0).is_none() && log.after(1).is_some());
+
+        let second = Duration::from_secs(1);
+        let mut log = Log::new(History::last(100).age(10 * second), 0);
+        for offset in 1..=5 {
+            log.append(publication(offset, 10), second * offset as u32);
+        }
+        log.expire(second * 13);
+        assert_eq!(offsets(log.last(99)), [3, 4, 5]);
+        assert!(log.after(1).is_none() && log.after(2).is_some());
+        log.expire(second * 100);
+        assert_eq!((log.len(), log.bytes()), (0, 0));
+        assert!(log.after(4).is_none(), "the fifth is gone");
+        assert_eq!(offsets(log.after(5).unwrap()), [0; 0], "nothing was missed");
+    }
+
+    #[test]
+    fn a_topic_without_history_recovers_those_who_missed_nothing() {
+        let log = filled(History::none(), 1..=3);
+        assert!(log.after(2).is_none());
+        assert_eq!(offsets(log.after(3).unwrap()), [0; 0]);
+    }
+
+    #[test]
+    fn a_gap_ends_recovery_from_before_and_keeps_what_is_there() {
+        let mut log = filled(History::last(10), 1..=3);
+        log.break_at(3);
+        log.append(publication(4, 10), Duration::ZERO);
+        assert!(log.after(2).is_none());
+        assert_eq!(offsets(log.after(3).unwrap()), [4]);
+        assert_eq!(offsets(log.last(3)), [2, 3, 4]);
+        log.restart(0);
+        assert_eq!((log.len(), log.bytes()), (0, 0));
+    }
+}
