@@ -231,6 +231,59 @@ fn pings_allocate_nothing() {
     });
 }
 
+/// Messages of one frame and of three, with a history both ways and without.
+#[cfg(feature = "deflate")]
+#[test]
+fn compressed_messages_allocate_nothing() {
+    use picows_uring::{Deflate, NegotiatedDeflate};
+    use picows_uring_proto::{Compressed, Compression, Deflaters};
+    const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    for takeover in [true, false] {
+        let settings = Deflate::new().context_takeover(takeover).peer_context_takeover(takeover);
+        let counted = Counted::echo(workers(1).deflate(settings.threshold(64)));
+        let mut client = Client::connect(address(&counted.server));
+        let answer = client.ask("/", OFFER);
+        let answer = answer.header("Sec-WebSocket-Extensions").expect("it agrees").to_owned();
+        let agreed = agreed(&settings, &answer);
+        let (mut compression, mut deflaters) =
+            (Compression::new(&settings.threshold(0), &agreed), Deflaters::new(1));
+        let mut compressed = move |head: FrameHead, text: &[u8]| match compression
+            .compress(&mut deflaters, head, text)
+            .expect("memory")
+        {
+            Compressed::Plain => masked(head, text),
+            Compressed::Frame(head, data) => masked(head, data),
+        };
+        for size in [100, 1000, 20_000] {
+            let text: String = (0..).map(|number| format!("quote {number}, ")).take(size).collect();
+            let text = &text.as_bytes()[..size];
+            let round = Round { messages: 2, bytes: 2 * size };
+            counted.assert_settles(&format!("{size} bytes"), round, &mut client, |client| {
+                client.write(&compressed(FrameHead::new(MsgType::Text), text));
+                assert_eq!(client.receive().head.rsv, 4);
+                let (first, rest) = text.split_at(size / 3);
+                let begun = FrameHead::new(MsgType::Text).with_fin(false);
+                client.write(&compressed(begun, first));
+                let next = FrameHead::new(MsgType::Continuation);
+                client.write(&compressed(next.with_fin(false), b""));
+                client.write(&compressed(next, rest));
+                (0..3).for_each(|_| drop(client.receive()));
+            });
+        }
+    }
+
+    fn agreed(settings: &Deflate, answer: &str) -> NegotiatedDeflate {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{OFFER}\r\n");
+        let limits = picows_uring_proto::HeadLimits::default();
+        let request = picows_uring_proto::UpgradeRequest::parse(head.as_bytes(), &limits);
+        let (agreed, text) =
+            settings.accept(&request.expect("a request").expect("whole").0).expect("an offer");
+        assert_eq!(text, answer);
+        // The windows are the same both ways; so is the rest.
+        agreed
+    }
+}
+
 #[test]
 fn connections_among_messages_are_what_allocates() {
     // Shows that the tally is that of the worker.

@@ -95,8 +95,9 @@ impl Compression {
             return Ok(Compressed::Plain);
         }
         if !is_kept {
-            self.history.clear();
+            self.history.give_up(&mut deflaters.spare);
         } else if self.has_matches() {
+            self.history.adopt(&mut deflaters.spare);
             self.history.push(payload)?;
         }
         let head = if is_continued { head } else { head.with_rsv(head.rsv | RSV1) };

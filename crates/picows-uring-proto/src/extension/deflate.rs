@@ -30,7 +30,8 @@ pub(super) struct Deflater {
 
 /// An expander that is lent out of a set.
 pub(super) struct Inflater {
-    state: zlib_rs::Inflate,
+    /// Apart, as a connection has room for one and seldom has one.
+    state: Box<zlib_rs::Inflate>,
     stamp: Stamp,
 }
 
@@ -48,6 +49,8 @@ pub struct Deflaters {
     is_used: bool,
     /// What the last message was compressed to. All of it is initialised.
     pub(super) output: Vec<u8>,
+    /// Memory of a history that was given up.
+    pub(super) spare: Vec<u8>,
 }
 
 /// Expanders of a worker.
@@ -62,20 +65,29 @@ pub struct Inflaters {
     states_max: usize,
     stamps: Stamp,
     is_used: bool,
+    /// Memory of a history that was given up.
+    pub(super) spare: Vec<u8>,
 }
 
 impl Deflaters {
     /// A set that keeps up to `states_max` compressors, of about 165 KB each.
     #[must_use]
     pub const fn new(states_max: usize) -> Self {
-        Self { states: Vec::new(), states_max, stamps: 0, is_used: false, output: Vec::new() }
+        Self {
+            states: Vec::new(),
+            states_max,
+            stamps: 0,
+            is_used: false,
+            output: Vec::new(),
+            spare: Vec::new(),
+        }
     }
 
     /// Bytes of memory that it holds.
     #[must_use]
     pub fn memory(&self) -> usize {
         let states: usize = self.states.iter().map(|it| deflater_bytes(it.shape)).sum();
-        states + self.output.capacity()
+        states + self.output.capacity() + self.spare.capacity()
     }
 
     /// Gives up what it holds, `all` of it or what was not used since the last call.
@@ -83,6 +95,7 @@ impl Deflaters {
         if all || !std::mem::take(&mut self.is_used) {
             self.states = Vec::new();
             self.output = Vec::new();
+            self.spare = Vec::new();
         } else if self.output.capacity() > OUTPUT_KEPT_BYTES {
             self.output = Vec::new();
         }
@@ -202,19 +215,20 @@ impl Inflaters {
     /// A set that keeps up to `states_max` expanders, of about 48 KB each.
     #[must_use]
     pub const fn new(states_max: usize) -> Self {
-        Self { states: Vec::new(), states_max, stamps: 0, is_used: false }
+        Self { states: Vec::new(), states_max, stamps: 0, is_used: false, spare: Vec::new() }
     }
 
     /// Bytes of memory that it holds.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.states.len() * INFLATER_BYTES
+        self.states.len() * INFLATER_BYTES + self.spare.capacity()
     }
 
     /// Gives up what it holds, `all` of it or what was not used since the last call.
     pub fn trim(&mut self, all: bool) {
         if all || !std::mem::take(&mut self.is_used) {
             self.states = Vec::new();
+            self.spare = Vec::new();
         }
     }
 
@@ -243,7 +257,7 @@ impl Inflaters {
             None => {
                 reserve_exact(&mut Vec::new(), INFLATER_BYTES)?;
                 // Whatever was agreed on: a larger window expands each smaller one.
-                Inflater { state: zlib_rs::Inflate::new(false, 15), stamp: 0 }
+                Inflater { state: Box::new(zlib_rs::Inflate::new(false, 15)), stamp: 0 }
             }
         };
         inflater.restart(history)?;

@@ -112,12 +112,13 @@ impl Expansion {
             }
         }
         if self.takeover || !frame.fin {
+            self.history.adopt(&mut inflaters.spare);
             self.history.push(text)?;
         }
         let expanded = Expanded { before: frame.payload.len(), after: text.len() };
         if frame.fin {
             if !self.takeover {
-                self.history.clear();
+                self.history.give_up(&mut inflaters.spare);
             }
             self.stamp = inflaters.give_back(message.inflater, self.takeover);
         } else {

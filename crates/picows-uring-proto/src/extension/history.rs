@@ -66,6 +66,22 @@ impl History {
         self.bytes.is_empty()
     }
 
+    /// Takes the memory of another one that was given up, if it has none and may have as much.
+    pub(super) fn adopt(&mut self, spare: &mut Vec<u8>) {
+        if self.bytes.capacity() == 0 && spare.capacity() <= self.bytes_max {
+            self.bytes = std::mem::take(spare);
+        }
+    }
+
+    /// Forgets its bytes, and leaves its memory to the next that needs some.
+    pub(super) fn give_up(&mut self, spare: &mut Vec<u8>) {
+        if self.bytes.capacity() > spare.capacity() {
+            self.bytes.clear();
+            *spare = std::mem::take(&mut self.bytes);
+        }
+        self.clear();
+    }
+
     /// Forgets its bytes, and gives up its memory.
     pub(super) fn clear(&mut self) {
         self.bytes = Vec::new();
