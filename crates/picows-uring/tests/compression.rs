@@ -6,8 +6,9 @@ mod common;
 
 use common::{Client, address, eventually, masked, noise, on_frame, workers};
 use picows_uring::{
-    ApiMisuse, CloseCode, Connect, Deflate, EchoListener, Error, FrameHead, MsgType, Prepared,
-    QueuePolicy, SendStatus, ServerBuilder, ServerHandle, Upgrade, run,
+    ApiMisuse, CloseCode, Connect, Deflate, EchoListener, Error, FrameHead, ListenerResult,
+    Message, MessageListener, Messages, MsgType, Prepared, QueuePolicy, SendStatus, ServerBuilder,
+    ServerHandle, Transport, Upgrade, UpgradeRequest, run,
 };
 use picows_uring_proto::{
     Compressed, Compression, Deflaters, Expansion, Frame, FrameRules, Inflaters, Receiver, Role,
@@ -54,7 +55,7 @@ impl Peer {
         assert_eq!(answer.header("Sec-WebSocket-Extensions"), Some(wanted));
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{OFFER}\r\n");
         let limits = picows_uring_proto::HeadLimits::default();
-        let request = picows_uring_proto::UpgradeRequest::parse(head.as_bytes(), &limits);
+        let request = UpgradeRequest::parse(head.as_bytes(), &limits);
         let (agreed, _) = Deflate::new()
             .accept(&request.expect("a request").expect("whole").0)
             .expect("an offer");
@@ -301,6 +302,50 @@ fn what_is_dropped_or_replaced_is_not_referred_to() {
 }
 
 #[test]
+fn prepared_messages_that_wait_are_not_compressed_again() {
+    // They shrink, and no more of them fit into the socket than of noise.
+    let text = |number: usize| {
+        let noise = noise(number as u64 + 1, 150);
+        let hex: String = noise.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{number:06} {hex}")
+    };
+    let server = workers(1)
+        .deflate(Deflate::new())
+        .write_watermarks(16 * 1024, 4 * 1024)
+        .max_queue_size(64 * 1024, QueuePolicy::DropOldest);
+    let prepare =
+        |number| Prepared::new(MsgType::Text, text(number)).expect("a message").deflate(12);
+    let prepared: Vec<_> = (0..50).map(prepare).collect();
+    let server = server.start(move |_| {
+        let prepared = prepared.clone();
+        Upgrade::accept(on_frame(move |transport, _| {
+            for number in 0..40_000 {
+                transport.send_prepared(&prepared[number % prepared.len()]);
+            }
+            transport.send(MsgType::Text, "the end");
+            Ok(())
+        }))
+    });
+    let server = server.expect("a server");
+    let mut peer = Peer::new(&server);
+    peer.client.send_text("go");
+    eventually(&server, "some are dropped", |stats| stats.frames_dropped > 0);
+    let mut received = 0;
+    loop {
+        let (is_compressed, message) = peer.receive();
+        if message == b"the end" {
+            break;
+        }
+        let number = String::from_utf8_lossy(&message[..6]).parse().expect("a number");
+        assert!(is_compressed && message == text(number).as_bytes());
+        received += 1;
+    }
+    assert!(received > 10, "{received}");
+    let stats = server.stats();
+    assert_eq!(stats.bytes_before_compression, 0, "none by its connection: {stats:?}");
+}
+
+#[test]
 fn history_is_held_memory_and_counted() {
     let server = echo_server(Deflate::new());
     let mut peers: Vec<_> = (0..20).map(|_| Peer::new(&server)).collect();
@@ -316,4 +361,57 @@ fn history_is_held_memory_and_counted() {
     eventually(&server, "it is given back", |stats| stats.history_bytes == 5 * 2 * 4096);
     drop(peers);
     eventually(&server, "all of it is", |stats| stats.history_bytes == 0);
+}
+
+/// Many peers send messages of megabytes in some kilobytes, in fragments without end and whole.
+#[test]
+fn bombs_of_many_connections_stay_within_the_memory_limit() {
+    const LIMIT: usize = 8 << 20;
+    let server = workers(1)
+        .deflate(Deflate::new())
+        .max_frame_size(1 << 20)
+        .memory_limit(Some(LIMIT))
+        .start(|request: &UpgradeRequest| match request.path() {
+            "/echo" => Upgrade::accept(EchoListener),
+            _ => Upgrade::accept(Messages::new(Ignore).max_message_size(64 << 20)),
+        })
+        .expect("a server");
+    let mut neighbour = Client::upgrade_at(address(&server), "/echo");
+    let mut peers: Vec<_> = (0..20).map(|_| Peer::new(&server)).collect();
+    let zeros = vec![0; 1 << 20];
+    let mut ended = 0;
+    for round in 0..6 {
+        let msg_type = if round == 0 { MsgType::Binary } else { MsgType::Continuation };
+        let head = FrameHead::new(msg_type).with_fin(false);
+        peers.retain_mut(|peer| {
+            let Peer { client, compression, deflaters, .. } = peer;
+            let data = compression.compress(deflaters, head, &zeros).expect("memory");
+            let Compressed::Frame(head, data) = data else { panic!("it shrinks") };
+            assert!(data.len() < 5000, "{} bytes", data.len());
+            let is_there = client.try_write(&masked(head, data)).is_ok();
+            ended += usize::from(!is_there);
+            is_there
+        });
+        neighbour.echo(b"served meanwhile");
+        let stats = server.stats();
+        let held =
+            stats.queue_bytes + stats.stash_bytes + stats.message_bytes + stats.history_bytes;
+        // What one turn adds may be over it, before the next ends those that hold the most.
+        assert!(held as usize <= LIMIT + (3 << 20), "{held} bytes: {stats:?}");
+    }
+    eventually(&server, "some are ended", |stats| stats.memory_evictions > 0);
+    // A whole one beyond the limit of a frame.
+    let mut peer = Peer::new(&server);
+    peer.send(FrameHead::new(MsgType::Binary), &vec![0; (1 << 20) + 1]);
+    expect_code(&mut peer.client, CloseCode::MESSAGE_TOO_BIG);
+    neighbour.echo(b"and afterwards");
+    drop((peers, ended));
+}
+
+struct Ignore;
+
+impl MessageListener for Ignore {
+    fn on_message(&mut self, _: &Transport, _: Message<'_>) -> ListenerResult {
+        Ok(())
+    }
 }

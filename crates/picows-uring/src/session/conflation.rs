@@ -5,6 +5,7 @@
 //! go is decided in `queue.rs`.
 
 use crate::pool::Pool;
+use crate::prepared::Prepared;
 use crate::ring::{Segment, SendBatch};
 use picows_uring_proto::FrameHead;
 use std::cell::Cell;
@@ -86,6 +87,8 @@ pub(super) struct DroppableFrame {
     body: Option<Segment>,
     /// The head of a frame that is not encoded yet: its payload is the `body`.
     plain: Option<FrameHead>,
+    /// The message that such a frame was prepared as.
+    prepared: Option<Prepared>,
     key: Option<u64>,
     /// It ends a message.
     fin: bool,
@@ -93,13 +96,13 @@ pub(super) struct DroppableFrame {
 
 impl DroppableFrame {
     pub(super) fn new(head: FrameHead, start: Segment, body: Option<Segment>) -> Self {
-        Self { start, body, plain: None, key: None, fin: head.fin }
+        Self { start, body, plain: None, prepared: None, key: None, fin: head.fin }
     }
 
     /// A frame that is encoded when it is moved to the queue.
-    pub(super) fn plain(head: FrameHead, payload: Segment) -> Self {
+    pub(super) fn plain(head: FrameHead, payload: Segment, prepared: Option<Prepared>) -> Self {
         let (start, body) = (Segment::short(&[]), Some(payload));
-        Self { start, body, plain: Some(head), key: None, fin: head.fin }
+        Self { start, body, plain: Some(head), prepared, key: None, fin: head.fin }
     }
 
     fn len(&self) -> usize {
@@ -216,7 +219,7 @@ impl Droppable {
         batch: &mut SendBatch,
         max: usize,
         pool: &Pool,
-        mut encode: impl FnMut(&mut SendBatch, FrameHead, &[u8]),
+        mut encode: impl FnMut(&mut SendBatch, FrameHead, &[u8], Option<&Prepared>),
     ) {
         if let Some(pong) = self.pong.take() {
             self.len -= pong.len();
@@ -227,7 +230,7 @@ impl Droppable {
             let Some(frame) = self.pop() else { return };
             is_between = frame.fin;
             if let (Some(head), Some(body)) = (frame.plain, &frame.body) {
-                encode(batch, head, body.as_slice());
+                encode(batch, head, body.as_slice(), frame.prepared.as_ref());
                 frame.discard(pool);
                 continue;
             }

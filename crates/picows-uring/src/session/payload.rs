@@ -23,7 +23,6 @@ pub(super) trait Payload {
     fn bytes(&self) -> &[u8];
 
     /// The message that it was prepared as.
-    #[cfg(feature = "deflate")]
     fn prepared(&self) -> Option<&Prepared> {
         None
     }
@@ -189,7 +188,6 @@ impl Payload for PreparedPayload<'_> {
         self.0.text()
     }
 
-    #[cfg(feature = "deflate")]
     fn prepared(&self) -> Option<&Prepared> {
         Some(self.0)
     }

@@ -284,7 +284,10 @@ impl Session {
         if !is_urgent && self.waits(head, size, key, droppable.as_deref()) {
             let frame = match self.is_compressing() {
                 // Dropping or replacing it must not change what the peer refers to.
-                true => DroppableFrame::plain(head, payload.body()),
+                true => {
+                    let prepared = payload.prepared().cloned();
+                    DroppableFrame::plain(head, payload.body(), prepared)
+                }
                 false => payload.apart(head, self.mask_key()),
             };
             is_replaced = droppable.get_or_insert_default().put(frame, key, &self.local.pool);
@@ -338,17 +341,24 @@ impl Session {
     /// Moves about `max` bytes of droppable frames to the end of the queue.
     pub(super) fn commit(&self, droppable: &mut Droppable, max: usize) {
         let mut is_fine = true;
-        droppable.move_to(&mut self.open_queue(), max, &self.local.pool, |queue, head, payload| {
+        let pool = &self.local.pool;
+        droppable.move_to(&mut self.open_queue(), max, pool, |queue, head, payload, prepared| {
+            is_fine &= pool.has_room(FRAME_HEADER_BYTES_MAX + payload.len());
+            if !is_fine {
+                return;
+            }
+            #[cfg(feature = "deflate")]
+            if let Some((head, data)) = prepared.and_then(|it| self.skip_prepared(it)) {
+                return Copied(data).append(head, queue, pool, self.mask_key());
+            }
             #[cfg(feature = "deflate")]
             match self.append_compressed(queue, head, payload) {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(_) => return is_fine = false,
             }
-            is_fine &= self.local.pool.has_room(FRAME_HEADER_BYTES_MAX + payload.len());
-            if is_fine {
-                Copied(payload).append(head, queue, &self.local.pool, self.mask_key());
-            }
+            let _ = prepared;
+            Copied(payload).append(head, queue, pool, self.mask_key());
         });
         if !is_fine {
             self.out_of_memory();
