@@ -178,6 +178,14 @@ impl Running {
         self.child.stdin.take().expect("it is piped")
     }
 
+    /// The next line of its output, which has to be piped; [`end`](Self::end) returns what follows.
+    pub fn line(&mut self) -> String {
+        let stdout = self.child.stdout.as_mut().expect("it is piped");
+        #[expect(clippy::unbuffered_bytes, reason = "nothing behind the line is taken")]
+        let bytes = stdout.bytes().map(Result::unwrap).take_while(|byte| *byte != b'\n').collect();
+        String::from_utf8(bytes).unwrap()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
