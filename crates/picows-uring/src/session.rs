@@ -3,6 +3,7 @@
 //! It queues, and puts itself on the worker's list of connections to look at. It does no I/O, but for
 //! one thing: where a limit of the queue is met, the socket is offered what is queued (`outlet.rs`).
 
+mod append;
 #[cfg(not(feature = "_tls"))]
 mod clear;
 #[cfg(feature = "deflate")]

@@ -317,54 +317,6 @@ impl Session {
         }
     }
 
-    /// Appends a frame to the queue, compressed where that was agreed on. `false` if there is no
-    /// memory for that.
-    pub(super) fn append_frame<P: Payload>(&self, head: FrameHead, payload: P) -> bool {
-        #[cfg(feature = "deflate")]
-        {
-            let prepared = payload.prepared().and_then(|it| self.skip_prepared(it));
-            if let Some((head, data)) = prepared {
-                let queue = &mut self.open_queue();
-                Copied(data).append(head, queue, &self.local.pool, self.mask_key());
-                return true;
-            }
-            match self.append_compressed(&mut self.open_queue(), head, payload.bytes()) {
-                Ok(false) => {}
-                Ok(true) => return true,
-                Err(_) => return false,
-            }
-        }
-        payload.append(head, &mut self.open_queue(), &self.local.pool, self.mask_key());
-        true
-    }
-
-    /// Moves about `max` bytes of droppable frames to the end of the queue.
-    pub(super) fn commit(&self, droppable: &mut Droppable, max: usize) {
-        let mut is_fine = true;
-        let pool = &self.local.pool;
-        droppable.move_to(&mut self.open_queue(), max, pool, |queue, head, payload, prepared| {
-            is_fine &= pool.has_room(FRAME_HEADER_BYTES_MAX + payload.len());
-            if !is_fine {
-                return;
-            }
-            #[cfg(feature = "deflate")]
-            if let Some((head, data)) = prepared.and_then(|it| self.skip_prepared(it)) {
-                return Copied(data).append(head, queue, pool, self.mask_key());
-            }
-            #[cfg(feature = "deflate")]
-            match self.append_compressed(queue, head, payload) {
-                Ok(false) => {}
-                Ok(true) => return,
-                Err(_) => return is_fine = false,
-            }
-            let _ = prepared;
-            Copied(payload).append(head, queue, pool, self.mask_key());
-        });
-        if !is_fine {
-            self.out_of_memory();
-        }
-    }
-
     /// Whether the socket is offered what is queued before a frame of `size` bytes is: it would have
     /// to wait, or be too much.
     fn is_offered_at(&self, size: usize, key: Option<u64>) -> bool {

@@ -35,6 +35,7 @@ impl Session {
 
     /// Queues the header of a frame of `len` bytes, which [`write_piece`](Self::write_piece) writes.
     pub(crate) fn begin_frame(&self, head: FrameHead, len: u64) -> SendStatus {
+        self.catch_up();
         if head.msg_type.is_control() {
             return SendStatus::Refused(ApiMisuse::NotAMessage);
         }
