@@ -2,10 +2,16 @@
 
 import asyncio
 import json
+import os
 import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from conftest import foreign_module
+from conftest import foreign_module, missing
+from server import Server, binary
 
 websockets = foreign_module("websockets")
 aiohttp = foreign_module("aiohttp")
@@ -13,6 +19,9 @@ from websockets.asyncio.client import connect  # noqa: E402
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory  # noqa: E402
 
 LIMIT_S = 60
+CLIENTS = Path(__file__).parent / "clients"
+SERVERS = Path(__file__).parent / "servers"
+MODULES = Path(__file__).resolve().parents[2] / ".tools/node/node_modules"
 FLAGS = {
     "default": ("--deflate",),
     "small": ("--deflate", "--deflate-window", "9", "--deflate-level", "1"),
@@ -100,3 +109,44 @@ def test_without_the_flag_nothing_is_agreed_on(start_server):
             assert await ws.recv() == "plain"
 
     run(exchange())
+
+
+def node(package):
+    """The command of Node, and its environment, where it has the package."""
+    command = shutil.which("node")
+    if command is None or not (MODULES / package).is_dir():
+        missing(f"node {package}", "run scripts/test, which installs it")
+    return command, {**os.environ, "NODE_PATH": str(MODULES)}
+
+
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
+@pytest.mark.parametrize("package", ["ws", "undici"])
+def test_clients_of_node(start_server, package, flags):
+    command, environment = node(package)
+    server = start_server(*flags)
+    words = [command, str(CLIENTS / "exchange_node.js"), package, server.url]
+    outcome = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, env=environment)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "permessage-deflate" in outcome.stdout
+
+
+@pytest.mark.parametrize("flags", [(), ("--deflate-window", "9"), ("--deflate-no-context",)], ids=str)
+@pytest.mark.parametrize("name", ["ws", "websockets"])
+def test_our_client_with_servers_that_compress(name, flags):
+    if name == "ws":
+        command, environment = node("ws")
+        command = [command, str(SERVERS / "echo_ws.js")]
+    else:
+        command, environment = [sys.executable, str(SERVERS / "echo_websockets.py")], dict(os.environ)
+    environment["ECHO_DEFLATE"] = "1"
+    server = Server(command, name=f"the server on {name}", env=environment)
+    try:
+        for size in (100, 1024, 100_000):
+            words = [binary(), "load", server.url, "--deflate", *flags, "--payload", "json", "--json", "-"]
+            words += ["-c", "3", "-p", "4", "-s", str(size), "-d", "300ms", "-w", "0s"]
+            outcome = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S)
+            assert outcome.returncode == 0, outcome.stderr
+            assert json.loads(outcome.stdout), "every echo was checked"
+        server.check_running()
+    finally:
+        server.kill()

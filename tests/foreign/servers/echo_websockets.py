@@ -1,12 +1,16 @@
-"""An echo server of the Python package websockets."""
+"""An echo server of the Python package websockets; with ECHO_DEFLATE in its environment, clients that do not
+compress are refused."""
 
 import asyncio
+import os
 
 from certificate import of_arguments
 from websockets.asyncio.server import serve
 
 
 async def echo(connection):
+    if os.environ.get("ECHO_DEFLATE") and not connection.protocol.extensions:
+        await connection.close(1008)
     async for message in connection:
         await connection.send(message)
 
