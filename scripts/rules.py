@@ -109,7 +109,7 @@ FLOORS = {
     ),
     PROTO: (
         "debug escape limits mask proxy_rules tick utf8",
-        "misuse progress",
+        "misuse networks progress proxy_header",
         "close liveness wheel",
         "error frame",
         "reserve",

@@ -13,10 +13,13 @@ mod answer;
 mod body;
 mod client;
 mod extensions;
+mod forwarded;
 mod head;
 mod host;
 mod http_date;
 mod misuse;
+mod origin;
+mod parameters;
 mod receiver;
 mod refusal;
 mod request;
@@ -40,8 +43,11 @@ pub use answer::{UpgradeResponse, encode_continue, encode_switching_protocols};
 pub use body::REJECTED_BODY_BYTES_MAX;
 pub use client::ClientHandshake;
 pub use extensions::DeflateFault;
+pub use forwarded::TrustedProxies;
 pub use head::HeadError;
 pub use misuse::HandshakeMisuse;
+pub use origin::{InvalidOrigin, OriginList, OriginPolicy};
+pub use parameters::BasicCredentials;
 pub use receiver::{HeadFault, HeadReceiver};
 pub use refusal::{InvalidMessage, RejectedResponse, ResponseError};
 pub use request::{RequestError, UpgradeRequest};
@@ -54,7 +60,7 @@ pub use tls::{TlsFacts, TlsInfo, TlsVersion};
 pub use tunnel::{
     ProxyCredentials, ProxyProtocol, SocksRefusal, Tunnel, TunnelError, TunnelMisuse, TunnelStep,
 };
-pub use upgrade::{UpgradeError, check_subprotocol, select_subprotocol};
+pub use upgrade::{UpgradeError, check_subprotocol, preferred_subprotocol, select_subprotocol};
 
 /// Default for [`HeadLimits::head_bytes_max`]: twice the 8000 bytes that RFC 9112 §3 asks every
 /// recipient to take for the request line alone, which leaves room for cookies.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -63,6 +63,27 @@ impl UpgradeResponse {
     pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Self {
         let mut response = Self::new(status).with_body(body);
         response.headers.insert(CONTENT_TYPE, TEXT_PLAIN);
+        response
+    }
+
+    /// 401, with a challenge (RFC 9110 §11.6.1): `Bearer`, or `Basic realm="users"`. Characters of it
+    /// that cannot be in a header are left out.
+    ///
+    /// ```
+    /// use picows_uring_proto::UpgradeResponse;
+    ///
+    /// let refusal = UpgradeResponse::unauthorized("Bearer");
+    /// assert_eq!((refusal.status.as_u16(), &refusal.headers["www-authenticate"]), (401, &"Bearer".parse()?));
+    /// # Ok::<(), http::header::InvalidHeaderValue>(())
+    /// ```
+    #[must_use]
+    pub fn unauthorized(challenge: impl AsRef<str>) -> Self {
+        let mut response = Self::text(StatusCode::UNAUTHORIZED, "unauthorized\n");
+        let mut challenge = challenge.as_ref().to_owned();
+        challenge.retain(|it| matches!(it, ' '..='~'));
+        if let Ok(value) = HeaderValue::try_from(challenge) {
+            response.headers.insert(WWW_AUTHENTICATE, value);
+        }
         response
     }
 

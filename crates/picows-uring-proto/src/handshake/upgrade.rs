@@ -164,6 +164,22 @@ pub fn select_subprotocol(request: &UpgradeRequest, supported: &[&str]) -> Optio
     supported.iter().find(is_offered).map(|&name| name.to_owned())
 }
 
+/// Returns the first that the client offers of those that are `supported`: the client's order decides.
+///
+/// ```
+/// use picows_uring_proto::{HeadLimits, UpgradeRequest, preferred_subprotocol};
+///
+/// let wire = b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: superchat, chat\r\n\r\n";
+/// let (request, _) = UpgradeRequest::parse(wire, &HeadLimits::default())?.unwrap();
+/// let chosen = preferred_subprotocol(&request, &["chat", "superchat"]);
+/// assert_eq!(chosen.as_deref(), Some("superchat"));
+/// # Ok::<(), picows_uring_proto::RequestError>(())
+/// ```
+#[must_use]
+pub fn preferred_subprotocol(request: &UpgradeRequest, supported: &[&str]) -> Option<String> {
+    request.subprotocols().find(|offered| supported.contains(offered)).map(str::to_owned)
+}
+
 /// Checks that `subprotocol`, which the application chose, is one the client offered.
 ///
 /// RFC 6455 §4.2.2 (item 5, `subprotocol`) forbids any other, and a client that gets one has to
