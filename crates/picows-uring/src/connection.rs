@@ -29,7 +29,7 @@ use crate::transport::Transport;
 use picows_uring_proto::{
     Deflate, Frame, FrameAction, MsgType, NegotiatedDeflate, Phase, Receiver, Tick, TimerId,
 };
-use server::Requests;
+use server::{Deciding, Requests};
 use std::rc::Rc;
 
 /// The worker's part of a connection; the rest is its [`Session`].
@@ -50,6 +50,8 @@ pub(crate) struct Connection {
 enum Stage {
     /// HTTP requests, on a server.
     Request(Requests),
+    /// Whatever follows a request whose answer is awaited: it waits, too.
+    Deciding(Box<Deciding>),
     /// The response to our request, on a client.
     Response(Box<Connecting>),
     /// Frames.
@@ -132,6 +134,7 @@ impl Connection {
             Stage::Expanding(_) => self.receive_compressed(bytes),
             Stage::Pieces(_) => self.receive_pieces(bytes),
             Stage::Request(_) => self.receive_request(bytes),
+            Stage::Deciding(_) => Some(0),
             Stage::Response(_) => self.receive_response(bytes),
             Stage::Discard(_) => None,
         }
@@ -273,11 +276,12 @@ impl Connection {
                 expanding.receiver.stash().capacity() + expanding.memory()
             }
             Stage::Pieces(in_pieces) => in_pieces.receiver.stash().capacity(),
-            Stage::Discard(_) => 0,
+            Stage::Deciding(_) | Stage::Discard(_) => 0,
         }
     }
 
-    /// Gives back the memory in which a cut frame or head is collected, with what is in it.
+    /// Gives back the memory in which a cut frame or head is collected, with what is in it. A decision
+    /// that is awaited is dropped.
     fn release_memory(&mut self) {
         self.session().release_record();
         let stash = match &mut self.stage {
@@ -287,6 +291,7 @@ impl Connection {
             #[cfg(feature = "deflate")]
             Stage::Expanding(expanding) => expanding.receiver.stash_mut(),
             Stage::Pieces(in_pieces) => in_pieces.receiver.stash_mut(),
+            Stage::Deciding(_) => return self.forget_decision(),
             Stage::Discard(_) => return,
         };
         let pool = &self.transport.session().local.pool;

@@ -3,13 +3,18 @@
 //! The factory is the router: it sees the request and decides. Whether the request is a valid
 //! upgrade is checked after it, so that it can answer a plain GET.
 
+mod later;
+
 use crate::foreign::Foreign;
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::stream::{StreamOptions, WsStream, handled_by};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use picows_uring_proto::{UpgradeRequest, UpgradeResponse};
 use std::fmt;
+use std::future::Future;
 use std::rc::Rc;
+
+pub(crate) use later::{Decision, Later, Made};
 
 /// The answer to an HTTP request.
 ///
@@ -37,6 +42,8 @@ pub(crate) enum Answer {
         declines_deflate: bool,
     },
     Respond(UpgradeResponse),
+    /// It is not known yet.
+    Later(Later),
     /// It cannot be done.
     Fail(ListenerError),
 }
@@ -109,6 +116,56 @@ impl Upgrade {
         Self { answer: Answer::Respond(response) }
     }
 
+    /// Decides later, as `decision` comes to an answer: an [`Upgrade`], or a `Result` of one.
+    ///
+    /// The future runs as a task of the worker's thread, beside its connections, and may use anything
+    /// that runs on tokio. It has the time of
+    /// [`handshake_timeout`](crate::ServerBuilder::handshake_timeout) that is left, and is then dropped
+    /// and the client answered with 503; meanwhile the connection counts as a handshake in progress
+    /// ([`max_handshakes`](crate::ServerBuilder::max_handshakes)). It is dropped as well when the client
+    /// leaves; one that has sent frames already, which it should not, is noticed to have left only when
+    /// the time is over. Such frames wait, most of them in the socket, and are delivered after
+    /// `on_connected`. A panic costs the request, which is answered with 500, as an error is.
+    ///
+    /// A dedicated or embedded worker has no tasks: there the request is answered with 500, and the log
+    /// says why.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use picows_uring::{EchoListener, Upgrade, UpgradeRequest, UpgradeResponse};
+    ///
+    /// async fn is_known(token: &str) -> Result<bool, std::io::Error> {
+    ///     Ok(token == "secret") // A database would be asked.
+    /// }
+    ///
+    /// fn route(request: &UpgradeRequest) -> Upgrade {
+    ///     // The future outlives the call, so it has what it needs of the request.
+    ///     let token = request.query().unwrap_or_default().to_owned();
+    ///     Upgrade::later(async move {
+    ///         if is_known(&token).await? {
+    ///             return Ok(Upgrade::accept(EchoListener));
+    ///         }
+    ///         let response = UpgradeResponse::text(StatusCode::UNAUTHORIZED, "who are you?\n");
+    ///         Ok::<_, std::io::Error>(Upgrade::respond(response))
+    ///     })
+    /// }
+    /// ```
+    #[must_use]
+    pub fn later<F>(decision: F) -> Self
+    where
+        F: Future<Output: IntoUpgrade> + 'static,
+    {
+        Self { answer: Answer::Later(Box::pin(async { decision.await.into_upgrade() })) }
+    }
+
+    /// Changes an answer that comes [`later`](Self::later).
+    fn when_made(self, change: impl FnOnce(Self) -> Self + 'static) -> Self {
+        match self.answer {
+            Answer::Later(later) => Self::later(async { later.await.map(change) }),
+            answer => change(Self { answer }),
+        }
+    }
+
     /// Answers with 404.
     #[must_use]
     pub fn not_found() -> Self {
@@ -131,6 +188,7 @@ impl Upgrade {
             Answer::Accept { headers, .. } => headers.append(name, value),
             Answer::Respond(response) => response.headers.append(name, value),
             Answer::Fail(_) => return self,
+            Answer::Later(_) => return self.when_made(|it| it.with_header(name, value)),
         };
         self
     }
@@ -140,8 +198,10 @@ impl Upgrade {
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn without_deflate(mut self) -> Self {
-        if let Answer::Accept { declines_deflate, .. } = &mut self.answer {
-            *declines_deflate = true;
+        match &mut self.answer {
+            Answer::Accept { declines_deflate, .. } => *declines_deflate = true,
+            Answer::Later(_) => return self.when_made(Self::without_deflate),
+            Answer::Respond(_) | Answer::Fail(_) => {}
         }
         self
     }
@@ -150,8 +210,11 @@ impl Upgrade {
     /// request is answered with 500: [`select_subprotocol`](crate::select_subprotocol) picks one.
     #[must_use]
     pub fn with_subprotocol(mut self, name: impl Into<String>) -> Self {
-        if let Answer::Accept { subprotocol, .. } = &mut self.answer {
-            *subprotocol = Some(name.into());
+        let name = name.into();
+        match &mut self.answer {
+            Answer::Accept { subprotocol, .. } => *subprotocol = Some(name),
+            Answer::Later(_) => return self.when_made(|it| it.with_subprotocol(name)),
+            Answer::Respond(_) | Answer::Fail(_) => {}
         }
         self
     }
@@ -166,6 +229,7 @@ impl fmt::Debug for Upgrade {
                 .field("subprotocol", subprotocol)
                 .finish_non_exhaustive(),
             Answer::Respond(response) => response.fmt(f),
+            Answer::Later(_) => f.write_str("Later"),
             Answer::Fail(error) => f.debug_tuple("Fail").field(error).finish(),
         }
     }
@@ -173,7 +237,14 @@ impl fmt::Debug for Upgrade {
 
 /// The types that a factory may return: an [`Upgrade`], or a `Result` of one.
 ///
-/// An error is logged, and the request is answered with 500 without its text.
+/// An error is logged, and the request is answered with 500 without its text. A future is none of
+/// them: [`Upgrade::later`] makes an `Upgrade` of it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no answer to a request",
+    label = "not an `Upgrade`, nor a `Result` of one",
+    note = "a factory that has to wait returns `Upgrade::later(async move {{ … }})`, and is no async \
+            closure itself"
+)]
 pub trait IntoUpgrade {
     /// Converts it.
     ///
@@ -196,8 +267,8 @@ impl<E: Into<ListenerError>> IntoUpgrade for Result<Upgrade, E> {
 }
 
 /// The user's factory, whatever it returns.
-pub(crate) type Factory = dyn Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError> + Send + Sync;
+pub(crate) type Factory = dyn Fn(&UpgradeRequest) -> Made + Send + Sync;
 /// The same for the connections of one worker, which count their references without a lock.
 pub(crate) type SharedFactory = Rc<Foreign<Box<LocalFactory>>>;
 /// The same, of one worker.
-pub(crate) type LocalFactory = dyn Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError>;
+pub(crate) type LocalFactory = dyn Fn(&UpgradeRequest) -> Made;

@@ -8,7 +8,7 @@ use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
 use crate::session::Session;
-use crate::upgrade::{Answer, SharedFactory, Upgrade};
+use crate::upgrade::{Answer, Decision, Later, Made, SharedFactory, Upgrade};
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
@@ -22,6 +22,12 @@ pub(super) struct Requests {
     /// Receives the head of the request.
     pub(super) head: HeadReceiver<HeadScanner>,
     factory: SharedFactory,
+}
+
+/// The stage of a connection whose request is complete, and whose answer is awaited.
+pub(super) struct Deciding {
+    request: UpgradeRequest,
+    decision: Decision,
 }
 
 impl Connection {
@@ -59,6 +65,9 @@ impl Connection {
         match received {
             Ok(Some((request, used))) => {
                 self.answer(request);
+                if self.is_deciding() {
+                    return (used < bytes.len()).then_some(used);
+                }
                 return self.receive_first_frames(bytes, used);
             }
             Ok(None) => {}
@@ -78,11 +87,10 @@ impl Connection {
     fn answer(&mut self, mut request: UpgradeRequest) {
         let Stage::Request(Requests { factory, .. }) = &self.stage else { return };
         let factory = Rc::clone(factory);
-        let is_head = request.method() == "HEAD";
         if let AdmissionState::Refused(refusal) = self.admission
             && request.is_upgrade()
         {
-            return self.respond_to(&refusal.response(), is_head);
+            return self.respond(&refusal.response());
         }
         if let Some(peer) = self.session().peer.get() {
             request.set_peer_addr(peer);
@@ -94,7 +102,14 @@ impl Connection {
         let made =
             foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()));
         self.callbacks().mark_callback("factory");
+        self.carry_out(request, made);
+    }
+
+    /// Answers a request as the factory has decided.
+    fn carry_out(&mut self, request: UpgradeRequest, made: Made) {
+        let is_head = request.method() == "HEAD";
         match made {
+            Ok(Upgrade { answer: Answer::Later(later) }) => self.decide_later(request, later),
             Ok(Upgrade {
                 answer: Answer::Accept { listener, headers, subprotocol, declines_deflate },
             }) => {
@@ -130,6 +145,44 @@ impl Connection {
                 discard(response);
             }
         }
+    }
+
+    /// Waits for the answer to a request.
+    fn decide_later(&mut self, request: UpgradeRequest, later: Later) {
+        match Decision::begin(later, self.session()) {
+            Ok(decision) => self.stage = Stage::Deciding(Box::new(Deciding { request, decision })),
+            Err(error) => self.factory_failed(&error.into(), request.method() == "HEAD"),
+        }
+    }
+
+    /// Whether a request is complete, and its answer awaited.
+    pub(crate) fn is_deciding(&self) -> bool {
+        matches!(self.stage, Stage::Deciding(_))
+    }
+
+    /// Answers a request whose answer was awaited, if it is there. Returns whether it was.
+    pub(crate) fn take_decision(&mut self) -> bool {
+        let Stage::Deciding(deciding) = &self.stage else { return false };
+        let Some(made) = deciding.decision.take() else { return false };
+        if let Stage::Deciding(deciding) = std::mem::replace(&mut self.stage, Stage::Discard(0)) {
+            self.carry_out(deciding.request, made);
+            self.callbacks().mark_callback("later");
+        }
+        true
+    }
+
+    /// Drops a decision that is awaited.
+    pub(crate) fn forget_decision(&mut self) {
+        if self.is_deciding() {
+            self.stage = Stage::Discard(0);
+        }
+    }
+
+    /// The answer to a request did not come in time.
+    pub(crate) fn decision_is_late(&self) {
+        let (local, peer) = (self.local(), self.session().peer.get());
+        log_limited!(warn, local, LogLine::DecisionLate, ?peer);
+        local.counters.listener_errors.increment();
     }
 
     fn accept(
@@ -195,7 +248,8 @@ impl Connection {
 
     /// Sends an HTTP response that ends the connection, whatever was asked.
     pub(crate) fn respond(&self, response: &UpgradeResponse) {
-        self.respond_to(response, false);
+        let is_head = matches!(&self.stage, Stage::Deciding(it) if it.request.method() == "HEAD");
+        self.respond_to(response, is_head);
     }
 
     /// Sends the response to a request, which ends the connection; to a HEAD without its body.

@@ -192,7 +192,9 @@ impl<R: Ring> Lane<'_, R> {
     /// if it does not read.
     pub(super) fn owes_input(&mut self) -> bool {
         let connection = &*self.connection;
-        if connection.link.input != InputState::Deferred && !connection.wants_receive() {
+        // What waits for a decision does not bring it about.
+        let is_read = connection.link.input == InputState::Deferred || connection.wants_receive();
+        if !is_read || connection.is_deciding() {
             return false;
         }
         let socket = connection.session().socket.get();

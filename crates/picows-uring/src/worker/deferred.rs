@@ -98,6 +98,13 @@ impl Deferred {
         true
     }
 
+    /// A connection whose input waited for a decision has its turns again.
+    pub(super) fn resume(&mut self, token: Token) {
+        if self.input.contains_key(&token) && !self.order.contains(&token) {
+            self.order.push_back(token);
+        }
+    }
+
     /// A connection has no deferred input left.
     fn remove(&mut self, token: Token) {
         if let Some(mut input) = self.input.remove(&token)
@@ -189,6 +196,10 @@ impl<R: Ring> Lane<'_, R> {
     /// Handles the deferred input of the connection and what waits in its socket, until the budget
     /// is used up or it has caught up. Returns what that cost.
     fn serve_deferred(&mut self, clock: fn() -> Duration) -> usize {
+        if self.connection.is_deciding() {
+            // It has its turn when that is over.
+            return 0;
+        }
         let (begun, mut handled) = (clock(), 0);
         loop {
             match self.handle_next(&mut handled) {

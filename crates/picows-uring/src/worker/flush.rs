@@ -171,8 +171,14 @@ impl<R: Ring> Lane<'_, R> {
 
     /// A handshake that is over does not count as one.
     fn leave_handshakes(&mut self) {
+        if matches!(self.connection.admission, AdmissionState::Open | AdmissionState::Exempt) {
+            return;
+        }
+        if self.connection.phase() == Phase::Handshake {
+            self.take_decision();
+        }
         let connection = &mut *self.connection;
-        if !matches!(connection.admission, AdmissionState::Handshaking | AdmissionState::Upgraded)
+        if matches!(connection.admission, AdmissionState::Refused(_))
             || connection.phase() == Phase::Handshake
         {
             return;
@@ -182,6 +188,14 @@ impl<R: Ring> Lane<'_, R> {
         if self.is_stopping && connection.phase() == Phase::Open {
             // Its handshake was under way.
             send_going_away(connection);
+        }
+    }
+
+    /// Answers a request whose answer was awaited, if it is there; what has come meanwhile is handled
+    /// next.
+    fn take_decision(&mut self) {
+        if self.connection.take_decision() {
+            self.receive.deferred.resume(self.token);
         }
     }
 

@@ -141,7 +141,8 @@ impl<R: Ring> Lane<'_, R> {
 
     /// The stream has ended, or broke: the connection learns so after what is deferred.
     pub(super) fn end_of_data(&mut self, error: Option<io::Error>) {
-        if self.connection.link.input == InputState::Deferred {
+        // Behind a request that is being decided on, nothing else is worth waiting for.
+        if self.connection.link.input == InputState::Deferred && !self.connection.is_deciding() {
             return self.receive.deferred.push(self.token, Input::End(error));
         }
         match error {

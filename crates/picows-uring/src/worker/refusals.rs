@@ -80,11 +80,12 @@ impl<R: Ring> Worker<R> {
 }
 
 impl<R: Ring> Lane<'_, R> {
-    /// Answers a connection whose request is not waited for any longer, because it is refused or
-    /// because the server stops. Returns whether it was one.
+    /// Answers a connection whose request, or the decision about it, is not waited for any longer,
+    /// because it is refused, the server stops, or the decision is late. Returns whether it was one.
     pub(super) fn refuse_late(&mut self) -> bool {
         let connection = &mut *self.connection;
-        if !connection.awaits_request() {
+        let is_deciding = connection.is_deciding();
+        if !is_deciding && !connection.awaits_request() {
             return false;
         }
         let session = connection.session();
@@ -97,10 +98,16 @@ impl<R: Ring> Lane<'_, R> {
                 let text = "server is shutting down\n";
                 UpgradeResponse::text(StatusCode::SERVICE_UNAVAILABLE, text)
             }
+            _ if is_deciding => {
+                connection.decision_is_late();
+                let text = "no decision in time\n";
+                UpgradeResponse::text(StatusCode::SERVICE_UNAVAILABLE, text)
+            }
             _ => return false,
         };
         connection.respond(&response);
-        session.mark_dirty();
+        connection.forget_decision();
+        connection.session().mark_dirty();
         true
     }
 }

@@ -328,6 +328,17 @@ impl Client {
         assert_eq!(self.receive(), Got::new(MsgType::Binary, payload));
     }
 
+    /// Another handle of the connection, to write with while this one reads.
+    pub(crate) fn sender(&self) -> Self {
+        Self {
+            stream: self.stream.try_clone().expect("a descriptor is left"),
+            received: Vec::new(),
+            used: 0,
+            #[cfg(feature = "_tls")]
+            secure: self.secure.clone(),
+        }
+    }
+
     /// The next frame.
     #[track_caller]
     pub(crate) fn receive(&mut self) -> Got {

@@ -42,6 +42,8 @@ log_lines! {
     TaskPanicked = "a task panicked, and no other task awaits it",
     /// The factory returned an error, panicked, or gave an answer that cannot be sent.
     FactoryFailed = "factory failed",
+    /// The future of a factory has not come to an answer in the time for the handshake.
+    DecisionLate = "no decision about a request in time: answering with 503",
     /// The peer reads less than is sent to it.
     QueueFull = "send queue full: closing",
     /// All connections together hold too much memory.
