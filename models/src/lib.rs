@@ -27,6 +27,12 @@ mod command {
         LookAtMemory,
         #[allow(dead_code, reason = "as the real one")]
         CloseListener(u32),
+        #[allow(dead_code, reason = "as the real one")]
+        ListenMore,
+        #[allow(dead_code, reason = "as the real one")]
+        CloseListeners(u32),
+        #[allow(dead_code, reason = "as the real one")]
+        Topics,
         Connection(crate::ring::Token, ConnectionCommand),
     }
 }

@@ -20,9 +20,17 @@ pub(crate) enum Command {
     CloseListener(ListenerId),
     /// Publications wait for subscriptions of yours.
     Topics,
+    /// Listen on the sockets that the server has added.
+    ListenMore,
+    /// Close what was added, or was there from the beginning, under a name.
+    CloseListeners(ListenName),
     /// Do something with a connection.
     Connection(Token, ConnectionCommand),
 }
+
+/// What a server calls the listening sockets of one address, of which each worker has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenName(pub(crate) u32);
 
 /// A request of a handle to the worker, about a connection.
 #[derive(Debug)]

@@ -97,7 +97,8 @@ impl Config {
         }
     }
 
-    fn admission_limits(&self) -> AdmissionLimits {
+    /// The limits of its connections.
+    pub(crate) fn admission_limits(&self) -> AdmissionLimits {
         AdmissionLimits {
             connections_max: self.connections_max,
             connections_per_address_max: self.connections_per_address_max,

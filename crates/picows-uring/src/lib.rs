@@ -99,7 +99,7 @@ pub use prepared::Prepared;
 pub use reconnect::{Backoff, Reconnect};
 pub use remote::{RemoteError, RemoteTransport};
 pub use runtime::{Runtime, RuntimeBuilder, run};
-pub use server::{Monitor, Server, ServerBuilder, ServerHandle, WorkerStatus};
+pub use server::{Listen, Monitor, Server, ServerBuilder, ServerHandle, WorkerStatus};
 pub use socket::ListenAddress;
 pub use status::RoundtripError;
 pub use status::{DisconnectCause, SendStatus};
@@ -114,14 +114,16 @@ pub use tls::{
     HandshakeError, InvalidFingerprint, Provider, ServerTls, ServerTlsBuilder, TlsError,
 };
 pub use transport::Transport;
-pub use upgrade::{IntoUpgrade, Upgrade};
+pub use upgrade::{IntoUpgrade, Upgrade, WorkerInfo};
 
 pub use picows_uring_proto::{
-    ApiMisuse, Assembled, AutoPing, AutoPingStrategy, CloseCode, CloseFrame, CloseHandshake,
-    Escaped, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, FramePiece, HandshakeMisuse, InvalidMessage,
-    Message, MessageAssembler, MessageFault, MsgType, PeerMisbehaved, ProxyProtocol,
-    RejectedResponse, RequestError, ResponseError, ResponseHead, RetryAfter, SocksRefusal, TlsInfo,
-    TlsVersion, TunnelError, TunnelMisuse, UpgradeRequest, UpgradeResponse, select_subprotocol,
+    ApiMisuse, Assembled, AutoPing, AutoPingStrategy, BasicCredentials, CloseCode, CloseFrame,
+    CloseHandshake, Escaped, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, FramePiece, HandshakeMisuse,
+    InvalidMessage, InvalidNetwork, InvalidOrigin, Message, MessageAssembler, MessageFault,
+    MsgType, Networks, OriginList, OriginPolicy, PeerMisbehaved, ProxyProtocol, RejectedResponse,
+    RequestError, ResponseError, ResponseHead, RetryAfter, SocksRefusal, TlsInfo, TlsVersion,
+    TrustedProxies, TunnelError, TunnelMisuse, UpgradeRequest, UpgradeResponse,
+    preferred_subprotocol, select_subprotocol,
 };
 #[cfg(feature = "deflate")]
 pub use picows_uring_proto::{Deflate, DeflateFault, NegotiatedDeflate};

@@ -4,11 +4,14 @@
 
 mod builder;
 mod handle;
+mod listen;
 mod monitor;
 mod threads;
 
 pub use builder::{BACKLOG, Server, ServerBuilder};
 pub use handle::ServerHandle;
+pub use listen::Listen;
+pub(crate) use listen::Served;
 pub use monitor::{Monitor, WorkerStatus};
 pub(crate) use threads::left_of;
 

@@ -5,7 +5,7 @@
 
 mod later;
 
-use crate::foreign::Foreign;
+use crate::foreign::{self, Foreign, Panicked};
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::stream::{StreamOptions, WsStream, handled_by};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -13,6 +13,7 @@ use picows_uring_proto::{UpgradeRequest, UpgradeResponse};
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub(crate) use later::{Decision, Later, Made};
 
@@ -266,9 +267,65 @@ impl<E: Into<ListenerError>> IntoUpgrade for Result<Upgrade, E> {
     }
 }
 
-/// The user's factory, whatever it returns.
+/// The worker that a factory is made for, by [`ServerBuilder::start_local`](crate::ServerBuilder::start_local).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    number: usize,
+}
+
+impl WorkerInfo {
+    pub(crate) fn new(number: usize) -> Self {
+        Self { number }
+    }
+
+    /// Which of the workers it is: from 0 up, as
+    /// [`ServerHandle::worker_stats`](crate::ServerHandle::worker_stats) has them.
+    #[must_use]
+    pub fn number(self) -> usize {
+        self.number
+    }
+}
+
+/// Makes the factory of a worker, on its thread.
+pub(crate) type MakeFactory = dyn Fn(WorkerInfo) -> Box<LocalFactory> + Send + Sync;
+/// A factory that several workers share.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) type Factory = dyn Fn(&UpgradeRequest) -> Made + Send + Sync;
-/// The same for the connections of one worker, which count their references without a lock.
-pub(crate) type SharedFactory = Rc<Foreign<Box<LocalFactory>>>;
-/// The same, of one worker.
+/// The factory of a worker.
 pub(crate) type LocalFactory = dyn Fn(&UpgradeRequest) -> Made;
+/// The same for the connections of the worker, which count their references without a lock.
+pub(crate) type SharedFactory = Rc<Foreign<Box<LocalFactory>>>;
+
+/// One factory for all workers.
+pub(crate) fn shared_factory<F, U>(factory: F) -> Arc<MakeFactory>
+where
+    F: Fn(&UpgradeRequest) -> U + Send + Sync + 'static,
+    U: IntoUpgrade,
+{
+    let factory = Arc::new(factory);
+    Arc::new(move |_| {
+        let factory = Arc::clone(&factory);
+        Box::new(move |request: &UpgradeRequest| factory(request).into_upgrade())
+    })
+}
+
+/// A factory for each worker.
+pub(crate) fn local_factory<M, F, U>(make: M) -> Arc<MakeFactory>
+where
+    M: Fn(WorkerInfo) -> F + Send + Sync + 'static,
+    F: Fn(&UpgradeRequest) -> U + 'static,
+    U: IntoUpgrade,
+{
+    Arc::new(move |worker| {
+        let factory = make(worker);
+        Box::new(move |request: &UpgradeRequest| factory(request).into_upgrade())
+    })
+}
+
+/// Makes the factory of a worker, in the guard.
+pub(crate) fn make_factory(
+    make: &MakeFactory,
+    worker: WorkerInfo,
+) -> Result<SharedFactory, Panicked> {
+    foreign::call(|| make(worker)).map(|factory| Rc::new(Foreign::new(factory)))
+}

@@ -33,7 +33,7 @@ use crate::ring::{Completion, Ring, Socket, Token};
 use crate::session::Session;
 use crate::status::DisconnectCause;
 use accept::Accept;
-pub(crate) use accept::Listening;
+pub(crate) use accept::{Listening, MoreListeners, NewListener};
 use deadlines::Deadlines;
 use flush::Flush;
 use memory::Memory;

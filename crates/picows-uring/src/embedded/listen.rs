@@ -3,15 +3,17 @@
 use super::Embedded;
 use crate::command::Command;
 use crate::error::Error;
+use crate::foreign::Foreign;
 use crate::mailbox::Mailbox;
 use crate::ring::ListenerId;
-use crate::server::ServerBuilder;
+use crate::server::{Served, ServerBuilder};
 use crate::socket::{ListenAddress, SocketPath};
-use crate::upgrade::IntoUpgrade;
+use crate::upgrade::{IntoUpgrade, SharedFactory, WorkerInfo, make_factory};
 use crate::worker;
 use picows_uring_proto::UpgradeRequest;
 use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What an [`Embedded`] worker listens on by one call of [`listen`](Embedded::listen). Dropping it closes
@@ -87,9 +89,19 @@ impl Embedded {
         if self.host.borrow().is_none() {
             return Err(self.unavailable());
         }
-        let (mut bound, configs) = builder.bind_for_one_worker(&self.local.config.memory)?;
+        let (mut bound, served) = builder.bind_for_one_worker(&self.local.config.memory)?;
         let factory = move |request: &UpgradeRequest| factory(request).into_upgrade();
-        let served = worker::Listening::of_thread(configs, factory);
+        let usual: SharedFactory = Rc::new(Foreign::new(Box::new(factory)));
+        let served = served.into_iter().map(|Served { config, make }| {
+            let own = make.map(|make| make_factory(&*make, WorkerInfo::new(0))).transpose();
+            let factory = own.map_err(|panicked| {
+                let fault = format!("its factory could not be made: {panicked}");
+                Error::Worker { worker: 0, fault }
+            });
+            factory
+                .map(|own| worker::Listening::of(config, own.unwrap_or_else(|| Rc::clone(&usual))))
+        });
+        let served = served.collect::<Result<Vec<_>, Error>>()?;
         let Some(mut host) = self.host.take() else { return Err(self.unavailable()) };
         let sockets = bound.sockets.pop().unwrap_or_default();
         let descriptors = sockets.iter().map(AsRawFd::as_raw_fd).collect();

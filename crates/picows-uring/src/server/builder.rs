@@ -1,6 +1,7 @@
 //! Everything that can be set about a server, with its default and its reason.
 
 use super::handle::ServerHandle;
+use super::listen::{Listen, Served};
 use super::threads::{self, ServerPlan};
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::driver::Driver;
@@ -8,9 +9,10 @@ use crate::error::Error;
 use crate::host::BusyPoll;
 use crate::memory::MemoryBudget;
 use crate::ring::WaitMode;
-use crate::socket::{self, ListenOn, ListenOptions, Listening, Wanted};
+use crate::socket::{self, ListenOptions, Listening, Wanted};
+#[cfg(feature = "_tls")]
 use crate::tls::ServerTls;
-use crate::upgrade::{Factory, IntoUpgrade};
+use crate::upgrade::{IntoUpgrade, MakeFactory, WorkerInfo, local_factory, shared_factory};
 use picows_uring_proto::UpgradeRequest;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -48,8 +50,7 @@ impl Server {
 #[derive(Debug)]
 #[must_use = "a server does nothing before `serve` or `start`"]
 pub struct ServerBuilder {
-    /// Each with TLS of its own, where it was given.
-    listen: Vec<(ListenOn, Option<ServerTls>)>,
+    listen: Vec<Listen>,
     workers: Option<usize>,
     pin: bool,
     driver: Option<Driver>,
@@ -84,16 +85,16 @@ impl ServerBuilder {
     /// `127.0.0.1:9001`, `[::1]:9001`, `localhost:9001` (every address of the name), port 0 for
     /// any free one, or `unix:/run/picows.sock`, which is made, and removed in the end. A socket that
     /// a dead server has left there is replaced; anything else stays, and is an error. `[::]` means
-    /// IPv6 only: give `0.0.0.0` as well for both.
-    pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.listen.push((ListenOn::Text(address.into()), None));
+    /// IPv6 only: give `0.0.0.0` as well for both. A [`Listen`] has a factory and settings of its own.
+    pub fn listen(mut self, address: impl Into<Listen>) -> Self {
+        self.listen.push(address.into());
         self
     }
 
     /// Accepts connections from a socket that listens already, as from systemd or a parent
     /// process. All workers share it.
     pub fn listen_socket(mut self, socket: impl Into<OwnedFd>) -> Self {
-        self.listen.push((ListenOn::Inherited(socket.into()), None));
+        self.listen.push(Listen::socket(socket));
         self
     }
 
@@ -108,7 +109,7 @@ impl ServerBuilder {
     /// [`listen`](Self::listen), speaking TLS on this address alone, or with settings of its own.
     #[cfg(feature = "_tls")]
     pub fn listen_tls(mut self, address: impl Into<String>, tls: ServerTls) -> Self {
-        self.listen.push((ListenOn::Text(address.into()), Some(tls)));
+        self.listen.push(Listen::on(address).tls(tls));
         self
     }
 
@@ -318,19 +319,55 @@ impl ServerBuilder {
         F: Fn(&UpgradeRequest) -> U + Send + Sync + 'static,
         U: IntoUpgrade,
     {
-        let factory: Arc<Factory> = Arc::new(move |request: &_| factory(request).into_upgrade());
+        self.start_made(shared_factory(factory))
+    }
+
+    /// [`start`](Self::start), with a factory for each worker, which `make` makes on its thread before
+    /// the server accepts connections. Such a factory stays there: it may hold `Rc`s, and clients of
+    /// services that the worker has for itself. `make` may start tasks ([`spawn`](crate::spawn)), unless
+    /// the workers are dedicated; they run as soon as the worker does.
+    ///
+    /// # Errors
+    ///
+    /// See [`start`](Self::start); and when `make` panics.
+    ///
+    /// ```
+    /// use picows_uring::{EchoListener, Server, Upgrade, UpgradeRequest};
+    /// use std::{cell::Cell, rc::Rc};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").workers(2).start_local(|worker| {
+    ///     let count = Rc::new(Cell::new(0)); // Of this worker.
+    ///     move |_: &UpgradeRequest| {
+    ///         count.set(count.get() + 1);
+    ///         println!("worker {} has had {} requests", worker.number(), count.get());
+    ///         Upgrade::accept(EchoListener)
+    ///     }
+    /// })?;
+    /// # server.stop()?;
+    /// # Ok::<(), picows_uring::Error>(())
+    /// ```
+    pub fn start_local<M, F, U>(self, make: M) -> Result<ServerHandle, Error>
+    where
+        M: Fn(WorkerInfo) -> F + Send + Sync + 'static,
+        F: Fn(&UpgradeRequest) -> U + 'static,
+        U: IntoUpgrade,
+    {
+        self.start_made(local_factory(make))
+    }
+
+    fn start_made(self, make: Arc<MakeFactory>) -> Result<ServerHandle, Error> {
         let workers = self.check()?;
         let driver = self.driver.map_or_else(Driver::from_environment, Ok)?;
         let options = self.listen_options(workers);
-        let is_own = self.listen.iter().all(|(on, _)| matches!(on, ListenOn::Text(_)));
+        let is_own = self.listen.iter().all(Listen::is_own);
         let mut config = self.config;
         config.leaves_port = self.share_port && is_own;
         config.admission = Some(Arc::default());
         let config = Arc::new(config);
-        let (listen, configs) = wanted(self.listen, &config);
+        let (listen, served) = resolve(self.listen, &config)?;
         threads::start(ServerPlan {
             listen,
-            configs,
+            served,
             options,
             may_be_fewer: self.workers.is_none(),
             pin: self.pin,
@@ -339,8 +376,28 @@ impl ServerBuilder {
             busy_poll: BusyPoll(self.busy_poll),
             drain_timeout: self.drain_timeout,
             config,
-            factory,
+            make,
         })
+    }
+
+    /// A builder whose connections have the settings `config`, which are to be changed.
+    pub(super) fn of_config(config: Config) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// The settings of one address, as they were changed from those of a server.
+    pub(super) fn config_of_address(self, base: &Config) -> Result<Config, WrongSetting> {
+        let usual = Self::default();
+        if !self.listen.is_empty() || self.share_port || self.backlog != usual.backlog {
+            let fault = "an address is listened on as the server does: give it to the server";
+            return Err(WrongSetting::new("listen", fault));
+        }
+        if let Some((setting, _)) = self.setting_of_worker(base) {
+            let fault = "it is not of one listen address: give it to the server";
+            return Err(WrongSetting::new(setting, fault));
+        }
+        self.config.check()?;
+        Ok(self.config)
     }
 
     /// Binds the addresses for an embedded worker, and returns the settings of the connections of each.
@@ -351,18 +408,17 @@ impl ServerBuilder {
     pub(crate) fn bind_for_one_worker(
         self,
         memory: &Arc<MemoryBudget>,
-    ) -> Result<(Listening, Vec<Arc<Config>>), Error> {
+    ) -> Result<(Listening, Vec<Served>), Error> {
         self.refuse_settings_of_workers()?;
         self.check()?;
         let options = self.listen_options(1);
         let mut config = self.config;
         config.admission = Some(Arc::default());
         config.memory = Arc::clone(memory);
-        let (listen, configs) = wanted(self.listen, &Arc::new(config));
+        let (listen, served) = resolve(self.listen, &Arc::new(config))?;
         let listening = socket::listen(listen, options)?;
-        let of_address = |origin: &usize| Arc::clone(&configs[*origin]);
-        let configs = listening.origins.iter().map(of_address).collect();
-        Ok((listening, configs))
+        let served = listening.origins.iter().map(|origin| served[*origin].clone()).collect();
+        Ok((listening, served))
     }
 
     fn listen_options(&self, workers: usize) -> ListenOptions {
@@ -373,6 +429,19 @@ impl ServerBuilder {
     /// Refuses what an embedded worker does not take from a server: it has one thread, which is the
     /// caller's, and settings of its own.
     fn refuse_settings_of_workers(&self) -> Result<(), WrongSetting> {
+        let Some((setting, is_of_thread)) = self.setting_of_worker(&Self::default().config) else {
+            return Ok(());
+        };
+        let fault = if is_of_thread {
+            "an embedded worker runs on the thread of its loop, as that has it: leave it out"
+        } else {
+            "it is the worker's and not of one listen address: give it to Embedded::builder"
+        };
+        Err(WrongSetting::new(setting, fault))
+    }
+
+    /// A setting that is not about connections, and not as in `base`, and whether it is about threads.
+    fn setting_of_worker(&self, base: &Config) -> Option<(&'static str, bool)> {
         let (usual, config) = (Self::default(), &self.config);
         let of_thread = [
             ("workers", self.workers.is_some()),
@@ -383,29 +452,20 @@ impl ServerBuilder {
         let of_worker = [
             ("driver", self.driver.is_some()),
             ("drain_timeout", self.drain_timeout != usual.drain_timeout),
-            ("drain_spread", config.drain_spread != usual.config.drain_spread),
-            ("slow_callback", config.slow_callback != usual.config.slow_callback),
-            ("release_memory_after", config.memory_release != usual.config.memory_release),
-            ("memory_limit", !Arc::ptr_eq(&config.memory, &usual.config.memory)),
+            ("drain_spread", config.drain_spread != base.drain_spread),
+            ("slow_callback", config.slow_callback != base.slow_callback),
+            ("release_memory_after", config.memory_release != base.memory_release),
+            ("memory_limit", !Arc::ptr_eq(&config.memory, &base.memory)),
             (
                 "tls_handshakes_per_turn",
-                config.tls_handshakes_per_turn != usual.config.tls_handshakes_per_turn,
+                config.tls_handshakes_per_turn != base.tls_handshakes_per_turn,
             ),
         ];
-        let given = |settings: &[(&'static str, bool)]| {
-            settings.iter().find(|(_, is_given)| *is_given).map(|(setting, _)| *setting)
+        let given = |settings: &[(&'static str, bool)], is_of_thread| {
+            let given = settings.iter().find(|(_, is_given)| *is_given);
+            given.map(|(setting, _)| (*setting, is_of_thread))
         };
-        if let Some(setting) = given(&of_thread) {
-            let fault =
-                "an embedded worker runs on the thread of its loop, as that has it: leave it out";
-            return Err(WrongSetting::new(setting, fault));
-        }
-        if let Some(setting) = given(&of_worker) {
-            let fault =
-                "it is the worker's and not of one listen address: give it to Embedded::builder";
-            return Err(WrongSetting::new(setting, fault));
-        }
-        Ok(())
+        given(&of_thread, true).or_else(|| given(&of_worker, false))
     }
 
     /// Checks the settings, and returns the number of workers.
@@ -442,22 +502,14 @@ impl ServerBuilder {
     }
 }
 
-/// What to listen on, and the settings of the connections of each: those of the server, but for TLS that
-/// was given for one address.
-fn wanted(
-    listen: Vec<(ListenOn, Option<ServerTls>)>,
-    config: &Arc<Config>,
-) -> (Vec<Wanted>, Vec<Arc<Config>>) {
-    let default = || vec![(ListenOn::Text(LISTEN_DEFAULT.to_owned()), None)];
-    let listen = if listen.is_empty() { default() } else { listen };
-    let one = |(on, own): (ListenOn, Option<ServerTls>)| {
-        let config = match own {
-            Some(tls) => Arc::new(Config { tls: Some(tls), ..Config::clone(config) }),
-            None => Arc::clone(config),
-        };
-        (Wanted { on, is_secure: config.tls.is_some() }, config)
-    };
-    listen.into_iter().map(one).unzip()
+/// What to listen on, and how it is served.
+fn resolve(
+    listen: Vec<Listen>,
+    base: &Arc<Config>,
+) -> Result<(Vec<Wanted>, Vec<Served>), WrongSetting> {
+    let listen = if listen.is_empty() { vec![Listen::on(LISTEN_DEFAULT)] } else { listen };
+    let resolved: Result<Vec<_>, _> = listen.into_iter().map(|it| it.resolve(base)).collect();
+    Ok(resolved?.into_iter().unzip())
 }
 
 connection_settings! {

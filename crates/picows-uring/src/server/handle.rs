@@ -1,16 +1,19 @@
 //! A running server, from the outside.
 
+use super::listen::{Listen, Served};
 use super::monitor::Monitor;
-use crate::command::Command;
+use crate::command::{Command, ListenName};
+use crate::config::Config;
 use crate::error::Error;
 use crate::foreign::log;
 use crate::health::{Counters, Stats, WorkerState};
 use crate::mailbox::Mailbox;
-use crate::ring::ListenerId;
-use crate::socket::{ListenAddress, SocketPath};
+use crate::socket::{self, ListenAddress, ListenOptions, SocketPath};
 use crate::stopper::Stopper;
+use crate::worker::NewListener;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,13 +28,23 @@ pub struct ServerHandle {
     addresses: Vec<ListenAddress>,
     /// For each address, what the workers call its sockets.
     listeners: Vec<Listener>,
+    /// How many addresses there have been.
+    names: u32,
+    base: ListenBase,
     drain_timeout: Duration,
+}
+
+/// What further addresses have in common with those that the server began with.
+#[derive(Debug)]
+pub(super) struct ListenBase {
+    pub(super) config: Arc<Config>,
+    pub(super) options: ListenOptions,
 }
 
 /// The listening sockets of one address, one for each worker.
 #[derive(Debug)]
 struct Listener {
-    id: ListenerId,
+    name: ListenName,
     /// A Unix socket, whose path is removed with it.
     _path: Option<SocketPath>,
 }
@@ -41,6 +54,8 @@ struct Listener {
 pub(super) struct WorkerThread {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
+    /// Where listening sockets are handed over that are added.
+    pub(super) more: Sender<NewListener>,
     pub(super) thread: JoinHandle<()>,
 }
 
@@ -48,12 +63,30 @@ impl ServerHandle {
     pub(super) fn new(
         addresses: Vec<ListenAddress>,
         paths: Vec<Option<SocketPath>>,
+        base: ListenBase,
         drain_timeout: Duration,
     ) -> Self {
-        // Each worker listens on its sockets in the order of the addresses.
-        let listener = |(index, path)| Listener { id: ListenerId::first(index), _path: path };
-        let listeners = (0..).zip(paths).map(listener).collect();
-        Self { workers: Vec::new(), addresses, listeners, drain_timeout }
+        let mut handle = Self {
+            workers: Vec::new(),
+            addresses: Vec::new(),
+            listeners: Vec::new(),
+            names: 0,
+            base,
+            drain_timeout,
+        };
+        for (address, path) in addresses.into_iter().zip(paths) {
+            handle.name(address, path);
+        }
+        handle
+    }
+
+    /// Gives an address the next name: workers count in the same order.
+    fn name(&mut self, address: ListenAddress, path: Option<SocketPath>) -> ListenName {
+        let name = ListenName(self.names);
+        self.names += 1;
+        self.addresses.push(address);
+        self.listeners.push(Listener { name, _path: path });
+        name
     }
 
     pub(super) fn add(&mut self, worker: WorkerThread) {
@@ -71,6 +104,46 @@ impl ServerHandle {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.addresses.iter().find_map(ListenAddress::tcp)
+    }
+
+    /// Listens on another address while the server runs, and returns what that is: a name may have
+    /// several. What `listen` does not say is as the server was set up. Workers begin to accept soon;
+    /// clients that connect before wait in the backlog.
+    ///
+    /// # Errors
+    ///
+    /// When a setting makes no sense or an address cannot be bound. A factory that cannot be made on a
+    /// worker is in the log, and closes the listening socket of that worker.
+    ///
+    /// ```
+    /// use picows_uring::{EchoListener, Listen, Server, Upgrade, UpgradeResponse};
+    ///
+    /// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+    /// let mut server = builder.start(|_| Upgrade::accept(EchoListener))?;
+    /// let inside = Listen::on("[::1]:0").factory(|_| Upgrade::respond(UpgradeResponse::ok()));
+    /// let added = server.listen(inside)?;
+    /// assert_eq!(server.addresses().len(), 2);
+    /// server.close_listener(&added[0])?;
+    /// # Ok::<(), picows_uring::Error>(())
+    /// ```
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Vec<ListenAddress>, Error> {
+        let (wanted, served) = listen.into().resolve(&self.base.config)?;
+        let options = ListenOptions { workers: self.workers.len(), ..self.base.options };
+        let listening = socket::listen(vec![wanted], options)?;
+        let mut names = Vec::new();
+        for (address, path) in listening.addresses.iter().zip(listening.paths) {
+            names.push(self.name(address.clone(), path));
+        }
+        for (worker, sockets) in self.workers.iter().zip(listening.sockets) {
+            for (name, socket) in names.iter().zip(sockets) {
+                let Served { config, make } = served.clone();
+                let new = NewListener { name: *name, socket, config, make };
+                // A worker that has failed shows as one.
+                let _ = worker.more.send(new);
+            }
+            worker.mailbox.post(Command::ListenMore);
+        }
+        Ok(listening.addresses)
     }
 
     /// Stops listening on one of the [`addresses`](Self::addresses), whose listening sockets the workers
@@ -102,9 +175,9 @@ impl ServerHandle {
         };
         self.addresses.remove(index);
         // With its path, so that clients find none from here on.
-        let Listener { id, .. } = self.listeners.remove(index);
+        let Listener { name, .. } = self.listeners.remove(index);
         for worker in &self.workers {
-            worker.mailbox.post(Command::CloseListener(id));
+            worker.mailbox.post(Command::CloseListeners(name));
         }
         Ok(())
     }

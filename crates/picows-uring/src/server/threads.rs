@@ -2,22 +2,26 @@
 //!
 //! Either all of them run, or none: what failed is reported, and the others end.
 
-use super::handle::{ServerHandle, WorkerThread};
+use super::handle::{ListenBase, ServerHandle, WorkerThread};
+use super::listen::Served;
+use crate::command::ListenName;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
 use crate::error::Error;
+use crate::foreign::Panicked;
 use crate::foreign::log;
 use crate::health::{Counters, WorkerState};
 use crate::host::{self, BusyPoll, Loop, LoopKind};
-use crate::local::Local;
+use crate::local::{HostKind, Hosting, Local};
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
 use crate::ring::{Ring, Socket, StartError, Wait, WaitMode};
 use crate::socket::{self, ListenOptions, Wanted};
-use crate::upgrade::Factory;
-use crate::worker::{Listening, Worker};
+use crate::upgrade::{MakeFactory, SharedFactory, WorkerInfo, make_factory};
+use crate::worker::{Listening, MoreListeners, NewListener, Worker};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::os::fd::{IntoRawFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
@@ -26,8 +30,8 @@ use std::time::Duration;
 /// A server that is to be started.
 pub(super) struct ServerPlan {
     pub(super) listen: Vec<Wanted>,
-    /// Settings of the connections of each.
-    pub(super) configs: Vec<Arc<Config>>,
+    /// How the connections of each are served.
+    pub(super) served: Vec<Served>,
     pub(super) options: ListenOptions,
     /// There may be fewer workers, if memory for their rings is short.
     pub(super) may_be_fewer: bool,
@@ -37,7 +41,8 @@ pub(super) struct ServerPlan {
     pub(super) busy_poll: BusyPoll,
     pub(super) drain_timeout: Duration,
     pub(super) config: Arc<Config>,
-    pub(super) factory: Arc<Factory>,
+    /// The factory of those that have none of their own.
+    pub(super) make: Arc<MakeFactory>,
 }
 
 /// The parts from which a thread makes its worker.
@@ -48,16 +53,31 @@ struct WorkerSpec {
     waiting: WaitMode,
     busy_poll: BusyPoll,
     config: Arc<Config>,
-    factory: Arc<Factory>,
+    make: Arc<MakeFactory>,
+    /// The factories of addresses that have one of their own.
+    own: Vec<Option<Arc<MakeFactory>>>,
     counters: Arc<Counters>,
     /// Where it says that it has all that it needs but sockets, or what there is too little of.
     ready: Sender<Result<Arc<Mailbox>, Refused>>,
     /// What it is to listen on. Closed if the server does not start after all.
     sockets: Receiver<Vec<ListenSocket>>,
+    /// What it is to listen on later.
+    more: Receiver<NewListener>,
 }
 
-/// A listening socket, and the settings of its connections.
-type ListenSocket = (OwnedFd, Arc<Config>);
+/// A listening socket, and how its connections are served.
+struct ListenSocket {
+    socket: OwnedFd,
+    config: Arc<Config>,
+    /// The number of what was wanted that it is of.
+    origin: usize,
+}
+
+/// The factories of a worker: the usual one, and those of addresses with one of their own.
+struct Factories {
+    usual: SharedFactory,
+    own: Vec<Option<SharedFactory>>,
+}
 
 /// The reason why a thread cannot become a worker.
 enum Refused {
@@ -70,6 +90,7 @@ struct Ready {
     mailbox: Arc<Mailbox>,
     counters: Arc<Counters>,
     sockets: Sender<Vec<ListenSocket>>,
+    more: Sender<NewListener>,
     thread: JoinHandle<()>,
 }
 
@@ -87,15 +108,18 @@ pub(super) fn start(plan: ServerPlan) -> Result<ServerHandle, Error> {
             return Err(error);
         }
     };
-    let of_address = |origin: &usize| Arc::clone(&plan.configs[*origin]);
-    let configs: Vec<_> = listening.origins.iter().map(of_address).collect();
-    let mut handle = ServerHandle::new(listening.addresses, listening.paths, plan.drain_timeout);
+    let base = ListenBase { config: plan.config, options };
+    let mut handle =
+        ServerHandle::new(listening.addresses, listening.paths, base, plan.drain_timeout);
     for (ready, sockets) in crew.into_iter().zip(listening.sockets) {
-        let sockets = sockets.into_iter().zip(configs.iter().cloned());
+        let sockets = sockets.into_iter().zip(&listening.origins).map(|(socket, origin)| {
+            let config = Arc::clone(&plan.served[*origin].config);
+            ListenSocket { socket, config, origin: *origin }
+        });
         // A thread that has ended shows as a failed worker.
         let _ = ready.sockets.send(sockets.collect());
-        let Ready { mailbox, counters, thread, .. } = ready;
-        handle.add(WorkerThread { mailbox, counters, thread });
+        let Ready { mailbox, counters, thread, more, .. } = ready;
+        handle.add(WorkerThread { mailbox, counters, more, thread });
     }
     Ok(handle)
 }
@@ -154,6 +178,7 @@ fn start_thread(plan: &ServerPlan, number: usize, core: Option<usize>) -> Result
     let counters = Arc::<Counters>::default();
     let (ready, readies) = mpsc::channel();
     let (sockets, receiver) = mpsc::channel();
+    let (more, later) = mpsc::channel();
     let spec = WorkerSpec {
         number,
         core,
@@ -161,10 +186,12 @@ fn start_thread(plan: &ServerPlan, number: usize, core: Option<usize>) -> Result
         waiting: plan.waiting,
         busy_poll: plan.busy_poll,
         config: Arc::clone(&plan.config),
-        factory: Arc::clone(&plan.factory),
+        make: Arc::clone(&plan.make),
+        own: plan.served.iter().map(|served| served.make.clone()).collect(),
         counters: Arc::clone(&counters),
         ready,
         sockets: receiver,
+        more: later,
     };
     let thread = thread::Builder::new()
         .name(format!("picows-{number}"))
@@ -172,7 +199,7 @@ fn start_thread(plan: &ServerPlan, number: usize, core: Option<usize>) -> Result
         .map_err(|source| Refused::Thread(Error::Thread { worker: number, source }))?;
     let ended = || Error::Worker { worker: number, fault: "it ended at once".into() };
     let mailbox = readies.recv().map_err(|_| Refused::Thread(ended()))??;
-    Ok(Ready { mailbox, counters, sockets, thread })
+    Ok(Ready { mailbox, counters, sockets, more, thread })
 }
 
 /// The life of a worker's thread.
@@ -195,7 +222,9 @@ fn work(spec: WorkerSpec) {
 /// Waits for the sockets, and runs the worker on `ring` to its end.
 fn serve<R: Ring + Wait>(spec: WorkerSpec, ring: R, event_loop: Option<Loop>) -> WorkerState {
     let busy_poll = spec.busy_poll;
-    let Some(worker) = build_worker(spec, ring) else { return WorkerState::Ended };
+    let Some(worker) = build_worker(spec, ring, event_loop.as_ref()) else {
+        return WorkerState::Ended;
+    };
     let ended = match event_loop {
         Some(event_loop) => event_loop.block_on(host::drive(worker, busy_poll)).map(drop),
         None => host::run_dedicated(worker, busy_poll),
@@ -223,20 +252,55 @@ impl Drop for Witness {
     }
 }
 
-/// Reports that all is there but the sockets, and waits for those. `None` if the server does not
-/// start.
-fn build_worker<R: Ring + Wait>(spec: WorkerSpec, ring: R) -> Option<Worker<R>> {
+/// Makes the factories, reports that all is there but the sockets, and waits for those. `None` if the
+/// server does not start.
+fn build_worker<R: Ring + Wait>(
+    spec: WorkerSpec,
+    ring: R,
+    event_loop: Option<&Loop>,
+) -> Option<Worker<R>> {
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
     let local = Local::new(Arc::clone(&spec.config), spec.counters, Arc::clone(&mailbox));
+    let info = WorkerInfo::new(spec.number);
+    let make = || make_factories(info, &spec.make, &spec.own);
+    let kind = if event_loop.is_some() { HostKind::Loop } else { HostKind::Dedicated };
+    let hosting = Hosting::begin(&local, kind);
+    let made = match event_loop {
+        Some(event_loop) => event_loop.block_on(async { make() }),
+        None => make(),
+    };
+    drop(hosting);
+    let Factories { usual, own } = match made {
+        Ok(factories) => factories,
+        Err(panicked) => {
+            let fault = format!("its factory could not be made: {panicked}");
+            let error = Error::Worker { worker: spec.number, fault };
+            let _ = spec.ready.send(Err(Refused::Thread(error)));
+            return None;
+        }
+    };
     spec.ready.send(Ok(mailbox)).ok()?;
     drop(spec.ready);
     let sockets = spec.sockets.recv().ok()?;
     let mut worker = Worker::new(ring, local);
-    for (socket, config) in sockets {
-        let listening = Listening::new(config, Arc::clone(&spec.factory));
-        worker.listen(Socket(socket.into_raw_fd()), &listening);
+    for (name, ListenSocket { socket, config, origin }) in (0..).map(ListenName).zip(sockets) {
+        let factory = own.get(origin).and_then(Option::as_ref).unwrap_or(&usual);
+        let listening = Listening::of(config, Rc::clone(factory));
+        worker.listen_as(name, Socket(socket.into_raw_fd()), &listening);
     }
+    worker.take_more(MoreListeners { worker: info, factory: usual, sockets: spec.more });
     Some(worker)
+}
+
+/// Makes the factories of a worker, on its thread.
+fn make_factories(
+    worker: WorkerInfo,
+    make: &Arc<MakeFactory>,
+    own: &[Option<Arc<MakeFactory>>],
+) -> Result<Factories, Panicked> {
+    let own = own.iter().map(|it| it.as_ref().map(|it| make_factory(&**it, worker)).transpose());
+    let own = own.collect::<Result<_, _>>()?;
+    Ok(Factories { usual: make_factory(&**make, worker)?, own })
 }
 
 /// Allocates up front whatever can run out: the ring of a worker and its loop, on its core.

@@ -8,19 +8,20 @@ use super::refusals::Refusals;
 use super::shutdown::HANDSHAKE_GRACE;
 use super::timers::Timer;
 use crate::admission::{AdmissionState, Refusal};
+use crate::command::ListenName;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
-use crate::foreign::Foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
-use crate::listener::ListenerError;
 use crate::ring::{ListenerId, Ring, Socket};
-use crate::upgrade::{Factory, SharedFactory, Upgrade};
-use picows_uring_proto::{Role, UpgradeRequest};
+use crate::upgrade::{MakeFactory, SharedFactory, WorkerInfo, make_factory};
+use picows_uring_proto::Role;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 /// The listening sockets of a worker, and what it refuses.
@@ -30,6 +31,27 @@ pub(crate) struct Accept {
     pub(super) refusals: Refusals,
     /// It waits for a timer, or for a connection to end.
     is_waiting: bool,
+    /// What the server calls each of those that it may close.
+    names: Vec<(ListenName, ListenerId)>,
+    more: Option<MoreListeners>,
+}
+
+/// What a worker needs to listen on sockets that its server adds.
+#[derive(Debug)]
+pub(crate) struct MoreListeners {
+    pub(crate) worker: WorkerInfo,
+    /// The factory of those that have none of their own.
+    pub(crate) factory: SharedFactory,
+    pub(crate) sockets: Receiver<NewListener>,
+}
+
+/// A listening socket that is added to a worker.
+pub(crate) struct NewListener {
+    pub(crate) name: ListenName,
+    pub(crate) socket: OwnedFd,
+    pub(crate) config: Arc<Config>,
+    /// Its own factory; `None` for that of the server.
+    pub(crate) make: Option<Arc<MakeFactory>>,
 }
 
 /// The settings by which the connections of a listening socket are served.
@@ -70,23 +92,16 @@ enum AcceptState {
 
 impl Listening {
     /// Connections with the settings `config`, whose requests `factory` answers.
-    pub(crate) fn new(config: Arc<Config>, factory: Arc<Factory>) -> Self {
-        let factory = move |request: &_| factory(request);
-        Self::of(config, Rc::new(Foreign::new(Box::new(factory))))
-    }
-
-    /// One for each of `configs`, with one factory that stays on this thread.
-    pub(crate) fn of_thread(
-        configs: Vec<Arc<Config>>,
-        factory: impl Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError> + 'static,
-    ) -> impl Iterator<Item = Self> {
-        let factory: SharedFactory = Rc::new(Foreign::new(Box::new(factory)));
-        configs.into_iter().map(move |config| Self::of(config, Rc::clone(&factory)))
-    }
-
-    fn of(config: Arc<Config>, factory: SharedFactory) -> Self {
+    pub(crate) fn of(config: Arc<Config>, factory: SharedFactory) -> Self {
         debug_assert!(config.admission.is_some(), "connections of a server are counted");
         Self { config, factory }
+    }
+
+    /// The same with a factory that other workers may have as well.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn new(config: Arc<Config>, factory: Arc<crate::upgrade::Factory>) -> Self {
+        let factory: Box<crate::upgrade::LocalFactory> = Box::new(move |request| factory(request));
+        Self::of(config, Rc::new(crate::foreign::Foreign::new(factory)))
     }
 }
 
@@ -103,7 +118,7 @@ impl Accept {
 
     /// Has `factory` answer the requests of connections that are accepted from here on.
     #[cfg(test)]
-    pub(super) fn answer_with(&mut self, factory: &Arc<Factory>) {
+    pub(super) fn answer_with(&mut self, factory: &Arc<crate::upgrade::Factory>) {
         for acceptor in self.places.iter_mut().filter_map(|place| place.acceptor.as_mut()) {
             let config = Arc::clone(&acceptor.listening.config);
             acceptor.listening = Listening::new(config, Arc::clone(factory));
@@ -190,6 +205,52 @@ impl<R: Ring> Worker<R> {
             accept.resume(&mut self.ring);
         }
         id
+    }
+
+    /// [`listen`](Self::listen), for a socket that the server knows by a name.
+    pub(crate) fn listen_as(&mut self, name: ListenName, socket: Socket, listening: &Listening) {
+        let id = self.listen(socket, listening);
+        self.accept.get_or_insert_default().names.push((name, id));
+    }
+
+    /// Has a worker listen on the sockets that come, from now on.
+    pub(crate) fn take_more(&mut self, more: MoreListeners) {
+        self.accept.get_or_insert_default().more = Some(more);
+    }
+
+    /// Listens on the sockets that the server has added.
+    pub(super) fn listen_more(&mut self) {
+        loop {
+            let Some(more) = self.accept.as_ref().and_then(|accept| accept.more.as_ref()) else {
+                return;
+            };
+            let Ok(NewListener { name, socket, config, make }) = more.sockets.try_recv() else {
+                return;
+            };
+            let made = match make {
+                Some(make) => make_factory(&*make, more.worker),
+                None => Ok(Rc::clone(&more.factory)),
+            };
+            match made {
+                Ok(factory) => {
+                    let listening = Listening::of(config, factory);
+                    self.listen_as(name, Socket(socket.into_raw_fd()), &listening);
+                }
+                Err(panicked) => {
+                    log_limited!(error, self.local, LogLine::FactoryFailed, %panicked);
+                    self.local.counters.listener_errors.increment();
+                }
+            }
+        }
+    }
+
+    /// Closes the listening sockets that the server knows by `name`.
+    pub(super) fn close_listeners(&mut self, name: ListenName) {
+        let Some(accept) = &mut self.accept else { return };
+        let closed: Vec<_> = accept.names.extract_if(.., |(it, _)| *it == name).collect();
+        for (_, id) in closed {
+            self.close_listener(id);
+        }
     }
 
     /// Closes a listening socket, unless it is closed: accepts what has connected to it, and no more.
