@@ -1,4 +1,4 @@
-//! What a request says in its query, its cookies and its credentials.
+//! Parameters of a request: its query, its cookies and its credentials.
 //!
 //! Everything here is the client's word: it is decoded, and not believed.
 

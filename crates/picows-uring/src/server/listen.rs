@@ -1,4 +1,4 @@
-//! What a server listens on: an address or socket, and what is different about its connections.
+//! Listen addresses of a server, each with what is different about its connections.
 
 use super::builder::ServerBuilder;
 use crate::config::{Config, WrongSetting};
