@@ -397,7 +397,8 @@ impl HubCore {
             }
             let (position, now) = (state.next_position(), self.now_for(&state));
             if mode.is_some() {
-                let message = BusMessage::of(&core.name, &encoded, Some(position));
+                let origin = state.next_origin();
+                let message = BusMessage::of(&core.name, &encoded, Some(origin));
                 state.outgoing.push_back(message);
             }
             let max = self.settings.waiting_max;

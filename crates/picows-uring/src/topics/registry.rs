@@ -102,6 +102,12 @@ impl Registry {
         exact.into_iter().chain(matching.filter_map(|pattern| self.subjects.get(pattern)))
     }
 
+    /// Whether a subject other than `subject` matches a topic.
+    pub(super) fn is_covered_beside(&self, subject: &str, name: &str) -> bool {
+        let own = self.subject_id(subject);
+        self.matching(name).any(|it| Some(it.id) != own)
+    }
+
     /// The oldest subscribed subject that matches a topic, by its name.
     pub(super) fn oldest_matching(&self, name: &str) -> Option<u64> {
         self.matching(name).map(|subject| subject.id).min()

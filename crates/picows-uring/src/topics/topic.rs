@@ -201,6 +201,8 @@ pub(super) struct TopicState {
     epoch: u64,
     /// The offset of the last publication.
     last: u64,
+    /// Publications that were handed to the bus.
+    sent: u64,
     pub(super) log: Log,
     routes: Vec<Route>,
     /// Other nodes that publish to it.
@@ -228,6 +230,7 @@ impl TopicCore {
         let state = TopicState {
             epoch,
             last: 0,
+            sent: 0,
             log: Log::new(history, 0),
             routes: Vec::new(),
             origins: Origins::default(),
@@ -339,6 +342,20 @@ impl TopicState {
     /// The position of the next publication, where the hub gives it.
     pub(super) const fn next_position(&self) -> Position {
         Position { epoch: self.epoch, offset: self.last + 1 }
+    }
+
+    /// The origin of the next publication for the bus: other nodes count what comes from this one, whatever
+    /// comes from others in between.
+    pub(super) const fn next_origin(&mut self) -> Position {
+        self.sent += 1;
+        Position { epoch: self.epoch, offset: self.sent }
+    }
+
+    /// The bus delivers nothing more: what other nodes publish from here on is missing in the history, and
+    /// no gap for those who subscribe later.
+    pub(super) fn end_relay(&mut self) {
+        self.log.break_at(self.last);
+        self.origins = Origins::default();
     }
 
     /// Begins another epoch, as a bus has it: nothing of the one before can be recovered.

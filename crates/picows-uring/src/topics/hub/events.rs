@@ -3,6 +3,7 @@
 //! Events are queued under the lock of the registry and handled without it, by one thread at a time,
 //! so that all see them in their order.
 
+use super::super::bus::BusMode;
 use super::HubCore;
 use crate::foreign;
 use std::collections::VecDeque;
@@ -53,6 +54,16 @@ impl HubCore {
         }
     }
 
+    /// The bus is about to leave a subject: ends what topics know of other nodes, unless they come by another
+    /// subject.
+    fn end_relay(&self, subject: &str) {
+        for core in self.matched_by(subject) {
+            if !self.read().is_covered_beside(subject, &core.name) {
+                core.lock().end_relay();
+            }
+        }
+    }
+
     fn run(&self, event: &Event) {
         let (hook, subject, subscribes) = match event {
             Event::First(subject, has_bus) => {
@@ -63,7 +74,10 @@ impl HubCore {
             }
             Event::Attached(subject) => (None, subject, Some(true)),
         };
-        if let (Some(subscribes), Some((bus, _))) = (subscribes, self.bus.get()) {
+        if let (Some(subscribes), Some((bus, mode))) = (subscribes, self.bus.get()) {
+            if !subscribes && *mode == BusMode::Relay {
+                self.end_relay(subject);
+            }
             foreign::run("bus", subject, || match subscribes {
                 true => bus.subscribe(subject, self.settings.settings_for(subject).history),
                 false => bus.unsubscribe(subject),
