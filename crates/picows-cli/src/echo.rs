@@ -3,6 +3,8 @@
 mod relay;
 mod stats;
 
+pub(crate) use stats::driver as driver_name;
+
 use crate::auto_ping::AutoPingArgs;
 use crate::deflate::DeflateArgs;
 use crate::driver::DriverFlag;

@@ -12,6 +12,7 @@ mod fault;
 mod load;
 mod measure;
 mod proxy;
+mod pubsub;
 mod report;
 mod rtt;
 mod signals;
@@ -25,7 +26,7 @@ use fault::Fault;
 use signals::Interrupted;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stdio::{FLUSH_MIN, FLUSH_TIMEOUT, note};
 use tracing_subscriber::EnvFilter;
 
@@ -40,6 +41,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Echo(echo::Args),
+    Pubsub(pubsub::Args),
     Load(load::Args),
     Rtt(rtt::Args),
     Connect(connect::Args),
@@ -60,18 +62,22 @@ fn main() -> ExitCode {
     log.with_ansi(has_colours).init();
     let outcome = match cli.command {
         Command::Echo(args) => {
-            let (outcome, limit) = echo::run(&args);
-            let end = Instant::now() + limit;
-            // Its work was to serve: lost lines are counted, and do not change the exit status.
-            let _ = stdio::out().flush(Some(limit));
-            return finish(&outcome, end);
+            return served(echo::run(&args));
         }
+        Command::Pubsub(args) => return served(pubsub::run(&args)),
         Command::Load(args) => load::run(args),
         Command::Rtt(args) => rtt::run(args),
         Command::Connect(args) => connect::run(args),
         Command::Doctor(args) => doctor::run(&args),
     };
     end(outcome)
+}
+
+/// Ends a server. Its work was to serve: lost lines are counted, and do not change the exit status.
+fn served((outcome, limit): (Result<(), Fault>, Duration)) -> ExitCode {
+    let end = Instant::now() + limit;
+    let _ = stdio::out().flush(Some(limit));
+    finish(&outcome, end)
 }
 
 /// Waits until the output is written, which is part of the outcome, and returns the exit status.

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
+pub mod topics;
+
 use picows_uring::{
     CloseCode, EchoListener, Frame, FrameHead, Listener, ListenerError, ListenerResult, MsgType,
     Server, ServerHandle, Transport, Upgrade,
@@ -165,7 +167,7 @@ pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
 
 /// A command that runs until it is stopped.
 pub struct Running {
-    child: Child,
+    pub child: Child,
     name: String,
 }
 

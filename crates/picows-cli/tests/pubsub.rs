@@ -1,0 +1,295 @@
+//! `picows pubsub`: topics, rights, positions, slow subscribers, signals, and a bus that is not there.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
+
+mod common;
+
+use common::topics::{Message, PubSub, http_status};
+use common::{Running, folder, measure_into, run, unheard};
+use rustix::process::Signal;
+use std::process::Stdio;
+
+const POSITIONS: &str = "Sec-WebSocket-Protocol: picows.pubsub.1\r\n";
+
+#[test]
+fn what_one_client_sends_all_subscribers_of_the_topic_get() {
+    let server = PubSub::start("--workers 2");
+    assert_eq!(server.rule, "publish all: every client may publish, as all addresses are loopback");
+    let mut clients: Vec<_> = (0..4).map(|_| server.connect("/topic/rooms.lobby")).collect();
+    let mut other = server.connect("/topic/rooms.other");
+    clients[0].send_text("hello");
+    clients[0].send_binary(&[0, 255]);
+    for client in &mut clients {
+        assert_eq!(client.next(), Message::Text("hello".to_owned()));
+        assert_eq!(client.next(), Message::Binary(vec![0, 255]));
+    }
+    other.send_text("own");
+    assert_eq!(other.next(), Message::Text("own".to_owned()), "nothing of the other topic");
+}
+
+#[test]
+fn without_the_right_a_publication_is_answered_with_1008() {
+    let server = PubSub::start("--publish none");
+    assert_eq!(server.rule, "publish none: clients only subscribe");
+    let mut client = server.connect("/topic/a?token=x");
+    client.send_text("hello");
+    let reason = "this server takes no publications of clients".to_owned();
+    assert_eq!(client.next(), Message::Close(1008, reason));
+}
+
+#[test]
+fn a_token_gives_the_right() {
+    let folder = folder("pubsub-token");
+    let file = folder.join("tokens");
+    std::fs::write(&file, "sesame\nother\n").unwrap();
+    let flags = format!("--publish token --publish-token-file {}", file.display());
+    let server = PubSub::start(&flags);
+    assert_eq!(server.rule, "publish token: clients with a token may publish");
+    let mut subscriber = server.connect("/topic/a");
+    for (target, header, text) in [
+        ("/topic/a?token=sesame", "", "by query"),
+        ("/topic/a", "Authorization: Bearer other\r\n", "by header"),
+    ] {
+        let mut publisher = server.connect_with(target, header);
+        publisher.send_text(text);
+        assert_eq!(subscriber.next(), Message::Text(text.to_owned()));
+    }
+    for (target, reason) in
+        [("/topic/a?token=sesamee", "the token is wrong"), ("/topic/a", "a token is missing")]
+    {
+        let mut client = server.connect(target);
+        client.send_text("no");
+        let Message::Close(code, text) = client.next() else { panic!("{target}") };
+        assert!(code == 1008 && text.starts_with(reason), "{code} {text}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn messages_have_positions_from_which_a_client_recovers() {
+    let server = PubSub::start("--history 5");
+    let mut client = server.connect_with("/topic/a", POSITIONS);
+    let Message::Text(first) = client.next() else { panic!("the first message is text") };
+    let first: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(first["recovered"], 0);
+    let mut bare = server.connect("/topic/a");
+    bare.send_text("one");
+    let Message::Text(text) = client.next() else { panic!("text stays text") };
+    let (position, payload) = text.split_once(' ').unwrap();
+    assert_eq!(payload, "one");
+    let (epoch, offset) = position.split_once(':').unwrap();
+    let (epoch, offset) =
+        (u64::from_str_radix(epoch, 16).unwrap(), u64::from_str_radix(offset, 16).unwrap());
+    bare.send_binary(&[7]);
+    let Message::Binary(bytes) = client.next() else { panic!("binary stays binary") };
+    assert_eq!(bytes[..8], epoch.to_be_bytes());
+    assert_eq!(bytes[8..16], (offset + 1).to_be_bytes());
+    assert_eq!(bytes[16..], [7]);
+    for text in ["two", "three"] {
+        bare.send_text(text);
+        assert!(matches!(client.next(), Message::Text(_)));
+    }
+    // From the first one: three were missed, and come before anything new.
+    let mut back = server.connect_with(&format!("/topic/a?from={position}"), POSITIONS);
+    let Message::Text(text) = back.next() else { panic!("the first message is text") };
+    assert!(text.starts_with(r#"{"recovered":3,"position":"#), "{text}");
+    assert_eq!(back.next(), Message::Binary(bytes));
+    for text in ["two", "three"] {
+        let Message::Text(message) = back.next() else { panic!("{text}") };
+        assert_eq!(message.split_once(' ').unwrap().1, text);
+    }
+    // Without the subprotocol the past comes bare.
+    let mut last = server.connect("/topic/a?last=2");
+    assert_eq!(last.next(), Message::Text("two".to_owned()));
+    assert_eq!(last.next(), Message::Text("three".to_owned()));
+    // More than the history has, and another life of the topic: never a part.
+    for number in 0..5 {
+        bare.send_text(&number.to_string());
+    }
+    while client.next() != Message::Text(format!("{epoch:x}:{:x} 4", offset + 8)) {}
+    for from in [position.to_owned(), format!("{:x}:1", epoch ^ 1)] {
+        let mut lost = server.connect_with(&format!("/topic/a?from={from}"), POSITIONS);
+        let Message::Text(text) = lost.next() else { panic!("{from}") };
+        assert!(text.starts_with(r#"{"lost":true,"position":"#), "{text}");
+        bare.send_text("new");
+        let Message::Text(message) = lost.next() else { panic!("{from}") };
+        assert!(message.ends_with(" new"), "nothing of the past: {message}");
+    }
+}
+
+#[test]
+fn requests_that_cannot_be_are_answered_with_the_cause() {
+    let server = PubSub::start("");
+    for (target, header, status, part) in [
+        ("/topic/a?from=1:2", "", 400, "subprotocol picows.pubsub.1"),
+        ("/topic/a?from=x", POSITIONS, 400, "EPOCH:OFFSET"),
+        ("/topic/a.*", "", 400, "a.*"),
+        ("/topic/", "", 400, "name"),
+        ("/rooms/a", "", 404, "/topic/NAME"),
+    ] {
+        let (found, body) =
+            http_status(&server, target, &format!("{}{header}", common::topics::UPGRADE));
+        assert!(found == status && body.contains(part), "{target}: {found} {body}");
+    }
+    assert_eq!(http_status(&server, "/healthz", "").0, 200);
+    assert_eq!(http_status(&server, "/readyz", "").0, 200);
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_closed_with_1013() {
+    let server = PubSub::start("--max-queue 64KiB");
+    let mut slow = server.connect("/topic/a");
+    let mut fast = server.connect("/topic/a");
+    let payload = vec![1; 16 * 1024];
+    let mut count = 0;
+    while server.topic_counter("closed") == 0 {
+        for _ in 0..16 {
+            fast.send_binary(&payload);
+            assert_eq!(fast.next(), Message::Binary(payload.clone()));
+            count += 1;
+        }
+        assert!(count < 100_000, "the slow one is still there");
+    }
+    loop {
+        match slow.next() {
+            Message::Binary(bytes) => assert_eq!(bytes, payload),
+            message => {
+                assert_eq!(message, Message::Close(1013, "too slow for topic a".to_owned()));
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn latest_keeps_the_last_for_a_slow_subscriber() {
+    let server = PubSub::start("--policy latest");
+    let mut slow = server.connect("/topic/a");
+    let mut fast = server.connect("/topic/a");
+    // Until something is conflated for the one that does not read.
+    let mut number: u32 = 0;
+    while server.topic_counter("conflated") == 0 {
+        for _ in 0..16 {
+            let mut payload = vec![1; 64 * 1024];
+            payload[..4].copy_from_slice(&number.to_be_bytes());
+            fast.send_binary(&payload);
+            assert!(matches!(fast.next(), Message::Binary(_)));
+            number += 1;
+        }
+    }
+    let (mut last, mut received) = (None, 0);
+    while last != Some(number - 1) {
+        let Message::Binary(payload) = slow.next() else { panic!("it is not closed") };
+        let found = u32::from_be_bytes(payload[..4].try_into().unwrap());
+        assert!(last.is_none_or(|last| found > last), "in order");
+        (last, received) = (Some(found), received + 1);
+    }
+    assert!(received < number, "{received} of {number}");
+}
+
+#[test]
+fn sigterm_closes_all_subscribers_and_counts() {
+    let server = PubSub::start("");
+    let mut client = server.connect("/topic/a");
+    client.send_text("x");
+    assert_eq!(client.next(), Message::Text("x".to_owned()));
+    let server = server.signal(Signal::TERM);
+    assert!(matches!(client.next(), Message::Close(1001, _)));
+    drop(client);
+    let done = server.end();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let last = done.stdout.lines().last().unwrap();
+    let json: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(
+        (&json["topics"]["published"], &json["topics"]["delivered"]),
+        (&1.into(), &1.into())
+    );
+}
+
+#[test]
+fn wrong_flags_are_status_2() {
+    for (flags, part) in [
+        ("--publish token", "--publish-token-file FILE is missing"),
+        ("--publish-token-file /nowhere --publish token", "/nowhere"),
+        ("--publish-token-file /nowhere", "it is for --publish token"),
+        ("--policy never", "drop-oldest"),
+        ("--nats http://u:SECRET@h", "nats://HOST:4222"),
+        ("--nats-prefix a", "--nats"),
+    ] {
+        let mut command = common::picows(["pubsub"].into_iter().chain(flags.split_whitespace()));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let done = Running::start(&mut command).end();
+        assert_eq!(done.code, 2, "{flags}: {}", done.stderr);
+        assert!(done.stderr.contains(part) && !done.stderr.contains("SECRET"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn a_nats_server_that_is_not_there_is_named_and_local_topics_go_on() {
+    let (_socket, address) = unheard();
+    let server = PubSub::start(&format!("--nats nats://{address}"));
+    let (status, body) = http_status(&server, "/readyz", "");
+    assert_eq!(status, 503);
+    assert!(body.contains(&address.to_string()) && body.contains("start nats-server"), "{body}");
+    assert_eq!(http_status(&server, "/healthz", "").0, 200);
+    let mut client = server.connect("/topic/a");
+    client.send_text("local");
+    assert_eq!(client.next(), Message::Text("local".to_owned()));
+    let done = server.signal(Signal::TERM);
+    drop(client);
+    let done = done.end();
+    assert!(done.stderr.contains("start nats-server"), "{}", done.stderr);
+    assert_eq!(done.code, 0);
+}
+
+#[test]
+fn the_load_finds_every_publication_delivered_in_order() {
+    let quick = "load --mode fan-out --subscribers 50 --warmup 50ms --duration 300ms --json -";
+    for (server_flags, flags) in [
+        ("--workers 2", "--pipeline 16 --publishers 2"),
+        ("--workers 1 --dedicated", "--rate 1000"),
+        ("--workers 2 --deflate", "--deflate --payload json --pipeline 4"),
+    ] {
+        let server = PubSub::start(server_flags);
+        let url = format!("{}/topic/load", server.url);
+        let (done, json) = measure_into(&format!("{quick} {flags}"), &url, |done| {
+            let mut json = done.json();
+            json["latency_us"] = json["latency_all_us"].clone();
+            json
+        });
+        assert_eq!(done.code, 0, "{flags}: {}", done.stderr);
+        assert_eq!((&json["gaps"], &json["complete_subscribers"]), (&0.into(), &50.into()));
+    }
+}
+
+#[test]
+fn the_load_names_a_server_that_publishes_nothing() {
+    let server = PubSub::start("--publish none");
+    let quick = "load --mode fan-out --subscribers 5 --warmup 0s --duration 100ms";
+    let done = run(quick, &format!("{}/topic/load", server.url));
+    assert_eq!(done.code, 1);
+    assert!(
+        done.stderr.contains("1008") && done.stderr.contains("--publish all"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn nodes_share_their_topics_over_nats() {
+    let Some(nats) = common::topics::Nats::start() else { return };
+    let nodes: Vec<_> =
+        (0..2).map(|_| PubSub::start(&format!("--nats {} --workers 1", nats.url))).collect();
+    let mut clients: Vec<_> = nodes.iter().map(|node| node.connect("/topic/a")).collect();
+    // A subscription reaches NATS a moment after the client has it.
+    common::eventually("a publication reaches the other node", || {
+        clients[0].send_text("probe");
+        clients[1].try_next()
+    });
+    clients[0].send_text("end");
+    while clients[1].next() != Message::Text("end".to_owned()) {}
+    clients[1].send_text("back");
+    assert_eq!(clients[1].next(), Message::Text("back".to_owned()));
+    while clients[0].next() != Message::Text("back".to_owned()) {}
+    assert_eq!(http_status(&nodes[0], "/readyz", "").0, 200);
+}
