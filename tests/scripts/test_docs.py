@@ -58,7 +58,8 @@ def missing_terms(text):
     """The paths of the glossary that do not exist."""
     for row in re.findall(r"^\| .* \|$", text, flags=re.MULTILINE):
         for path in re.findall(r"`([^`]+)`", row.split(" | ")[2]):
-            crate, name = ("picows-uring-proto", path[6:]) if path.startswith("proto:") else ("picows-uring", path)
+            part, _, name = path.rpartition(":")
+            crate = f"picows-uring-{part}" if part else "picows-uring"
             if not (ROOT / "crates" / crate / "src" / name).exists():
                 yield path
 

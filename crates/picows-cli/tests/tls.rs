@@ -8,7 +8,7 @@ mod certificates;
 mod common;
 
 use certificates::Certificates;
-use common::{Echo, Running, eventually, measure, picows, run, run_with_input};
+use common::{Done, Echo, Running, eventually, measure, output_of, picows, run, run_with_input};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -57,6 +57,22 @@ fn a_server_may_require_certificates_of_clients() {
     let pair = format!("--tls-cert {} --tls-key {}", path("client.crt"), path("client.key"));
     let done = run_with_input(&format!("connect --tls-ca {ca} {pair}"), &echo.url, b"with\n");
     assert_eq!((done.code, done.stdout.as_str()), (0, "with\n"), "{}", done.stderr);
+}
+
+#[test]
+fn a_machine_without_roots_is_named_with_its_cure() {
+    let certificates = Certificates::new();
+    let empty = certificates.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let mut command = picows(["connect", "wss://127.0.0.1:1/"]);
+    // A file that is empty, and a folder.
+    std::fs::write(empty.with_extension("pem"), "").unwrap();
+    command.env("SSL_CERT_FILE", empty.with_extension("pem")).env("SSL_CERT_DIR", &empty);
+    let done = Done::from(output_of(&mut command, b""));
+    assert_eq!(done.code, 1, "{}", done.stdout);
+    for word in ["ca-certificates", "SSL_CERT_FILE"] {
+        assert!(done.stderr.contains(word), "{}", done.stderr);
+    }
 }
 
 #[test]

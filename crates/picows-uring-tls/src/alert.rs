@@ -89,7 +89,7 @@ impl Alert {
             42 | 43 | 46 => "the peer refused the certificate it got: see the peer's log",
             44 => "the certificate was revoked: renew it",
             45 => "the certificate has expired: renew it, or check the peer's clock",
-            70 => "no TLS version in common: lower `min_version`, or update the peer",
+            70 => "no TLS version in common: leave `tls13_only` out, or update the peer",
             40 | 71 => {
                 "no cipher suite, key exchange or signature in common, or a client certificate is \
                  missing: see the peer's log"

@@ -13,6 +13,7 @@ use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore};
 
 use crate::error::TlsError;
 use crate::pem;
+use crate::provider::Provider;
 
 /// A chain of certificates with its key: where it is, read when the settings are built, and read again
 /// at each reload.
@@ -51,6 +52,18 @@ impl Certificate {
     /// Takes the chain and the key as PEM texts.
     pub fn pem(certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         Self { source: Source::Pem { certificate: certificate.into(), key: key.into() } }
+    }
+
+    /// Reads both halves now and checks that they fit, for [`certificate_by`]: a certificate that a program
+    /// chooses for each client. It is not read again at reloads.
+    ///
+    /// Reads files: not for a thread that must not wait for a disk.
+    ///
+    /// [`certificate_by`]: crate::ServerTlsBuilder::certificate_by
+    pub fn read(&self) -> Result<ReadCertificate, TlsError> {
+        let provider = Provider::preferred();
+        let crypto = provider.rustls().ok_or(TlsError::NoProvider { provider })?;
+        self.load(&crypto).map(ReadCertificate)
     }
 
     /// Reads both halves and checks that they fit. Every error names both.
@@ -122,6 +135,29 @@ impl Certificate {
         };
         let (certificate, _) = self.places();
         Err(TlsError::WrongName { certificate, name: name.to_owned(), presented })
+    }
+}
+
+/// A certificate with its key, in memory. Clones share it.
+#[derive(Clone)]
+pub struct ReadCertificate(pub(crate) Arc<CertifiedKey>);
+
+impl std::fmt::Debug for ReadCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the key.
+        f.debug_struct("ReadCertificate").finish_non_exhaustive()
+    }
+}
+
+/// Chooses a certificate by the name that a client asks for.
+#[derive(Clone)]
+pub(crate) struct Chooser(pub(crate) Arc<Choose>);
+
+pub(crate) type Choose = dyn Fn(Option<&str>) -> Option<ReadCertificate> + Send + Sync;
+
+impl std::fmt::Debug for Chooser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Chooser")
     }
 }
 

@@ -16,11 +16,19 @@ use crate::fingerprint::Fingerprint;
 use crate::info::TlsVersion;
 use crate::key_log::KeyLog;
 use crate::provider::Provider;
-use crate::server::{HTTP_1_1, versions};
+use crate::record::PLAINTEXT_BYTES_MAX;
+use crate::server::{HTTP_1_1, checked_record_bytes, versions};
 use crate::verify::{ServerVerifier, Trust};
 
 /// Settings of clients: roots, own certificate, sessions to resume. One serves many connections, as it
 /// holds roots and sessions. A handle: clones share everything, and may be in any thread.
+///
+/// ```no_run
+/// use picows_uring_tls::ClientTls;
+///
+/// let tls = ClientTls::builder().native_roots().roots("company-ca.pem").tls13_only().build()?;
+/// # Ok::<(), picows_uring_tls::TlsError>(())
+/// ```
 #[derive(Clone)]
 pub struct ClientTls {
     inner: Arc<Inner>,
@@ -31,6 +39,8 @@ struct Inner {
     provider: Provider,
     config: Arc<ClientConfig>,
     accepts_anything: bool,
+    /// Most plaintext in a record that is sent.
+    record_bytes_max: usize,
 }
 
 /// Settings for callers that have none.
@@ -47,6 +57,7 @@ pub struct ClientTlsBuilder {
     pins: Vec<Fingerprint>,
     accept_invalid: bool,
     resumption: Option<usize>,
+    record_bytes_max: Option<usize>,
     key_log: Option<PathBuf>,
     min_version: Option<TlsVersion>,
     provider: Option<Provider>,
@@ -77,11 +88,13 @@ impl ClientTls {
         if !config.enable_secret_extraction {
             Arc::make_mut(&mut config).enable_secret_extraction = true;
         }
-        Self::new(Provider::preferred(), config, false)
+        let provider = Provider::preferred();
+        let record_bytes_max = PLAINTEXT_BYTES_MAX;
+        Self::new(Inner { provider, config, accepts_anything: false, record_bytes_max })
     }
 
-    fn new(provider: Provider, config: Arc<ClientConfig>, accepts_anything: bool) -> Self {
-        Self { inner: Arc::new(Inner { provider, config, accepts_anything }) }
+    fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// Returns whether [`Self::shared`] returns at once.
@@ -96,6 +109,10 @@ impl ClientTls {
 
     pub(crate) fn provider(&self) -> Provider {
         self.inner.provider
+    }
+
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.inner.record_bytes_max
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
@@ -156,6 +173,13 @@ impl ClientTlsBuilder {
         self
     }
 
+    /// Sets how many bytes of data a record has at most, 512 to 16,384. Default: 16,384, and no more than a
+    /// turn has queued.
+    pub fn record_bytes_max(mut self, bytes: usize) -> Self {
+        self.record_bytes_max = Some(bytes);
+        self
+    }
+
     /// Writes the secrets of all connections to a file, for tools that read recordings. The environment
     /// variable SSLKEYLOGFILE is not read.
     pub fn key_log(mut self, file: impl Into<PathBuf>) -> Self {
@@ -167,6 +191,11 @@ impl ClientTlsBuilder {
     pub fn min_version(mut self, version: TlsVersion) -> Self {
         self.min_version = Some(version);
         self
+    }
+
+    /// Accepts TLS 1.3 and later only.
+    pub fn tls13_only(self) -> Self {
+        self.min_version(TlsVersion::Tls13)
     }
 
     /// Chooses the provider. Default: [`Provider::preferred`].
@@ -211,7 +240,12 @@ impl ClientTlsBuilder {
         if let Some(path) = &self.key_log {
             config.key_log = KeyLog::open(path)?;
         }
-        Ok(ClientTls::new(provider, Arc::new(config), self.accept_invalid))
+        Ok(ClientTls::new(Inner {
+            provider,
+            config: Arc::new(config),
+            accepts_anything: self.accept_invalid,
+            record_bytes_max: checked_record_bytes(self.record_bytes_max)?,
+        }))
     }
 
     /// Returns what makes a certificate good, and its name for errors.

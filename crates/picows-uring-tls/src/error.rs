@@ -149,7 +149,10 @@ pub enum HandshakeError {
         presented: Vec<String>,
     },
     /// A signature that is too weak or unknown.
-    #[error("a signature of the peer or of its certificates is too weak or unknown: {0}")]
+    #[error(
+        "a signature of the peer or of its certificates is too weak or unknown ({0}): have the certificate \
+         issued anew, signed with SHA-256 or better"
+    )]
     WeakSignature(String),
     /// The certificate of the server has none of the pinned fingerprints.
     #[error("the certificate of the server has the fingerprint {presented}, which is not pinned")]

@@ -4,6 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 /// SHA-256 of a certificate (DER), as `openssl x509 -fingerprint -sha256` prints it.
+///
+/// ```
+/// use picows_uring_tls::Fingerprint;
+///
+/// let pin: Fingerprint = "AB:".repeat(32).trim_end_matches(':').parse()?;
+/// assert_eq!(pin, Fingerprint::sha256([0xab; 32]));
+/// # Ok::<(), picows_uring_tls::InvalidFingerprint>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 

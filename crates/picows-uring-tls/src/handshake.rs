@@ -28,6 +28,8 @@ use crate::text::shown;
 /// A handshake under way, of either side. Does no I/O, and is dropped when it is done.
 pub struct Handshake {
     provider: Provider,
+    /// Most plaintext in a record that is sent later.
+    record_bytes_max: usize,
     state: State,
     /// Records that rustls has not used up, and the part of the next one that is there.
     records: Vec<u8>,
@@ -80,7 +82,7 @@ impl Handshake {
         } else {
             server_connection(current.default_config())?
         };
-        Ok(Self::new(tls.provider(), state))
+        Ok(Self::new(tls.provider(), tls.record_bytes_max(), state))
     }
 
     /// Begins a handshake of a client with the server `name`, a host name or an address.
@@ -94,12 +96,14 @@ impl Handshake {
             .map_err(|_| TlsError::InvalidName { name: name.to_owned() })?;
         let connection = UnbufferedClientConnection::new(tls.config().clone(), server)
             .map_err(|error| TlsError::Other(error.to_string()))?;
-        Ok(Self::new(tls.provider(), State::Under(Connection::Client(Box::new(connection)))))
+        let state = State::Under(Connection::Client(Box::new(connection)));
+        Ok(Self::new(tls.provider(), tls.record_bytes_max(), state))
     }
 
-    fn new(provider: Provider, state: State) -> Self {
+    fn new(provider: Provider, record_bytes_max: usize, state: State) -> Self {
         Self {
             provider,
+            record_bytes_max,
             state,
             records: Vec::new(),
             next: 0,
@@ -190,7 +194,8 @@ impl Handshake {
             return Err(HandshakeError::Local("the handshake is over".into()));
         };
         let notes = std::mem::take(&mut self.notes);
-        let (secure, facts) = connection.extract(self.provider, notes)?;
+        let (mut secure, facts) = connection.extract(self.provider, notes)?;
+        secure.set_record_bytes_max(self.record_bytes_max);
         Ok(Step::Done { consumed, secure: Box::new(secure), facts })
     }
 
@@ -281,7 +286,7 @@ impl Handshake {
             output.extend_from_slice(&fatal_alert(Alert::UNRECOGNIZED_NAME));
             return Err(HandshakeError::UnrecognizedName { name });
         };
-        self.state = server_connection(config)?;
+        self.state = server_connection(&config)?;
         Ok(())
     }
 }

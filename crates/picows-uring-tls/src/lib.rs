@@ -15,6 +15,39 @@
 //! appends; then [`Secure::next`] for each received record, and [`Secure::seal_in_place`] or
 //! [`Secure::seal_from`] for what is sent, after [`Secure::seal_owed`].
 //!
+//! Both ends in memory, with a certificate that is good for this run:
+//!
+//! ```
+//! use picows_uring_tls::{Certificate, ClientTls, Handshake, Opened, ServerTls, Step};
+//!
+//! let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+//! let pair = Certificate::pem(made.cert.pem(), made.signing_key.serialize_pem());
+//! let server_tls = ServerTls::builder().certificate(pair).build()?;
+//! let client_tls = ClientTls::builder().danger_accept_invalid_certificates().build()?;
+//!
+//! let mut client = Handshake::client(&client_tls, "localhost")?;
+//! let mut server = Handshake::server(&server_tls)?;
+//! let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+//! client.advance(&mut [], &mut to_server)?; // The hello.
+//! server.advance(&mut to_server, &mut to_client)?;
+//! to_server.clear();
+//! let Step::Done { secure: mut client, .. } = client.advance(&mut to_client, &mut to_server)? else {
+//!     panic!("one round trip is enough");
+//! };
+//! let Step::Done { secure: mut server, facts, .. } = server.advance(&mut to_server, &mut Vec::new())?
+//! else {
+//!     panic!("the client is done");
+//! };
+//! assert_eq!(facts.info.sni.as_deref(), Some("localhost"));
+//!
+//! let mut records = Vec::new();
+//! client.seal_owed(&mut records)?;
+//! client.seal_from(b"hello", &mut records)?;
+//! let Opened::Data { range, .. } = server.next(&mut records)? else { panic!("it is whole") };
+//! assert_eq!(&records[range], b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Without one of the features `aws-lc` and `ring` the crate is empty: nothing of it works without a provider
 //! of cryptography.
 
@@ -43,7 +76,7 @@ mod text;
 mod verify;
 
 pub use alert::Alert;
-pub use certificate::{Certificate, ClientCertificates};
+pub use certificate::{Certificate, ClientCertificates, ReadCertificate};
 pub use client::{ClientTls, ClientTlsBuilder};
 pub use error::{HandshakeError, RecordError, TlsError};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};

@@ -23,6 +23,8 @@ pub struct Secure {
     opener: Opener,
     sealer: Sealer,
     keys: Keys,
+    /// Most plaintext in a record, by the settings.
+    record_bytes_max: u16,
 }
 
 /// Later keys, and tickets.
@@ -84,12 +86,23 @@ impl Secure {
         let keys = Keys { provider, records_max, kernel, owes_key_update: false };
         let sealer = Sealer::new(form, keys.record_key(secrets.tx, records_max)?);
         let opener = Opener::new(form, keys.record_key(secrets.rx, u64::MAX)?);
-        Ok(Self { opener, sealer, keys })
+        Ok(Self { opener, sealer, keys, record_bytes_max: PLAINTEXT_BYTES_MAX as u16 })
     }
 
     /// Returns the version.
     pub fn version(&self) -> TlsVersion {
         if self.sealer.form == Form::Tls13 { TlsVersion::Tls13 } else { TlsVersion::Tls12 }
+    }
+
+    /// Returns how many bytes of plaintext a record should have at most, by the settings.
+    #[inline]
+    pub fn record_bytes_max(&self) -> usize {
+        usize::from(self.record_bytes_max)
+    }
+
+    pub(crate) fn set_record_bytes_max(&mut self, bytes: usize) {
+        // At most 2^14.
+        self.record_bytes_max = bytes.min(PLAINTEXT_BYTES_MAX) as u16;
     }
 
     /// Opens the record at the beginning of `input`, where it lies, and decrypts it there.

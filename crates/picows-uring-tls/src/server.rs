@@ -8,17 +8,30 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 
-use crate::certificate::{Certificate, ClientCertificates};
+use crate::certificate::{Certificate, Chooser, ClientCertificates, ReadCertificate};
 use crate::error::TlsError;
 use crate::info::TlsVersion;
 use crate::key_log::KeyLog;
 use crate::provider::Provider;
+use crate::record::PLAINTEXT_BYTES_MAX;
 use crate::server::current::{Rules, Tickets};
 
 pub(crate) use current::{Current, HTTP_1_1, versions};
 
 /// Settings of a server: certificates, client rules, tickets. A handle: clones share everything, and may
 /// be in any thread.
+///
+/// ```no_run
+/// use picows_uring_tls::{Certificate, ClientCertificates, ServerTls};
+///
+/// let tls = ServerTls::builder()
+///     .certificate(Certificate::files("api.crt", "api.key"))
+///     .certificate_for("*.example.com", Certificate::files("wild.crt", "wild.key"))
+///     .client_certificates(ClientCertificates::optional("clients.pem"))
+///     .build()?;
+/// tls.reload()?; // The same files again, in any thread.
+/// # Ok::<(), picows_uring_tls::TlsError>(())
+/// ```
 #[derive(Clone)]
 pub struct ServerTls {
     inner: Arc<Inner>,
@@ -27,6 +40,8 @@ pub struct ServerTls {
 /// What all clones share.
 struct Inner {
     provider: Provider,
+    /// Most plaintext in a record that is sent.
+    record_bytes_max: usize,
     /// What reloads begin with. Locked while one is under way, so that they are one after the other.
     sources: Mutex<Sources>,
     /// What handshakes begin with. Locked for the time of a clone.
@@ -38,6 +53,7 @@ struct Inner {
 pub(crate) struct Sources {
     pub(crate) certificate: Option<Certificate>,
     pub(crate) names: Vec<(String, Certificate)>,
+    pub(crate) chooser: Option<Chooser>,
     pub(crate) clients: Option<ClientCertificates>,
     pub(crate) clients_by_name: Vec<(String, ClientCertificates)>,
     pub(crate) key_log: Option<Arc<KeyLog>>,
@@ -54,6 +70,8 @@ pub(crate) struct Sources {
 pub struct ServerTlsBuilder {
     certificate: Option<Certificate>,
     names: Vec<(String, Certificate)>,
+    chooser: Option<Chooser>,
+    record_bytes_max: Option<usize>,
     clients: Option<ClientCertificates>,
     clients_by_name: Vec<(String, ClientCertificates)>,
     key_log: Option<PathBuf>,
@@ -74,6 +92,7 @@ impl ServerTls {
         let sources = Sources {
             certificate: None,
             names: Vec::new(),
+            chooser: None,
             clients: None,
             clients_by_name: Vec::new(),
             key_log: None,
@@ -81,12 +100,19 @@ impl ServerTls {
             tickets: Vec::new(),
             is_foreign: true,
         };
-        Self::new(Provider::preferred(), sources, Current::from_rustls(config))
+        let current = Current::from_rustls(config);
+        Self::new(Provider::preferred(), PLAINTEXT_BYTES_MAX, sources, current)
     }
 
-    fn new(provider: Provider, sources: Sources, current: Current) -> Self {
+    fn new(
+        provider: Provider,
+        record_bytes_max: usize,
+        sources: Sources,
+        current: Current,
+    ) -> Self {
         let inner = Inner {
             provider,
+            record_bytes_max,
             sources: Mutex::new(sources),
             current: RwLock::new(Arc::new(current)),
             generation: AtomicU64::new(0),
@@ -147,6 +173,10 @@ impl ServerTls {
     pub(crate) fn provider(&self) -> Provider {
         self.inner.provider
     }
+
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.inner.record_bytes_max
+    }
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -168,6 +198,44 @@ impl ServerTlsBuilder {
     /// goes before a wildcard.
     pub fn certificate_for(mut self, name: impl Into<String>, certificate: Certificate) -> Self {
         self.names.push((name.into(), certificate));
+        self
+    }
+
+    /// Has `choose` choose the certificate, by the name that the client asks for, if it asks for one. Where
+    /// it returns `None`, the certificates that were set here are chosen from.
+    ///
+    /// It is called once in each handshake, on the worker's thread, and must not wait: read certificates
+    /// before ([`Certificate::read`]). Reloads do not change it. A panic of it ends the handshake.
+    ///
+    /// ```no_run
+    /// use picows_uring_tls::{Certificate, ReadCertificate, ServerTls};
+    /// use std::collections::HashMap;
+    /// use std::sync::{Arc, RwLock};
+    ///
+    /// // Tenants come and go.
+    /// let tenants: Arc<RwLock<HashMap<String, ReadCertificate>>> = Arc::default();
+    /// let known = tenants.clone();
+    /// let tls = ServerTls::builder()
+    ///     .certificate(Certificate::files("default.crt", "default.key"))
+    ///     .certificate_by(move |name| known.read().ok()?.get(name?).cloned())
+    ///     .build()?;
+    /// let new = Certificate::files("new.crt", "new.key").read()?;
+    /// tenants.write().expect("no panic").insert("new.example.com".into(), new);
+    /// # Ok::<(), picows_uring_tls::TlsError>(())
+    /// ```
+    pub fn certificate_by(
+        mut self,
+        choose: impl Fn(Option<&str>) -> Option<ReadCertificate> + Send + Sync + 'static,
+    ) -> Self {
+        self.chooser = Some(Chooser(Arc::new(choose)));
+        self
+    }
+
+    /// Sets how many bytes of data a record has at most, 512 to 16,384: the peer can open the first part of
+    /// a long message earlier, and both sides spend more time for each byte (4096: about 1.4 times).
+    /// Default: 16,384, and no more than a turn has queued.
+    pub fn record_bytes_max(mut self, bytes: usize) -> Self {
+        self.record_bytes_max = Some(bytes);
         self
     }
 
@@ -201,6 +269,11 @@ impl ServerTlsBuilder {
         self
     }
 
+    /// Accepts TLS 1.3 and later only.
+    pub fn tls13_only(self) -> Self {
+        self.min_version(TlsVersion::Tls13)
+    }
+
     /// Chooses the provider. Default: [`Provider::preferred`].
     pub fn provider(mut self, provider: Provider) -> Self {
         self.provider = Some(provider);
@@ -215,6 +288,7 @@ impl ServerTlsBuilder {
         let mut sources = Sources {
             certificate: self.certificate,
             names: self.names,
+            chooser: self.chooser,
             clients: self.clients,
             clients_by_name: self.clients_by_name,
             key_log: self.key_log.as_deref().map(KeyLog::open).transpose()?,
@@ -222,7 +296,20 @@ impl ServerTlsBuilder {
             tickets: Vec::new(),
             is_foreign: false,
         };
+        let record_bytes_max = checked_record_bytes(self.record_bytes_max)?;
         let current = Current::load(provider, &mut sources)?;
-        Ok(ServerTls::new(provider, sources, current))
+        Ok(ServerTls::new(provider, record_bytes_max, sources, current))
     }
 }
+
+/// Returns how many bytes of data a record may have.
+pub(crate) fn checked_record_bytes(wanted: Option<usize>) -> Result<usize, TlsError> {
+    let bytes = wanted.unwrap_or(PLAINTEXT_BYTES_MAX);
+    if (RECORD_BYTES_MIN..=PLAINTEXT_BYTES_MAX).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(TlsError::Conflict("record_bytes_max: use 512 to 16384 bytes"))
+}
+
+/// Shorter ones are mostly overhead.
+const RECORD_BYTES_MIN: usize = 512;

@@ -111,7 +111,8 @@ pub use task::{SpawnError, Task, TaskError, spawn};
 #[cfg(feature = "_tls")]
 pub use tls::{
     Alert, Certificate, ClientCertificates, ClientTls, ClientTlsBuilder, Fingerprint,
-    HandshakeError, InvalidFingerprint, Provider, ServerTls, ServerTlsBuilder, TlsError,
+    HandshakeError, InvalidFingerprint, Provider, ReadCertificate, ServerTls, ServerTlsBuilder,
+    TlsError,
 };
 pub use transport::Transport;
 pub use upgrade::{IntoUpgrade, Upgrade, WorkerInfo};

@@ -5,11 +5,12 @@
 #[cfg(feature = "_tls")]
 pub use picows_uring_tls::{
     Alert, Certificate, ClientCertificates, ClientTls, ClientTlsBuilder, Fingerprint,
-    HandshakeError, InvalidFingerprint, Provider, ServerTls, ServerTlsBuilder, TlsError,
+    HandshakeError, InvalidFingerprint, Provider, ReadCertificate, ServerTls, ServerTlsBuilder,
+    TlsError,
 };
 #[cfg(feature = "_tls")]
 pub(crate) use picows_uring_tls::{
-    Control, Facts, Handshake, Opened, PLAINTEXT_BYTES_MAX, RecordError, Secure, Step, TlsVersion,
+    Control, Facts, Handshake, Opened, RecordError, Secure, Step, TlsVersion,
 };
 
 #[cfg(not(feature = "_tls"))]

@@ -1,6 +1,8 @@
 //! TLS on both sides, over sockets of the kernel: what works on `ws://` works on `wss://`.
 
 mod common;
+#[path = "tls/embedded.rs"]
+mod embedded;
 #[path = "tls/errors.rs"]
 mod errors;
 mod gate;

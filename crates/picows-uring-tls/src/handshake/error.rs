@@ -109,7 +109,7 @@ fn incompatible(reason: &PeerIncompatible) -> String {
         | PeerIncompatible::SupportedVersionsExtensionRequired
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled => {
-            "no version of TLS; see `min_version`".into()
+            "no version of TLS; see `tls13_only`".into()
         }
         other => format!("{other:?}"),
     }

@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use crate::certificate::{ClientCertificates, add_roots, read_roots};
+use crate::certificate::{Chooser, ClientCertificates, add_roots, read_roots};
 use crate::error::TlsError;
 use crate::info::TlsVersion;
 use crate::notes::{Noting, NotingSecrets};
@@ -84,16 +84,22 @@ impl Current {
 
     /// Returns whether the configuration depends on the name that the client asks for.
     pub(crate) fn depends_on_name(&self) -> bool {
-        let has_default = self.certificates.as_ref().is_none_or(|all| all.default.is_some());
-        !self.by_name.is_empty() || !has_default
+        let is_fixed = |all: &Arc<Certificates>| all.default.is_some() && all.chooser.is_none();
+        !self.by_name.is_empty() || !self.certificates.as_ref().is_none_or(is_fixed)
     }
 
     /// Returns the configuration for a client that asks for `name`, or `None` if there is no certificate.
-    pub(crate) fn config_for(&self, name: Option<&str>) -> Option<&Arc<ServerConfig>> {
-        if self.certificates.as_ref().is_some_and(|all| all.find(name).is_none()) {
-            return None;
+    pub(crate) fn config_for(&self, name: Option<&str>) -> Option<Arc<ServerConfig>> {
+        let config = name.and_then(|name| find(&self.by_name, name)).unwrap_or(&self.default);
+        let Some(certificates) = &self.certificates else { return Some(config.clone()) };
+        let chosen = certificates.chooser.as_ref().and_then(|chooser| (chooser.0)(name));
+        if let Some(chosen) = chosen {
+            // All but the certificate is shared.
+            let mut config = ServerConfig::clone(config);
+            config.cert_resolver = Arc::new(Noting(Arc::new(Chosen(chosen.0))));
+            return Some(Arc::new(config));
         }
-        Some(name.and_then(|name| find(&self.by_name, name)).unwrap_or(&self.default))
+        certificates.find(name).map(|_| config.clone())
     }
 
     /// Returns the configuration for clients whose name does not matter.
@@ -181,11 +187,23 @@ pub(crate) const HTTP_1_1: &[u8] = b"http/1.1";
 struct Certificates {
     default: Option<Arc<CertifiedKey>>,
     by_name: HashMap<String, Arc<CertifiedKey>>,
+    chooser: Option<Chooser>,
+}
+
+/// The certificate of one handshake.
+#[derive(Debug)]
+struct Chosen(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Chosen {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
 }
 
 impl Certificates {
     fn load(crypto: &CryptoProvider, sources: &Sources) -> Result<Self, TlsError> {
-        if sources.certificate.is_none() && sources.names.is_empty() {
+        let has_any = sources.certificate.is_some() || !sources.names.is_empty();
+        if !has_any && sources.chooser.is_none() {
             return Err(TlsError::NoCertificate);
         }
         let default = sources.certificate.as_ref().map(|pair| pair.load(crypto)).transpose()?;
@@ -196,7 +214,7 @@ impl Certificates {
             certificate.check_name(&pair, &name)?;
             by_name.insert(name, pair);
         }
-        Ok(Self { default, by_name })
+        Ok(Self { default, by_name, chooser: sources.chooser.clone() })
     }
 
     fn find(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {

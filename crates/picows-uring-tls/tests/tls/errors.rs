@@ -273,7 +273,7 @@ fn alerts_of_the_peer_are_named_with_their_cure() {
     for (number, name, cure) in [
         (116, "certificate_required", "client certificate"),
         (48, "unknown_ca", "intermediate"),
-        (70, "protocol_version", "min_version"),
+        (70, "protocol_version", "tls13_only"),
         (120, "no_application_protocol", "http/1.1"),
         (112, "unrecognized_name", "tls_server_name"),
         (40, "handshake_failure", "in common"),

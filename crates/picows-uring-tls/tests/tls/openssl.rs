@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{Issued, World};
+use crate::common::{self, Issued, Refused, World};
 use picows_uring_tls::{
-    Alert, Certificate, ClientCertificates, ClientTls, Control, Facts, Handshake, Opened,
-    RecordError, Secure, ServerTls, Step, TlsVersion,
+    Alert, Certificate, ClientCertificates, ClientTls, Control, Facts, Handshake, HandshakeError,
+    Opened, RecordError, Secure, ServerTls, Step, TlsVersion,
 };
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 
@@ -415,4 +415,38 @@ fn s_client_may_not_negotiate_anew() {
             assert!(matches!(control, Some(Control::Alert(_) | Control::CloseNotify)));
         }
     }
+}
+
+/// rcgen does not sign with SHA-1 any more, and browsers have refused it since 2017.
+#[test]
+fn a_weak_signature_is_named() {
+    if !is_installed() {
+        return;
+    }
+    let world = World::new();
+    let openssl = |line: &str| {
+        let words = line.split_whitespace().map(|word| match word.strip_prefix('@') {
+            Some(name) => world.folder.path(name).display().to_string(),
+            None => word.to_owned(),
+        });
+        let done = Command::new("openssl").args(words).output().unwrap();
+        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let key = "-newkey rsa:2048 -noenc -keyout";
+    openssl(&format!("req -x509 {key} @old.key -out @old.pem -subj /CN=old -days 2"));
+    openssl(&format!(
+        "req {key} @leaf.key -out @leaf.csr -subj /CN=leaf -addext subjectAltName=DNS:localhost"
+    ));
+    openssl(
+        "x509 -req -in @leaf.csr -CA @old.pem -CAkey @old.key -CAcreateserial -copy_extensions copy -sha1 \
+         -days 2 -out @leaf.crt",
+    );
+    let pair = Certificate::files(world.folder.path("leaf.crt"), world.folder.path("leaf.key"));
+    let server = ServerTls::builder().certificate(pair).build().unwrap();
+    let client = ClientTls::builder().roots(world.folder.path("old.pem")).build().unwrap();
+    let Err(Refused::Client(error)) = common::connect(&client, &server) else {
+        panic!("it connected, or the server refused");
+    };
+    assert_eq!(error, HandshakeError::WeakSignature("SHA-1 with RSA".into()));
+    assert!(error.to_string().contains("SHA-256"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::common::{Authority, Folder, Refused, World, connect, connect_to};
 use picows_uring_tls::{
@@ -225,6 +225,80 @@ fn a_reload_takes_both_files_or_neither() {
 }
 
 #[test]
+fn a_program_chooses_certificates_by_name() {
+    let world = World::new();
+    let [fixed, tenant] =
+        [world.authority.issue(&["localhost"]), world.authority.issue(&["tenant.example.com"])];
+    let read = tenant.pair().read().unwrap();
+    let chosen = Arc::new(AtomicUsize::new(0));
+    let builder = || {
+        let (read, chosen) = (read.clone(), chosen.clone());
+        ServerTls::builder().certificate_by(move |name| {
+            chosen.fetch_add(1, Ordering::Relaxed);
+            (name == Some("tenant.example.com")).then(|| read.clone())
+        })
+    };
+    let anyone = ClientTls::builder().danger_accept_invalid_certificates().build().unwrap();
+    let served = |server: &ServerTls, name| {
+        connect_to(&anyone, server, name).map(|pair| pair.client.facts.peer_certificates[0].clone())
+    };
+    let server = builder().certificate(fixed.pair()).build().unwrap();
+    for (name, expected) in
+        [("tenant.example.com", &tenant), ("localhost", &fixed), ("127.0.0.1", &fixed)]
+    {
+        assert_eq!(served(&server, name).unwrap(), expected.der, "{name}");
+    }
+    assert_eq!(chosen.load(Ordering::Relaxed), 3, "once in each handshake");
+    server.reload().unwrap();
+    assert_eq!(served(&server, "tenant.example.com").unwrap(), tenant.der);
+    // Nothing else is set: the alert is the same as for any name that is not known.
+    let server = builder().build().unwrap();
+    assert_eq!(served(&server, "tenant.example.com").unwrap(), tenant.der);
+    let Err(Refused::Server(error)) = served(&server, "localhost") else {
+        panic!("it connected, or the client refused");
+    };
+    assert!(error.to_string().contains("localhost"), "{error}");
+    assert!(matches!(error, HandshakeError::UnrecognizedName { .. }), "{error}");
+}
+
+#[test]
+fn a_session_of_a_chosen_certificate_is_resumed() {
+    let world = World::new();
+    let read = world.authority.issue(&["localhost"]).pair().read().unwrap();
+    let server = ServerTls::builder().certificate_by(move |_| Some(read.clone())).build().unwrap();
+    let client = world.client();
+    let resumed = [(); 2].map(|()| {
+        let mut pair = connect(&client, &server).unwrap();
+        // The ticket.
+        pair.client.open_all();
+        pair.client.facts.info.resumed
+    });
+    assert_eq!(resumed, [false, true]);
+}
+
+#[test]
+fn a_certificate_that_does_not_fit_is_not_read() {
+    let world = World::new();
+    let [one, other] = [(); 2].map(|()| world.authority.issue(&["localhost"]));
+    let error = Certificate::pem(one.certificate, other.key).read().unwrap_err();
+    assert!(error.to_string().contains("does not fit"), "{error}");
+}
+
+#[test]
+fn the_length_of_records_has_bounds() {
+    for bytes in [0, 511, 16_385, usize::MAX] {
+        let world = World::new();
+        let pair = world.authority.issue(&["localhost"]).pair();
+        let error =
+            error_of(ServerTls::builder().certificate(pair).record_bytes_max(bytes).build());
+        assert!(error.contains("record_bytes_max"), "{error}");
+        let client = ClientTls::builder().danger_accept_invalid_certificates();
+        let error = client.record_bytes_max(bytes).build().unwrap_err();
+        assert!(error.to_string().contains("record_bytes_max"), "{error}");
+    }
+}
+
+#[test]
 fn certificates_are_replaced_together_or_not_at_all() {
     let world = World::new();
     let server = world.server();
@@ -272,14 +346,14 @@ fn the_lowest_version_is_kept() {
     let world = World::new();
     let server = ServerTls::builder()
         .certificate(world.authority.issue(&["localhost"]).pair())
-        .min_version(TlsVersion::Tls13)
+        .tls13_only()
         .build()
         .unwrap();
     assert!(connect(&world.client(), &server).is_ok());
     let Err(Refused::Server(error)) = connect(&world.client_of(TlsVersion::Tls12), &server) else {
         panic!("it connected, or the client refused");
     };
-    assert!(error.to_string().contains("min_version"), "{error}");
+    assert!(error.to_string().contains("tls13_only"), "{error}");
 }
 
 #[test]

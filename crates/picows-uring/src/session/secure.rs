@@ -8,7 +8,7 @@ use crate::foreign::{StateCell, StateMut};
 use crate::pool::Pool;
 use crate::ring::SendBatch;
 use crate::status::DisconnectCause;
-use crate::tls::{Handshake, PLAINTEXT_BYTES_MAX, RecordError, Secure};
+use crate::tls::{Handshake, RecordError, Secure};
 use picows_uring_proto::{CloseCode, Phase, Stash, TlsFacts, UnderWay};
 use std::cell::{Cell, OnceCell};
 use std::ops::Range;
@@ -254,7 +254,8 @@ impl SecureState {
         if max == 0 || (plain.is_empty() && !secure.owes_control()) {
             return Ok(());
         }
-        let wanted = secure.sealed_bytes(plain.len(), PLAINTEXT_BYTES_MAX) + CONTROL_BYTES_MAX;
+        let record_bytes_max = secure.record_bytes_max();
+        let wanted = secure.sealed_bytes(plain.len(), record_bytes_max) + CONTROL_BYTES_MAX;
         let mut out = pool.buffer(wanted.min(max.max(CONTROL_BYTES_MAX)));
         let sealed =
             secure.seal_owed(&mut out).and_then(|()| seal_records(&mut secure, plain, &mut out));
@@ -273,11 +274,12 @@ fn seal_records(
     out: &mut Vec<u8>,
 ) -> Result<usize, RecordError> {
     let overhead = secure.prefix_bytes() + secure.suffix_bytes();
+    let record_bytes_max = secure.record_bytes_max();
     let mut segments = plain.segments();
     let (mut rest, mut sealed): (&[u8], usize) = (&[], 0);
     while sealed < plain.len() {
         let room = (out.capacity() - out.len()).saturating_sub(overhead);
-        let len = PLAINTEXT_BYTES_MAX.min(plain.len() - sealed).min(room);
+        let len = record_bytes_max.min(plain.len() - sealed).min(room);
         if len == 0 {
             break;
         }

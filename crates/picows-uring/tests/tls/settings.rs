@@ -193,6 +193,88 @@ fn a_storm_of_handshakes_leaves_a_plain_neighbour_its_turns() {
 }
 
 #[test]
+fn a_program_chooses_certificates_and_its_panic_ends_one_handshake() {
+    let certificates = Certificates::new();
+    let chosen = certificates.issue("chosen", &["chosen.example"]).read().expect("a pair");
+    let tls = ServerTls::builder()
+        .certificate(certificates.issue("server", &["localhost"]))
+        .certificate_by(move |name| match name {
+            Some("panic.example") => panic!("on purpose"),
+            Some("chosen.example") => Some(chosen.clone()),
+            _ => None,
+        })
+        .build()
+        .expect("good settings");
+    let server = workers(1).tls(tls).start(|_| Upgrade::accept(EchoListener)).expect("it starts");
+    let client = certificates.client();
+    let connect = |name: &str| {
+        let url = format!("wss://{}/", address(&server));
+        Connect::new(url).tls(&client).tls_server_name(name)
+    };
+    for name in ["chosen.example", "localhost"] {
+        // Each certificate is good for its name alone.
+        assert!(echoed(connect(name)).is_some());
+        let attempt = connect("panic.example");
+        let outcome = picows_uring::run(async { attempt.connect(EchoListener).await });
+        assert!(outcome.expect("a loop").is_err());
+    }
+    eventually(&server, "all are counted", |stats| {
+        (stats.tls_handshakes, stats.tls_failed) == (2, 2)
+    });
+}
+
+#[test]
+fn another_client_ca_ends_the_resumption_of_sessions() {
+    let (certificates, others) = (Certificates::new(), Certificates::new());
+    let (issuers, replaced) = (certificates.path("issuers.pem"), others.ca());
+    std::fs::copy(certificates.ca(), &issuers).expect("a file");
+    let tls = ServerTls::builder()
+        .certificate(certificates.issue("server", &["127.0.0.1"]))
+        .client_certificates(ClientCertificates::required(&issuers))
+        .build()
+        .expect("good settings");
+    let server =
+        workers(2).tls(tls.clone()).start(|_| Upgrade::accept(EchoListener)).expect("it starts");
+    let client = |pair: Certificate| {
+        let builder = ClientTls::builder().roots(certificates.ca()).certificate(pair);
+        builder.build().expect("good settings")
+    };
+    let connect = |tls: &ClientTls| Connect::new(format!("wss://{}/", address(&server))).tls(tls);
+    let known = client(certificates.issue("known", &["known.example"]));
+    let resumed = || echoed(connect(&known)).expect("secure").resumed;
+    assert_eq!([resumed(), resumed()], [false, true]);
+    tls.reload().expect("the same files");
+    assert!(resumed(), "the rules are the same");
+    // The session would be good for hours, and a resumed one asks for no certificate.
+    std::fs::copy(replaced, &issuers).expect("a file");
+    tls.reload().expect("good files");
+    let attempt = connect(&known);
+    let outcome = picows_uring::run(async { attempt.connect(EchoListener).await });
+    let error = outcome.expect("a loop").expect_err("its issuer is not known any more");
+    assert!(matches!(error.fault(), picows_uring::ConnectFault::Tls(_)), "{error:?}");
+    let other = client(others.issue("other", &["other.example"]));
+    assert!(!echoed(connect(&other)).expect("secure").resumed);
+}
+
+#[test]
+fn records_are_no_longer_than_the_settings_allow() {
+    let certificates = Certificates::new();
+    let tls = ServerTls::builder()
+        .certificate(certificates.issue("server", &["localhost", "127.0.0.1"]))
+        .record_bytes_max(1000)
+        .build()
+        .expect("good settings");
+    let server = workers(1).tls(tls).start(|_| Upgrade::accept(EchoListener)).expect("it starts");
+    let mut raw = Raw::upgrade(&certificates, address(&server));
+    let payload = vec![7; 10_000];
+    raw.send(MsgType::Binary, &payload);
+    // The header of the frame, and its payload.
+    assert_eq!(raw.take(4)[..2], [0x82, 126]);
+    assert_eq!(raw.take(payload.len()), payload);
+    assert_eq!(raw.records, [&[1000; 10][..], &[4]].concat());
+}
+
+#[test]
 fn redirects_lead_to_tls_and_never_back() {
     let certificates = Certificates::new();
     let secure = echo(&certificates, workers(1));
