@@ -30,6 +30,8 @@ class BuildWithLibrary(build_ext):
         root = workspace()
         profile = os.environ.get("PICOWS_URING_C_PROFILE", "release")
         command = ["cargo", "build", f"--profile={profile}", "--locked", "-p", "picows-uring-c"]
+        # TLS is that of Python's ssl.
+        command += ["--no-default-features", "--features", "deflate"]
         command += shlex.split(os.environ.get("PICOWS_URING_CARGO_ARGS", ""))
         try:
             subprocess.run(command, cwd=root, check=True)

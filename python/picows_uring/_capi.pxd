@@ -71,6 +71,7 @@ cdef extern from "picows_uring.h":
         uint8_t disconnect_on_error, queue_policy
         size_t high_watermark, low_watermark, max_queue
         uint8_t keep_request
+        uint8_t deflate
 
     ctypedef struct pwu_request:
         size_t size

@@ -182,6 +182,11 @@ cdef NoResult _fill_options(pwu_options* options, dict settings, bint is_server)
     options.validate_text = 0
     options.allow_rsv = 7
     options.any_order = 1
+    if settings["compression"]:
+        options.deflate = 1
+        # RSV1 says which messages are compressed, and those are whole.
+        options.allow_rsv = 3
+        options.any_order = 0
     options.message_ms = 0
     options.write_stall_ms = 0
     options.max_queue = QUEUE_BYTES_MAX

@@ -36,6 +36,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 # What goes to the host that it was given for, and to no other.
 _PRIVATE_HEADERS = ("authorization", "cookie", "host", "proxy-authorization")
 ENGINES = (None, "native", "loop")
+COMPRESSIONS = (None, "deflate")
 
 
 async def ws_connect(
@@ -60,6 +61,7 @@ async def ws_connect(
     socket_factory: Optional[Callable[[WSParsedURL], Any]] = None,
     use_aiofastnet: Optional[bool] = None,
     engine: Optional[str] = None,
+    compression: Optional[str] = None,
     **kwargs: Any,
 ) -> Tuple[WSTransport, WSListener]:
     """Opens a connection.
@@ -91,6 +93,8 @@ async def ws_connect(
     :param use_aiofastnet: accepted for picows
     :param engine: ``"native"`` or ``"loop"`` forces one; by default ``wss://`` and ``https`` proxies use
         the loop engine, and all else the native one
+    :param compression: ``"deflate"`` offers permessage-deflate; frames are still delivered plain. Then
+        RSV1 and the order of fragments are not the application's
     :param kwargs: further arguments of ``loop.create_connection``, such as ``local_addr``
     :return: the transport and the listener
     :raises WSHandshakeError: when the server does not upgrade
@@ -112,6 +116,7 @@ async def ws_connect(
         auto_ping_strategy=auto_ping_strategy,
         enable_auto_pong=enable_auto_pong,
         max_frame_size=max_frame_size,
+        compression=compression,
     )
     attempt = _Attempt(
         factory=ws_listener_factory,
@@ -219,6 +224,7 @@ async def ws_create_server(
     read_buffer_init_size: int = 16 * 1024,
     use_aiofastnet: Optional[bool] = None,
     engine: Optional[str] = None,
+    compression: Optional[str] = None,
     **kwargs: Any,
 ) -> _server.Server:
     """Listens for connections.
@@ -231,6 +237,7 @@ async def ws_create_server(
     :param disconnect_on_exception: as for ``ws_connect``, like the others that have its names
     :param websocket_handshake_timeout: seconds that a client has for its request; ``None`` for no limit
     :param logger_name: logs to ``picows.<name>``, or to this logger; by default to ``picows.server``
+    :param compression: ``"deflate"`` accepts offers of permessage-deflate; otherwise as for ``ws_connect``
     :param kwargs: further arguments of ``loop.create_server``: ``family``, ``flags``, ``sock``,
         ``backlog``, ``ssl`` and its kin, ``reuse_address``, ``reuse_port``, ``keep_alive``,
         ``start_serving``
@@ -249,6 +256,7 @@ async def ws_create_server(
         auto_ping_strategy=auto_ping_strategy,
         enable_auto_pong=enable_auto_pong,
         max_frame_size=max_frame_size,
+        compression=compression,
     )
     logger = _resolve_logger(logger_name, "server")
     engine = _checked_engine(engine)
@@ -299,6 +307,8 @@ def _settings(**settings: Any) -> Dict[str, Any]:
                 f"auto_ping_reply_timeout is {reply}: it has to be more than 0, and at most "
                 f"auto_ping_idle_timeout, which is {idle}"
             )
+    if settings["compression"] not in COMPRESSIONS:
+        raise ValueError(f"compression is {settings['compression']!r}: use 'deflate' or None")
     if settings["max_frame_size"] <= 0:
         raise ValueError(f"max_frame_size is {settings['max_frame_size']}: give bytes")
     timeout = settings["websocket_handshake_timeout"]

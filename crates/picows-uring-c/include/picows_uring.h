@@ -130,7 +130,8 @@ typedef enum {
   PWU_ERROR_URL = 10,
   // A header or another option of the request cannot be used.
   PWU_ERROR_OPTION = 11,
-  // The scheme is wss, which this library does not speak.
+  // TLS: its settings, such as a key that does not fit; its handshake; a certificate that was refused;
+  // ws:// to a port that speaks TLS, or wss:// to one that does not; a build without TLS.
   PWU_ERROR_TLS = 12,
   // The socket cannot be used, or broke.
   PWU_ERROR_SOCKET = 13,
@@ -140,6 +141,8 @@ typedef enum {
   PWU_ERROR_DISCONNECTED = 15,
   // The answer is a redirect, which is the caller's to follow.
   PWU_ERROR_REDIRECT = 16,
+  // A proxy refused, or the way through it.
+  PWU_ERROR_PROXY = 17,
   // The answer is no HTTP response, or a malformed one.
   PWU_ERROR_ANSWER_MALFORMED = 20,
   // The status of the answer is not 101.
@@ -225,6 +228,10 @@ typedef struct pwu_remote pwu_remote;
 // Listening sockets of one pwu_listen.
 typedef struct pwu_server pwu_server;
 
+// Settings of TLS, of servers or of clients. One object serves any number of listening sockets or
+// connections, of any threads; clients with the same one resume each other's sessions.
+typedef struct pwu_tls pwu_tls;
+
 // A worker in a loop of the program: it serves connections in pwu_worker_turn, and never waits. One for
 // each thread, on which it stays.
 typedef struct pwu_worker pwu_worker;
@@ -290,6 +297,26 @@ typedef struct {
   uint8_t share_port;
   // 1: pwu_get_request can be used. Default: 1.
   uint8_t keep_request;
+  // Settings of TLS, made by pwu_tls_server or pwu_tls_client; may be freed after the call. Default:
+  // NULL: a server without TLS; a client that trusts the roots of the system where its URL is wss.
+  const pwu_tls *tls;
+  // Client: name that the certificate of the server has. Default: NULL, the host of the URL.
+  const char *tls_server_name;
+  // 1: messages may be compressed (permessage-deflate), if the peer can do it. Default: 0.
+  uint8_t deflate;
+  // How hard messages are compressed, 1 to 9. Default: 2.
+  uint8_t deflate_level;
+  // Window of what is sent: 8 to 15, the bits of its bytes. Default: 12.
+  uint8_t deflate_window;
+  // 1: messages refer to earlier ones; 0: each is compressed by itself, and the peer is asked to do the
+  // same. Default: 1.
+  uint8_t deflate_context;
+  // Bytes of a message below which it is sent as it is. 0: 64, or 1024 without deflate_context.
+  // Default: 0.
+  uint32_t deflate_threshold;
+  // Bytes that a received byte may expand to, in messages of more than 64 KiB; 0 for no limit.
+  // Default: 0.
+  uint32_t deflate_ratio_max;
 } pwu_options;
 
 // A text or bytes of `size`, without a zero at its end.
@@ -462,6 +489,47 @@ typedef struct {
   // How many.
   size_t count;
 } pwu_response;
+
+// Files and switches of TLS, all as PEM; zero is the default of each.
+typedef struct {
+  // sizeof(pwu_tls_options).
+  size_t size;
+  // File of the certificate and, behind it, the intermediate ones. A server needs it; a client has it
+  // for servers that ask for one.
+  const char *certificate;
+  // File of its key.
+  const char *key;
+  // Server: file of the issuers that certificates of clients come from; NULL: clients are not asked.
+  // Client: file of the roots that are trusted; NULL: those of the system.
+  const char *roots;
+  // Server: 1: clients without a certificate are accepted as well.
+  uint8_t client_optional;
+  // Client: 1: the roots of the system are trusted beside `roots`.
+  uint8_t native_roots;
+  // Client: 1: any certificate is accepted, so that anyone on the way can read and change everything.
+  // For tests; the log warns of each connection.
+  uint8_t insecure;
+  // 1: TLS 1.3 and later only. 0: TLS 1.2, too.
+  uint8_t tls13_only;
+  // Client: sessions that are kept to be resumed. 0: 256.
+  uint32_t sessions;
+} pwu_tls_options;
+
+// What TLS has agreed on.
+typedef struct {
+  // sizeof(pwu_tls_info), set by the caller.
+  size_t size;
+  // 12 or 13 for TLS 1.2 or 1.3; 0 on a connection without TLS.
+  uint16_t version;
+  // 1 if a session was resumed, and no certificate asked for therefore.
+  uint8_t resumed;
+  // Name of the cipher suite, such as AES_128_GCM_SHA256.
+  pwu_str cipher;
+  // Server: name that the client asked for; empty for none.
+  pwu_str server_name;
+  // Certificate of the peer (DER); empty if it has sent none.
+  pwu_str peer_certificate;
+} pwu_tls_info;
 
 // Gets a line of the log, which is lent for the call. It may be called on any thread, also on several
 // at once.
@@ -666,6 +734,31 @@ pwu_status pwu_get_request(const pwu_conn *conn, pwu_request *request);
 // connection is. PWU_INVALID on the server's side.
 pwu_status pwu_get_response(const pwu_conn *conn,
                             pwu_response *response);
+
+// Makes settings of TLS for servers, to be given to pwu_listen in pwu_options.tls. Reads and checks the
+// files. NULL with an error if it fails. Any thread.
+pwu_tls *pwu_tls_server(const pwu_tls_options *options,
+                        pwu_error **error);
+
+// Makes settings of TLS for clients, to be given to pwu_connect in pwu_options.tls. Reads and checks the
+// files, or the roots of the system, which takes up to hundreds of milliseconds the first time. NULL
+// options are the defaults. NULL with an error if it fails. Any thread.
+pwu_tls *pwu_tls_client(const pwu_tls_options *options,
+                        pwu_error **error);
+
+// Reads the files of a server's settings again: later connections get what they have now, open ones
+// keep what they began with. If it fails, the old ones stay. PWU_INVALID for those of clients. Any
+// thread.
+pwu_status pwu_tls_reload(const pwu_tls *tls);
+
+// Frees settings of TLS. Servers and connections that were given them keep what they need. NULL is
+// nothing. Any thread.
+void pwu_tls_free(pwu_tls *tls);
+
+// Fills `info` with what TLS has agreed on. Valid as long as the connection is. PWU_INVALID where it was
+// not kept (keep_request).
+pwu_status pwu_get_tls_info(const pwu_conn *conn,
+                            pwu_tls_info *info);
 
 // Sends a message of one frame; `data` is copied. CLOSE is sent with pwu_send_close.
 pwu_status pwu_send(pwu_conn *conn, int type, const void *data, size_t size);

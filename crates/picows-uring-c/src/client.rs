@@ -62,7 +62,8 @@ pub unsafe extern "C" fn pwu_connect(
         };
         // SAFETY: NULL, or a structure with its size, by the caller's word.
         let options = unsafe { read_options(options) }?;
-        let mut connect = options.of_client(Connect::new(url))?;
+        // SAFETY: the same: what it points to was made and not freed.
+        let mut connect = unsafe { options.of_client(Connect::new(url)) }?;
         for header in headers {
             // SAFETY: texts of the caller.
             let (name, value) = unsafe { (header.name.bytes(), header.value.bytes()) };

@@ -28,7 +28,8 @@ pub enum pwu_kind {
     PWU_ERROR_URL = 10,
     /// A header or another option of the request cannot be used.
     PWU_ERROR_OPTION = 11,
-    /// The scheme is wss, which this library does not speak.
+    /// TLS: its settings, such as a key that does not fit; its handshake; a certificate that was refused;
+    /// ws:// to a port that speaks TLS, or wss:// to one that does not; a build without TLS.
     PWU_ERROR_TLS = 12,
     /// The socket cannot be used, or broke.
     PWU_ERROR_SOCKET = 13,
@@ -38,6 +39,8 @@ pub enum pwu_kind {
     PWU_ERROR_DISCONNECTED = 15,
     /// The answer is a redirect, which is the caller's to follow.
     PWU_ERROR_REDIRECT = 16,
+    /// A proxy refused, or the way through it.
+    PWU_ERROR_PROXY = 17,
     /// The answer is no HTTP response, or a malformed one.
     PWU_ERROR_ANSWER_MALFORMED = 20,
     /// The status of the answer is not 101.
@@ -67,7 +70,7 @@ pub struct pwu_error {
 }
 
 impl pwu_error {
-    fn new(kind: pwu_kind, error: &(dyn StdError + 'static)) -> Self {
+    pub(crate) fn new(kind: pwu_kind, error: &(dyn StdError + 'static)) -> Self {
         Self {
             kind,
             errno: errno_of(error),
@@ -119,6 +122,9 @@ impl From<&ConnectError> for pwu_error {
             ConnectFault::Option(_) | ConnectFault::Request(_) => pwu_kind::PWU_ERROR_OPTION,
             ConnectFault::Setting { .. } => pwu_kind::PWU_ERROR_SETTING,
             ConnectFault::TlsUnsupported | ConnectFault::TlsExpected => pwu_kind::PWU_ERROR_TLS,
+            #[cfg(feature = "tls")]
+            ConnectFault::TlsSettings(_) | ConnectFault::Tls(_) => pwu_kind::PWU_ERROR_TLS,
+            ConnectFault::Proxy { .. } => pwu_kind::PWU_ERROR_PROXY,
             ConnectFault::NoRuntime => pwu_kind::PWU_ERROR_LOST,
             ConnectFault::Unreachable { .. }
             | ConnectFault::UnixSocket { .. }

@@ -30,6 +30,8 @@ pub mod client;
 
 pub mod connection;
 
+pub mod tls;
+
 pub mod send;
 
 pub mod kept;

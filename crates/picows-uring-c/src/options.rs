@@ -1,12 +1,14 @@
 //! Settings of workers and connections, and their way into the builders of the library.
 
+use crate::server::text_at;
 use crate::status::{Failure, entry, pwu_status};
+use crate::tls::{self, pwu_tls};
 use crate::types::{Sized0, read_sized};
 use picows_uring::{
     AutoPing, AutoPingStrategy, Connect, Driver, Embedded, EmbeddedBuilder, QueuePolicy,
     ServerBuilder,
 };
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::time::Duration;
 
@@ -152,9 +154,29 @@ pub struct pwu_options {
     pub share_port: u8,
     /// 1: pwu_get_request can be used. Default: 1.
     pub keep_request: u8,
+    /// Settings of TLS, made by pwu_tls_server or pwu_tls_client; may be freed after the call. Default:
+    /// NULL: a server without TLS; a client that trusts the roots of the system where its URL is wss.
+    pub tls: *const pwu_tls,
+    /// Client: name that the certificate of the server has. Default: NULL, the host of the URL.
+    pub tls_server_name: *const c_char,
+    /// 1: messages may be compressed (permessage-deflate), if the peer can do it. Default: 0.
+    pub deflate: u8,
+    /// How hard messages are compressed, 1 to 9. Default: 2.
+    pub deflate_level: u8,
+    /// Window of what is sent: 8 to 15, the bits of its bytes. Default: 12.
+    pub deflate_window: u8,
+    /// 1: messages refer to earlier ones; 0: each is compressed by itself, and the peer is asked to do the
+    /// same. Default: 1.
+    pub deflate_context: u8,
+    /// Bytes of a message below which it is sent as it is. 0: 64, or 1024 without deflate_context.
+    /// Default: 0.
+    pub deflate_threshold: u32,
+    /// Bytes that a received byte may expand to, in messages of more than 64 KiB; 0 for no limit.
+    /// Default: 0.
+    pub deflate_ratio_max: u32,
 }
 
-// SAFETY: the size is first, and all fields are integers.
+// SAFETY: the size is first, and all fields are integers and pointers.
 unsafe impl Sized0 for pwu_options {
     const DEFAULT: Self = Self {
         size: 0,
@@ -186,6 +208,14 @@ unsafe impl Sized0 for pwu_options {
         backlog: 4096,
         share_port: 0,
         keep_request: 1,
+        tls: ptr::null(),
+        tls_server_name: ptr::null(),
+        deflate: 0,
+        deflate_level: 2,
+        deflate_window: 12,
+        deflate_context: 1,
+        deflate_threshold: 0,
+        deflate_ratio_max: 0,
     };
 }
 
@@ -251,10 +281,32 @@ macro_rules! with_settings {
     }};
 }
 
+/// The same with compression, if it is asked for.
+#[cfg(feature = "deflate")]
+macro_rules! with_deflate {
+    ($builder:expr, $options:expr) => {
+        $builder.deflate($options.compression())
+    };
+}
+#[cfg(not(feature = "deflate"))]
+macro_rules! with_deflate {
+    ($builder:expr, $options:expr) => {{
+        $options.refuse_compression()?;
+        $builder
+    }};
+}
+
 impl pwu_options {
     /// `builder` with these settings.
-    pub(crate) fn of_server(&self, builder: ServerBuilder) -> Result<ServerBuilder, Failure> {
-        let mut builder = with_settings!(builder, self)
+    ///
+    /// # Safety
+    ///
+    /// What they point to was made and not freed.
+    pub(crate) unsafe fn of_server(
+        &self,
+        builder: ServerBuilder,
+    ) -> Result<ServerBuilder, Failure> {
+        let mut builder = with_deflate!(with_settings!(builder, self), self)
             .max_header_size(self.max_head)
             .max_headers(self.max_headers)
             .max_connections(count(self.max_connections))
@@ -266,12 +318,45 @@ impl pwu_options {
         if self.lifetime_ms > 0 {
             builder = builder.max_lifetime(milliseconds(self.lifetime_ms), LIFETIME_JITTER);
         }
-        Ok(builder)
+        // SAFETY: the caller's promise.
+        unsafe { tls::of_server(self.tls, builder) }
     }
 
     /// `connect` with these settings.
-    pub(crate) fn of_client(&self, connect: Connect) -> Result<Connect, Failure> {
-        Ok(with_settings!(connect, self))
+    ///
+    /// # Safety
+    ///
+    /// What they point to was made and not freed.
+    pub(crate) unsafe fn of_client(&self, connect: Connect) -> Result<Connect, Failure> {
+        let connect = with_deflate!(with_settings!(connect, self), self);
+        // SAFETY: the caller's promise.
+        unsafe { tls::of_client(self.tls, text_at(self.tls_server_name), connect) }
+    }
+
+    #[cfg(feature = "deflate")]
+    fn compression(&self) -> Option<picows_uring::Deflate> {
+        if self.deflate == 0 {
+            return None;
+        }
+        let takeover = self.deflate_context != 0;
+        let deflate = picows_uring::Deflate::new()
+            .level(self.deflate_level)
+            .window_bits(self.deflate_window)
+            .context_takeover(takeover)
+            .peer_context_takeover(takeover)
+            .ratio_max((self.deflate_ratio_max > 0).then_some(self.deflate_ratio_max));
+        let threshold = self.deflate_threshold as usize;
+        Some(if threshold > 0 { deflate.threshold(threshold) } else { deflate })
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    fn refuse_compression(&self) -> Result<(), Failure> {
+        if self.deflate == 0 {
+            return Ok(());
+        }
+        Err(invalid(
+            "deflate: this build has no compression: build it with its feature deflate".into(),
+        ))
     }
 
     fn auto_ping(&self) -> Option<AutoPing> {

@@ -98,7 +98,8 @@ pub unsafe extern "C" fn pwu_listen(
         let route = route.ok_or_else(|| Failure::null("the route"))?;
         // SAFETY: NULL, or a structure with its size, by the caller's word.
         let options = unsafe { read_options(options) }?;
-        let builder = options.of_server(Server::builder())?;
+        // SAFETY: the same: what it points to was made and not freed.
+        let builder = unsafe { options.of_server(Server::builder()) }?;
         let builder = match socket {
             Some(socket) => builder.listen_socket(socket),
             None => {

@@ -3,6 +3,8 @@
 //!
 //! Skipped, with a line that says so, where there is no compiler.
 
+#[path = "../../picows-uring/tests/certificates/mod.rs"]
+mod certificates;
 mod common;
 
 use common::{compile, crate_folder, is_there, made};
@@ -12,18 +14,22 @@ const SANITIZER: &str = "-fsanitize=address";
 
 /// Compiles one file of `tests/c` and runs it.
 fn run(name: &str) {
+    run_with(name, &[]);
+}
+
+fn run_with(name: &str, arguments: &[&str]) {
     let source = crate_folder().join("tests/c").join(format!("{name}.c"));
     for (compiler, language) in [("cc", ["-std=c99", "-xc"]), ("c++", ["-std=c++17", "-xc++"])] {
         if !is_there(compiler, &[]) {
             continue;
         }
-        let mut arguments = language.to_vec();
+        let mut flags = language.to_vec();
         if compiler == "cc" && is_there(compiler, &[SANITIZER]) {
-            arguments.push(SANITIZER);
+            flags.push(SANITIZER);
         }
         let program = made(&format!("{name}-{compiler}"));
-        compile(compiler, &arguments, &source, &program);
-        let outcome = Command::new(&program).output().expect("the program runs");
+        compile(compiler, &flags, &source, &program);
+        let outcome = Command::new(&program).args(arguments).output().expect("the program runs");
         let said = String::from_utf8_lossy(&outcome.stderr);
         assert!(outcome.status.success(), "{name} with {compiler}: {}\n{said}", outcome.status);
     }
@@ -52,6 +58,14 @@ fn each_way_to_send_arrives() {
 #[test]
 fn cycles_of_connections_leave_nothing_behind() {
     run("leaks");
+}
+
+#[test]
+fn tls_and_compression_are_options() {
+    let certificates = certificates::Certificates::new();
+    certificates.issue("server", &["localhost", "127.0.0.1"]);
+    certificates.issue("client", &["client"]);
+    run_with("secure", &[&certificates.path("").to_string_lossy()]);
 }
 
 #[test]

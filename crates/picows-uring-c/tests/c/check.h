@@ -46,9 +46,9 @@ static inline pwu_worker *new_worker(void) {
   return worker;
 }
 
-/* A socket that is connected to `url`, such as ws://127.0.0.1:4711. */
+/* A socket that is connected to `url`, such as ws://127.0.0.1:4711 or wss://127.0.0.1:4711. */
 static inline int dial(const char *url) {
-  const char *address = url + strlen("ws://");
+  const char *address = strstr(url, "://") + strlen("://");
   struct sockaddr_in to;
   char host[64];
   const char *colon = strrchr(address, ':');

@@ -96,12 +96,13 @@ static int end_route(void *user, const pwu_request *request, pwu_answer *answer)
 struct pair {
   pwu_worker *worker;
   pwu_server *server;
+  const char *url; /* that the client connects to, on the server's address */
   struct end at_server, at_client;
 };
 
 static inline pwu_attempt *pair_connect(struct pair *pair, const pwu_options *options,
                                         pwu_error **error) {
-  return pwu_connect(pair->worker, "ws://localhost/", dial(pwu_server_url(pair->server)), NULL, 0,
+  return pwu_connect(pair->worker, pair->url, dial(pwu_server_url(pair->server)), NULL, 0,
                      options, &pair->at_client.callbacks, &pair->at_client, end_outcome, error);
 }
 
@@ -127,6 +128,7 @@ static inline void pair_init(struct pair *pair, const pwu_options *options) {
   pwu_error *error = NULL;
   end_init(&pair->at_server);
   end_init(&pair->at_client);
+  pair->url = "ws://localhost/";
   pair->worker = new_worker();
   pair->server = pwu_listen(pair->worker, "127.0.0.1:0", -1, options, end_route,
                             &pair->at_server, NULL, &error);
