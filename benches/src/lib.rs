@@ -11,3 +11,5 @@ pub mod opening;
 pub mod process;
 pub mod reading;
 pub mod rtt;
+#[cfg(feature = "tls")]
+pub mod secure;

@@ -14,8 +14,13 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Says where connections are accepted, in the words of `picows echo`.
 pub fn announce(listener: &TcpListener) -> io::Result<()> {
+    announce_as("ws", listener)
+}
+
+/// The same with a scheme, `ws` or `wss`.
+pub fn announce_as(scheme: &str, listener: &TcpListener) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "listening on ws://{}", listener.local_addr()?)?;
+    writeln!(out, "listening on {scheme}://{}", listener.local_addr()?)?;
     out.flush()
 }
 

@@ -52,6 +52,40 @@ class Figures(RecordCase):
         self.assertFalse(goals[f"{CASE}: dedicated to the best peer"])
         self.assertTrue(goals["64x1x256: dedicated to the best peer"])
 
+    def over_tls(self):
+        record = self.record(rounds=2, sections=["tls", "tls-connect", "tls-idle"], idle_connections=1000)
+        found = {
+            "64x1x256-full": {"picows-uring": (4.9, 5.0), "dedicated": (4.0, 4.4), "fastwebsockets": (6.0, 6.1), "beast": (8.0, 8.2)},
+            "64x16x256-each": {"picows-uring": (0.5, 0.6), "fastwebsockets": (6.0, 6.1)},
+            "64x16x256-full": {"picows-uring": (0.4, 0.5), "fastwebsockets": (6.0, 6.1), "tokio-tungstenite": (3.0, 3.1)},
+        }
+        for case, values in found.items():
+            for name, rounds in values.items():
+                self.add(record, "tls", case, name, *cpu(*rounds))
+        for name, rate in {"picows-uring": 9_000.0, "dedicated": 9_900.0, "beast": 10_000.0}.items():
+            self.add(record, "tls-connect", "64", name, {"connections_per_s": rate, "server_cpu_us_per_connection": 80.0, "latency_p99_us": 9.0})
+        self.add(record, "tls-idle", "1000", "picows-uring", {"bytes_per_connection": 1800.0, "resident_before_bytes": 1e7})
+        return record
+
+    def test_goals_over_tls_compare_with_the_best_peer(self):
+        goals = {what: is_met for what, _, _, is_met in figures.goals(figures.Figures(self.over_tls()))}
+        self.assertEqual(goals, {
+            "TLS, 64x1x256: picows-uring to the best peer": False,
+            "TLS, 64x1x256: dedicated to the best peer": True,
+            "TLS, 64x16x256: picows-uring to fastwebsockets": True,
+            "TLS, 64x16x256: picows-uring to tokio-tungstenite": False,
+            "TLS handshakes: the best peer's rate to that of picows-uring": False,
+            "TLS handshakes: the best peer's rate to that of dedicated": True,
+            "TLS: bytes of an idle connection, picows-uring": True,
+        })
+
+    def test_the_page_has_the_cells_over_tls(self):
+        text, images = page.Page(self.over_tls(), "", "plots").render()
+        for part in ("## Over TLS", "| 64×1×256 | 4.90 | **4.00** | 6.00 | – | 8.00 |", "| 64×16×256, each |", "0.82 | 0.67 | fastwebsockets",
+                     "## Connections over TLS", "## Memory of an idle connection over TLS"):
+            self.assertIn(part, text)
+        self.assertIn("tls-idle.svg", images)
+
     def test_a_burst_may_cost_a_quarter_above_the_floor(self):
         record = self.record(rounds=1, sections=["echo"], cells=["64x16x256"])
         for name, value in {"floor": 1.0, "dedicated": 1.25, "picows-uring": 1.26}.items():

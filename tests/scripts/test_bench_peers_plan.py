@@ -57,6 +57,17 @@ class Order(unittest.TestCase):
         self.assertNotIn(peers.FLOOR, peers.names_of("connect"))
         self.assertIn(peers.FLOOR, peers.names_of("echo"))
 
+    def test_what_speaks_no_tls_is_left_out_of_it(self):
+        for section in ("tls", "tls-connect", "tls-idle"):
+            names = peers.names_of(section)
+            self.assertEqual(names, ("picows-uring", "dedicated", "fastwebsockets", "tokio-tungstenite", "beast"))
+
+    def test_cells_over_tls_name_a_cell_and_how_it_is_packed(self):
+        for case in plan.CELLS_TLS:
+            cell, packing = case.split("-")
+            self.assertEqual(str(plan.Cell.parse(cell)), cell)
+            self.assertIn(packing, ("full", "each"))
+
 
 class Steal(unittest.TestCase):
     def test_the_core_that_suffered_most_counts(self):

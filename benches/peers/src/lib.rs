@@ -2,15 +2,23 @@
 //!
 //! What each library does with a connection is in `bin/`, as its own examples do it.
 
-use benches::process::{announce, listen, raise_descriptor_limit};
+use benches::process::{announce_as, listen, raise_descriptor_limit};
 use clap::Parser;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::error::Error;
 use std::fmt::Debug;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// What stops a connection.
 pub type Fault = Box<dyn Error + Send + Sync>;
@@ -28,11 +36,53 @@ pub struct ServerArgs {
     /// Send each message to every connection instead of back
     #[arg(long)]
     pub fan_out: bool,
+
+    /// Certificate (PEM): speak TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Key of --tls-cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 }
 
-/// Accepts connections, and gives each to `serve` in a task of its own.
+/// Accepts connections, and gives each to `serve` in a task of its own; those with TLS to `serve_secure`.
 ///
 /// Tasks are not held back by tokio's budget, as no example of these libraries does either.
+pub fn run_both<M, F, S, G, T>(serve: S, serve_secure: T) -> Result<(), Fault>
+where
+    M: Clone + Send + 'static,
+    F: Future<Output = Result<(), Fault>> + Send + 'static,
+    S: Fn(TcpStream, Option<Hub<M>>) -> F,
+    G: Future<Output = Result<(), Fault>> + Send + 'static,
+    T: Fn(TlsStream<TcpStream>, Option<Hub<M>>) -> G + Send + Sync + 'static,
+{
+    let args = ServerArgs::parse();
+    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+        return run(serve);
+    };
+    let acceptor = TlsAcceptor::from(Arc::new(tls(certificate, key)?));
+    let serve_secure = Arc::new(serve_secure);
+    accept(&args, "wss", move |stream, hub| {
+        let (handshake, serve) = (acceptor.accept(stream), Arc::clone(&serve_secure));
+        async move { serve(handshake.await?, hub).await }
+    })
+}
+
+/// Settings of TLS with one ticket, sealed and not kept, as ours are.
+fn tls(certificate: &Path, key: &Path) -> Result<ServerConfig, Fault> {
+    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+/// Accepts connections without TLS, and gives each to `serve` in a task of its own.
 pub fn run<M, F, S>(serve: S) -> Result<(), Fault>
 where
     M: Clone + Send + 'static,
@@ -40,9 +90,21 @@ where
     S: Fn(TcpStream, Option<Hub<M>>) -> F,
 {
     let args = ServerArgs::parse();
+    if args.tls_cert.is_some() {
+        return Err("this server speaks no TLS".into());
+    }
+    accept(&args, "ws", serve)
+}
+
+fn accept<M, F, S>(args: &ServerArgs, scheme: &str, serve: S) -> Result<(), Fault>
+where
+    M: Clone + Send + 'static,
+    F: Future<Output = Result<(), Fault>> + Send + 'static,
+    S: Fn(TcpStream, Option<Hub<M>>) -> F,
+{
     raise_descriptor_limit()?;
     let listener = listen(args.listen)?;
-    announce(&listener)?;
+    announce_as(scheme, &listener)?;
     block_on(async {
         let listener = TcpListener::from_std(listener)?;
         let hub = args.fan_out.then(|| Hub::new(HUB_MESSAGES_MAX));

@@ -6,9 +6,13 @@ use benches::course::Course;
 use benches::opening::{PATIENCE, prepare, request};
 use benches::process::raise_descriptor_limit;
 use benches::reading::{Reading, Spent, histogram, json, quantiles};
+#[cfg(feature = "tls")]
+use benches::secure::{Packing, SecureLayer, settings};
 use clap::Parser;
 use hdrhistogram::Histogram;
 use picows_uring_proto::{ClientHandshake, HeadLimits};
+#[cfg(feature = "tls")]
+use picows_uring_tls::{ClientTls, Handshake, Step};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use std::error::Error;
@@ -30,6 +34,11 @@ struct Args {
     /// Process of the server, whose processor time is counted
     #[arg(long, value_name = "PID")]
     server_pid: u32,
+
+    /// Speak TLS 1.3: a whole handshake each, and any certificate is accepted
+    #[cfg(feature = "tls")]
+    #[arg(long)]
+    tls: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -53,6 +62,8 @@ struct Load {
     attempts: Vec<Attempt>,
     opened: u64,
     latency_ns: Histogram<u64>,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
 }
 
 struct Attempt {
@@ -60,6 +71,16 @@ struct Attempt {
     handshake: ClientHandshake,
     answer: Vec<u8>,
     begun_at: Instant,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+}
+
+/// TLS of an attempt.
+#[cfg(feature = "tls")]
+enum Tls {
+    /// With what is to be sent when it is done.
+    Handshake(Box<Handshake>, Vec<u8>),
+    Open(SecureLayer),
 }
 
 impl Load {
@@ -70,6 +91,8 @@ impl Load {
             attempts: Vec::new(),
             opened: 0,
             latency_ns: histogram(),
+            #[cfg(feature = "tls")]
+            tls: args.tls.then(settings).transpose()?,
         };
         for index in 0..args.at_a_time as usize {
             let attempt = load.open(index)?;
@@ -85,11 +108,27 @@ impl Load {
         prepare(&stream)?;
         let (handshake, request) = request(self.address, self.opened)?;
         self.opened += 1;
+        #[cfg(feature = "tls")]
+        let (request, tls) = match &self.tls {
+            None => (request, None),
+            Some(tls) => {
+                let (mut handshake, mut hello) = (Handshake::client(tls, "localhost")?, Vec::new());
+                handshake.advance(&mut [], &mut hello)?;
+                (hello, Some(Tls::Handshake(Box::new(handshake), request)))
+            }
+        };
         stream.write_all(&request)?;
         stream.set_nonblocking(true)?;
         let data = epoll::EventData::new_u64(index as u64);
         epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN)?;
-        Ok(Attempt { stream, handshake, answer: Vec::new(), begun_at })
+        Ok(Attempt {
+            stream,
+            handshake,
+            answer: Vec::new(),
+            begun_at,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
 
     fn run_for(&mut self, time: Duration) -> Result<(), Box<dyn Error>> {
@@ -120,13 +159,46 @@ impl Load {
 
 impl Attempt {
     fn is_upgraded(&mut self) -> Result<bool, Box<dyn Error>> {
-        let mut part = [0; 1024];
+        let mut part = [0; 4096];
         let len = self.stream.read(&mut part)?;
         if len == 0 {
             return Err("closed by the server during the handshake".into());
         }
-        self.answer.extend_from_slice(&part[..len]);
+        self.take(&mut part[..len])?;
         Ok(self.handshake.parse_response(&self.answer, &HeadLimits::default())?.is_some())
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn take(&mut self, part: &mut [u8]) -> Result<(), Box<dyn Error>> {
+        self.answer.extend_from_slice(part);
+        Ok(())
+    }
+
+    #[cfg(feature = "tls")]
+    fn take(&mut self, part: &mut [u8]) -> Result<(), Box<dyn Error>> {
+        let answer = &mut self.answer;
+        match &mut self.tls {
+            None => answer.extend_from_slice(part),
+            Some(Tls::Open(layer)) => layer.open(part, |plain| {
+                answer.extend_from_slice(plain);
+                Ok(())
+            })?,
+            Some(Tls::Handshake(handshake, request)) => {
+                let mut out = Vec::new();
+                let step = handshake.advance(part, &mut out)?;
+                let mut done = None;
+                if let Step::Done { consumed, secure, .. } = step {
+                    let mut layer = SecureLayer::new(secure, &part[consumed..]);
+                    out.extend_from_slice(layer.seal(request, request.len(), Packing::Full)?);
+                    done = Some(layer);
+                }
+                self.stream.write_all(&out)?;
+                if let Some(layer) = done {
+                    self.tls = Some(Tls::Open(layer));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,8 @@ use benches::echo::{Check, Echo, Requests};
 use benches::opening::{PATIENCE, open};
 use benches::process::raise_descriptor_limit;
 use benches::reading::{Reading, Spent, histogram, json, quantiles};
+#[cfg(feature = "tls")]
+use benches::secure::{Packing, SecureLayer, open_secure, settings};
 use clap::Parser;
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
@@ -54,6 +56,16 @@ struct Args {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+
+    /// Speak TLS 1.3, and accept any certificate
+    #[cfg(feature = "tls")]
+    #[arg(long)]
+    tls: bool,
+
+    /// With --tls: a record for each frame, instead of one for all that go out together
+    #[cfg(feature = "tls")]
+    #[arg(long, requires = "tls")]
+    record_each: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -88,6 +100,8 @@ struct Load {
     requests: Requests,
     echo: Echo,
     pipeline: usize,
+    #[cfg(feature = "tls")]
+    packing: Packing,
     /// One for all connections, so that it stays in cache.
     buffer: Vec<u8>,
     origin: Instant,
@@ -106,6 +120,8 @@ struct Connection {
     sent_ns: VecDeque<u64>,
     /// What the socket would not take.
     unsent: Vec<u8>,
+    #[cfg(feature = "tls")]
+    secure: Option<SecureLayer>,
 }
 
 impl Load {
@@ -114,7 +130,18 @@ impl Load {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let pipeline = args.pipeline as usize;
         let mut connections = Vec::new();
+        #[cfg(feature = "tls")]
+        let tls = args.tls.then(settings).transpose()?;
         for index in 0..u64::from(args.connections) {
+            #[cfg(feature = "tls")]
+            let (stream, secure) = match &tls {
+                Some(tls) => {
+                    let (stream, layer) = open_secure(args.course.url_addr, index, tls)?;
+                    (stream, Some(layer))
+                }
+                None => (open(args.course.url_addr, index)?, None),
+            };
+            #[cfg(not(feature = "tls"))]
             let stream = open(args.course.url_addr, index)?;
             // Edge-triggered, so that room to write is only told after there was none.
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
@@ -125,6 +152,8 @@ impl Load {
                 at: 0,
                 sent_ns: VecDeque::with_capacity(pipeline),
                 unsent: Vec::new(),
+                #[cfg(feature = "tls")]
+                secure,
             });
         }
         let check = if args.headers_only { Check::Header } else { Check::Content };
@@ -134,6 +163,8 @@ impl Load {
             requests: Requests::new(args.size as usize, pipeline),
             echo: Echo::new(args.size as usize, check),
             pipeline,
+            #[cfg(feature = "tls")]
+            packing: if args.record_each { Packing::Each } else { Packing::Full },
             buffer: vec![0; BUFFER_BYTES],
             origin: Instant::now(),
             latency_ns: histogram(),
@@ -143,9 +174,9 @@ impl Load {
 
     /// Sends the first messages.
     fn start(&mut self) -> io::Result<()> {
-        let now_ns = self.now_ns();
+        let (now_ns, packing) = (self.now_ns(), self.packing());
         for connection in &mut self.connections {
-            connection.send(&mut self.requests, self.pipeline, now_ns)?;
+            connection.send(&mut self.requests, self.pipeline, now_ns, packing)?;
         }
         Ok(())
     }
@@ -174,6 +205,7 @@ impl Load {
 
     /// Takes echoes from one connection, and sends as many messages.
     fn serve(&mut self, index: usize) -> io::Result<()> {
+        let packing = self.packing();
         let connection = &mut self.connections[index];
         connection.flush()?;
         loop {
@@ -184,12 +216,12 @@ impl Load {
                 Err(error) => return Err(error),
             };
             let now_ns = self.origin.elapsed().as_nanos() as u64;
-            let echoed = connection.take_echoes(&self.echo, &self.buffer[..len])?;
+            let echoed = connection.take_received(&self.echo, &mut self.buffer[..len])?;
             for sent_ns in connection.sent_ns.drain(..echoed) {
                 self.latency_ns.saturating_record(now_ns - sent_ns);
             }
             self.messages += echoed as u64;
-            connection.send(&mut self.requests, echoed, now_ns)?;
+            connection.send(&mut self.requests, echoed, now_ns, packing)?;
             if len < self.buffer.len() {
                 return Ok(());
             }
@@ -199,16 +231,47 @@ impl Load {
     fn now_ns(&self) -> u64 {
         self.origin.elapsed().as_nanos() as u64
     }
+
+    #[cfg(feature = "tls")]
+    fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Without TLS there is nothing to pack.
+    #[cfg(not(feature = "tls"))]
+    fn packing(&self) -> Packing {
+        Packing
+    }
 }
 
+/// How frames are put into records, of which there are none.
+#[cfg(not(feature = "tls"))]
+#[derive(Clone, Copy)]
+struct Packing;
+
 impl Connection {
-    /// Checks received bytes, and returns how many echoes they complete.
-    fn take_echoes(&mut self, echo: &Echo, mut input: &[u8]) -> io::Result<usize> {
+    /// Opens received bytes, checks them, and returns how many echoes they complete.
+    fn take_received(&mut self, echo: &Echo, input: &mut [u8]) -> io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(mut secure) = self.secure.take() {
+            let mut echoed = 0;
+            secure.open(input, |plain| {
+                echoed += self.take_echoes(echo, plain, echoed)?;
+                Ok(())
+            })?;
+            self.secure = Some(secure);
+            return Ok(echoed);
+        }
+        self.take_echoes(echo, input, 0)
+    }
+
+    /// Checks the bytes of frames behind those of `before` echoes, and returns how many more they complete.
+    fn take_echoes(&mut self, echo: &Echo, mut input: &[u8], before: usize) -> io::Result<usize> {
         let mut echoed = 0;
         while !input.is_empty() {
             let len = input.len().min(echo.frame_bytes() - self.at);
             let (chunk, rest) = input.split_at(len);
-            if echoed == self.sent_ns.len() || !echo.is_right(self.at, chunk, self.stamp) {
+            if before + echoed == self.sent_ns.len() || !echo.is_right(self.at, chunk, self.stamp) {
                 return Err(self.not_an_echo(chunk));
             }
             self.at += len;
@@ -233,11 +296,26 @@ impl Connection {
         ))
     }
 
-    fn send(&mut self, requests: &mut Requests, count: usize, now_ns: u64) -> io::Result<()> {
+    fn send(
+        &mut self,
+        requests: &mut Requests,
+        count: usize,
+        now_ns: u64,
+        packing: Packing,
+    ) -> io::Result<()> {
         if count == 0 {
             return Ok(());
         }
+        #[cfg(feature = "tls")]
+        let frame_bytes = requests.frame_bytes();
+        #[cfg(not(feature = "tls"))]
+        let _ = packing;
         let frames = requests.stamped(self.stamp + self.sent_ns.len() as u64, count);
+        #[cfg(feature = "tls")]
+        let frames = match &mut self.secure {
+            Some(secure) => secure.seal(frames, frame_bytes, packing)?,
+            None => frames,
+        };
         self.sent_ns.extend(std::iter::repeat_n(now_ns, count));
         let taken = if self.unsent.is_empty() { write(&mut self.stream, frames)? } else { 0 };
         self.unsent.extend_from_slice(&frames[taken..]);

@@ -53,9 +53,14 @@ class Workshop:
 
     def make_ours(self):
         self.run(
-            "cargo", "build", "--release", "-p", "picows-cli", "-p", "benches", "--bins",
-            what="picows-uring and the load",
+            "cargo", "build", "--release", "-p", "picows-cli", "-p", "benches", "--features", "benches/tls",
+            "--bins", what="picows-uring and the load",
         )
+        # Where openssl is missing there are no certificates, and sections over TLS fail by name.
+        certificates = self.target() / "certificates"
+        if shutil.which("openssl"):
+            self.run(self.root / "scripts/dev-cert", certificates, what="certificates")
+            self.programs |= {"certificate": certificates / "server.crt", "key": certificates / "server.key"}
         folder = self.target() / "release"
         for name in (
             "picows", "load", "fan_out_load", "handshake_load", "floor", "epoll_echo", "blocking_rtt",
@@ -76,7 +81,8 @@ class Workshop:
         ):
             self.programs[name] = folder / "release" / name
         lock = (self.root / PEERS / "Cargo.lock").read_text(encoding="utf-8")
-        for crate in ("tokio", "fastwebsockets", "hyper", "tokio-websockets", "tokio-tungstenite"):
+        for crate in ("tokio", "fastwebsockets", "hyper", "tokio-websockets", "tokio-tungstenite", "rustls",
+                      "tokio-rustls", "aws-lc-rs"):
             version = re.search(rf'^name = "{crate}"\nversion = "([^"]+)"', lock, re.MULTILINE)
             self.versions[crate] = version[1] if version else "?"
 
@@ -84,15 +90,19 @@ class Workshop:
         header = Path("/usr/include/boost/version.hpp")
         if not header.exists() and not self.install(*BOOST_PACKAGES):
             raise Failure("Boost is not installed: install the package libboost-dev")
+        programs = {"beast_echo": [], "beast_rtt": []}
+        if Path("/usr/include/openssl/ssl.h").exists() or self.install("libssl-dev"):
+            programs["beast_tls_echo"] = ["-lssl", "-lcrypto"]
+            self.versions["OpenSSL"] = (output_of("openssl", "version") or "OpenSSL ?").split()[1]
         folder = self.target() / "peers" / "beast"
         folder.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CXX", "c++")
-        for name in ("beast_echo", "beast_rtt"):
+        for name, libraries in programs.items():
             source = self.root / PEERS / "cpp" / f"{name}.cpp"
             program = self.programs[name] = folder / name
             if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
                 self.run(
-                    compiler, "-O3", "-DNDEBUG", "-std=c++17", "-o", program, source, "-pthread",
+                    compiler, "-O3", "-DNDEBUG", "-std=c++17", "-o", program, source, "-pthread", *libraries,
                     what="Boost.Beast",
                 )
         version = re.search(r'BOOST_LIB_VERSION "([^"]+)"', header.read_text(encoding="utf-8"))

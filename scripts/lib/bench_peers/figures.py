@@ -42,6 +42,11 @@ class Figures:
         low, peer = min(((low, peer) for low, peer in found if low is not None), default=(None, None))
         return peer, low
 
+    def best_highest(self, section, case, name):
+        """The highest of all peers."""
+        values = (self.highest(section, case, peer, name) for peer in peers.peer_servers(self.peers(section)))
+        return max((value for value in values if value is not None), default=None)
+
     def to_floor(self, case, peer):
         return ratio(self.lowest("echo", case, peer, CPU), self.lowest("echo", case, peers.FLOOR, CPU))
 
@@ -80,6 +85,7 @@ def goals(figures):
     yield from burst_goals(figures)
     yield from open_loop_goals(figures)
     yield from round_trip_goals(figures)
+    yield from tls_goals(figures)
     for case, most in (("1x1x256", 2), ("64x16x256", 0.1)):
         for peer in peers.OURS:
             # Timers and the ends of a run are in it: a few in ten thousand messages.
@@ -96,6 +102,26 @@ def cpu_goals(figures):
             yield from at_most(
                 f"{case}: {peer} to the best peer", 1.0 if is_large else NOISE, figures.to_best_peer(case, peer)
             )
+
+
+def tls_goals(figures):
+    for peer in peers.OURS:
+        for case, most in (("64x1x256-full", 0.80), ("8x1x16384-full", 0.75)):
+            low = figures.best_peer("tls", case, CPU)[1]
+            found = ratio(figures.lowest("tls", case, peer, CPU), low)
+            yield from at_most(f"TLS, {case[:-5]}: {peer} to the best peer", most, found)
+        case = "64x16x256-full"
+        for other in ("tokio-tungstenite", "fastwebsockets"):
+            found = ratio(figures.lowest("tls", case, peer, CPU), figures.lowest("tls", case, other, CPU))
+            yield from at_most(f"TLS, {case[:-5]}: {peer} to {other}", 0.1, found)
+        best = figures.best_highest("tls-connect", "64", "connections_per_s")
+        found = ratio(best, figures.highest("tls-connect", "64", peer, "connections_per_s"))
+        # 0.97 of the best peer's rate.
+        yield from at_most(f"TLS handshakes: the best peer's rate to that of {peer}", 1 / 0.97, found)
+    case = next(iter(figures.cases("tls-idle")), None)
+    if case is not None:
+        found = figures.lowest("tls-idle", case, "picows-uring", "bytes_per_connection")
+        yield from at_most("TLS: bytes of an idle connection, picows-uring", 2450, found)
 
 
 def burst_goals(figures):

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import struct
 import subprocess
@@ -47,6 +48,9 @@ class Meter:
         if name == peers.FLOOR:
             argv += ["--bytes-in", str(cell.request_bytes()), "--payload", str(cell.size_bytes)]
         return argv
+
+    def tls_argv(self, name):
+        return peers.fill(peers.server(name).tls, self.programs)
 
     def loaded(self, name, argv, load):
         """Runs a load on a server that is kept, and gives what it printed."""
@@ -177,8 +181,35 @@ class Meter:
 
         return self.loaded(run.peer, self.echo_argv(run.peer, OPEN_CELL), load)
 
-    def measure_idle(self, run):
-        server = start(run.peer, self.echo_argv(run.peer, OPEN_CELL))
+    def measure_tls(self, run):
+        cell, packing = run.case.split("-")
+        cell = Cell.parse(cell)
+
+        def load(server):
+            argv = self.load_argv(server, run.peer, cell) + self.window() + ["--tls"]
+            argv += ["--record-each"] if packing == "each" else []
+            return json.loads(run_load(argv, self.timeout_s()))
+
+        figures = self.loaded(run.peer, self.tls_argv(run.peer), load)
+        if not figures.get("messages"):
+            raise Failure(f"no message in {self.settings.duration_s} s")
+        return figures
+
+    def measure_tls_connect(self, run):
+        def load(server):
+            return json.loads(run_load([
+                self.programs["handshake_load"], "--url-addr", server.authority, "--server-pid", server.pid,
+                "--at-a-time", run.case, "--tls", *self.window(),
+            ], self.timeout_s()))
+
+        return self.loaded(run.peer, self.tls_argv(run.peer), load)
+
+    def measure_tls_idle(self, run):
+        return self.measure_idle(run, self.tls_argv(run.peer), open_idle_secure)
+
+    def measure_idle(self, run, argv=None, open_idle=None):
+        open_idle = open_idle or open_idle_plain
+        server = start(run.peer, argv or self.echo_argv(run.peer, OPEN_CELL))
         try:
             close_all(open_idle(server.authority, WARM_UP_CONNECTIONS))
             machine.settle(server.pid)
@@ -249,7 +280,17 @@ MESSAGE = bytes([0x82, 0x80 | 32, 0, 0, 0, 0]) + bytes(range(32))
 ECHO = bytes([0x82, 32]) + bytes(range(32))
 
 
-def open_idle(address, count):
+def open_idle_plain(address, count):
+    return open_idle(address, count, lambda connection: connection)
+
+
+def open_idle_secure(address, count):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return open_idle(address, count, context.wrap_socket)
+
+
+def open_idle(address, count, wrap):
     """Connections that have said one thing each and will not say more."""
     host, port = address.split(":")
     request = UPGRADE.format(address).encode()
@@ -260,6 +301,7 @@ def open_idle(address, count):
             held.append(connection)
             # Reset when closed: no port is left waiting.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection = held[-1] = wrap(connection)
             connection.sendall(request)
             answer = b""
             while b"\r\n\r\n" not in answer:

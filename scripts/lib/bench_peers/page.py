@@ -4,7 +4,7 @@ Only renders: the same record and the same notes give the same page.
 """
 
 from . import chart, figures, peers
-from .figures import CPU, Figures
+from .figures import CPU, Figures, ratio
 
 INTRODUCTION = """# Benchmarks
 
@@ -30,7 +30,8 @@ class Page:
         """The page, and its plots by file name."""
         parts = [INTRODUCTION, self.setting(), self.participants()]
         sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.connections,
-                    self.syscalls, self.idle, self.goals, self.failures)
+                    self.syscalls, self.idle, self.tls, self.tls_connections, self.tls_idle, self.goals,
+                    self.failures)
         parts += [section() for section in sections]
         parts.append(self.notes)
         return "\n".join(part.strip() + "\n" for part in parts if part), self.images
@@ -96,7 +97,7 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
         ]
         return "\n\n".join(part.strip() for part in text if part)
 
-    def grid(self, cases, names, value, is_low_best=False):
+    def grid(self, cases, names, value, is_low_best=False, section=None):
         rows = []
         for case in cases:
             values = [value(case, name) for name in names]
@@ -104,7 +105,7 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
             best = min(real, default=None) if is_low_best else None
             cells = [f"**{short(v)}**" if best is not None and v == best and name != peers.FLOOR else short(v)
                      for v, name in zip(values, names)]
-            rows.append((label(case), *cells))
+            rows.append((tls_label(case) if section == "tls" else label(case), *cells))
         return table(("cell", *names), rows)
 
     def ratios(self, cases):
@@ -202,6 +203,42 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
         case = next(iter(self.figures.cases("fan-out")), "0x0")
         return self.listing("fan-out", text.format(case.split("x")[0]), heads, "Processor time per delivery")
 
+    def tls(self):
+        cases, names = self.figures.cases("tls"), self.figures.peers("tls")
+        if not cases:
+            return ""
+        rows = []
+        for case in cases:
+            best, low = self.figures.best_peer("tls", case, CPU)
+            ours = (ratio(self.figures.lowest("tls", case, name, CPU), low) for name in peers.OURS)
+            rows.append((tls_label(case), *map(short_ratio, ours), best or "–"))
+        text = [
+            "## Over TLS\n\nTLS 1.3 with AES-128-GCM, an ECDSA P-256 certificate. The load puts all frames that go out "
+            "together into one record, or each into its own (*each*); what the servers do is theirs. Servers on "
+            "OpenSSL have the system's, which may lack what newer ones do with wide vectors. Microseconds of server "
+            "CPU per message, the lowest of the rounds.",
+            self.grid(cases, names, lambda case, name: self.figures.lowest("tls", case, name, CPU), True, "tls"),
+            "### Ratios of the lowest over TLS",
+            table(("cell", "hosted / best peer", "dedicated / best peer", "best peer"), rows),
+            "### The median of the rounds over TLS",
+            self.grid(cases, names, lambda case, name: self.figures.median("tls", case, name, CPU), False, "tls"),
+        ]
+        return "\n\n".join(part.strip() for part in text if part)
+
+    def tls_connections(self):
+        text = ("## Connections over TLS\n\nAccepted, encrypted by a whole handshake and upgraded, and then reset by the "
+                "client; 64 at a time, one ticket each.")
+        heads = (("µs of server CPU per connection", "lowest", "server_cpu_us_per_connection"),
+                 ("connections/s", "median", "connections_per_s"), ("p99 of a handshake, µs", "lowest", "latency_p99_us"))
+        return self.listing("tls-connect", text, heads, None)
+
+    def tls_idle(self):
+        case = next(iter(self.figures.cases("tls-idle")), "0")
+        text = (f"## Memory of an idle connection over TLS\n\nAs without TLS: growth of the process over {int(case):,} "
+                "connections that have exchanged one message each.")
+        heads = (("bytes per connection", "lowest", "bytes_per_connection"), ("process before, bytes", "lowest", "resident_before_bytes"))
+        return self.listing("tls-idle", text, heads, "Memory of an idle connection over TLS")
+
     def connections(self):
         text = "## Connections\n\nAccepted and upgraded, and then reset by the client; 64 handshakes at a time."
         heads = (("µs of server CPU per connection", "lowest", "server_cpu_us_per_connection"),
@@ -263,6 +300,12 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
 
 def label(case):
     return case.replace("x", "×")
+
+
+def tls_label(case):
+    """A cell, and whether each frame has a record of its own."""
+    cell, packing = case.split("-")
+    return label(cell) + (", each" if packing == "each" else "")
 
 
 def thousands(value):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from server import Failure
 
 LISTEN = ("--listen", "127.0.0.1:0")
+TLS = ("--tls-cert", "{certificate}", "--tls-key", "{key}")
 OURS = ("picows-uring", "dedicated")
 FLOOR = "floor"
 
@@ -20,10 +21,13 @@ class Peer(NamedTuple):
     kit: str
     echo: tuple = ()
     fan_out: tuple = ()
+    tls: tuple = ()
 
     def takes_part(self, section):
         if section == "fan-out":
             return bool(self.fan_out)
+        if section.startswith("tls"):
+            return bool(self.tls)
         # The floor does handshakes one by one, and answers each cell with a frame of its own.
         return self.name != FLOOR or section in ("echo", "syscalls")
 
@@ -36,11 +40,13 @@ SERVERS = (
     Peer(
         "picows-uring", "`picows echo --workers 1`: hosted, on tokio-uring", "ours",
         ("{picows}", "echo", "--workers", "1", *LISTEN), ("{picows_uring_fan_out}", *LISTEN),
+        ("{picows}", "echo", "--workers", "1", *LISTEN, *TLS),
     ),
     Peer(
         "dedicated", "`picows echo --workers 1 --dedicated`: sleeps in its own ring", "ours",
         ("{picows}", "echo", "--workers", "1", "--dedicated", *LISTEN),
         ("{picows_uring_fan_out}", "--dedicated", *LISTEN),
+        ("{picows}", "echo", "--workers", "1", "--dedicated", *LISTEN, *TLS),
     ),
     Peer(
         "epoll", "an epoll loop by hand over our protocol crate", "ours",
@@ -50,6 +56,7 @@ SERVERS = (
     Peer(
         "fastwebsockets", "fastwebsockets, with hyper", "rust",
         ("{fastwebsockets_echo}", *LISTEN), ("{fastwebsockets_echo}", "--fan-out", *LISTEN),
+        ("{fastwebsockets_echo}", *LISTEN, *TLS),
     ),
     Peer(
         "tokio-websockets", "tokio-websockets", "rust",
@@ -58,8 +65,12 @@ SERVERS = (
     Peer(
         "tokio-tungstenite", "tokio-tungstenite", "rust",
         ("{tungstenite_echo}", *LISTEN), ("{tungstenite_echo}", "--fan-out", *LISTEN),
+        ("{tungstenite_echo}", *LISTEN, *TLS),
     ),
-    Peer("beast", "Boost.Beast, callbacks", "beast", ("{beast_echo}", *LISTEN)),
+    Peer(
+        "beast", "Boost.Beast, callbacks", "beast", ("{beast_echo}", *LISTEN),
+        tls=("{beast_tls_echo}", *LISTEN, *TLS),
+    ),
     Peer(
         "picows", "Python's picows, on uvloop", "python",
         ("{python}", "{picows_echo.py}", *LISTEN),

@@ -9,6 +9,8 @@ CELLS = (
     "8x1x100000", "8x1x1048576", "1000x1x256", "5000x1x256",
 )
 CELLS_QUICK = ("1x1x256", "64x1x256", "64x16x256", "8x1x100000")
+# The last part of a case says what the load puts into a record: all that goes out together, or a frame.
+CELLS_TLS = ("64x1x256-full", "64x16x256-full", "64x16x256-each", "8x1x16384-full")
 SIZES_RTT = (256, 8192, 100_000)
 SECTIONS = {
     "echo": "server CPU per message and rate, for each cell",
@@ -19,6 +21,9 @@ SECTIONS = {
     "connect": "connections accepted and upgraded",
     "syscalls": "system calls per message",
     "idle": "memory of an idle connection",
+    "tls": "server CPU per message over TLS 1.3",
+    "tls-connect": "connections accepted, encrypted and upgraded, without resumption",
+    "tls-idle": "memory of an idle connection over TLS",
 }
 
 
@@ -85,7 +90,8 @@ class Settings(NamedTuple):
 
     def rounds_of(self, section):
         """The matrix has all rounds; what is compared by eye, or does not vary, has fewer."""
-        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "connect": 4, "syscalls": 1, "idle": 1}
+        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "connect": 4, "syscalls": 1, "idle": 1,
+                 "tls-connect": 4, "tls-idle": 1}
         return min(self.rounds, fewer.get(section, self.rounds))
 
     def cases_of(self, section):
@@ -98,6 +104,9 @@ class Settings(NamedTuple):
             "connect": ["64"],
             "syscalls": ["1x1x256", "64x16x256"],
             "idle": [str(self.idle_connections)],
+            "tls": CELLS_TLS,
+            "tls-connect": ["64"],
+            "tls-idle": [str(self.idle_connections)],
         }[section]
 
 

@@ -9,31 +9,44 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use peers::{Fault, Hub};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 fn main() -> Result<(), Fault> {
-    peers::run(|stream, hub: Option<Hub<Bytes>>| async move {
-        let service = service_fn(move |request| answer(request, hub.clone()));
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        Ok(connection.with_upgrades().await?)
-    })
+    peers::run_both(
+        |stream, hub| serve(stream, hub, true),
+        // Several writes would be as many records.
+        |stream, hub| serve(stream, hub, false),
+    )
+}
+
+async fn serve<S>(stream: S, hub: Option<Hub<Bytes>>, has_writev: bool) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| answer(request, hub.clone(), has_writev));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    Ok(connection.with_upgrades().await?)
 }
 
 async fn answer(
     mut request: Request<Incoming>,
     hub: Option<Hub<Bytes>>,
+    has_writev: bool,
 ) -> Result<Response<Empty<Bytes>>, WebSocketError> {
     let (response, upgraded) = upgrade(&mut request)?;
-    tokio::spawn(tokio::task::unconstrained(async {
+    tokio::spawn(tokio::task::unconstrained(async move {
         let _ = match hub {
-            None => echo(upgraded).await,
+            None => echo(upgraded, has_writev).await,
             Some(hub) => fan_out(upgraded, hub).await,
         };
     }));
     Ok(response)
 }
 
-async fn echo(upgraded: UpgradeFut) -> Result<(), Fault> {
-    let mut socket = FragmentCollector::new(upgraded.await?);
+async fn echo(upgraded: UpgradeFut, has_writev: bool) -> Result<(), Fault> {
+    let mut socket = upgraded.await?;
+    socket.set_writev(has_writev);
+    let mut socket = FragmentCollector::new(socket);
     loop {
         let frame = socket.read_frame().await?;
         match frame.opcode {
