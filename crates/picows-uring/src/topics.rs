@@ -49,3 +49,6 @@ pub use post::{Post, Publication};
 pub use settings::{HubBuilder, TopicSettings};
 pub use subscription::Subscription;
 pub use topic::{Published, Topic};
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 use super::Session;
 use super::conflation::Droppable;
 use super::payload::Publication;
-use super::queue::commit_bytes_max;
+use super::queue::{append_max, commit_bytes_max};
 use crate::prepared::Prepared;
 use crate::ring::Segment;
 use crate::status::DisconnectCause;
@@ -102,10 +102,30 @@ impl Session {
 
     /// The connection has subscriptions, or none any more.
     pub(crate) fn set_subscribed(&self, is_subscribed: bool) {
-        self.rare_state().is_subscribed.set(is_subscribed);
+        if self.rare_state().is_subscribed.replace(is_subscribed) != is_subscribed {
+            self.renew_append_max();
+        }
     }
 
-    /// Some of its subscriptions hold publications back, or none any more.
+    /// Whether it has subscriptions: then no frame takes the short way, as publications may have to
+    /// go before it.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.rare_state.get().is_some_and(|it| it.is_subscribed.get())
+    }
+
+    /// Whether subscriptions are all that keeps a frame, with which `buffered` bytes would be unsent,
+    /// from being appended.
+    #[cold]
+    pub(super) fn appends_beyond(&self, buffered: usize) -> bool {
+        let is_plain = !self.is_compressing() && !self.is_writing();
+        let max = append_max(&self.config, self.high_watermark(), self.is_offered.get());
+        self.is_subscribed()
+            && is_plain
+            && self.droppable.ask(|_| ()).is_none()
+            && buffered <= max as usize
+    }
+
+    /// Some of its subscriptions hold publications back, or may.
     pub(crate) fn set_holds_publications(&self, holds: bool) {
         self.rare_state().holds_publications.set(holds);
     }
@@ -135,8 +155,9 @@ impl Session {
 
     #[cold]
     fn catch_up_with_topics(&self) {
-        let is_subscribed = self.rare_state.get().is_some_and(|it| it.is_subscribed.get());
-        if is_subscribed && let Some(topics) = self.local.topics() {
+        if self.is_subscribed()
+            && let Some(topics) = self.local.topics()
+        {
             topics.catch_up(&self.local, self.token);
         }
     }
@@ -147,6 +168,8 @@ impl Session {
         if self.holds_publications()
             && let Some(topics) = self.local.topics()
         {
+            // Those that hold some back behind this set it again; those that have ended do not.
+            self.set_holds_publications(false);
             topics.refill(self.token);
         }
     }

@@ -94,8 +94,7 @@ impl Session {
         }
         let buffered = self.in_flight.get() + queue.len() + FRAME_HEADER_BYTES_MAX + payload.len();
         let fits = buffered <= self.append_max.get() as usize;
-        let is_next = !self.local.has_publications.get();
-        if !fits || !is_next || !queue.append_pair(header, header_len, payload) {
+        if !fits || !queue.append_pair(header, header_len, payload) {
             return None;
         }
         // What the worker's owner has for its wake-up runs now.
@@ -211,7 +210,7 @@ impl Session {
         }
         let buffered = self.committed() + FRAME_HEADER_BYTES_MAX + payload.len();
         // Also where frames wait apart: it is 0 then.
-        if buffered > self.append_max.get() as usize {
+        if buffered > self.append_max.get() as usize && !self.appends_beyond(buffered) {
             return self.queue_beyond(head, payload, None);
         }
         self.conversation.sender_mut().queued(head);
@@ -520,7 +519,8 @@ impl Session {
     pub(super) fn set_append_max(&self, is_waiting: bool) {
         let max = append_max(&self.config, self.high_watermark(), self.is_offered.get());
         // Where messages are compressed, none takes the short way either, nor inside of a frame.
-        let is_long = is_waiting || self.is_compressing() || self.is_writing();
+        let is_long =
+            is_waiting || self.is_compressing() || self.is_writing() || self.is_subscribed();
         self.append_max.set(if is_long { 0 } else { max });
     }
 

@@ -290,7 +290,7 @@ impl TopicService for Desk {
     fn refill(&self, token: Token) {
         let mut subs = self.behind(token);
         // One of each at a time, so that none waits for the others.
-        let (mut has_room, mut is_left) = (true, false);
+        let mut has_room = true;
         while has_room && !subs.is_empty() {
             subs.retain(|sub| {
                 if !has_room {
@@ -298,15 +298,12 @@ impl TopicService for Desk {
                 }
                 let refill = sub.refill();
                 has_room = refill != Refill::NoRoom;
-                is_left |= !has_room;
                 refill == Refill::Moved
             });
         }
-        if !is_left
-            && let Some(session) = self.session(token)
-            && self.behind(token).is_empty()
-        {
-            session.set_holds_publications(false);
+        // Callbacks may have ended some, and begun others.
+        if let Some(sub) = self.behind(token).first() {
+            sub.session.set_holds_publications(true);
         }
     }
 
@@ -331,12 +328,6 @@ impl TopicService for Desk {
 }
 
 impl Desk {
-    fn session(&self, token: Token) -> Option<Rc<crate::session::Session>> {
-        let state = self.state.borrow();
-        let sub = state.connections.get(&token)?.first()?;
-        Some(Rc::clone(&sub.session))
-    }
-
     fn last_of(&self, token: Token) -> Option<Rc<Sub>> {
         self.state.borrow().connections.get(&token)?.last().cloned()
     }

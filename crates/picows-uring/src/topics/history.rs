@@ -112,12 +112,8 @@ impl Log {
         self.entries.range(start..).map(|(_, publication)| publication)
     }
 
-    /// Publications behind `offset` may be missing from here on: recovery from before is lost.
-    pub(super) fn break_at(&mut self, offset: u64) {
-        self.floor = self.floor.max(offset);
-    }
-
-    /// Drops everything; the next publication has an offset of another epoch.
+    /// Drops everything, as what follows has another epoch, or something is missing before it: what a
+    /// history brings is to be without a hole.
     pub(super) fn restart(&mut self, floor: u64) {
         self.entries.clear();
         (self.bytes, self.floor) = (0, floor);
@@ -206,14 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_ends_recovery_from_before_and_keeps_what_is_there() {
+    fn a_history_begins_anew_behind_a_gap() {
         let mut log = filled(History::last(10), 1..=3);
-        log.break_at(3);
+        log.restart(3);
+        assert_eq!((log.len(), log.bytes()), (0, 0));
         log.append(publication(4, 10), Duration::ZERO);
         assert!(log.after(2).is_none());
         assert_eq!(offsets(log.after(3).unwrap()), [4]);
-        assert_eq!(offsets(log.last(3)), [2, 3, 4]);
-        log.restart(0);
-        assert_eq!((log.len(), log.bytes()), (0, 0));
+        assert_eq!(offsets(log.last(3)), [4]);
     }
 }

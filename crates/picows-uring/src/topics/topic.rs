@@ -274,10 +274,10 @@ impl TopicCore {
         made
     }
 
-    /// Has subscribers told that something may be missing behind the last publication, and ends
-    /// recovery from before it.
+    /// Reports to subscribers that something may be missing behind the last publication, and begins
+    /// the history anew.
     pub(super) fn gap(&self, state: &mut TopicState, count: Option<u64>) {
-        state.log.break_at(state.last);
+        state.log.restart(state.last);
         let misses = Misses {
             count: count.unwrap_or_default(),
             is_unknown: count.is_none(),

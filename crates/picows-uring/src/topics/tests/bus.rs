@@ -1,0 +1,230 @@
+//! Hubs on buses: what is lost, late or twice on the way.
+
+use super::*;
+use std::sync::Mutex;
+
+/// A bus that records what it is asked for, and has an inlet to play with.
+#[derive(Debug)]
+struct Played {
+    mode: BusMode,
+    inlet: Mutex<Option<Inlet>>,
+    asked: Mutex<Vec<String>>,
+    published: Mutex<Vec<BusMessage>>,
+    fails: bool,
+}
+
+impl Played {
+    fn new(mode: BusMode) -> Arc<Self> {
+        Arc::new(Self {
+            mode,
+            inlet: Mutex::default(),
+            asked: Mutex::default(),
+            published: Mutex::default(),
+            fails: false,
+        })
+    }
+
+    fn inlet(&self) -> Inlet {
+        self.inlet.lock().unwrap().clone().unwrap()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+impl Bus for Played {
+    fn mode(&self) -> BusMode {
+        self.mode
+    }
+
+    fn attach(&self, inlet: Inlet) -> Result<(), BusError> {
+        *self.inlet.lock().unwrap() = Some(inlet);
+        Ok(())
+    }
+
+    fn subscribe(&self, subject: &str, history: History) {
+        self.asked.lock().unwrap().push(format!("subscribe {subject} {}", history.count));
+    }
+
+    fn unsubscribe(&self, subject: &str) {
+        self.asked.lock().unwrap().push(format!("unsubscribe {subject}"));
+    }
+
+    fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+        self.published.lock().unwrap().push(message);
+        if self.fails { Err(BusError::new("not connected")) } else { Ok(()) }
+    }
+}
+
+fn message(topic: &str, text: &str, origin: Option<(u64, u64)>) -> BusMessage {
+    let mut message = BusMessage::new(topic, crate::MsgType::Text, text.to_owned());
+    message.origin = origin.map(|(epoch, offset)| Position { epoch, offset });
+    message
+}
+
+fn at(topic: &str, text: &str, epoch: u64, offset: u64) -> BusMessage {
+    let mut message = message(topic, text, None);
+    message.position = Some(Position { epoch, offset });
+    message
+}
+
+fn reports() -> SubscribeOptions {
+    let options = SubscribeOptions::new().on_start(|transport, recovery| {
+        transport.send_text(&match recovery {
+            Recovery::New { .. } => "new".to_owned(),
+            Recovery::Recovered { count, .. } => format!("recovered {count}"),
+            Recovery::Lost { position } => format!("lost at {position}"),
+        });
+    });
+    options.on_missed(|transport, missed| {
+        transport.send_text(&format!("missed {:?} of {}", missed.count(), missed.topic()));
+    })
+}
+
+#[test]
+fn a_bus_is_asked_for_what_has_subscribers_in_its_order() {
+    let (hub, place, bus) = (Hub::new(), Place::new(), Played::new(BusMode::Relay));
+    let early = subscribe(&place, &hub, "early", SubscribeOptions::new());
+    hub.attach(Arc::clone(&bus) as Arc<dyn Bus>).unwrap();
+    assert_eq!(bus.asked(), ["subscribe early 0"]);
+    let again = hub.attach(Arc::clone(&bus) as Arc<dyn Bus>);
+    assert_eq!(again, Err(TopicError::HasBus));
+    let (one, two) = (
+        subscribe(&place, &hub, "t.*", SubscribeOptions::new()),
+        subscribe(&place, &hub, "t.*", SubscribeOptions::new()),
+    );
+    place.on_thread(|_| drop((early, one)));
+    assert_eq!(bus.asked(), ["subscribe t.* 0", "unsubscribe early"]);
+    place.on_thread(|_| drop(two));
+    assert_eq!(bus.asked(), ["unsubscribe t.*"]);
+}
+
+#[test]
+fn a_relay_delivers_nothing_twice_and_reports_what_is_missing() {
+    let (hub, mut place, bus) = (Hub::new(), Place::new(), Played::new(BusMode::Relay));
+    hub.attach(Arc::clone(&bus) as Arc<dyn Bus>).unwrap();
+    subscribe(&place, &hub, "t", reports()).keep();
+    publish(&hub, "t", "own");
+    let own = bus.published.lock().unwrap().pop().unwrap();
+    assert_eq!(own.origin, hub.position("t"));
+    let inlet = bus.inlet();
+    assert!(inlet.deliver("t", own), "it is not delivered again");
+    for (offset, text) in [(5, "5"), (6, "6"), (6, "6 again"), (9, "9"), (8, "late"), (10, "10")] {
+        inlet.deliver("t", message("t", text, Some((1, offset))));
+    }
+    inlet.gap("t");
+    place.turn();
+    let missed = ["missed Some(2) of t", "9", "10", "missed None of t"];
+    let texts = place.texts();
+    assert_eq!(texts[..4], ["new", "own", "5", "6"]);
+    assert_eq!(texts[4..], missed);
+    drop(hub);
+}
+
+#[test]
+fn a_copy_for_each_subject_is_taken_once() {
+    let (hub, mut place, bus) = (Hub::new(), Place::new(), Played::new(BusMode::Relay));
+    hub.attach(Arc::clone(&bus) as Arc<dyn Bus>).unwrap();
+    let pattern = subscribe(&place, &hub, "a.*", SubscribeOptions::new());
+    subscribe(&place, &hub, "a.b", SubscribeOptions::new()).keep();
+    let inlet = bus.inlet();
+    for via in ["a.*", "a.b"] {
+        inlet.deliver(via, message("a.b", "foreign", None));
+        inlet.deliver(via, message("a.b", "of a node", Some((1, 1))));
+    }
+    place.turn();
+    let mut texts = place.texts();
+    texts.sort();
+    assert_eq!(texts, ["foreign", "foreign", "of a node", "of a node"], "two subscriptions");
+    place.on_thread(|_| drop(pattern));
+    inlet.deliver("a.*", message("a.b", "not asked for", None));
+    inlet.deliver("a.b", message("a.b", "asked for", None));
+    inlet.deliver("x", message("x", "no subscriber", Some((1, 1))));
+    place.turn();
+    assert_eq!((place.texts(), hub.topics()), (vec!["asked for".to_owned()], 1));
+}
+
+#[test]
+fn a_gap_of_a_bus_ends_recovery_from_before_it() {
+    let settings = TopicSettings::new().history(History::last(10));
+    let hub = Hub::builder().settings(settings).build().unwrap();
+    let (mut place, bus) = (Place::new(), Played::new(BusMode::Relay));
+    hub.attach(Arc::clone(&bus) as Arc<dyn Bus>).unwrap();
+    publish(&hub, "t", "1");
+    let before = Position { offset: 0, ..hub.position("t").unwrap() };
+    bus.inlet().gap("t");
+    publish(&hub, "t", "2");
+    let behind = Position { offset: 1, ..before };
+    subscribe(&place, &hub, "t", reports().start(Start::From(before))).keep();
+    subscribe(&place, &hub, "t", reports().start(Start::From(behind))).keep();
+    place.turn();
+    let present = hub.position("t").unwrap();
+    assert_eq!(place.texts(), [format!("lost at {present}"), "recovered 1".into(), "2".into()]);
+}
+
+#[test]
+fn a_log_gives_positions_and_starts_wait_for_the_past() {
+    let settings = TopicSettings::new().history(History::last(10));
+    let hub = Hub::builder().settings(settings).build().unwrap();
+    let (mut place, bus) = (Place::new(), Played::new(BusMode::Log));
+    hub.attach(Arc::clone(&bus) as Arc<dyn Bus>).unwrap();
+    let from = |offset| Start::From(Position { epoch: 7, offset });
+    let waiting = subscribe(&place, &hub, "t", reports().start(from(20)));
+    assert_eq!((bus.asked(), waiting.recovery()), (vec!["subscribe t 10".to_owned()], None));
+    let published = publish(&hub, "t", "ours");
+    assert_eq!((published.position, published.receivers), (None, 1));
+    assert_eq!(bus.published.lock().unwrap().pop().unwrap().origin, None);
+    let inlet = bus.inlet();
+    for offset in [10, 20, 30] {
+        inlet.deliver("t", at("t", &offset.to_string(), 7, offset));
+    }
+    place.turn();
+    assert!(place.texts().is_empty(), "the past is not complete");
+    inlet.ready("t");
+    place.turn();
+    inlet.deliver("t", at("t", "40", 7, 40));
+    inlet.deliver("t", at("t", "40 again", 7, 40));
+    place.turn();
+    assert_eq!(place.texts(), ["recovered 1", "30", "40"]);
+    subscribe(&place, &hub, "t", reports().start(from(5))).keep();
+    place.turn();
+    assert_eq!(place.texts(), ["lost at 7:28"], "what was before the first is not known");
+    // The stream was made anew: another epoch, whose numbers begin at 1.
+    inlet.deliver("t", at("t", "anew", 8, 1));
+    place.on_thread(|_| drop(waiting));
+    subscribe(&place, &hub, "t", reports().start(from(40))).keep();
+    place.turn();
+    let texts = place.texts();
+    assert_eq!(texts, ["lost at 8:1", "missed None of t", "anew"]);
+}
+
+#[test]
+fn a_bus_that_fails_is_counted_and_local_delivery_goes_on() {
+    let (hub, mut place) = (Hub::new(), Place::new());
+    let failing = Arc::into_inner(Played::new(BusMode::Relay)).unwrap();
+    hub.attach(Arc::new(Played { fails: true, ..failing })).unwrap();
+    subscribe(&place, &hub, "t", SubscribeOptions::new()).keep();
+    publish(&hub, "t", "1");
+    place.turn();
+    assert_eq!((place.texts(), hub.stats().bus_errors), (vec!["1".to_owned()], 1));
+}
+
+#[test]
+fn hubs_on_a_local_bus_share_their_topics() {
+    let bus = LocalBus::new();
+    let mut nodes: Vec<_> = (0..3).map(|_| (Hub::new(), Place::new())).collect();
+    for (hub, place) in &nodes {
+        hub.attach(bus.connect()).unwrap();
+        subscribe(place, hub, "room.*", SubscribeOptions::new()).keep();
+    }
+    publish(&nodes[0].0, "room.1", "from the first");
+    publish(&nodes[2].0, "room.2", "from the third");
+    publish(&nodes[1].0, "elsewhere", "for none");
+    for (_, place) in &mut nodes {
+        place.turn();
+        let mut texts = place.texts();
+        texts.sort();
+        assert_eq!(texts, ["from the first", "from the third"]);
+    }
+}
