@@ -10,30 +10,18 @@
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
-use http::StatusCode;
-use picows_uring::{EchoListener, Error, Server, Upgrade, UpgradeRequest, UpgradeResponse};
+use picows_uring::{EchoListener, OriginPolicy, Server, Upgrade};
 
 /// The pages that may connect: scheme, host and port, as a browser spells them (RFC 6454 §6.1).
 const ORIGINS: [&str; 2] = ["https://app.example.com", "http://localhost:8080"];
 
-fn check(request: &UpgradeRequest) -> Upgrade {
-    let mut origins = request.header_values("origin");
-    let is_allowed = match (origins.next(), origins.next()) {
-        // No browser: a program can send any Origin it likes, so it has to prove itself otherwise.
-        (None, _) => true,
-        (Some(origin), None) => ORIGINS.iter().any(|allowed| allowed.as_bytes() == origin),
-        (Some(_), Some(_)) => false,
-    };
-    if is_allowed {
-        Upgrade::accept(EchoListener)
-    } else {
-        Upgrade::respond(UpgradeResponse::text(StatusCode::FORBIDDEN, "not from this page\n"))
-    }
-}
-
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9001".into());
-    let server = Server::builder().listen(address).start(check)?;
+    let server = Server::builder()
+        .listen(address)
+        // Requests without Origin pass: no browser sends them, so they carry no stranger's cookies.
+        .origins(OriginPolicy::list(ORIGINS)?)
+        .start(|_request| Upgrade::accept(EchoListener))?;
     println!("listening on {}", server.addresses()[0]);
     server.join()?;
     Ok(())

@@ -159,6 +159,24 @@ fn origin_check() {
 }
 
 #[test]
+fn authenticated_upgrade() {
+    let example = Example::start("authenticated_upgrade");
+    for proof in ["Authorization: Bearer t0ken\r\n", "Cookie: theme=dark; session=t0ken\r\n"] {
+        let mut stream = example.upgrade("/", proof);
+        assert_eq!(receive(&mut stream, TEXT), b"hello, Ada");
+        send(&mut stream, TEXT, b"hello");
+        assert_eq!(receive(&mut stream, TEXT), b"hello");
+    }
+    for proof in ["", "Authorization: Bearer other\r\n", "Authorization: Basic dDp0\r\n"] {
+        let (head, _) = example.ask("/", &format!("{UPGRADE}{proof}"));
+        assert!(head.starts_with("HTTP/1.1 401 "), "{proof}: {head}");
+        assert!(head.to_ascii_lowercase().contains("\r\nwww-authenticate: bearer\r\n"), "{head}");
+    }
+    let evil = "Cookie: session=t0ken\r\nOrigin: https://evil.example\r\n";
+    assert!(example.ask("/", &format!("{UPGRADE}{evil}")).0.starts_with("HTTP/1.1 403 "));
+}
+
+#[test]
 fn graceful_shutdown() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut example = Example::start("graceful_shutdown");

@@ -14,8 +14,8 @@ use crate::{signals, system, tls, units};
 use clap::ValueEnum;
 use picows_uring::{
     EchoListener, ListenAddress, ListenerResult, Message, MessageListener, Messages, Monitor,
-    QueuePolicy, Server, ServerBuilder, Transport, Upgrade, UpgradeRequest, UpgradeResponse,
-    WorkerState,
+    Networks, QueuePolicy, Server, ServerBuilder, Transport, TrustedProxies, Upgrade,
+    UpgradeRequest, UpgradeResponse, WorkerState, select_subprotocol,
 };
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +52,11 @@ pub(crate) struct Args {
     /// Join fragments and echo whole messages, of at most --max-frame-size bytes; text is validated
     #[arg(long)]
     messages: bool,
+
+    /// Agree on this subprotocol with clients that offer it; may be given several times, the first choice
+    /// first
+    #[arg(long = "subprotocol", value_name = "NAME")]
+    subprotocols: Vec<String>,
 
     /// Echo frames of more than so many bytes, such as 64KiB, piece by piece, in little memory; on a
     /// connection that has agreed on compression they are echoed whole
@@ -106,6 +111,15 @@ pub(crate) struct ServingFlags {
     /// refused with 503 [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_per_address: Option<u32>,
+
+    /// Proxies in front that begin each connection with a header of the PROXY protocol, version 1 or 2,
+    /// such as 10.0.0.0/8,::1: the address in it is that of the client. From other addresses it is refused
+    #[arg(long, value_name = "NETWORKS")]
+    proxy_protocol: Option<Networks>,
+
+    /// Proxies in front that name the client in X-Forwarded-For
+    #[arg(long, value_name = "NETWORKS")]
+    trusted_proxies: Option<Networks>,
 
     /// Most handshakes in progress at a time; further connections are refused with 503; 0 for no
     /// limit
@@ -346,6 +360,8 @@ fn builder(args: &ServingFlags) -> ServerBuilder {
         .max_connections(args.max_connections.map(|count| count as usize))
         .handshake_timeout(args.handshake_timeout)
         .max_per_address(args.max_per_address.map(|count| count as usize))
+        .proxy_protocol(args.proxy_protocol.clone())
+        .trusted_proxies(args.trusted_proxies.clone().map(TrustedProxies::by_x_forwarded_for))
         .max_handshakes(NonZeroU32::new(args.max_handshakes).map(|count| count.get() as usize))
         .message_timeout(units::limit(args.message_timeout))
         .write_stall_timeout(units::limit(args.write_stall_timeout))
@@ -376,19 +392,25 @@ fn router(
 ) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
     let message_bytes_max = usize::try_from(args.server.max_frame_size).unwrap_or(usize::MAX);
     let (messages, pieces) = (args.messages, args.pieces);
+    let subprotocols = args.subprotocols.clone();
     move |request| {
         if request.path() == "/healthz" && !request.is_upgrade() {
             let driver = watched.get().map(stats::driver);
             let line = driver.map_or(String::new(), |name| format!("driver: {name}\n"));
             return Upgrade::respond(UpgradeResponse::ok().with_body(format!("ok\n{line}")));
         }
-        if messages {
-            let listener = Messages::new(EchoMessages).max_message_size(message_bytes_max);
-            return Upgrade::accept(listener);
-        }
-        match pieces {
+        let upgrade = match pieces {
+            _ if messages => {
+                let listener = Messages::new(EchoMessages).max_message_size(message_bytes_max);
+                Upgrade::accept(listener)
+            }
             Some(bytes) => Upgrade::accept(relay::Relay::of_frames_above(bytes)),
             None => Upgrade::accept(EchoListener),
+        };
+        let supported: Vec<&str> = subprotocols.iter().map(String::as_str).collect();
+        match select_subprotocol(request, &supported) {
+            Some(name) => upgrade.with_subprotocol(name),
+            None => upgrade,
         }
     }
 }

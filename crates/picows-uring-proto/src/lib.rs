@@ -89,7 +89,7 @@ pub use liveness::{AutoPing, AutoPingStrategy, Liveness, LivenessRules, Verdict}
 pub use misuse::ApiMisuse;
 pub use networks::{InvalidNetwork, Networks};
 pub use progress::{MESSAGE_RATE_MIN, Progress, ProgressRules, UnderWay};
-pub use proxy_header::{ProxyHeader, ProxyHeaderError};
+pub use proxy_header::{PROXY_HEADER_BYTES_MAX, ProxyHeader, ProxyHeaderError};
 pub use proxy_rules::{ProxyExemptions, ProxyRules, ProxyVariable};
 pub use stash::Stash;
 pub use tick::Tick;

@@ -187,6 +187,9 @@ const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_HEAD_BYTES: usize = 16;
 /// Extensions are some hundred bytes; with certificates of clients in them, a few thousand.
 const V2_LEN_MAX: usize = 4096;
+/// The longest header that is taken, of either version.
+pub const PROXY_HEADER_BYTES_MAX: usize = V2_HEAD_BYTES + V2_LEN_MAX;
+const _: () = assert!(V1_BYTES_MAX <= PROXY_HEADER_BYTES_MAX);
 const FAMILY_V4: u8 = 1;
 const FAMILY_V6: u8 = 2;
 const FAMILY_UNIX: u8 = 3;

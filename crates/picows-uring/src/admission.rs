@@ -112,14 +112,24 @@ impl Admission {
             release(&self.connections);
             return Err(Refusal::Handshakes);
         }
-        if let (Some(limit), Some(peer)) = (limits.connections_per_address_max, peer)
-            && !self.acquire_origin(Origin::of(peer), limit)
-        {
+        self.admit_address(limits, peer).inspect_err(|_| {
             release(&self.handshakes);
             release(&self.connections);
-            return Err(Refusal::Address);
+        })
+    }
+
+    /// Counts a connection of an address, unless that would pass its limit.
+    pub(crate) fn admit_address(
+        &self,
+        limits: &AdmissionLimits,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Refusal> {
+        match (limits.connections_per_address_max, peer) {
+            (Some(limit), Some(peer)) if !self.acquire_origin(Origin::of(peer), limit) => {
+                Err(Refusal::Address)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// A handshake is over.

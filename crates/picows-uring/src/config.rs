@@ -11,7 +11,10 @@ pub(crate) use settings::connection_settings;
 use crate::admission::{Admission, AdmissionLimits, AdmissionState, Refusal};
 use crate::memory::MemoryBudget;
 use crate::tls::ServerTls;
-use picows_uring_proto::{ConversationRules, FrameRules, HeadLimits, LivenessRules, ProgressRules};
+use picows_uring_proto::{
+    ConversationRules, FrameRules, HeadLimits, LivenessRules, Networks, OriginPolicy, ProgressRules,
+    TrustedProxies,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +67,12 @@ pub(crate) struct Config {
     pub(crate) tls: Option<ServerTls>,
     /// Steps of TLS handshakes that a worker takes in a turn.
     pub(crate) tls_handshakes_per_turn: u16,
+    /// Proxies that begin each connection with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: Option<Arc<Networks>>,
+    /// Proxies that name the client in a header of the request.
+    pub(crate) trusted_proxies: Option<Arc<TrustedProxies>>,
+    /// The sites whose scripts may open connections.
+    pub(crate) origins: OriginPolicy,
 }
 
 impl Config {
@@ -78,9 +87,37 @@ impl Config {
 
 /// Admission of the connections of a server, as far as they are counted.
 impl Config {
-    /// Counts a new connection, which begins its handshake, unless that would pass a limit.
+    /// Counts a new connection, which begins its handshake, unless that would pass a limit. That of a
+    /// proxy has no limit of its address.
     pub(crate) fn admit(&self, peer: Option<SocketAddr>) -> Result<(), Refusal> {
-        self.admission.as_ref().map_or(Ok(()), |it| it.admit(&self.admission_limits(), peer))
+        let Some(admission) = &self.admission else { return Ok(()) };
+        let is_proxy = self.has_proxies() && self.is_trusted_proxy(peer);
+        admission.admit(&self.admission_limits(), peer.filter(|_| !is_proxy))
+    }
+
+    /// Counts a connection of a client behind a proxy, unless that would pass the limit of its address.
+    pub(crate) fn admit_client(&self, client: Option<SocketAddr>) -> Result<(), Refusal> {
+        let Some(admission) = &self.admission else { return Ok(()) };
+        admission.admit_address(&self.admission_limits(), client)
+    }
+
+    /// Whether there may be proxies in front.
+    #[inline]
+    pub(crate) fn has_proxies(&self) -> bool {
+        self.proxy_protocol.is_some() || self.trusted_proxies.is_some()
+    }
+
+    /// Whether a peer is a proxy, which names its clients.
+    pub(crate) fn is_trusted_proxy(&self, peer: Option<SocketAddr>) -> bool {
+        let is_trusted = |proxies: &Arc<TrustedProxies>| peer.is_some_and(|it| proxies.trust(it.ip()));
+        self.sends_proxy_header(peer) || self.trusted_proxies.as_ref().is_some_and(is_trusted)
+    }
+
+    /// Whether a peer begins with a header of the PROXY protocol. On a Unix socket, its path decides
+    /// who may connect.
+    pub(crate) fn sends_proxy_header(&self, peer: Option<SocketAddr>) -> bool {
+        let Some(networks) = &self.proxy_protocol else { return false };
+        peer.is_none_or(|peer| networks.contain(peer.ip()))
     }
 
     /// A handshake is over.
@@ -161,6 +198,9 @@ impl Default for Config {
             memory: MemoryBudget::of_process(),
             tls: None,
             tls_handshakes_per_turn: TLS_HANDSHAKES_PER_TURN,
+            proxy_protocol: None,
+            trusted_proxies: None,
+            origins: OriginPolicy::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod expanding;
 mod liveness;
 mod pieces;
 mod progress;
+mod proxied;
 #[cfg(feature = "_tls")]
 mod secure;
 mod server;
@@ -29,6 +30,7 @@ use crate::transport::Transport;
 use picows_uring_proto::{
     Deflate, Frame, FrameAction, MsgType, NegotiatedDeflate, Phase, Receiver, Tick, TimerId,
 };
+use proxied::Proxied;
 use server::{Deciding, Requests};
 use std::rc::Rc;
 
@@ -48,6 +50,8 @@ pub(crate) struct Connection {
 /// The kind of the peer's next bytes. It changes where bytes are received, and where a handshake
 /// ends; handles end the conversation at any time, and the bytes behind that are discarded.
 enum Stage {
+    /// The header of a proxy that names the client, on a server.
+    Proxied(Box<Proxied>),
     /// HTTP requests, on a server.
     Request(Requests),
     /// Whatever follows a request whose answer is awaited: it waits, too.
@@ -134,6 +138,7 @@ impl Connection {
             Stage::Expanding(_) => self.receive_compressed(bytes),
             Stage::Pieces(_) => self.receive_pieces(bytes),
             Stage::Request(_) => self.receive_request(bytes),
+            Stage::Proxied(_) => self.receive_proxy_header(bytes),
             Stage::Deciding(_) => Some(0),
             Stage::Response(_) => self.receive_response(bytes),
             Stage::Discard(_) => None,
@@ -276,6 +281,7 @@ impl Connection {
                 expanding.receiver.stash().capacity() + expanding.memory()
             }
             Stage::Pieces(in_pieces) => in_pieces.receiver.stash().capacity(),
+            Stage::Proxied(proxied) => proxied.collected.capacity(),
             Stage::Deciding(_) | Stage::Discard(_) => 0,
         }
     }
@@ -291,6 +297,7 @@ impl Connection {
             #[cfg(feature = "deflate")]
             Stage::Expanding(expanding) => expanding.receiver.stash_mut(),
             Stage::Pieces(in_pieces) => in_pieces.receiver.stash_mut(),
+            Stage::Proxied(_) => return self.stage = Stage::Discard(0),
             Stage::Deciding(_) => return self.forget_decision(),
             Stage::Discard(_) => return,
         };

@@ -75,6 +75,11 @@ impl Link {
         }
     }
 
+    /// What follows is as `session` has it now: in records of TLS, or not.
+    pub(crate) fn begin(&mut self, session: &Session) {
+        self.kind = Self::new(session).kind;
+    }
+
     /// Whether the bytes on the socket are records of TLS.
     #[cfg(feature = "_tls")]
     #[inline]

@@ -483,7 +483,9 @@ impl Transport {
         self.session.subprotocol()
     }
 
-    /// The address of the peer, which is the proxy where there is one; `None` on a Unix socket.
+    /// The address of the peer; `None` on a Unix socket. Of a client, it is the proxy where there is one; of
+    /// a server, the client that a trusted proxy has named
+    /// ([`ServerBuilder::trusted_proxies`](crate::ServerBuilder::trusted_proxies)), or else the proxy.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.session.peer.get()

@@ -230,7 +230,7 @@ impl<R: Ring> Worker<R> {
         self.ring.close(socket);
         self.deadlines.forget(token);
         let (admission, session) = (connection.admission, connection.session());
-        session.config.release_admission(admission, session.peer.get());
+        session.config.release_admission(admission, session.counted_addr());
         if let Some(accept) = &mut self.accept {
             accept.refusals.forget(admission, token);
         }
@@ -323,7 +323,7 @@ impl<R: Ring> Drop for Worker<R> {
             }
         }
         for (admission, session) in admissions {
-            session.config.release_admission(admission, session.peer.get());
+            session.config.release_admission(admission, session.counted_addr());
             self.local.counters.connections.decrement();
             self.local.counters.disconnected.increment();
         }

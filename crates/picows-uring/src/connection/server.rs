@@ -2,8 +2,9 @@
 //!
 //! What HTTP and RFC 6455 §4.2 demand is decided in the protocol crate; here it is put in order.
 
+use super::proxied::Proxied;
 use super::{Connection, Stage};
-use crate::admission::AdmissionState;
+use crate::admission::{AdmissionState, Refusal};
 use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
@@ -15,6 +16,7 @@ use picows_uring_proto::{
     AcceptKey, HeadFault, HeadReceiver, HeadScanner, Phase, RequestError, UpgradeRequest,
     UpgradeResponse, check_subprotocol, encode_continue, encode_switching_protocols,
 };
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// The stage of a connection whose request is awaited.
@@ -33,6 +35,20 @@ pub(super) struct Deciding {
 impl Connection {
     /// An accepted connection, whose requests `factory` answers.
     pub(crate) fn accepted(session: Rc<Session>, factory: SharedFactory) -> Self {
+        let peer = session.peer.get();
+        if session.config.is_trusted_proxy(peer) {
+            session.is_uncounted_proxy(true);
+        }
+        let stage = if session.config.sends_proxy_header(peer) {
+            Stage::Proxied(Box::new(Proxied { collected: Vec::new(), factory }))
+        } else {
+            Self::requests(&session, factory)
+        };
+        Self::new(session, stage)
+    }
+
+    /// The stage of a connection whose request is awaited, perhaps within TLS.
+    pub(super) fn requests(session: &Session, factory: SharedFactory) -> Stage {
         #[cfg(feature = "_tls")]
         if let Some(tls) = &session.config.tls {
             let begun = crate::tls::Handshake::server(tls);
@@ -44,8 +60,8 @@ impl Connection {
             }
             session.begin_secure(begun.ok());
         }
-        let requests = Requests { head: HeadReceiver::of_request(), factory };
-        Self::new(session, Stage::Request(requests))
+        let _ = session;
+        Stage::Request(Requests { head: HeadReceiver::of_request(), factory })
     }
 
     /// Whether it is of a server, and its request is not complete.
@@ -92,8 +108,19 @@ impl Connection {
         {
             return self.respond(&refusal.response());
         }
+        let is_upgrade = request.is_upgrade();
+        if self.session().config.has_proxies()
+            && let Err(refusal) = self.admit_client(&request, is_upgrade)
+        {
+            return self.respond(&refusal.response());
+        }
         if let Some(peer) = self.session().peer.get() {
             request.set_peer_addr(peer);
+        }
+        if is_upgrade && !self.session().config.origins.allows(&request) {
+            log::debug!(peer = ?self.session().peer, "refused by its origin");
+            let text = "this site may not connect: its Origin is not allowed\n";
+            return self.respond(&UpgradeResponse::text(StatusCode::FORBIDDEN, text));
         }
         #[cfg(feature = "_tls")]
         if let Some(facts) = self.session().take_tls_facts(self.session().config.keep_request) {
@@ -103,6 +130,33 @@ impl Connection {
             foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()));
         self.callbacks().mark_callback("factory");
         self.carry_out(request, made);
+    }
+
+    /// Finds out who the client is that a proxy has sent a request of, and counts a connection of it,
+    /// where one is asked for.
+    fn admit_client(&self, request: &UpgradeRequest, is_upgrade: bool) -> Result<(), Refusal> {
+        let session = self.session();
+        if let (Some(proxies), Some(peer)) = (&session.config.trusted_proxies, session.peer.get()) {
+            let client = proxies.client_of(request, peer.ip());
+            if client != peer.ip().to_canonical() {
+                // Its port is not known.
+                session.peer.set(SocketAddr::new(client, 0));
+            }
+        }
+        let is_counted = self.admission == AdmissionState::Handshaking && is_upgrade;
+        if !is_counted || !session.is_uncounted() {
+            return Ok(());
+        }
+        session.config.admit_client(session.peer.get()).inspect_err(|refusal| {
+            let counters = &session.local.counters;
+            counters.refused.increment();
+            counters.refused_by_address.increment();
+            let refused = counters.refused.get();
+            let (peer, limit) = (session.peer.get(), refusal.setting());
+            log_limited!(warn, session.local, LogLine::Refused, ?peer, limit, refused);
+        })?;
+        session.is_uncounted_proxy(false);
+        Ok(())
     }
 
     /// Answers a request as the factory has decided.

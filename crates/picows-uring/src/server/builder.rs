@@ -13,7 +13,7 @@ use crate::socket::{self, ListenOptions, Listening, Wanted};
 #[cfg(feature = "_tls")]
 use crate::tls::ServerTls;
 use crate::upgrade::{IntoUpgrade, MakeFactory, WorkerInfo, local_factory, shared_factory};
-use picows_uring_proto::UpgradeRequest;
+use picows_uring_proto::{Networks, OriginPolicy, TrustedProxies, UpgradeRequest};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,6 +186,34 @@ impl ServerBuilder {
         self
     }
 
+    /// Proxies that begin each connection with a header of the PROXY protocol, version 1 or 2, which names
+    /// the client: its address is then that of the connection, in limits, logs, requests and
+    /// [`Transport::peer_addr`](crate::Transport::peer_addr). One that sends none, or a bad one, is
+    /// dropped; it has the [`handshake_timeout`](Self::handshake_timeout) for it, as for what follows. Of
+    /// any other peer, such a header is an error, and without one it is a client. On a Unix socket, every
+    /// peer is a proxy. Default: none. [`Listen::settings`] sets it for one address.
+    pub fn proxy_protocol(mut self, proxies: impl Into<Option<Networks>>) -> Self {
+        self.config.proxy_protocol = proxies.into().map(Arc::new);
+        self
+    }
+
+    /// Proxies that name the client in `X-Forwarded-For` or `Forwarded`: its address, with port 0, is then
+    /// that of the connection, in limits, logs, requests and
+    /// [`Transport::peer_addr`](crate::Transport::peer_addr). Until its request is there, a connection of
+    /// theirs counts towards no limit of an address. Default: none, as clients may send these headers too.
+    pub fn trusted_proxies(mut self, proxies: impl Into<Option<TrustedProxies>>) -> Self {
+        self.config.trusted_proxies = proxies.into().map(Arc::new);
+        self
+    }
+
+    /// The sites whose scripts may open connections; an upgrade from another one is answered with 403, and
+    /// the factory is not asked. Default: [`OriginPolicy::Any`]. A service that knows its users by cookies
+    /// needs another one: browsers send those along whatever site a script is from.
+    pub fn origins(mut self, origins: OriginPolicy) -> Self {
+        self.config.origins = origins;
+        self
+    }
+
     /// How long a client may take from the connection to the end of its request, before it is cut
     /// off: more than zero, `None` for ever. Default: 5 s.
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -232,7 +260,9 @@ impl ServerBuilder {
     /// beyond [`max_connections`](Self::max_connections). An IPv6 address counts with its network
     /// of 64 bits, of which one machine can have all addresses; an IPv4 address that is mapped into
     /// IPv6 counts as itself; Unix sockets have no address and no limit. Behind a proxy, all
-    /// clients have the address of the proxy. Default: none.
+    /// clients have the address of the proxy, unless that is one of the
+    /// [`trusted_proxies`](Self::trusted_proxies) or of [`proxy_protocol`](Self::proxy_protocol).
+    /// Default: none.
     pub fn max_per_address(mut self, count: impl Into<Option<usize>>) -> Self {
         self.config.connections_per_address_max = count.into();
         self

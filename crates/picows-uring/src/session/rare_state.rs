@@ -9,6 +9,7 @@ use crate::session::roundtrip::Roundtrip;
 use crate::status::DisconnectCause;
 use picows_uring_proto::{ResponseHead, UpgradeRequest};
 use std::cell::{Cell, OnceCell};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::{fmt, io};
@@ -29,6 +30,8 @@ pub(super) struct RareState {
     pub(super) ping_nonce: Cell<u64>,
     /// The stream of this connection was dropped: a CLOSE is due.
     pub(super) is_abandoned: Cell<bool>,
+    /// A proxy has connected, and its client does not count yet towards the limit of an address.
+    pub(super) is_uncounted: Cell<bool>,
     /// Bytes of messages that the listener or a stream of ours holds.
     pub(super) message_bytes: Cell<usize>,
     /// Bytes of memory of the send in flight, of a connection that was evicted.
@@ -138,6 +141,21 @@ impl Session {
     /// The last send in flight is over: returns what [`leave`](Self::leave) did.
     pub(crate) fn left(&self) -> usize {
         self.rare_state.get().map_or(0, |rare_state| rare_state.leaving.take())
+    }
+
+    /// Says whether the peer is a proxy whose client does not count yet.
+    pub(crate) fn is_uncounted_proxy(&self, is_uncounted: bool) {
+        self.rare_state().is_uncounted.set(is_uncounted);
+    }
+
+    /// Whether the client does not count towards the limit of an address.
+    pub(crate) fn is_uncounted(&self) -> bool {
+        self.rare_state.get().is_some_and(|rare_state| rare_state.is_uncounted.get())
+    }
+
+    /// The address that counts towards a limit.
+    pub(crate) fn counted_addr(&self) -> Option<SocketAddr> {
+        self.peer.get().filter(|_| !self.is_uncounted())
     }
 
     pub(crate) fn request(&self) -> Option<&UpgradeRequest> {

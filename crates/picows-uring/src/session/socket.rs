@@ -36,7 +36,11 @@ impl fmt::Debug for SocketCell {
 
 /// The address of a peer, if it has one (Unix sockets do not). Half as long as the type that it
 /// stands for, and shown in the same way.
-pub(crate) enum PeerAddr {
+pub(crate) struct PeerAddr(Cell<Kept>);
+
+#[derive(Default)]
+enum Kept {
+    #[default]
     None,
     V4(Ipv4Addr, u16),
     V6(Box<SocketAddrV6>),
@@ -44,21 +48,29 @@ pub(crate) enum PeerAddr {
 
 impl PeerAddr {
     pub(crate) fn get(&self) -> Option<SocketAddr> {
-        match self {
-            Self::None => None,
-            Self::V4(address, port) => Some(SocketAddrV4::new(*address, *port).into()),
-            Self::V6(address) => Some((**address).into()),
-        }
+        let kept = self.0.take();
+        let address = match &kept {
+            Kept::None => None,
+            Kept::V4(address, port) => Some(SocketAddrV4::new(*address, *port).into()),
+            Kept::V6(address) => Some((**address).into()),
+        };
+        self.0.set(kept);
+        address
+    }
+
+    /// A proxy has named the client.
+    pub(crate) fn set(&self, address: SocketAddr) {
+        self.0.swap(&Self::from(Some(address)).0);
     }
 }
 
 impl From<Option<SocketAddr>> for PeerAddr {
     fn from(address: Option<SocketAddr>) -> Self {
-        match address {
-            None => Self::None,
-            Some(SocketAddr::V4(address)) => Self::V4(*address.ip(), address.port()),
-            Some(SocketAddr::V6(address)) => Self::V6(Box::new(address)),
-        }
+        Self(Cell::new(match address {
+            None => Kept::None,
+            Some(SocketAddr::V4(address)) => Kept::V4(*address.ip(), address.port()),
+            Some(SocketAddr::V6(address)) => Kept::V6(Box::new(address)),
+        }))
     }
 }
 
@@ -84,7 +96,11 @@ mod tests {
             assert_eq!(kept.get(), Some(address));
             assert_eq!(format!("{kept:?}"), format!("{:?}", Some(address)));
         }
-        assert_eq!(PeerAddr::from(None).get(), None);
+        let unknown = PeerAddr::from(None);
+        assert_eq!(unknown.get(), None);
+        unknown.set("[2001:db8::1]:443".parse().unwrap());
+        unknown.set("192.0.2.1:80".parse().unwrap());
+        assert_eq!(unknown.get(), Some("192.0.2.1:80".parse().unwrap()));
     }
 
     #[test]

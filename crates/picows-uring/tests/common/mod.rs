@@ -194,6 +194,13 @@ impl Client {
         self
     }
 
+    /// Makes the handshake of TLS on a connection that is there.
+    #[cfg(feature = "_tls")]
+    pub(crate) fn over_tls(stream: TcpStream) -> Self {
+        let secure = secure::Layer::connect(&stream);
+        Self { secure, ..Self::over(stream) }
+    }
+
     /// Writes bytes, sealed where the connection is secure.
     fn put(&self, bytes: &[u8]) -> io::Result<()> {
         #[cfg(feature = "_tls")]

@@ -50,6 +50,8 @@ log_lines! {
     MemoryLimit = "memory limit reached: ending the connection that holds the most",
     /// A frame of another thread does not fit into what is being sent, such as a message in fragments.
     PostRefused = "a frame that another thread posted was refused: it is lost",
+    /// A proxy sends no header of the PROXY protocol, or a bad one.
+    ProxyHeader = "bad header of the PROXY protocol: dropping",
     /// The handshake of TLS failed.
     TlsFailed = "TLS handshake failed",
     /// A client of ours accepts every certificate, as it was set up to.
