@@ -12,8 +12,8 @@ use crate::admission::{Admission, AdmissionLimits, AdmissionState, Refusal};
 use crate::memory::MemoryBudget;
 use crate::tls::ServerTls;
 use picows_uring_proto::{
-    ConversationRules, FrameRules, HeadLimits, LivenessRules, Networks, OriginPolicy, ProgressRules,
-    TrustedProxies,
+    ConversationRules, FrameRules, HeadLimits, LivenessRules, Networks, OriginPolicy,
+    ProgressRules, TrustedProxies,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -109,7 +109,8 @@ impl Config {
 
     /// Whether a peer is a proxy, which names its clients.
     pub(crate) fn is_trusted_proxy(&self, peer: Option<SocketAddr>) -> bool {
-        let is_trusted = |proxies: &Arc<TrustedProxies>| peer.is_some_and(|it| proxies.trust(it.ip()));
+        let is_trusted =
+            |proxies: &Arc<TrustedProxies>| peer.is_some_and(|it| proxies.trust(it.ip()));
         self.sends_proxy_header(peer) || self.trusted_proxies.as_ref().is_some_and(is_trusted)
     }
 

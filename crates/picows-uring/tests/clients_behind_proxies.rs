@@ -1,5 +1,4 @@
-//! Who a client is that comes through a proxy, and from which site: the PROXY protocol, headers of
-//! proxies, and `Origin`.
+//! Clients behind proxies, and pages of other sites: the PROXY protocol, headers of proxies, `Origin`.
 
 mod common;
 
@@ -190,7 +189,7 @@ fn limits_of_an_address_count_the_clients_and_not_their_proxy() {
     }
     assert_eq!(through(&server, "192.0.2.3").0, 503);
     assert_eq!(server.stats().refused_by_address, 1);
-    // A health check is answered, whoever has sent it.
+    // A health check is answered, of the same client, too.
     let mut check = plain(&server);
     check.write(&[&v1("192.0.2.3")[..], b"GET / HTTP/1.0\r\n\r\n"].concat());
     assert_eq!(check.response().status, 200);
