@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is to stop there")]
 
-use picows_uring::{EchoListener, Server, Upgrade};
+use picows_uring::topics::{
+    Format, History, Hub, Position, Post, Recovery, Start, SubscribeOptions, TopicSettings,
+};
+use picows_uring::{
+    EchoListener, Frame, Listener, ListenerResult, MsgType, Prepared, Server, Transport, Upgrade,
+    UpgradeRequest,
+};
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
@@ -102,4 +108,64 @@ fn a_client_that_cannot_connect_says_why() {
     assert!(!outcome.status.success());
     let errors = String::from_utf8_lossy(&outcome.stderr);
     assert!(errors.contains("nothing listens there"), "{errors}");
+}
+
+/// A server like `picows pubsub`, which publishes three messages to the first subscriber.
+struct News(Hub);
+
+impl Listener for News {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        let query = transport.request().and_then(|request| request.query()).unwrap_or_default();
+        let from: Option<Position> = query.strip_prefix("from=").map(str::parse).transpose()?;
+        let format = Format::new(|publication| {
+            let text = str::from_utf8(publication.payload()).unwrap_or_default();
+            Prepared::new(MsgType::Text, format!("{} {text}", publication.position()))
+        });
+        let options = SubscribeOptions::new()
+            .start(from.map_or(Start::New, Start::From))
+            .format(format)
+            .on_start(|transport, recovery| {
+                let position = recovery.position();
+                let count = match recovery {
+                    Recovery::Recovered { count, .. } => *count,
+                    _ => 0,
+                };
+                let text = format!(r#"{{"recovered":{count},"position":"{position}"}}"#);
+                transport.send_text(&text);
+            });
+        self.0.subscribe(transport, "news", options)?.keep();
+        if from.is_none() {
+            for text in ["one", "two", "three"] {
+                self.0.publish("news", Post::text(text))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_frame(&mut self, _: &Transport, _: &Frame<'_>) -> ListenerResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn topic_recovery() {
+    let settings = TopicSettings::new().history(History::last(10));
+    let hub = Hub::builder().settings(settings).build().unwrap();
+    let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+    let server = builder
+        .start(move |_: &UpgradeRequest| {
+            Upgrade::accept(News(hub.clone())).with_subprotocol("picows.pubsub.1")
+        })
+        .unwrap();
+    let url = server.addresses()[0].to_string();
+    let outcome = output(command("topic_recovery").arg(url));
+    let errors = String::from_utf8_lossy(&outcome.stderr);
+    assert!(outcome.status.success(), "it ended with {}: {errors}", outcome.status);
+    server.stop().unwrap();
+    let text = String::from_utf8(outcome.stdout).unwrap();
+    // Cut behind each message, it gets the others all the same, once each.
+    let news: Vec<_> = text.lines().filter(|line| !line.starts_with("recovers")).collect();
+    let parts: Vec<_> = news.iter().map(|line| line.split_once(": ").unwrap()).collect();
+    assert_eq!(parts.iter().map(|(_, text)| *text).collect::<Vec<_>>(), ["one", "two", "three"]);
+    assert_eq!(text.lines().count(), 5, "two recoveries: {text}");
 }
