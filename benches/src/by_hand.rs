@@ -5,8 +5,8 @@
 use http::HeaderMap;
 use picows_uring_proto::{
     CloseFrame, ConversationRules, Frame, FrameAction, FrameHead, FrameRules, HeadFault,
-    HeadLimits, HeadReceiver, HeadScanner, MsgType, PeerMisbehaved, Receiver, Role, Sender, Stash,
-    Tick, UpgradeResponse, encode_switching_protocols,
+    HeadLimits, HeadReceiver, MsgType, PeerMisbehaved, Receiver, Role, Sender, Stash, Tick,
+    UpgradeRequest, UpgradeResponse, encode_switching_protocols,
 };
 use std::io::{self, ErrorKind, Write};
 
@@ -46,7 +46,7 @@ pub struct Conversation {
     receiver: Receiver,
     sender: Sender,
     /// Until the handshake is over.
-    head: Option<HeadReceiver<HeadScanner>>,
+    head: Option<HeadReceiver<UpgradeRequest>>,
     is_ending: bool,
 }
 

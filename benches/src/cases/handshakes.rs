@@ -2,9 +2,8 @@
 
 use super::Case;
 use http::HeaderMap;
-use picows_uring_proto::{
-    ClientHandshake, HeadLimits, HeadScanner, UpgradeRequest, encode_switching_protocols,
-};
+use picows_uring_proto::internal::{HeadScanner, parse_request_with};
+use picows_uring_proto::{ClientHandshake, HeadLimits, UpgradeRequest, encode_switching_protocols};
 use std::hint::black_box;
 
 /// What a browser sends.
@@ -40,7 +39,7 @@ fn server_reads_pieces() -> Case {
         let mut scanner = HeadScanner::new();
         for piece in 1..=8 {
             let input = black_box(&REQUEST[..REQUEST.len() * piece / 8]);
-            black_box(UpgradeRequest::parse_with(&mut scanner, input, &limits).is_ok());
+            black_box(parse_request_with(&mut scanner, input, &limits).is_ok());
         }
     })
 }

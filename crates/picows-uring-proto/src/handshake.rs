@@ -22,13 +22,13 @@ mod origin;
 mod parameters;
 mod receiver;
 mod refusal;
-mod request;
+pub(crate) mod request;
 mod request_body;
 mod request_line;
 mod response;
 mod response_scanner;
 mod retry_after;
-mod scan;
+pub(crate) mod scan;
 mod status_line;
 mod tls;
 mod tunnel;
@@ -53,9 +53,10 @@ pub use refusal::{InvalidMessage, RejectedResponse, ResponseError};
 pub use request::{RequestError, UpgradeRequest};
 pub use request_line::is_head_request;
 pub use response::{MessageFault, ResponseHead};
-pub use response_scanner::{INTERIM_RESPONSES_MAX, ResponseScanner};
+pub use response_scanner::INTERIM_RESPONSES_MAX;
+use response_scanner::ResponseScanner;
 pub use retry_after::RetryAfter;
-pub use scan::HeadScanner;
+use scan::HeadScanner;
 pub use tls::{TlsFacts, TlsInfo, TlsVersion};
 pub use tunnel::{
     ProxyCredentials, ProxyProtocol, SocksRefusal, Tunnel, TunnelError, TunnelMisuse, TunnelStep,

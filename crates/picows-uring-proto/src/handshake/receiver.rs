@@ -12,8 +12,8 @@ use super::{
 use crate::stash::Stash;
 use std::fmt;
 
-/// Receives one head, of a request (`S` is [`HeadScanner`]) or of an answer (`S` is
-/// [`ResponseScanner`]).
+/// Receives one head: of a request, where `H` is [`UpgradeRequest`], or of an answer, where it is
+/// [`ResponseHead`].
 ///
 /// A head that lies whole in the first piece is parsed where it lies and takes no memory here.
 ///
@@ -29,10 +29,24 @@ use std::fmt;
 /// # Ok::<(), picows_uring_proto::HeadFault<picows_uring_proto::RequestError>>(())
 /// ```
 #[derive(Debug)]
-pub struct HeadReceiver<S> {
-    scanner: S,
+pub struct HeadReceiver<H: ReceivedHead> {
+    scanner: H::Scanner,
     /// The pieces so far.
     collected: Stash,
+}
+
+/// The kinds of heads: no other can be added, as the trait cannot be named from outside.
+pub trait ReceivedHead {
+    /// Remembers how much of the bytes so far was searched.
+    type Scanner: fmt::Debug;
+}
+
+impl ReceivedHead for UpgradeRequest {
+    type Scanner = HeadScanner;
+}
+
+impl ReceivedHead for ResponseHead {
+    type Scanner = ResponseScanner;
 }
 
 /// The reason why a head was not received.
@@ -46,7 +60,7 @@ pub enum HeadFault<E> {
     Refused(E),
 }
 
-impl HeadReceiver<HeadScanner> {
+impl HeadReceiver<UpgradeRequest> {
     /// A receiver of a request, before its first byte.
     #[must_use]
     pub const fn of_request() -> Self {
@@ -74,7 +88,7 @@ impl HeadReceiver<HeadScanner> {
     }
 }
 
-impl HeadReceiver<ResponseScanner> {
+impl HeadReceiver<ResponseHead> {
     /// A receiver of an answer, before its first byte.
     #[must_use]
     pub const fn of_response() -> Self {
@@ -123,7 +137,7 @@ impl HeadReceiver<ResponseScanner> {
     }
 }
 
-impl<S> HeadReceiver<S> {
+impl<H: ReceivedHead> HeadReceiver<H> {
     /// The memory in which pieces are collected.
     #[must_use]
     pub const fn stash(&self) -> &Stash {
@@ -139,7 +153,7 @@ impl<S> HeadReceiver<S> {
     fn receive<T, E>(
         &mut self,
         input: &[u8],
-        parse: impl FnOnce(&mut S, &[u8]) -> Result<Option<(T, usize)>, E>,
+        parse: impl FnOnce(&mut H::Scanner, &[u8]) -> Result<Option<(T, usize)>, E>,
     ) -> Result<Option<(T, usize)>, HeadFault<E>> {
         let before = self.collected.len();
         if before > 0 {

@@ -146,6 +146,15 @@ impl RequestError {
     }
 }
 
+/// [`UpgradeRequest::parse`], for a buffer that grows: for measurements of the scanner by itself.
+pub fn parse_request_with(
+    scanner: &mut HeadScanner,
+    input: &[u8],
+    limits: &HeadLimits,
+) -> Result<Option<(UpgradeRequest, usize)>, RequestError> {
+    UpgradeRequest::parse_with(scanner, input, limits)
+}
+
 impl UpgradeRequest {
     /// Returns the request that `input` starts with and its length in bytes, or `None` until more
     /// bytes arrive. What follows the request is the first frames.
@@ -153,14 +162,15 @@ impl UpgradeRequest {
     /// One empty line in front is passed over, and counted. What RFC 9112 obliges a server to refuse
     /// is refused, of plain requests as of handshakes; so is every body.
     ///
-    /// Searches `input` from its start; [`Self::parse_with`] does not when called again.
+    /// Searches `input` from its start; a [`HeadReceiver`](crate::HeadReceiver) does not when more
+    /// arrives.
     pub fn parse(input: &[u8], limits: &HeadLimits) -> Result<Option<(Self, usize)>, RequestError> {
         Self::parse_with(&mut HeadScanner::new(), input, limits)
     }
 
     /// The same as [`Self::parse`], for a buffer that grows: `scanner` remembers how far it has
     /// been searched.
-    pub fn parse_with(
+    pub(super) fn parse_with(
         scanner: &mut HeadScanner,
         input: &[u8],
         limits: &HeadLimits,

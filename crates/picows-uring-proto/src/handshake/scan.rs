@@ -9,18 +9,6 @@ use super::head::HeadError;
 /// Remembers how much of a growing buffer has been searched for the end of a head.
 ///
 /// Use one per head, always with the same buffer, which may only grow at its end.
-///
-/// ```
-/// use picows_uring_proto::{HeadLimits, HeadScanner, UpgradeRequest};
-///
-/// let wire = b"GET /chat HTTP/1.1\r\nHost: example.com\r\n\r\n";
-/// let (limits, mut scanner) = (HeadLimits::default(), HeadScanner::new());
-/// for length in 0..wire.len() {
-///     assert!(UpgradeRequest::parse_with(&mut scanner, &wire[..length], &limits)?.is_none());
-/// }
-/// assert!(UpgradeRequest::parse_with(&mut scanner, wire, &limits)?.is_some());
-/// # Ok::<(), picows_uring_proto::RequestError>(())
-/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadScanner {
     /// Prefix that is known to hold no end of head. At most `HEAD_BYTES_CEILING`.
@@ -32,16 +20,6 @@ impl HeadScanner {
     #[must_use]
     pub const fn new() -> Self {
         Self { scanned: 0 }
-    }
-
-    /// Forgets everything, for the head that follows in another buffer.
-    ///
-    /// ```
-    /// let mut scanner = picows_uring_proto::HeadScanner::new();
-    /// scanner.reset();
-    /// ```
-    pub const fn reset(&mut self) {
-        *self = Self::new();
     }
 
     /// Returns the length of the head that `input` starts with, or `None` until it is complete.

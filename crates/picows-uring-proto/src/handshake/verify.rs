@@ -16,7 +16,8 @@ impl ClientHandshake {
     /// Returns the head of the answer and where it ends when it opens the connection, or `None`
     /// until more bytes arrive. What follows the head is the first frames.
     ///
-    /// Searches `input` from its start; [`Self::parse_response_with`] does not when called again.
+    /// Searches `input` from its start; a [`HeadReceiver`](crate::HeadReceiver) does not when more
+    /// arrives.
     pub fn parse_response(
         &self,
         input: &[u8],
@@ -31,7 +32,7 @@ impl ClientHandshake {
     /// Interim responses (1xx) in front of the final one are passed over, up to
     /// [`INTERIM_RESPONSES_MAX`](crate::INTERIM_RESPONSES_MAX) of them (RFC 9110 §15.2). The status
     /// is judged first: a refusal may well have a body, and need not be well-formed.
-    pub fn parse_response_with(
+    pub(super) fn parse_response_with(
         &self,
         scanner: &mut ResponseScanner,
         input: &[u8],
@@ -50,19 +51,7 @@ impl ClientHandshake {
 
     /// The refusal that `input` begins, when no more of it is to come: its head did not end, but
     /// its status is there. `None` for anything else, a 101 included.
-    ///
-    /// ```
-    /// # use picows_uring_proto::{ClientHandshake, HeadLimits, ResponseScanner};
-    /// # let handshake = ClientHandshake::new("example.com", "/", [0; 16])?;
-    /// let (wire, limits) = (b"HTTP/1.1 503 Busy\r\nRetry-Af", HeadLimits::default());
-    /// let mut scanner = ResponseScanner::new();
-    /// assert!(matches!(handshake.parse_response_with(&mut scanner, wire, &limits), Ok(None)));
-    /// let error = handshake.cut_response(&scanner, wire, &limits).unwrap();
-    /// assert_eq!(error.response().unwrap().head().status().as_u16(), 503);
-    /// # Ok::<(), picows_uring_proto::HandshakeMisuse>(())
-    /// ```
-    #[must_use]
-    pub fn cut_response(
+    pub(super) fn cut_response(
         &self,
         scanner: &ResponseScanner,
         input: &[u8],

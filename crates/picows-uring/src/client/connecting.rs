@@ -11,7 +11,7 @@ use crate::listener::Listener;
 use crate::session::Session;
 use crate::transport::Transport;
 use picows_uring_proto::{
-    ClientHandshake, HeadReceiver, ResponseError, ResponseHead, ResponseScanner, UpgradeRequest,
+    ClientHandshake, HeadReceiver, ResponseError, ResponseHead, UpgradeRequest,
 };
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -28,7 +28,7 @@ pub(super) type TakeOutcome = Box<dyn FnOnce(Result<Transport, ConnectFault>, bo
 pub(crate) struct Connecting {
     pub(crate) handshake: ClientHandshake,
     /// Receives the head of the response.
-    pub(crate) head: HeadReceiver<ResponseScanner>,
+    pub(crate) head: HeadReceiver<ResponseHead>,
     /// The handshake's request, as a server sees it.
     pub(crate) request: Box<UpgradeRequest>,
     /// Shared by all attempts; taken by the one that succeeds.
@@ -167,7 +167,7 @@ impl ConnectOutcome {
     }
 
     /// The outcome for the waiting future, as far as it is there.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn take_result(&self) -> Option<Result<Transport, ConnectFault>> {
         self.result.take()
     }

@@ -13,8 +13,8 @@ use crate::upgrade::{Answer, Decision, Later, Made, SharedFactory, Upgrade};
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
-    AcceptKey, HeadFault, HeadReceiver, HeadScanner, Phase, RequestError, UpgradeRequest,
-    UpgradeResponse, check_subprotocol, encode_continue, encode_switching_protocols,
+    AcceptKey, HeadFault, HeadReceiver, Phase, RequestError, UpgradeRequest, UpgradeResponse,
+    check_subprotocol, encode_continue, encode_switching_protocols,
 };
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use std::rc::Rc;
 /// The stage of a connection whose request is awaited.
 pub(super) struct Requests {
     /// Receives the head of the request.
-    pub(super) head: HeadReceiver<HeadScanner>,
+    pub(super) head: HeadReceiver<UpgradeRequest>,
     factory: SharedFactory,
 }
 

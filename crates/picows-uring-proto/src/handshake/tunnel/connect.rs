@@ -8,7 +8,6 @@ use super::super::refusal::InvalidMessage;
 use super::super::response::FinalResponse;
 use super::super::{
     HandshakeMisuse, HeadError, HeadLimits, HeadReceiver, MessageFault, ResponseHead,
-    ResponseScanner,
 };
 use super::error::offered_schemes;
 use super::{ProxyCredentials, ProxyProtocol, TunnelError, TunnelMisuse, TunnelStep};
@@ -30,7 +29,7 @@ pub(super) struct HttpConnect {
     /// The 407 was there.
     is_challenged: bool,
     state: State,
-    receiver: HeadReceiver<ResponseScanner>,
+    receiver: HeadReceiver<ResponseHead>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

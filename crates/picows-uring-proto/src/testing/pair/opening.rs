@@ -3,14 +3,14 @@
 use crate::endpoint::Outgoing;
 use crate::frame::Role;
 use crate::handshake::{
-    ClientHandshake, HeadFault, HeadLimits, HeadReceiver, HeadScanner, ResponseError,
-    ResponseScanner, UpgradeRequest, UpgradeResponse, encode_continue, encode_switching_protocols,
+    ClientHandshake, HeadFault, HeadLimits, HeadReceiver, ResponseError, ResponseHead,
+    UpgradeRequest, UpgradeResponse, encode_continue, encode_switching_protocols,
 };
 
 /// One side of an opening handshake, as far as it came.
 pub(super) enum Opening {
-    Request(HeadReceiver<HeadScanner>),
-    Response(Box<ClientHandshake>, HeadReceiver<ResponseScanner>),
+    Request(HeadReceiver<UpgradeRequest>),
+    Response(Box<ClientHandshake>, HeadReceiver<ResponseHead>),
 }
 
 /// The handshake is done.
