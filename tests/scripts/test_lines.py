@@ -8,7 +8,7 @@ SOURCES = {
     "crates/one/src/lib.rs": """//! A crate.
 
 mod product;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "_fuzzing"))]
 pub mod play;
 #[cfg(not(test))]
 mod real;

@@ -161,7 +161,7 @@ impl Admission {
     }
 
     /// Whether nothing is counted, and nothing kept.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.connections.load(Ordering::Relaxed) == 0
             && self.handshakes.load(Ordering::Relaxed) == 0

@@ -9,6 +9,8 @@ mod connect;
 mod connecting;
 mod dial;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+mod in_memory;
 mod intake;
 mod proxy;
 mod redirect;
@@ -23,10 +25,12 @@ pub use error::{ConnectError, ConnectFault, ConnectStage};
 pub use proxy::{Proxy, ProxyFault};
 pub use redirect::RedirectKeeps;
 
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "_fuzzing"))]
 pub(crate) use target::fuzz_url;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use connecting::ConnectOutcome;
 pub(crate) use connecting::Connecting;
 #[cfg(test)]
-pub(crate) use connecting::{ConnectOutcome, MakeListener};
+pub(crate) use connecting::MakeListener;
 pub(crate) use intake::{Intake, NewSocket, Registration};

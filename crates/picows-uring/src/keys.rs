@@ -18,7 +18,7 @@ pub(crate) struct KeySource {
 
 impl KeySource {
     /// Keys that are the same for the same seed: for tests.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn seeded(seed: u64) -> Self {
         Self { generator: Box::new(ChaCha12Rng::seed_from_u64(seed)) }
     }

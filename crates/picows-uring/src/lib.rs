@@ -59,8 +59,7 @@ mod stopper;
 mod stream;
 mod sync;
 mod task;
-#[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tls;
 pub mod topics;

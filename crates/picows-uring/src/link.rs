@@ -176,7 +176,7 @@ impl Link {
     }
 }
 
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "_fuzzing"))]
 impl Link {
     /// Whether the operations in flight, or the receive alone, have been cancelled.
     pub(crate) fn cancelled(&self) -> (bool, bool) {

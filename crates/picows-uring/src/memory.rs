@@ -116,7 +116,7 @@ impl MemoryShare {
     }
 
     /// What the sum contains of ours.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn published(&self) -> usize {
         self.published
     }

@@ -19,10 +19,10 @@ mod wait;
 
 pub(crate) use batch::{Segment, SendBatch};
 pub(crate) use loan::Loan;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use loan::RecvMemory;
 pub(crate) use socket::{Socket, borrow, close_inherited, local_addr};
-pub(crate) use start::{LOCKED_KIB_PER_WORKER, StartError};
+pub(crate) use start::{LOCKED_KIB_PER_WORKER, RefusedBy, StartError};
 pub(crate) use token::{ListenerId, Token};
 pub(crate) use wait::{RingEvent, Wait, WaitMode};
 
@@ -216,31 +216,31 @@ impl<'a> Room<'a> {
     }
 
     /// The most bytes that may be put there.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn max(&self) -> usize {
         self.max
     }
 
     /// Behind so many bytes of no meaning.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn gap(&self) -> usize {
         self.gap
     }
 
     /// How many bytes the memory holds.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn filled(&self) -> usize {
         self.memory.len()
     }
 
     /// The same room, for a ring inside of another.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn reborrow(&mut self) -> Room<'_> {
         Room { memory: self.memory, gap: self.gap, max: self.max }
     }
 
     /// What a test ring does: puts `bytes` there, of which there are not too many.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn fill(self, bytes: &[u8], meaningless: u8) {
         debug_assert!(bytes.len() <= self.max, "{} bytes, room for {}", bytes.len(), self.max);
         self.memory.resize(self.memory.len() + self.gap, meaningless);
@@ -269,7 +269,7 @@ pub(crate) struct RecvBuffer {
 }
 
 /// For the test rings, which have buffers of their own.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "testing"))]
 impl RecvBuffer {
     pub(crate) fn new(id: u16, offset: u32, len: u32) -> Self {
         Self { id, offset, len, is_kept: false }

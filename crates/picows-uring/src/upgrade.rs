@@ -289,7 +289,7 @@ impl WorkerInfo {
 /// Makes the factory of a worker, on its thread.
 pub(crate) type MakeFactory = dyn Fn(WorkerInfo) -> Box<LocalFactory> + Send + Sync;
 /// A factory that several workers share.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "_fuzzing"))]
 pub(crate) type Factory = dyn Fn(&UpgradeRequest) -> Made + Send + Sync;
 /// The factory of a worker.
 pub(crate) type LocalFactory = dyn Fn(&UpgradeRequest) -> Made;

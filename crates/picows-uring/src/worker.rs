@@ -260,13 +260,13 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Every connection, for comparison with what the kernel knows.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn connections(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slots.iter_mut()
     }
 
     /// The number of the turn.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn turn_number(&self) -> u32 {
         self.receive.turn
     }

@@ -214,7 +214,7 @@ impl From<WrongSetting> for ConnectFault {
 }
 
 impl ConnectError {
-    pub(super) fn new(url: &str, fault: ConnectFault) -> Self {
+    pub(crate) fn new(url: &str, fault: ConnectFault) -> Self {
         Self { url: url.to_owned(), fault }
     }
 

@@ -153,7 +153,7 @@ const ZONE_FAULT: &str = "IPv6 zones, as in [fe80::1%25eth0], are not supported 
 const UNIX_STAND_IN: &str = "unix-socket.invalid";
 
 /// For `testing/fuzzing.rs`: a URL, and behind a line feed where it redirects to.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "_fuzzing"))]
 pub(crate) fn fuzz_url(text: &str) {
     let (url, location) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(target) = Target::parse(url) else { return };
@@ -170,7 +170,7 @@ pub(crate) fn fuzz_url(text: &str) {
 }
 
 /// What was understood of a URL can be asked for, and means the same when it is written out.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "_fuzzing"))]
 fn fuzz_target(target: &Target) {
     let (host, path) = (target.host_header(), target.request_target());
     assert!(path.starts_with('/'));

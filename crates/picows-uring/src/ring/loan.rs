@@ -43,7 +43,7 @@ impl RecvMemory {
     }
 
     /// Bytes in it.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn len(&self) -> usize {
         self.layout.size()
     }

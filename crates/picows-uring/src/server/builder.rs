@@ -451,6 +451,19 @@ impl ServerBuilder {
         Ok((listening, served))
     }
 
+    /// The settings of its connections, for a server in memory.
+    ///
+    /// # Errors
+    ///
+    /// When a setting makes no sense.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn into_config(self) -> Result<Arc<Config>, Error> {
+        self.check()?;
+        let mut config = self.config;
+        config.admission = Some(Arc::default());
+        Ok(Arc::new(config))
+    }
+
     fn listen_options(&self, workers: usize) -> ListenOptions {
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
         ListenOptions { workers, backlog, share_port: self.share_port }

@@ -98,7 +98,7 @@ impl Listening {
     }
 
     /// The same with a factory that other workers may have as well.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn new(config: Arc<Config>, factory: Arc<crate::upgrade::Factory>) -> Self {
         let factory: Box<crate::upgrade::LocalFactory> = Box::new(move |request| factory(request));
         Self::of(config, Rc::new(crate::foreign::Foreign::new(factory)))

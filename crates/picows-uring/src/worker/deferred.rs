@@ -184,7 +184,7 @@ impl<R: Ring> Worker<R> {
     }
 
     /// How many connections have deferred input, and the bytes of it that lie in their own memory.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn deferred_input(&self) -> (usize, usize) {
         let deferred = &self.receive.deferred;
         let copied = deferred.input.keys().map(|token| deferred.copied_of(*token)).sum();

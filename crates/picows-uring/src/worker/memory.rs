@@ -47,7 +47,7 @@ impl Memory {
     }
 
     /// Bytes that the budget of all workers contains for this one.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn published(&self) -> usize {
         self.share.published()
     }

@@ -15,7 +15,9 @@ mod wire;
 mod wires;
 
 pub(crate) use faults::Faults;
-pub(crate) use peer::{Peer, PeerId, PeerRead};
+#[cfg(test)]
+pub(crate) use peer::Peer;
+pub(crate) use peer::{PeerId, PeerRead};
 pub(crate) use random::Random;
 #[cfg(test)]
 pub(crate) use wire::BrokenBy;
