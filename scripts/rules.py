@@ -86,7 +86,7 @@ FLOORS = {
     LIBRARY: (
         "foreign patience sync tls unix_url",
         "keys ring",
-        "command",
+        "command identity",
         "mailbox",
         "admission memory",
         "config",

@@ -21,7 +21,7 @@ struct Answers {
 impl Listener for Answers {
     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
         for number in 0..self.left.get() {
-            transport.send_text(&number.to_string());
+            transport.send_text(number.to_string());
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ impl Count {
         if self.sent == self.count {
             transport.send_close(CloseCode::NORMAL, "");
         } else {
-            transport.send_text(&format!("message {}", self.sent));
+            transport.send_text(format!("message {}", self.sent));
             self.sent += 1;
         }
     }

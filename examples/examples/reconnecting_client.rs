@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .max_attempts(10)
         .on_connected(move |transport| {
             connections += 1;
-            transport.send_text(&format!("subscribe, connection {connections}"));
+            transport.send_text(format!("subscribe, connection {connections}"));
         });
     run(reconnect.run(|| Feed { left: Rc::clone(&left) }))??;
     Ok(())

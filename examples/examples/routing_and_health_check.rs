@@ -41,7 +41,7 @@ struct Greeter {
 
 impl Listener for Greeter {
     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
-        transport.send_text(&format!("hello, {}", self.name));
+        transport.send_text(format!("hello, {}", self.name));
         Ok(())
     }
 

@@ -27,7 +27,7 @@ struct Export {
 impl Export {
     fn pour(&mut self, transport: &Transport) {
         while self.next < LINES && !self.is_paused {
-            let status = transport.send_text(&line(self.next));
+            let status = transport.send_text(line(self.next));
             self.next += 1;
             // `pause_writing` follows, and `resume_writing` when there is room again.
             self.is_paused = status == SendStatus::Congested;
@@ -91,7 +91,7 @@ impl Listener for Log {
             let mut gaps = 0;
             for number in 0..LINES {
                 // The policy of the queue is in `main`.
-                let status = transport.send_text(&line(number));
+                let status = transport.send_text(line(number));
                 gaps += usize::from(status == SendStatus::DroppedOldest);
                 tokio::task::yield_now().await;
             }
@@ -116,7 +116,7 @@ impl Listener for Import {
             let transport = transport.clone();
             spawn(async move {
                 store(&text).await;
-                transport.send_text(&format!("stored {text}"));
+                transport.send_text(format!("stored {text}"));
                 transport.resume_reading();
             })?;
         }

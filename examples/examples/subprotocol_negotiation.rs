@@ -39,7 +39,7 @@ impl Listener for Versioned {
         // Text that is not UTF-8 is an error, which ends the connection with CLOSE 1011.
         let text = frame.text()?;
         match transport.subprotocol() {
-            Some("v2.shout") => transport.send_text(&text.to_uppercase()),
+            Some("v2.shout") => transport.send_text(text.to_uppercase()),
             _ => transport.send_text(text),
         };
         Ok(())

@@ -6,7 +6,7 @@ use crate::foreign::Foreign;
 use crate::ring::{ListenerId, Token};
 use bytes::Bytes;
 use picows_uring_proto::{CloseFrame, FrameHead};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A request of another thread to a worker.
@@ -94,6 +94,8 @@ pub(crate) struct RemoteState {
     /// What was posted of which one command is enough ([`ConnectionCommand::flag`]): another would only
     /// take memory. An end takes effect once, and stays; anything else until the worker has read it.
     posted_once: AtomicU8,
+    /// The last round trip in nanoseconds, and one more; 0 for none.
+    roundtrip: AtomicU64,
 }
 
 impl RemoteState {
@@ -105,6 +107,7 @@ impl RemoteState {
             posted_max: queue_bytes_max.max(POSTED_BYTES_MIN),
             closes,
             posted_once: AtomicU8::new(0),
+            roundtrip: AtomicU64::new(0),
         }
     }
 
@@ -142,6 +145,17 @@ impl RemoteState {
     /// Whether the connection ends for a frame that could not be posted.
     pub(crate) fn is_full(&self) -> bool {
         self.posted_once.load(Ordering::Relaxed) & ConnectionCommand::QueueFull.flag() != 0
+    }
+
+    /// Records how long a ping took to be answered.
+    pub(crate) fn set_roundtrip(&self, roundtrip: Duration) {
+        let nanos = u64::try_from(roundtrip.as_nanos()).unwrap_or(u64::MAX - 1);
+        self.roundtrip.store(nanos.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// How long the last ping took to be answered.
+    pub(crate) fn last_roundtrip(&self) -> Option<Duration> {
+        self.roundtrip.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos)
     }
 
     pub(crate) fn end(&self) {

@@ -227,7 +227,7 @@ impl Connection {
         let session: &Session = transport.session();
         let (local, config) = (&*session.local, &*session.config);
         local.pool.lend(receiver.stash_mut());
-        let (mut consumed, mut frames) = (0, 0);
+        let (mut consumed, mut frames, mut has_delivered) = (0, 0, false);
         let (mut meter, mut is_over) = (link.budget.begin(), false);
         loop {
             match receiver.next(&config.frames, &mut bytes[consumed..]) {
@@ -236,7 +236,7 @@ impl Connection {
                     let Some(frame) = decoded.frame else { break };
                     local.counters.frames_received.increment();
                     let has_memory = frame.memory().is_some();
-                    callbacks.handle(&frame);
+                    has_delivered |= callbacks.handle(&frame);
                     if has_memory && receiver.stash().is_shared() {
                         // The listener keeps the frame, and with it the memory.
                         *receiver.stash_mut() = local.pool.stash();
@@ -259,6 +259,7 @@ impl Connection {
                 break;
             }
         }
+        callbacks.end_batch(has_delivered);
         link.budget.spend(frames, consumed, &meter);
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
@@ -371,8 +372,8 @@ impl Callbacks<'_> {
         self.transport.session()
     }
 
-    /// Does with a frame what the conversation decides.
-    fn handle(&mut self, frame: &Frame<'_>) {
+    /// Does with a frame what the conversation decides. Returns whether the listener got it.
+    fn handle(&mut self, frame: &Frame<'_>) -> bool {
         let session = self.session();
         log::trace!(peer = ?session.peer, ?frame, "received");
         let rules = &session.config.conversation;
@@ -383,16 +384,33 @@ impl Callbacks<'_> {
                 if is_close {
                     session.set_cause(DisconnectCause::Closed);
                 } else if session.is_pong_expected() && self.consume_pong(frame) {
-                    return;
+                    return false;
                 }
                 self.call("on_frame", |listener, transport| listener.on_frame(transport, frame));
                 if is_close {
                     self.reply_to_close(frame);
                 }
+                return true;
             }
             FrameAction::AnswerPing => session.answer_ping(frame.payload()),
             FrameAction::Ignore => {}
         }
+        false
+    }
+
+    /// A batch of frames was handled, some of which the listener got, or none.
+    #[inline]
+    fn end_batch(&mut self, has_delivered: bool) {
+        if has_delivered && (self.session().conversation.borrow().may_send() || !self.has_failed())
+        {
+            self.call("on_batch_end", |listener, transport| listener.on_batch_end(transport));
+        }
+    }
+
+    /// Whether a callback has ended the connection by its failure.
+    #[cold]
+    fn has_failed(&self) -> bool {
+        matches!(self.session().cause(), Some(DisconnectCause::Listener(_)))
     }
 
     /// Calls the listener. An error or a panic ends this connection, and nothing else.
@@ -403,7 +421,7 @@ impl Callbacks<'_> {
         call: impl FnOnce(&mut dyn Listener, &Transport) -> ListenerResult,
     ) {
         // Frames come often: the worker times those of a completion together.
-        let is_rare = !matches!(callback, "on_frame" | "on_piece");
+        let is_rare = !matches!(callback, "on_frame" | "on_piece" | "on_batch_end");
         if is_rare {
             self.mark_callback("on_frame");
         }

@@ -38,6 +38,11 @@ use std::rc::Rc;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no listener",
+    label = "needs `impl Listener for {Self}`, or a closure with the types of its arguments",
+    note = "a closure is a listener as `|transport: &Transport, frame: &Frame<'_>| -> ListenerResult {{ … }}`"
+)]
 pub trait Listener {
     /// The handshake is done. What is sent here leaves after the response.
     ///
@@ -123,6 +128,41 @@ pub trait Listener {
     /// ```
     fn on_piece(&mut self, transport: &Transport, piece: &FramePiece<'_>) -> ListenerResult {
         let _ = (transport, piece);
+        Ok(())
+    }
+
+    /// All frames of a batch were handled: what the kernel had received in one go, as far as the share
+    /// that a connection has of a turn. Called once for each batch in which
+    /// [`on_frame`](Self::on_frame) or [`on_piece`](Self::on_piece) was, unless that failed: one answer for many frames, one write to a
+    /// database. A peer decides how many frames there are.
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection.
+    ///
+    /// ```
+    /// use picows_uring::{Frame, Listener, ListenerResult, Transport};
+    ///
+    /// /// Acknowledges what it has got, not every piece of it.
+    /// #[derive(Default)]
+    /// struct Collector {
+    ///     received: u64,
+    /// }
+    ///
+    /// impl Listener for Collector {
+    ///     fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
+    ///         self.received += frame.payload().len() as u64;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_batch_end(&mut self, transport: &Transport) -> ListenerResult {
+    ///         transport.send_text(self.received.to_string());
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    fn on_batch_end(&mut self, transport: &Transport) -> ListenerResult {
+        let _ = transport;
         Ok(())
     }
 
@@ -335,6 +375,10 @@ impl<L: Listener> Listener for Rc<RefCell<L>> {
         self.try_borrow_mut()?.on_piece(transport, piece)
     }
 
+    fn on_batch_end(&mut self, transport: &Transport) -> ListenerResult {
+        self.try_borrow_mut()?.on_batch_end(transport)
+    }
+
     fn on_disconnected(&mut self, transport: &Transport) {
         self.borrow_mut().on_disconnected(transport);
     }
@@ -357,5 +401,72 @@ impl<L: Listener> Listener for Rc<RefCell<L>> {
 
     fn resume_writing(&mut self, transport: &Transport) {
         self.borrow_mut().resume_writing(transport);
+    }
+}
+
+/// A listener behind a pointer, for factories that choose among several kinds.
+impl Listener for Box<dyn Listener> {
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        (**self).on_connected(transport)
+    }
+
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        (**self).on_frame(transport, frame)
+    }
+
+    fn pieces_of_frames_above(&self) -> Option<u64> {
+        (**self).pieces_of_frames_above()
+    }
+
+    fn on_piece(&mut self, transport: &Transport, piece: &FramePiece<'_>) -> ListenerResult {
+        (**self).on_piece(transport, piece)
+    }
+
+    fn on_batch_end(&mut self, transport: &Transport) -> ListenerResult {
+        (**self).on_batch_end(transport)
+    }
+
+    fn on_disconnected(&mut self, transport: &Transport) {
+        (**self).on_disconnected(transport);
+    }
+
+    fn send_user_specific_ping(&mut self, transport: &Transport) -> ListenerResult {
+        (**self).send_user_specific_ping(transport)
+    }
+
+    fn is_user_specific_pong(
+        &mut self,
+        transport: &Transport,
+        frame: &Frame<'_>,
+    ) -> Result<bool, ListenerError> {
+        (**self).is_user_specific_pong(transport, frame)
+    }
+
+    fn pause_writing(&mut self, transport: &Transport) {
+        (**self).pause_writing(transport);
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) {
+        (**self).resume_writing(transport);
+    }
+}
+
+/// A closure is called as [`on_frame`](Listener::on_frame), where no other callback is wanted. The types
+/// of its arguments have to be written:
+///
+/// ```
+/// use picows_uring::{Frame, Transport, Upgrade};
+///
+/// let upgrade = Upgrade::accept(|transport: &Transport, frame: &Frame<'_>| {
+///     transport.send_text(frame.text()?.to_uppercase());
+///     Ok(())
+/// });
+/// ```
+impl<F> Listener for F
+where
+    F: FnMut(&Transport, &Frame<'_>) -> ListenerResult,
+{
+    fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        self(transport, frame)
     }
 }

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::foreign::StateCell;
 use crate::foreign::log::LogLimits;
 use crate::health::{CallbackTimer, Counters};
+use crate::identity;
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
@@ -24,6 +25,8 @@ pub(crate) use topics::TopicService;
 /// The context that all connections of a worker share.
 #[derive(Debug)]
 pub(crate) struct Local {
+    /// The number of the worker in the ids of its connections.
+    pub(crate) worker: u32,
     pub(crate) config: Arc<Config>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -74,6 +77,7 @@ impl Local {
     ) -> Rc<Self> {
         let callback_timer = CallbackTimer::new(config.slow_callback);
         Rc::new(Self {
+            worker: identity::next_worker(),
             callback_timer,
             budget_rules: BudgetRules::default(),
             log_limits: LogLimits::new(),

@@ -70,6 +70,16 @@ pub trait MessageListener {
         Ok(transport.is_auto_pong(frame))
     }
 
+    /// See [`Listener::on_batch_end`].
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection.
+    fn on_batch_end(&mut self, transport: &Transport) -> ListenerResult {
+        let _ = transport;
+        Ok(())
+    }
+
     /// The connection is over. See [`Listener::on_disconnected`].
     fn on_disconnected(&mut self, transport: &Transport) {
         let _ = transport;
@@ -165,6 +175,10 @@ impl<H: MessageListener> Listener for Messages<H> {
         result
     }
 
+    fn on_batch_end(&mut self, transport: &Transport) -> ListenerResult {
+        self.handler.on_batch_end(transport)
+    }
+
     fn send_user_specific_ping(&mut self, transport: &Transport) -> ListenerResult {
         self.handler.send_user_specific_ping(transport)
     }
@@ -219,6 +233,10 @@ impl<H: MessageListener> MessageListener for Rc<RefCell<H>> {
         frame: &Frame<'_>,
     ) -> Result<bool, ListenerError> {
         self.try_borrow_mut()?.is_user_specific_pong(transport, frame)
+    }
+
+    fn on_batch_end(&mut self, transport: &Transport) -> ListenerResult {
+        self.try_borrow_mut()?.on_batch_end(transport)
     }
 
     fn on_disconnected(&mut self, transport: &Transport) {

@@ -5,13 +5,17 @@
 
 use crate::command::{Command, ConnectionCommand, RemoteState};
 use crate::foreign::Foreign;
+use crate::identity::ConnectionId;
 use crate::mailbox::Mailbox;
 use crate::ring::Token;
 use bytes::Bytes;
 use picows_uring_proto::internal::debug_with_text;
 use picows_uring_proto::{ApiMisuse, CloseCode, CloseFrame, FrameHead, MsgType};
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use thiserror::Error;
 
 /// A connection, as another thread sees it. Cheap to clone; made by
@@ -31,8 +35,9 @@ use thiserror::Error;
 ///     });
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RemoteTransport {
+    id: ConnectionId,
     mailbox: Arc<Mailbox>,
     token: Token,
     state: Arc<RemoteState>,
@@ -69,8 +74,36 @@ pub enum RemoteError {
 debug_with_text! { RemoteError: Disconnected, Congested, QueueFull, Misuse }
 
 impl RemoteTransport {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, token: Token, state: Arc<RemoteState>) -> Self {
-        Self { mailbox, token, state }
+    pub(crate) fn new(
+        id: ConnectionId,
+        mailbox: Arc<Mailbox>,
+        token: Token,
+        state: Arc<RemoteState>,
+    ) -> Self {
+        Self { id, mailbox, token, state }
+    }
+
+    /// The connection's name in this process, which is that of
+    /// [`Transport::id`](crate::Transport::id).
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// How long the last automatic ping took to be answered; see
+    /// [`Transport::last_roundtrip`](crate::Transport::last_roundtrip).
+    #[must_use]
+    pub fn last_roundtrip(&self) -> Option<Duration> {
+        self.state.last_roundtrip()
+    }
+
+    /// Sends text, which is copied; [`send`](Self::send) takes a [`Bytes`] as it is.
+    ///
+    /// # Errors
+    ///
+    /// See [`send`](Self::send).
+    pub fn send_text(&self, text: impl AsRef<str>) -> Result<(), RemoteError> {
+        self.send(MsgType::Text, Bytes::copy_from_slice(text.as_ref().as_bytes()))
     }
 
     /// Sends a message of one frame. What becomes of it after it is queued is not told: use
@@ -134,9 +167,10 @@ impl RemoteTransport {
     pub fn send_close(
         &self,
         code: impl Into<Option<CloseCode>>,
-        reason: &str,
+        reason: impl AsRef<str>,
     ) -> Result<(), RemoteError> {
-        let frame = code.into().map_or_else(CloseFrame::empty, |it| CloseFrame::new(it, reason));
+        let close = |code| CloseFrame::new(code, reason.as_ref());
+        let frame = code.into().map_or_else(CloseFrame::empty, close);
         self.post(ConnectionCommand::Close(frame))
     }
 
@@ -201,5 +235,29 @@ impl RemoteTransport {
             self.mailbox.post(Command::Connection(self.token, ConnectionCommand::QueueFull));
         }
         Err(RemoteError::QueueFull)
+    }
+}
+
+/// Two handles are equal if they are of the same connection.
+impl PartialEq for RemoteTransport {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for RemoteTransport {}
+
+impl Hash for RemoteTransport {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl fmt::Debug for RemoteTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteTransport")
+            .field("id", &self.id)
+            .field("is_disconnected", &self.is_disconnected())
+            .finish_non_exhaustive()
     }
 }

@@ -26,6 +26,7 @@ mod writing;
 use crate::config::Config;
 use crate::foreign::log::{LogLine, log_limited};
 use crate::foreign::{self, StateCell, StateMut};
+use crate::identity::ConnectionId;
 use crate::local::Local;
 use crate::ring::{SendBatch, Socket, Token};
 use crate::status::{DisconnectCause, SendStatus};
@@ -97,6 +98,10 @@ struct Heartbeat {
     liveness: StateCell<Liveness>,
     /// What the last ping of ours carried.
     ping_nonce: Cell<u64>,
+    /// When the last ping was queued.
+    pinged_at: Cell<Tick>,
+    /// How long the last one that was answered took.
+    last_roundtrip: Cell<Option<Duration>>,
 }
 
 /// What a session may take, with the two counts in front of it and what an allocator adds: each
@@ -173,8 +178,14 @@ impl Session {
                 Duration::try_from_secs_f64(seconds).unwrap_or(lifetime)
             });
             let liveness = StateCell::new(Liveness::new(rules, now, lifetime));
-            self.heartbeat
-                .get_or_init(|| Box::new(Heartbeat { liveness, ping_nonce: Cell::new(0) }));
+            self.heartbeat.get_or_init(|| {
+                Box::new(Heartbeat {
+                    liveness,
+                    ping_nonce: Cell::new(0),
+                    pinged_at: Cell::new(now),
+                    last_roundtrip: Cell::new(None),
+                })
+            });
         }
         self.mark_dirty();
     }
@@ -224,13 +235,43 @@ impl Session {
             return;
         }
         let now = self.local.now();
-        if let Some(mut liveness) = self.liveness() {
-            liveness.pong_received(now);
+        if let Some(heartbeat) = self.heartbeat.get() {
+            let was_awaited = heartbeat.liveness.borrow().is_pong_expected();
+            heartbeat.liveness.borrow_mut().pong_received(now);
+            if was_awaited {
+                self.note_roundtrip(heartbeat, now);
+            }
         }
         // The next ping may be due before the timer that is armed, or have waited for this one.
         self.mark_dirty();
         let waiting = self.roundtrip().and_then(|mut roundtrip| roundtrip.pong_received(now));
         foreign::wake(waiting);
+    }
+
+    /// A ping was queued that has a deadline, with `bytes_ahead` bytes in the queue up to its end.
+    pub(crate) fn ping_queued(&self, now: Tick, bytes_ahead: usize) {
+        if let Some(heartbeat) = self.heartbeat.get() {
+            heartbeat.pinged_at.set(now);
+            heartbeat.liveness.borrow_mut().ping_queued(now, bytes_ahead);
+        }
+    }
+
+    fn note_roundtrip(&self, heartbeat: &Heartbeat, now: Tick) {
+        let roundtrip = now.duration_since(heartbeat.pinged_at.get());
+        heartbeat.last_roundtrip.set(Some(roundtrip));
+        if let Some(remote) = self.rare_state.get().and_then(|it| it.remote.get()) {
+            remote.set_roundtrip(roundtrip);
+        }
+    }
+
+    /// How long the last ping that has a deadline took to be answered.
+    pub(crate) fn last_roundtrip(&self) -> Option<Duration> {
+        self.heartbeat.get()?.last_roundtrip.get()
+    }
+
+    /// The name of the connection in this process.
+    pub(crate) fn id(&self) -> ConnectionId {
+        ConnectionId::new(self.local.worker, self.token)
     }
 
     /// Holds automatic pings back, or no longer.

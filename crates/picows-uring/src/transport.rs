@@ -5,6 +5,7 @@
 
 use crate::config::check_watermarks;
 use crate::error::Error;
+use crate::identity::ConnectionId;
 use crate::prepared::Prepared;
 use crate::remote::RemoteTransport;
 use crate::ring;
@@ -20,6 +21,7 @@ use picows_uring_proto::{
 };
 use std::fmt;
 use std::future::poll_fn;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -52,6 +54,13 @@ impl Transport {
         &self.session
     }
 
+    /// The connection's name in this process: for logs, and as a key in maps. No other connection has it,
+    /// nor gets it later.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.session.id()
+    }
+
     /// Sends a message of one frame: `payload` is copied once.
     ///
     /// Use [`send_text`](Self::send_text) where the type of the payload should see to it that text
@@ -65,8 +74,8 @@ impl Transport {
 
     /// Sends text.
     #[inline]
-    pub fn send_text(&self, text: &str) -> SendStatus {
-        self.send_frame(FrameHead::new(MsgType::Text), text.as_bytes())
+    pub fn send_text(&self, text: impl AsRef<str>) -> SendStatus {
+        self.send_frame(FrameHead::new(MsgType::Text), text.as_ref().as_bytes())
     }
 
     /// Sends a frame with FIN and RSV bits of the caller's choice (fragments, extensions of its
@@ -240,9 +249,13 @@ impl Transport {
     ///     transport.send_close(CloseCode::NORMAL, "bye");
     /// }
     /// ```
-    pub fn send_close(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> SendStatus {
+    pub fn send_close(
+        &self,
+        code: impl Into<Option<CloseCode>>,
+        reason: impl AsRef<str>,
+    ) -> SendStatus {
         let frame = match code.into() {
-            Some(code) => CloseFrame::new(code, reason),
+            Some(code) => CloseFrame::new(code, reason.as_ref()),
             None => CloseFrame::empty(),
         };
         self.send_close_frame(frame)
@@ -387,6 +400,14 @@ impl Transport {
         roundtrip::measure(&self.session, rounds).await
     }
 
+    /// How long the last automatic ping took to be answered, from when it was queued until its pong was
+    /// handled; `None` before the first, and where
+    /// [`auto_ping`](crate::ServerBuilder::auto_ping) is off.
+    #[must_use]
+    pub fn last_roundtrip(&self) -> Option<Duration> {
+        self.session.last_roundtrip()
+    }
+
     /// Sends a PING that carries a number, which [`is_auto_pong`](Self::is_auto_pong) looks for:
     /// what automatic pings are by default.
     pub fn send_auto_ping(&self) -> SendStatus {
@@ -411,7 +432,7 @@ impl Transport {
         let session = &self.session;
         let state = Arc::clone(session.remote());
         let mailbox = Arc::clone(&session.local.mailbox);
-        RemoteTransport::new(mailbox, session.token, state)
+        RemoteTransport::new(session.id(), mailbox, session.token, state)
     }
 
     /// Bytes that were queued, frame headers included, and whose send has not completed: the sum of
@@ -539,9 +560,25 @@ impl Transport {
     }
 }
 
+/// Two handles are equal if they are of the same connection.
+impl PartialEq for Transport {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.session, &other.session)
+    }
+}
+
+impl Eq for Transport {}
+
+impl Hash for Transport {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
+}
+
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
+            .field("id", &self.id())
             .field("peer_addr", &self.peer_addr())
             .field("phase", &self.session.conversation.borrow().phase())
             .field("buffered_amount", &self.buffered_amount())

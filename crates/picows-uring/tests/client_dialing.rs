@@ -307,7 +307,7 @@ struct Echoed {
 
 impl Listener for Echoed {
     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
-        transport.send_text(&self.number.to_string());
+        transport.send_text(self.number.to_string());
         Ok(())
     }
 
@@ -318,7 +318,7 @@ impl Listener for Echoed {
             if self.left == 0 {
                 transport.send_close(CloseCode::NORMAL, "");
             } else {
-                transport.send_text(&self.number.to_string());
+                transport.send_text(self.number.to_string());
             }
         }
         Ok(())

@@ -139,7 +139,7 @@ fn messages_go_both_ways_in_a_loop_of_poll() {
         let transport = connected(&worker, address(&server), counting(&count, 100));
         assert_eq!(transport.send(MsgType::Binary, noise(1, 1000)), SendStatus::Queued);
         run_until(&worker, || count.get() >= 100);
-        transport.send_text(&"x".repeat(1 << 20));
+        transport.send_text("x".repeat(1 << 20));
         run_until(&worker, || count.get() >= 101);
         transport.disconnect();
         run_until(&worker, || transport.is_disconnected());

@@ -282,7 +282,7 @@ impl Listener for Deaf {
         }
         self.0 += frame.payload().len();
         if frame.msg_type() == MsgType::Text {
-            transport.send_text(&self.0.to_string());
+            transport.send_text(self.0.to_string());
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ struct Count;
 
 impl MessageListener for Count {
     fn on_message(&mut self, transport: &Transport, message: Message<'_>) -> ListenerResult {
-        transport.send_text(&message.payload().len().to_string());
+        transport.send_text(message.payload().len().to_string());
         Ok(())
     }
 }

@@ -94,7 +94,7 @@ fn ends_that_are_posted_to_a_worker_that_is_held_up_are_taken_and_the_first_of_e
     client.send_text("wait");
     let remote = next(&remotes);
     for number in 0..100_000 {
-        remote.send_close(CloseCode::NORMAL, &format!("number {number}")).unwrap();
+        remote.send_close(CloseCode::NORMAL, format!("number {number}")).unwrap();
     }
     drop(release);
     client.expect_close(CloseCode::NORMAL, "number 0");

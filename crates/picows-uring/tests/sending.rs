@@ -252,7 +252,7 @@ fn on_frame_delivered_to_text()
 -> impl Fn(&picows_uring::UpgradeRequest) -> Upgrade + Send + Sync + 'static {
     |_| {
         Upgrade::accept(on_frame(|transport, frame| {
-            transport.send_text(&format!("{:?}: {}", frame.msg_type(), frame.text()?));
+            transport.send_text(format!("{:?}: {}", frame.msg_type(), frame.text()?));
             Ok(())
         }))
     }

@@ -84,7 +84,8 @@ impl Connection {
             Ok(None) => {}
             Ok(Some(frame)) => {
                 local.counters.frames_received.increment();
-                callbacks.handle(&frame);
+                let has_delivered = callbacks.handle(&frame);
+                callbacks.end_batch(has_delivered);
                 // A listener that keeps the frame keeps its memory.
                 receiver.stash_mut().clear();
             }

@@ -46,7 +46,7 @@ impl Connection {
         local.pool.lend(receiver.stash_mut());
         *expansion.text_mut() = local.pool.stash();
         let (mut consumed, mut frames, mut expanded_bytes) = (0, 0, 0);
-        let (mut meter, mut is_over) = (link.budget.begin(), false);
+        let (mut meter, mut is_over, mut has_delivered) = (link.budget.begin(), false, false);
         loop {
             let rest = &mut bytes[consumed..];
             let mut inflaters = local.inflaters.borrow_mut();
@@ -62,7 +62,7 @@ impl Connection {
                         local.counters.bytes_after_expansion.add(after as u64);
                         expanded_bytes += after;
                     }
-                    callbacks.handle(&frame);
+                    has_delivered |= callbacks.handle(&frame);
                     // What the listener keeps, it keeps with its memory.
                     if receiver.stash().is_shared() {
                         *receiver.stash_mut() = local.pool.stash();
@@ -89,6 +89,7 @@ impl Connection {
                 break;
             }
         }
+        callbacks.end_batch(has_delivered);
         link.budget.spend(frames, consumed + expanded_bytes, &meter);
         count.set(expansion.memory());
         if receiver.is_under_way() && !session.is_watched.get() {

@@ -87,9 +87,7 @@ impl Connection {
         if !session.end_ping() {
             return false;
         }
-        if let Some(mut liveness) = session.liveness() {
-            liveness.ping_queued(now, session.committed());
-        }
+        session.ping_queued(now, session.committed());
         look_at_outbox(session, ring, now);
         true
     }

@@ -60,7 +60,7 @@ impl Connection {
         let (local, config) = (&*session.local, &*session.config);
         local.pool.lend(receiver.stash_mut());
         let (mut consumed, mut frames) = (0, 0);
-        let (mut meter, mut is_over) = (link.budget.begin(), false);
+        let (mut meter, mut is_over, mut has_delivered) = (link.budget.begin(), false, false);
         loop {
             let rest = &mut bytes[consumed..];
             match receiver.next_in_pieces(&config.frames, pieces, rest) {
@@ -72,11 +72,11 @@ impl Connection {
                             if piece.is_last() {
                                 local.counters.frames_received.increment();
                             }
-                            callbacks.handle_piece(&piece);
+                            has_delivered |= callbacks.handle_piece(&piece);
                         }
                         Some(Received::Frame(frame)) => {
                             local.counters.frames_received.increment();
-                            callbacks.handle(&frame);
+                            has_delivered |= callbacks.handle(&frame);
                             if receiver.stash().is_shared() {
                                 *receiver.stash_mut() = local.pool.stash();
                             }
@@ -100,6 +100,7 @@ impl Connection {
                 break;
             }
         }
+        callbacks.end_batch(has_delivered);
         link.budget.spend(frames, consumed, &meter);
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
@@ -113,12 +114,14 @@ impl Connection {
 }
 
 impl Callbacks<'_> {
-    /// Delivers a piece of a data frame, while the conversation is open.
-    fn handle_piece(&mut self, piece: &FramePiece<'_>) {
+    /// Delivers a piece of a data frame, while the conversation is open. Returns whether it was.
+    fn handle_piece(&mut self, piece: &FramePiece<'_>) -> bool {
         let session = self.session();
         log::trace!(peer = ?session.peer, ?piece, "received");
-        if session.conversation.borrow().phase() == Phase::Open {
+        let is_open = session.conversation.borrow().phase() == Phase::Open;
+        if is_open {
             self.call("on_piece", |listener, transport| listener.on_piece(transport, piece));
         }
+        is_open
     }
 }

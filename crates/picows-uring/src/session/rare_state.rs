@@ -192,6 +192,9 @@ impl Session {
             if self.is_disconnected.get() {
                 state.end();
             }
+            if let Some(roundtrip) = self.last_roundtrip() {
+                state.set_roundtrip(roundtrip);
+            }
             state
         })
     }

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+mod edges;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -9,7 +9,7 @@ fn listen(worker: &Embedded, name: &Rc<str>) -> Listening {
         // The factory stays on the thread, as what it makes does.
         let name = Rc::clone(&name);
         Upgrade::accept(on_frame(move |transport, frame| {
-            transport.send_text(&format!("{name}: {}", frame.text()?));
+            transport.send_text(format!("{name}: {}", frame.text()?));
             Ok(())
         }))
     });

@@ -68,13 +68,13 @@ fn asks() {
 fn sends() {
     asks();
     let number = ACTS.get();
-    let _ = transport().send_text(&format!("act {number}"));
+    let _ = transport().send_text(format!("act {number}"));
     let _ = transport().send_latest(number % 3, MsgType::Text, format!("act {number}"));
     asks();
 }
 
 fn sends_a_text() {
-    let _ = transport().send_text(&format!("act {}", ACTS.get()));
+    let _ = transport().send_text(format!("act {}", ACTS.get()));
 }
 
 fn panics() {
@@ -407,7 +407,7 @@ fn a_subscriber_of_the_log_may_send_and_panic() {
         tracing::subscriber::with_default(Log, || {
             fixture.say(TEXT, b"hello");
             for number in 0..20 {
-                let _ = transport().send_text(&number.to_string());
+                let _ = transport().send_text(number.to_string());
             }
             fixture.worker.ring.take(usize::MAX);
             fixture.turn();

@@ -120,7 +120,7 @@ fn of_each_end_one_letter_waits_however_often_it_is_posted() {
     let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 10_000);
     let remotes = [remote.clone(), transport().remote()];
     for remote in remotes.iter().cycle().take(10_000) {
-        assert_eq!(remote.send_close(CloseCode::NORMAL, &"x".repeat(120)), Ok(()));
+        assert_eq!(remote.send_close(CloseCode::NORMAL, "x".repeat(120)), Ok(()));
         assert_eq!(remote.disconnect(), Ok(()));
     }
     assert_eq!(fixture.commands(), 2);

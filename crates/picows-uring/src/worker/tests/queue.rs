@@ -62,7 +62,7 @@ fn the_oldest_make_room_for_the_newest() {
     let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 10_000);
     let (mut dropped, mut last) = (0, SendStatus::Queued);
     for number in 0..200 {
-        last = transport().send_text(&format!("{number:0>98}"));
+        last = transport().send_text(format!("{number:0>98}"));
         assert!(last.is_queued(), "{last:?}");
         dropped += u64::from(last == SendStatus::DroppedOldest);
         assert!(transport().buffered_amount() <= 10_000);
@@ -87,7 +87,7 @@ fn the_oldest_make_room_for_the_newest() {
 fn of_what_waits_only_a_little_is_on_its_way_at_a_time() {
     let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 100_000);
     for number in 0..1000 {
-        transport().send_text(&format!("{number:0>98}"));
+        transport().send_text(format!("{number:0>98}"));
     }
     fixture.turn();
     assert!(fixture.stats().queue_bytes >= 90_000, "what waits is counted");
@@ -128,9 +128,9 @@ fn a_message_is_dropped_with_all_its_fragments_or_not_at_all() {
 fn a_frame_for_which_nothing_could_make_room_is_dropped_itself() {
     let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 10_000);
     for _ in 0..5 {
-        transport().send_text(&"x".repeat(1500));
+        transport().send_text("x".repeat(1500));
     }
-    assert_eq!(transport().send_text(&"y".repeat(9_990)), SendStatus::Dropped);
+    assert_eq!(transport().send_text("y".repeat(9_990)), SendStatus::Dropped);
     assert_eq!(fixture.drain().len(), 6, "nothing was dropped in vain");
 }
 
