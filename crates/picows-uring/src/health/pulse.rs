@@ -2,8 +2,10 @@
 //!
 //! Its worker writes it without a lock, at the beginning and the end of each turn.
 
-use std::sync::OnceLock;
+use crate::foreign::{self, Foreign};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// The state of a worker: does it run?
@@ -29,6 +31,8 @@ pub(crate) struct Pulse {
     /// When the turn began, by the clock of the ring, in nanoseconds and odd; 0 between turns.
     turn_since: AtomicU64,
     ending: OnceLock<WorkerState>,
+    /// Tasks that wait for the end.
+    waiters: Mutex<Vec<Foreign<Waker>>>,
 }
 
 impl Default for Pulse {
@@ -38,6 +42,7 @@ impl Default for Pulse {
             ring_at_creation: AtomicU64::new(0),
             turn_since: AtomicU64::new(0),
             ending: OnceLock::new(),
+            waiters: Mutex::default(),
         }
     }
 }
@@ -75,6 +80,22 @@ impl Pulse {
     /// The worker has ended; only the first word counts.
     pub(crate) fn end(&self, state: WorkerState) {
         let _ = self.ending.set(state);
+        let waiters =
+            std::mem::take(&mut *self.waiters.lock().unwrap_or_else(PoisonError::into_inner));
+        foreign::wake(waiters);
+    }
+
+    /// Whether the worker has ended; else `waker` is woken when it does.
+    pub(crate) fn wait(&self, waker: &Waker) -> bool {
+        // Cloned before anything is locked, and dropped after that where it waits already.
+        let waker = Foreign::new(waker.clone());
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: one that ends from here on takes what is in it.
+        let has_ended = self.ending.get().is_some();
+        if !has_ended && !waiters.iter().any(|waiting| waiting.will_wake(&waker)) {
+            waiters.push(waker);
+        }
+        has_ended
     }
 
     pub(crate) fn state(&self) -> WorkerState {

@@ -233,6 +233,34 @@ impl ServerHandle {
         self.join()
     }
 
+    /// Waits in a task until the server has been stopped by a [`Stopper`] or has failed, and returns what
+    /// it did in total: for a server beside other things in a `main` of tokio. The future borrows
+    /// nothing, and dropping it changes nothing; see [`Monitor::stopped`].
+    ///
+    /// ```
+    /// use picows_uring::{EchoListener, Server, Upgrade};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+    /// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+    /// let stopper = server.stopper();
+    /// tokio::spawn(async move { stopper.stop() }); // When a signal comes.
+    /// let stats = server.stopped().await?;
+    /// assert_eq!(stats.accepted, 0);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When a worker failed.
+    pub fn stopped(&self) -> impl Future<Output = Result<Stats, Error>> + Send + use<> {
+        let monitor = self.monitor();
+        async move { monitor.stopped().await }
+    }
+
     /// Waits until the server has been stopped by a [`Stopper`], and returns what it did in total.
     ///
     /// When a worker fails, the others go on, and this waits for them: [`Monitor::failed`] shows it

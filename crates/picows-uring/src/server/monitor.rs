@@ -5,7 +5,9 @@
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::health::{Counters, Stats, WorkerState};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Watches a server from any thread; made by [`ServerHandle::monitor`](crate::ServerHandle::monitor).
@@ -82,6 +84,21 @@ impl Monitor {
                 WorkerState::Running | WorkerState::Ended => None,
             }
         })
+    }
+
+    /// Waits until the server has ended, and returns what it did in total. Any number of tasks may wait,
+    /// on any runtime; dropping the future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When a worker failed, once the others have ended as well: [`failed`](Self::failed) shows it at
+    /// once.
+    pub async fn stopped(&self) -> Result<Stats, Error> {
+        for worker in self.workers.iter() {
+            let ended = |is_ended| if is_ended { Poll::Ready(()) } else { Poll::Pending };
+            poll_fn(|context| ended(worker.pulse.wait(context.waker()))).await;
+        }
+        self.failed().map_or_else(|| Ok(self.stats()), Err)
     }
 
     /// Whether any worker runs.
