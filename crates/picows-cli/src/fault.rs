@@ -110,7 +110,7 @@ mod tests {
         let failure = format!("{:?}", ExitCode::FAILURE);
         assert_eq!(code(Usage("--rate".into()).into()), usage);
         assert_eq!(code(Error::Config { setting: "workers", fault: "0".into() }.into()), usage);
-        assert_eq!(code(Error::Ring("no io_uring".into()).into()), failure);
+        assert_eq!(code(Error::SecondWorker.into()), failure);
         assert_eq!(code("3 errors".into()), failure);
     }
 }

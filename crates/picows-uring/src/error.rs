@@ -3,12 +3,17 @@
 //! Each text names the cause and, where there is one, the cure. What a peer does wrong is
 //! [`PeerMisbehaved`](crate::PeerMisbehaved).
 
+mod ring;
+
 use crate::config::WrongSetting;
+use crate::ring::StartError;
 use picows_uring_proto::Escaped;
 use picows_uring_proto::internal::{SHOWN_TEXT_BYTES_MAX, debug_with_text};
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
+
+pub use ring::{RingError, RingFault};
 
 /// The reason why a server could not be built, started or stopped.
 #[derive(Error)]
@@ -38,9 +43,10 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// io_uring could not be set up. The text names the cause and the cure.
+    /// The driver could not be set up: [`RingError::fault`] says what it is, and the text names the cause
+    /// and the cure.
     #[error("{0}")]
-    Ring(String),
+    Ring(RingError),
     /// A thread could not be started, or not be pinned to a core.
     #[error("worker {worker} could not be started: {source}")]
     Thread {
@@ -88,6 +94,12 @@ pub enum Error {
 }
 
 debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, InsideRuntime, SecondWorker, InsideTurn, Timeout }
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        Self::Ring(RingError::from(&error))
+    }
+}
 
 impl From<WrongSetting> for Error {
     fn from(WrongSetting { setting, fault }: WrongSetting) -> Self {

@@ -89,13 +89,14 @@ pub use client::{
 pub use config::QueuePolicy;
 pub use driver::{Driver, UnknownDriver};
 pub use embedded::{Embedded, EmbeddedBuilder, Listening, Turned};
-pub use error::Error;
+pub use error::{Error, RingError, RingFault};
 pub use frame_writer::FrameWriter;
 pub use health::Stats;
 pub use health::WorkerState;
 pub use identity::ConnectionId;
 pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
 pub use messages::{MessageListener, MessageWriter, Messages};
+pub use preflight::probe;
 pub use prepared::Prepared;
 pub use reconnect::{Backoff, Reconnect};
 pub use remote::{RemoteError, RemoteTransport};

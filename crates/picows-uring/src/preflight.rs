@@ -51,6 +51,36 @@ impl From<StartError> for Refusal {
     }
 }
 
+/// Sets up what a worker needs on `driver`, and takes it down again: for a program that wants to know
+/// before it starts, in the place it runs in. Returns the driver that a worker would have, which is
+/// [`Driver::Epoll`] for [`Driver::Auto`] where io_uring cannot be used. Nothing is decided by it for the
+/// process.
+///
+/// ```
+/// use picows_uring::{Driver, Error, RingFault, probe};
+///
+/// match probe(Driver::IoUring) {
+///     Ok(_) => println!("io_uring it is"),
+///     Err(Error::Ring(error)) if error.fault() == RingFault::Forbidden => println!("{error}"),
+///     Err(error) => println!("no io_uring: {error}"),
+/// }
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Ring`], which says why it cannot be set up.
+pub fn probe(driver: Driver) -> Result<Driver, Error> {
+    let wanted = if driver == Driver::Epoll { Driver::Epoll } else { Driver::IoUring };
+    match set_up_one(wanted) {
+        Ok(_) => Ok(wanted),
+        Err(error) if driver == Driver::Auto && error.is_unavailable() => {
+            set_up_one(Driver::Epoll)?;
+            Ok(Driver::Epoll)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The driver that is asked for: `given`, or else that of the environment, or else `Auto`.
 ///
 /// # Errors

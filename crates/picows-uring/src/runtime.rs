@@ -292,7 +292,7 @@ impl RuntimeBuilder {
             config.memory = MemoryBudget::new(limit);
         }
         config.check()?;
-        let failed = |it: StartError| Error::Ring(it.to_string());
+        let failed = |it: StartError| Error::from(it);
         let (kind, driver) = (kind.into(), self.driver.map_or_else(Driver::from_environment, Ok)?);
         let (config, busy_poll) = (Arc::new(config), BusyPoll(self.busy_poll));
         let drain_timeout = self.drain_timeout;
@@ -322,7 +322,7 @@ fn build_worker<R: Ring + Wait>(
 ) -> Result<(Loop, Rc<Local>, Worker<R>), Error> {
     let kind = kind.unwrap_or_else(|| LoopKind::of(&ring));
     let event_loop = patiently(StartError::may_pass, || Loop::new(kind));
-    let event_loop = event_loop.map_err(|error| Error::Ring(error.to_string()))?;
+    let event_loop = event_loop.map_err(Error::from)?;
     let mailbox = Arc::new(Mailbox::new(ring.signal()));
     let local = Local::new(config, counters, mailbox);
     let worker = Worker::new(ring, Rc::clone(&local));

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Client, PATIENCE, address, eventually, on_frame, patiently, workers};
-use picows_uring::{Upgrade, WorkerState};
+use picows_uring::{Driver, Error, RingFault, Upgrade, WorkerState, probe};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -92,4 +92,42 @@ fn counters_are_read_by_any_thread_while_the_server_works() {
     let mut sum = picows_uring::Stats::default();
     monitor.workers().for_each(|worker| sum += worker.stats);
     assert_eq!(sum, stats);
+}
+
+#[test]
+fn tasks_of_any_runtime_wait_for_the_end() {
+    let server = workers(2).start(|_| Upgrade::not_found()).unwrap();
+    let (stopper, monitor) = (server.stopper(), server.monitor());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let stats = runtime.block_on(async {
+        let waiting = [tokio::spawn(server.stopped()), tokio::spawn(server.stopped())];
+        // Both tasks wait before anything ends.
+        tokio::task::yield_now().await;
+        assert!(monitor.is_running() && !waiting[0].is_finished());
+        stopper.stop();
+        for task in waiting {
+            task.await.unwrap().unwrap();
+        }
+        // Once more, when all is over.
+        monitor.stopped().await.unwrap()
+    });
+    assert!(!monitor.is_running());
+    assert_eq!(stats, server.join().unwrap());
+}
+
+#[test]
+fn a_driver_is_tried_out_before_there_is_a_server() {
+    assert_eq!(probe(Driver::Epoll).unwrap(), Driver::Epoll);
+    match probe(Driver::IoUring) {
+        Ok(driver) => {
+            assert_eq!(driver, Driver::IoUring);
+            assert_eq!(probe(Driver::Auto).unwrap(), Driver::IoUring);
+        }
+        // Under a filter, as some runs of the tests are.
+        Err(Error::Ring(error)) => {
+            assert_eq!(error.fault(), RingFault::Forbidden, "{error}");
+            assert_eq!(probe(Driver::Auto).unwrap(), Driver::Epoll);
+        }
+        Err(error) => panic!("{error}"),
+    }
 }

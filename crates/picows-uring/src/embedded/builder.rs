@@ -109,7 +109,7 @@ impl EmbeddedBuilder {
         host::refuse_second_worker()?;
         let config = Arc::new(self.config()?);
         let driver = self.driver.map_or_else(Driver::from_environment, Ok)?;
-        let failed = |it: StartError| Error::Ring(it.to_string());
+        let failed = |it: StartError| Error::from(it);
         let ring = AnyRing::open(driver, WaitMode::Hosted).map_err(failed)?;
         let counters = Arc::<Counters>::default();
         counters.set_driver(ring.driver(), ring.is_restricted());

@@ -39,6 +39,17 @@ pub(crate) enum StartError {
     Epoll(io::Error),
 }
 
+/// The side on which setting up a driver fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusedBy {
+    Kernel,
+    Policy,
+    Version,
+    Memory,
+    Descriptors,
+    Other,
+}
+
 impl StartError {
     /// Whether it may be otherwise soon: the locked memory of a process that was killed counts until
     /// the kernel has taken its rings down.
@@ -50,6 +61,23 @@ impl StartError {
     /// absent, forbidden, or too old.
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self, Self::Forbidden(..) | Self::TooOld(_) | Self::Lacks(_))
+    }
+
+    /// The side on which it fails.
+    pub(crate) fn refused_by(&self) -> RefusedBy {
+        match self {
+            Self::Forbidden(_, Refuser::Absent) => RefusedBy::Kernel,
+            Self::Forbidden(..) => RefusedBy::Policy,
+            Self::TooOld(_) | Self::Lacks(_) => RefusedBy::Version,
+            Self::NoMemory(_) => RefusedBy::Memory,
+            Self::NoDescriptors(_) => RefusedBy::Descriptors,
+            Self::Epoll(error)
+                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) =>
+            {
+                RefusedBy::Descriptors
+            }
+            Self::Other(_) | Self::Epoll(_) => RefusedBy::Other,
+        }
     }
 
     /// The name of what refuses io_uring, in the JSON of `picows doctor`.

@@ -7,7 +7,7 @@ use super::listen::Served;
 use crate::command::ListenName;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
-use crate::error::Error;
+use crate::error::{Error, RingError};
 use crate::foreign::Panicked;
 use crate::foreign::log;
 use crate::health::{Counters, WorkerState};
@@ -143,9 +143,10 @@ fn make_ready(plan: &ServerPlan) -> Result<Vec<Ready>, Error> {
                     log::warn!(workers, wanted, %error, "fewer workers than cores");
                     return Ok(crew);
                 }
-                Error::Ring(format!("{error}; there was enough for {number} of {wanted} workers"))
+                let remark = format_args!("there was enough for {number} of {wanted} workers");
+                Error::Ring(RingError::from(&error).with_remark(remark))
             }
-            Err(Refused::Ring(error)) => Error::Ring(error.to_string()),
+            Err(Refused::Ring(error)) => error.into(),
             Err(Refused::Thread(error)) => error,
         };
         crew.into_iter().for_each(Ready::dismiss);
