@@ -88,7 +88,7 @@ fn a_boxed_listener_gets_every_callback() {
     assert_eq!(events.len(), 3, "{events:?}");
 }
 
-/// Wants frames of more than four bytes in pieces.
+/// Wants frames in pieces that are longer than control frames may be.
 struct InPieces(Record);
 
 impl Listener for InPieces {
@@ -97,7 +97,7 @@ impl Listener for InPieces {
     }
 
     fn pieces_of_frames_above(&self) -> Option<u64> {
-        Some(4)
+        Some(125)
     }
 
     fn on_piece(&mut self, _: &Transport, piece: &FramePiece<'_>) -> ListenerResult {
@@ -120,9 +120,11 @@ fn a_boxed_listener_has_its_pieces_and_their_batches_end() {
         Upgrade::accept(boxed)
     });
     let peer = connect(&network.unwrap());
-    peer.send_raw([text("a"), text("longer")].concat());
-    assert_eq!(record.take(), ["Text a", "piece of 6", "end"]);
-    peer.send_raw(&text("longer")[..8]);
+    // A header with a length of two bytes, and a mask of zeros.
+    let long = [vec![0x81, 0x80 | 126, 0, 200, 0, 0, 0, 0], vec![b'x'; 200]].concat();
+    peer.send_raw([text("a"), long.clone()].concat());
+    assert_eq!(record.take(), ["Text a", "piece of 200", "end"]);
+    peer.send_raw(&long[..10]);
     assert_eq!(record.take(), ["piece of 2", "end"]);
 }
 
