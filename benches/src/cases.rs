@@ -3,6 +3,8 @@
 //! Each case is a call that can be repeated, and does the same work each time. Who counts
 //! instructions (`bin/icount.rs`) or nanoseconds (`benches/protocol.rs`) is not known here.
 
+#[cfg(feature = "deflate")]
+mod deflate;
 mod frames;
 mod handshakes;
 mod rest;
@@ -60,6 +62,8 @@ pub fn all() -> Vec<Case> {
     let mut cases = handshakes::cases();
     cases.extend(frames::cases());
     cases.extend(rest::cases());
+    #[cfg(feature = "deflate")]
+    cases.extend(deflate::cases());
     #[cfg(feature = "worker")]
     cases.extend(worker::cases());
     cases
