@@ -354,7 +354,7 @@ impl TopicState {
     /// The bus delivers nothing more: what other nodes publish from here on is missing in the history, and
     /// no gap for those who subscribe later.
     pub(super) fn end_relay(&mut self) {
-        self.log.break_at(self.last);
+        self.log.restart(self.last);
         self.origins = Origins::default();
     }
 
