@@ -28,6 +28,8 @@ mod command {
         #[allow(dead_code, reason = "as the real one")]
         CloseListener(u32),
         #[allow(dead_code, reason = "as the real one")]
+        Adopt(u32),
+        #[allow(dead_code, reason = "as the real one")]
         ListenMore,
         #[allow(dead_code, reason = "as the real one")]
         CloseListeners(u32),

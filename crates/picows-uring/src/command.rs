@@ -5,7 +5,9 @@
 use crate::foreign::Foreign;
 use crate::ring::{ListenerId, Token};
 use bytes::Bytes;
-use picows_uring_proto::{CloseFrame, FrameHead};
+use picows_uring_proto::{CloseFrame, FrameHead, UpgradeRequest};
+use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ pub(crate) enum Command {
     CloseListener(ListenerId),
     /// Publications wait for subscriptions of yours.
     Topics,
+    /// Serve a connection that was accepted elsewhere.
+    Adopt(Box<Adopted>),
     /// Listen on the sockets that the server has added.
     ListenMore,
     /// Close what was added, or was there from the beginning, under a name.
@@ -31,6 +35,21 @@ pub(crate) enum Command {
 /// What a server calls the listening sockets of one address, of which each worker has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListenName(pub(crate) u32);
+
+/// A connection that was accepted elsewhere.
+pub(crate) struct Adopted {
+    pub(crate) socket: OwnedFd,
+    /// Bytes that were read from it.
+    pub(crate) received: Vec<u8>,
+    /// Its request, if that was answered with 101.
+    pub(crate) upgraded: Option<Box<UpgradeRequest>>,
+}
+
+impl fmt::Debug for Adopted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Adopted").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
 
 /// A request of a handle to the worker, about a connection.
 #[derive(Debug)]

@@ -63,6 +63,12 @@ pub enum Error {
         /// What happened.
         fault: String,
     },
+    /// A socket that a server was to adopt cannot be served.
+    #[error("cannot adopt the connection: {fault}")]
+    Socket {
+        /// What is wrong with it.
+        fault: String,
+    },
     /// A runtime runs on this thread already, tokio's or one of ours.
     #[error(
         "a runtime runs on this thread already, and this would block it: call it on a thread of its \
@@ -93,7 +99,7 @@ pub enum Error {
     },
 }
 
-debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, InsideRuntime, SecondWorker, InsideTurn, Timeout }
+debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, Socket, InsideRuntime, SecondWorker, InsideTurn, Timeout }
 
 impl From<StartError> for Error {
     fn from(error: StartError) -> Self {

@@ -115,6 +115,7 @@ fn put(commands: &mut Vec<Command>, command: Command) {
         let waiting = commands.iter_mut().find_map(|waiting| match waiting {
             Command::Stop { drain } => Some(drain),
             Command::CloseListener(_)
+            | Command::Adopt(_)
             | Command::ListenMore
             | Command::CloseListeners(_)
             | Command::Connection(..)

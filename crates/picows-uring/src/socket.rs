@@ -228,6 +228,26 @@ impl Listening {
     }
 }
 
+/// A connected socket of a caller, made ready for a ring.
+pub(crate) fn connected(socket: OwnedFd) -> Result<OwnedFd, Error> {
+    let bad = |fault: String| Error::Socket { fault };
+    let socket = Socket::from(socket);
+    let kind = socket.r#type().map_err(|error| bad(format!("it is no socket: {error}")))?;
+    if kind != Type::STREAM {
+        return Err(bad("it is no stream socket, as TCP and Unix sockets are".to_owned()));
+    }
+    let not_connected = |error: io::Error| {
+        bad(format!("it is not connected ({error}): accept(2) returns one that is"))
+    };
+    socket.peer_addr().map_err(not_connected)?;
+    let failed = |error: io::Error| bad(error.to_string());
+    // io_uring does not wait on a socket that is marked not to.
+    socket.set_nonblocking(false).map_err(failed)?;
+    // Fails on a Unix socket, which has no delay anyway.
+    let _ = socket.set_tcp_nodelay(true);
+    Ok(socket.into())
+}
+
 /// A bound socket, not listening yet.
 fn tcp_socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

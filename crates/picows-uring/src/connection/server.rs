@@ -9,12 +9,14 @@ use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
 use crate::session::Session;
+use crate::status::DisconnectCause;
 use crate::upgrade::{Answer, Decision, Later, Made, SharedFactory, Upgrade};
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
-    AcceptKey, HeadFault, HeadReceiver, Phase, RequestError, UpgradeRequest, UpgradeResponse,
-    check_subprotocol, encode_continue, encode_switching_protocols,
+    AcceptKey, CloseCode, Deflate, HeadFault, HeadReceiver, NegotiatedDeflate, Phase, RequestError,
+    UpgradeRequest, UpgradeResponse, check_subprotocol, encode_continue,
+    encode_switching_protocols,
 };
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -30,6 +32,15 @@ pub(super) struct Requests {
 pub(super) struct Deciding {
     request: UpgradeRequest,
     decision: Decision,
+    answered: Answered,
+}
+
+/// Who has told the client that its request is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answered {
+    NotYet,
+    /// Another server, with a 101.
+    Elsewhere,
 }
 
 impl Connection {
@@ -129,7 +140,44 @@ impl Connection {
         let made =
             foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()));
         self.callbacks().mark_callback("factory");
-        self.carry_out(request, made);
+        self.carry_out(request, made, Answered::NotYet);
+    }
+
+    /// Asks the factory about a request that another server has answered with 101.
+    pub(crate) fn answer_upgraded(&mut self, mut request: UpgradeRequest) {
+        let Stage::Request(Requests { factory, .. }) = &self.stage else { return };
+        let factory = Rc::clone(factory);
+        if let Some(peer) = self.session().peer.get() {
+            request.set_peer_addr(peer);
+        }
+        let made = if let AdmissionState::Refused(refusal) = self.admission {
+            Ok(Upgrade::respond(refusal.response()))
+        } else {
+            foreign::call(|| factory(&request)).unwrap_or_else(|panicked| Err(panicked.into()))
+        };
+        self.callbacks().mark_callback("factory");
+        self.carry_out(request, made, Answered::Elsewhere);
+    }
+
+    /// Ends a connection whose client takes it for accepted.
+    fn refuse_upgraded(&mut self, made: Made) {
+        match made {
+            Ok(Upgrade { answer: Answer::Fail(error) }) | Err(error) => {
+                self.factory_error(&error);
+                self.close_upgraded(CloseCode::INTERNAL_ERROR, "");
+            }
+            Ok(other) => {
+                self.close_upgraded(CloseCode::POLICY_VIOLATION, "refused");
+                foreign::discard(other);
+            }
+        }
+    }
+
+    /// Ends a connection that another server has upgraded, with CLOSE.
+    fn close_upgraded(&self, code: CloseCode, reason: &str) {
+        let session = self.session();
+        session.opened();
+        session.fail(DisconnectCause::Closed, code, reason);
     }
 
     /// Finds out who the client is that a proxy has sent a request of, and counts a connection of it,
@@ -160,10 +208,19 @@ impl Connection {
     }
 
     /// Answers a request as the factory has decided.
-    fn carry_out(&mut self, request: UpgradeRequest, made: Made) {
+    fn carry_out(&mut self, request: UpgradeRequest, made: Made, answered: Answered) {
         let is_head = request.method() == "HEAD";
         match made {
-            Ok(Upgrade { answer: Answer::Later(later) }) => self.decide_later(request, later),
+            Ok(Upgrade { answer: Answer::Later(later) }) => {
+                self.decide_later(request, later, answered);
+            }
+            Ok(Upgrade { answer: Answer::Accept { listener, headers, .. } })
+                if answered == Answered::Elsewhere =>
+            {
+                self.open(request, None, None, listener);
+                discard_headers(headers);
+            }
+            made if answered == Answered::Elsewhere => self.refuse_upgraded(made),
             Ok(Upgrade {
                 answer: Answer::Accept { listener, headers, subprotocol, declines_deflate },
             }) => {
@@ -202,9 +259,15 @@ impl Connection {
     }
 
     /// Waits for the answer to a request.
-    fn decide_later(&mut self, request: UpgradeRequest, later: Later) {
+    fn decide_later(&mut self, request: UpgradeRequest, later: Later, answered: Answered) {
         match Decision::begin(later, self.session()) {
-            Ok(decision) => self.stage = Stage::Deciding(Box::new(Deciding { request, decision })),
+            Ok(decision) => {
+                let deciding = Deciding { request, decision, answered };
+                self.stage = Stage::Deciding(Box::new(deciding));
+            }
+            Err(error) if answered == Answered::Elsewhere => {
+                self.refuse_upgraded(Err(error.into()))
+            }
             Err(error) => self.factory_failed(&error.into(), request.method() == "HEAD"),
         }
     }
@@ -219,7 +282,8 @@ impl Connection {
         let Stage::Deciding(deciding) = &self.stage else { return false };
         let Some(made) = deciding.decision.take() else { return false };
         if let Stage::Deciding(deciding) = std::mem::replace(&mut self.stage, Stage::Discard(0)) {
-            self.carry_out(deciding.request, made);
+            let Deciding { request, answered, .. } = *deciding;
+            self.carry_out(request, made, answered);
             self.callbacks().mark_callback("later");
         }
         true
@@ -268,8 +332,20 @@ impl Connection {
                 out.extend_from_slice(line.as_bytes());
             }
         });
+        let deflate = deflate.map(|(settings, (agreed, _))| (settings, agreed));
+        self.open(request, subprotocol, deflate, listener);
+    }
+
+    /// Opens a connection whose client has its 101, or gets it.
+    fn open(
+        &mut self,
+        request: UpgradeRequest,
+        subprotocol: Option<String>,
+        deflate: Option<(Deflate, NegotiatedDeflate)>,
+        listener: Box<dyn Listener>,
+    ) {
         self.opened(request.path(), subprotocol.as_deref());
-        if let Some((settings, (agreed, _))) = deflate {
+        if let Some((settings, agreed)) = deflate {
             self.begin_deflate(&settings, &agreed);
         }
         let session = self.session();
@@ -292,18 +368,28 @@ impl Connection {
 
     /// The application failed: the peer is not told how.
     fn factory_failed(&self, error: &ListenerError, is_head: bool) {
-        let (local, peer) = (self.local(), self.session().peer.get());
-        let text = foreign::text(error);
-        log_limited!(error, local, LogLine::FactoryFailed, ?peer, error = text);
-        local.counters.listener_errors.increment();
+        self.factory_error(error);
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         self.respond_to(&UpgradeResponse::text(status, "internal server error\n"), is_head);
     }
 
+    /// Logs and counts an error of the factory.
+    fn factory_error(&self, error: &ListenerError) {
+        let (local, peer) = (self.local(), self.session().peer.get());
+        let text = foreign::text(error);
+        log_limited!(error, local, LogLine::FactoryFailed, ?peer, error = text);
+        local.counters.listener_errors.increment();
+    }
+
     /// Sends an HTTP response that ends the connection, whatever was asked.
     pub(crate) fn respond(&self, response: &UpgradeResponse) {
-        let is_head = matches!(&self.stage, Stage::Deciding(it) if it.request.method() == "HEAD");
-        self.respond_to(response, is_head);
+        match &self.stage {
+            Stage::Deciding(it) if it.answered == Answered::Elsewhere => {
+                self.close_upgraded(CloseCode::TRY_AGAIN_LATER, "");
+            }
+            Stage::Deciding(it) => self.respond_to(response, it.request.method() == "HEAD"),
+            _ => self.respond_to(response, false),
+        }
     }
 
     /// Sends the response to a request, which ends the connection; to a HEAD without its body.

@@ -51,6 +51,7 @@ impl Server {
 #[must_use = "a server does nothing before `serve` or `start`"]
 pub struct ServerBuilder {
     listen: Vec<Listen>,
+    has_address: bool,
     workers: Option<usize>,
     pin: bool,
     driver: Option<Driver>,
@@ -66,6 +67,7 @@ impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            has_address: true,
             workers: None,
             pin: false,
             driver: None,
@@ -88,6 +90,13 @@ impl ServerBuilder {
     /// IPv6 only: give `0.0.0.0` as well for both. A [`Listen`] has a factory and settings of its own.
     pub fn listen(mut self, address: impl Into<Listen>) -> Self {
         self.listen.push(address.into());
+        self
+    }
+
+    /// Listens on no address, unless one is given or [added](ServerHandle::listen): for a server that is
+    /// handed connections which were accepted elsewhere ([`ServerHandle::adopt`]).
+    pub fn without_address(mut self) -> Self {
+        self.has_address = false;
         self
     }
 
@@ -394,7 +403,7 @@ impl ServerBuilder {
         config.leaves_port = self.share_port && is_own;
         config.admission = Some(Arc::default());
         let config = Arc::new(config);
-        let (listen, served) = resolve(self.listen, &config)?;
+        let (listen, served) = resolve(self.listen, self.has_address, &config)?;
         threads::start(ServerPlan {
             listen,
             served,
@@ -445,7 +454,7 @@ impl ServerBuilder {
         let mut config = self.config;
         config.admission = Some(Arc::default());
         config.memory = Arc::clone(memory);
-        let (listen, served) = resolve(self.listen, &Arc::new(config))?;
+        let (listen, served) = resolve(self.listen, self.has_address, &Arc::new(config))?;
         let listening = socket::listen(listen, options)?;
         let served = listening.origins.iter().map(|origin| served[*origin].clone()).collect();
         Ok((listening, served))
@@ -548,9 +557,11 @@ impl ServerBuilder {
 /// What to listen on, and how it is served.
 fn resolve(
     listen: Vec<Listen>,
+    has_address: bool,
     base: &Arc<Config>,
 ) -> Result<(Vec<Wanted>, Vec<Served>), WrongSetting> {
-    let listen = if listen.is_empty() { vec![Listen::on(LISTEN_DEFAULT)] } else { listen };
+    let is_usual = listen.is_empty() && has_address;
+    let listen = if is_usual { vec![Listen::on(LISTEN_DEFAULT)] } else { listen };
     let resolved: Result<Vec<_>, _> = listen.into_iter().map(|it| it.resolve(base)).collect();
     Ok(resolved?.into_iter().unzip())
 }

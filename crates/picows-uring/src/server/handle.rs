@@ -13,6 +13,7 @@ use crate::stopper::Stopper;
 use crate::worker::NewListener;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,13 +25,15 @@ use std::time::Duration;
 #[derive(Debug)]
 #[must_use = "dropping the handle stops the server"]
 pub struct ServerHandle {
-    workers: Vec<WorkerThread>,
+    pub(super) workers: Vec<WorkerThread>,
     addresses: Vec<ListenAddress>,
     /// For each address, what the workers call its sockets.
     listeners: Vec<Listener>,
     /// How many addresses there have been.
     names: u32,
     base: ListenBase,
+    /// How many connections it was given: workers get them in turn.
+    pub(super) adopted: AtomicUsize,
     drain_timeout: Duration,
 }
 
@@ -72,6 +75,7 @@ impl ServerHandle {
             listeners: Vec::new(),
             names: 0,
             base,
+            adopted: AtomicUsize::new(0),
             drain_timeout,
         };
         for (address, path) in addresses.into_iter().zip(paths) {

@@ -4,16 +4,18 @@
 //! clients has none; the sockets that those connect are in `connects.rs`.
 
 use super::Worker;
+use super::deferred::Input;
 use super::refusals::Refusals;
 use super::shutdown::HANDSHAKE_GRACE;
 use super::timers::Timer;
 use crate::admission::{AdmissionState, Refusal};
-use crate::command::ListenName;
+use crate::command::{Adopted, ListenName};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
 use crate::foreign::log::{self, LogLine, log_limited};
-use crate::ring::{ListenerId, Ring, Socket};
+use crate::link::{InputState, Piece};
+use crate::ring::{ListenerId, Ring, Socket, Token};
 use crate::upgrade::{MakeFactory, SharedFactory, WorkerInfo, make_factory};
 use picows_uring_proto::Role;
 use std::io;
@@ -332,7 +334,40 @@ impl<R: Ring> Worker<R> {
     fn adopt_accepted(&mut self, listener: ListenerId, socket: Socket) {
         let acceptor = self.accept.as_mut().and_then(|accept| accept.get_mut(listener));
         let Some(acceptor) = acceptor else { return self.ring.close(socket) };
-        let Listening { config, factory } = acceptor.listening.clone();
+        let listening = acceptor.listening.clone();
+        self.begin_connection(listening, socket);
+    }
+
+    /// Serves a connection that was accepted elsewhere, as those of the server are. What was read from
+    /// it is deferred input, and handled in this turn.
+    pub(super) fn adopt_from_elsewhere(&mut self, adopted: Adopted) {
+        let more = self.accept.as_ref().and_then(|accept| accept.more.as_ref());
+        let Some(more) = more.filter(|_| !self.shutdown.is_stopping) else { return };
+        let factory = Rc::clone(&more.factory);
+        let mut config = Arc::clone(&self.local.config);
+        if adopted.upgraded.is_some() && (config.tls.is_some() || config.proxy_protocol.is_some()) {
+            // Whatever came before the frames is over.
+            config = Arc::new(Config { tls: None, proxy_protocol: None, ..Config::clone(&config) });
+        }
+        let socket = Socket(adopted.socket.into_raw_fd());
+        let token = self.begin_connection(Listening::of(config, factory), socket);
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        if let Some(request) = adopted.upgraded {
+            connection.answer_upgraded(*request);
+        }
+        if adopted.received.is_empty() {
+            return;
+        }
+        let mut memory = self.local.pool.stash();
+        memory.bytes_mut().extend_from_slice(&adopted.received);
+        connection.link.input = InputState::Deferred;
+        let piece = Piece::copied(memory, &self.local.pool);
+        self.receive.deferred.push(token, Input::Piece(piece));
+    }
+
+    /// Makes a connection of a socket, if only to refuse it.
+    fn begin_connection(&mut self, listening: Listening, socket: Socket) -> Token {
+        let Listening { config, factory } = listening;
         let peer = self.ring.peer_addr(socket);
         let refusal = if self.memory.share.budget().is_full() {
             Some(Refusal::Memory)
@@ -347,7 +382,7 @@ impl<R: Ring> Worker<R> {
             self.refused(refusal, peer);
             self.hear_out(token, refusal);
         }
-        let Some(connection) = self.slots.get_mut(token) else { return };
+        let Some(connection) = self.slots.get_mut(token) else { return token };
         if refusal.is_none() {
             connection.admission = AdmissionState::Handshaking;
         }
@@ -356,6 +391,7 @@ impl<R: Ring> Worker<R> {
             connection.session().conversation.borrow_mut().expire(until);
         }
         connection.session().mark_dirty();
+        token
     }
 
     /// A connection is refused: counts it, and logs some.

@@ -18,6 +18,7 @@ impl<R: Ring> Worker<R> {
                 Command::LookAtMemory => self.memory.on_asked(),
                 Command::CloseListener(listener) => self.close_listener(listener),
                 Command::Topics => self.local.note_publications(),
+                Command::Adopt(adopted) => self.adopt_from_elsewhere(*adopted),
                 Command::ListenMore => self.listen_more(),
                 Command::CloseListeners(name) => self.close_listeners(name),
                 Command::Connection(token, action) => self.act(token, action),
