@@ -86,6 +86,18 @@ class Figures(RecordCase):
             self.assertIn(part, text)
         self.assertIn("tls-idle.svg", images)
 
+    def test_compression_is_compared_with_peers_of_as_few_bytes(self):
+        record = self.record(rounds=2, sections=["deflate"])
+        found = {"picows-uring": (15.0, 154.0), "ws": (60.0, 139.0), "beast": (30.0, 160.0), "websockets": (19.0, 150.0)}
+        for name, (time, size) in found.items():
+            rounds = [figures_of | {"wire_bytes_per_message": size} for figures_of in cpu(time, time + 1)]
+            self.add(record, "deflate", "context", name, *rounds)
+        goals = {what: (value, is_met) for what, _, value, is_met in figures.goals(figures.Figures(record))}
+        what = "compression, context: picows-uring to the best peer of 5 % fewer bytes at the most"
+        self.assertEqual(goals, {what: (15 / 19, False)})
+        text, _ = page.Page(record, "", "plots").render()
+        self.assertIn("| ws | 60.0 | 139 |", text)
+
     def test_a_burst_may_cost_a_quarter_above_the_floor(self):
         record = self.record(rounds=1, sections=["echo"], cells=["64x16x256"])
         for name, value in {"floor": 1.0, "dedicated": 1.25, "picows-uring": 1.26}.items():

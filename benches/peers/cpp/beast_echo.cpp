@@ -1,4 +1,5 @@
-// An echo server on Boost.Beast: callbacks, one thread, a buffer for each connection.
+// An echo server on Boost.Beast: callbacks, one thread, a buffer for each connection; with --deflate context
+// or no-context, all messages are compressed.
 
 #include "arguments.hpp"
 
@@ -6,6 +7,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/websocket.hpp>
 #include <memory>
+#include <string>
 #include <sys/resource.h>
 #include <utility>
 
@@ -17,17 +19,28 @@ using tcp = asio::ip::tcp;
 // The executor is named, so that it is not looked up behind a virtual call.
 using Socket = asio::basic_stream_socket<tcp, asio::io_context::executor_type>;
 
-class Session : public std::enable_shared_from_this<Session> {
+// Empty, context or no-context.
+static std::string deflate;
+
+template <bool is_deflating>
+class Session : public std::enable_shared_from_this<Session<is_deflating>> {
 public:
     explicit Session(Socket&& socket) : stream_(std::move(socket)) {}
 
     void start() {
+        if constexpr (is_deflating) {
+            websocket::permessage_deflate settings;
+            settings.server_enable = true;
+            settings.server_no_context_takeover = deflate == "no-context";
+            settings.client_no_context_takeover = deflate == "no-context";
+            stream_.set_option(settings);
+        }
         stream_.next_layer().set_option(tcp::no_delay(true));
         // A message leaves in one frame, as it came.
         stream_.auto_fragment(false);
         stream_.set_option(websocket::stream_base::timeout{
             std::chrono::seconds(5), websocket::stream_base::none(), false});
-        stream_.async_accept([self = shared_from_this()](beast::error_code error) {
+        stream_.async_accept([self = this->shared_from_this()](beast::error_code error) {
             if (!error) {
                 self->read();
             }
@@ -36,7 +49,7 @@ public:
 
 private:
     void read() {
-        stream_.async_read(buffer_, [self = shared_from_this()](beast::error_code error, std::size_t) {
+        stream_.async_read(buffer_, [self = this->shared_from_this()](beast::error_code error, std::size_t) {
             if (!error) {
                 self->write();
             }
@@ -46,7 +59,7 @@ private:
     void write() {
         stream_.text(stream_.got_text());
         stream_.async_write(
-            buffer_.data(), [self = shared_from_this()](beast::error_code error, std::size_t) {
+            buffer_.data(), [self = this->shared_from_this()](beast::error_code error, std::size_t) {
                 if (!error) {
                     self->buffer_.clear();
                     self->read();
@@ -54,7 +67,7 @@ private:
             });
     }
 
-    websocket::stream<Socket, false> stream_;
+    websocket::stream<Socket, is_deflating> stream_;
     beast::flat_buffer buffer_;
 };
 
@@ -63,7 +76,11 @@ using Acceptor = asio::basic_socket_acceptor<tcp, asio::io_context::executor_typ
 static void accept(Acceptor& acceptor) {
     acceptor.async_accept([&acceptor](beast::error_code error, Socket socket) {
         if (!error) {
-            std::make_shared<Session>(std::move(socket))->start();
+            if (deflate.empty()) {
+                std::make_shared<Session<false>>(std::move(socket))->start();
+            } else {
+                std::make_shared<Session<true>>(std::move(socket))->start();
+            }
         }
         accept(acceptor);
     });
@@ -72,6 +89,7 @@ static void accept(Acceptor& acceptor) {
 int main(int argc, char** argv) {
     const auto values = parse_arguments(argc, argv);
     const auto listen = parse_address(values.count("listen") ? values.at("listen") : "127.0.0.1:9001");
+    deflate = values.count("deflate") ? values.at("deflate") : "";
     rlimit limit{};
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;

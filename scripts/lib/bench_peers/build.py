@@ -126,7 +126,7 @@ class Workshop:
             if python.exists():
                 stamp.write_text(wanted, encoding="utf-8")
         self.programs["python"] = python
-        for name in ("picows_echo.py", "picows_rtt.py"):
+        for name in ("picows_echo.py", "picows_rtt.py", "websockets_echo.py"):
             self.programs[name] = self.root / PEERS / "python" / name
         for line in pins.read_text(encoding="utf-8").splitlines():
             if "==" in line:

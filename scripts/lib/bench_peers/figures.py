@@ -6,6 +6,7 @@ from . import peers
 from .plan import Cell
 
 CPU = "server_cpu_us_per_message"
+WIRE = "wire_bytes_per_message"
 PIPELINED = {"64x16x256", "64x64x32"}
 LARGE_BYTES = 16 * 1024
 # What the rounds of the same server differ by here.
@@ -85,12 +86,26 @@ def goals(figures):
     yield from burst_goals(figures)
     yield from open_loop_goals(figures)
     yield from round_trip_goals(figures)
+    yield from deflate_goals(figures)
     yield from tls_goals(figures)
     for case, most in (("1x1x256", 2), ("64x16x256", 0.1)):
         for peer in peers.OURS:
             # Timers and the ends of a run are in it: a few in ten thousand messages.
             found = rounded(figures.lowest("syscalls", case, peer, "syscalls_per_message"))
             yield from at_most(f"{case}: system calls per message, {peer}", most, found)
+
+
+def deflate_goals(figures):
+    """Against each peer that sends no more bytes, or up to 5 % fewer."""
+    for case, most in (("context", 0.75), ("no-context", 0.85)):
+        size = figures.lowest("deflate", case, "picows-uring", WIRE)
+        names = peers.peer_servers(figures.peers("deflate"))
+        sizes = {name: figures.lowest("deflate", case, name, WIRE) for name in names}
+        alike = [name for name, other in sizes.items() if size and other and size <= 1.05 * other]
+        lows = [figures.lowest("deflate", case, name, CPU) for name in alike]
+        best = min((low for low in lows if low is not None), default=None)
+        found = ratio(figures.lowest("deflate", case, "picows-uring", CPU), best)
+        yield from at_most(f"compression, {case}: picows-uring to the best peer of 5 % fewer bytes at the most", most, found)
 
 
 def cpu_goals(figures):

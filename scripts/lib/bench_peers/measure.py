@@ -14,12 +14,13 @@ import time
 
 from server import Failure
 
-from . import machine, peers
+from . import deflate, machine, peers
 from .plan import Cell
 from .processes import CORE_LOAD, pinned, run_load, start, stop
 
 ANSWER_S = 30
 OPEN_CELL = Cell(64, 1, 256)
+DEFLATE_CELL = Cell(4, 1, 1024)
 WARM_UP_CONNECTIONS = 256
 # What programs tell of their settings: the case says it.
 IN_CASE = {"connections", "pipeline", "size_bytes", "subscribers", "window_s"}
@@ -130,6 +131,27 @@ class Meter:
             } | {f"latency_{name}_us": found["latency_us"][name] for name in ("p50", "p99", "p99.9")}
 
         return self.loaded(run.peer, self.echo_argv(run.peer, OPEN_CELL), load)
+
+    def measure_deflate(self, run):
+        argv = peers.fill(peers.server(run.peer).deflate[run.case], self.programs)
+        flags = ["--deflate", *(["--deflate-no-context"] if run.case == "no-context" else [])]
+
+        def load(server):
+            command = [
+                self.programs["picows"], "load", f"ws://{server.authority}/", "--server-pid", server.pid,
+                "--connections", DEFLATE_CELL.connections, "--size", DEFLATE_CELL.size_bytes, "--payload", "json",
+                *flags, *self.window(), "--drain-timeout", "2s", "--json", "-",
+            ]
+            found = json.loads(run_load(command, self.timeout_s() + 5))
+            if not found["messages"]:
+                raise Failure(f"no message in {self.settings.duration_s} s")
+            return {
+                "messages_per_s": found["rate_per_s"],
+                "server_cpu_us_per_message": found["server_cpu_us_per_message"],
+                "wire_bytes_per_message": deflate.wire_bytes(server.authority, run.case == "context"),
+            }
+
+        return self.loaded(run.peer, argv, load)
 
     def measure_peak(self, run):
         return self.picows_load(run, 1)

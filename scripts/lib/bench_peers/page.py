@@ -4,7 +4,7 @@ Only renders: the same record and the same notes give the same page.
 """
 
 from . import chart, figures, peers
-from .figures import CPU, Figures, ratio
+from .figures import CPU, WIRE, Figures, ratio
 
 INTRODUCTION = """# Benchmarks
 
@@ -29,7 +29,7 @@ class Page:
     def render(self):
         """The page, and its plots by file name."""
         parts = [INTRODUCTION, self.setting(), self.participants()]
-        sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.connections,
+        sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.deflate, self.connections,
                     self.syscalls, self.idle, self.tls, self.tls_connections, self.tls_idle, self.goals,
                     self.failures)
         parts += [section() for section in sections]
@@ -62,7 +62,7 @@ class Page:
 Server on one core, load on another. Within each cell the servers take turns, in shuffled order, for
 some rounds of {settings.duration_s:g} s after {settings.warmup_s:g} s of warming up; they keep running,
 and each round opens its own connections. Rounds: {rounds}. One thread each, release builds,
-TCP_NODELAY, no compression. Every echo is checked. Processor time is the scheduler's, of all threads
+TCP_NODELAY, no compression but in its section. Every echo is checked. Processor time is the scheduler's, of all threads
 of the server. A run with more than {settings.steal_percent_max:g} % stolen from a core is done again:
 of {calm['runs']} runs, {calm['disturbed']} stayed above that after {calm['reruns']} repetitions. In the
 median, {calm['steal_percent_median']:.1f} % was stolen, and other processes used
@@ -238,6 +238,23 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
                 "connections that have exchanged one message each.")
         heads = (("bytes per connection", "lowest", "bytes_per_connection"), ("process before, bytes", "lowest", "resident_before_bytes"))
         return self.listing("tls-idle", text, heads, "Memory of an idle connection over TLS")
+
+    def deflate(self):
+        names, cases = self.figures.peers("deflate"), self.figures.cases("deflate")
+        if not names or not cases:
+            return ""
+        rows = []
+        for name in names:
+            cells = []
+            for case in cases:
+                cells.append(short(self.figures.lowest("deflate", case, name, CPU)))
+                cells.append(short(self.figures.lowest("deflate", case, name, WIRE)))
+            rows.append((name, *cells))
+        heads = [f"{case}, {what}" for case in cases for what in ("µs of server CPU", "bytes on the wire")]
+        return ("## Compression\n\nEcho of 1 KiB of JSON over permessage-deflate, 4 connections, with context takeover and "
+                "without; each server with its own level and windows, whose effect is in the bytes. Per message, the "
+                "lowest of the rounds. Not here: uWebSockets, which no package registry has.\n\n"
+                + table(("server", *heads), rows))
 
     def connections(self):
         text = "## Connections\n\nAccepted and upgraded, and then reset by the client; 64 handshakes at a time."

@@ -10,6 +10,13 @@ from server import Failure
 LISTEN = ("--listen", "127.0.0.1:0")
 TLS = ("--tls-cert", "{certificate}", "--tls-key", "{key}")
 OURS = ("picows-uring", "dedicated")
+
+
+def deflating(*argv, context=(), no_context=()):
+    """Commands of a server that compresses, with context takeover and without."""
+    return {"context": (*argv, *context), "no-context": (*argv, *no_context)}
+
+
 FLOOR = "floor"
 
 
@@ -22,8 +29,14 @@ class Peer(NamedTuple):
     echo: tuple = ()
     fan_out: tuple = ()
     tls: tuple = ()
+    # By the cases of the section.
+    deflate: dict = {}
 
     def takes_part(self, section):
+        if section == "deflate":
+            return bool(self.deflate)
+        if not self.echo:
+            return False
         if section == "fan-out":
             return bool(self.fan_out)
         if section.startswith("tls"):
@@ -41,6 +54,7 @@ SERVERS = (
         "picows-uring", "`picows echo --workers 1`: hosted, on tokio-uring", "ours",
         ("{picows}", "echo", "--workers", "1", *LISTEN), ("{picows_uring_fan_out}", *LISTEN),
         ("{picows}", "echo", "--workers", "1", *LISTEN, *TLS),
+        deflating("{picows}", "echo", "--workers", "1", "--deflate", *LISTEN, no_context=["--deflate-no-context"]),
     ),
     Peer(
         "dedicated", "`picows echo --workers 1 --dedicated`: sleeps in its own ring", "ours",
@@ -70,6 +84,9 @@ SERVERS = (
     Peer(
         "beast", "Boost.Beast, callbacks", "beast", ("{beast_echo}", *LISTEN),
         tls=("{beast_tls_echo}", *LISTEN, *TLS),
+        deflate=deflating(
+            "{beast_echo}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
+        ),
     ),
     Peer(
         "picows", "Python's picows, on uvloop", "python",
@@ -79,6 +96,16 @@ SERVERS = (
     Peer(
         "ws", "ws on Node", "node",
         ("{node}", "{ws_echo.js}", *LISTEN), ("{node}", "{ws_echo.js}", "--fan-out", *LISTEN),
+        deflate=deflating(
+            "{node}", "{ws_echo.js}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
+        ),
+    ),
+    Peer(
+        "websockets", "Python's websockets, on uvloop", "python",
+        deflate=deflating(
+            "{python}", "{websockets_echo.py}", *LISTEN,
+            context=["--deflate", "context"], no_context=["--deflate", "no-context"],
+        ),
     ),
 )
 

@@ -18,6 +18,7 @@ SECTIONS = {
     "open": "latency at 50 % and 80 % of the highest rate, in open loop",
     "rtt": "round trips of client libraries, to a server that sleeps and one that spins",
     "fan-out": "one message to many subscribers",
+    "deflate": "compressed echo of 1 KiB of JSON, with context takeover and without: server CPU and bytes on the wire",
     "connect": "connections accepted and upgraded",
     "syscalls": "system calls per message",
     "idle": "memory of an idle connection",
@@ -90,7 +91,7 @@ class Settings(NamedTuple):
 
     def rounds_of(self, section):
         """The matrix has all rounds; what is compared by eye, or does not vary, has fewer."""
-        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "connect": 4, "syscalls": 1, "idle": 1,
+        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "deflate": 4, "connect": 4, "syscalls": 1, "idle": 1,
                  "tls-connect": 4, "tls-idle": 1}
         return min(self.rounds, fewer.get(section, self.rounds))
 
@@ -101,6 +102,7 @@ class Settings(NamedTuple):
             "open": ["50", "80"],
             "rtt": [f"{size}-{way}" for way in ("sleeping", "spinning") for size in self.sizes_rtt],
             "fan-out": [f"{self.subscribers}x256"],
+            "deflate": ["context", "no-context"],
             "connect": ["64"],
             "syscalls": ["1x1x256", "64x16x256"],
             "idle": [str(self.idle_connections)],
