@@ -98,7 +98,7 @@ FLOORS = {
         "link transport",
         "frame_writer topics",
         "listener",
-        "messages",
+        "messages relay",
         "stream",
         "client upgrade",
         "connection reconnect",

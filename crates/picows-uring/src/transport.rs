@@ -546,6 +546,11 @@ impl Transport {
         self.session.tls_facts().map_or(&[], |facts| &facts.peer_certificates)
     }
 
+    /// Whether PINGs of the peer are answered by themselves.
+    pub(crate) fn answers_pings(&self) -> bool {
+        self.session.config.conversation.auto_pong
+    }
+
     /// Whether the handshake is done and no end is under way.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 mod edges;
+mod relaying;
 
 const SECOND: Duration = Duration::from_secs(1);
 
