@@ -9,6 +9,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 
 use super::head::{Head, HeadError, first_line, is_token, list_elements};
@@ -144,6 +146,11 @@ impl RequestError {
             Self::UnsupportedVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
+}
+
+/// The value of an `Authorization` header with user and password (RFC 7617).
+pub fn basic_authorization(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// [`UpgradeRequest::parse`], for a buffer that grows: for measurements of the scanner by itself.

@@ -8,6 +8,7 @@ use super::error::{ConnectError, ConnectFault, ConnectStage};
 use super::intake::Intake;
 #[cfg(feature = "_tls")]
 use super::secure::NewTls;
+#[cfg(feature = "_tls")]
 use super::target::Target;
 use crate::foreign::Foreign;
 use crate::local::Local;
@@ -68,9 +69,8 @@ impl Connect {
         report: Foreign<Report>,
     ) -> Result<Attempt, ConnectFault> {
         let intake = intake.ok_or(ConnectFault::NoRuntime)?;
-        self.config.check()?;
-        self.check_proxy()?;
-        let target = Target::parse(&self.url)?;
+        self.check()?;
+        let target = self.target()?;
         #[cfg(not(feature = "_tls"))]
         if target.is_secure {
             return Err(ConnectFault::TlsUnsupported);

@@ -14,6 +14,7 @@ use crate::listener::Listener;
 use crate::local::{self, Local};
 use crate::stream::{StreamListener, StreamOptions, WsStream};
 use crate::transport::Transport;
+use picows_uring_proto::internal::basic_authorization;
 use picows_uring_proto::{
     ClientHandshake, HeadReceiver, ResponseError, ResponseHead, UpgradeRequest,
 };
@@ -74,6 +75,9 @@ pub struct Connect {
     pub(super) url: String,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) subprotocols: Vec<String>,
+    query: Vec<(String, String)>,
+    /// A setting that makes no sense by itself, and why.
+    misuse: Option<(&'static str, &'static str)>,
     max_redirects: u32,
     pub(super) redirect_keeps: Option<RedirectKeeps>,
     pub(super) dial: DialOptions,
@@ -97,6 +101,8 @@ impl Connect {
             url: url.into(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
+            query: Vec::new(),
+            misuse: None,
             max_redirects: REDIRECTS_MAX,
             redirect_keeps: None,
             dial: DialOptions::default(),
@@ -109,9 +115,35 @@ impl Connect {
 
     /// Adds a header to the request; a `Host` replaces ours. The headers of the handshake itself
     /// cannot be given.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        self.headers.push((name.into(), value.into()));
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.as_ref().to_owned(), value.as_ref().to_vec()));
         self
+    }
+
+    /// Adds a pair to the query of the URL, each part percent-encoded as in a form; may be called several
+    /// times. It goes to the server of the URL, and no redirect gets it.
+    ///
+    /// ```
+    /// use picows_uring::Connect;
+    ///
+    /// // GET /feed?stream=btc%2Fusd
+    /// let connect = Connect::new("ws://example.com/feed").query("stream", "btc/usd");
+    /// ```
+    pub fn query(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        self.query.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sends user name and password in an `Authorization` header (RFC 7617), which is treated like any
+    /// other header where a redirect leads to another origin. Without TLS, whoever is on the way can
+    /// read them. A colon in the name, which would end it, is an error ([`ConnectFault::Setting`]).
+    pub fn basic_auth(self, user: impl AsRef<str>, password: impl AsRef<str>) -> Self {
+        let (user, password) = (user.as_ref(), password.as_ref());
+        if user.contains(':') {
+            let fault = "a user name has no colon, which would end it: leave it out";
+            return Self { misuse: Some(("basic_auth", fault)), ..self };
+        }
+        self.header("Authorization", basic_authorization(user, password))
     }
 
     /// Offers a subprotocol (RFC 6455 §1.9); may be called several times, the first choice first.
@@ -242,8 +274,7 @@ impl Connect {
 
     async fn establish(self, make: MakeListener) -> Result<Transport, ConnectFault> {
         let local = local::current().ok_or(ConnectFault::NoRuntime)?;
-        self.config.check()?;
-        self.check_proxy()?;
+        self.check()?;
         let progress =
             ConnectProgress { stage: Cell::new(ConnectStage::Resolve), outcome: Cell::default() };
         let limit = self.config.conversation.handshake_timeout;
@@ -262,6 +293,22 @@ impl Connect {
             }
             Some(outcome) => outcome,
         }
+    }
+
+    /// Checks the settings, but for the URL.
+    pub(super) fn check(&self) -> Result<(), ConnectFault> {
+        if let Some((setting, fault)) = self.misuse {
+            return Err(ConnectFault::Setting { setting, fault: fault.to_owned() });
+        }
+        self.config.check()?;
+        self.check_proxy()
+    }
+
+    /// The target of the URL, with what was added to its query.
+    pub(super) fn target(&self) -> Result<Target, ConnectFault> {
+        let mut target = Target::parse(&self.url)?;
+        target.add_query(&self.query);
+        Ok(target)
     }
 
     /// What the worker is to know of the connection.
@@ -283,7 +330,7 @@ impl Connect {
         progress: &ConnectProgress,
     ) -> Result<Transport, ConnectFault> {
         let make = Rc::new(Cell::new(Some(Foreign::new(make))));
-        let mut target = Target::parse(&self.url)?;
+        let mut target = self.target()?;
         let config = self.take_config();
         let mut given = self.socket.take();
         let redirects_max = if given.is_some() { 0 } else { self.max_redirects };

@@ -29,7 +29,7 @@ impl Connect {
         let this = self.deflate(None);
         #[cfg(not(feature = "deflate"))]
         let this = self;
-        this.config.check()?;
+        this.check()?;
         let target = this.plain_target()?;
         this.handshake(local, &target)
     }
@@ -44,7 +44,7 @@ impl Connect {
         local: &Local,
         listener: Box<dyn Listener>,
     ) -> Result<(Arc<Config>, Connecting), ConnectFault> {
-        self.config.check()?;
+        self.check()?;
         let target = self.plain_target()?;
         let handshake = self.handshake(local, &target)?;
         let request = Box::new(handshake.request()?);
@@ -63,7 +63,7 @@ impl Connect {
     }
 
     fn plain_target(&self) -> Result<Target, ConnectFault> {
-        let target = Target::parse(&self.url)?;
+        let target = self.target()?;
         if target.is_secure {
             let fault = "a network in memory has no TLS: use ws://".to_owned();
             return Err(ConnectFault::Url(fault));

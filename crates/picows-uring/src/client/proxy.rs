@@ -100,8 +100,8 @@ impl Proxy {
     /// those of [`Connect::header`]. A `Proxy-Authorization` here takes the place of user and password.
     /// With a SOCKS proxy it is an error of the connection.
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        self.headers.push((name.into(), value.into()));
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.as_ref().to_owned(), value.as_ref().to_vec()));
         self
     }
 

@@ -47,6 +47,13 @@ impl Target {
         Ok(Self { endpoint: Endpoint::Unix(unix.socket), ..target })
     }
 
+    /// Adds pairs to the query, encoded as in a form.
+    pub(super) fn add_query(&mut self, pairs: &[(String, String)]) {
+        if !pairs.is_empty() {
+            self.url.query_pairs_mut().extend_pairs(pairs);
+        }
+    }
+
     /// Where `location` leads, seen from here; never from wss to ws, and never to a Unix socket
     /// from elsewhere: a server has no say in which of this machine are spoken to.
     pub(super) fn redirect(&self, location: &str) -> Result<Self, String> {

@@ -5,14 +5,13 @@
 use super::super::answer::{header, push_header, push_line};
 use super::super::receiver::HeadFault;
 use super::super::refusal::InvalidMessage;
+use super::super::request::basic_authorization;
 use super::super::response::FinalResponse;
 use super::super::{
     HandshakeMisuse, HeadError, HeadLimits, HeadReceiver, MessageFault, ResponseHead,
 };
 use super::error::offered_schemes;
 use super::{ProxyCredentials, ProxyProtocol, TunnelError, TunnelMisuse, TunnelStep};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE,
 };
@@ -80,7 +79,7 @@ impl HttpConnect {
         if self.headers.contains_key(PROXY_AUTHORIZATION) {
             return Err(TunnelMisuse::TwoCredentials);
         }
-        self.basic = Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+        self.basic = Some(basic_authorization(user, password));
         Ok(())
     }
 

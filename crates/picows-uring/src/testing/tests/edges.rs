@@ -3,8 +3,8 @@
 use super::{Record, SECOND};
 use crate::testing::{Network, transport};
 use crate::{
-    AutoPing, Connect, Frame, FramePiece, Listener, ListenerError, ListenerResult, Message,
-    MessageListener, Messages, MsgType, RemoteTransport, Server, Transport, Upgrade,
+    AutoPing, Connect, ConnectFault, Frame, FramePiece, Listener, ListenerError, ListenerResult,
+    Message, MessageListener, Messages, MsgType, RemoteTransport, Server, Transport, Upgrade,
 };
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -244,4 +244,23 @@ fn the_last_round_trip_of_automatic_pings_is_known() {
         (remote.last_roundtrip(), transport.remote().last_roundtrip()),
         (roundtrip, roundtrip)
     );
+}
+
+#[test]
+fn query_and_credentials_of_a_client_reach_the_server() {
+    let connect = Connect::new("ws://test/feed?a=1")
+        .query("stream", "btc/usd & eth")
+        .query("b", "2")
+        .basic_auth("user", "pa:ss")
+        .header(http::header::ORIGIN, http::HeaderValue::from_static("https://test"))
+        .header("X-Key", vec![0x31]);
+    let (_, peer) = Network::new().dial(connect, Record::default()).unwrap();
+    let request = peer.request().unwrap();
+    assert_eq!(request.target(), "/feed?a=1&stream=btc%2Fusd+%26+eth&b=2");
+    assert_eq!(request.header_str("authorization"), Some("Basic dXNlcjpwYTpzcw=="));
+    assert_eq!(request.header_str("origin"), Some("https://test"));
+    let wrong = Connect::new("ws://test/").basic_auth("us:er", "x");
+    let error = Network::new().dial(wrong, Record::default()).unwrap_err();
+    let is_named = matches!(error.fault(), ConnectFault::Setting { setting: "basic_auth", .. });
+    assert!(is_named, "{error}");
 }
