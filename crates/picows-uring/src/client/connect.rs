@@ -135,7 +135,7 @@ impl Connect {
     }
 
     /// Sends user name and password in an `Authorization` header (RFC 7617), which is treated like any
-    /// other header where a redirect leads to another origin. Without TLS, whoever is on the way can
+    /// other header where a redirect leads to another origin. Without TLS, all machines on the way can
     /// read them. A colon in the name, which would end it, is an error ([`ConnectFault::Setting`]).
     pub fn basic_auth(self, user: impl AsRef<str>, password: impl AsRef<str>) -> Self {
         let (user, password) = (user.as_ref(), password.as_ref());
