@@ -159,6 +159,20 @@ fn origin_check() {
 }
 
 #[test]
+fn same_port_as_hyper() {
+    let example = Example::start("same_port_as_hyper");
+    let (head, _) = example.ask("/", "");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    for _ in 0..3 {
+        let mut stream = example.upgrade("/", "");
+        send(&mut stream, TEXT, b"hello");
+        assert_eq!(receive(&mut stream, TEXT), b"hello");
+    }
+    let (head, _) = example.ask("/", "Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+}
+
+#[test]
 fn authenticated_upgrade() {
     let example = Example::start("authenticated_upgrade");
     for proof in ["Authorization: Bearer t0ken\r\n", "Cookie: theme=dark; session=t0ken\r\n"] {
