@@ -15,7 +15,7 @@ mod wire;
 mod wires;
 
 pub(crate) use faults::Faults;
-#[cfg(test)]
+#[cfg(any(test, feature = "_fuzzing"))]
 pub(crate) use peer::Peer;
 pub(crate) use peer::{PeerId, PeerRead};
 pub(crate) use random::Random;
