@@ -89,6 +89,9 @@ fn what_came_while_a_node_had_no_subscriber_is_lost_and_no_gap_for_new_ones() {
     for _ in 0..5 {
         a.publish("a", "missed by b");
     }
+    // Behind them on the way.
+    a.publish("other", "end");
+    while other.text() != "end" {}
     // The new one is not closed for what came before it, and the history has a hole.
     let mut second = b.subscribe("/a");
     a.reach("a", &mut second);
