@@ -122,8 +122,8 @@ pub(super) fn subscribe(
     let subscription = Subscription { desk: Rc::clone(&desk), sub, is_kept: false };
     hub.run_events();
     let sub = &subscription.sub;
-    let wants_past = sub.pending.borrow().as_ref().is_some_and(|it| it.start != Start::New);
-    if !wants_past || sub.seat.is_ready.load(Ordering::Acquire) {
+    // Where the bus has the past, also what is new begins behind it: the two are not marked.
+    if sub.seat.is_ready.load(Ordering::Acquire) {
         begin(hub, &desk, sub);
     }
     Ok(subscription)
@@ -179,6 +179,7 @@ fn begin_pattern(
 ) -> (Recovery, Vec<Publication>) {
     let position = Position::default();
     if start == Start::New {
+        sub.since.set(desk.inbox().next());
         return (Recovery::New { position }, Vec::new());
     }
     let (now, mut last, mut all) = (hub.now(), HashMap::new(), Vec::new());
