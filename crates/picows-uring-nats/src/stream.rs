@@ -270,9 +270,10 @@ async fn follow(core: Arc<Core>, mut course: Course, mut generation: watch::Rece
         generation.borrow_and_update();
         tokio::select! {
             outcome = consume(&core, &mut course) => {
-                if outcome.is_ok() {
+                match outcome {
                     // The hub has gone.
-                    return;
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(subject = course.subject, "begins again: {error}"),
                 }
                 sleep(RETRY_DELAY).await;
             }
@@ -315,14 +316,19 @@ async fn consume(core: &Core, course: &mut Course) -> Result<(), async_nats::Err
     if pending == 0 {
         ready(core, course);
     }
+    let mut count = 0;
     while let Some(message) = messages.next().await {
         let message = message?;
-        let (sequence, pending) = {
+        let (sequence, pending, number) = {
             let info = message.info()?;
-            (info.stream_sequence, info.pending)
+            (info.stream_sequence, info.pending, info.consumer_sequence)
         };
+        count += 1;
+        if number != count {
+            // async-nats made it again, as behind a lost connection: only a new beginning finds a gap.
+            return Err("the consumer was made again".into());
+        }
         course.is_caught_up = pending == 0;
-        // A consumer that was made again inside of async-nats may begin too early.
         if course.known.is_some_and(|(_, known)| sequence > known) {
             course.known = Some((epoch, sequence));
             match decode(&core.subjects, message.message) {
@@ -424,7 +430,7 @@ fn epoch(info: &Info) -> u64 {
 }
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-const RETRY_DELAY: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {

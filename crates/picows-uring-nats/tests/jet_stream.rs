@@ -6,7 +6,11 @@ mod common;
 
 use common::{Message, Nats, Node, eventually, has_server};
 use picows_uring::topics::{History, Hub, HubBuilder, Position, TopicSettings};
-use picows_uring_nats::{JetStream, NatsStatus};
+use picows_uring_nats::{JetStream, NatsBus, NatsStatus};
+use rustix::process::Signal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn node(nats: &Nats, stream: JetStream) -> Node {
     Node::with(&nats.url(), kept(), |builder| builder.jet_stream(stream)).connected()
@@ -145,6 +149,116 @@ fn a_stream_made_anew_is_another_epoch() {
     while notified.text() != "end" {}
     assert!(after.offset < before.offset + 50, "{after} {before}");
     assert_eq!(b.subscribe(&format!("/t?from={before}")).text(), "lost");
+}
+
+#[test]
+fn what_is_new_begins_behind_the_past() {
+    if !has_server() {
+        return;
+    }
+    let nats = Nats::start(&["-js"]);
+    let a = node(&nats, stream());
+    let mut at_a = a.subscribe("/t");
+    a.reach("t", &mut at_a);
+    for _ in 0..50 {
+        a.publish("t", "old");
+        assert_eq!(at_a.text(), "old");
+    }
+    let b = node(&nats, stream());
+    let mut at_b = b.subscribe("/t");
+    let first = eventually("a publication gets through", || {
+        a.publish("t", "new");
+        at_b.try_next(Duration::from_millis(20))
+    });
+    assert_eq!(first, Message::Text("new".to_owned()));
+}
+
+/// A node that connects again only when the gate is open.
+fn gated(nats: &Nats, stream: JetStream) -> (Node, Arc<AtomicBool>) {
+    let gate = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&gate);
+    let node = Node::with(&nats.url(), kept(), move |builder| {
+        let options = NatsBus::connect_options().reconnect_to_server_callback(move |_, _| {
+            let seen = Arc::clone(&seen);
+            async move {
+                while !seen.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                None
+            }
+        });
+        builder.options(options).jet_stream(stream)
+    });
+    (node.connected(), gate)
+}
+
+#[test]
+fn a_node_that_was_cut_off_gets_what_the_stream_kept_or_a_gap() {
+    if !has_server() {
+        return;
+    }
+    for (count, is_gap) in [(3, false), (20, true)] {
+        let mut nats = Nats::start(&["-js"]);
+        let stream = || JetStream::new("TOPICS").per_topic(10);
+        let a = node(&nats, stream());
+        let (b, gate) = gated(&nats, stream());
+        let mut peer = b.subscribe("/t?missed");
+        a.reach("t", &mut peer);
+        gate.store(false, Ordering::SeqCst);
+        nats.kill();
+        a.wait_status("the loss is seen", |it| matches!(it, NatsStatus::Disconnected { .. }));
+        nats.run();
+        let a = a.connected();
+        // It is there for a, and not for b.
+        let mut at_a = a.subscribe("/t?missed");
+        eventually("it has begun", || {
+            a.publish("t", "begin");
+            at_a.try_next(Duration::from_millis(20))
+        });
+        for number in 0..count {
+            a.publish("t", &number.to_string());
+            while at_a.text() != number.to_string() {}
+        }
+        gate.store(true, Ordering::SeqCst);
+        a.publish("t", "end");
+        let mut got = Vec::new();
+        while got.last().map(String::as_str) != Some("end") {
+            got.push(peer.text());
+        }
+        let all: Vec<_> = (0..count).map(|number| number.to_string()).collect();
+        if is_gap {
+            assert_eq!(got[0], "missed t", "{got:?}");
+            assert!(got.len() < all.len(), "{got:?}");
+        } else {
+            got.retain(|text| text != "begin" && text != "end");
+            assert_eq!(got, all, "nothing is missing");
+            assert_eq!(b.bus.stats().gaps, 0);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_stands_still_is_no_gap_as_the_stream_has_all() {
+    if !has_server() {
+        return;
+    }
+    let nats = Nats::start(&["-js"]);
+    let a = node(&nats, stream());
+    let quick = NatsBus::connect_options()
+        .ping_interval(Duration::from_millis(50))
+        .connection_timeout(Duration::from_millis(500))
+        .reconnect_delay_callback(|_| Duration::from_millis(20));
+    let b = Node::with(&nats.url(), kept(), |builder| builder.options(quick).jet_stream(stream()));
+    let b = b.connected();
+    let mut peer = b.subscribe("/t");
+    a.reach("t", &mut peer);
+    nats.signal(Signal::STOP);
+    b.wait_status("the silence is seen", |it| matches!(it, NatsStatus::Disconnected { .. }));
+    nats.signal(Signal::CONT);
+    b.wait_status("it is back", |it| matches!(it, NatsStatus::Connected { .. }));
+    a.publish("t", "after");
+    assert_eq!(peer.text(), "after");
+    assert_eq!(b.bus.stats().gaps, 0);
 }
 
 #[test]
