@@ -31,7 +31,7 @@ impl Client {
             return options;
         }
         options.format(self.settings.with_positions.clone()).on_start(|transport, recovery| {
-            transport.send_text(&first_message(recovery));
+            transport.send_text(first_message(recovery));
         })
     }
 }
