@@ -189,7 +189,14 @@ impl fmt::Debug for Inlet {
 
 /// The last offsets of other nodes that publish to a topic, those heard last at the end.
 #[derive(Debug, Default)]
-pub(super) struct Origins(Vec<Position>);
+pub(super) struct Origins(Vec<Origin>);
+
+#[derive(Debug)]
+struct Origin {
+    last: Position,
+    /// Nothing of it came for a while, which is no gap: what comes next begins anew.
+    is_paused: bool,
+}
 
 /// The order of a message among those of its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,24 +210,29 @@ pub(super) enum Order {
 
 impl Origins {
     pub(super) fn note(&mut self, origin: Position) -> Order {
-        let at = self.0.iter().position(|it| it.epoch == origin.epoch);
+        let at = self.0.iter().position(|it| it.last.epoch == origin.epoch);
+        let newest = Origin { last: origin, is_paused: false };
         let Some(at) = at else {
             if self.0.len() >= ORIGINS_MAX {
                 self.0.remove(0);
             }
-            self.0.push(origin);
+            self.0.push(newest);
             return Order::Next;
         };
-        let last = self.0[at].offset;
-        if origin.offset <= last {
+        if origin.offset <= self.0[at].last.offset {
             return Order::Old;
         }
-        self.0.remove(at);
-        self.0.push(origin);
-        match origin.offset - last - 1 {
-            0 => Order::Next,
-            missing => Order::Behind(missing),
+        let Origin { last, is_paused } = self.0.remove(at);
+        self.0.push(newest);
+        match origin.offset - last.offset - 1 {
+            missing if missing > 0 && !is_paused => Order::Behind(missing),
+            _ => Order::Next,
         }
+    }
+
+    /// The bus delivers nothing for now.
+    pub(super) fn pause(&mut self) {
+        self.0.iter_mut().for_each(|origin| origin.is_paused = true);
     }
 }
 
@@ -242,10 +254,15 @@ mod tests {
         assert_eq!(origins.note(at(1, 9)), Order::Behind(2));
         assert_eq!(origins.note(at(1, 8)), Order::Old, "late: it counts as missing");
         assert_eq!(origins.note(at(2, 2)), Order::Next);
+        origins.pause();
+        assert_eq!(origins.note(at(1, 9)), Order::Old, "not even then");
+        assert_eq!(origins.note(at(1, 15)), Order::Next, "what is missing was not asked for");
+        assert_eq!(origins.note(at(1, 17)), Order::Behind(1));
+        assert_eq!(origins.note(at(2, 3)), Order::Next);
         for epoch in 3..=ORIGINS_MAX as u64 + 1 {
             origins.note(at(epoch, 1));
         }
         assert_eq!(origins.0.len(), ORIGINS_MAX);
-        assert_eq!(origins.note(at(2, 3)), Order::Next, "heard of since the first");
+        assert_eq!(origins.note(at(2, 4)), Order::Next, "heard of since the first");
     }
 }

@@ -49,7 +49,7 @@ impl Registry {
             return Ok(Arc::clone(topic));
         }
         // Two for each that is made: all are looked at before there are twice as many.
-        self.drop_unused(2);
+        self.drop_unused(SWEEP_MIN);
         if self.topics.len() >= settings.topics_max {
             self.drop_unused(SWEEP_MAX);
             if self.topics.len() >= settings.topics_max {
@@ -73,7 +73,7 @@ impl Registry {
     fn drop_unused(&mut self, count: usize) {
         for _ in 0..count.min(self.sweep.len()) {
             let Some(topic) = self.sweep.pop_front().and_then(|it| it.upgrade()) else { continue };
-            if !self.forget_unused(&topic) {
+            if !self.forget(&topic, count > SWEEP_MIN) {
                 self.sweep.push_back(Arc::downgrade(&topic));
             }
         }
@@ -81,8 +81,13 @@ impl Registry {
 
     /// Takes a topic off the list, if nothing needs it.
     pub(super) fn forget_unused(&mut self, topic: &Arc<TopicCore>) -> bool {
+        self.forget(topic, false)
+    }
+
+    /// The same; if room is wanted, also one that other nodes count.
+    fn forget(&mut self, topic: &Arc<TopicCore>, wants_room: bool) -> bool {
         let mut state = topic.lock();
-        if topic.is_used(&state) {
+        if topic.is_used(&state) || (state.is_counted_elsewhere() && !wants_room) {
             return false;
         }
         state.is_gone = true;
@@ -226,6 +231,8 @@ pub(super) fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Topics that are looked at for each that is made.
+const SWEEP_MIN: usize = 2;
 /// Topics that are looked at when there are as many as may be.
 const SWEEP_MAX: usize = 256;
 

@@ -355,7 +355,7 @@ impl TopicState {
     /// no gap for those who subscribe later.
     pub(super) fn end_relay(&mut self) {
         self.log.restart(self.last);
-        self.origins = Origins::default();
+        self.origins.pause();
     }
 
     /// Begins another epoch, as a bus has it: nothing of the one before can be recovered.
@@ -414,5 +414,11 @@ impl TopicState {
 
     fn is_used(&self) -> bool {
         !self.routes.is_empty() || self.log.len() > 0 || !self.outgoing.is_empty()
+    }
+
+    /// Whether other nodes count what it has published: made anew, it would be another to them, and what
+    /// they miss in between they would not find out.
+    pub(super) const fn is_counted_elsewhere(&self) -> bool {
+        self.sent > 0
     }
 }
