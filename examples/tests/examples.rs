@@ -298,3 +298,37 @@ fn the_readme_shows_the_echo_server() {
     let readme = include_str!("../../README.md");
     assert!(readme.contains(&format!("```rust\n{code}```\n")), "the two differ");
 }
+
+#[test]
+fn topic_chat_room() {
+    let example = Example::start("topic_chat_room");
+    let text = |stream: &mut TcpStream| String::from_utf8(receive(stream, TEXT)).expect("text");
+    let (mut one, mut two) =
+        (example.upgrade("/room/lobby", ""), example.upgrade("/room/lobby", ""));
+    for stream in [&mut one, &mut two] {
+        assert_eq!(text(stream), "0 messages so far");
+    }
+    send(&mut one, TEXT, b"hello");
+    let first = text(&mut one);
+    assert_eq!(text(&mut two), first, "the same for all");
+    let (position, said) = first.split_once(' ').expect("a position");
+    assert_eq!(said, "hello");
+    send(&mut one, TEXT, b"again");
+    let second = text(&mut one);
+    let mut back = example.upgrade(&format!("/room/lobby?from={position}"), "");
+    assert_eq!(text(&mut back), "1 messages so far");
+    assert_eq!(text(&mut back), second);
+    assert!(example.ask("/elsewhere", UPGRADE).0.starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn topic_market_data() {
+    let example = Example::start("topic_market_data");
+    let mut stream = example.upgrade("/quotes.*.*?above=150", "");
+    let quotes: Vec<_> =
+        (0..10).map(|_| String::from_utf8(receive(&mut stream, TEXT)).expect("text")).collect();
+    assert!(quotes.iter().any(|it| it.contains("XETRA.SAP")), "{quotes:?}");
+    assert!(quotes.iter().any(|it| it.contains("NASDAQ.MSFT")), "{quotes:?}");
+    assert!(!quotes.iter().any(|it| it.contains("XETRA.BAS")), "{quotes:?}");
+    assert!(example.ask("/quotes..", UPGRADE).0.starts_with("HTTP/1.1 400 "));
+}

@@ -165,7 +165,7 @@ fn a_burst_is_served_in_slices_and_what_waits_is_bounded() {
     let hub = Hub::builder().max_waiting(5_000, usize::MAX).build().unwrap();
     let mut place = Place::new();
     let options = SubscribeOptions::new().on_missed(|transport, missed| {
-        transport.send_text(&format!("missed {:?}", missed.count()));
+        transport.send_text(format!("missed {:?}", missed.count()));
     });
     subscribe(&place, &hub, "t", options).keep();
     let published: Vec<_> = (0..10_000).map(|it| publish(&hub, "t", &it.to_string())).collect();

@@ -49,7 +49,7 @@ impl Listener for Member {
                 };
                 let (dropped, conflated) =
                     (count(Subscription::dropped), count(Subscription::conflated));
-                transport.send_text(&format!("dropped {dropped} conflated {conflated}"));
+                transport.send_text(format!("dropped {dropped} conflated {conflated}"));
             }
             other => panic!("{other:?} is no command"),
         }
@@ -86,7 +86,7 @@ impl Member {
             };
         }
         let options = options.on_start(|transport, recovery| {
-            transport.send_text(&match recovery {
+            transport.send_text(match recovery {
                 Recovery::New { position } => format!("new {position}"),
                 Recovery::Recovered { count, position } => format!("recovered {count} {position}"),
                 Recovery::Lost { position } => format!("lost {position}"),

@@ -71,14 +71,14 @@ fn at(topic: &str, text: &str, epoch: u64, offset: u64) -> BusMessage {
 
 fn reports() -> SubscribeOptions {
     let options = SubscribeOptions::new().on_start(|transport, recovery| {
-        transport.send_text(&match recovery {
+        transport.send_text(match recovery {
             Recovery::New { .. } => "new".to_owned(),
             Recovery::Recovered { count, .. } => format!("recovered {count}"),
             Recovery::Lost { position } => format!("lost at {position}"),
         });
     });
     options.on_missed(|transport, missed| {
-        transport.send_text(&format!("missed {:?} of {}", missed.count(), missed.topic()));
+        transport.send_text(format!("missed {:?} of {}", missed.count(), missed.topic()));
     })
 }
 

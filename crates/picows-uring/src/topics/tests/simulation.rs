@@ -142,7 +142,7 @@ impl Simulation {
         let mut options = SubscribeOptions::new()
             .policy([SlowPolicy::close(), SlowPolicy::drop_oldest(3), SlowPolicy::latest()][policy])
             .on_missed(|transport, missed| {
-                transport.send_text(&format!("missed {}", missed.count().unwrap()));
+                transport.send_text(format!("missed {}", missed.count().unwrap()));
             });
         let mut last = BTreeMap::new();
         if recovers {
@@ -256,8 +256,7 @@ impl Simulation {
                 if model.policy != 2 {
                     assert!(
                         missing <= model.reported,
-                        "{missing} missing in silence: {text} at {at}, {:?}",
-                        subscription
+                        "{missing} missing in silence: {text} at {at}, {subscription:?}"
                     );
                     model.reported -= missing;
                 }
