@@ -201,7 +201,7 @@ impl Listener for Subscriber {
         let mut options = SubscribeOptions::new().policy(SlowPolicy::close());
         if self.query == "missed" {
             options = options.on_missed(|transport, missed| {
-                transport.send_text(&format!("missed {}", missed.topic()));
+                transport.send_text(format!("missed {}", missed.topic()));
             });
         }
         if let Some(position) = self.query.strip_prefix("from=") {
