@@ -78,6 +78,7 @@ impl FrameHead {
     /// assert_eq!(head.encode_short_header(100), Some(([0x82, 100, 0, 0], 2)));
     /// assert_eq!(head.with_fin(false).encode_short_header(100), None);
     /// ```
+    #[doc(hidden)] // For the crates of this project, and not promised.
     #[inline]
     #[must_use]
     pub const fn encode_short_header(&self, payload_len: usize) -> Option<([u8; 4], usize)> {
@@ -94,13 +95,6 @@ impl FrameHead {
             }
             _ => None,
         }
-    }
-
-    /// The earlier name of [`encode_short_header`](Self::encode_short_header).
-    #[deprecated(note = "renamed to `encode_short_header`")]
-    #[must_use]
-    pub const fn encode_usual_header(&self, payload_len: usize) -> Option<([u8; 4], usize)> {
-        self.encode_short_header(payload_len)
     }
 
     /// Checks that such a frame of `payload_len` bytes may be sent (RFC 6455 §5.5).

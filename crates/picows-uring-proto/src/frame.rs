@@ -205,6 +205,7 @@ impl<'a> Frame<'a> {
 
     /// The memory that holds the payload and nothing else, if there is such: a frame that arrived in
     /// pieces can be kept without a copy.
+    #[doc(hidden)] // For the crates of this project, and not promised.
     #[must_use]
     pub const fn memory(&self) -> Option<&'a Rc<Vec<u8>>> {
         self.memory

@@ -3,8 +3,8 @@
 #![expect(deprecated)]
 
 use picows_uring_proto::{
-    Arrival, Conversation, ConversationRules, Decoder, Frame, FrameAction, FrameHead, FrameRules,
-    MsgType, Role, Stash, Tick,
+    Arrival, Conversation, ConversationRules, Decoder, Frame, FrameAction, FrameRules, MsgType,
+    Role, Stash, Tick,
 };
 
 #[test]
@@ -22,8 +22,4 @@ fn an_earlier_name_does_what_the_present_one_does() {
     stash.bytes_mut().extend_from_slice(b"..lo");
     let frame = decoder.filled(&rules, &mut stash, 2, 2).unwrap();
     assert_eq!(frame.map(|it| it.payload().to_vec()), Some(b"Hello".to_vec()));
-
-    let head = FrameHead::new(MsgType::Binary);
-    assert_eq!(head.encode_usual_header(100), Some(([0x82, 100, 0, 0], 2)));
-    assert_eq!(head.encode_usual_header(100), head.encode_short_header(100));
 }

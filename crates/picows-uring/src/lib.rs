@@ -24,6 +24,9 @@
 //! On io_uring with Linux 6.1 or later, where that is allowed; else on epoll ([`Driver`]).
 //! `docs/KERNEL.md` lists what is used.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("picows-uring is for Linux: it runs on io_uring or epoll");
+
 mod admission;
 mod client;
 mod command;
@@ -83,6 +86,9 @@ pub mod internal {
         pub use crate::preflight::*;
     }
 }
+
+/// The crates whose types are in signatures here, in the versions that fit.
+pub use {bytes, http};
 
 pub use client::{
     Attempt, Connect, ConnectError, ConnectFault, ConnectStage, Proxy, ProxyFault, RedirectKeeps,

@@ -246,13 +246,23 @@ impl fmt::Debug for Upgrade {
     note = "a factory that has to wait returns `Upgrade::later(async move {{ … }})`, and is no async \
             closure itself"
 )]
-pub trait IntoUpgrade {
+pub trait IntoUpgrade: sealed::Sealed {
     /// Converts it.
     ///
     /// # Errors
     ///
     /// When the factory failed.
     fn into_upgrade(self) -> Result<Upgrade, ListenerError>;
+}
+
+mod sealed {
+    use super::{ListenerError, Upgrade};
+
+    /// Implemented here only, so that a type can be added without a breaking change.
+    pub trait Sealed {}
+
+    impl Sealed for Upgrade {}
+    impl<E: Into<ListenerError>> Sealed for Result<Upgrade, E> {}
 }
 
 impl IntoUpgrade for Upgrade {

@@ -353,6 +353,7 @@ impl UpgradeRequest {
     }
 
     /// Says where the request came from.
+    #[doc(hidden)] // For the crates of this project, and not promised.
     pub const fn set_peer_addr(&mut self, peer: SocketAddr) {
         self.peer = Some(peer);
     }
@@ -376,6 +377,7 @@ impl UpgradeRequest {
     }
 
     /// Says that the request came through TLS.
+    #[doc(hidden)] // For the crates of this project, and not promised.
     pub fn set_tls(&mut self, tls: Arc<TlsFacts>) {
         self.tls = Some(tls);
     }
