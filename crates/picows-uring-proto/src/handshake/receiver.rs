@@ -125,8 +125,8 @@ impl HeadReceiver<ResponseHead> {
         })
     }
 
-    /// The answer as far as it has arrived, if that is enough to know that it opens nothing; see
-    /// [`ClientHandshake::cut_response`].
+    /// The refusal that has arrived, when no more of it is to come: its head did not end, but its
+    /// status is there. `None` for anything else, a 101 included.
     #[must_use]
     pub fn cut_response(
         &self,
