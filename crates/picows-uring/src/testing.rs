@@ -42,7 +42,7 @@
 //! assert_eq!(peer.texts(), ["hello"]);
 //!
 //! peer.answer_pings(false);
-//! network.advance(Duration::from_secs(15));
+//! network.advance(Duration::from_secs(16));
 //! assert!(peer.is_ended(), "it did not answer its ping");
 //! # Ok::<(), picows_uring::Error>(())
 //! ```
