@@ -266,7 +266,7 @@ impl Connection {
                 self.stage = Stage::Deciding(Box::new(deciding));
             }
             Err(error) if answered == Answered::Elsewhere => {
-                self.refuse_upgraded(Err(error.into()))
+                self.refuse_upgraded(Err(error.into()));
             }
             Err(error) => self.factory_failed(&error.into(), request.method() == "HEAD"),
         }
