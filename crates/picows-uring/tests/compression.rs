@@ -415,3 +415,42 @@ impl MessageListener for Ignore {
         Ok(())
     }
 }
+
+#[test]
+fn publications_are_compressed_once_and_go_to_each_as_it_agreed() {
+    use picows_uring::topics::{Hub, Post, SubscribeOptions};
+    let hub = Hub::builder().deflate(12).build().expect("valid settings");
+    let topics = hub.clone();
+    let server = workers(1).deflate(Deflate::new()).start(move |_| {
+        let hub = topics.clone();
+        Upgrade::accept(on_frame(move |transport, _| {
+            hub.subscribe(transport, "t", SubscribeOptions::new())?.keep();
+            transport.send_text("in");
+            Ok(())
+        }))
+    });
+    let server = server.expect("a server");
+    let mut peers: Vec<_> = (0..2).map(|_| Peer::new(&server)).collect();
+    let mut plain = Client::upgrade(address(&server));
+    for peer in &mut peers {
+        peer.send(FrameHead::new(MsgType::Text), b"subscribe");
+        assert_eq!(peer.receive().1, b"in");
+    }
+    plain.send_text("subscribe");
+    plain.expect_text("in");
+    for number in 0..40 {
+        hub.publish("t", Post::text(quote(number))).expect("it is published");
+    }
+    for number in 0..40 {
+        for peer in &mut peers {
+            let (is_compressed, text) = peer.receive();
+            assert_eq!(String::from_utf8_lossy(&text), quote(number));
+            // One that is short does not shrink.
+            assert!(is_compressed || text.len() < 100, "{number}: {} bytes", text.len());
+        }
+        plain.expect_text(&quote(number));
+    }
+    let stats = server.stats();
+    let compressed_here = stats.bytes_before_compression;
+    assert!(compressed_here < 1000, "by the hub, not for each connection: {stats:?}");
+}
