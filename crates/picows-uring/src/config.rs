@@ -107,6 +107,12 @@ impl Config {
         self.proxy_protocol.is_some() || self.trusted_proxies.is_some()
     }
 
+    /// Whether requests are judged by where they come from.
+    #[inline]
+    pub(crate) fn judges_source(&self) -> bool {
+        self.has_proxies() || self.origins != OriginPolicy::Any
+    }
+
     /// Whether a peer is a proxy, which names its clients.
     pub(crate) fn is_trusted_proxy(&self, peer: Option<SocketAddr>) -> bool {
         let is_trusted =

@@ -119,19 +119,13 @@ impl Connection {
         {
             return self.respond(&refusal.response());
         }
-        let is_upgrade = request.is_upgrade();
-        if self.session().config.has_proxies()
-            && let Err(refusal) = self.admit_client(&request, is_upgrade)
+        if self.session().config.judges_source()
+            && let Some(refusal) = self.refuse_source(&request)
         {
-            return self.respond(&refusal.response());
+            return self.respond(&refusal);
         }
         if let Some(peer) = self.session().peer.get() {
             request.set_peer_addr(peer);
-        }
-        if is_upgrade && !self.session().config.origins.allows(&request) {
-            log::debug!(peer = ?self.session().peer, "refused by its origin");
-            let text = "this site may not connect: its Origin is not allowed\n";
-            return self.respond(&UpgradeResponse::text(StatusCode::FORBIDDEN, text));
         }
         #[cfg(feature = "_tls")]
         if let Some(facts) = self.session().take_tls_facts(self.session().config.keep_request) {
@@ -178,6 +172,24 @@ impl Connection {
         let session = self.session();
         session.opened();
         session.fail(DisconnectCause::Closed, code, reason);
+    }
+
+    /// The refusal of a request by where it comes from: from which client, behind a proxy, and from which
+    /// site.
+    #[cold]
+    fn refuse_source(&self, request: &UpgradeRequest) -> Option<UpgradeResponse> {
+        let (session, is_upgrade) = (self.session(), request.is_upgrade());
+        if session.config.has_proxies()
+            && let Err(refusal) = self.admit_client(request, is_upgrade)
+        {
+            return Some(refusal.response());
+        }
+        if !is_upgrade || session.config.origins.allows(request) {
+            return None;
+        }
+        log::debug!(peer = ?session.peer, "refused by its origin");
+        let text = "this site may not connect: its Origin is not allowed\n";
+        Some(UpgradeResponse::text(StatusCode::FORBIDDEN, text))
     }
 
     /// Finds out who the client is that a proxy has sent a request of, and counts a connection of it,
