@@ -9,7 +9,7 @@ mod deflate;
 use crate::assembler::{Assembled, Message, MessageAssembler};
 use crate::conversation::{ConversationRules, FrameAction};
 use crate::encode::FrameHead;
-use crate::endpoint::{Receiver, Sender};
+use crate::endpoint::{Pieces, Received, Receiver, Sender};
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType, Role};
 use crate::handshake::{
@@ -190,6 +190,7 @@ pub fn frames(data: &[u8]) {
     assert_eq!(input.decode(input.pieces()), whole, "cuts make no difference");
     assert_eq!(input.decode(input.stream.chunks(1)), whole, "byte by byte, neither");
     assert_eq!(input.decode_filling(), whole, "nor what goes straight into the stash");
+    assert_eq!(input.decode_in_pieces(), whole, "nor large frames in pieces");
     // What came out goes in again, and is the same. Valid text stays valid, and order stays order.
     let key = (input.role == Role::Server).then_some([0x37, 0xFA, 0x21, 0x3D]);
     let mut again = Vec::new();
@@ -307,6 +308,40 @@ impl<'a> Input<'a> {
             rest = behind;
         }
         (reading.frames, None)
+    }
+
+    /// The same with large frames in pieces, joined here.
+    fn decode_in_pieces(&self) -> Outcome {
+        let (mut receiver, mut pieces) = (Receiver::new(self.role), Pieces::of_frames_above(0));
+        let (mut frames, mut open) = (Vec::new(), Vec::new());
+        for part in self.pieces() {
+            let (mut part, mut consumed) = (part.to_vec(), 0);
+            loop {
+                let rest = &mut part[consumed..];
+                let (count, received) =
+                    match receiver.next_in_pieces(&self.rules, &mut pieces, rest) {
+                        Ok(received) => received,
+                        Err(error) => return (frames, Some(error)),
+                    };
+                consumed += count;
+                match received {
+                    None => break,
+                    Some(Received::Frame(frame)) => frames.push(kept(&frame)),
+                    Some(Received::Piece(piece)) => {
+                        assert_eq!(piece.offset(), open.len() as u64, "in their order");
+                        open.extend_from_slice(piece.payload());
+                        if piece.is_last() {
+                            let head = FrameHead::new(piece.msg_type()).with_fin(piece.fin());
+                            frames.push((head.with_rsv(piece.rsv()), std::mem::take(&mut open)));
+                        }
+                    }
+                }
+            }
+            assert_eq!(consumed, part.len());
+            let collected = receiver.stash().len();
+            assert!(collected <= CONTROL_PAYLOAD_BYTES_MAX, "nothing large is collected");
+        }
+        (frames, None)
     }
 
     /// What holds for every frame that is delivered.
