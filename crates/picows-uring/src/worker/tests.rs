@@ -21,6 +21,8 @@ mod posts;
 mod progress;
 mod queue;
 mod requests;
+#[cfg(feature = "_tls")]
+mod secure;
 mod sending;
 mod stopping;
 mod turn_budget;
