@@ -10,7 +10,7 @@ pub use picows_uring_tls::{
 };
 #[cfg(feature = "_tls")]
 pub(crate) use picows_uring_tls::{
-    Control, Facts, Handshake, Opened, RecordError, Secure, Step, TlsVersion,
+    Control, Facts, Handshake, Opened, PREFIX_BYTES_MAX, RecordError, Secure, Step, TlsVersion,
 };
 
 #[cfg(not(feature = "_tls"))]

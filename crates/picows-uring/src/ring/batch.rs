@@ -94,6 +94,8 @@ impl Segment {
 const REFERENCES_MAX: usize = 8;
 /// As many as the header of a frame has.
 const SHORT_BYTES_MAX: usize = 14;
+/// As many as a record of TLS has before its plaintext.
+const FRONT_BYTES_MAX: usize = 13;
 
 /// Segments that leave together, in order.
 #[derive(Debug, Default)]
@@ -105,6 +107,8 @@ pub(crate) struct SendBatch {
     memory: usize,
     /// A part was sent: the rest may begin anywhere.
     is_begun: bool,
+    /// Bytes that stay free in front of what is appended to a new buffer.
+    front: u8,
     /// Where the memory of all batches is summed up.
     total: Rc<Cell<usize>>,
 }
@@ -112,7 +116,12 @@ pub(crate) struct SendBatch {
 impl SendBatch {
     /// An empty batch that counts its memory in `total`.
     pub(crate) fn counted(total: Rc<Cell<usize>>) -> Self {
-        Self { segments: VecDeque::new(), len: 0, memory: 0, is_begun: false, total }
+        Self { segments: VecDeque::new(), len: 0, memory: 0, is_begun: false, front: 0, total }
+    }
+
+    /// Has new buffers begin with so many bytes that are not sent, for what is put in front of all of it.
+    pub(crate) fn set_front(&mut self, bytes: usize) {
+        self.front = bytes.min(FRONT_BYTES_MAX) as u8;
     }
 
     /// Bytes that are left to be sent.
@@ -169,8 +178,14 @@ impl SendBatch {
             return;
         }
         let mut bytes = fresh();
+        let mut start = if cfg!(feature = "_tls") { usize::from(self.front) } else { 0 };
+        if start > 0 {
+            // Not where it would make the buffer grow.
+            start = if bytes.capacity() >= start + expected { start } else { 0 };
+            bytes.extend_from_slice(&[0; FRONT_BYTES_MAX][..start]);
+        }
         write(&mut bytes);
-        self.push(Segment::Owned { bytes, start: 0 });
+        self.push(Segment::Owned { bytes, start });
     }
 
     /// Appends the first `start_len` bytes of `start`, and `rest`, to the last segment, and returns
@@ -233,12 +248,43 @@ impl SendBatch {
     /// Puts sealed bytes behind those with which it begins, in front of all others.
     #[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS seals"))]
     pub(crate) fn insert_sealed(&mut self, bytes: Vec<u8>) {
+        self.insert_sealed_from(bytes, 0);
+    }
+
+    /// The same with bytes of which the first `start` are not part of it.
+    #[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS seals"))]
+    pub(crate) fn insert_sealed_from(&mut self, bytes: Vec<u8>, start: usize) {
         let at = self.segments.iter().take_while(|it| matches!(it, Segment::Sealed { .. })).count();
-        let segment = Segment::Sealed { bytes, start: 0 };
+        let segment = Segment::Sealed { bytes, start };
         if segment.len() > 0 {
             self.len += segment.len();
             self.grow(segment.memory());
             self.segments.insert(at, segment);
+        }
+    }
+
+    /// Takes all of it, if that is one buffer with `front` bytes before and `behind` after what is sent,
+    /// at most `max` bytes. Returns where that begins.
+    #[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS seals"))]
+    pub(crate) fn take_buffer(
+        &mut self,
+        front: usize,
+        behind: usize,
+        max: usize,
+    ) -> Option<(Vec<u8>, usize)> {
+        let [Segment::Owned { bytes, start }] = self.segments.make_contiguous() else {
+            return None;
+        };
+        let has_room = *start >= front && bytes.capacity() - bytes.len() >= behind;
+        if !has_room || self.len > max {
+            return None;
+        }
+        let segment = self.segments.pop_front()?;
+        (self.len, self.is_begun) = (0, false);
+        self.shrink(segment.memory());
+        match segment {
+            Segment::Owned { bytes, start } => Some((bytes, start)),
+            _ => None,
         }
     }
 
@@ -415,6 +461,26 @@ mod tests {
         assert!(!wire.append_pair(*b"0123", 4, b"45678"), "no room but in what is sealed");
         wire.advance(4, drop);
         assert_eq!((rest(&wire), wire.is_sealed()), (b"wo!".to_vec(), true));
+    }
+
+    #[cfg(feature = "_tls")]
+    #[test]
+    fn a_new_buffer_keeps_room_in_front_unless_it_would_grow() {
+        let mut batch = SendBatch::default();
+        batch.set_front(5);
+        batch.append(4, || Vec::with_capacity(16), |bytes| bytes.extend_from_slice(b"data"));
+        batch.append(2, || panic!("there is room"), |bytes| bytes.extend_from_slice(b"!!"));
+        assert_eq!((rest(&batch), batch.len()), (b"data!!".to_vec(), 6));
+        assert!(batch.take_buffer(6, 0, 6).is_none(), "five bytes are free in front");
+        assert!(batch.take_buffer(5, 6, 6).is_none(), "five bytes are free behind");
+        assert!(batch.take_buffer(5, 5, 5).is_none(), "six bytes are more than five");
+        let (bytes, start) = batch.take_buffer(5, 5, 6).unwrap();
+        assert_eq!((&bytes[start..], batch.is_empty(), batch.memory()), (&b"data!!"[..], true, 0));
+        batch.insert_sealed_from(bytes, start - 5);
+        assert_eq!(rest(&batch), b"\0\0\0\0\0data!!");
+        batch.append(16, || Vec::with_capacity(16), |bytes| bytes.extend_from_slice(&[7; 16]));
+        assert_eq!(batch.segments().last().unwrap(), [7; 16], "a buffer is not grown");
+        assert!(batch.take_buffer(0, 0, 99).is_none(), "two segments");
     }
 
     #[test]

@@ -5,6 +5,11 @@ use crate::ring::SendBatch;
 use picows_uring_proto::UnderWay;
 
 impl Session {
+    /// Bytes that stay free in front of frames in the queue: none.
+    pub(crate) const fn record_prefix(&self) -> usize {
+        0
+    }
+
     /// Whether the connection is encrypted: it is not.
     pub(crate) const fn is_secure(&self) -> bool {
         false

@@ -532,7 +532,15 @@ impl Session {
 
     pub(super) fn open_queue(&self) -> StateMut<'_, Box<SendBatch>> {
         let queue = self.queue.borrow_mut();
-        queue.map(|queue| queue.get_or_insert_with(|| self.local.pool.batch()))
+        queue.map(|queue| {
+            queue.get_or_insert_with(|| {
+                let mut batch = self.local.pool.batch();
+                if cfg!(feature = "_tls") {
+                    batch.set_front(self.record_prefix());
+                }
+                batch
+            })
+        })
     }
 }
 

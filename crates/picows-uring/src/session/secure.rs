@@ -8,7 +8,7 @@ use crate::foreign::{StateCell, StateMut};
 use crate::pool::Pool;
 use crate::ring::SendBatch;
 use crate::status::DisconnectCause;
-use crate::tls::{Handshake, RecordError, Secure};
+use crate::tls::{Handshake, PREFIX_BYTES_MAX, RecordError, Secure};
 use picows_uring_proto::{CloseCode, Phase, Stash, TlsFacts, UnderWay};
 use std::cell::{Cell, OnceCell};
 use std::ops::Range;
@@ -61,6 +61,11 @@ impl Session {
     /// Whether the connection is encrypted, or about to be.
     pub(crate) fn is_secure(&self) -> bool {
         self.secure().is_some()
+    }
+
+    /// Bytes that stay free in front of frames in the queue, so that they are sealed where they lie.
+    pub(super) fn record_prefix(&self) -> usize {
+        if self.is_secure() { PREFIX_BYTES_MAX } else { 0 }
     }
 
     /// TLS begins with `handshake`, or has ended without one.
@@ -255,6 +260,17 @@ impl SecureState {
             return Ok(());
         }
         let record_bytes_max = secure.record_bytes_max();
+        let (front, behind) = (secure.prefix_bytes(), secure.suffix_bytes());
+        if !secure.owes_control()
+            && let Some((mut bytes, start)) = plain.take_buffer(front, behind, record_bytes_max)
+        {
+            // Where it lies: what a turn has queued is one buffer most of the time, and one record.
+            bytes.resize(bytes.len() + behind, 0);
+            secure.seal_slice(&mut bytes[start - front..])?;
+            drop(secure);
+            wire.insert_sealed_from(bytes, start - front);
+            return Ok(());
+        }
         let wanted = secure.sealed_bytes(plain.len(), record_bytes_max) + CONTROL_BYTES_MAX;
         let mut out = pool.buffer(wanted.min(max.max(CONTROL_BYTES_MAX)));
         let sealed =
