@@ -31,6 +31,11 @@ impl DeflateArgs {
         self.settings(Deflate::new().peer_window_bits(self.deflate_window.max(9)))
     }
 
+    /// The window of messages that are compressed once for all connections, if they are compressed.
+    pub(crate) fn shared_window(self) -> Option<u8> {
+        self.deflate.then_some(self.deflate_window.max(9))
+    }
+
     /// Returns the setting of the library for a client, which asks for no window of the server's.
     pub(crate) fn of_client(self) -> Option<Deflate> {
         self.settings(Deflate::new())
@@ -66,6 +71,10 @@ mod tests {
     #[test]
     fn flags_make_settings() {
         assert_eq!(parse("").unwrap().of_server(), None);
+        assert_eq!(parse("").unwrap().shared_window(), None);
+        let shared = |flags: &str| parse(flags).unwrap().shared_window();
+        assert_eq!(shared("--deflate"), Some(12));
+        assert_eq!(shared("--deflate --deflate-window 8"), Some(9));
         let plain = parse("--deflate").unwrap();
         assert_eq!(plain.of_client(), Some(Deflate::new()));
         assert_eq!(plain.of_server(), Some(Deflate::new().peer_window_bits(12)));

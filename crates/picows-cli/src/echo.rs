@@ -163,7 +163,7 @@ pub(crate) struct ServingFlags {
     slow_callback: Duration,
 
     #[command(flatten)]
-    deflate: DeflateArgs,
+    pub(crate) deflate: DeflateArgs,
 
     #[command(flatten)]
     auto_ping: AutoPingArgs,

@@ -120,7 +120,11 @@ impl PubSub {
         history.bytes = usize::try_from(args.history_bytes).unwrap_or(usize::MAX);
         history.age = args.history_age;
         let topics = TopicSettings::new().history(history);
-        let hub = Hub::builder().settings(topics).max_topics(args.max_topics).build()?;
+        let mut hub = Hub::builder().settings(topics).max_topics(args.max_topics);
+        if let Some(window_bits) = args.server.deflate.shared_window() {
+            hub = hub.deflate(window_bits);
+        }
+        let hub = hub.build()?;
         let nodes = Arc::new(args.bus.attach_to(&hub, history)?);
         let with_positions = wire::with_positions();
         Ok(Self {
