@@ -22,7 +22,7 @@ struct Session {
 
 impl Listener for Session {
     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
-        transport.send_text(&format!("hello, {}", self.user));
+        transport.send_text(format!("hello, {}", self.user));
         Ok(())
     }
 
