@@ -134,9 +134,12 @@ impl<R: Ring> Lane<'_, R> {
         let Some(socket) = session.socket.get() else { return Serviced::Done };
         self.leave_handshakes();
         if !session.is_sending() && self.connection.phase() != Phase::Ended {
-            session.refill();
+            let held = session.holds_publications();
+            if held {
+                session.refill();
+            }
             self.send(&session, socket);
-            if session.may_refill() {
+            if held && session.may_refill() {
                 // All of it has left: the next follow.
                 session.mark_dirty();
             }
