@@ -236,7 +236,7 @@ impl Connection {
                     let Some(frame) = decoded.frame else { break };
                     local.counters.frames_received.increment();
                     let has_memory = frame.memory().is_some();
-                    has_delivered |= callbacks.handle(&frame);
+                    has_delivered = callbacks.handle(&frame, has_delivered);
                     if has_memory && receiver.stash().is_shared() {
                         // The listener keeps the frame, and with it the memory.
                         *receiver.stash_mut() = local.pool.stash();
@@ -372,8 +372,10 @@ impl Callbacks<'_> {
         self.transport.session()
     }
 
-    /// Does with a frame what the conversation decides. Returns whether the listener got it.
-    fn handle(&mut self, frame: &Frame<'_>) -> bool {
+    /// Does with a frame what the conversation decides. Returns whether a batch is open then, of which
+    /// the listener has had a frame; one was before if `is_open`. A batch ends in the same guard as its
+    /// last frame, where that is known: a guard of its own costs more than the call.
+    fn handle(&mut self, frame: &Frame<'_>, is_open: bool) -> bool {
         let session = self.session();
         log::trace!(peer = ?session.peer, ?frame, "received");
         let rules = &session.config.conversation;
@@ -384,18 +386,22 @@ impl Callbacks<'_> {
                 if is_close {
                     session.set_cause(DisconnectCause::Closed);
                 } else if session.is_pong_expected() && self.consume_pong(frame) {
-                    return false;
+                    return is_open;
                 }
-                self.call("on_frame", |listener, transport| listener.on_frame(transport, frame));
+                let is_last = frame.last_in_buffer();
+                self.call("on_frame", |listener, transport| {
+                    listener.on_frame(transport, frame)?;
+                    if is_last { listener.on_batch_end(transport) } else { Ok(()) }
+                });
                 if is_close {
                     self.reply_to_close(frame);
                 }
-                return true;
+                return !is_last;
             }
             FrameAction::AnswerPing => session.answer_ping(frame.payload()),
             FrameAction::Ignore => {}
         }
-        false
+        is_open
     }
 
     /// A batch of frames was handled, some of which the listener got, or none.

@@ -84,7 +84,7 @@ impl Connection {
             Ok(None) => {}
             Ok(Some(frame)) => {
                 local.counters.frames_received.increment();
-                let has_delivered = callbacks.handle(&frame);
+                let has_delivered = callbacks.handle(&frame, false);
                 callbacks.end_batch(has_delivered);
                 // A listener that keeps the frame keeps its memory.
                 receiver.stash_mut().clear();

@@ -62,7 +62,7 @@ impl Connection {
                         local.counters.bytes_after_expansion.add(after as u64);
                         expanded_bytes += after;
                     }
-                    has_delivered |= callbacks.handle(&frame);
+                    has_delivered = callbacks.handle(&frame, has_delivered);
                     // What the listener keeps, it keeps with its memory.
                     if receiver.stash().is_shared() {
                         *receiver.stash_mut() = local.pool.stash();

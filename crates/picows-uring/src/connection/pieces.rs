@@ -76,7 +76,7 @@ impl Connection {
                         }
                         Some(Received::Frame(frame)) => {
                             local.counters.frames_received.increment();
-                            has_delivered |= callbacks.handle(&frame);
+                            has_delivered = callbacks.handle(&frame, has_delivered);
                             if receiver.stash().is_shared() {
                                 *receiver.stash_mut() = local.pool.stash();
                             }
