@@ -31,7 +31,7 @@ impl Relay {
 impl Listener for Relay {
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
         if frame.payload() == b"pieces" {
-            transport.send_text(&format!("{} {}", self.pieces, self.buffered_max));
+            transport.send_text(format!("{} {}", self.pieces, self.buffered_max));
         } else if !frame.msg_type().is_control() {
             transport.forward(frame);
         }
