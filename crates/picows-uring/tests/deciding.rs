@@ -231,9 +231,9 @@ fn a_client_that_leaves_drops_the_future() {
         let client = asking(&server, "/");
         eventually(&server, "it is there", |stats| stats.connections == 1);
         if is_reset {
-            client.reset()
+            client.reset();
         } else {
-            drop(client)
+            drop(client);
         }
         next(&dropped);
         eventually(&server, "it has gone", |stats| stats.connections == 0);
