@@ -134,6 +134,15 @@ impl Connection {
     fn receive_plain(&mut self, bytes: &mut [u8]) -> Option<usize> {
         match &self.stage {
             Stage::Frames(_) => self.receive_frames(bytes),
+            _ => self.receive_apart(bytes),
+        }
+    }
+
+    /// The same in the stages that most connections spend no time in.
+    #[inline(never)]
+    fn receive_apart(&mut self, bytes: &mut [u8]) -> Option<usize> {
+        match &self.stage {
+            Stage::Frames(_) => self.receive_frames(bytes),
             #[cfg(feature = "deflate")]
             Stage::Expanding(_) => self.receive_compressed(bytes),
             Stage::Pieces(_) => self.receive_pieces(bytes),
@@ -405,10 +414,16 @@ impl Callbacks<'_> {
     }
 
     /// A batch of frames was handled, some of which the listener got, or none.
-    #[inline]
+    #[inline(always)] // Most end in the guard of their last frame.
     fn end_batch(&mut self, has_delivered: bool) {
-        if has_delivered && (self.session().conversation.borrow().may_send() || !self.has_failed())
-        {
+        if has_delivered {
+            self.end_open_batch();
+        }
+    }
+
+    #[inline(never)]
+    fn end_open_batch(&mut self) {
+        if self.session().conversation.borrow().may_send() || !self.has_failed() {
             self.call("on_batch_end", |listener, transport| listener.on_batch_end(transport));
         }
     }

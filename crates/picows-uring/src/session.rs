@@ -85,6 +85,8 @@ pub(crate) struct Session {
     pub(crate) is_reading_paused: Cell<bool>,
     /// It is looked at from time to time whether the peer gets on.
     pub(crate) is_watched: Cell<bool>,
+    /// Some of its subscriptions hold publications back.
+    holds_publications: Cell<bool>,
     pub(crate) peer: PeerAddr,
     /// Made when the connection is open, if anybody wants to know whether the peer is there.
     heartbeat: OnceCell<Box<Heartbeat>>,
@@ -145,6 +147,7 @@ impl Session {
             is_watched: Cell::new(false),
             peer: peer.into(),
             heartbeat: OnceCell::new(),
+            holds_publications: Cell::new(false),
             rare_state: OnceCell::new(),
         })
     }

@@ -127,13 +127,13 @@ impl Session {
 
     /// Some of its subscriptions hold publications back, or may.
     pub(crate) fn set_holds_publications(&self, holds: bool) {
-        self.rare_state().holds_publications.set(holds);
+        self.holds_publications.set(holds);
     }
 
     /// Whether subscriptions hold publications back.
     #[inline]
     pub(crate) fn holds_publications(&self) -> bool {
-        self.rare_state.get().is_some_and(|it| it.holds_publications.get())
+        self.holds_publications.get()
     }
 
     /// Whether publications are held back that could be queued now: nothing else will say so.

@@ -43,8 +43,6 @@ pub(super) struct RareState {
     pub(super) writing: StateCell<Option<Box<super::writing::Writing>>>,
     /// It has subscriptions to topics.
     pub(super) is_subscribed: Cell<bool>,
-    /// Some of them hold publications back.
-    pub(super) holds_publications: Cell<bool>,
     /// Watermarks of this connection alone, the high one first.
     pub(super) watermarks: Cell<Option<(usize, usize)>>,
     /// Tasks that wait for the end.
