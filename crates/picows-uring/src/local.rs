@@ -54,6 +54,9 @@ pub(crate) struct Local {
     /// The same, to compress messages with.
     #[cfg(feature = "deflate")]
     pub(crate) deflaters: StateCell<picows_uring_proto::Deflaters>,
+    /// Bytes that frames may still be expanded to, before the memory limit is looked at.
+    #[cfg(feature = "deflate")]
+    pub(crate) expansion_left: Cell<usize>,
     /// Something that is held here is in the sum of the memory budget.
     pub(crate) is_in_budget: Cell<bool>,
     /// The way to sockets from inside a callback; the worker sees to it.
@@ -96,6 +99,8 @@ impl Local {
             inflaters: StateCell::new(picows_uring_proto::Inflaters::new(INFLATERS_MAX)),
             #[cfg(feature = "deflate")]
             deflaters: StateCell::new(picows_uring_proto::Deflaters::new(DEFLATERS_MAX)),
+            #[cfg(feature = "deflate")]
+            expansion_left: Cell::new(usize::MAX),
             is_in_budget: Cell::new(false),
             outlet: OnceCell::new(),
             topics: OnceCell::new(),

@@ -126,6 +126,8 @@ impl<R: Ring> Worker<R> {
         self.handle_commands();
         self.adopt_connected();
         self.receive.begin_turn();
+        #[cfg(feature = "deflate")]
+        self.allow_expansion();
         #[cfg(feature = "_tls")]
         self.local.tls_steps.begin_turn(self.local.config.tls_handshakes_per_turn);
         let mut completions = std::mem::take(&mut self.receive.completions);

@@ -377,10 +377,10 @@ fn bombs_of_many_connections_stay_within_the_memory_limit() {
         })
         .expect("a server");
     let mut neighbour = Client::upgrade_at(address(&server), "/echo");
-    let mut peers: Vec<_> = (0..20).map(|_| Peer::new(&server)).collect();
+    let mut peers: Vec<_> = (0..60).map(|_| Peer::new(&server)).collect();
     let zeros = vec![0; 1 << 20];
     let mut ended = 0;
-    for round in 0..6 {
+    for round in 0..3 {
         let msg_type = if round == 0 { MsgType::Binary } else { MsgType::Continuation };
         let head = FrameHead::new(msg_type).with_fin(false);
         peers.retain_mut(|peer| {
@@ -396,8 +396,9 @@ fn bombs_of_many_connections_stay_within_the_memory_limit() {
         let stats = server.stats();
         let held =
             stats.queue_bytes + stats.stash_bytes + stats.message_bytes + stats.history_bytes;
-        // What one turn adds may be over it, before the next ends those that hold the most.
-        assert!(held as usize <= LIMIT + (3 << 20), "{held} bytes: {stats:?}");
+        // Between two looks at the limit, two frames at the most are expanded behind it: those that were
+        // deferred have a share of their own. Each may double the buffer of its message, of 2 MiB.
+        assert!(held as usize <= LIMIT + (4 << 20), "{held} bytes: {stats:?}");
     }
     eventually(&server, "some are ended", |stats| stats.memory_evictions > 0);
     // A whole one beyond the limit of a frame.

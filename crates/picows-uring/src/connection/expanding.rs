@@ -1,7 +1,8 @@
 //! Received frames of a connection that has agreed on permessage-deflate.
 //!
 //! As `receive_frames`, with one thing more: bytes that a frame is expanded to are paid from the
-//! budget of the turn, and counted. Frames are not received directly: what is compressed is copied
+//! budget of the turn, and counted. All connections together expand no more in a turn than a small
+//! part of the memory limit: a few kilobytes of each may be megabytes. Frames are not received directly: what is compressed is copied
 //! sooner than expanded.
 
 use super::{Callbacks, Connection, Stage};
@@ -43,6 +44,9 @@ impl Connection {
         let mut callbacks = Callbacks { transport, listener };
         let session: &Session = transport.session();
         let (local, config) = (&*session.local, &*session.config);
+        if local.expansion_left.get() == 0 {
+            return Some(0);
+        }
         local.pool.lend(receiver.stash_mut());
         *expansion.text_mut() = local.pool.stash();
         let (mut consumed, mut frames, mut expanded_bytes) = (0, 0, 0);
@@ -61,6 +65,7 @@ impl Connection {
                         local.counters.bytes_before_expansion.add(before as u64);
                         local.counters.bytes_after_expansion.add(after as u64);
                         expanded_bytes += after;
+                        local.expansion_left.set(local.expansion_left.get().saturating_sub(after));
                     }
                     has_delivered = callbacks.handle(&frame, has_delivered);
                     // What the listener keeps, it keeps with its memory.
@@ -81,7 +86,8 @@ impl Connection {
             }
             frames += 1;
             let units = u32::try_from(expanded_bytes / BYTES_PER_UNIT).unwrap_or(u32::MAX);
-            if meter.is_over(frames, &local.budget_rules) || meter.is_spent(frames, units) {
+            let is_spent = meter.is_spent(frames, units) || local.expansion_left.get() == 0;
+            if is_spent || meter.is_over(frames, &local.budget_rules) {
                 is_over = true;
                 break;
             }

@@ -143,6 +143,9 @@ impl<R: Ring> Worker<R> {
         if self.receive.deferred.is_empty() {
             return;
         }
+        // As much again, so that those that are deferred get ahead.
+        #[cfg(feature = "deflate")]
+        self.allow_expansion();
         #[cfg(feature = "_tls")]
         self.local.tls_steps.begin_deferred(self.local.config.tls_handshakes_per_turn);
         let clock = self.local.budget_rules.clock.get();

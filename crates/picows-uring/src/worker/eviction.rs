@@ -43,6 +43,19 @@ impl<R: Ring> Worker<R> {
         self.local.is_in_budget.set(self.memory.share.is_part());
     }
 
+    /// Has frames be expanded to a small part of the limit before the next look: what is received is
+    /// bounded by its buffers, and what it is expanded to is not. To nothing while connections are to be
+    /// evicted, and it is waited for which.
+    #[cfg(feature = "deflate")]
+    pub(super) fn allow_expansion(&self) {
+        let part =
+            |limit: usize| (limit / EXPANDED_PART).clamp(EXPANDED_BYTES_MIN, EXPANDED_BYTES_MAX);
+        let is_waiting = (1..UNDECIDED_TURNS_MAX).contains(&self.memory.turns_over);
+        let limit = self.memory.share.budget().limit();
+        let bytes = if is_waiting { 0 } else { limit.map_or(EXPANDED_BYTES_MAX, part) };
+        self.local.expansion_left.set(bytes);
+    }
+
     /// The sum is beyond the limit.
     #[cold]
     fn relieve(&mut self) {
@@ -123,3 +136,12 @@ impl<R: Ring> Worker<R> {
 const BETWEEN_RELEASES: Duration = Duration::from_secs(1);
 /// Turns for which the outcome of sends is waited for.
 const UNDECIDED_TURNS_MAX: u32 = 8;
+/// One in so many bytes of the limit is what frames may be expanded to between two looks.
+#[cfg(feature = "deflate")]
+const EXPANDED_PART: usize = 32;
+/// Of a small limit: some messages.
+#[cfg(feature = "deflate")]
+const EXPANDED_BYTES_MIN: usize = 256 * 1024;
+/// Of a large one, or none: more than a turn expands of messages that are not bombs.
+#[cfg(feature = "deflate")]
+const EXPANDED_BYTES_MAX: usize = 16 << 20;
