@@ -112,8 +112,13 @@ impl Log {
         self.entries.range(start..).map(|(_, publication)| publication)
     }
 
-    /// Drops everything, as what follows has another epoch, or something is missing before it: what a
-    /// history brings is to be without a hole.
+    /// Drops everything, as something is missing behind the publication `last`: what a history brings is
+    /// to be without a hole, and for those who have `last`, too, one begins there.
+    pub(super) fn break_behind(&mut self, last: u64) {
+        self.restart(last + 1);
+    }
+
+    /// Drops everything, as what follows has another epoch.
     pub(super) fn restart(&mut self, floor: u64) {
         self.entries.clear();
         (self.bytes, self.floor) = (0, floor);
@@ -204,11 +209,17 @@ mod tests {
     #[test]
     fn a_history_begins_anew_behind_a_gap() {
         let mut log = filled(History::last(10), 1..=3);
-        log.restart(3);
+        log.break_behind(3);
         assert_eq!((log.len(), log.bytes()), (0, 0));
+        assert!(log.after(3).is_none(), "what is behind it is missing");
         log.append(publication(4, 10), Duration::ZERO);
-        assert!(log.after(2).is_none());
-        assert_eq!(offsets(log.after(3).unwrap()), [4]);
+        assert!(log.after(3).is_none());
+        assert_eq!(offsets(log.after(4).unwrap()), [0; 0]);
         assert_eq!(offsets(log.last(3)), [4]);
+        let mut log = filled(History::none(), 1..=3);
+        log.break_behind(3);
+        assert!(log.after(3).is_none());
+        log.append(publication(4, 10), Duration::ZERO);
+        assert!(log.after(3).is_none() && log.after(4).is_some());
     }
 }

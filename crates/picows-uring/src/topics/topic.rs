@@ -277,7 +277,7 @@ impl TopicCore {
     /// Reports to subscribers that something may be missing behind the last publication, and begins
     /// the history anew.
     pub(super) fn gap(&self, state: &mut TopicState, count: Option<u64>) {
-        state.log.restart(state.last);
+        state.log.break_behind(state.last);
         let misses = Misses {
             count: count.unwrap_or_default(),
             is_unknown: count.is_none(),
@@ -354,7 +354,7 @@ impl TopicState {
     /// The bus delivers nothing more: what other nodes publish from here on is missing in the history, and
     /// no gap for those who subscribe later.
     pub(super) fn end_relay(&mut self) {
-        self.log.restart(self.last);
+        self.log.break_behind(self.last);
         self.origins.pause();
     }
 

@@ -154,13 +154,17 @@ fn a_gap_of_a_bus_ends_recovery_from_before_it() {
     publish(&hub, "t", "1");
     let before = Position { offset: 0, ..hub.position("t").unwrap() };
     bus.inlet().gap("t");
+    // What is behind the last publication before it is missing as well.
+    let last = Position { offset: 1, ..before };
     publish(&hub, "t", "2");
-    let behind = Position { offset: 1, ..before };
-    subscribe(&place, &hub, "t", reports().start(Start::From(before))).keep();
-    subscribe(&place, &hub, "t", reports().start(Start::From(behind))).keep();
+    let behind = Position { offset: 2, ..before };
+    publish(&hub, "t", "3");
+    for position in [before, last, behind] {
+        subscribe(&place, &hub, "t", reports().start(Start::From(position))).keep();
+    }
     place.turn();
-    let present = hub.position("t").unwrap();
-    assert_eq!(place.texts(), [format!("lost at {present}"), "recovered 1".into(), "2".into()]);
+    let lost = format!("lost at {}", hub.position("t").unwrap());
+    assert_eq!(place.texts(), [lost.clone(), lost, "recovered 1".into(), "3".into()]);
 }
 
 #[test]
