@@ -143,7 +143,8 @@ impl<R: Ring> Lane<'_, R> {
     pub(super) fn end_of_data(&mut self, error: Option<io::Error>) {
         // Behind a request that is being decided on, nothing else is worth waiting for.
         if self.connection.link.input == InputState::Deferred && !self.connection.is_deciding() {
-            return self.receive.deferred.push(self.token, Input::End(error));
+            self.receive.deferred.push(self.token, Input::End(error));
+            return self.receive.deferred.resume(self.token);
         }
         match error {
             Some(error) => self.connection.io_failed(&error),

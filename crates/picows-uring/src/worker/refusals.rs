@@ -108,6 +108,8 @@ impl<R: Ring> Lane<'_, R> {
         connection.respond(&response);
         connection.forget_decision();
         connection.session().mark_dirty();
+        // What has come meanwhile is of no use, but its end is.
+        self.receive.deferred.resume(self.token);
         true
     }
 }
