@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 ///
 /// ```
 /// use picows_uring::topics::{Hub, Post, SubscribeOptions};
-/// use picows_uring::{Listener, ListenerResult, Transport};
+/// use picows_uring::{Frame, Listener, ListenerResult, Transport};
 ///
 /// struct Visitor(Hub);
 ///
@@ -43,6 +43,11 @@ use std::time::{Duration, Instant};
 ///     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
 ///         self.0.subscribe(transport, "news", SubscribeOptions::new())?.keep();
 ///         self.0.publish("visitors", Post::text("one more"))?;
+///         Ok(())
+///     }
+///
+///     fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
+///         self.0.publish("chat", Post::binary(frame.payload().to_vec()))?;
 ///         Ok(())
 ///     }
 /// }
