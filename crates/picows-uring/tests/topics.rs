@@ -253,7 +253,7 @@ fn the_oldest_are_dropped_and_counted_for_each_subscriber() {
             (missed, next) = (missed + count, next + count);
             continue;
         }
-        assert_eq!(number(&got.payload), next, "what is missing was told before");
+        assert_eq!(number(&got.payload), next, "what is missing was reported before");
         (received, next) = (received + 1, next + 1);
     }
     slow.send_text("counts");

@@ -35,7 +35,7 @@ pub(super) struct Deciding {
     answered: Answered,
 }
 
-/// Who has told the client that its request is accepted.
+/// Who has answered the client that its request is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answered {
     NotYet,
