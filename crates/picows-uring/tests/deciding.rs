@@ -271,15 +271,19 @@ fn a_decision_counts_as_a_handshake() {
 
 #[test]
 fn a_server_that_stops_answers_those_who_wait() {
-    let (server, dropped) = undecided(workers(1));
-    let mut client = asking(&server, "/");
-    eventually(&server, "it is there", |stats| stats.connections == 1);
-    let stopped = std::thread::spawn(|| server.stop());
-    let response = client.response();
-    assert_eq!((response.status, &*response.body), (503, "server is shutting down\n"));
-    next(&dropped);
-    drop(client);
-    stopped.join().expect("it does not panic").expect("no worker has failed");
+    // Also one that has sent a part of a frame, and whose end comes behind it.
+    for early in [&b""[..], b"\x81"] {
+        let (server, dropped) = undecided(workers(1));
+        let mut client = asking(&server, "/");
+        client.write(early);
+        eventually(&server, "it is there", |stats| stats.connections == 1);
+        let stopped = std::thread::spawn(|| server.stop());
+        let response = client.response();
+        assert_eq!((response.status, &*response.body), (503, "server is shutting down\n"));
+        next(&dropped);
+        drop(client);
+        stopped.join().expect("it does not panic").expect("no worker has failed");
+    }
 }
 
 #[test]
