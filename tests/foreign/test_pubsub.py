@@ -44,9 +44,17 @@ def start():
 
 
 def client(server, target, **options):
-    # Publishers get what they send, and do not read it: without a bound, so that CLOSE is read.
+    # Publishers get what they send, and some do not read it: without a bound, so that CLOSE is read.
     options = {"max_size": None, "max_queue": None, "proxy": None, "ping_interval": None} | options
     return connect(server.url.rstrip("/") + target, **options)
+
+
+async def publish(publisher, *messages):
+    """Publishes, and waits until the topic has all: a client that connects then is served after them."""
+    for message in messages:
+        await publisher.send(message)
+    for message in messages:
+        assert await publisher.recv() == message
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
@@ -80,20 +88,18 @@ def test_positions_and_recovery(start):
         async with client(server, "/topic/a", subprotocols=[PROTOCOL]) as ws:
             assert ws.subprotocol == PROTOCOL
             assert json.loads(await ws.recv())["recovered"] == 0
-            await publisher.send("first")
+            await publish(publisher, "first")
             position, text = (await ws.recv()).split(" ", 1)
             assert text == "first"
         epoch, offset = (int(part, 16) for part in position.split(":"))
-        await publisher.send(b"\x00second")
-        await publisher.send("third")
+        await publish(publisher, b"\x00second", "third")
         async with client(server, f"/topic/a?from={position}", subprotocols=[PROTOCOL]) as ws:
             assert json.loads(await ws.recv()) == {"recovered": 2, "position": f"{epoch:x}:{offset + 2:x}"}
             message = await ws.recv()
             assert struct.unpack(">QQ", message[:16]) == (epoch, offset + 1)
             assert message[16:] == b"\x00second"
             assert await ws.recv() == f"{epoch:x}:{offset + 2:x} third"
-        for number in range(20):
-            await publisher.send(str(number))
+        await publish(publisher, *map(str, range(20)))
         async with client(server, f"/topic/a?from={position}", subprotocols=[PROTOCOL]) as ws:
             assert json.loads(await ws.recv())["lost"] is True
         await publisher.close()
