@@ -20,6 +20,8 @@ from conftest import foreign_module, missing
 from server import REPOSITORY, START_S, Failure, Server, binary
 from wire import BINARY, TEXT, Peer
 
+pytestmark = pytest.mark.driver_named
+
 DEPLOY = REPOSITORY / "deploy"
 # More than an end within the drain timeout takes.
 MARGIN_S = 5

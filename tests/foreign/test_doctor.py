@@ -10,6 +10,8 @@ from forbid import IO_URING_CALLS, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_TH
 from seccomp import locking_at_most, under
 from server import START_S, binary
 
+pytestmark = pytest.mark.driver_named
+
 ITEMS = {
     "kernel",
     "driver",

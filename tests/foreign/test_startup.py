@@ -15,6 +15,8 @@ from seccomp import locking_at_most, under
 from server import START_S, Server, binary
 from wire import BINARY, TEXT, Peer
 
+pytestmark = pytest.mark.driver_named
+
 WARNING = "io_uring cannot be used"
 
 each_call_and_all = pytest.mark.parametrize(

@@ -166,7 +166,9 @@ def test_clients_of_node(wss, certificates, library):
 
 def curl_head(curl, *arguments):
     """The head of the answer; curl itself would stay on an upgraded connection."""
-    command = [curl, "-sS", "-i", "-N", "--noproxy", "*", "--http1.1", "--max-time", "30", *arguments]
+    # Into a pipe, curl writes a head when its buffer is full or the connection ends.
+    unbuffered = ["stdbuf", "--output=0", curl]
+    command = [*unbuffered, "-sS", "-i", "-N", "--noproxy", "*", "--http1.1", "--max-time", "30", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines = []
     try:
