@@ -182,7 +182,7 @@ impl Parts {
         let descriptor = ring.descriptor();
         let worker = Worker::new(ring, Rc::clone(&local));
         let intake = Rc::clone(worker.intake());
-        let host = host::embed(worker, Rc::clone(&hook))?;
+        let host = host::embed(worker, Rc::clone(&hook));
         Ok(Self { host, local, intake, hook, descriptor })
     }
 }

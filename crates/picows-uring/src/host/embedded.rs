@@ -90,21 +90,16 @@ impl WorkHook {
 }
 
 /// Prepares `worker` for a loop of the application.
-///
-/// # Errors
-///
-/// When there is no descriptor left.
 pub(crate) fn embed<R: Ring + Wait + 'static>(
-    mut worker: Worker<R>,
+    worker: Worker<R>,
     hook: Rc<WorkHook>,
-) -> io::Result<Box<dyn EmbeddedHost>> {
-    worker.ring.embed()?;
+) -> Box<dyn EmbeddedHost> {
     let host = Host::new(worker, WaitMode::Hosted, BusyPoll::default());
     // Its first turn is due.
     hook.signal();
     let announcer = Rc::clone(&hook);
     let wake: Rc<dyn Fn()> = Rc::new(move || announcer.announce());
-    Ok(Box::new(EmbeddedWorker { host, hook, wake, is_asleep: false }))
+    Box::new(EmbeddedWorker { host, hook, wake, is_asleep: false })
 }
 
 struct EmbeddedWorker<R: Ring> {

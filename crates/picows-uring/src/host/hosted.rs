@@ -12,7 +12,6 @@ use crate::worker::{Turn, Worker};
 use picows_uring_proto::Tick;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
@@ -141,20 +140,10 @@ pub(crate) fn release(local: &Local) {
     local.wake();
 }
 
-/// Waits until the ring, another thread, a task of this one, or the deadline has something for the
-/// worker.
+/// Waits until the ring, at the deadline at the latest, another thread, or a task of this one has
+/// something for the worker.
 async fn sleep<R: Ring + Wait>(worker: &mut Worker<R>, event: &RingEvent) -> io::Result<()> {
-    let ring = &worker.ring;
-    let deadline = ring.uncovered_deadline().map(|deadline| deadline.saturating_sub(ring.now()));
-    let mut deadline = pin!(deadline.map(tokio::time::sleep));
-    let woken = poll_fn(|context| {
-        let woken = poll_woken(worker, event, context);
-        match deadline.as_mut().as_pin_mut() {
-            Some(deadline) if woken.is_pending() => deadline.poll(context).map(Ok),
-            _ => woken,
-        }
-    })
-    .await;
+    let woken = poll_fn(|context| poll_woken(worker, event, context)).await;
     drop(worker.local.wake.take());
     woken
 }

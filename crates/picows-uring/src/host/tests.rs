@@ -14,7 +14,7 @@ use crate::upgrade::{Factory, Upgrade};
 use crate::worker::Listening;
 use crate::{Connect, Runtime, Server};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// For a test that would wait forever.
@@ -102,18 +102,6 @@ fn what_came_before_signals_were_on_is_seen() {
     host.worker.ring.sleep.connects_before_signals = Some(7);
     assert!(!host.before_sleep(), "it was not signalled");
     assert!(!host.worker.ring.sleep.has_signals);
-}
-
-#[test]
-fn a_deadline_that_the_descriptor_does_not_cover_ends_the_sleep_of_a_hosted_worker() {
-    let mut ring = ByHand::default();
-    ring.runs_since = Some(Instant::now());
-    let worker = with_silent_peer(ring);
-    worker.local.mailbox.post(Command::Stop { drain: Duration::from_millis(20) });
-    let worker = drive_to_end(worker);
-    assert!(worker.ring.closed.contains(&Socket(7)));
-    let sleeps = worker.local.counters.read().sleeps;
-    assert!((1..100).contains(&sleeps), "{sleeps} sleeps: it neither spins nor oversleeps");
 }
 
 #[test]

@@ -51,8 +51,8 @@ pub(crate) struct EpollRing {
     in_loop: Option<InLoop>,
     /// The hosting loop has looked at all sockets since the worker slept, and found something.
     found_in_loop: Option<Found>,
-    /// Fires at the deadline, for an owner that polls the descriptor and has no timer.
-    alarm: Option<Alarm>,
+    /// Fires at the deadline.
+    alarm: Alarm,
     origin: Instant,
     /// So many polls need not look for events, as those that were fetched are not handled yet.
     fresh_polls: u8,
@@ -86,6 +86,7 @@ impl EpollRing {
         let event = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         // An edge for each signal, so that the counter need not be read.
         epoll::add(&epoll, &event, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
+        let alarm = Alarm::new(&epoll)?;
         Ok(Self {
             epoll,
             event,
@@ -97,7 +98,7 @@ impl EpollRing {
             deadline: None,
             in_loop: None,
             found_in_loop: None,
-            alarm: None,
+            alarm,
             origin: Instant::now(),
             fresh_polls: 0,
             has_more_events: false,
@@ -296,13 +297,6 @@ impl EpollRing {
         }
     }
 
-    /// Has the alarm fire at `deadline`, if there is one.
-    fn set_alarm(&self, deadline: Duration) {
-        if let Some(alarm) = &self.alarm {
-            alarm.set(deadline.saturating_sub(self.now()));
-        }
-    }
-
     /// Ends the receive or accept of a socket, if there is one. Connections that have come are
     /// accepted before.
     fn end_receive(&mut self, socket: Socket) {
@@ -450,8 +444,7 @@ impl Ring for EpollRing {
     }
 
     fn descriptors(&self) -> Vec<i32> {
-        let alarm = self.alarm.as_ref().map(Alarm::descriptor);
-        [self.epoll.as_raw_fd(), self.event.as_raw_fd()].into_iter().chain(alarm).collect()
+        vec![self.epoll.as_raw_fd(), self.event.as_raw_fd(), self.alarm.descriptor()]
     }
 
     fn close_on_failure(&mut self, socket: Socket) {
@@ -478,7 +471,7 @@ impl Ring for EpollRing {
     fn set_deadline(&mut self, deadline: Duration) {
         if self.deadline.is_none_or(|armed| deadline < armed) {
             self.deadline = Some(deadline);
-            self.set_alarm(deadline);
+            self.alarm.set(deadline.saturating_sub(self.now()));
         }
     }
 

@@ -6,7 +6,6 @@ use rustix::fd::OwnedFd;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -30,7 +29,7 @@ pub(crate) enum WaitMode {
 /// set up for [`WaitMode::Dedicated`], or [dedicated](Self::dedicate) since, by `wait`; never both.
 pub(crate) trait Wait {
     /// The descriptor that a hosting loop polls: it becomes readable when there may be completions,
-    /// or [`signal`](Self::signal) was written to. Each time is an edge of its own, also if it was
+    /// the deadline has passed, or [`signal`](Self::signal) was written to. Each time is an edge of its own, also if it was
     /// readable before, so it is watched by edge and not read. The same descriptor each time,
     /// open for as long as the caller holds it.
     fn descriptor(&self) -> Arc<OwnedFd>;
@@ -38,13 +37,6 @@ pub(crate) trait Wait {
     /// The eventfd that another thread writes to, to end the sleep of the owner, or the next one if
     /// it is awake. The ring owns what is read from it. The same each time; it outlives the ring.
     fn signal(&self) -> Arc<OwnedFd>;
-
-    /// The deadline, counted as [`Ring::now`](super::Ring::now) is, that does not make the
-    /// descriptor readable: the owner that polls it sleeps no longer. `None` where there is no
-    /// deadline, or the kernel makes the descriptor readable then.
-    fn uncovered_deadline(&self) -> Option<Duration> {
-        None
-    }
 
     /// Has the kernel signal completions through the descriptor, or not: while the owner is awake
     /// it looks by itself, and a signal would only wake its loop once more for nothing. A driver
@@ -67,16 +59,6 @@ pub(crate) trait Wait {
     /// when it does.
     fn poll_sockets(&mut self, _: &mut Context<'_>, is_signalled: bool) -> Poll<()> {
         if is_signalled { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// From here on the descriptor is watched by a loop of any kind, by edge or by level, and becomes
-    /// readable at the deadline as well.
-    ///
-    /// # Errors
-    ///
-    /// When there is no descriptor left for that.
-    fn embed(&mut self) -> io::Result<()> {
-        Ok(())
     }
 
     /// Takes note of all signals up to now, so that the descriptor is readable only after the next:

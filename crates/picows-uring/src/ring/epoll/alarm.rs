@@ -1,4 +1,4 @@
-//! A timer in the epoll descriptor, for owners that poll that and have no timer of their own.
+//! A timer in the epoll descriptor: it ends sleeps at the deadline, in every kind of loop.
 
 use super::{WAKE, timespec};
 use rustix::event::epoll::{self, EventData, EventFlags};

@@ -1,10 +1,9 @@
 //! Waiting for the epoll driver, in a loop that polls its descriptor or in `epoll_wait`.
 
-use super::alarm::Alarm;
 use super::in_loop::InLoop;
 use super::sockets::{Reading, Receive};
 use super::{EpollRing, Found};
-use crate::ring::{Completion, ReceiveResult, Ring, Wait};
+use crate::ring::{Completion, ReceiveResult, Wait};
 use rustix::fd::OwnedFd;
 use std::io;
 use std::sync::Arc;
@@ -18,18 +17,6 @@ impl Wait for EpollRing {
 
     fn signal(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.event)
-    }
-
-    fn uncovered_deadline(&self) -> Option<Duration> {
-        self.deadline.filter(|_| self.alarm.is_none())
-    }
-
-    fn embed(&mut self) -> io::Result<()> {
-        self.alarm = Some(Alarm::new(&self.epoll)?);
-        if let Some(deadline) = self.deadline {
-            self.set_alarm(deadline);
-        }
-        Ok(())
     }
 
     fn set_signals(&mut self, on: bool) {
@@ -77,11 +64,8 @@ impl Wait for EpollRing {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let timeout = if self.is_ready() {
-            Some(Duration::ZERO)
-        } else {
-            self.deadline.map(|deadline| deadline.saturating_sub(self.now()))
-        };
+        // The alarm ends it at the deadline. A timeout would have the kernel set a timer for each sleep.
+        let timeout = self.is_ready().then_some(Duration::ZERO);
         self.fetch(timeout)?;
         // One that returns the events, and one that finds nothing more to do.
         self.fresh_polls = 2;

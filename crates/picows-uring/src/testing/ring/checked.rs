@@ -278,10 +278,6 @@ impl<R: Ring + Wait> Wait for Checked<R> {
         self.ring.signal()
     }
 
-    fn uncovered_deadline(&self) -> Option<Duration> {
-        self.ring.uncovered_deadline()
-    }
-
     fn set_signals(&mut self, on: bool) {
         self.ring.set_signals(on);
     }
@@ -296,10 +292,6 @@ impl<R: Ring + Wait> Wait for Checked<R> {
 
     fn poll_sockets(&mut self, context: &mut Context<'_>, is_signalled: bool) -> Poll<()> {
         self.ring.poll_sockets(context, is_signalled)
-    }
-
-    fn embed(&mut self) -> io::Result<()> {
-        self.ring.embed()
     }
 
     fn clear_signals(&mut self) {

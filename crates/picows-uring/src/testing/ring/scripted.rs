@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// See the module. Sends complete at once, unless `is_stuck`.
 #[derive(Debug, Default)]
@@ -76,8 +76,6 @@ pub(crate) struct ByHand {
     has_queued: bool,
     /// None is used again, so that loans of a released one stay as they were.
     buffers: Vec<Option<Rc<RecvMemory>>>,
-    /// When its clock runs by itself: since when.
-    pub(crate) runs_since: Option<Instant>,
     /// Waiting, as the test scripts it.
     pub(crate) sleep: wait::SleepScript,
     /// Memory of released buffers of which no loan is left, where it is kept for the next.
@@ -302,7 +300,7 @@ pub(crate) fn stalled() -> Duration {
 
 impl Ring for ByHand {
     fn now(&self) -> Duration {
-        self.now + stalled() + self.runs_since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.now + stalled()
     }
 
     fn accept(&mut self, socket: Socket, listener: ListenerId) {

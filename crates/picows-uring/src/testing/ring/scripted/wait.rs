@@ -7,7 +7,6 @@ use rustix::fd::OwnedFd;
 use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What the test scripts of waiting, and what the owner of the ring did.
 #[derive(Debug, Default)]
@@ -32,10 +31,6 @@ impl Wait for ByHand {
         let new = || eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC);
         let new = || new().expect("a test has descriptors");
         Arc::clone(self.sleep.event.get_or_init(|| Arc::new(new())))
-    }
-
-    fn uncovered_deadline(&self) -> Option<Duration> {
-        self.deadline
     }
 
     fn set_signals(&mut self, on: bool) {
