@@ -87,6 +87,40 @@ pub enum TlsError {
 
 debug_with_text!(TlsError);
 
+impl Clone for TlsError {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Unreadable { path, error } => {
+                // What the system has answered is a number; anything else is kept as its text.
+                let error = match error.raw_os_error() {
+                    Some(number) => io::Error::from_raw_os_error(number),
+                    None => io::Error::new(error.kind(), error.to_string()),
+                };
+                Self::Unreadable { path: path.clone(), error }
+            }
+            Self::Pair { certificate, key, reason } => Self::Pair {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                reason: reason.clone(),
+            },
+            Self::Roots { from, reason } => {
+                Self::Roots { from: from.clone(), reason: reason.clone() }
+            }
+            Self::NoCertificate => Self::NoCertificate,
+            Self::WrongName { certificate, name, presented } => Self::WrongName {
+                certificate: certificate.clone(),
+                name: name.clone(),
+                presented: presented.clone(),
+            },
+            Self::InvalidName { name } => Self::InvalidName { name: name.clone() },
+            Self::NoNativeRoots { errors } => Self::NoNativeRoots { errors: errors.clone() },
+            Self::Conflict(fault) => Self::Conflict(fault),
+            Self::NoProvider { provider } => Self::NoProvider { provider: *provider },
+            Self::Other(fault) => Self::Other(fault.clone()),
+        }
+    }
+}
+
 /// A handshake that failed. What is in `output` then is the alert for the peer.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

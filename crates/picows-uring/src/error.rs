@@ -3,6 +3,7 @@
 //! Each text names the cause and, where there is one, the cure. What a peer does wrong is
 //! [`PeerMisbehaved`](crate::PeerMisbehaved).
 
+mod clone;
 mod ring;
 
 use crate::config::WrongSetting;
@@ -13,6 +14,7 @@ use std::io;
 use std::time::Duration;
 use thiserror::Error;
 
+pub(crate) use clone::copy;
 pub use ring::{RingError, RingFault};
 
 /// The reason why a server could not be built, started or stopped.

@@ -65,6 +65,12 @@ impl MemoryBudget {
         Arc::new(Self { limit, used: AtomicUsize::new(0), members: Mutex::default() })
     }
 
+    /// A budget of the same size for another server; that of the process, where it has none of its own.
+    pub(crate) fn of_another(budget: &Arc<Self>) -> Arc<Self> {
+        let process = Self::of_process();
+        if Arc::ptr_eq(budget, &process) { process } else { Self::new(budget.limit()) }
+    }
+
     /// The budget of all that have none of their own.
     pub(crate) fn of_process() -> Arc<Self> {
         static PROCESS: OnceLock<Arc<MemoryBudget>> = OnceLock::new();

@@ -11,18 +11,19 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fmt, io};
 use unix_path::PathFault;
 
 pub(crate) use unix_path::SocketPath;
 
 /// An address or socket to listen on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum ListenOn {
     /// `host:port` or `unix:path`.
     Text(String),
-    /// A listening socket of the caller's.
-    Inherited(OwnedFd),
+    /// A listening socket of the caller's, which clones of a builder share.
+    Inherited(Arc<OwnedFd>),
 }
 
 /// What to listen on, and whether TLS is spoken there.
@@ -196,9 +197,10 @@ impl Listening {
         Ok(())
     }
 
-    fn add_inherited(&mut self, socket: OwnedFd) -> Result<(), Error> {
+    fn add_inherited(&mut self, socket: Arc<OwnedFd>) -> Result<(), Error> {
         let failed = |source| Error::Listen { address: "an inherited socket".into(), source };
-        let socket = Socket::from(socket);
+        let socket = Arc::try_unwrap(socket).or_else(|shared| shared.try_clone());
+        let socket = Socket::from(socket.map_err(failed)?);
         if !socket.is_listener().map_err(failed)? {
             let fault = "it does not listen: call listen(2) before handing it over".to_owned();
             return Err(Error::Address { address: "an inherited socket".into(), fault });

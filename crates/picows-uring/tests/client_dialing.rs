@@ -252,6 +252,25 @@ fn a_connected_socket_may_be_given() {
 }
 
 #[test]
+fn clones_make_connections_of_their_own() {
+    let address = serve(|_, mut peer| {
+        let request = peer.request();
+        assert_eq!(request.headers("x-key"), ["secret"]);
+        peer.write(request.accepted("").as_bytes());
+        peer.read_to_end();
+    });
+    let connect = Connect::new(format!("ws://{address}/")).header("X-Key", "secret");
+    for clone in [connect.clone(), connect.clone()] {
+        connected(clone, |transport| assert_eq!(transport.peer_addr(), Some(address)));
+    }
+    // A socket is one connection's.
+    let given = connect.socket(TcpStream::connect(address).unwrap());
+    connected(given.clone(), |transport| assert!(transport.is_open()));
+    let error = refused(given);
+    assert!(error.to_string().contains("socket: a clone has connected with it"), "{error}");
+}
+
+#[test]
 fn a_given_socket_may_be_a_unix_one() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let server = std::thread::spawn(move || {

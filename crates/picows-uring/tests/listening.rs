@@ -56,6 +56,18 @@ fn connections_and_handshakes_of_a_closed_socket_go_on() {
 }
 
 #[test]
+fn servers_of_clones_accept_from_the_socket_that_they_share() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = socket.local_addr().expect("it is bound");
+    let builder = picows_uring::Server::builder().listen_socket(socket).workers(1);
+    let (first, second) = (echo(builder.clone()), echo(builder));
+    assert_eq!([first.local_addr(), second.local_addr()], [Some(address); 2]);
+    first.stop().expect("no worker has failed");
+    Client::over(TcpStream::connect(address).expect("it accepts")).upgraded().echo(b"the second");
+    second.stop().expect("no worker has failed");
+}
+
+#[test]
 fn a_server_goes_on_without_an_address() {
     let mut server = echo(own_loopback(41).workers(1));
     let address = server.addresses()[0].clone();

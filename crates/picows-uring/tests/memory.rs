@@ -156,6 +156,24 @@ fn beyond_the_memory_limit_the_largest_holder_gets_1013_and_others_are_served() 
 }
 
 #[test]
+fn servers_of_clones_have_limits_of_their_own() {
+    let builder = workers(1).memory_limit(3 * MIB).max_connections(2);
+    let servers = [builder.clone(), builder]
+        .map(|builder| builder.start(|_| Upgrade::accept(EchoListener)).unwrap());
+    // 2 MiB each, and 4 together.
+    let clients = servers.each_ref().map(|server| [cut_frame(server), cut_frame(server)]);
+    for server in &servers {
+        eventually(server, "it holds both", |stats| stats.stash_bytes as usize >= 2 * MIB - 1000);
+        assert_eq!(server.stats().memory_evictions, 0);
+        assert_eq!(Client::connect(address(server)).ask("/", "").status, 503, "two are enough");
+    }
+    drop(clients);
+    for server in servers {
+        server.stop().unwrap();
+    }
+}
+
+#[test]
 fn messages_count_towards_the_memory_limit_and_go_with_their_connection() {
     let server = workers(1).memory_limit(MIB).start(|_| Upgrade::accept(Messages::new(Count)));
     let server = server.unwrap();

@@ -83,6 +83,7 @@ impl Connect {
             let fault = "an embedded worker dials no address: give a connected socket".to_owned();
             return Err(ConnectFault::Setting { setting: "socket", fault });
         };
+        let socket = socket.take()?;
         let limit = self.config.conversation.handshake_timeout;
         let url = std::mem::take(&mut self.url);
         let outcome = Rc::new(ConnectOutcome::with_callback(Box::new(move |result, is_late| {

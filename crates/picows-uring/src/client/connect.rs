@@ -70,6 +70,9 @@ use tokio::time::timeout;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A clone makes a connection of its own, with the same settings.
+#[derive(Clone)]
 #[must_use = "nothing happens before `connect`"]
 pub struct Connect {
     pub(super) url: String,
@@ -83,8 +86,21 @@ pub struct Connect {
     pub(super) dial: DialOptions,
     #[cfg(feature = "_tls")]
     pub(super) tls: TlsOptions,
-    pub(super) socket: Option<OwnedFd>,
+    pub(super) socket: Option<GivenSocket>,
     pub(super) config: Config,
+}
+
+/// A connected socket of the caller's, which clones share until one of them connects.
+#[derive(Clone)]
+pub(super) struct GivenSocket(Rc<Cell<Option<OwnedFd>>>);
+
+impl GivenSocket {
+    pub(super) fn take(self) -> Result<OwnedFd, ConnectFault> {
+        self.0.take().ok_or_else(|| {
+            let fault = "a clone has connected with it: give each connection a socket of its own";
+            ConnectFault::Setting { setting: "socket", fault: fault.to_owned() }
+        })
+    }
 }
 
 impl Connect {
@@ -207,9 +223,10 @@ impl Connect {
     }
 
     /// Uses a socket that is connected already; the URL then gives path and Host only. Redirects
-    /// are not followed.
+    /// are not followed. Of several clones, the first that connects has it; for the others it is an error
+    /// ([`ConnectFault::Setting`]).
     pub fn socket(mut self, socket: impl Into<OwnedFd>) -> Self {
-        self.socket = Some(socket.into());
+        self.socket = Some(GivenSocket(Rc::new(Cell::new(Some(socket.into())))));
         self
     }
 
@@ -332,7 +349,7 @@ impl Connect {
         let make = Rc::new(Cell::new(Some(Foreign::new(make))));
         let mut target = self.target()?;
         let config = self.take_config();
-        let mut given = self.socket.take();
+        let mut given = self.socket.take().map(GivenSocket::take).transpose()?;
         let redirects_max = if given.is_some() { 0 } else { self.max_redirects };
         for redirects in 0.. {
             #[cfg(not(feature = "_tls"))]

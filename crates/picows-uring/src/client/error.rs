@@ -1,5 +1,7 @@
 //! Errors of connecting: what happened, to whom, and what to try.
 
+mod clone;
+
 use super::proxy::{ProxyFault, shown_proxy};
 use crate::config::WrongSetting;
 use crate::error::{descriptor_cure, name_cure, shown};

@@ -47,7 +47,10 @@ impl Server {
 /// Each method takes and returns the builder. What makes no sense is reported by
 /// [`start`](Self::start) and [`serve`](Self::serve), as an [`Error::Config`] that names the
 /// setting.
-#[derive(Debug)]
+///
+/// Servers of clones have the same settings and nothing else in common: limits count for each by itself. A
+/// socket that was given ([`listen_socket`](Self::listen_socket)) is the exception: all of them accept from it.
+#[derive(Clone, Debug)]
 #[must_use = "a server does nothing before `serve` or `start`"]
 pub struct ServerBuilder {
     listen: Vec<Listen>,
@@ -402,6 +405,7 @@ impl ServerBuilder {
         let mut config = self.config;
         config.leaves_port = self.share_port && is_own;
         config.admission = Some(Arc::default());
+        config.memory = MemoryBudget::of_another(&config.memory);
         let config = Arc::new(config);
         let (listen, served) = resolve(self.listen, self.has_address, &config)?;
         threads::start(ServerPlan {
@@ -470,6 +474,7 @@ impl ServerBuilder {
         self.check()?;
         let mut config = self.config;
         config.admission = Some(Arc::default());
+        config.memory = MemoryBudget::of_another(&config.memory);
         Ok(Arc::new(config))
     }
 

@@ -24,15 +24,16 @@ use std::sync::Arc;
 /// # server.stop()?;
 /// # Ok::<(), picows_uring::Error>(())
 /// ```
+#[derive(Clone)]
 #[must_use = "nothing listens before it is given to a server"]
 pub struct Listen {
     on: ListenOn,
     tls: Option<Option<ServerTls>>,
     make: Option<Arc<MakeFactory>>,
-    settings: Vec<Change>,
+    settings: Vec<Arc<Change>>,
 }
 
-type Change = Box<dyn FnOnce(ServerBuilder) -> ServerBuilder + Send>;
+type Change = dyn Fn(ServerBuilder) -> ServerBuilder + Send + Sync;
 
 /// How the connections of one address are served.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ impl Listen {
 
     /// A socket that listens already, as [`ServerBuilder::listen_socket`] has it.
     pub fn socket(socket: impl Into<OwnedFd>) -> Self {
-        Self::of(ListenOn::Inherited(socket.into()))
+        Self::of(ListenOn::Inherited(Arc::new(socket.into())))
     }
 
     fn of(on: ListenOn) -> Self {
@@ -100,9 +101,9 @@ impl Listen {
     /// count in those of the server. Settings of threads and workers cannot be changed here.
     pub fn settings(
         mut self,
-        change: impl FnOnce(ServerBuilder) -> ServerBuilder + Send + 'static,
+        change: impl Fn(ServerBuilder) -> ServerBuilder + Send + Sync + 'static,
     ) -> Self {
-        self.settings.push(Box::new(change));
+        self.settings.push(Arc::new(change));
         self
     }
 
@@ -117,7 +118,7 @@ impl Listen {
         let mut config = Arc::clone(base);
         if !settings.is_empty() {
             let builder = ServerBuilder::of_config(Config::clone(base));
-            let builder = settings.into_iter().fold(builder, |builder, change| change(builder));
+            let builder = settings.iter().fold(builder, |builder, change| change(builder));
             let mut changed = builder.config_of_address(base)?;
             if changed.admission_limits() != base.admission_limits() {
                 changed.admission = Some(Arc::default());
