@@ -105,7 +105,7 @@ pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
 pub use messages::{MessageListener, MessageWriter, Messages};
 pub use preflight::probe;
 pub use prepared::Prepared;
-pub use reconnect::{Backoff, Reconnect};
+pub use reconnect::{Backoff, Reconnect, ReconnectError};
 pub use relay::{Relay, relay};
 pub use remote::{RemoteError, RemoteTransport};
 pub use runtime::{Runtime, RuntimeBuilder, run};

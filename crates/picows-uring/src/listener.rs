@@ -295,6 +295,19 @@ impl ListenerError {
         }
     }
 
+    /// Whether it was made from an error or a text of the application.
+    pub(crate) fn is_of_application(&self) -> bool {
+        matches!(self.cause, Cause::Error(_))
+    }
+
+    /// The error of the application, or the text of this one.
+    pub(crate) fn into_error(self) -> Box<dyn std::error::Error + Send + Sync> {
+        match self.cause {
+            Cause::Error(error) => error.into_inner(),
+            Cause::Close(..) | Cause::Peer(_) => self.to_string().into(),
+        }
+    }
+
     /// Whether it was made to choose the close code.
     pub(crate) fn is_close(&self) -> bool {
         matches!(self.cause, Cause::Close(..))

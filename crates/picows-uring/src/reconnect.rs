@@ -2,6 +2,8 @@
 //!
 //! [`Backoff`] only counts; it reads no clock and waits for nothing. [`Reconnect`] does.
 
+mod kept;
+
 use crate::client::{Connect, ConnectError};
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::Listener;
@@ -9,9 +11,12 @@ use crate::local;
 use crate::status::DisconnectCause;
 use crate::stream::WsStream;
 use crate::transport::Transport;
+use kept::Kept;
 use picows_uring_proto::CloseCode;
+use picows_uring_proto::internal::debug_with_text;
 use std::fmt;
 use std::time::Duration;
+use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 /// The waits before connecting again: longer each time, up to a limit, and each time a bit
@@ -110,8 +115,8 @@ impl Default for Backoff {
 
 /// A connection that is made again when it is lost.
 ///
-/// [`run`](Self::run) keeps one for a listener; [`stream`](Self::stream) makes the next one each
-/// time it is called. What the server must be told again, such as subscriptions, goes into
+/// [`run`](Self::run) keeps one for listeners that it has made anew each time, [`keep`](Self::keep) for one
+/// listener; [`stream`](Self::stream) makes the next one each time it is called. What the server must be told again, such as subscriptions, goes into
 /// [`on_connected`](Self::on_connected).
 ///
 /// ```no_run
@@ -125,7 +130,7 @@ impl Default for Backoff {
 /// })??;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "nothing happens before `run` or `stream`"]
+#[must_use = "nothing happens before `run`, `keep` or `stream`"]
 pub struct Reconnect {
     connect: Box<dyn FnMut() -> Connect>,
     backoff: Backoff,
@@ -201,18 +206,75 @@ impl Reconnect {
         mut listener: impl FnMut() -> L,
     ) -> Result<(), ConnectError> {
         loop {
-            let transport =
-                self.establish(async |connect| connect.connect(listener()).await).await?;
-            let open = Leaving(transport);
-            (self.on_connected)(&open.0);
-            if let Err(cause) = open.0.wait_disconnected().await {
-                let local = &open.0.session().local;
-                log_limited!(warn, local, LogLine::ConnectionFailed, %cause);
-            }
-            if is_our_doing(&open.0) {
+            let ended = self.hold(async |connect| connect.connect(listener()).await).await?;
+            if is_our_doing(&ended) {
                 return Ok(());
             }
         }
+    }
+
+    /// Keeps a connection for one listener, which gets the callbacks of all connections, one after the
+    /// other: what it has learnt on one is there on the next.
+    ///
+    /// Ends as [`run`](Self::run) does, and with the application's own error: when a callback fails with
+    /// another error than [`ListenerError::close`](crate::ListenerError::close), which is about one
+    /// connection and a reason to connect again, or when it panics.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection, and no sense in trying again; and the error of a callback.
+    ///
+    /// ```no_run
+    /// use picows_uring::{Connect, Frame, Listener, ListenerResult, Reconnect, Transport};
+    ///
+    /// #[derive(Default)]
+    /// struct Feed {
+    ///     last: u64,
+    /// }
+    ///
+    /// impl Listener for Feed {
+    ///     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+    ///         transport.send_text(format!("after {}", self.last));
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
+    ///         // A number that is none ends it, with this error.
+    ///         self.last = frame.text()?.parse()?;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let reconnect = Reconnect::new(|| Connect::new("ws://127.0.0.1:9001/feed"));
+    /// picows_uring::run(reconnect.keep(Feed::default()))??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn keep<L: Listener + 'static>(mut self, listener: L) -> Result<(), ReconnectError> {
+        let kept = Kept::new(listener);
+        loop {
+            let ended = self.hold(async |connect| connect.connect(kept.clone()).await).await;
+            let ended = ended.map_err(ReconnectError::Connect)?;
+            if let Some(error) = kept.take_failure(&ended) {
+                return Err(ReconnectError::Listener(error));
+            }
+            if is_our_doing(&ended) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes a connection, waits for its end, and returns it.
+    async fn hold(
+        &mut self,
+        connect: impl AsyncFnMut(Connect) -> Result<Transport, ConnectError>,
+    ) -> Result<Transport, ConnectError> {
+        let open = Leaving(self.establish(connect).await?);
+        (self.on_connected)(&open.0);
+        if let Err(cause) = open.0.wait_disconnected().await {
+            let local = &open.0.session().local;
+            log_limited!(warn, local, LogLine::ConnectionFailed, %cause);
+        }
+        Ok(open.0.clone())
     }
 
     /// Makes a connection, as a stream; the next one once that has ended.
@@ -284,6 +346,20 @@ fn is_our_doing(transport: &Transport) -> bool {
         _ => false,
     }
 }
+
+/// The reason why [`Reconnect::keep`] has ended.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum ReconnectError {
+    /// There is no connection, and no sense in trying again.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// A callback of the listener failed, with this error.
+    #[error("the listener failed: {0}")]
+    Listener(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+debug_with_text! { ReconnectError: Connect, Listener }
 
 /// Closes the connection when it is dropped, unless that is over.
 struct Leaving(Transport);

@@ -5,8 +5,8 @@
 mod scripted;
 
 use picows_uring::{
-    Backoff, CloseCode, Connect, ConnectFault, Frame, Listener, ListenerResult, MsgType, Reconnect,
-    Transport,
+    Backoff, CloseCode, Connect, ConnectFault, Frame, Listener, ListenerError, ListenerResult,
+    MsgType, Reconnect, ReconnectError, Transport,
 };
 use scripted::{Heard, answers, run, serve, until};
 use std::cell::Cell;
@@ -85,6 +85,80 @@ fn streams_are_made_again_as_well() {
         assert_eq!(empty, 2);
     })
     .unwrap();
+}
+
+/// Ends each connection at its greeting as `course` has it, by the number of the connection.
+struct Course {
+    connections: usize,
+    course: fn(usize, &Transport) -> ListenerResult,
+}
+
+impl Listener for Course {
+    fn on_connected(&mut self, _: &Transport) -> ListenerResult {
+        self.connections += 1;
+        Ok(())
+    }
+
+    fn on_frame(&mut self, transport: &Transport, _: &Frame<'_>) -> ListenerResult {
+        (self.course)(self.connections, transport)
+    }
+}
+
+/// The outcome for one listener with this course, and a server that is `unsteady` for a while.
+fn keep(course: fn(usize, &Transport) -> ListenerResult) -> Result<(), ReconnectError> {
+    let url = unsteady();
+    let reconnect = Reconnect::new(move || Connect::new(&*url)).backoff(quick());
+    run(reconnect.keep(Course { connections: 0, course })).unwrap()
+}
+
+#[test]
+fn one_listener_is_kept_over_all_connections() {
+    let outcome = keep(|connections, transport| {
+        assert_eq!(connections, 3, "one was lost at once, and one had a frame that is none");
+        transport.send_close(CloseCode::NORMAL, "");
+        transport.disconnect();
+        Ok(())
+    });
+    assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+#[derive(Debug)]
+struct OutOfOrder(usize);
+
+impl std::fmt::Display for OutOfOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is out of order", self.0)
+    }
+}
+
+impl std::error::Error for OutOfOrder {}
+
+#[test]
+fn an_error_of_the_kept_listener_ends_it_and_a_close_of_its_choice_does_not() {
+    let outcome = keep(|connections, _| {
+        Err(match connections {
+            3 | 4 => ListenerError::close(CloseCode::GOING_AWAY, "again"),
+            _ => OutOfOrder(connections).into(),
+        })
+    });
+    let Err(ReconnectError::Listener(error)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(error.downcast::<OutOfOrder>().unwrap().0, 5);
+}
+
+#[test]
+fn a_panic_of_the_kept_listener_ends_it() {
+    let outcome = keep(|_, _| panic!("on purpose"));
+    let Err(error @ ReconnectError::Listener(_)) = outcome else { panic!("{outcome:?}") };
+    assert!(error.to_string().contains("on purpose"), "{error}");
+}
+
+#[test]
+fn what_cannot_get_better_ends_one_with_a_kept_listener_too() {
+    let url = answers(|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned());
+    let reconnect = Reconnect::new(move || Connect::new(&*url)).backoff(quick());
+    let outcome = run(reconnect.keep(Heard::default())).unwrap();
+    let Err(ReconnectError::Connect(error)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(error.response().unwrap().status().as_u16(), 404);
 }
 
 #[test]
