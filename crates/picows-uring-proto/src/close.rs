@@ -151,6 +151,7 @@ pub fn truncate_reason(reason: &str) -> &str {
 /// assert!(open.sent.is_none() && open.received.is_none() && !open.received_first);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CloseHandshake {
     /// The CLOSE that was sent.
     pub sent: Option<CloseFrame>,

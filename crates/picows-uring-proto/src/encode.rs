@@ -21,6 +21,7 @@ use crate::misuse::ApiMisuse;
 /// assert_eq!(out, b"\x01\x03Hel"); // RFC 6455 §5.7
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FrameHead {
     /// What the frame carries.
     pub msg_type: MsgType,

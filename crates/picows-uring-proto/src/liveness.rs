@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// The times at which pings are sent by themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AutoPingStrategy {
     /// When nothing has arrived for the idle timeout. The default.
     #[default]
@@ -29,6 +30,7 @@ pub enum AutoPingStrategy {
 /// assert!(hasty.check().unwrap_err().contains("10s"));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AutoPing {
     /// How long nothing may arrive before a ping is sent, or the time between two pings.
     pub idle_timeout: Duration,

@@ -62,3 +62,11 @@ fn an_async_factory_is_led_to_upgrade_later() {
         assert!(text.contains("return") && text.contains("`Upgrade::later(async move {"), "{text}");
     }
 }
+
+#[test]
+fn an_upgrade_is_made_of_nothing_else() {
+    let program = "struct Own; impl IntoUpgrade for Own { \
+                   fn into_upgrade(self) -> Result<Upgrade, ListenerError> { loop {} } }";
+    let text = error("sealed", program).expect("the trait is sealed");
+    assert!(text.contains("Sealed") && text.contains("is not satisfied"), "{text}");
+}

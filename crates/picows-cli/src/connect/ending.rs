@@ -64,11 +64,10 @@ mod tests {
         let mut fault = None;
         // The outcome must not depend on which side closed first.
         for received_first in [false, true] {
-            let close = CloseHandshake {
-                sent: sent.map(|code| frame(code, "")),
-                received: received.map(|(code, reason)| frame(code, reason)),
-                received_first,
-            };
+            let mut close = CloseHandshake::default();
+            close.sent = sent.map(|code| frame(code, ""));
+            close.received = received.map(|(code, reason)| frame(code, reason));
+            close.received_first = received_first;
             let judged = judge(Some(cause.clone()), &close, Duration::from_secs(5));
             let text = judged.map_or_else(|fault| fault.to_string(), |()| String::new());
             assert_eq!(fault.get_or_insert(text.clone()), &text);

@@ -29,6 +29,7 @@ use super::{AcceptKey, HandshakeMisuse, RequestError, UpgradeError};
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UpgradeResponse {
     /// The status line.
     pub status: StatusCode,

@@ -198,6 +198,7 @@ impl fmt::Debug for RejectedResponse {
 
 /// An answer that is no HTTP response, or a malformed 101.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InvalidMessage {
     /// What is wrong with it.
     pub fault: MessageFault,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// How much a topic keeps of what was published: nothing by default. Each of the bounds holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct History {
     /// Publications.
     pub count: usize,
