@@ -102,7 +102,7 @@ FLOORS = {
         "stream",
         "client upgrade",
         "connection reconnect",
-        "worker",
+        "follow worker",
         "host",
         "server runtime",
         "embedded preflight",

@@ -68,6 +68,16 @@ pub(crate) struct Args {
           help_heading = HEADING)]
     history_age: Option<Duration>,
 
+    /// How long a publication may wait for others of its topic, so that all leave in one send: up to the next
+    /// millisecond more. 0s sends those of a turn together
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "0s",
+          help_heading = HEADING)]
+    linger: Duration,
+
+    /// Publications with which a topic waits no longer
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = batch_max, help_heading = HEADING)]
+    batch_max: usize,
+
     /// What happens to a subscriber that reads too slowly: `close` sends CLOSE 1013 beyond --max-queue,
     /// `drop-oldest` or `drop-oldest:N` keeps the last N publications for it (64), `latest` the last one
     #[arg(long, value_name = "POLICY", value_parser = policy, default_value = "close",
@@ -120,6 +130,7 @@ impl PubSub {
         history.bytes = usize::try_from(args.history_bytes).unwrap_or(usize::MAX);
         history.age = args.history_age;
         let topics = TopicSettings::new().history(history);
+        let topics = topics.linger(args.linger).batch_max(args.batch_max);
         let mut hub = Hub::builder().settings(topics).max_topics(args.max_topics);
         if let Some(window_bits) = args.server.deflate.shared_window() {
             hub = hub.deflate(window_bits);
@@ -290,6 +301,14 @@ fn policy(text: &str) -> Result<SlowPolicy, String> {
     }
 }
 
+/// Parses the most publications of a batch.
+fn batch_max(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..) => Ok(count),
+        _ => Err("write a number of publications from 1".to_owned()),
+    }
+}
+
 const HEADING: &str = "Topics";
 /// Publications that `drop-oldest` keeps for a subscriber.
 const DROP_OLDEST: usize = 64;
@@ -347,6 +366,8 @@ mod tests {
             ("--publish some", "--publish"),
             ("--publish token", "--publish-token-file FILE is missing"),
             ("--history-age 0s", "--history-age"),
+            ("--linger 5", "--linger"),
+            ("--batch-max 0", "from 1"),
             ("--history-bytes many", "--history-bytes"),
         ] {
             let error = parse(flags).map(drop).unwrap_err();

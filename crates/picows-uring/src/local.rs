@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
-pub(crate) use topics::TopicService;
+pub(crate) use topics::{Publications, TopicService};
 
 /// The context that all connections of a worker share.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ pub(crate) struct Local {
     pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
     /// The subscriptions of its connections to topics.
     pub(crate) topics: OnceCell<Rc<dyn TopicService>>,
-    /// Publications wait, or may.
-    pub(crate) has_publications: Cell<bool>,
+    /// Publications that wait for subscriptions of its connections.
+    pub(crate) publications: Cell<Publications>,
     /// Counted around: how often the ring has had what it was given, and told what came of it.
     pub(crate) polls: Cell<u8>,
     /// Steps of TLS handshakes that are left in this turn.
@@ -104,7 +104,7 @@ impl Local {
             is_in_budget: Cell::new(false),
             outlet: OnceCell::new(),
             topics: OnceCell::new(),
-            has_publications: Cell::new(false),
+            publications: Cell::new(Publications::None),
             polls: Cell::new(0),
             #[cfg(feature = "_tls")]
             tls_steps: TlsSteps::default(),
@@ -152,7 +152,8 @@ impl Local {
 
     /// Whether something is there for the worker that its ring does not know of.
     pub(crate) fn has_work(&self) -> bool {
-        !self.dirty.borrow().is_empty() || self.has_publications.get() || self.pool.has_discarded()
+        let has_publications = self.publications.get() == Publications::Due;
+        !self.dirty.borrow().is_empty() || has_publications || self.pool.has_discarded()
     }
 }
 

@@ -27,6 +27,7 @@ mod error;
 mod history;
 mod hub;
 mod inbox;
+mod linger;
 mod name;
 mod options;
 mod position;

@@ -21,6 +21,7 @@ mod refusals;
 mod shutdown;
 mod slots;
 mod timers;
+mod topics;
 mod watchdog;
 
 use crate::client::Intake;
@@ -48,6 +49,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use timers::{Timer, Timers};
+use topics::LingerTimer;
 
 /// The sessions of one thread, and the services that they share.
 ///
@@ -67,6 +69,7 @@ pub(crate) struct Worker<R: Ring> {
     deadlines: Deadlines,
     progress: ProgressChecks,
     shutdown: Shutdown,
+    linger: LingerTimer,
     pub(crate) memory: Memory,
 }
 
@@ -100,6 +103,7 @@ impl<R: Ring> Worker<R> {
             deadlines: Deadlines::new(now),
             progress: ProgressChecks::default(),
             shutdown: Shutdown::default(),
+            linger: LingerTimer::default(),
             memory,
         }
     }
@@ -138,7 +142,7 @@ impl<R: Ring> Worker<R> {
         self.serve_deferred();
         self.expire();
         self.judge_sends();
-        self.local.serve_topics();
+        self.serve_topics();
         self.flush();
         self.keep_deferred();
         self.keep_to_budget();
@@ -257,6 +261,7 @@ impl<R: Ring> Worker<R> {
                 Timer::Progress => self.check_progress(),
                 Timer::LogReport => self.report_log(),
                 Timer::StopAccepting => self.stop_accepting(),
+                Timer::Topics => self.on_linger_timeout(),
             }
         }
     }

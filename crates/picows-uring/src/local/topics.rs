@@ -2,14 +2,26 @@
 
 use super::Local;
 use crate::ring::Token;
+use picows_uring_proto::Tick;
 use std::any::Any;
 use std::fmt;
 use std::rc::Rc;
 
+/// Publications that wait for the subscriptions of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publications {
+    None,
+    /// They wait for more of their topics; a timer of the worker is set.
+    Lingering,
+    /// They are for the next turn, or may be.
+    Due,
+}
+
 /// The subscriptions of a worker; there is one with the first of them.
 pub(crate) trait TopicService: fmt::Debug {
-    /// Delivers what waits, as much as fits in a turn.
-    fn serve(&self, local: &Local);
+    /// Delivers what waits, as much as fits in a turn. Returns when the first publication is due that
+    /// lingers.
+    fn serve(&self, local: &Local) -> Option<Tick>;
     /// Delivers what waits for one connection: something else is about to be sent there.
     fn catch_up(&self, local: &Local, token: Token);
     /// Queues what subscriptions of a connection hold back, as much as there is room for.
@@ -30,15 +42,6 @@ impl Local {
 
     /// Publications wait for this worker.
     pub(crate) fn note_publications(&self) {
-        self.has_publications.set(true);
-    }
-
-    /// Delivers publications, in a turn.
-    pub(crate) fn serve_topics(&self) {
-        if self.has_publications.get()
-            && let Some(topics) = self.topics()
-        {
-            topics.serve(self);
-        }
+        self.publications.set(Publications::Due);
     }
 }

@@ -7,6 +7,7 @@ use super::Session;
 use super::conflation::Droppable;
 use super::payload::Publication;
 use super::queue::{append_max, commit_bytes_max};
+use crate::local::Publications;
 use crate::prepared::Prepared;
 use crate::ring::Segment;
 use crate::status::DisconnectCause;
@@ -148,7 +149,7 @@ impl Session {
     /// Queues publications that were made on this thread before what is sent next.
     #[inline]
     pub(crate) fn catch_up(&self) {
-        if self.local.has_publications.get() {
+        if self.local.publications.get() != Publications::None {
             self.catch_up_with_topics();
         }
     }

@@ -3,14 +3,18 @@
 //! What waits in the inbox is taken in a turn, joined into runs, and given to the subscriptions of
 //! each subject one after the other. No cell is borrowed while code of the application runs.
 
+mod runs;
+
 use super::hub::HubCore;
-use super::inbox::{Batch, Delivery, Entry, Gap, Inbox};
+use super::inbox::Inbox;
+use super::linger::Lingering;
 use super::sub::{Refill, Sub};
 use super::topic::Seat;
 use super::work::{Kind, Work};
 use crate::foreign::StateCell;
-use crate::local::{Local, TopicService};
+use crate::local::{Local, Publications, TopicService};
 use crate::ring::Token;
+use picows_uring_proto::Tick;
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -35,11 +39,15 @@ struct State {
     works: VecDeque<Rc<Work>>,
     /// The last run of each topic, to which more can be added.
     open: HashMap<u64, Rc<Work>>,
+    /// Those of them that are not in `works` yet.
+    lingering: Lingering,
+    /// What has a lower number in the inbox does not linger.
+    prompt_before: u64,
     /// The number of the first entry in the inbox that was not taken.
     taken: u64,
     /// The subject that is being served with the first work, by its place there.
     pass: Option<usize>,
-    /// Publications in `works`.
+    /// Publications in `works`, for the bound of a turn.
     publications: usize,
 }
 
@@ -159,11 +167,19 @@ impl Desk {
     }
 
     /// Takes entries of the inbox, as many as fit, and returns whether there are more.
-    fn take_in(&self, publications: usize, bytes: usize) -> bool {
+    fn take_in(&self, publications: usize, bytes: usize, now: Tick) -> bool {
         let batch = self.inbox.take(publications, bytes);
         let has_more = batch.has_more;
-        self.state.borrow_mut().add(batch);
+        self.state.borrow_mut().add(batch, now);
         has_more
+    }
+
+    /// Has what is in the inbox before the entry `until`, or was taken from there, be delivered before
+    /// what follows.
+    pub(super) fn end_lingering_before(&self, until: u64) {
+        let mut state = self.state.borrow_mut();
+        state.prompt_before = until;
+        state.end_all_lingering();
     }
 
     /// The next subscriptions that work is for, up to `max` of one subject.
@@ -175,7 +191,7 @@ impl Desk {
             if state.pass.is_none() {
                 state.pass = Some(0);
                 // Nothing more is added to what some have got.
-                state.open.retain(|_, open| !Rc::ptr_eq(open, &work));
+                state.close_run(&work);
             }
             let pass = state.pass.get_or_insert(0);
             let Some(number) = work.channels.get(*pass) else {
@@ -197,11 +213,15 @@ impl Desk {
         }
     }
 
-    /// The subscriptions of a connection that have not got a work yet, which has the place `index`;
-    /// `None` behind the last.
-    fn missing(&self, token: Token, index: usize) -> Option<(Rc<Work>, Vec<Rc<Sub>>)> {
+    /// What has not been handed out to all, oldest first; what lingers behind the rest.
+    fn works(&self) -> Vec<Rc<Work>> {
         let state = self.state.borrow();
-        let work = Rc::clone(state.works.get(index)?);
+        state.works.iter().chain(state.lingering.works()).cloned().collect()
+    }
+
+    /// The subscriptions of a connection that have not got a work yet, which has the place `index`.
+    fn missing(&self, token: Token, index: usize, work: &Work) -> Vec<Rc<Sub>> {
+        let state = self.state.borrow();
         let subs = state.connections.get(&token).into_iter().flatten();
         let is_missing = |sub: &&Rc<Sub>| {
             let place = work.channels.iter().position(|it| *it == sub.seat.channel);
@@ -210,8 +230,7 @@ impl Desk {
             let cursor = state.channels.get(&sub.seat.channel).map_or(0, |it| it.cursor);
             place > pass || (place == pass && sub.index.get() >= cursor)
         };
-        let missing = subs.filter(is_missing).cloned().collect();
-        Some((work, missing))
+        subs.filter(is_missing).cloned().collect()
     }
 
     fn apply(&self, work: &Work, sub: &Rc<Sub>) {
@@ -245,14 +264,16 @@ impl Desk {
 }
 
 impl TopicService for Desk {
-    fn serve(&self, local: &Local) {
+    fn serve(&self, local: &Local) -> Option<Tick> {
         if self.is_busy.replace(true) {
-            return;
+            return None;
         }
-        local.has_publications.set(false);
+        local.publications.set(Publications::None);
         let waiting = self.state.borrow().publications;
         let room = PUBLICATIONS_PER_TURN.saturating_sub(waiting);
-        let mut has_more = self.take_in(room, BYTES_PER_TURN);
+        let now = local.now.get();
+        let mut has_more = self.take_in(room, BYTES_PER_TURN, now);
+        self.state.borrow_mut().end_lingering(now);
         let (mut subs, mut left) = (Vec::new(), DELIVERIES_PER_TURN);
         while left > 0
             && let Some(work) = self.next(&mut subs, left.min(CHUNK))
@@ -263,21 +284,28 @@ impl TopicService for Desk {
             }
         }
         has_more |= !self.state.borrow().works.is_empty();
+        let due = self.state.borrow().lingering.next_due();
         if has_more {
-            local.has_publications.set(true);
+            local.note_publications();
+        } else if due.is_some() && local.publications.get() == Publications::None {
+            local.publications.set(Publications::Lingering);
         }
         self.is_busy.set(false);
+        due
     }
 
-    fn catch_up(&self, _: &Local, token: Token) {
+    fn catch_up(&self, local: &Local, token: Token) {
         if self.is_busy.replace(true) {
             return;
         }
-        while self.take_in(usize::MAX, usize::MAX) {}
-        let mut index = 0;
-        while let Some((work, subs)) = self.missing(token, index) {
-            subs.iter().for_each(|sub| self.apply(&work, sub));
-            index += 1;
+        while self.take_in(usize::MAX, usize::MAX, local.now()) {}
+        if self.has_caught_up(token) {
+            self.is_busy.set(false);
+            return;
+        }
+        for (index, work) in self.works().iter().enumerate() {
+            let subs = self.missing(token, index, work);
+            subs.iter().for_each(|sub| self.apply(work, sub));
         }
         let state = self.state.borrow();
         for sub in state.connections.get(&token).into_iter().flatten() {
@@ -318,8 +346,9 @@ impl TopicService for Desk {
         let mut state = self.state.borrow_mut();
         (state.pass, state.publications) = (None, 0);
         let works = (std::mem::take(&mut state.works), std::mem::take(&mut state.open));
+        let lingering = std::mem::take(&mut state.lingering);
         drop(state);
-        drop(works);
+        drop((works, lingering));
     }
 
     fn as_any(self: Rc<Self>) -> Rc<dyn Any> {
@@ -331,55 +360,12 @@ impl Desk {
     fn last_of(&self, token: Token) -> Option<Rc<Sub>> {
         self.state.borrow().connections.get(&token)?.last().cloned()
     }
-}
 
-impl State {
-    fn add(&mut self, batch: Batch) {
-        self.taken = batch.end;
-        for (number, entry) in batch.entries {
-            match entry {
-                Entry::Publication(delivery) => self.add_publication(number, delivery),
-                Entry::Gap(Gap { topic_id, misses, channels }) => {
-                    self.open.remove(&topic_id);
-                    self.add_work(Work { first: number, channels, kind: Kind::Gap(misses) });
-                }
-                Entry::Ready(channel) => {
-                    // What was before it is the past.
-                    self.open.clear();
-                    let channels = Arc::from([channel]);
-                    self.add_work(Work { first: number, channels, kind: Kind::Ready });
-                }
-            }
-        }
-    }
-
-    fn add_work(&mut self, work: Work) {
-        self.works.push_back(Rc::new(work));
-    }
-
-    fn add_publication(&mut self, number: u64, delivery: Delivery) {
-        self.publications += 1;
-        let topic_id = delivery.publication.topic_id();
-        let delivery = match self.open.get(&topic_id) {
-            None => delivery,
-            Some(open) => match open.join(number, delivery) {
-                Ok(()) => return,
-                Err(delivery) => delivery,
-            },
-        };
-        let work = Work::run(number, delivery);
-        self.open.insert(topic_id, Rc::clone(&work));
-        self.works.push_back(work);
-    }
-
-    /// The first work was handed out to all.
-    fn finish_first(&mut self) {
-        self.pass = None;
-        if let Some(work) = self.works.pop_front()
-            && let Kind::Run(run) = &work.kind
-        {
-            self.publications -= run.len().min(self.publications);
-        }
+    /// Whether all subscriptions of a connection have got what was taken from the inbox.
+    fn has_caught_up(&self, token: Token) -> bool {
+        let state = self.state.borrow();
+        let mut subs = state.connections.get(&token).into_iter().flatten();
+        subs.all(|sub| sub.since.get() >= state.taken)
     }
 }
 

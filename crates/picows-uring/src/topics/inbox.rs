@@ -4,6 +4,7 @@
 //! worker reports to its subscriptions.
 
 use super::backlog::Misses;
+use super::linger::Batching;
 use super::post::Publication;
 use super::settings::WaitingMax;
 use crate::command::Command;
@@ -51,6 +52,7 @@ pub(super) struct Delivery {
     pub(super) channels: Arc<[u64]>,
     /// The connection that does not get it.
     pub(super) except: Option<Token>,
+    pub(super) batching: Batching,
 }
 
 /// Publications of a topic that the worker does not get.
@@ -245,7 +247,8 @@ mod tests {
         let name = Arc::from(format!("t{topic}"));
         let position = Position { epoch: 1, offset };
         let publication = Publication::new(&name, topic, position, encoded);
-        Delivery { publication, channels: Arc::from([topic]), except: None }
+        let (channels, batching) = (Arc::from([topic]), Batching::DEFAULT);
+        Delivery { publication, channels, except: None, batching }
     }
 
     const MAX: WaitingMax = WaitingMax { publications: 4, bytes: usize::MAX };

@@ -57,8 +57,8 @@ impl Registry {
             }
         }
         let name: Arc<str> = Arc::from(name);
-        let history = settings.settings_for(&name).history;
-        let topic = Arc::new(TopicCore::new(next_id(), Arc::clone(&name), new_epoch(), history));
+        let own = settings.settings_for(&name);
+        let topic = Arc::new(TopicCore::new(next_id(), Arc::clone(&name), new_epoch(), own));
         let mut state = topic.lock();
         for subject in self.matching(&name) {
             subject.seats.iter().for_each(|seat| state.add_seat(seat));

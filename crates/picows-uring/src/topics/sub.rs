@@ -136,7 +136,7 @@ impl Sub {
         while self.is_active.get()
             && let Some(item) = run.item(index)
         {
-            self.deliver_item(run, index, &item);
+            self.deliver_item(run, first, index, &item);
             index += 1;
         }
     }
@@ -152,13 +152,13 @@ impl Sub {
             && self.pending.borrow().is_none()
     }
 
-    fn deliver_item(&self, run: &Run, index: usize, item: &Item) {
+    fn deliver_item(&self, run: &Run, first: u64, index: usize, item: &Item) {
         let publication = &item.publication;
         let is_excepted = item.except == Some(self.session.token);
         let is_wanted = item.number >= self.since.get()
             && !is_excepted
             && self.pending.borrow().is_none()
-            && !self.has_recovered(item)
+            && !self.has_recovered(first, item)
             && self.passes(publication);
         if !is_wanted || !self.is_active.get() {
             return;
@@ -175,8 +175,8 @@ impl Sub {
         }
     }
 
-    /// Whether a publication was among those of its start.
-    fn has_recovered(&self, item: &Item) -> bool {
+    /// Whether a publication, of a run that begins with the entry `first`, was among those of its start.
+    fn has_recovered(&self, first: u64, item: &Item) -> bool {
         let is_over = {
             let snapshot = self.snapshot.borrow();
             let Some(snapshot) = snapshot.as_ref() else { return false };
@@ -184,7 +184,9 @@ impl Sub {
                 let last = snapshot.last.get(&item.publication.topic_id());
                 return last.is_some_and(|last| item.publication.position().offset <= *last);
             }
-            true
+            // Runs come in the order of their first entries: behind one that begins before, in which
+            // this one has joined, there are others that do.
+            first >= snapshot.until
         };
         if is_over {
             drop(self.snapshot.replace(None));

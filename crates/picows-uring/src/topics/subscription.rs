@@ -190,6 +190,8 @@ fn begin_pattern(
         all.append(&mut recovered);
     }
     let until = desk.inbox().next();
+    desk.end_lingering_before(until);
+    sub.session.local.note_publications();
     sub.set_snapshot(Snapshot { until, last });
     (Recovery::Recovered { count: all.len(), position }, all)
 }

@@ -1,6 +1,7 @@
 //! Topics on workers whose kernel is played by hand: seeds choose what happens.
 
 mod bus;
+mod linger;
 mod simulation;
 
 use super::*;

@@ -6,13 +6,14 @@
 use super::backlog::Misses;
 use super::bus::{BusMessage, Origins};
 use super::error::TopicError;
-use super::history::{History, Log};
+use super::history::Log;
 use super::hub::{Hub, Sender};
 use super::inbox::{Delivery, Entry, Gap, Inbox, Pushed};
+use super::linger::Batching;
 use super::options::{Recovery, Start, SubscribeOptions};
 use super::position::Position;
 use super::post::{Encoded, Post, Publication};
-use super::settings::WaitingMax;
+use super::settings::{TopicSettings, WaitingMax};
 use super::subscription::Subscription;
 use crate::transport::Transport;
 use std::collections::VecDeque;
@@ -192,6 +193,7 @@ pub(super) struct TopicCore {
     pub(super) id: u64,
     pub(super) name: Arc<str>,
     pub(super) handles: AtomicUsize,
+    batching: Batching,
     state: Mutex<TopicState>,
 }
 
@@ -226,19 +228,20 @@ pub(super) struct Made {
 }
 
 impl TopicCore {
-    pub(super) fn new(id: u64, name: Arc<str>, epoch: u64, history: History) -> Self {
+    pub(super) fn new(id: u64, name: Arc<str>, epoch: u64, settings: TopicSettings) -> Self {
         let state = TopicState {
             epoch,
             last: 0,
             sent: 0,
-            log: Log::new(history, 0),
+            log: Log::new(settings.history, 0),
             routes: Vec::new(),
             origins: Origins::default(),
             outgoing: VecDeque::new(),
             is_draining: false,
             is_gone: false,
         };
-        Self { id, name, handles: AtomicUsize::new(0), state: Mutex::new(state) }
+        let (batching, state) = (settings.batching, Mutex::new(state));
+        Self { id, name, handles: AtomicUsize::new(0), batching, state }
     }
 
     /// A thread that panicked here leaves the state whole: no code of the application runs under it.
@@ -267,7 +270,7 @@ impl TopicCore {
         let mut made = Made::default();
         made.published.position = Some(position);
         for route in &state.routes {
-            route.push(&publication, sender, max, &mut made);
+            route.push(&publication, self.batching, sender, max, &mut made);
         }
         state.log.append(publication, now);
         made.is_unused = !self.is_used(state);
@@ -297,6 +300,7 @@ impl Route {
     fn push(
         &self,
         publication: &Publication,
+        batching: Batching,
         sender: &Sender<'_>,
         max: WaitingMax,
         made: &mut Made,
@@ -311,7 +315,7 @@ impl Route {
             count -= count.min(sender.excepted(&self.channels));
         }
         let channels = Arc::clone(&self.channels);
-        let delivery = Delivery { publication: publication.clone(), channels, except };
+        let delivery = Delivery { publication: publication.clone(), channels, except, batching };
         let published = &mut made.published;
         match self.inbox.push(delivery, max) {
             Pushed::Taken => {

@@ -32,6 +32,9 @@ pub(super) enum Kind {
 /// Publications of one topic, which leave together.
 #[derive(Debug, Default)]
 pub(super) struct Run {
+    topic_id: u64,
+    /// Publications that it takes.
+    max: usize,
     items: StateCell<Vec<Item>>,
     bytes: Cell<usize>,
     has_except: Cell<bool>,
@@ -65,13 +68,17 @@ pub(super) struct Joined {
 impl Work {
     pub(super) fn run(number: u64, delivery: Delivery) -> Rc<Self> {
         let channels = Arc::clone(&delivery.channels);
-        let run = Run::default();
+        let run = Run {
+            topic_id: delivery.publication.topic_id(),
+            max: delivery.batching.max,
+            ..Run::default()
+        };
         run.push(number, delivery);
         Rc::new(Self { first: number, channels, kind: Kind::Run(run) })
     }
 
-    /// Adds a publication to a run that no subscription has got yet, if it goes to the same ones and
-    /// there is room.
+    /// Adds a publication to a run that no subscription has got as a whole, if it goes to the same ones
+    /// and there is room.
     pub(super) fn join(&self, number: u64, delivery: Delivery) -> Result<(), Delivery> {
         match &self.kind {
             Kind::Run(run)
@@ -84,9 +91,31 @@ impl Work {
             _ => Err(delivery),
         }
     }
+
+    /// Publications in it.
+    pub(super) fn len(&self) -> usize {
+        match &self.kind {
+            Kind::Run(run) => run.len(),
+            Kind::Gap(_) | Kind::Ready => 0,
+        }
+    }
+
+    /// Whether nothing can be added.
+    pub(super) fn is_full(&self) -> bool {
+        !matches!(&self.kind, Kind::Run(run) if !run.is_full())
+    }
 }
 
 impl Run {
+    pub(super) const fn topic_id(&self) -> u64 {
+        self.topic_id
+    }
+
+    /// Whether nothing more fits.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= self.max || self.bytes.get() >= RUN_BYTES_MAX
+    }
+
     fn push(&self, number: u64, delivery: Delivery) {
         let Delivery { publication, except, .. } = delivery;
         self.bytes.set(self.bytes.get() + publication.message().frame().len());
@@ -98,7 +127,8 @@ impl Run {
     }
 
     fn has_room(&self, publication: &Publication) -> bool {
-        self.bytes.get() + publication.message().frame().len() <= RUN_BYTES_MAX
+        self.len() < self.max
+            && self.bytes.get() + publication.message().frame().len() <= RUN_BYTES_MAX
     }
 
     pub(super) fn len(&self) -> usize {

@@ -24,6 +24,8 @@ pub(super) enum Timer {
     LogReport,
     /// The progress of connections is checked.
     Progress,
+    /// Publications that linger are due.
+    Topics,
 }
 
 /// The timers that are set.
@@ -85,6 +87,7 @@ impl Timer {
             Self::Trim => 5 << TAG_SHIFT,
             Self::LogReport => 6 << TAG_SHIFT,
             Self::Progress => 7 << TAG_SHIFT,
+            Self::Topics => 8 << TAG_SHIFT,
         }
     }
 
@@ -97,6 +100,7 @@ impl Timer {
             5 => Self::Trim,
             6 => Self::LogReport,
             7 => Self::Progress,
+            8 => Self::Topics,
             _ => Self::Connection(Token::unpack(bits)),
         }
     }
@@ -121,6 +125,7 @@ mod tests {
             Timer::Trim,
             Timer::LogReport,
             Timer::Progress,
+            Timer::Topics,
         ];
         for (tag, timer) in all.into_iter().enumerate() {
             assert_eq!(timer.pack() >> TAG_SHIFT, tag as u64, "{timer:?}");

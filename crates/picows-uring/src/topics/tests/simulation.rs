@@ -6,6 +6,7 @@
 use super::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// Random numbers that come again with their seed.
 struct Seed(u64);
@@ -91,9 +92,11 @@ fn topic(index: usize) -> String {
 impl Simulation {
     fn new(seed: u64) -> Self {
         let settings = TopicSettings::new().history(History::last(1000));
+        let slow = settings.linger(Duration::from_millis(20)).batch_max(6);
         let hubs: Vec<_> = (0..2)
             .map(|_| {
-                let hub = Hub::builder().settings(settings).build().unwrap();
+                let hub = Hub::builder().settings(settings).settings_of("t.1", slow);
+                let hub = hub.build().unwrap();
                 let end = Arc::new(End::default());
                 hub.attach(Arc::clone(&end) as Arc<dyn Bus>).unwrap();
                 (hub, end)
@@ -106,17 +109,21 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        match self.seed.below(12) {
+        match self.seed.below(13) {
             0 => self.subscribe(),
             1 => self.unsubscribe(),
             2..=5 => self.publish(),
             6 | 7 => self.carry(),
             8 => self.places_of(Place::stick),
             9 => {
-                let max = self.seed.below(200);
+                let max = 1 + self.seed.below(200);
                 self.places_of(move |place| place.take(max));
             }
             10 => self.places_of(Place::unstick),
+            11 => {
+                let time = Duration::from_millis(self.seed.below(30) as u64);
+                self.places_of(move |place| place.worker.ring.now += time);
+            }
             _ => self.places_of(|place| {
                 place.turn_once();
             }),
@@ -136,7 +143,7 @@ impl Simulation {
         }
         let (index, policy) = (self.seed.below(TOPICS), self.seed.below(3));
         let is_pattern = self.seed.chance(3);
-        let recovers = !is_pattern && self.seed.chance(2);
+        let recovers = self.seed.chance(2);
         let node = at / 2;
         let hub = self.hubs[node].0.clone();
         let mut options = SubscribeOptions::new()
@@ -284,6 +291,8 @@ impl Simulation {
         }
         for at in 0..self.places.len() {
             let place = &mut self.places[at].0;
+            place.turn();
+            place.worker.ring.now += Duration::from_millis(30);
             place.turn();
             place.unstick();
             place.turn();
