@@ -29,6 +29,7 @@ use wire::SUBPROTOCOL;
 ///
 /// ws://HOST/topic/NAME subscribes to topic NAME; what a client sends there is published, if --publish
 /// lets it, and else answered with CLOSE 1008. A name is tokens divided by dots, such as rooms.lobby.
+/// With * for a token, or > (%3E) for all that follow, it subscribes to all topics that match.
 /// ?last=N delivers the last N publications first, as far as --history keeps them.
 ///
 /// With the subprotocol picows.pubsub.1 each message begins with its position: BINARY with epoch and
@@ -97,6 +98,8 @@ struct Settings {
     hub: Hub,
     policy: SlowPolicy,
     with_positions: Format,
+    /// The same, for subjects with wildcards: the topic is behind the position.
+    with_topics: Format,
 }
 
 /// The server.
@@ -137,10 +140,10 @@ impl PubSub {
         }
         let hub = hub.build()?;
         let nodes = Arc::new(args.bus.attach_to(&hub, history)?);
-        let with_positions = wire::with_positions();
+        let (with_positions, with_topics) = (wire::with_positions(), wire::with_topics());
         Ok(Self {
             before: Mutex::new(hub.stats()),
-            settings: Arc::new(Settings { hub, policy: args.policy, with_positions }),
+            settings: Arc::new(Settings { hub, policy: args.policy, with_positions, with_topics }),
             rights: Arc::new(rights),
             is_loopback_assumed: args.publish.is_none() && is_local,
             message_bytes_max: usize::try_from(args.server.max_frame_size).unwrap_or(usize::MAX),

@@ -118,12 +118,51 @@ fn messages_have_positions_from_which_a_client_recovers() {
 }
 
 #[test]
+fn subjects_with_wildcards_get_all_topics_that_match() {
+    let server = PubSub::start("--history 5");
+    let mut publishers: Vec<_> =
+        ["a.x", "a.y", "b.x"].map(|topic| server.connect(&format!("/topic/{topic}"))).into();
+    publishers[0].send_text("early");
+    assert_eq!(publishers[0].next(), Message::Text("early".to_owned()));
+    let mut bare = server.connect("/topic/a.*?last=1");
+    assert_eq!(bare.next(), Message::Text("early".to_owned()));
+    let mut all = server.connect_with("/topic/%3E", POSITIONS);
+    let first = r#"{"recovered":0,"position":"0:0"}"#.to_owned();
+    assert_eq!(all.next(), Message::Text(first));
+    publishers[1].send_text("of y");
+    assert_eq!(bare.next(), Message::Text("of y".to_owned()));
+    let Message::Text(text) = all.next() else { panic!("text stays text") };
+    let (position, rest) = text.split_once(' ').unwrap();
+    assert_eq!(rest, "a.y of y");
+    assert!(position.ends_with(":1"), "{position}");
+    publishers[2].send_binary(&[1, 2]);
+    let Message::Binary(bytes) = all.next() else { panic!("binary stays binary") };
+    assert_eq!(bytes[8..], [0, 0, 0, 0, 0, 0, 0, 1, 3, b'b', b'.', b'x', 1, 2]);
+    bare.send_text("to which?");
+    let reason = "a subject with wildcards is no topic to publish to".to_owned();
+    assert_eq!(bare.next(), Message::Close(1008, reason), "nothing of the other topics before it");
+}
+
+#[test]
+fn a_topic_that_lingers_delivers_by_itself() {
+    let server = PubSub::start("--linger 20ms --batch-max 3");
+    let mut client = server.connect("/topic/a");
+    for text in ["1", "2", "3", "4"] {
+        client.send_text(text);
+    }
+    for text in ["1", "2", "3", "4"] {
+        assert_eq!(client.next(), Message::Text(text.to_owned()));
+    }
+}
+
+#[test]
 fn requests_that_cannot_be_are_answered_with_the_cause() {
     let server = PubSub::start("");
     for (target, header, status, part) in [
         ("/topic/a?from=1:2", "", 400, "subprotocol picows.pubsub.1"),
         ("/topic/a?from=x", POSITIONS, 400, "EPOCH:OFFSET"),
-        ("/topic/a.*", "", 400, "a.*"),
+        ("/topic/a.%3E.b", "", 400, "a.>.b"),
+        ("/topic/a.*?from=1:2", POSITIONS, 400, "wildcards"),
         ("/topic/", "", 400, "name"),
         ("/rooms/a", "", 404, "/topic/NAME"),
     ] {

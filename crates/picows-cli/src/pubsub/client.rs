@@ -30,7 +30,9 @@ impl Client {
         if !self.wish.has_positions {
             return options;
         }
-        options.format(self.settings.with_positions.clone()).on_start(|transport, recovery| {
+        let (settings, is_pattern) = (&self.settings, self.wish.is_pattern);
+        let format = if is_pattern { &settings.with_topics } else { &settings.with_positions };
+        options.format(format.clone()).on_start(|transport, recovery| {
             transport.send_text(first_message(recovery));
         })
     }
@@ -52,6 +54,9 @@ impl MessageListener for Client {
         if let Right::Subscribe(reason) = self.right {
             return Err(ListenerError::close(CloseCode::POLICY_VIOLATION, reason));
         }
+        if self.wish.is_pattern {
+            return Err(ListenerError::close(CloseCode::POLICY_VIOLATION, OF_PATTERN));
+        }
         let post = Post::new(message.msg_type(), message.payload().to_vec());
         match self.settings.hub.publish(&self.wish.topic, post) {
             // Nodes that cannot be reached are counted, and readiness says so.
@@ -65,3 +70,5 @@ impl MessageListener for Client {
 fn refusal(error: &TopicError) -> ListenerError {
     ListenerError::close(CloseCode::TRY_AGAIN_LATER, error.to_string())
 }
+
+const OF_PATTERN: &str = "a subject with wildcards is no topic to publish to";

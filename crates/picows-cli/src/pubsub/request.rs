@@ -8,6 +8,8 @@ use picows_uring::topics::{Position, TopicName};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wish {
     pub(super) topic: String,
+    /// It has wildcards: all topics that match.
+    pub(super) is_pattern: bool,
     /// What came behind this position is to be delivered first.
     pub(super) from: Option<Position>,
     /// So many publications of the past are to be delivered first.
@@ -34,9 +36,12 @@ impl Wish {
         let name = request.path().strip_prefix(PREFIX).ok_or(Refused::NotFound)?;
         let name = decode(name).and_then(|name| String::from_utf8(name).ok());
         let topic = name.ok_or_else(|| Refused::Bad("the topic's name is not UTF-8".into()))?;
-        TopicName::check(&topic).map_err(|error| Refused::Bad(error.to_string()))?;
+        let is_pattern = topic.contains(['*', '>']);
+        let check = if is_pattern { TopicName::check_pattern } else { TopicName::check };
+        check(&topic).map_err(|error| Refused::Bad(error.to_string()))?;
         let has_positions = request.subprotocols().any(|name| name == SUBPROTOCOL);
-        let mut wish = Self { topic, from: None, last: None, token: None, has_positions };
+        let mut wish =
+            Self { topic, is_pattern, from: None, last: None, token: None, has_positions };
         for part in request.query().unwrap_or_default().split('&') {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             match name {
@@ -61,6 +66,8 @@ impl Wish {
             format!("?from= needs the subprotocol {SUBPROTOCOL}, whose messages have positions")
         } else if self.from.is_some() && self.last.is_some() {
             "?from= and ?last= exclude each other".to_owned()
+        } else if self.from.is_some() && self.is_pattern {
+            "?from= is for one topic: a subject with wildcards has no position".to_owned()
         } else {
             return Ok(self);
         };
@@ -151,6 +158,11 @@ pub(super) mod tests {
         assert_eq!(full.from, Some(Position { epoch: 10, offset: 31 }));
         assert_eq!(full.token.as_deref(), Some(&b"sesame"[..]));
         assert_eq!(wish("/topic/a?last=5", "chat").unwrap().last, Some(5));
+        for (target, is_pattern) in
+            [("/topic/a.*", true), ("/topic/%3E", true), ("/topic/a", false)]
+        {
+            assert_eq!(wish(target, "chat").map(|it| it.is_pattern), Ok(is_pattern), "{target}");
+        }
     }
 
     #[test]
@@ -158,7 +170,8 @@ pub(super) mod tests {
         for (target, part) in [
             ("/topic/", "name"),
             ("/topic/a..b", "name"),
-            ("/topic/a.*", "name"),
+            ("/topic/a.%3E.b", "last token"),
+            ("/topic/a*", "whole token"),
             ("/topic/%ff", "UTF-8"),
             ("/topic/a%2", "UTF-8"),
             ("/topic/a%20b", "name"),
@@ -174,6 +187,7 @@ pub(super) mod tests {
             ("/topic/a?from=1", "EPOCH:OFFSET"),
             ("/topic/a?from=x:1", "EPOCH:OFFSET"),
             ("/topic/a?from=1:2&last=3", "exclude"),
+            ("/topic/a.*?from=1:2", "wildcards"),
         ] {
             let Err(Refused::Bad(text)) = wish(target, SUBPROTOCOL) else { panic!("{target}") };
             assert!(text.contains(part), "{target}: {text}");

@@ -14,6 +14,25 @@ pub(super) fn with_positions() -> Format {
     })
 }
 
+/// The same for subjects with wildcards: behind the position is the topic, in TEXT with a blank, in BINARY
+/// behind a byte with its length.
+pub(super) fn with_topics() -> Format {
+    Format::new(|publication: &Publication| {
+        let (msg_type, topic) = (publication.msg_type(), publication.topic().as_bytes());
+        let mut payload = Vec::with_capacity(topic.len() + 1 + publication.payload().len());
+        if msg_type == MsgType::Text {
+            payload.extend_from_slice(topic);
+            payload.push(b' ');
+        } else {
+            // A name is no longer than that.
+            payload.push(u8::try_from(topic.len()).unwrap_or(u8::MAX));
+            payload.extend_from_slice(topic);
+        }
+        payload.extend_from_slice(publication.payload());
+        encode(publication.position(), msg_type, &payload)
+    })
+}
+
 fn encode(position: Position, msg_type: MsgType, payload: &[u8]) -> Result<Prepared, ApiMisuse> {
     let mut message;
     if msg_type == MsgType::Text {

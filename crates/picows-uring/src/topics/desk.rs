@@ -47,6 +47,10 @@ struct State {
     taken: u64,
     /// The subject that is being served with the first work, by its place there.
     pass: Option<usize>,
+    /// Subscriptions that other threads have ended, by connection and number.
+    leaving: Vec<(Token, u64)>,
+    /// The number of the next subscription.
+    next_id: u64,
     /// Publications in `works`, for the bound of a turn.
     publications: usize,
 }
@@ -107,6 +111,13 @@ impl Desk {
         let state = self.state.borrow();
         let channel = state.by_subject.get(&(id(hub), Arc::clone(subject)))?;
         state.channels.get(channel).map(|channel| Arc::clone(&channel.seat))
+    }
+
+    /// The number of the next subscription.
+    pub(super) fn next_id(&self) -> u64 {
+        let mut state = self.state.borrow_mut();
+        state.next_id += 1;
+        state.next_id
     }
 
     /// Adds a subscription.
@@ -274,6 +285,7 @@ impl TopicService for Desk {
         let now = local.now.get();
         let mut has_more = self.take_in(room, BYTES_PER_TURN, now);
         self.state.borrow_mut().end_lingering(now);
+        self.remove_leaving();
         let (mut subs, mut left) = (Vec::new(), DELIVERIES_PER_TURN);
         while left > 0
             && let Some(work) = self.next(&mut subs, left.min(CHUNK))
@@ -299,6 +311,7 @@ impl TopicService for Desk {
             return;
         }
         while self.take_in(usize::MAX, usize::MAX, local.now()) {}
+        self.remove_leaving();
         if self.has_caught_up(token) {
             self.is_busy.set(false);
             return;
@@ -357,6 +370,21 @@ impl TopicService for Desk {
 }
 
 impl Desk {
+    /// Ends the subscriptions that other threads have ended.
+    fn remove_leaving(&self) {
+        loop {
+            let mut state = self.state.borrow_mut();
+            let Some((token, id)) = state.leaving.pop() else { return };
+            // The connection may have ended since.
+            let subs = state.connections.get(&token).into_iter().flatten();
+            let found = subs.into_iter().find(|sub| sub.id == id).cloned();
+            drop(state);
+            if let Some(sub) = found {
+                self.remove(&sub);
+            }
+        }
+    }
+
     fn last_of(&self, token: Token) -> Option<Rc<Sub>> {
         self.state.borrow().connections.get(&token)?.last().cloned()
     }

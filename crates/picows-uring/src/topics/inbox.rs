@@ -42,6 +42,8 @@ pub(super) enum Entry {
     Gap(Gap),
     /// A bus has delivered the past of a subject, for those subscriptions that have waited for it.
     Ready(u64),
+    /// Another thread ends the subscription with this number, of this connection.
+    Unsubscribe(Token, u64),
 }
 
 /// A publication, and which subscriptions of the worker it goes to.
@@ -113,7 +115,8 @@ impl Inbox {
         if is_behind { Pushed::Behind } else { Pushed::Taken }
     }
 
-    /// Adds an entry that needs no room: there are no more of them than topics and subjects.
+    /// Adds an entry that needs no room: there are no more of them than topics, subjects and
+    /// subscriptions.
     pub(super) fn push_notice(&self, entry: Entry) {
         let mut state = self.lock();
         if state.is_closed {
@@ -162,7 +165,7 @@ impl Inbox {
                 Entry::Gap(gap) if state.gaps.get(&gap.topic_id) == Some(&batch.end) => {
                     state.gaps.remove(&gap.topic_id);
                 }
-                Entry::Gap(_) | Entry::Ready(_) => {}
+                Entry::Gap(_) | Entry::Ready(_) | Entry::Unsubscribe(..) => {}
             }
             batch.entries.push((batch.end, entry));
             batch.end += 1;
@@ -260,6 +263,7 @@ mod tests {
             }
             Entry::Gap(gap) => format!("{number}:gap {} {}", gap.topic_id, gap.misses.count),
             Entry::Ready(channel) => format!("{number}:ready {channel}"),
+            Entry::Unsubscribe(_, id) => format!("{number}:unsubscribe {id}"),
         };
         batch.entries.iter().map(text).collect()
     }

@@ -6,6 +6,7 @@ use super::options::{
 };
 use super::post::Publication;
 use super::registry::add;
+use super::remote::RemoteSubscription;
 use super::topic::Seat;
 use super::work::{Item, Run};
 use crate::foreign::{self, Foreign, StateCell};
@@ -13,7 +14,7 @@ use crate::prepared::Prepared;
 use crate::session::{Handed, Session};
 use crate::status::DisconnectCause;
 use crate::transport::Transport;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
@@ -22,6 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A subscription.
 pub(super) struct Sub {
+    /// Its number on the worker.
+    pub(super) id: u64,
+    /// How other threads end it, once one may.
+    pub(super) remote: OnceCell<RemoteSubscription>,
     pub(super) subject: Arc<str>,
     pub(super) seat: Arc<Seat>,
     pub(super) session: Rc<Session>,
@@ -73,6 +78,7 @@ pub(super) enum Refill {
 
 impl Sub {
     pub(super) fn new(
+        id: u64,
         subject: Arc<str>,
         seat: Arc<Seat>,
         session: &Rc<Session>,
@@ -81,6 +87,8 @@ impl Sub {
     ) -> Self {
         let pending = Pending { start: options.start, on_start: options.on_start };
         Self {
+            id,
+            remote: OnceCell::new(),
             subject,
             seat,
             session: Rc::clone(session),
@@ -375,6 +383,9 @@ impl Sub {
     /// Lets go of code of the application, with nothing borrowed.
     pub(super) fn end(&self) {
         self.is_active.set(false);
+        if let Some(remote) = self.remote.get() {
+            remote.end();
+        }
         self.clear();
         drop(self.on_missed.take());
         drop(self.pending.take());

@@ -7,6 +7,7 @@ use super::name::{TopicName, is_pattern};
 use super::options::{Recovery, Start, SubscribeOptions};
 use super::position::Position;
 use super::post::Publication;
+use super::remote::RemoteSubscription;
 use super::sub::{Pending, Snapshot, Sub};
 use crate::foreign;
 use crate::transport::Transport;
@@ -64,6 +65,13 @@ impl Subscription {
         self.sub.is_active.get()
     }
 
+    /// A handle with which other threads end it. It does not keep it.
+    #[must_use]
+    pub fn remote(&self) -> RemoteSubscription {
+        let make = || RemoteSubscription::new(self.desk.inbox(), &self.sub);
+        self.sub.remote.get_or_init(make).clone()
+    }
+
     /// Ends it, as dropping it does.
     pub fn unsubscribe(self) {
         drop(self);
@@ -117,7 +125,7 @@ pub(super) fn subscribe(
         Some(seat) => seat,
         None => hub.join(&subject, desk.inbox())?,
     };
-    let sub = Rc::new(Sub::new(subject, seat, session, options, since));
+    let sub = Rc::new(Sub::new(desk.next_id(), subject, seat, session, options, since));
     desk.insert(hub, &sub);
     let subscription = Subscription { desk: Rc::clone(&desk), sub, is_kept: false };
     hub.run_events();

@@ -25,6 +25,7 @@ impl State {
                     let channels = Arc::from([channel]);
                     self.add_work(Work { first: number, channels, kind: Kind::Ready });
                 }
+                Entry::Unsubscribe(token, id) => self.leaving.push((token, id)),
             }
         }
     }
