@@ -11,7 +11,8 @@ use crate::command::Command;
 use crate::mailbox::Mailbox;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// The sum, its limit, and who adds to it.
 #[derive(Debug)]
@@ -23,6 +24,15 @@ pub(crate) struct MemoryBudget {
     /// Locked when a worker begins or ends, when it is at the limit, and when a client connects
     /// close to it.
     members: Mutex<Vec<Arc<Member>>>,
+    /// Locked when one begins, and at the limit.
+    reserves: Mutex<Vec<Weak<dyn Reserve>>>,
+}
+
+/// Memory that is in the sum and belongs to no connection, of which less does as well: it is given up
+/// before a connection is.
+pub(crate) trait Reserve: fmt::Debug + Send + Sync {
+    /// Gives up about so many bytes, as far as it has them.
+    fn give_up(&self, bytes: usize);
 }
 
 /// A worker, as the others see it.
@@ -62,7 +72,8 @@ impl MemoryBudget {
     /// A budget of its own; `None` has no limit.
     pub(crate) fn new(limit: Option<usize>) -> Arc<Self> {
         let limit = limit.unwrap_or(usize::MAX);
-        Arc::new(Self { limit, used: AtomicUsize::new(0), members: Mutex::default() })
+        let (members, reserves) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { limit, used: AtomicUsize::new(0), members, reserves })
     }
 
     /// A budget of the same size for another server; that of the process, where it has none of its own.
@@ -85,8 +96,49 @@ impl MemoryBudget {
     /// Whether newcomers are to be refused: little is left, and no connection holds so much that
     /// dropping it would be better.
     pub(crate) fn is_full(&self) -> bool {
+        if self.used.load(Relaxed) >= self.target() {
+            self.give_up_reserves();
+        }
         self.used.load(Relaxed) >= self.target()
             && self.lock().iter().all(|it| it.largest.load(Relaxed) <= HOLDER_BYTES_MIN)
+    }
+
+    /// Adds something that is given up first.
+    pub(crate) fn add_reserve(&self, reserve: Weak<dyn Reserve>) {
+        let mut reserves = self.reserves.lock().unwrap_or_else(PoisonError::into_inner);
+        reserves.retain(|it| it.strong_count() > 0);
+        reserves.push(reserve);
+    }
+
+    /// Has reserves give up what is beyond the target.
+    pub(crate) fn give_up_reserves(&self) {
+        let reserves = self.reserves.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for reserve in reserves.iter().filter_map(Weak::upgrade) {
+            match self.used.load(Relaxed).checked_sub(self.target()) {
+                None => return,
+                Some(bytes) => reserve.give_up(bytes.max(1)),
+            }
+        }
+    }
+
+    /// Takes note that a part of the sum was `before` and is `now`.
+    pub(crate) fn change(&self, before: usize, now: usize) {
+        self.used.fetch_add(now.wrapping_sub(before), Relaxed);
+    }
+
+    /// Bytes of the sum beyond what is evicted down to.
+    pub(crate) fn beyond_target(&self) -> usize {
+        self.used.load(Relaxed).saturating_sub(self.target())
+    }
+
+    /// Whether the sum is beyond the limit.
+    pub(crate) fn is_over(&self) -> bool {
+        self.used.load(Relaxed) > self.limit
+    }
+
+    /// Differences that are not worth a write to what all share.
+    pub(crate) fn step(&self) -> usize {
+        (self.limit / 1024).clamp(1, STEP_BYTES_MAX)
     }
 
     /// What is evicted down to.
@@ -131,7 +183,7 @@ impl MemoryShare {
     #[inline]
     pub(crate) fn publish(&mut self, held: usize) -> Pressure {
         let is_settled = held > 0 || self.published == 0;
-        if held.abs_diff(self.published) < self.step() && is_settled && !self.is_over {
+        if held.abs_diff(self.published) < self.budget.step() && is_settled && !self.is_over {
             return Pressure::None;
         }
         self.publish_now(held)
@@ -183,11 +235,6 @@ impl MemoryShare {
             other.mailbox.post(Command::LookAtMemory);
         }
         true
-    }
-
-    /// Differences that are not worth a write to what all workers share.
-    fn step(&self) -> usize {
-        (self.budget.limit / 1024).clamp(1, STEP_BYTES_MAX)
     }
 }
 

@@ -25,6 +25,7 @@ mod bus;
 mod desk;
 mod error;
 mod history;
+mod history_memory;
 mod hub;
 mod inbox;
 mod linger;

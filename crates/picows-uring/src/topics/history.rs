@@ -1,7 +1,9 @@
 //! History of a topic: a bounded log, from which subscribers recover all or nothing.
 
+use super::history_memory::HistoryMemory;
 use super::post::Publication;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How much a topic keeps of what was published: nothing by default. Each of the bounds holds.
@@ -59,12 +61,14 @@ pub(super) struct Log {
     bytes: usize,
     /// Nothing is missing behind this offset.
     floor: u64,
+    /// The sum that `bytes` is part of.
+    memory: Arc<HistoryMemory>,
 }
 
 impl Log {
     /// An empty log of a topic whose last publication has the offset `floor`.
-    pub(super) const fn new(limits: History, floor: u64) -> Self {
-        Self { limits, entries: VecDeque::new(), bytes: 0, floor }
+    pub(super) const fn new(limits: History, floor: u64, memory: Arc<HistoryMemory>) -> Self {
+        Self { limits, entries: VecDeque::new(), bytes: 0, floor, memory }
     }
 
     /// Adds a publication, at `now`.
@@ -73,6 +77,7 @@ impl Log {
             self.floor = publication.position().offset;
             return;
         }
+        let before = self.bytes;
         self.bytes += publication.memory();
         self.entries.push_back((now, publication));
         while self.entries.len() > self.limits.count || self.bytes > self.limits.bytes {
@@ -80,14 +85,29 @@ impl Log {
                 break;
             }
         }
-        self.expire(now);
+        self.drop_old(now);
+        self.memory.change(before, self.bytes);
     }
 
     /// Drops what is too old at `now`.
     pub(super) fn expire(&mut self, now: Duration) {
+        let before = self.bytes;
+        self.drop_old(now);
+        self.memory.change(before, self.bytes);
+    }
+
+    fn drop_old(&mut self, now: Duration) {
         let Some(age) = self.limits.age else { return };
         let is_old = |at: Duration| now.saturating_sub(at) > age;
         while self.entries.front().is_some_and(|(at, _)| is_old(*at)) && self.drop_oldest() {}
+    }
+
+    /// Drops the oldest, until no more than so many bytes are left.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let before = self.bytes;
+        while self.bytes > bytes && self.drop_oldest() {}
+        self.entries.shrink_to(2 * self.entries.len());
+        self.memory.change(before, self.bytes);
     }
 
     fn drop_oldest(&mut self) -> bool {
@@ -122,6 +142,7 @@ impl Log {
     /// Drops everything, as what follows has another epoch.
     pub(super) fn restart(&mut self, floor: u64) {
         self.entries.clear();
+        self.memory.change(self.bytes, 0);
         (self.bytes, self.floor) = (0, floor);
     }
 
@@ -139,6 +160,12 @@ impl Log {
     }
 }
 
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.memory.change(self.bytes, 0);
+    }
+}
+
 /// Enough for many rooms' last hours, and little enough to be no surprise.
 const HISTORY_BYTES: usize = 64 * 1024 * 1024;
 
@@ -147,7 +174,6 @@ mod tests {
     use super::super::position::Position;
     use super::super::post::Post;
     use super::*;
-    use std::sync::Arc;
 
     fn publication(offset: u64, len: usize) -> Publication {
         let encoded = Post::binary(vec![0; len]).encode(None).unwrap();
@@ -155,7 +181,7 @@ mod tests {
     }
 
     fn filled(limits: History, offsets: std::ops::RangeInclusive<u64>) -> Log {
-        let mut log = Log::new(limits, 0);
+        let mut log = Log::new(limits, 0, Arc::default());
         offsets.for_each(|offset| log.append(publication(offset, 10), Duration::ZERO));
         log
     }
@@ -181,13 +207,13 @@ mod tests {
         let each = publication(1, 10).memory();
         let log = filled(History::last(100).bytes(3 * each), 1..=7);
         assert_eq!((offsets(log.last(99)), log.bytes()), (vec![5, 6, 7], 3 * each));
-        let mut log = Log::new(History::last(100).bytes(each), 0);
+        let mut log = Log::new(History::last(100).bytes(each), 0, Arc::default());
         log.append(publication(1, 1000), Duration::ZERO);
         assert_eq!((log.len(), log.bytes()), (0, 0), "longer than all");
         assert!(log.after(0).is_none() && log.after(1).is_some());
 
         let second = Duration::from_secs(1);
-        let mut log = Log::new(History::last(100).age(10 * second), 0);
+        let mut log = Log::new(History::last(100).age(10 * second), 0, Arc::default());
         for offset in 1..=5 {
             log.append(publication(offset, 10), second * offset as u32);
         }
@@ -198,6 +224,24 @@ mod tests {
         assert_eq!((log.len(), log.bytes()), (0, 0));
         assert!(log.after(4).is_none(), "the fifth is gone");
         assert_eq!(offsets(log.after(5).unwrap()), [0; 0], "nothing was missed");
+    }
+
+    #[test]
+    fn the_sum_of_histories_is_what_they_have() {
+        let memory = Arc::new(HistoryMemory::default());
+        let mut logs = [(); 2].map(|()| Log::new(History::last(3), 0, Arc::clone(&memory)));
+        for offset in 1..=5 {
+            logs.iter_mut().for_each(|log| log.append(publication(offset, 10), Duration::ZERO));
+        }
+        let each = publication(1, 10).memory();
+        assert_eq!(memory.held(), 6 * each);
+        logs[0].shrink_to(2 * each - 1);
+        assert_eq!((offsets(logs[0].last(9)), memory.held()), (vec![5], 4 * each));
+        assert!(logs[0].after(3).is_none() && logs[0].after(4).is_some(), "none is partial");
+        logs[0].break_behind(5);
+        assert_eq!(memory.held(), 3 * each);
+        drop(logs);
+        assert_eq!(memory.held(), 0);
     }
 
     #[test]

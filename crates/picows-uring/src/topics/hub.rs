@@ -5,6 +5,7 @@
 
 mod events;
 mod inlet;
+mod shrink;
 
 use super::bus::{Bus, BusMessage, BusMode, Inlet};
 use super::desk::Desk;
@@ -67,6 +68,10 @@ pub(super) struct HubCore {
     is_attaching: AtomicBool,
     bus: OnceLock<(Arc<dyn Bus>, BusMode)>,
     totals: Totals,
+    /// Bytes that histories may take together.
+    history_bytes_max: usize,
+    /// A thread has histories give way.
+    is_shrinking: AtomicBool,
 }
 
 /// Counters of what is not counted elsewhere.
@@ -143,6 +148,7 @@ impl Hub {
     pub(super) fn with(settings: HubBuilder) -> Self {
         // The keys of a hash map are random, so what it makes of nothing is.
         let random = RandomState::new().build_hasher().finish();
+        let history_bytes_max = settings.history_bytes_max.unwrap_or_else(shrink::default_max);
         Self(Arc::new(HubCore {
             settings,
             registry: RwLock::default(),
@@ -153,6 +159,8 @@ impl Hub {
             is_attaching: AtomicBool::new(false),
             bus: OnceLock::new(),
             totals: Totals::default(),
+            history_bytes_max,
+            is_shrinking: AtomicBool::new(false),
         }))
     }
 
@@ -423,6 +431,7 @@ impl HubCore {
             local.note_publications();
             local.wake();
         }
+        self.shrink_if_over();
         if self.mode().is_some() {
             self.send_outgoing(core);
         } else if made.is_unused {

@@ -58,7 +58,8 @@ impl Registry {
         }
         let name: Arc<str> = Arc::from(name);
         let own = settings.settings_for(&name);
-        let topic = Arc::new(TopicCore::new(next_id(), Arc::clone(&name), new_epoch(), own));
+        let (id, memory) = (next_id(), Arc::clone(&settings.memory));
+        let topic = Arc::new(TopicCore::new(id, Arc::clone(&name), new_epoch(), own, memory));
         let mut state = topic.lock();
         for subject in self.matching(&name) {
             subject.seats.iter().for_each(|seat| state.add_seat(seat));

@@ -2,10 +2,12 @@
 
 use super::error::TopicError;
 use super::history::History;
+use super::history_memory::HistoryMemory;
 use super::hub::Hub;
 use super::linger::Batching;
 use super::name::TopicName;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of topics.
@@ -70,13 +72,16 @@ pub struct HubBuilder {
     pub(super) patterns_max: usize,
     pub(super) subscriptions_max: usize,
     pub(super) waiting_max: WaitingMax,
+    pub(super) history_bytes_max: Option<usize>,
+    /// What the histories of all topics take.
+    pub(super) memory: Arc<HistoryMemory>,
     pub(super) deflate: Option<u8>,
     pub(super) on_first: Option<Hook>,
     pub(super) on_last: Option<Hook>,
 }
 
 impl HubBuilder {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             settings: TopicSettings { history: History::none(), batching: Batching::DEFAULT },
             settings_of: Vec::new(),
@@ -84,6 +89,8 @@ impl HubBuilder {
             patterns_max: PATTERNS_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             waiting_max: WaitingMax { publications: WAITING_MAX, bytes: WAITING_BYTES_MAX },
+            history_bytes_max: None,
+            memory: Arc::default(),
             deflate: None,
             on_first: None,
             on_last: None,
@@ -125,6 +132,17 @@ impl HubBuilder {
     /// More are not delivered to its subscribers: they have a gap, as by their policies.
     pub const fn max_waiting(mut self, publications: usize, bytes: usize) -> Self {
         self.waiting_max = WaitingMax { publications, bytes };
+        self
+    }
+
+    /// Bytes that the histories of all topics may take together; by default a quarter of the memory limit
+    /// of the process, or 1 GiB where there is none. Beyond, the oldest publications of each give way, in
+    /// proportion to what it has.
+    ///
+    /// They count towards the memory limit of the server whose connection subscribes first, and give way
+    /// before a connection does.
+    pub const fn max_history_bytes(mut self, bytes: usize) -> Self {
+        self.history_bytes_max = Some(bytes);
         self
     }
 

@@ -118,6 +118,7 @@ pub(super) fn subscribe(
     if desk.subscriptions(session.token) >= max {
         return Err(TopicError::TooManySubscriptions(max));
     }
+    hub.join_budget(&session.local.config.memory);
     let subject: Arc<str> = Arc::from(subject);
     // Before it is known to publishers: what they push from then on is for it.
     let since = desk.inbox().next();

@@ -7,6 +7,7 @@ use super::backlog::Misses;
 use super::bus::{BusMessage, Origins};
 use super::error::TopicError;
 use super::history::Log;
+use super::history_memory::HistoryMemory;
 use super::hub::{Hub, Sender};
 use super::inbox::{Delivery, Entry, Gap, Inbox, Pushed};
 use super::linger::Batching;
@@ -228,12 +229,18 @@ pub(super) struct Made {
 }
 
 impl TopicCore {
-    pub(super) fn new(id: u64, name: Arc<str>, epoch: u64, settings: TopicSettings) -> Self {
+    pub(super) fn new(
+        id: u64,
+        name: Arc<str>,
+        epoch: u64,
+        settings: TopicSettings,
+        memory: Arc<HistoryMemory>,
+    ) -> Self {
         let state = TopicState {
             epoch,
             last: 0,
             sent: 0,
-            log: Log::new(settings.history, 0),
+            log: Log::new(settings.history, 0, memory),
             routes: Vec::new(),
             origins: Origins::default(),
             outgoing: VecDeque::new(),
@@ -369,6 +376,17 @@ impl TopicState {
         self.log.restart(self.last);
     }
 
+    /// Adds a message for the bus, unless too many wait for it already. Returns whether it did: other
+    /// nodes see a gap where it is missing.
+    #[must_use]
+    pub(super) fn push_outgoing(&mut self, message: BusMessage) -> bool {
+        let has_room = self.outgoing.len() < OUTGOING_MAX;
+        if has_room {
+            self.outgoing.push_back(message);
+        }
+        has_room
+    }
+
     /// The subscriptions that get what is published.
     pub(super) fn subscribers(&self) -> usize {
         self.routes.iter().map(|route| route.sum(|seat| &seat.subscriptions)).sum()
@@ -426,3 +444,6 @@ impl TopicState {
         self.sent > 0
     }
 }
+
+/// Messages of a topic that may wait for its bus, which does not block: more wait where it does.
+const OUTGOING_MAX: usize = 16_384;

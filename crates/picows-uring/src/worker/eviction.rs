@@ -59,6 +59,12 @@ impl<R: Ring> Worker<R> {
     /// The sum is beyond the limit.
     #[cold]
     fn relieve(&mut self) {
+        let budget = self.memory.share.budget();
+        budget.give_up_reserves();
+        if !budget.is_over() {
+            self.memory.turns_over = 0;
+            return;
+        }
         // What this turn queued was not offered to the sockets yet, and what other threads have posted
         // not even queued. That is not the peers' fault: it is judged in the next turn, which follows
         // at once, when all has been told of it.

@@ -108,6 +108,7 @@ impl HubCore {
             local.note_publications();
             local.wake();
         }
+        self.shrink_if_over();
         if made.is_unused {
             self.forget_unused(core);
         }
