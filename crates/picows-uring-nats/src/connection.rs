@@ -29,6 +29,7 @@ pub(crate) async fn run(plan: Plan, shared: Arc<Shared>, inlet: Inlet) {
     let mut wanted = HashMap::new();
     let client = connect(&options, &plan.servers, &shared, &mut commands, &mut wanted).await;
     if let Some(client) = client {
+        let (presence, own_inlet) = (plan.subjects.presence(), inlet.clone());
         let carrier = match plan.jet_stream {
             None => Carrier::Relay(Relay::new(
                 client.clone(),
@@ -48,9 +49,17 @@ pub(crate) async fn run(plan: Plan, shared: Arc<Shared>, inlet: Inlet) {
         tokio::select! {
             () = obey(&client, &carrier, &shared, &mut commands) => {}
             () = monitor.watch(events) => {}
+            () = keep_presence(&client, presence, &own_inlet, &shared) => {}
         }
     }
     shared.closed();
+}
+
+/// Exchanges presence, which a server may refuse: then the counts are of this process alone.
+async fn keep_presence(client: &Client, subject: String, inlet: &Inlet, shared: &Shared) {
+    crate::presence::run(client, subject, inlet, &shared.presence).await;
+    tracing::warn!("NATS refuses to exchange presence");
+    std::future::pending::<()>().await;
 }
 
 /// Connects, as often as it takes, and notes meanwhile which subjects are wanted. Returns `None` if the bus

@@ -17,12 +17,16 @@
 //! nodes at most once. With JetStream ([`NatsBusBuilder::jet_stream`]) the stream gives the order and keeps
 //! the history, for all nodes alike. A node subscribes to a subject only while it has a subscriber.
 //!
+//! Nodes exchange how many subscriptions they have, on the subject `PREFIX-presence`
+//! ([`Hub::subscribers_everywhere`](picows_uring::topics::Hub::subscribers_everywhere)).
+//!
 //! What may have been lost, as the connection to NATS was, or this node read too slowly, is reported to the
 //! hub, and by its policy to each subscriber; it is never passed over in silence. While the server is not
 //! there, publications go to the subscribers of this process only ([`NatsBus::status`] says so).
 
 mod connection;
 mod message;
+mod presence;
 mod relay;
 mod shared;
 mod stream;
@@ -231,6 +235,10 @@ impl Bus for NatsBus {
             return Err(BusError::new("NATS takes publications more slowly than they come"));
         }
         Ok(())
+    }
+
+    fn subscribers(&self, topic: &str) -> usize {
+        self.shared.presence.subscribers(topic)
     }
 
     fn is_ready(&self) -> bool {

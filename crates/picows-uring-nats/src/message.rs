@@ -34,6 +34,11 @@ impl Subjects {
         subject.strip_prefix(&*self.prefix).filter(|topic| !topic.is_empty())
     }
 
+    /// The subject for presence: none of a topic, so that no stream keeps it.
+    pub(crate) fn presence(&self) -> String {
+        format!("{}-presence", self.prefix.trim_end_matches('.'))
+    }
+
     /// The subjects of all topics.
     pub(crate) fn all(&self) -> String {
         format!("{}>", self.prefix)

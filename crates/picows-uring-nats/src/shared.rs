@@ -1,5 +1,6 @@
 //! State of a bus that its handles and its thread share: the queue, the status and the counters.
 
+use crate::presence::Presence;
 use picows_uring::topics::{BusMessage, BusMode, History};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -81,6 +82,8 @@ pub(crate) type OnStatus = Box<dyn Fn(&NatsStatus) + Send + Sync>;
 pub(crate) struct Shared {
     servers: String,
     pub(crate) mode: BusMode,
+    /// Of the other nodes.
+    pub(crate) presence: Presence,
     is_connected: AtomicBool,
     status: Mutex<NatsStatus>,
     changed: Condvar,
@@ -130,6 +133,7 @@ impl Shared {
         Self {
             servers,
             mode,
+            presence: Presence::default(),
             is_connected: AtomicBool::new(false),
             status: Mutex::new(status),
             changed: Condvar::new(),

@@ -271,3 +271,49 @@ fn closing_hands_over_what_is_queued() {
     }
     a.wait_status("it is closed", |it| *it == NatsStatus::Closed);
 }
+
+#[test]
+fn three_nodes_share_topics_and_know_of_each_others_subscribers() {
+    if !has_server() {
+        return;
+    }
+    let mut nats = Nats::start(&[]);
+    let nodes: Vec<_> = (0..3).map(|_| Node::start(&nats.url()).connected()).collect();
+    let mut peers: Vec<_> = nodes.iter().map(|node| node.subscribe("/room")).collect();
+    let mut extra = nodes[0].subscribe("/room");
+    for node in &nodes {
+        let all = || (node.hub.subscribers_everywhere("room") == 4).then_some(());
+        eventually("each node counts all", all);
+    }
+    for (from, node) in nodes.iter().enumerate() {
+        for (_, peer) in peers.iter_mut().enumerate().filter(|(to, _)| *to != from) {
+            node.reach("room", peer);
+        }
+    }
+    for (index, node) in nodes.iter().enumerate() {
+        node.publish("room", &format!("from {index}"));
+        // Each gets it once, and nothing behind it before.
+        let end = format!("from {index}");
+        for peer in peers.iter_mut().chain([&mut extra]) {
+            while peer.text() != end {}
+        }
+    }
+    drop(extra);
+    for node in &nodes {
+        let three = || (node.hub.subscribers_everywhere("room") == 3).then_some(());
+        eventually("one has gone", three);
+    }
+    nats.kill();
+    nats.run();
+    // The topics of all are shared again.
+    for node in &nodes {
+        // Behind the gap that the reconnect is: who subscribes from now on has none.
+        eventually("it is connected again", || (node.bus.stats().gaps > 0).then_some(()));
+    }
+    let mut again: Vec<_> = nodes.iter().map(|node| node.subscribe("/again")).collect();
+    for (from, node) in nodes.iter().enumerate() {
+        for (_, peer) in again.iter_mut().enumerate().filter(|(to, _)| *to != from) {
+            node.reach("again", peer);
+        }
+    }
+}

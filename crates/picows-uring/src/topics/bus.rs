@@ -51,6 +51,13 @@ pub trait Bus: Send + Sync + 'static {
     /// hub counts it (`bus_errors`).
     fn publish(&self, message: BusMessage) -> Result<(), BusError>;
 
+    /// Subscriptions of other processes that get what is published to a topic, as far as it knows. It has
+    /// theirs from [`Inlet::subscriptions`].
+    fn subscribers(&self, topic: &str) -> usize {
+        let _ = topic;
+        0
+    }
+
     /// Whether it is connected, as for a probe of readiness.
     fn is_ready(&self) -> bool {
         true
@@ -172,6 +179,19 @@ impl Inlet {
         if let Some(hub) = self.hub.upgrade() {
             hub.ready(subject);
         }
+    }
+
+    /// The subjects that this process has subscriptions to, and how many of each: for the hubs of other
+    /// processes. Looks at each subject.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<(String, usize)> {
+        self.hub.upgrade().map_or_else(Vec::new, |hub| hub.subscriptions_by_subject())
+    }
+
+    /// Subscriptions of this process that get what is published to a topic.
+    #[must_use]
+    pub fn subscribers(&self, topic: &str) -> usize {
+        self.hub.upgrade().map_or(0, |hub| hub.subscribers(topic))
     }
 
     /// A random number of this hub.

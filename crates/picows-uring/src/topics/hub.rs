@@ -247,7 +247,19 @@ impl Hub {
     /// Subscriptions of this process that get what is published to a topic.
     #[must_use]
     pub fn subscribers(&self, name: &str) -> usize {
-        self.0.read().subscribers(name)
+        self.0.subscribers(name)
+    }
+
+    /// The same, with those of all processes on its bus, as far as that knows them: one on NATS does a
+    /// second or two later.
+    #[must_use]
+    pub fn subscribers_everywhere(&self, name: &str) -> usize {
+        let others = self.0.bus.get().and_then(|(bus, _)| {
+            let mut count = None;
+            foreign::run("bus", name, || count = Some(bus.subscribers(name)));
+            count
+        });
+        self.subscribers(name) + others.unwrap_or(0)
     }
 
     /// Topics in use.
@@ -402,7 +414,8 @@ impl HubCore {
                 continue;
             }
             if mode == Some(BusMode::Log) {
-                state.outgoing.push_back(BusMessage::of(&core.name, &encoded, None));
+                let is_out = state.push_outgoing(BusMessage::of(&core.name, &encoded, None));
+                self.count_unsent(is_out);
                 let receivers = state.subscribers();
                 drop(state);
                 let published = Published { receivers, ..Published::default() };
@@ -412,12 +425,19 @@ impl HubCore {
             if mode.is_some() {
                 let origin = state.next_origin();
                 let message = BusMessage::of(&core.name, &encoded, Some(origin));
-                state.outgoing.push_back(message);
+                let is_out = state.push_outgoing(message);
+                self.count_unsent(is_out);
             }
             let max = self.settings.waiting_max;
             let made = core.publish(&mut state, position, encoded, sender, max, now);
             drop(state);
             return Ok((core, made));
+        }
+    }
+
+    fn count_unsent(&self, is_out: bool) {
+        if !is_out {
+            self.totals.bus_errors.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -498,6 +518,16 @@ impl HubCore {
         totals.dropped.fetch_add(read(&seat.dropped), Ordering::Relaxed);
         totals.conflated.fetch_add(read(&seat.conflated), Ordering::Relaxed);
         totals.closed.fetch_add(read(&seat.closed), Ordering::Relaxed);
+    }
+
+    /// Subscriptions of this process that get what is published to a topic.
+    pub(super) fn subscribers(&self, name: &str) -> usize {
+        self.read().subscribers(name)
+    }
+
+    /// Subjects with subscriptions, and how many of each.
+    pub(super) fn subscriptions_by_subject(&self) -> Vec<(String, usize)> {
+        self.read().subscriptions_by_subject()
     }
 
     /// Topics that match a subject.

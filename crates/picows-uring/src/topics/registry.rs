@@ -207,6 +207,13 @@ impl Registry {
         self.subjects.keys().cloned().collect()
     }
 
+    /// Subjects with subscriptions, and how many of each.
+    pub(super) fn subscriptions_by_subject(&self) -> Vec<(String, usize)> {
+        let count = |seat: &Arc<Seat>| seat.subscriptions.load(Ordering::Relaxed);
+        let subjects = self.subjects.iter();
+        subjects.map(|(name, it)| (name.to_string(), it.seats.iter().map(count).sum())).collect()
+    }
+
     pub(super) fn seats(&self) -> impl Iterator<Item = &Arc<Seat>> {
         self.subjects.values().flat_map(|subject| &subject.seats)
     }

@@ -86,6 +86,9 @@ impl Bus for LocalEnd {
 
     fn publish(&self, message: BusMessage) -> Result<(), BusError> {
         let mut queue = lock(&self.shared.queue);
+        if queue.0.len() >= QUEUED_MAX {
+            return Err(BusError::new("too much waits for the hubs of the bus"));
+        }
         queue.0.push_back((self.index, message));
         if std::mem::replace(&mut queue.1, true) {
             return Ok(());
@@ -93,6 +96,14 @@ impl Bus for LocalEnd {
         drop(queue);
         self.shared.deliver();
         Ok(())
+    }
+
+    fn subscribers(&self, topic: &str) -> usize {
+        let nodes = lock(&self.shared.nodes);
+        let others = nodes.iter().enumerate().filter(|(index, _)| *index != self.index);
+        let inlets: Vec<_> = others.filter_map(|(_, node)| node.inlet.clone()).collect();
+        drop(nodes);
+        inlets.iter().map(|inlet| inlet.subscribers(topic)).sum()
     }
 }
 
@@ -129,3 +140,6 @@ impl Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Messages that may wait while a thread delivers those before them.
+const QUEUED_MAX: usize = 65_536;

@@ -232,3 +232,69 @@ fn hubs_on_a_local_bus_share_their_topics() {
         assert_eq!(texts, ["from the first", "from the third"]);
     }
 }
+
+#[test]
+fn presence_counts_the_subscriptions_of_all_hubs_on_a_bus() {
+    let bus = LocalBus::new();
+    let nodes: Vec<_> = (0..3).map(|_| (Hub::new(), Place::new())).collect();
+    for (hub, _) in &nodes {
+        hub.attach(bus.connect()).unwrap();
+    }
+    let (first, place) = &nodes[0];
+    let exact = subscribe(place, first, "room.1", SubscribeOptions::new());
+    subscribe(&nodes[1].1, &nodes[1].0, "room.*", SubscribeOptions::new()).keep();
+    subscribe(&nodes[1].1, &nodes[1].0, "room.1", SubscribeOptions::new()).keep();
+    for (hub, _) in &nodes {
+        let counts = ["room.1", "room.2", "other"].map(|name| hub.subscribers_everywhere(name));
+        assert_eq!(counts, [3, 1, 0]);
+    }
+    assert_eq!((first.subscribers("room.1"), nodes[2].0.subscribers("room.1")), (1, 0));
+    place.on_thread(|_| drop(exact));
+    assert_eq!(nodes[2].0.subscribers_everywhere("room.1"), 2);
+    assert_eq!(Hub::new().subscribers_everywhere("room.1"), 0, "without a bus");
+}
+
+/// A bus that stands still in its first call.
+struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>, std::sync::mpsc::Sender<()>);
+
+impl Bus for Stuck {
+    fn attach(&self, _: Inlet) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    fn subscribe(&self, _: &str, _: History) {}
+
+    fn unsubscribe(&self, _: &str) {}
+
+    fn publish(&self, _: BusMessage) -> Result<(), BusError> {
+        let _ = self.1.send(());
+        let _ = self.0.lock().unwrap().recv();
+        Ok(())
+    }
+}
+
+#[test]
+fn what_waits_for_a_bus_is_bounded_and_local_delivery_goes_on() {
+    let (go, wait) = std::sync::mpsc::channel();
+    let (hub, mut place) = (Hub::new(), Place::new());
+    let (entered, is_stuck) = std::sync::mpsc::channel();
+    hub.attach(Arc::new(Stuck(Mutex::new(wait), entered))).unwrap();
+    subscribe(&place, &hub, "t", SubscribeOptions::new().filter(|it| it.payload() == b"last"))
+        .keep();
+    let first = hub.clone();
+    let stuck = std::thread::spawn(move || {
+        publish(&first, "t", "first");
+    });
+    is_stuck.recv().unwrap();
+    // Handed over by the thread that stands still: this one goes on.
+    for _ in 0..20_000 {
+        publish(&hub, "t", "more");
+    }
+    publish(&hub, "t", "last");
+    place.turn();
+    assert_eq!(place.texts(), ["last"]);
+    assert_eq!(hub.stats().bus_errors, 20_001 - 16_384);
+    drop(go);
+    stuck.join().unwrap();
+    assert_eq!(hub.stats().bus_errors, 20_001 - 16_384, "the others were handed over");
+}
