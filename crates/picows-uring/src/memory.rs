@@ -9,9 +9,9 @@ pub use limit::MemoryBounds;
 
 use crate::command::Command;
 use crate::mailbox::Mailbox;
+use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// The sum, its limit, and who adds to it.
@@ -129,6 +129,12 @@ impl MemoryBudget {
     /// Bytes of the sum beyond what is evicted down to.
     pub(crate) fn beyond_target(&self) -> usize {
         self.used.load(Relaxed).saturating_sub(self.target())
+    }
+
+    /// The sum.
+    #[cfg(test)]
+    pub(crate) fn sum(&self) -> usize {
+        self.used.load(Relaxed)
     }
 
     /// Whether the sum is beyond the limit.

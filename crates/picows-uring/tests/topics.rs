@@ -3,11 +3,18 @@
 mod common;
 #[path = "topics/desk.rs"]
 mod desk;
+#[path = "topics/hosts.rs"]
+mod hosts;
+#[path = "topics/many.rs"]
+mod many;
+#[cfg(all(feature = "deflate", feature = "_tls"))]
+#[path = "topics/secure.rs"]
+mod secure;
 
 use common::{Client, address, workers};
 use desk::serve;
 use picows_uring::topics::{History, Hub, Post, TopicSettings};
-use picows_uring::{CloseCode, MsgType};
+use picows_uring::{CloseCode, MsgType, ServerBuilder};
 
 fn hub(history: usize) -> Hub {
     let settings = TopicSettings::new().history(History::last(history));
@@ -27,9 +34,15 @@ fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
 
 #[test]
 fn all_members_of_a_room_get_the_same_order_over_two_workers() {
+    for dedicated in [false, true] {
+        all_get_the_same_order(workers(2).dedicated(dedicated));
+    }
+}
+
+fn all_get_the_same_order(builder: ServerBuilder) {
     const COUNT: u32 = 300;
     let hub = hub(0);
-    let server = serve(workers(2), &hub);
+    let server = serve(builder, &hub);
     let mut members: Vec<_> = (0..8).map(|_| Client::upgrade(address(&server))).collect();
     for member in &mut members {
         assert!(member.subscribe("room.1", "").starts_with("new "));
@@ -288,6 +301,39 @@ fn the_latest_is_what_a_slow_subscriber_gets() {
     slow.send_text("counts");
     assert_eq!(slow.text(), format!("dropped 0 conflated {}", 600 - received));
     assert!(received < 600);
+}
+
+#[test]
+fn publishing_reports_receivers_and_the_congested_apart() {
+    for policy in ["oldest=4", "latest"] {
+        let hub = hub(0);
+        let server = serve(workers(1), &hub);
+        let mut slow = Client::upgrade(address(&server));
+        let mut readers = [(); 2].map(|()| Client::upgrade(address(&server)));
+        slow.subscribe("t", policy);
+        readers.iter_mut().for_each(|it| drop(it.subscribe("t", "close=1000000000")));
+        for expected in 0..300 {
+            let mut payload = format!("{expected} ").into_bytes();
+            payload.resize(64 << 10, b'x');
+            let published = hub.publish("t", Post::binary(payload)).unwrap();
+            assert_eq!((published.receivers, published.lost), (3, 0));
+            // They have it, once, and are not behind: only the other one is.
+            assert!(published.congested <= 1, "{published:?}");
+            readers.iter_mut().for_each(|it| assert_eq!(number(&it.receive().payload), expected));
+        }
+        let published = hub.publish("t", Post::binary("300 ")).unwrap();
+        assert_eq!((published.receivers, published.congested), (3, 1), "{policy}");
+        readers.iter_mut().for_each(|it| assert_eq!(number(&it.receive().payload), 300));
+        let (mut received, mut last) = (0, None);
+        while last != Some(300) {
+            let next = number(&slow.receive().payload);
+            assert!(last.is_none_or(|last| next > last), "{next} behind {last:?}");
+            (received, last) = (received + 1, Some(next));
+        }
+        let stats = hub.stats();
+        assert_eq!(received + stats.dropped + stats.conflated, 301, "{policy}");
+        assert_eq!(stats.delivered, 2 * 301 + received);
+    }
 }
 
 #[test]

@@ -35,8 +35,8 @@ impl RemoteSubscription {
     }
 
     /// Ends the subscription in the next turn of its worker; nothing happens if it has ended. What is
-    /// published after this has returned is not delivered to it. Until that turn its filter and
-    /// callbacks may run for what was published before.
+    /// published after this has returned is not delivered to it, nor is what waits or lingers then. Until
+    /// that turn its filter and callbacks may run.
     pub fn unsubscribe(&self) {
         let shared = &*self.0;
         if shared.is_asked.swap(true, Ordering::AcqRel) || !self.is_active() {

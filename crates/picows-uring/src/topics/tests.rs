@@ -2,6 +2,8 @@
 
 mod bus;
 mod linger;
+mod memory;
+mod remote;
 mod simulation;
 
 use super::*;

@@ -16,9 +16,11 @@ pub(crate) struct Member {
 /// Serves such connections.
 pub(crate) fn serve(builder: ServerBuilder, hub: &Hub) -> ServerHandle {
     let hub = hub.clone();
-    let start =
-        move |_: &_| Upgrade::accept(Member { hub: hub.clone(), subscriptions: Vec::new() });
-    builder.start(start).expect("the server starts")
+    builder.start(move |_: &_| Upgrade::accept(member(&hub))).expect("the server starts")
+}
+
+pub(crate) fn member(hub: &Hub) -> Member {
+    Member { hub: hub.clone(), subscriptions: Vec::new() }
 }
 
 impl Listener for Member {
@@ -41,6 +43,21 @@ impl Listener for Member {
                 transport.send(MsgType::Binary, large);
                 self.hub.publish(topic, Post::text("2"))?;
                 transport.send_text("3");
+            }
+            // By another thread, which is waited for.
+            ("remote", subject, _) => {
+                let mut subscriptions = self.subscriptions.iter();
+                let found = subscriptions.find(|it| it.subject() == subject).ok_or("no such")?;
+                let remote = found.remote();
+                let other = std::thread::spawn(move || {
+                    remote.unsubscribe();
+                    remote.clone().unsubscribe();
+                });
+                other.join().expect("it does not panic");
+            }
+            ("active", ..) => {
+                let active = self.subscriptions.iter().filter(|it| it.is_active()).count();
+                transport.send_text(format!("active {active}"));
             }
             ("say", text, _) => drop(transport.send_text(text)),
             ("counts", ..) => {
