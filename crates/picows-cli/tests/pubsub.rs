@@ -6,8 +6,12 @@ mod common;
 
 use common::topics::{Message, PubSub, http_status};
 use common::{Running, folder, measure_into, run, unheard};
+use picows_uring::topics::Position;
+use picows_uring::{Backoff, CloseCode, Follow, Followed, ListenerResult, Transport};
 use rustix::process::Signal;
 use std::process::Stdio;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 const POSITIONS: &str = "Sec-WebSocket-Protocol: picows.pubsub.1\r\n";
 
@@ -153,6 +157,76 @@ fn a_topic_that_lingers_delivers_by_itself() {
     for text in ["1", "2", "3", "4"] {
         assert_eq!(client.next(), Message::Text(text.to_owned()));
     }
+}
+
+/// Follows a topic in a thread, until a message `end`. One `cut…` ends the connection.
+fn follow(url: String, from: Option<Position>) -> (Receiver<String>, std::thread::JoinHandle<()>) {
+    let (sender, events) = channel();
+    let client = std::thread::spawn(move || {
+        let follow = match from {
+            None => Follow::new(url),
+            Some(position) => Follow::new(url).resume_from(position),
+        };
+        let delay = Duration::from_millis(1);
+        let reconnect = follow.reconnect().backoff(Backoff::default().initial(delay).max(delay));
+        let on_event =
+            move |transport: &Transport, event: Followed<'_>| handle(transport, event, &sender);
+        picows_uring::run(async move { follow.run(reconnect, on_event).await }).unwrap().unwrap();
+    });
+    (events, client)
+}
+
+fn handle(transport: &Transport, event: Followed<'_>, events: &Sender<String>) -> ListenerResult {
+    let text = match event {
+        Followed::Message { payload, .. } => String::from_utf8(payload.to_vec())?,
+        Followed::Recovered { .. } => "recovered".to_owned(),
+        other => format!("{other:?}"),
+    };
+    events.send(text.clone())?;
+    match &*text {
+        "end" => drop(transport.send_close(CloseCode::NORMAL, "")),
+        text if text.starts_with("cut") => return Err("cut by the test".into()),
+        _ => {}
+    }
+    Ok(())
+}
+
+#[test]
+fn our_client_comes_back_with_its_position_and_misses_nothing() {
+    let server = PubSub::start("--history 100");
+    let (events, client) = follow(format!("{}/topic/news?x=1", server.url), None);
+    let next = || events.recv_timeout(Duration::from_secs(60)).unwrap();
+    let first = next();
+    assert!(first.starts_with("Began"), "{first}");
+    let mut publisher = server.connect("/topic/news");
+    for round in 0..20 {
+        publisher.send_text(&format!("cut {round}"));
+        publisher.send_text(&format!("behind {round}"));
+        publisher.send_binary(format!("bytes {round}").as_bytes());
+        assert_eq!(next(), format!("cut {round}"));
+        assert_eq!(next(), "recovered", "{round}");
+        assert_eq!(next(), format!("behind {round}"));
+        assert_eq!(next(), format!("bytes {round}"), "once each, in order");
+    }
+    publisher.send_text("end");
+    assert_eq!(next(), "end");
+    client.join().unwrap();
+}
+
+#[test]
+fn our_client_hears_that_publications_are_lost() {
+    let server = PubSub::start("--history 100");
+    let unknown = Position { epoch: 1, offset: 5 };
+    let (events, client) = follow(format!("{}/topic/news", server.url), Some(unknown));
+    let next = || events.recv_timeout(Duration::from_secs(60)).unwrap();
+    let first = next();
+    assert!(first.starts_with("Lost"), "{first}");
+    let mut publisher = server.connect("/topic/news");
+    for text in ["cut", "end"] {
+        publisher.send_text(text);
+    }
+    assert_eq!([next(), next(), next()], ["cut", "recovered", "end"], "from the new position");
+    client.join().unwrap();
 }
 
 #[test]

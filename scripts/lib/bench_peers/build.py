@@ -17,6 +17,7 @@ from .machine import output_of
 
 PEERS = Path("benches/peers")
 BOOST_PACKAGES = ("libboost1.81-dev", "libboost-dev")
+BUN_PACKAGES = ("bun@1.4.4",)
 NODE_PACKAGES = ("ws@8.23.0", "bufferutil@4.1.0")
 
 
@@ -56,6 +57,11 @@ class Workshop:
             "cargo", "build", "--release", "-p", "picows-cli", "-p", "benches", "--features", "benches/tls",
             "--bins", what="picows-uring and the load",
         )
+        # By itself: with the library's seams for tests, which are not to be in the others.
+        self.run(
+            "cargo", "build", "--release", "-p", "benches", "--features", "benches/worker", "--bin", "topics_cost",
+            what="the costs of topics",
+        )
         # Where openssl is missing there are no certificates, and sections over TLS fail by name.
         certificates = self.target() / "certificates"
         if shutil.which("openssl"):
@@ -63,7 +69,8 @@ class Workshop:
             self.programs |= {"certificate": certificates / "server.crt", "key": certificates / "server.key"}
         folder = self.target() / "release"
         for name in (
-            "picows", "load", "fan_out_load", "handshake_load", "floor", "epoll_echo", "blocking_rtt",
+            "picows", "load", "fan_out_load", "handshake_load", "floor", "epoll_echo", "blocking_rtt", "ready_sends",
+            "topics_cost",
         ):
             self.programs[name] = folder / name
         self.versions["rustc"] = (output_of("rustc", "--version") or "rustc ?").split()[1]
@@ -154,6 +161,23 @@ class Workshop:
             shutil.copyfile(self.root / PEERS / "node" / "ws_echo.js", script)
         self.programs |= {"node": Path(node), "ws_echo.js": script}
         self.versions |= {"ws": version_of(modules / "ws") or "?", "Node": output_of(node, "--version")}
+
+    def make_bun(self):
+        npm = shutil.which("npm")
+        if not npm and not self.install("nodejs npm"):
+            raise Failure("Bun comes by npm: install the packages nodejs and npm")
+        folder = self.root / ".tools" / "peers-bun"
+        modules = folder / "node_modules"
+        pins = dict(package.rsplit("@", 1) for package in BUN_PACKAGES)
+        if {name: version_of(modules / name) for name in pins} != pins:
+            self.run(
+                "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, *BUN_PACKAGES, what="Bun",
+            )
+        self.programs |= {
+            "bun": modules / "bun" / "bin" / "bun.exe",
+            "bun_topics.js": self.root / PEERS / "node" / "bun_topics.js",
+        }
+        self.versions["Bun"] = version_of(modules / "bun") or "?"
 
     def install(self, *alternatives):
         """Tries one set of system packages after the other, where that can be done without asking."""

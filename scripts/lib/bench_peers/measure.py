@@ -194,6 +194,38 @@ class Meter:
 
         return self.loaded(run.peer, peers.fill(peers.server(run.peer).fan_out, self.programs), load)
 
+    def measure_topics(self, run):
+        cell = Cell.parse(run.case)
+        peer = peers.server(run.peer)
+
+        def load(server):
+            command = [
+                self.programs["picows"], "load", f"ws://{server.authority}/topic/bench", "--mode", "fan-out",
+                "--subscribers", cell.connections, "--pipeline", cell.pipeline, "--size", cell.size_bytes,
+                "--server-pid", server.pid, *self.window(2), "--drain-timeout", "2s", "--json", "-",
+            ]
+            # 1 says that there were gaps or errors: then the figures say so as well.
+            found = json.loads(run_load(command, self.timeout_s() + 5, lambda status: status in (0, 1)))
+            if not found["deliveries"]:
+                raise Failure(found.get("first_error") or "no delivery")
+            return {
+                "server_cpu_us_per_delivery": found["server_cpu_us_per_delivery"],
+                "deliveries_per_s": found["deliveries_per_s"],
+                "half_p50_us": found["latency_half_us"]["p50"],
+                "all_p50_us": found["latency_all_us"]["p50"],
+                "gaps": found["gaps"],
+                "errors": found["errors"],
+            }
+
+        return self.loaded(run.peer, peers.fill(peer.topics or peer.fan_out, self.programs), load)
+
+    def measure_topics_cost(self, run):
+        what, subscribers = run.case.split("-")
+        argv = peers.fill(peers.server(run.peer).topics_cost, self.programs)
+        # It has two workers of its own, and the load's core for all of it.
+        command = [*argv, "--what", what, "--subscribers", subscribers]
+        return json.loads(run_load(command, self.timeout_s() + 180))
+
     def measure_connect(self, run):
         def load(server):
             return json.loads(run_load([

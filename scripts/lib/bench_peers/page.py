@@ -29,7 +29,7 @@ class Page:
     def render(self):
         """The page, and its plots by file name."""
         parts = [INTRODUCTION, self.setting(), self.participants()]
-        sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.deflate, self.connections,
+        sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.topics, self.topics_cost, self.deflate, self.connections,
                     self.syscalls, self.idle, self.tls, self.tls_connections, self.tls_idle, self.goals,
                     self.failures)
         parts += [section() for section in sections]
@@ -202,6 +202,46 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
                  ("until the last has it, p50, µs", "lowest", "span_p50_us"))
         case = next(iter(self.figures.cases("fan-out")), "0x0")
         return self.listing("fan-out", text.format(case.split("x")[0]), heads, "Processor time per delivery")
+
+    def topics(self):
+        cases, names = self.figures.cases("topics"), self.figures.peers("topics")
+        if not cases or not names:
+            return ""
+        cost = "server_cpu_us_per_delivery"
+        rows = []
+        for name in names:
+            cells = [short(self.figures.lowest("topics", case, name, cost)) for case in cases]
+            rate = self.figures.highest("topics", cases[-1], name, "deliveries_per_s")
+            late = [short(self.figures.lowest("topics", case, name, "all_p50_us")) for case in cases]
+            lost = sum(self.figures.highest("topics", case, name, "gaps") or 0 for case in cases)
+            rows.append((name, *cells, "–" if rate is None else f"{rate:,.0f}", *late, f"{lost:.0f}" if lost else ""))
+        flights = [case.split("x")[1] for case in cases]
+        heads = (
+            *(f"µs of server CPU, {count} in flight" for count in flights), "highest deliveries/s",
+            *(f"until all have it, p50, µs, {count} in flight" for count in flights), "gaps",
+        )
+        text = (f"## Topics\n\nOne client publishes to a topic, {cases[0].split('x')[0]} others subscribe; publications of "
+                "256 bytes, so many in flight. Servers without topics send each message to a list of connections. "
+                "Processor time for each delivery, the lowest of the rounds.\n\n")
+        return text + table(("server", *heads), rows)
+
+    def topics_cost(self):
+        cases = self.figures.cases("topics-cost")
+        if not cases:
+            return ""
+        name, rows = peers.OURS[0], []
+        for case, figure, what in (
+            ("publish", "publish_alone_us", "µs of the publisher's CPU, workers asleep"),
+            ("publish", "publish_in_a_row_us", "µs of the publisher's CPU, publications in a row"),
+            ("latest", "bytes_per_held", "bytes for each subscriber that holds the latest"),
+            ("oldest", "bytes_per_held", "bytes for each publication held, 64 for each subscriber"),
+        ):
+            found = next((it for it in cases if it.startswith(case)), None)
+            value = found and self.figures.lowest("topics-cost", found, name, figure)
+            rows.append((what, found.split("-")[1] if found else "–", short(value) if value is not None else "–"))
+        return ("## Costs of topics\n\nOne topic, two workers; for what is held, subscribers that have stopped reading, "
+                "1,000 publications of 1 KiB. The lowest of the rounds.\n\n"
+                + table(("what", "subscribers", "figure"), rows, left=1))
 
     def tls(self):
         cases, names = self.figures.cases("tls"), self.figures.peers("tls")

@@ -18,6 +18,7 @@ def deflating(*argv, context=(), no_context=()):
 
 
 FLOOR = "floor"
+READY_SENDS = "ready sends"
 
 
 class Peer(NamedTuple):
@@ -31,10 +32,17 @@ class Peer(NamedTuple):
     tls: tuple = ()
     # By the cases of the section.
     deflate: dict = {}
+    # Where it has topics; elsewhere `fan_out` serves for them.
+    topics: tuple = ()
+    topics_cost: tuple = ()
 
     def takes_part(self, section):
         if section == "deflate":
             return bool(self.deflate)
+        if section == "topics":
+            return bool(self.topics or self.fan_out)
+        if section == "topics-cost":
+            return bool(self.topics_cost)
         if not self.echo:
             return False
         if section == "fan-out":
@@ -55,12 +63,14 @@ SERVERS = (
         ("{picows}", "echo", "--workers", "1", *LISTEN), ("{picows_uring_fan_out}", *LISTEN),
         ("{picows}", "echo", "--workers", "1", *LISTEN, *TLS),
         deflating("{picows}", "echo", "--workers", "1", "--deflate", *LISTEN, no_context=["--deflate-no-context"]),
+        ("{picows}", "pubsub", "--workers", "1", *LISTEN), ("{topics_cost}",),
     ),
     Peer(
         "dedicated", "`picows echo --workers 1 --dedicated`: sleeps in its own ring", "ours",
         ("{picows}", "echo", "--workers", "1", "--dedicated", *LISTEN),
         ("{picows_uring_fan_out}", "--dedicated", *LISTEN),
         ("{picows}", "echo", "--workers", "1", "--dedicated", *LISTEN, *TLS),
+        topics=("{picows}", "pubsub", "--workers", "1", "--dedicated", *LISTEN),
     ),
     Peer(
         "epoll", "an epoll loop by hand over our protocol crate", "ours",
@@ -100,6 +110,9 @@ SERVERS = (
             "{node}", "{ws_echo.js}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
         ),
     ),
+    Peer(READY_SENDS, "one `send(2)` of ready bytes for each subscriber, and no parser", "ours",
+         topics=("{ready_sends}", *LISTEN)),
+    Peer("bun", "Bun's topics, which are those of uWebSockets", "bun", topics=("{bun}", "run", "{bun_topics.js}", *LISTEN)),
     Peer(
         "websockets", "Python's websockets, on uvloop", "python",
         deflate=deflating(
@@ -145,7 +158,7 @@ PEER_CLIENTS = ("fastwebsockets", "tokio-tungstenite", "beast", "picows")
 
 def peer_servers(names=SERVER_NAMES):
     """Those that are neither ours nor the floor."""
-    return [name for name in names if name not in OURS and name != FLOOR]
+    return [name for name in names if name not in OURS and name not in (FLOOR, READY_SENDS)]
 
 
 def names_of(section):
@@ -167,7 +180,7 @@ def kits(names):
     wanted = {known.kit for known in (*SERVERS, *CLIENTS) if known.name in names}
     if any(known.name in names and "{picows_uring_fan_out}" in known.fan_out for known in SERVERS):
         wanted.add("rust")
-    return ["ours", *(kit for kit in ("rust", "beast", "python", "node") if kit in wanted)]
+    return ["ours", *(kit for kit in ("rust", "beast", "python", "node", "bun") if kit in wanted)]
 
 
 def fill(argv, programs):

@@ -12,12 +12,16 @@ CELLS_QUICK = ("1x1x256", "64x1x256", "64x16x256", "8x1x100000")
 # The last part of a case says what the load puts into a record: all that goes out together, or a frame.
 CELLS_TLS = ("64x1x256-full", "64x16x256-full", "64x16x256-each", "8x1x16384-full")
 SIZES_RTT = (256, 8192, 100_000)
+# Publications in flight.
+PIPELINES_TOPICS = (1, 16, 64)
 SECTIONS = {
     "echo": "server CPU per message and rate, for each cell",
     "peak": "the highest rate, from which the rates of `open` follow",
     "open": "latency at 50 % and 80 % of the highest rate, in open loop",
     "rtt": "round trips of client libraries, to a server that sleeps and one that spins",
     "fan-out": "one message to many subscribers",
+    "topics": "publications of one client to the subscribers of a topic, 1, 16 and 64 in flight",
+    "topics-cost": "what a publication costs its publisher, and what slow subscribers hold",
     "deflate": "compressed echo of 1 KiB of JSON, with context takeover and without: server CPU and bytes on the wire",
     "connect": "connections accepted and upgraded",
     "syscalls": "system calls per message",
@@ -91,7 +95,7 @@ class Settings(NamedTuple):
 
     def rounds_of(self, section):
         """The matrix has all rounds; what is compared by eye, or does not vary, has fewer."""
-        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "deflate": 4, "connect": 4, "syscalls": 1, "idle": 1,
+        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "topics": 5, "topics-cost": 3, "deflate": 4, "connect": 4, "syscalls": 1, "idle": 1,
                  "tls-connect": 4, "tls-idle": 1}
         return min(self.rounds, fewer.get(section, self.rounds))
 
@@ -102,6 +106,8 @@ class Settings(NamedTuple):
             "open": ["50", "80"],
             "rtt": [f"{size}-{way}" for way in ("sleeping", "spinning") for size in self.sizes_rtt],
             "fan-out": [f"{self.subscribers}x256"],
+            "topics": [f"{self.subscribers}x{pipeline}x256" for pipeline in PIPELINES_TOPICS],
+            "topics-cost": [f"{what}-{self.subscribers * 10}" for what in ("publish", "latest", "oldest")],
             "deflate": ["context", "no-context"],
             "connect": ["64"],
             "syscalls": ["1x1x256", "64x16x256"],
