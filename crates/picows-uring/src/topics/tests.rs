@@ -5,6 +5,7 @@ mod linger;
 mod memory;
 mod remote;
 mod simulation;
+mod slow;
 
 use super::*;
 use crate::config::Config;
