@@ -193,9 +193,9 @@ fn thread_time() -> Duration {
 
 /// Resident memory of this process.
 fn resident_bytes() -> Result<usize, Box<dyn Error>> {
-    let text = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: usize = text.split_ascii_whitespace().nth(1).ok_or("an odd statm")?.parse()?;
-    Ok(pages * rustix::param::page_size())
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches("kB").trim_end().parse::<usize>()? * 1024)
 }
 
 const NAME: &str = "bench";
