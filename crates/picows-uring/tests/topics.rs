@@ -52,7 +52,8 @@ fn all_get_the_same_order(builder: ServerBuilder) {
     for number in 0..COUNT {
         members[0].send_text(&format!("pub room.1 a{number}"));
         members[1].send_text(&format!("pub room.1 b{number}"));
-        let published = hub.publish("room.1", Post::text(format!("c{number}"))).unwrap();
+        let post = Post::text(format!("c{number}"));
+        let published = hub.publish("room.1", post).expect("it is published");
         assert_eq!((published.receivers, published.lost), (8, 0));
     }
     let all: Vec<_> = members.iter_mut().map(|member| member.texts(3 * COUNT as usize)).collect();

@@ -72,9 +72,9 @@ fn check_stopped([close, oldest, latest, fast]: &mut [Client; 4], published: usi
     while received + missed < published {
         let got = oldest.receive();
         if got.head.msg_type == MsgType::Text {
-            let text = String::from_utf8(got.payload).unwrap();
+            let text = String::from_utf8(got.payload).expect("text");
             let count = text.strip_prefix("missed Some(").and_then(|it| it.split(')').next());
-            missed += count.expect(&text).parse::<usize>().unwrap();
+            missed += count.expect(&text).parse::<usize>().expect("a number");
             continue;
         }
         assert_eq!(number(&got.payload), (received + missed) % 3);
@@ -87,8 +87,9 @@ fn check_stopped([close, oldest, latest, fast]: &mut [Client; 4], published: usi
         let got = latest.receive();
         if got.head.msg_type == MsgType::Text {
             // What it holds back comes behind the answer.
-            let text = String::from_utf8(got.payload).unwrap();
-            let conflated: usize = text.rsplit(' ').next().unwrap().parse().unwrap();
+            let text = String::from_utf8(got.payload).expect("text");
+            let conflated = text.rsplit(' ').next().and_then(|it| it.parse().ok());
+            let conflated: usize = conflated.expect("a number");
             let left = published - received - conflated;
             (0..left).for_each(|_| drop(latest.receive()));
             break assert!(conflated > 0);
