@@ -163,15 +163,19 @@ class Server:
     """A server that listens on all of its addresses.
 
     `name` stands for it in errors; `addresses` are to be read from `address_on`; `log` is an open text
-    file that gets its output as well; further arguments are those of subprocess.Popen.
+    file that gets its output as well; `stdin` is where its input comes from (default: it has none); further
+    arguments are those of subprocess.Popen.
     """
 
-    def __init__(self, command, *, name=None, addresses=1, address_on="stdout", start_s=START_S, log=None, **how):
+    def __init__(
+        self, command, *, name=None, addresses=1, address_on="stdout", start_s=START_S, log=None,
+        stdin=subprocess.DEVNULL, **how,
+    ):
         self.command = [str(word) for word in command]
         self.name = name or os.path.basename(self.command[0])
         try:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                self.command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 text=True, errors="replace", **how,
             )
         except OSError as error:
