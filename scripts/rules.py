@@ -84,7 +84,7 @@ UNSAFE_ALLOWED = (C_LIBRARY, f"{LIBRARY}/ring", f"{LIBRARY}/testing/ring", f"{LI
 # `lib.rs` may name all of them; product code does not name `testing`.
 FLOORS = {
     LIBRARY: (
-        "foreign patience sync tls unix_url",
+        "foreign guides patience sync tls unix_url",
         "keys ring",
         "command identity",
         "mailbox",

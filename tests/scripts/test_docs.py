@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "crates").glob("*/README.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "crates").glob("*/README.md"), ROOT / "examples/README.md"])
 # Where a path such as `ring/loan.rs` may begin.
 FOLDERS = [
     ROOT,

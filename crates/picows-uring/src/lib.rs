@@ -1,8 +1,9 @@
-//! WebSocket client and server runtime for Linux on io_uring or epoll, in the image of Python's picows.
+//! WebSocket client and server runtime for Linux on io_uring or epoll, in the image of Python's
+//! picows.
 //!
-//! The data path is not async: each core runs one loop, on which a worker receives into
-//! registered buffers, parses frames where they lie, and calls your [`Listener`] with a borrowed
-//! [`Frame`]. Async is there for what is slow by nature, beside the data path and never under it.
+//! For servers with many connections or many messages, and for clients that have to answer soon,
+//! such as those of exchanges: a message costs no allocation, no task and, in a burst, no system
+//! call of its own.
 //!
 //! ```no_run
 //! use picows_uring::{Frame, Listener, ListenerResult, Server, Transport, Upgrade};
@@ -21,8 +22,69 @@
 //! }
 //! ```
 //!
-//! On io_uring with Linux 6.1 or later, where that is allowed; else on epoll ([`Driver`]).
-//! `docs/KERNEL.md` lists what is used.
+//! # Concepts
+//!
+//! - A **worker** is a thread with a loop, one for each core. It receives into registered buffers,
+//!   parses frames where they lie, and sends what callbacks have queued once it has handled all
+//!   that was received.
+//! - A [`Listener`] has the callbacks of one connection. It stays on the thread of its worker, so
+//!   it need not be `Send`. A [`Frame`] is lent for the time of a callback; [`Messages`] joins
+//!   fragments.
+//! - A [`Transport`] is the handle of a connection, to send and to end it. Sending never waits: a
+//!   queue grows, up to a limit with a [policy](QueuePolicy), and [`SendStatus`] is the outcome.
+//!   [`RemoteTransport`] does the same from any thread.
+//! - The **factory** of a [`Server`] sees each request ([`UpgradeRequest`]) and returns an
+//!   [`Upgrade`]: a listener, a plain HTTP answer, or a decision that is made
+//!   [later](Upgrade::later).
+//! - [`Connect`] makes a client connection, in [`run`] or in the loop of a worker; [`Reconnect`]
+//!   makes it again.
+//! - Async is beside the data path and never under it: [`spawn`] runs tasks on a worker, and
+//!   [`WsStream`] is a connection as a stream of messages.
+//! - [`topics`] deliver a publication to subscribers on all workers, with history and recovery.
+//! - The [`Driver`] is io_uring where it can be used (Linux 6.1 or later, and allowed), else epoll
+//!   on any Linux.
+//!
+//! # Not for
+//!
+//! - Other systems than Linux; a process that may have no threads of its own, unless its loop
+//!   drives an [`Embedded`] worker.
+//! - HTTP beyond small answers. An HTTP server may keep the port and hand connections over
+//!   ([`ServerHandle::adopt_upgraded`]).
+//! - Callbacks that compute for long: no other connection of the worker is served meanwhile.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `tls` | `wss://`, with cryptography by aws-lc-rs, which needs a C compiler |
+//! | `tls-ring` | the same by ring, which builds faster |
+//! | `tls-webpki-roots` | Mozilla's roots in the program, beside those of the system |
+//! | `deflate` | permessage-deflate, for connections whose settings ask for it |
+//! | `testing` | servers, clients and transports in memory, for tests: the module `testing` |
+//!
+//! # Guides
+//!
+//! - Begin: [Getting started](guides::getting_started), [Async iteration](guides::async_iteration),
+//!   [Threads](guides::threads), [With tokio and axum](guides::tokio), [Errors](guides::errors),
+//!   [Testing an application](guides::testing)
+//! - Servers: [Authentication and Origin](guides::authentication), [Topics and
+//!   rooms](guides::topics), [Slow peers](guides::slow_peers), [Memory](guides::memory), [Operating
+//!   a server](guides::operating), [Restarting](guides::restarting), [Behind nginx or
+//!   HAProxy](guides::behind_a_proxy), [Containers and services](guides::containers)
+//! - Connections: [TLS](guides::tls), [Compression](guides::compression), [Automatic
+//!   pings](guides::auto_ping), [Round trips](guides::roundtrip), [Message
+//!   fragmentation](guides::fragmentation), [Proxies](guides::proxies), [Socket
+//!   options](guides::socket_options)
+//! - Loops: [Drivers](guides::drivers), [Busy polling and dedicated threads](guides::busy_polling),
+//!   [In another loop](guides::embedding)
+//! - Coming from elsewhere: [From picows](guides::from_picows), [From
+//!   tokio-tungstenite](guides::from_tokio_tungstenite), [From
+//!   uWebSockets](guides::from_uwebsockets), [From ws](guides::from_ws)
+//!
+//! The protocol alone, without sockets and without a clock, is `picows-uring-proto`; the command
+//! `picows`, an echo server, load generator and client, is `picows-cli`.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("picows-uring is for Linux: it runs on io_uring or epoll");
@@ -38,6 +100,8 @@ mod error;
 mod follow;
 mod foreign;
 mod frame_writer;
+#[cfg(all(doc, not(doctest)))]
+pub mod guides;
 mod health;
 mod host;
 mod identity;
