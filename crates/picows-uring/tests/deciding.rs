@@ -224,6 +224,41 @@ fn errors_and_panics_cost_the_request_alone() {
     assert_eq!(end(server).listener_errors, 2);
 }
 
+/// Panics when it is dropped.
+struct Trap;
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("on purpose"));
+    }
+}
+
+#[test]
+fn a_future_that_panics_as_it_is_dropped_costs_its_request_alone() {
+    let builder = workers(1).handshake_timeout(Duration::from_millis(50));
+    let server = builder.start(|request| match request.path() {
+        "/pending" => Upgrade::later(async {
+            let _trap = Trap;
+            std::future::pending::<Upgrade>().await
+        }),
+        "/decided" => Upgrade::later(async {
+            let _trap = Trap;
+            Upgrade::accept(EchoListener)
+        }),
+        _ => Upgrade::accept(EchoListener),
+    });
+    let server = server.expect("it starts");
+    let mut neighbour = Client::upgrade(address(&server));
+    // Dropped when its time is over, when its client leaves, and when it has decided, which is lost then.
+    assert_eq!(asking(&server, "/pending").response().status, 503);
+    drop(asking(&server, "/pending"));
+    assert_eq!(asking(&server, "/decided").response().status, 500);
+    eventually(&server, "all but one have gone", |stats| stats.connections == 1);
+    neighbour.echo(b"still there?");
+    lives(&server);
+    end(server);
+}
+
 #[test]
 fn a_client_that_leaves_drops_the_future() {
     for is_reset in [false, true] {
