@@ -139,7 +139,7 @@ FLOORS = {
         "measure",
         "report",
         "echo fan_out",
-        "connect doctor load pubsub rtt",
+        "connect doctor load pages pubsub rtt",
     ),
 }
 

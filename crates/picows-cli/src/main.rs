@@ -11,6 +11,7 @@ mod fan_out;
 mod fault;
 mod load;
 mod measure;
+mod pages;
 mod proxy;
 mod pubsub;
 mod report;
@@ -21,7 +22,7 @@ mod system;
 mod tls;
 mod units;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use fault::Fault;
 use signals::Interrupted;
 use std::io::IsTerminal;
@@ -46,6 +47,8 @@ enum Command {
     Rtt(rtt::Args),
     Connect(connect::Args),
     Doctor(doctor::Args),
+    #[command(hide = true)]
+    Pages(pages::Args),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Rtt(args) => rtt::run(args),
         Command::Connect(args) => connect::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Pages(args) => pages::run(&args, Cli::command()),
     };
     end(outcome)
 }

@@ -24,6 +24,29 @@ fn flags_of_the_server_are_reported_with_cause_and_cure() {
     }
 }
 
+#[test]
+fn pages_and_completions_are_of_the_flags_that_there_are() {
+    let folder = std::env::temp_dir().join(format!("picows-pages-{}", std::process::id()));
+    let run = |folder: &str| Done::from(output_of(&mut picows(["pages", folder]), b""));
+    let done = run(folder.to_str().unwrap());
+    assert_eq!((done.code, &*done.stdout, &*done.stderr), (0, "", ""));
+    for (file, text) in [
+        ("man/picows.1", "picows\\-echo(1)"),
+        ("man/picows-echo.1", "max\\-connections"),
+        ("man/picows-connect.1", "Exit status"),
+        ("completions/picows.bash", "--max-connections"),
+        ("completions/_picows", "--max-connections"),
+        ("completions/picows.fish", "max-connections"),
+    ] {
+        let path = folder.join(file);
+        let found = std::fs::read_to_string(&path).unwrap();
+        assert!(found.contains(text), "{file}: no {text}");
+    }
+    let done = run(folder.join("man/picows.1").to_str().unwrap());
+    assert!(done.code == 1 && done.stderr.contains("cannot write into"), "{}", done.stderr);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 const COMMANDS: [&str; 4] =
     ["echo --listen 127.0.0.1:0", "connect ws://h/", "load ws://h/", "rtt ws://h/"];
 
