@@ -9,6 +9,7 @@ import pytest
 from conftest import foreign_module
 from echo_server import environment
 from server import Server, binary
+from test_tls import certificates  # noqa: F401 (a fixture)
 
 SERVERS = Path(__file__).parent / "servers"
 USER = "USER:SECRET"
@@ -78,3 +79,19 @@ def test_the_environment_names_the_proxy(server):
     assert f"the proxy http://{gate} of the variable http_proxy: no address answered" in outcome.stderr
     echoes(server.url, http_proxy=f"http://{USER}@{gate}", NO_PROXY="127.0.0.0/8")
     echoes(server.url, https_proxy=f"http://{USER}@{gate}")
+
+
+def test_a_proxy_in_tls(server, start_server, certificates):  # noqa: F811
+    secure = start_server(*certificates.flags)
+    with proxy("--tls", *certificates.server) as gate:
+        gate = gate.replace("127.0.0.1", "localhost")
+        trust = ["--proxy-ca", certificates.roots]
+        echoes(server.url, "--proxy", f"https://{gate}", *trust)
+        echoes(secure.url, "--proxy", f"https://{gate}", *trust, "--tls-ca", certificates.roots)
+        echoes(secure.url, *trust, "--tls-ca", certificates.roots, https_proxy=f"https://{gate}")
+        refused = connect(server.url, "--proxy", f"https://{gate}")
+        assert refused.returncode == 1
+        assert f"the proxy https://{gate}: " in refused.stderr and "--proxy-ca" in refused.stderr
+    with proxy(USER, "--tls", *certificates.server) as gate:
+        gate = gate.replace("127.0.0.1", "localhost")
+        echoes(server.url, "--proxy", f"https://{USER}@{gate}", *trust)

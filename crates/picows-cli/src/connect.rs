@@ -12,7 +12,7 @@ use crate::auto_ping::AutoPingArgs;
 use crate::client::LoopFlags;
 use crate::deflate::DeflateArgs;
 use crate::fault::Fault;
-use crate::proxy::ProxyFlag;
+use crate::proxy::{ProxyFlag, ProxyTlsFlags};
 use crate::signals::{self, Interrupted};
 use crate::stdio::{self, note};
 use crate::{tls, units};
@@ -100,10 +100,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     auto_ping: AutoPingArgs,
 
-    /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or socks5h, socks5, socks4a or
-    /// socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
+    /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or https, socks5h, socks5,
+    /// socks4a or socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
     #[arg(long, value_name = "URL|env|none", default_value = "env")]
     proxy: ProxyFlag,
+
+    #[command(flatten)]
+    proxy_tls: ProxyTlsFlags,
 
     #[command(flatten)]
     event_loop: LoopFlags,
@@ -138,7 +141,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     let runtime = args.event_loop.driver.of_loop().busy_poll(args.event_loop.busy_poll).build()?;
     let (failed, failures) = mpsc::channel();
     let tls = args.event_loop.tls.settings()?;
-    let begun = begin(&args, args.proxy.proxy()?, tls, failed);
+    let begun = begin(&args, args.proxy.proxy(&args.proxy_tls)?, tls, failed);
     let transport = if args.event_loop.dedicated {
         runtime.run_dedicated(begun)??
     } else {

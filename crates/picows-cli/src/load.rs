@@ -6,7 +6,7 @@ use crate::deflate::DeflateArgs;
 use crate::fan_out::{self, FanOutPlan};
 use crate::fault::{Fault, Usage};
 use crate::measure::{Filler, LoadPlan, measure};
-use crate::proxy::ProxyFlag;
+use crate::proxy::{ProxyFlag, ProxyTlsFlags};
 use crate::report::{Outputs, Report};
 use crate::{system, units};
 use std::path::PathBuf;
@@ -99,10 +99,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 
-    /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or socks5h, socks5, socks4a or
-    /// socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
+    /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or https, socks5h, socks5,
+    /// socks4a or socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
     #[arg(long, value_name = "URL|env|none", default_value = "none")]
     proxy: ProxyFlag,
+
+    #[command(flatten)]
+    proxy_tls: ProxyTlsFlags,
 
     #[command(flatten)]
     event_loop: LoopFlags,
@@ -198,7 +201,7 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
         busy_poll: args.event_loop.busy_poll,
         is_dedicated: args.event_loop.dedicated,
         auto_ping: args.auto_ping.settings(),
-        proxy: args.proxy.proxy()?,
+        proxy: args.proxy.proxy(&args.proxy_tls)?,
         tls: args.event_loop.tls.settings()?,
         server_pid: args.server_pid,
     })
@@ -234,7 +237,7 @@ fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
         driver: args.event_loop.driver,
         busy_poll: args.event_loop.busy_poll,
         auto_ping: args.auto_ping.settings(),
-        proxy: args.proxy.proxy()?,
+        proxy: args.proxy.proxy(&args.proxy_tls)?,
         tls: args.event_loop.tls.settings()?,
         server_pid: args.server_pid,
     };

@@ -4,7 +4,7 @@ use crate::client::LoopFlags;
 use crate::deflate::DeflateArgs;
 use crate::fault::{Fault, Usage};
 use crate::measure::{Filler, LoadPlan, measure};
-use crate::proxy::ProxyFlag;
+use crate::proxy::{ProxyFlag, ProxyTlsFlags};
 use crate::report::{Outputs, Report};
 use crate::units;
 use std::path::PathBuf;
@@ -34,10 +34,13 @@ pub(crate) struct Args {
           default_value = "500ms")]
     warmup: Duration,
 
-    /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or socks5h, socks5, socks4a or
-    /// socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
+    /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or https, socks5h, socks5,
+    /// socks4a or socks4; `env` takes the one that https_proxy and its kin name, `none` connects directly
     #[arg(long, value_name = "URL|env|none", default_value = "none")]
     proxy: ProxyFlag,
+
+    #[command(flatten)]
+    proxy_tls: ProxyTlsFlags,
 
     /// What messages are made of: `random` bytes, or text like the `json` of a market feed, which
     /// compresses
@@ -75,7 +78,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         duration: args.duration,
         drain: DRAIN_TIMEOUT,
         auto_ping: None,
-        proxy: args.proxy.proxy()?,
+        proxy: args.proxy.proxy(&args.proxy_tls)?,
         tls: args.event_loop.tls.settings()?,
         server_pid: None,
     };

@@ -76,12 +76,7 @@ fn a_proxy_can_be_given_by_its_url() {
 fn a_proxy_that_cannot_be_used_is_reported_without_its_password() {
     for (line, variables, code, word) in [
         ("connect --proxy ftp://USER:SECRET@gate", &[][..], 2, "--proxy: the scheme is \"ftp\""),
-        (
-            "rtt --proxy https://USER:SECRET@gate",
-            &[],
-            2,
-            "--proxy: proxies that are spoken to in TLS",
-        ),
+        ("rtt --proxy socks://USER:SECRET@gate", &[], 2, "--proxy: the scheme is \"socks\""),
         ("load --proxy http://USER:SECRET@gate:x", &[], 2, "--proxy: its URL cannot be read"),
         (
             "connect",

@@ -76,6 +76,34 @@ fn a_machine_without_roots_is_named_with_its_cure() {
 }
 
 #[test]
+fn a_proxy_in_tls_is_trusted_by_a_flag_of_its_own() {
+    let certificates = Certificates::new();
+    // A server is no proxy, and says so in TLS.
+    let echo = Echo::with(&flags(&certificates));
+    let proxy =
+        echo.url.replace("wss://", "https://USER:SECRET@").replace("127.0.0.1", "localhost");
+    let proxy = proxy.trim_end_matches('/');
+    let ca = certificates.ca().display().to_string();
+    for command in ["connect", "rtt -d 50ms -w 0", "load -c 1 -d 50ms -w 0"] {
+        for (flags, code, word) in [
+            (String::new(), 1, "TLS to it: "),
+            // That of the server is for the server.
+            (format!("--tls-ca {ca}"), 1, "TLS to it: "),
+            (format!("--proxy-ca {ca}"), 1, "the proxy https://localhost:"),
+            (format!("--proxy-ca {ca}.none"), 2, "--proxy-ca: "),
+        ] {
+            let line = format!("{command} --proxy {proxy} {flags}");
+            let done = run(&line, "ws://127.0.0.1:9/");
+            assert_eq!(done.code, code, "{line}: {}", done.stderr);
+            assert!(done.stderr.contains(word), "{line}: {}", done.stderr);
+            assert!(!done.stderr.contains("SECRET"), "{line}: {}", done.stderr);
+            let is_answered = done.stderr.contains("it answered 4");
+            assert_eq!(is_answered, flags == format!("--proxy-ca {ca}"), "{}", done.stderr);
+        }
+    }
+}
+
+#[test]
 fn files_that_cannot_be_used_are_named() {
     let certificates = Certificates::new();
     let flags = flags(&certificates).replace("server.key", "none.key");

@@ -11,7 +11,7 @@ pub use exemptions::ProxyExemptions;
 
 use std::fmt;
 
-/// Which proxy leads to a server, by variables of the environment.
+/// Choice of the proxy that leads to a server, by variables of the environment.
 ///
 /// For `wss` the first of `wss_proxy`, `https_proxy` and `all_proxy` that is set counts, for `ws` of
 /// `ws_proxy`, `http_proxy` and `all_proxy`; each in lower case before upper case. `no_proxy` lists

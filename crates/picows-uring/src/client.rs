@@ -34,3 +34,5 @@ pub(crate) use connecting::Connecting;
 #[cfg(test)]
 pub(crate) use connecting::MakeListener;
 pub(crate) use intake::{Intake, NewSocket, Registration};
+#[cfg(all(test, feature = "_tls"))]
+pub(crate) use {proxy::ProxyTls, secure::NewTls};

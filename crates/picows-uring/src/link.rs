@@ -68,7 +68,7 @@ pub(crate) enum InputState {
 impl Link {
     /// The link of `session`.
     pub(crate) fn new(session: &Session) -> Self {
-        match session.is_secure() {
+        match session.is_sealed() {
             #[cfg(feature = "_tls")]
             true => Self { kind: Kind::Secure, ..Self::default() },
             _ => Self::default(),

@@ -524,7 +524,8 @@ impl Transport {
         self.session.is_client
     }
 
-    /// Whether the connection is encrypted by this runtime (`wss://`), and not by a proxy in front.
+    /// Whether the connection is encrypted by this runtime as far as the peer (`wss://`), and not by a proxy
+    /// in front of the server, or only as far as a proxy of the client.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.session.is_secure()

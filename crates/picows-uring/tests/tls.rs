@@ -6,10 +6,14 @@ mod embedded;
 #[path = "tls/errors.rs"]
 mod errors;
 mod gate;
+#[path = "tls/https_proxy.rs"]
+mod https_proxy;
 #[path = "tls/proxy.rs"]
 mod proxy;
 #[path = "tls/raw.rs"]
 mod raw;
+#[path = "gate/secure.rs"]
+mod secure_gate;
 #[path = "tls/sending.rs"]
 mod sending;
 #[path = "tls/settings.rs"]
@@ -38,11 +42,12 @@ pub(crate) fn connect(certificates: &Certificates, server: &ServerHandle) -> Con
 struct Sizes {
     payloads: Vec<Vec<u8>>,
     back: mpsc::Sender<bool>,
+    is_secure: bool,
 }
 
 impl Listener for Sizes {
     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
-        assert!(transport.is_secure());
+        assert_eq!(transport.is_secure(), self.is_secure);
         transport.send(MsgType::Binary, self.payloads.last().expect("some payload"));
         Ok(())
     }
@@ -78,7 +83,10 @@ fn every_size_comes_back_whole() {
         let (back, backs) = mpsc::channel();
         let connect = connect(&certificates, &server);
         picows_uring::run(async move {
-            let transport = connect.connect(Sizes { payloads, back }).await.expect("connected");
+            let transport = connect
+                .connect(Sizes { payloads, back, is_secure: true })
+                .await
+                .expect("connected");
             assert!(transport.wait_disconnected().await.is_ok());
         })
         .expect("a loop");

@@ -48,7 +48,7 @@ enum Protocol {
     Socks5(Socks5),
 }
 
-/// What an answer of the proxy leads to.
+/// Step that an answer of the proxy leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TunnelStep {
     /// The tunnel is open: what is sent now goes to the server.

@@ -149,5 +149,5 @@ const fn address_bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// What the IPv6 addresses of IPv4 begin with (RFC 4291 §2.5.5.2), in bits.
+/// Bits with which the IPv6 addresses of IPv4 begin (RFC 4291 §2.5.5.2).
 const MAPPED_BITS: u8 = 96;

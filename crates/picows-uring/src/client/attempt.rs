@@ -105,6 +105,8 @@ impl Connect {
             follows_redirects: false,
             #[cfg(feature = "_tls")]
             tls,
+            #[cfg(feature = "_tls")]
+            proxy: None,
         };
         intake.put(prepare(socket, &Arc::new(self.config), connecting)?);
         local.wake();

@@ -4,6 +4,7 @@ use super::connecting::{ConnectOutcome, Connecting, MakeListener};
 use super::dial::{DialOptions, dial, dial_unix, resolve};
 use super::error::{ConnectError, ConnectFault, ConnectStage};
 use super::intake::{NewSocket, hand_over};
+use super::proxy::Way;
 use super::redirect::RedirectKeeps;
 #[cfg(feature = "_tls")]
 use super::secure::{NewTls, TlsOptions};
@@ -361,8 +362,8 @@ impl Connect {
             // Before there is a socket: a header that cannot be sent costs no connection.
             let handshake = self.handshake(local, &target)?;
             let request = Box::new(handshake.request()?);
-            let socket = match given.take() {
-                Some(socket) => socket,
+            let way = match given.take() {
+                Some(socket) => Way::plain(socket),
                 None => self.dial(&target, progress).await?,
             };
             progress.stage.set(ConnectStage::Handshake);
@@ -381,8 +382,10 @@ impl Connect {
                 follows_redirects: redirects_max > 0,
                 #[cfg(feature = "_tls")]
                 tls,
+                #[cfg(feature = "_tls")]
+                proxy: way.tls,
             };
-            hand_over(prepare(socket, &config, connecting)?)?;
+            hand_over(prepare(way.socket, &config, connecting)?)?;
             match outcome.wait().await {
                 Err(ConnectFault::Response(ResponseError::Redirect { location, response })) => {
                     if redirects_max == 0 {
@@ -422,15 +425,11 @@ impl Connect {
     }
 
     /// A connected socket.
-    async fn dial(
-        &self,
-        target: &Target,
-        progress: &ConnectProgress,
-    ) -> Result<OwnedFd, ConnectFault> {
-        if let Some(socket) = self.dial.dial_proxied(target, &progress.stage).await? {
-            return Ok(socket);
+    async fn dial(&self, target: &Target, progress: &ConnectProgress) -> Result<Way, ConnectFault> {
+        if let Some(way) = self.dial.dial_proxied(target, &progress.stage).await? {
+            return Ok(way);
         }
-        match &target.endpoint {
+        let socket = match &target.endpoint {
             Endpoint::Host { host, port } => {
                 progress.stage.set(ConnectStage::Resolve);
                 let addresses = resolve(host, *port, &self.dial.resolver).await?;
@@ -441,7 +440,8 @@ impl Connect {
                 progress.stage.set(ConnectStage::Connect);
                 dial_unix(path, &self.dial).await
             }
-        }
+        };
+        socket.map(Way::plain)
     }
 
     /// Where a redirect leads, with what may not follow left out of the request.

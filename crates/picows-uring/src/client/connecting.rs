@@ -5,6 +5,8 @@
 
 use super::error::ConnectFault;
 #[cfg(feature = "_tls")]
+use super::proxy::ProxyTls;
+#[cfg(feature = "_tls")]
 use super::secure::NewTls;
 use crate::foreign::{self, Foreign, StateCell};
 use crate::listener::Listener;
@@ -39,6 +41,9 @@ pub(crate) struct Connecting {
     /// TLS comes first.
     #[cfg(feature = "_tls")]
     pub(crate) tls: Option<Box<NewTls>>,
+    /// TLS to a proxy is around all of it.
+    #[cfg(feature = "_tls")]
+    pub(crate) proxy: Option<Box<ProxyTls>>,
 }
 
 /// The outcome of a handshake, as the connection leaves it for the future that awaits it, or hands it

@@ -58,6 +58,8 @@ impl Connect {
             follows_redirects: false,
             #[cfg(feature = "_tls")]
             tls: None,
+            #[cfg(feature = "_tls")]
+            proxy: None,
         };
         Ok((Arc::new(self.config), connecting))
     }

@@ -4,6 +4,9 @@
 
 mod fault;
 mod open;
+#[cfg(feature = "_tls")]
+mod secure;
+mod stream;
 mod url;
 
 #[cfg(test)]
@@ -11,10 +14,15 @@ mod tests;
 
 pub use fault::ProxyFault;
 pub(super) use fault::shown_proxy;
+pub(super) use open::Way;
+#[cfg(feature = "_tls")]
+pub(crate) use secure::ProxyTls;
 
 use super::connect::Connect;
 use super::error::ConnectFault;
 use super::target::{Endpoint, Target};
+#[cfg(feature = "_tls")]
+use crate::tls::ClientTls;
 use picows_uring_proto::{ProxyExemptions, ProxyRules};
 use std::fmt;
 use url::{ProxyUrl, ascii_names};
@@ -26,6 +34,7 @@ use url::{ProxyUrl, ascii_names};
 /// | scheme | protocol | who resolves the server's name | default port |
 /// |---|---|---|---|
 /// | `http` | HTTP CONNECT, also for `ws://` (RFC 6455 §4.1) | the proxy | 80 |
+/// | `https` | the same, in TLS to the proxy; with the feature `tls` or `tls-ring` | the proxy | 443 |
 /// | `socks5h` | SOCKS5 | the proxy | 1080 |
 /// | `socks5` | SOCKS5 | this machine | 1080 |
 /// | `socks4a` | SOCKS4a, IPv4 only, a user without a password | the proxy | 1080 |
@@ -33,6 +42,10 @@ use url::{ProxyUrl, ascii_names};
 ///
 /// User and password are in no error, log or debug output, and go to the proxy only: to an HTTP proxy
 /// in answer to a 407 that offers `Basic`.
+///
+/// TLS to an `https` proxy ends there: it hides user, password and the server's name from the network, and
+/// what is in the tunnel as far as the proxy. What a `wss://` server and its client send each other is sealed
+/// twice on the way to the proxy, and read by the server only.
 ///
 /// ```
 /// use picows_uring::{Connect, Proxy};
@@ -52,6 +65,8 @@ pub struct Proxy {
     origin: Origin,
     headers: Vec<(String, Vec<u8>)>,
     exemptions: Vec<ProxyExemptions>,
+    #[cfg(feature = "_tls")]
+    tls: Option<ClientTls>,
 }
 
 #[derive(Clone)]
@@ -66,6 +81,8 @@ pub(super) struct Route<'a> {
     /// The variable that named it.
     variable: Option<&'static str>,
     headers: &'a [(String, Vec<u8>)],
+    #[cfg(feature = "_tls")]
+    tls: Option<&'a ClientTls>,
 }
 
 impl Proxy {
@@ -75,7 +92,7 @@ impl Proxy {
     /// # Errors
     ///
     /// [`ProxyFault::Url`] when it cannot be used. The text does not have the URL, which may have a
-    /// password. `https://`, for proxies that are spoken to in TLS, is not supported yet.
+    /// password. `https://`, for proxies that are spoken to in TLS, is one in a build without it.
     pub fn url(url: &str) -> Result<Self, ProxyFault> {
         Ok(Self::new(Origin::Url(ProxyUrl::parse(url)?)))
     }
@@ -93,7 +110,22 @@ impl Proxy {
     }
 
     fn new(origin: Origin) -> Self {
-        Self { origin, headers: Vec::new(), exemptions: Vec::new() }
+        Self {
+            origin,
+            headers: Vec::new(),
+            exemptions: Vec::new(),
+            #[cfg(feature = "_tls")]
+            tls: None,
+        }
+    }
+
+    /// Settings of TLS to an `https` proxy: its roots, a certificate for it, pins. Those of the server are
+    /// never used for the proxy, nor these for the server. Default: the roots of the system.
+    #[cfg(feature = "_tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: &ClientTls) -> Self {
+        self.tls = Some(tls.clone());
+        self
     }
 
     /// Adds a header to the CONNECT request. The server does not see it, as the proxy does not see
@@ -134,9 +166,15 @@ impl Proxy {
         if self.exemptions.iter().any(|list| list.contain(host, *port)) {
             return Ok(None);
         }
-        let headers = &self.headers;
+        let route = |url, variable| Route {
+            url,
+            variable,
+            headers: &self.headers,
+            #[cfg(feature = "_tls")]
+            tls: self.tls.as_ref(),
+        };
         match &self.origin {
-            Origin::Url(url) => Ok(Some(Route { url: url.clone(), variable: None, headers })),
+            Origin::Url(url) => Ok(Some(route(url.clone(), None))),
             Origin::Environment => {
                 let rules = ProxyRules::from_variables(|name| {
                     let value = variable(name)?;
@@ -152,7 +190,7 @@ impl Proxy {
                     variable,
                     fault,
                 })?;
-                Ok(Some(Route { url, variable, headers }))
+                Ok(Some(route(url, variable)))
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::tls::{ClientTls, Handshake};
 use std::{io, thread};
 use tokio::sync::oneshot;
 
-/// What was given for TLS.
+/// Options that were given for TLS.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TlsOptions {
     tls: Option<ClientTls>,
@@ -22,7 +22,7 @@ pub(super) struct TlsOptions {
 #[derive(Debug)]
 pub(crate) struct NewTls {
     pub(crate) handshake: Handshake,
-    /// What it sends first.
+    /// Its first bytes.
     pub(crate) hello: Vec<u8>,
 }
 
@@ -63,19 +63,27 @@ impl TlsOptions {
 
     /// The settings; the roots of the system are read by another thread.
     pub(super) async fn settings(&self) -> Result<ClientTls, ConnectFault> {
-        if let Some(ready) = self.ready() {
-            return ready;
+        match self.ready() {
+            Some(ready) => ready,
+            None => shared_settings().await,
         }
-        let (report, loaded) = oneshot::channel();
-        // The caller may have given up meanwhile; the roots are kept for the next.
-        let load = move || drop(report.send(ClientTls::shared()));
-        thread::Builder::new()
-            .name("picows-roots".to_owned())
-            .spawn(load)
-            .map_err(ConnectFault::Socket)?;
-        let loaded = loaded.await.map_err(|error| ConnectFault::Socket(io::Error::other(error)))?;
-        Ok(loaded?)
     }
+}
+
+/// The settings for all that have none, with the roots of the system, which another thread reads.
+pub(super) async fn shared_settings() -> Result<ClientTls, ConnectFault> {
+    if ClientTls::is_shared_ready() {
+        return Ok(ClientTls::shared()?);
+    }
+    let (report, loaded) = oneshot::channel();
+    // The caller may have given up meanwhile; the roots are kept for the next.
+    let load = move || drop(report.send(ClientTls::shared()));
+    thread::Builder::new()
+        .name("picows-roots".to_owned())
+        .spawn(load)
+        .map_err(ConnectFault::Socket)?;
+    let loaded = loaded.await.map_err(|error| ConnectFault::Socket(io::Error::other(error)))?;
+    Ok(loaded?)
 }
 
 impl Connect {

@@ -19,6 +19,10 @@ impl Connection {
         #[cfg(feature = "_tls")]
         let mut connecting = connecting;
         #[cfg(feature = "_tls")]
+        if let Some(proxy) = &mut connecting.proxy {
+            proxy.begin(&session);
+        }
+        #[cfg(feature = "_tls")]
         if let Some(tls) = connecting.tls.take() {
             session.begin_secure(Some(tls.handshake));
             session.queue_sealed(tls.hello);

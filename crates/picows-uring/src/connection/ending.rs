@@ -115,7 +115,7 @@ impl Connection {
 /// What it means that the peer has ended its side of the stream.
 fn end_of_stream_cause(session: &Session) -> DisconnectCause {
     #[cfg(feature = "_tls")]
-    if session.secure().is_some_and(|secure| !secure.is_peer_notified.get()) {
+    if session.secure().or(session.outer()).is_some_and(|layer| !layer.is_peer_notified.get()) {
         return DisconnectCause::CutOff;
     }
     let _ = session;

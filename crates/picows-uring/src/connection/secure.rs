@@ -14,7 +14,16 @@ use crate::tls::{
 use picows_uring_proto::{Phase, TlsFacts, TlsInfo, TlsVersion};
 use std::rc::Rc;
 
-/// What became of the bytes at hand.
+/// One of the layers of TLS of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layer {
+    /// To the server.
+    Inner,
+    /// To a proxy on the way, around all else.
+    Outer,
+}
+
+/// Outcome for the bytes at hand.
 enum Progress {
     /// So many are done with.
     Consumed(usize),
@@ -28,7 +37,41 @@ impl Connection {
     /// Handles received bytes of a secure connection; see [`receive`](Self::receive).
     pub(super) fn receive_secure(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let session = Rc::clone(self.session());
-        let secure = session.secure()?;
+        let Some(outer) = session.outer() else {
+            return self.receive_layer(&session, session.secure()?, Layer::Inner, bytes);
+        };
+        // A record of the inner layer that the budget of an earlier turn did not cover comes first.
+        let has_opened =
+            session.secure().is_some_and(|it| !it.input.borrow().opened_stash.is_empty());
+        if has_opened && self.receive_within(&session, Layer::Outer, &mut []).is_some() {
+            return Some(0);
+        }
+        self.receive_layer(&session, outer, Layer::Outer, bytes)
+    }
+
+    /// Handles what a layer has opened: frames and heads, or the records of the layer in it.
+    fn receive_within(
+        &mut self,
+        session: &Session,
+        layer: Layer,
+        bytes: &mut [u8],
+    ) -> Option<usize> {
+        match session.secure() {
+            Some(inner) if layer == Layer::Outer => {
+                self.receive_layer(session, inner, Layer::Inner, bytes)
+            }
+            _ => self.receive_plain(bytes),
+        }
+    }
+
+    /// Handles received bytes of a layer; see [`receive`](Self::receive).
+    fn receive_layer(
+        &mut self,
+        session: &Session,
+        secure: &SecureState,
+        layer: Layer,
+        bytes: &mut [u8],
+    ) -> Option<usize> {
         let mut start = 0;
         loop {
             if self.phase() > Phase::Open {
@@ -37,9 +80,9 @@ impl Connection {
             }
             let rest = &mut bytes[start..];
             let progress = if secure.is_handshaking() {
-                self.receive_handshake(&session, secure, rest)
+                self.receive_handshake(session, secure, rest)
             } else {
-                self.receive_record(&session, secure, rest)
+                self.receive_record(session, secure, layer, rest)
             };
             match progress {
                 Progress::Consumed(count) => start += count,
@@ -116,21 +159,31 @@ impl Connection {
         if !session.is_client {
             log_limited!(info, local, LogLine::TlsFailed, ?peer, %error);
         }
-        self.end_secure(session, out, error);
+        self.end_secure(session, Layer::Inner, out, error);
     }
 
     /// TLS has failed: sends the alert in `out`, and nothing else any more.
-    fn end_secure(&mut self, session: &Session, out: Vec<u8>, error: HandshakeError) {
+    fn end_secure(&mut self, session: &Session, layer: Layer, out: Vec<u8>, error: HandshakeError) {
         session.drop_queue();
-        session.queue_sealed(out);
+        match layer {
+            Layer::Inner => session.queue_sealed(out),
+            Layer::Outer => session.queue_wire(out),
+        }
         session.set_cause(DisconnectCause::Tls(error.to_string()));
         let (rules, now) = (&session.config.conversation, session.local.now());
-        let is_client = matches!(self.stage, Stage::Response(_));
         session.conversation.borrow_mut().finish(rules, now);
         session.mark_dirty();
-        if is_client {
-            self.report_fault(ConnectFault::Tls(error));
-        }
+        self.report_tls_fault(layer, error);
+    }
+
+    /// Reports a fault of TLS to the future that awaits the connection.
+    fn report_tls_fault(&mut self, layer: Layer, error: HandshakeError) {
+        let Stage::Response(connecting) = &self.stage else { return };
+        let fault = match (layer, &connecting.proxy) {
+            (Layer::Outer, Some(proxy)) => proxy.fault(error),
+            _ => ConnectFault::Tls(error),
+        };
+        self.report_fault(fault);
     }
 
     /// Handles what is opened already, or opens the next record.
@@ -138,6 +191,7 @@ impl Connection {
         &mut self,
         session: &Session,
         secure: &SecureState,
+        layer: Layer,
         bytes: &mut [u8],
     ) -> Progress {
         let (opened, behind) = {
@@ -145,10 +199,10 @@ impl Connection {
             (std::mem::take(&mut input.opened), std::mem::take(&mut input.behind))
         };
         if !secure.input.borrow().opened_stash.is_empty() {
-            return self.receive_opened_stash(session, secure);
+            return self.receive_opened_stash(session, secure, layer);
         }
         if opened > 0 {
-            return self.receive_opened(secure, bytes, 0..opened, behind);
+            return self.receive_opened(session, (secure, layer), &mut bytes[..opened], 0, behind);
         }
         if bytes.is_empty() {
             return Progress::Done;
@@ -157,7 +211,7 @@ impl Connection {
             return Progress::BudgetSpent(0);
         }
         if !secure.input.borrow().stash.is_empty() {
-            return self.complete_record(session, secure, bytes);
+            return self.complete_record(session, secure, layer, bytes);
         }
         let outcome = match secure.open() {
             Some(mut open) => open.next(bytes),
@@ -170,30 +224,38 @@ impl Connection {
             }
             Ok(Opened::Data { consumed, range }) => {
                 self.link.budget.pay(1, 0);
-                self.receive_opened(secure, bytes, range.clone(), consumed - range.end)
+                let behind = consumed - range.end;
+                self.receive_opened(
+                    session,
+                    (secure, layer),
+                    &mut bytes[..range.end],
+                    range.start,
+                    behind,
+                )
             }
             Ok(Opened::Control { consumed, control }) => {
                 self.link.budget.pay(1, 0);
-                self.handle_control(session, secure, control);
+                self.handle_control(session, secure, layer, control);
                 Progress::Consumed(consumed)
             }
             Err(error) => {
-                self.record_failed(session, secure, error);
+                self.record_failed(session, secure, layer, error);
                 Progress::Done
             }
         }
     }
 
-    /// Handles plaintext in `bytes`, with so many bytes of its record behind it.
+    /// Handles plaintext, which `bytes` have from `start` on, with so many bytes of its record `behind` them.
     fn receive_opened(
         &mut self,
-        secure: &SecureState,
+        session: &Session,
+        (secure, layer): (&SecureState, Layer),
         bytes: &mut [u8],
-        range: std::ops::Range<usize>,
+        start: usize,
         behind: usize,
     ) -> Progress {
-        let (start, end) = (range.start, range.end);
-        match self.receive_plain(&mut bytes[range]) {
+        let end = bytes.len();
+        match self.receive_within(session, layer, &mut bytes[start..]) {
             None => Progress::Consumed(end + behind),
             Some(count) if start + count == end => Progress::BudgetSpent(end + behind),
             Some(count) => {
@@ -227,6 +289,7 @@ impl Connection {
         &mut self,
         session: &Session,
         secure: &SecureState,
+        layer: Layer,
         bytes: &[u8],
     ) -> Progress {
         let pool = &session.local.pool;
@@ -264,20 +327,27 @@ impl Connection {
                 (input.stash, input.opened_stash) = (stash, range);
                 return Progress::Consumed(taken);
             }
-            Ok(Opened::Control { control, .. }) => self.handle_control(session, secure, control),
-            Err(error) => self.record_failed(session, secure, error),
+            Ok(Opened::Control { control, .. }) => {
+                self.handle_control(session, secure, layer, control);
+            }
+            Err(error) => self.record_failed(session, secure, layer, error),
         }
         pool.put_stash(stash);
         Progress::Consumed(taken)
     }
 
     /// Handles the plaintext of a record that was completed.
-    fn receive_opened_stash(&mut self, session: &Session, secure: &SecureState) -> Progress {
+    fn receive_opened_stash(
+        &mut self,
+        session: &Session,
+        secure: &SecureState,
+        layer: Layer,
+    ) -> Progress {
         let pool = &session.local.pool;
         let SecureInput { mut stash, opened_stash: range, .. } = secure.input.take();
         pool.unhold(&stash);
         let end = range.end;
-        let handled = self.receive_plain(&mut stash.bytes_mut()[range.clone()]);
+        let handled = self.receive_within(session, layer, &mut stash.bytes_mut()[range.clone()]);
         let Some(count) = handled else {
             pool.put_stash(stash);
             return Progress::Consumed(0);
@@ -293,13 +363,19 @@ impl Connection {
     }
 
     /// Handles a record without data.
-    fn handle_control(&mut self, session: &Session, secure: &SecureState, control: Control) {
+    fn handle_control(
+        &mut self,
+        session: &Session,
+        secure: &SecureState,
+        layer: Layer,
+        control: Control,
+    ) {
         match control {
             Control::CloseNotify => {
                 secure.is_peer_notified.set(true);
                 self.end_of_stream();
             }
-            Control::Alert(alert) => self.alert_received(session, secure, alert),
+            Control::Alert(alert) => self.alert_received(session, secure, layer, alert),
             // Done already: a new key of the peer, a ticket. A key update that it asks for goes ahead of the
             // next data (RFC 8446 §4.6.3), one for all requests until then: answered one by one, a peer that
             // does not read could have us queue without end.
@@ -308,22 +384,32 @@ impl Connection {
     }
 
     /// The peer has ended the connection over a fault.
-    fn alert_received(&mut self, session: &Session, secure: &SecureState, alert: Alert) {
+    fn alert_received(
+        &mut self,
+        session: &Session,
+        secure: &SecureState,
+        layer: Layer,
+        alert: Alert,
+    ) {
         secure.set_stage(SecureStage::Ended);
         let error = HandshakeError::AlertReceived { alert };
         log::debug!(peer = ?session.peer, %error, "alert of TLS");
         session.drop_queue();
         session.set_cause(DisconnectCause::Tls(error.to_string()));
-        if matches!(self.stage, Stage::Response(_)) {
-            // A client certificate is refused behind the handshake, from TLS 1.3 on.
-            self.report_fault(ConnectFault::Tls(error));
-        }
+        // A client certificate is refused behind the handshake, from TLS 1.3 on.
+        self.report_tls_fault(layer, error);
         session.conversation.borrow_mut().end();
         session.mark_dirty();
     }
 
     /// A record of the peer is none: it is owed an alert, and nothing else.
-    fn record_failed(&mut self, session: &Session, secure: &SecureState, error: RecordError) {
+    fn record_failed(
+        &mut self,
+        session: &Session,
+        secure: &SecureState,
+        layer: Layer,
+        error: RecordError,
+    ) {
         let (local, peer) = (&session.local, session.peer.get());
         log_limited!(warn, local, LogLine::ProtocolError, ?peer, %error);
         local.counters.protocol_errors.increment();
@@ -333,11 +419,12 @@ impl Connection {
             let _ = open.seal_alert(error.alert(), &mut out);
         }
         secure.set_stage(SecureStage::Ended);
-        self.end_secure(session, out, HandshakeError::PeerMisbehaved(error.to_string()));
+        let error = HandshakeError::PeerMisbehaved(error.to_string());
+        self.end_secure(session, layer, out, error);
     }
 }
 
-/// What users see of it.
+/// The facts that users see.
 fn plain_facts(facts: Facts) -> TlsFacts {
     let version = match facts.info.version {
         Version::Tls12 => TlsVersion::Tls12,

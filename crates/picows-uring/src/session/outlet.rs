@@ -132,7 +132,7 @@ impl Session {
 
     /// Takes what the socket is offered next: what is queued, and without that a part of what waits apart.
     fn take_offer(&self) -> Option<Box<SendBatch>> {
-        if self.is_secure() {
+        if self.is_sealed() {
             return self.take_batch();
         }
         match self.queue.take() {

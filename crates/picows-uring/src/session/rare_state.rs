@@ -53,6 +53,9 @@ pub(super) struct RareState {
     pub(super) remote: OnceCell<Arc<RemoteState>>,
     #[cfg(feature = "_tls")]
     pub(super) secure: OnceCell<Box<super::SecureState>>,
+    /// TLS to a proxy, around all else.
+    #[cfg(feature = "_tls")]
+    pub(super) outer: OnceCell<Box<super::SecureState>>,
 }
 
 impl Session {

@@ -2,6 +2,9 @@
 //!
 //! The queue holds plaintext. It is sealed when it goes to the socket, never before: sealed bytes can be
 //! neither dropped nor moved. How received records are handled is in `connection/secure.rs`.
+//!
+//! A connection has up to two layers: the inner one ends at its server, the outer one at a proxy on the way
+//! to it. What is sealed in the queue has all layers that there are.
 
 use super::Session;
 use crate::foreign::{StateCell, StateMut};
@@ -14,7 +17,7 @@ use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// TLS of one connection.
+/// One layer of TLS of a connection.
 #[derive(Debug)]
 pub(crate) struct SecureState {
     stage: StateCell<SecureStage>,
@@ -28,7 +31,7 @@ pub(crate) struct SecureState {
     pub(crate) is_peer_notified: Cell<bool>,
 }
 
-/// How far TLS has come.
+/// Stage of a layer of TLS.
 #[derive(Debug)]
 pub(crate) enum SecureStage {
     Handshake(Box<Handshake>),
@@ -37,7 +40,7 @@ pub(crate) enum SecureStage {
     Ended,
 }
 
-/// What was received and is not handled.
+/// Received bytes that are not handled.
 #[derive(Debug, Default)]
 pub(crate) struct SecureInput {
     /// A record that the end of a piece has cut.
@@ -58,32 +61,74 @@ impl Session {
         self.rare_state.get()?.secure.get().map(|secure| &**secure)
     }
 
+    /// TLS to a proxy, around all else, if there is any.
+    #[inline]
+    pub(crate) fn outer(&self) -> Option<&SecureState> {
+        self.rare_state.get()?.outer.get().map(|outer| &**outer)
+    }
+
     /// Whether the connection is encrypted, or about to be.
     pub(crate) fn is_secure(&self) -> bool {
         self.secure().is_some()
     }
 
+    /// Whether the bytes on the socket are records of TLS.
+    #[inline]
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.is_secure() || self.outer().is_some()
+    }
+
     /// Bytes that stay free in front of frames in the queue, so that they are sealed where they lie.
     pub(super) fn record_prefix(&self) -> usize {
-        if self.is_secure() { PREFIX_BYTES_MAX } else { 0 }
+        if self.is_sealed() { PREFIX_BYTES_MAX } else { 0 }
     }
 
     /// TLS begins with `handshake`, or has ended without one.
     pub(crate) fn begin_secure(&self, handshake: Option<Handshake>) {
         let begun = handshake.map(|handshake| SecureStage::Handshake(Box::new(handshake)));
-        let state = SecureState {
-            stage: StateCell::new(begun.unwrap_or(SecureStage::Ended)),
-            input: StateCell::default(),
-            facts: OnceCell::new(),
-            new_facts: StateCell::default(),
-            is_notified: Cell::new(false),
-            is_peer_notified: Cell::new(false),
-        };
+        let state = SecureState::new(begun.unwrap_or(SecureStage::Ended));
         let _ = self.rare_state().secure.set(Box::new(state));
+    }
+
+    /// All that follows goes through a proxy that is spoken to in TLS. `rest` is the beginning of its next
+    /// record.
+    pub(crate) fn begin_outer(&self, open: Box<Secure>, rest: &[u8]) {
+        let state = SecureState::new(SecureStage::Open(open));
+        if !rest.is_empty() {
+            let mut stash = self.local.pool.stash();
+            stash.bytes_mut().extend_from_slice(rest);
+            self.local.pool.hold(&mut stash);
+            state.input.borrow_mut().stash = stash;
+        }
+        let _ = self.rare_state().outer.set(Box::new(state));
     }
 
     /// Sends bytes of TLS before anything else that is not sealed yet.
     pub(crate) fn queue_sealed(&self, bytes: Vec<u8>) {
+        match self.outer() {
+            Some(outer) if !bytes.is_empty() => self.queue_wrapped(outer, bytes),
+            _ => self.queue_wire(bytes),
+        }
+    }
+
+    /// The same with bytes of the inner layer, which the outer one seals.
+    fn queue_wrapped(&self, outer: &SecureState, bytes: Vec<u8>) {
+        let pool = &self.local.pool;
+        let mut wire = pool.buffer(0);
+        let sealed = match outer.open() {
+            Some(mut open) => {
+                open.seal_owed(&mut wire).and_then(|()| open.seal_from(&bytes, &mut wire))
+            }
+            // The proxy takes no more.
+            None => Ok(()),
+        };
+        pool.put_buffer(bytes);
+        self.queue_wire(wire);
+        self.judge_sealing(sealed);
+    }
+
+    /// Sends bytes as they are on the wire before anything else that is not sealed yet.
+    pub(crate) fn queue_wire(&self, bytes: Vec<u8>) {
         if bytes.is_empty() {
             return self.local.pool.put_buffer(bytes);
         }
@@ -93,29 +138,45 @@ impl Session {
 
     /// Takes the bytes to be sent next: what is queued, sealed where the connection is secure.
     pub(crate) fn take_batch(&self) -> Option<Box<SendBatch>> {
-        match self.secure() {
-            None => self.take_queue(),
-            Some(secure) => self.seal_queue(secure),
+        match (self.secure(), self.outer()) {
+            (None, None) => self.take_queue(),
+            (Some(layer), None) | (None, Some(layer)) => self.seal_queue(layer, None),
+            (Some(inner), Some(outer)) => self.seal_queue(inner, Some(outer)),
         }
     }
 
-    fn seal_queue(&self, secure: &SecureState) -> Option<Box<SendBatch>> {
+    /// Seals what is queued in a layer, and all of that in another one `around` it.
+    fn seal_queue(
+        &self,
+        layer: &SecureState,
+        around: Option<&SecureState>,
+    ) -> Option<Box<SendBatch>> {
         let pool = &self.local.pool;
         let mut plain = self.take_queue()?;
         let mut wire = pool.batch();
         plain.move_sealed(&mut wire);
-        if let Err(error) = secure.seal(&mut plain, &mut wire, pool) {
+        let max = SEALED_BYTES_MAX.saturating_sub(wire.len());
+        let sealed = match around {
+            None => layer.seal(&mut plain, &mut wire, max, pool),
+            Some(outer) => {
+                let mut inner = pool.batch();
+                let sealed = layer
+                    .seal(&mut plain, &mut inner, max, pool)
+                    .and_then(|()| outer.seal(&mut inner, &mut wire, usize::MAX, pool));
+                pool.put_batch(inner);
+                sealed
+            }
+        };
+        if sealed.is_err() {
             plain.clear(|segment| pool.put_segment(segment));
-            self.set_cause(DisconnectCause::Tls(error.to_string()));
-            self.conversation.borrow_mut().end();
-            self.mark_dirty();
         }
+        self.judge_sealing(sealed);
         if plain.is_empty() {
             pool.put_batch(plain);
         } else {
             self.put_back(plain);
         }
-        if secure.must_close() {
+        if layer.must_close() || around.is_some_and(SecureState::must_close) {
             let cause = DisconnectCause::Tls(RecordError::KeyExhausted.to_string());
             self.fail(cause, CloseCode::GOING_AWAY, "please reconnect");
         }
@@ -126,10 +187,19 @@ impl Session {
         Some(wire)
     }
 
+    /// Ends the connection, if nothing can be sealed any more.
+    fn judge_sealing(&self, sealed: Result<(), RecordError>) {
+        if let Err(error) = sealed {
+            self.set_cause(DisconnectCause::Tls(error.to_string()));
+            self.conversation.borrow_mut().end();
+            self.mark_dirty();
+        }
+    }
+
     /// Whether nothing is queued that can still be sent: before the handshake of TLS is done, that is
     /// what TLS itself has queued.
     pub(crate) fn is_wire_empty(&self) -> bool {
-        let can_seal = self.secure().is_none_or(SecureState::can_send);
+        let can_seal = self.layers().all(SecureState::can_send);
         if can_seal {
             return self.queued() == 0;
         }
@@ -138,19 +208,32 @@ impl Session {
 
     /// Queues close_notify, if it is owed: all else was sent, and our side of the stream is about to end.
     pub(crate) fn queue_close_notify(&self) -> bool {
-        let Some(secure) = self.secure() else { return false };
-        let is_due = self.conversation.borrow().phase() == Phase::Finishing;
-        if !is_due || secure.is_notified.replace(true) {
+        if !self.is_sealed() || self.conversation.borrow().phase() != Phase::Finishing {
             return false;
         }
-        let mut bytes = self.local.pool.buffer(0);
-        if let Some(mut open) = secure.open() {
-            // Without a key nothing more can be said.
-            let _ = open.seal_close_notify(&mut bytes);
+        let mut is_queued = false;
+        for (layer, is_outer) in [(self.secure(), false), (self.outer(), true)] {
+            let Some(layer) = layer.filter(|layer| !layer.is_notified.replace(true)) else {
+                continue;
+            };
+            let mut bytes = self.local.pool.buffer(0);
+            if let Some(mut open) = layer.open() {
+                // Without a key nothing more can be said.
+                let _ = open.seal_close_notify(&mut bytes);
+            }
+            is_queued |= !bytes.is_empty();
+            if is_outer {
+                self.queue_wire(bytes);
+            } else {
+                self.queue_sealed(bytes);
+            }
         }
-        let is_queued = !bytes.is_empty();
-        self.queue_sealed(bytes);
         is_queued
+    }
+
+    /// The layers of TLS, the inner one first.
+    fn layers(&self) -> impl Iterator<Item = &SecureState> {
+        self.secure().into_iter().chain(self.outer())
     }
 
     /// What TLS agreed on, once its handshake is done and if the request is kept.
@@ -170,27 +253,30 @@ impl Session {
 
     /// Whether the peer has begun a record and not ended it.
     pub(crate) fn is_record_under_way(&self) -> bool {
-        self.secure().is_some_and(|secure| secure.input.borrow().is_cut())
+        self.layers().any(|layer| layer.input.borrow().is_cut())
     }
 
     /// The record that the peer has begun and not ended.
     pub(crate) fn record_under_way(&self) -> Option<UnderWay> {
-        let mut input = self.secure()?.input.borrow_mut();
-        let is_new = std::mem::take(&mut input.is_new);
-        input.is_cut().then(|| UnderWay { bytes: input.stash.len() as u64, is_new })
+        self.layers().find_map(|layer| {
+            let mut input = layer.input.borrow_mut();
+            let is_new = std::mem::take(&mut input.is_new);
+            input.is_cut().then(|| UnderWay { bytes: input.stash.len() as u64, is_new })
+        })
     }
 
     /// Bytes of memory that a cut record is collected in.
     pub(crate) fn record_capacity(&self) -> usize {
-        self.secure().map_or(0, |secure| secure.input.borrow().stash.capacity())
+        self.layers().map(|layer| layer.input.borrow().stash.capacity()).sum()
     }
 
     /// Gives back the memory in which a cut record is collected, with what is in it.
     pub(crate) fn release_record(&self) {
-        let Some(secure) = self.secure() else { return };
-        let input = secure.input.take();
-        self.local.pool.unhold(&input.stash);
-        self.local.pool.put_stash(input.stash);
+        for layer in self.layers() {
+            let input = layer.input.take();
+            self.local.pool.unhold(&input.stash);
+            self.local.pool.put_stash(input.stash);
+        }
     }
 }
 
@@ -202,6 +288,17 @@ impl SecureInput {
 }
 
 impl SecureState {
+    fn new(stage: SecureStage) -> Self {
+        Self {
+            stage: StateCell::new(stage),
+            input: StateCell::default(),
+            facts: OnceCell::new(),
+            new_facts: StateCell::default(),
+            is_notified: Cell::new(false),
+            is_peer_notified: Cell::new(false),
+        }
+    }
+
     /// Takes the handshake out, for a step of it that may run code of the application.
     pub(crate) fn take_handshake(&self) -> Option<Box<Handshake>> {
         if !matches!(*self.stage.borrow(), SecureStage::Handshake(_)) {
@@ -247,15 +344,15 @@ impl SecureState {
         self.open().is_some_and(|open| open.must_close())
     }
 
-    /// Seals the beginning of `plain`, up to a bound, behind what is in `wire`. In the handshake, nothing.
+    /// Seals the beginning of `plain`, about `max` bytes, behind what is in `wire`. In the handshake, nothing.
     fn seal(
         &self,
         plain: &mut SendBatch,
         wire: &mut SendBatch,
+        max: usize,
         pool: &Pool,
     ) -> Result<(), RecordError> {
         let Some(mut secure) = self.open() else { return Ok(()) };
-        let max = SEALED_BYTES_MAX.saturating_sub(wire.len());
         if max == 0 || (plain.is_empty() && !secure.owes_control()) {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use picows_uring::{
     ClientCertificates, ClientTls, Connect, ConnectError, ConnectFault, ConnectStage, EchoListener,
     HandshakeError, ServerHandle, ServerTls, Upgrade,
 };
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ fn a_client_that_meets_the_other_kind_of_port_is_told_which_scheme_it_has() {
     let url = format!("ws://{}/", listener.local_addr().expect("an address"));
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
-        std::io::Write::write_all(&mut stream, &[21, 3, 3, 0, 2, 2, 70]).expect("it reads");
+        Write::write_all(&mut stream, &[21, 3, 3, 0, 2, 2, 70]).expect("it reads");
         stream
     });
     let error = fault(Connect::new(url));
@@ -121,6 +122,27 @@ fn a_server_that_says_nothing_times_out_in_the_stage_of_tls() {
     let ConnectFault::Timeout { stage, .. } = error.fault() else { panic!("{error:?}") };
     assert_eq!(*stage, ConnectStage::Tls);
     assert!(error.is_transient());
+}
+
+#[test]
+fn a_server_that_ends_in_the_handshake_may_be_tried_again() {
+    let certificates = Certificates::new();
+    // Before its hello, and in the middle of a record.
+    for sent in [&b""[..], &[22, 3, 3, 0, 90, 2, 0, 0, 86]] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("wss://{}/", listener.local_addr().expect("an address"));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let _ = stream.read(&mut [0; 4096]);
+            stream.write_all(sent).expect("the client reads");
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let error = fault(Connect::new(url).tls(&certificates.client()));
+        assert!(matches!(error.fault(), ConnectFault::Disconnected(_)), "{error:?}");
+        assert!(error.is_transient(), "as a network that breaks");
+        server.join().expect("no panic");
+    }
 }
 
 #[test]

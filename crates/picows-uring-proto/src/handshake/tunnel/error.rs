@@ -59,9 +59,9 @@ pub enum TunnelError {
     /// The answer is not of the protocol that was spoken.
     #[error("it does not speak {spoken}{}", wrong_protocol(*.looks_like))]
     WrongProtocol {
-        /// What was spoken to it.
+        /// Protocol that was spoken to it.
         spoken: ProxyProtocol,
-        /// What the answer looks like, if that is known.
+        /// Protocol that the answer looks like, if that is known.
         looks_like: Option<ProxyProtocol>,
     },
     /// The head of an HTTP proxy's answer is malformed or too long.
@@ -186,7 +186,7 @@ impl fmt::Display for SocksRefusal {
     }
 }
 
-/// What may be spoken on the port of a proxy.
+/// Protocol on the port of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyProtocol {
@@ -322,10 +322,7 @@ fn wrong_protocol(looks_like: Option<ProxyProtocol>) -> &'static str {
         Some(ProxyProtocol::Http) => ": it looks like HTTP, so its URL begins with http://",
         Some(ProxyProtocol::Socks4) => ": it looks like SOCKS4, so its URL begins with socks4a://",
         Some(ProxyProtocol::Socks5) => ": it looks like SOCKS5, so its URL begins with socks5h://",
-        Some(ProxyProtocol::Tls) => {
-            ": it looks like TLS, and proxies behind https:// are not supported: use the port of \
-             it that speaks plain HTTP or SOCKS"
-        }
+        Some(ProxyProtocol::Tls) => ": it looks like TLS, so its URL begins with https://",
     }
 }
 

@@ -6,7 +6,7 @@ use super::{ProxyProtocol, TunnelError, TunnelStep};
 #[derive(Debug)]
 pub(super) struct Answer(Vec<u8>);
 
-/// What is known of an answer with its last byte.
+/// State of an answer with its last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It goes on.

@@ -19,7 +19,7 @@ pub(super) struct Socks5 {
     answer: Answer,
 }
 
-/// What is asked of the proxy.
+/// Request that the proxy gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Method,

@@ -3,7 +3,7 @@ use crate::handshake::{HEAD_BYTES_MAX, HeadError};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 
-/// What a tunnel came to, with all that was sent for it.
+/// Outcome of a tunnel, with all that was sent for it.
 type Course = (Result<Option<TunnelStep>, TunnelError>, Vec<Vec<u8>>);
 
 /// Plays `answers`, each of which the tunnel gets once it has sent something, cut at `cut`.

@@ -63,6 +63,10 @@ impl Clone for ProxyFault {
                 Self::Resolve { host: host.clone(), source: copy(source) }
             }
             Self::Unreachable { attempts } => Self::Unreachable { attempts: copies(attempts) },
+            #[cfg(feature = "_tls")]
+            Self::TlsSettings(error) => Self::TlsSettings(error.clone()),
+            #[cfg(feature = "_tls")]
+            Self::Tls(error) => Self::Tls(error.clone()),
             Self::Tunnel(error) => Self::Tunnel(error.clone()),
             Self::Io(error) => Self::Io(copy(error)),
         }

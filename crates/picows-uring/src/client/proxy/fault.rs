@@ -4,13 +4,15 @@
 
 use crate::client::error::{ConnectFault, shown_error, tell_attempts};
 use crate::error::{name_cure, shown};
+#[cfg(feature = "_tls")]
+use crate::tls::{HandshakeError, TlsError};
 use picows_uring_proto::internal::debug_with_text;
 use picows_uring_proto::{TunnelError, TunnelMisuse};
 use std::io;
 use std::net::SocketAddr;
 use thiserror::Error;
 
-/// What is wrong with a proxy, or on the way through it.
+/// Fault of a proxy, or of the way through it.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ProxyFault {
@@ -29,7 +31,7 @@ pub enum ProxyFault {
     Resolve {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// Answer of the resolver.
         source: io::Error,
     },
     /// None of its addresses answered.
@@ -44,13 +46,31 @@ pub enum ProxyFault {
     /// The connection to it broke.
     #[error("the connection to it broke: {}", shown_error(.0))]
     Io(#[source] io::Error),
+    /// The settings of TLS to it cannot be used, such as roots that cannot be read.
+    #[cfg(feature = "_tls")]
+    #[error("TLS to it: {0}")]
+    TlsSettings(#[source] Box<TlsError>),
+    /// TLS to it failed. What a text says of a server or a peer is meant of the proxy.
+    #[cfg(feature = "_tls")]
+    #[error("{}", tell_tls(.0))]
+    Tls(#[source] Box<HandshakeError>),
 }
 
+#[cfg(not(feature = "_tls"))]
 debug_with_text! { ProxyFault: Url, Option, Resolve, Unreachable, Tunnel, Io }
+#[cfg(feature = "_tls")]
+debug_with_text! { ProxyFault: Url, Option, Resolve, Unreachable, Tunnel, Io, TlsSettings, Tls }
 
 impl From<TunnelError> for ProxyFault {
     fn from(error: TunnelError) -> Self {
         Self::Tunnel(error)
+    }
+}
+
+#[cfg(feature = "_tls")]
+impl From<HandshakeError> for ProxyFault {
+    fn from(error: HandshakeError) -> Self {
+        Self::Tls(Box::new(error))
     }
 }
 
@@ -60,6 +80,8 @@ impl ProxyFault {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Url(_) | Self::Option(_) => false,
+            #[cfg(feature = "_tls")]
+            Self::TlsSettings(_) | Self::Tls(_) => false,
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Io(_) => true,
             Self::Tunnel(error) => error.is_transient(),
         }
@@ -71,7 +93,37 @@ pub(super) fn of_proxy(fault: ConnectFault) -> Result<ProxyFault, ConnectFault> 
     match fault {
         ConnectFault::Resolve { host, source } => Ok(ProxyFault::Resolve { host, source }),
         ConnectFault::Unreachable { attempts } => Ok(ProxyFault::Unreachable { attempts }),
+        #[cfg(feature = "_tls")]
+        ConnectFault::TlsSettings(error) => Ok(ProxyFault::TlsSettings(error.into())),
         fault => Err(fault),
+    }
+}
+
+/// A fault of TLS with the cure that a proxy has.
+#[cfg(feature = "_tls")]
+fn tell_tls(error: &HandshakeError) -> String {
+    match error {
+        HandshakeError::PlainHttpAnswer => {
+            "it speaks plain HTTP on this port: its URL begins with http://".to_owned()
+        }
+        HandshakeError::NotTls { first } => format!(
+            "it does not speak TLS on this port (its first bytes are {first}): check the port, and whether \
+             its URL begins with http://"
+        ),
+        HandshakeError::UnknownIssuer { issuer, roots } => format!(
+            "TLS to it: its certificate is issued by {issuer}, which is not among the roots ({roots}): give \
+             the issuer with `Proxy::tls` (`--proxy-ca` of the command)"
+        ),
+        HandshakeError::SelfSigned { subject, roots } => format!(
+            "TLS to it: its certificate ({subject}) is self-signed and not among the roots ({roots}): give \
+             it with `Proxy::tls` (`--proxy-ca` of the command), or pin it there"
+        ),
+        HandshakeError::NameMismatch { expected, presented } => format!(
+            "TLS to it: its certificate is not for {expected}; its names are {}: use one of them in the \
+             proxy's URL",
+            presented.join(", ")
+        ),
+        error => format!("TLS to it: {error}"),
     }
 }
 

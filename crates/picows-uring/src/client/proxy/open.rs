@@ -3,6 +3,9 @@
 //! The socket of an open tunnel is handed on like one that has connected directly.
 
 use super::fault::of_proxy;
+#[cfg(feature = "_tls")]
+use super::secure::ProxyTls;
+use super::stream::ProxyStream;
 use super::url::{ProxyScheme, ProxyUrl};
 use super::{ProxyFault, Route};
 use crate::client::dial::{DialOptions, dial, resolve};
@@ -11,10 +14,27 @@ use crate::client::target::{Endpoint, Target};
 use crate::foreign::log;
 use picows_uring_proto::{Tunnel, TunnelError, TunnelMisuse, TunnelStep};
 use std::cell::Cell;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use tokio::net::TcpStream;
+
+/// The way to a server: a connected socket.
+pub(in crate::client) struct Way {
+    pub(in crate::client) socket: OwnedFd,
+    /// TLS to a proxy, around all that is sent on the socket.
+    #[cfg(feature = "_tls")]
+    pub(in crate::client) tls: Option<Box<ProxyTls>>,
+}
+
+impl Way {
+    /// The way without TLS to a proxy.
+    pub(in crate::client) fn plain(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            #[cfg(feature = "_tls")]
+            tls: None,
+        }
+    }
+}
 
 impl DialOptions {
     /// Connects to `target` through the proxy; `None` when it is to be connected to directly.
@@ -22,7 +42,7 @@ impl DialOptions {
         &self,
         target: &Target,
         stage: &Cell<ConnectStage>,
-    ) -> Result<Option<OwnedFd>, ConnectFault> {
+    ) -> Result<Option<Way>, ConnectFault> {
         let Some(proxy) = &self.proxy else { return Ok(None) };
         let variable = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
         let Some(route) = proxy.route(target, variable)? else { return Ok(None) };
@@ -34,7 +54,7 @@ impl DialOptions {
             let tunnel = route.tunnel(&end, *port).map_err(|misuse| route.fault(misuse.into()))?;
             stage.set(ConnectStage::Proxy);
             match self.open(&route, tunnel).await {
-                Ok(socket) => return Ok(Some(socket)),
+                Ok(way) => return Ok(Some(way)),
                 // Another address of the server may do.
                 Err(fault) if is_of_address(&fault) => last = fault,
                 Err(fault) => return Err(fault),
@@ -43,7 +63,7 @@ impl DialOptions {
         Err(last)
     }
 
-    /// What the proxy may be asked for, the best first: the server's name, or its addresses.
+    /// Ends that the proxy may be asked for, the best first: the server's name, or its addresses.
     async fn ends(
         &self,
         route: &Route<'_>,
@@ -55,7 +75,7 @@ impl DialOptions {
             ProxyScheme::Socks4 => address.is_ipv4(),
             _ => true,
         };
-        if let ProxyScheme::Http | ProxyScheme::Socks4a | ProxyScheme::Socks5h = route.url.scheme {
+        if !matches!(route.url.scheme, ProxyScheme::Socks4 | ProxyScheme::Socks5) {
             return Ok(vec![host.to_owned()]);
         }
         stage.set(ConnectStage::Resolve);
@@ -65,17 +85,27 @@ impl DialOptions {
     }
 
     /// Opens `tunnel`, on a second connection where the first one needs that.
-    async fn open(&self, route: &Route<'_>, mut tunnel: Tunnel) -> Result<OwnedFd, ConnectFault> {
+    async fn open(&self, route: &Route<'_>, mut tunnel: Tunnel) -> Result<Way, ConnectFault> {
         let ProxyUrl { host, port, .. } = &route.url;
         loop {
             let addresses = resolve(host, *port, &self.resolver).await;
             let addresses = addresses.map_err(|fault| route.dial_fault(fault))?;
             let socket = dial(addresses, self).await.map_err(|fault| route.dial_fault(fault))?;
-            let stream = TcpStream::from_std(socket.into()).map_err(ConnectFault::Socket)?;
-            match drive(&stream, &mut tunnel).await.map_err(|fault| route.fault(fault))? {
+            let mut stream = ProxyStream::new(socket).map_err(ConnectFault::Socket)?;
+            #[cfg(feature = "_tls")]
+            if route.url.scheme == ProxyScheme::Https {
+                stream.secure(route).await?;
+            }
+            match drive(&mut stream, &mut tunnel).await.map_err(|fault| route.fault(fault))? {
                 TunnelStep::Reconnect => {}
                 TunnelStep::Open => {
-                    return Ok(stream.into_std().map_err(ConnectFault::Socket)?.into());
+                    #[cfg(feature = "_tls")]
+                    let tls = stream.records.take().map(|records| ProxyTls::new(records, route));
+                    return Ok(Way {
+                        socket: stream.into_socket().map_err(ConnectFault::Socket)?,
+                        #[cfg(feature = "_tls")]
+                        tls,
+                    });
                 }
             }
         }
@@ -87,6 +117,8 @@ impl Route<'_> {
     fn tunnel(&self, host: &str, port: u16) -> Result<Tunnel, TunnelMisuse> {
         let mut tunnel = match self.url.scheme {
             ProxyScheme::Http => Tunnel::http(host, port)?,
+            #[cfg(feature = "_tls")]
+            ProxyScheme::Https => Tunnel::http(host, port)?,
             // With an address, that is SOCKS4.
             ProxyScheme::Socks4 | ProxyScheme::Socks4a => Tunnel::socks4a(host, port)?,
             ProxyScheme::Socks5 | ProxyScheme::Socks5h => Tunnel::socks5(host, port)?,
@@ -100,63 +132,41 @@ impl Route<'_> {
         }
     }
 
-    fn fault(&self, fault: ProxyFault) -> ConnectFault {
+    pub(super) fn fault(&self, fault: ProxyFault) -> ConnectFault {
         ConnectFault::Proxy { proxy: self.url.to_string(), variable: self.variable, fault }
     }
 
-    fn dial_fault(&self, fault: ConnectFault) -> ConnectFault {
+    pub(super) fn dial_fault(&self, fault: ConnectFault) -> ConnectFault {
         of_proxy(fault).map_or_else(|fault| fault, |fault| self.fault(fault))
     }
 }
 
 /// Sends and receives on a connection to the proxy until it comes to a step.
-async fn drive(stream: &TcpStream, tunnel: &mut Tunnel) -> Result<TunnelStep, ProxyFault> {
-    let (mut out, mut input) = (Vec::new(), vec![0; ANSWER_BYTES]);
+async fn drive(stream: &mut ProxyStream, tunnel: &mut Tunnel) -> Result<TunnelStep, ProxyFault> {
+    let (mut out, mut input) = (Vec::new(), Vec::new());
     loop {
         out.clear();
         tunnel.poll_transmit(&mut out);
         // A proxy that ends the connection may have answered before.
-        let sent = send(stream, &out).await;
-        match receive(stream, &mut input).await {
-            Ok(0) => return ended(tunnel, sent.err()),
-            Ok(length) => {
-                if let Some(step) = tunnel.handle_input(&input[..length])? {
+        let sent = stream.send(&out).await;
+        match stream.receive(&mut input).await {
+            Ok(()) if input.is_empty() => return ended(tunnel, sent.err()),
+            Ok(()) => {
+                if let Some(step) = tunnel.handle_input(&input)? {
                     return Ok(step);
                 }
             }
-            Err(error) => return ended(tunnel, Some(error)),
+            Err(fault) => return ended(tunnel, Some(fault)),
         }
     }
 }
 
 /// The connection is over; a new one may be in order.
-fn ended(tunnel: &mut Tunnel, error: Option<io::Error>) -> Result<TunnelStep, ProxyFault> {
-    match (tunnel.handle_end(), error) {
+fn ended(tunnel: &mut Tunnel, fault: Option<ProxyFault>) -> Result<TunnelStep, ProxyFault> {
+    match (tunnel.handle_end(), fault) {
         (Ok(step), _) => Ok(step),
-        (Err(_), Some(error)) => Err(ProxyFault::Io(error)),
-        (Err(fault), None) => Err(fault.into()),
-    }
-}
-
-async fn send(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(length) => bytes = &bytes[length..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-async fn receive(stream: &TcpStream, input: &mut [u8]) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        match stream.try_read(input) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            received => return received,
-        }
+        (Err(_), Some(fault)) => Err(fault),
+        (Err(error), None) => Err(error.into()),
     }
 }
 
@@ -172,6 +182,3 @@ fn is_of_address(fault: &ConnectFault) -> bool {
 
 /// Addresses of a server that the proxy is asked for, one after the other: a name may have hundreds.
 const ADDRESSES_TRIED_MAX: usize = 8;
-
-/// Bytes of an answer that are read at once.
-const ANSWER_BYTES: usize = 4096;

@@ -34,6 +34,14 @@ fn urls_of_proxies_have_a_scheme_a_host_and_a_port_of_that_scheme() {
     ] {
         assert_eq!(proxy_url(text).as_deref(), Ok(shown), "{text}");
     }
+    #[cfg(feature = "_tls")]
+    for (text, shown) in [
+        ("https://gate", "https://gate:443 false"),
+        ("HTTPS://user:password@gate:80/", "https://gate:80 true"),
+        ("https://gate:21", "https://gate:21 false"),
+    ] {
+        assert_eq!(proxy_url(text).as_deref(), Ok(shown), "{text}");
+    }
     let url = ProxyUrl::parse("http://us%40er:p%3Aa%2Fss%25@gate").unwrap();
     let wanted = picows_uring_proto::ProxyCredentials::new("us@er", "p:a/ss%");
     assert_eq!(url.credentials, Some(wanted));
@@ -42,7 +50,10 @@ fn urls_of_proxies_have_a_scheme_a_host_and_a_port_of_that_scheme() {
 #[test]
 fn urls_that_cannot_be_used_are_refused_without_their_secrets() {
     for (text, word) in [
-        ("https://U:SECRET@gate", "not supported yet: use http, socks5h"),
+        #[cfg(not(feature = "_tls"))]
+        ("https://U:SECRET@gate", "this build has no TLS"),
+        #[cfg(feature = "_tls")]
+        ("https://U:SECRET@gate/path", "path, query or fragment"),
         ("ftp://U:SECRET@gate", "the scheme is \"ftp\": use http"),
         ("socks://U:SECRET@gate", "the scheme is \"socks\""),
         ("ws://U:SECRET@gate", "the scheme is \"ws\""),
@@ -113,7 +124,10 @@ fn the_environment_is_asked_at_each_hop() {
 #[test]
 fn a_variable_that_cannot_be_used_is_named_without_its_value() {
     for (value, word) in [
-        ("https://U:SECRET@gate", "not supported yet"),
+        #[cfg(not(feature = "_tls"))]
+        ("https://U:SECRET@gate", "this build has no TLS"),
+        #[cfg(feature = "_tls")]
+        ("https://U:SECRET@gate:port", "cannot be read"),
         ("ftp://U:SECRET@gate", "the scheme is \"ftp\""),
         ("http://U:SECRET@gate:port", "cannot be read"),
     ] {

@@ -22,6 +22,8 @@ pub(super) struct ProxyUrl {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyScheme {
     Http,
+    #[cfg(feature = "_tls")]
+    Https,
     Socks4,
     Socks4a,
     Socks5,
@@ -81,9 +83,11 @@ impl ProxyScheme {
         if let Some(known) = ALL.iter().find(|it| it.name().eq_ignore_ascii_case(scheme)) {
             return Ok(*known);
         }
+        #[cfg(not(feature = "_tls"))]
         if scheme.eq_ignore_ascii_case("https") {
             return Err(format!(
-                "proxies that are spoken to in TLS (https://) are not supported yet: {CHOICE}"
+                "its scheme is https, and this build has no TLS: build picows-uring with its feature \
+                 `tls`, or {CHOICE}"
             ));
         }
         // What stands there may be a part of a password.
@@ -100,6 +104,8 @@ impl ProxyScheme {
     const fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            #[cfg(feature = "_tls")]
+            Self::Https => "https",
             Self::Socks4 => "socks4",
             Self::Socks4a => "socks4a",
             Self::Socks5 => "socks5",
@@ -110,6 +116,8 @@ impl ProxyScheme {
     const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
+            #[cfg(feature = "_tls")]
+            Self::Https => 443,
             Self::Socks4 | Self::Socks4a | Self::Socks5 | Self::Socks5h => 1080,
         }
     }
@@ -132,8 +140,10 @@ pub(super) fn ascii_names(list: &str) -> Cow<'_, str> {
     Cow::Owned(entries.collect::<Vec<_>>().join(","))
 }
 
-const ALL: [ProxyScheme; 5] = [
+const ALL: &[ProxyScheme] = &[
     ProxyScheme::Http,
+    #[cfg(feature = "_tls")]
+    ProxyScheme::Https,
     ProxyScheme::Socks4,
     ProxyScheme::Socks4a,
     ProxyScheme::Socks5,
@@ -143,7 +153,11 @@ const ALL: [ProxyScheme; 5] = [
 const SPELLING: &str = "write it as http://host:port, with user:password@ in front of the host if \
                         there are any, percent-encoded";
 
-const CHOICE: &str = "use http, socks5h, socks5, socks4a or socks4";
+const CHOICE: &str = if cfg!(feature = "_tls") {
+    "use http, https, socks5h, socks5, socks4a or socks4"
+} else {
+    "use http, socks5h, socks5, socks4a or socks4"
+};
 
 /// Longest scheme in an error text.
 const SCHEME_BYTES_SHOWN_MAX: usize = 16;

@@ -123,6 +123,8 @@ impl Harness {
             follows_redirects: false,
             #[cfg(feature = "_tls")]
             tls: None,
+            #[cfg(feature = "_tls")]
+            proxy: None,
         };
         journal::with(|journal| journal.dialed += 1);
         // Calls are made in a turn, whose clock is no older than they are.
