@@ -391,13 +391,19 @@ fn seal_records(
     let mut segments = plain.segments();
     let (mut rest, mut sealed): (&[u8], usize) = (&[], 0);
     while sealed < plain.len() {
-        let room = (out.capacity() - out.len()).saturating_sub(overhead);
-        let len = record_bytes_max.min(plain.len() - sealed).min(room);
+        let (left, free) = (plain.len() - sealed, out.capacity() - out.len());
+        let mut len = record_bytes_max.min(left).min(free.saturating_sub(overhead));
         if len == 0 {
             break;
         }
         if rest.is_empty() {
             rest = segments.next().unwrap_or_default();
+        }
+        if rest.len() < len && secure.sealed_bytes(left, record_bytes_max) <= free {
+            // What several segments have is copied. No more records than before, and the shortest is copied:
+            // in front of a long payload, its header alone.
+            let shortest = left - (left.div_ceil(record_bytes_max) - 1) * record_bytes_max;
+            len = len.min(shortest.max(rest.len()));
         }
         if rest.len() >= len {
             let (record, behind) = rest.split_at(len);
