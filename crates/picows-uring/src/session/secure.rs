@@ -353,12 +353,14 @@ impl SecureState {
         pool: &Pool,
     ) -> Result<(), RecordError> {
         let Some(mut secure) = self.open() else { return Ok(()) };
-        if max == 0 || (plain.is_empty() && !secure.owes_control()) {
+        // Behind close_notify there is nothing, and no key is wanted.
+        let owes_control = secure.owes_control() && !self.is_notified.get();
+        if max == 0 || (plain.is_empty() && !owes_control) {
             return Ok(());
         }
         let record_bytes_max = secure.record_bytes_max();
         let (front, behind) = (secure.prefix_bytes(), secure.suffix_bytes());
-        if !secure.owes_control()
+        if !owes_control
             && let Some((mut bytes, start)) = plain.take_buffer(front, behind, record_bytes_max)
         {
             // Where it lies: what a turn has queued is one buffer most of the time, and one record.
@@ -370,8 +372,8 @@ impl SecureState {
         }
         let wanted = secure.sealed_bytes(plain.len(), record_bytes_max) + CONTROL_BYTES_MAX;
         let mut out = pool.buffer(wanted.min(max.max(CONTROL_BYTES_MAX)));
-        let sealed =
-            secure.seal_owed(&mut out).and_then(|()| seal_records(&mut secure, plain, &mut out));
+        let owed = if owes_control { secure.seal_owed(&mut out) } else { Ok(()) };
+        let sealed = owed.and_then(|()| seal_records(&mut secure, plain, &mut out));
         drop(secure);
         wire.insert_sealed(out);
         plain.advance(sealed?, |segment| pool.put_segment(segment));

@@ -26,6 +26,8 @@ mod script;
 #[cfg(test)]
 mod strain;
 #[cfg(test)]
+mod stream;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use operations::fuzz;

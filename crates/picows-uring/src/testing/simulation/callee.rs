@@ -5,6 +5,7 @@
 
 use super::client::verdict::is_long_stall;
 use super::journal::{Journal, Seen};
+use super::stream::PeerStream;
 use super::{letters, script};
 use crate::client::{ConnectFault, ConnectOutcome};
 use crate::ring::Ring;
@@ -44,7 +45,7 @@ pub(super) struct Callee {
 
 /// The connection, once it is made.
 struct Line {
-    peer: PeerId,
+    stream: PeerStream,
     outcome: Rc<ConnectOutcome>,
     /// The outcome that the caller got.
     told: Option<Result<(), ConnectFault>>,
@@ -141,16 +142,16 @@ impl Callee {
     }
 
     pub(super) fn peer(&self) -> Option<PeerId> {
-        self.line.as_ref().map(|line| line.peer)
+        self.line.as_ref().map(|line| line.stream.peer())
     }
 
     /// Our client has called.
-    pub(super) fn dialed(&mut self, peer: PeerId, outcome: Rc<ConnectOutcome>) {
+    pub(super) fn dialed(&mut self, stream: PeerStream, outcome: Rc<ConnectOutcome>) {
         self.stage = CalleeStage::Handshake;
         if self.manner == Manner::Forget && self.random.chance(500) {
             ConnectOutcome::give_up(Rc::clone(&outcome));
         }
-        self.line = Some(Line { peer, outcome, told: None });
+        self.line = Some(Line { stream, outcome, told: None });
     }
 
     /// No more calls will come.
@@ -160,10 +161,11 @@ impl Callee {
 
     /// Whether it has something to do.
     pub(super) fn has_work(&self, ring: &mut SimRing) -> bool {
-        let Some(peer) = self.peer().filter(|_| !self.is_over()) else { return false };
-        let mut peer = ring.peer(peer);
-        let has_out = !self.out.is_empty() && !self.has_shut_down;
-        peer.is_readable() || (has_out && peer.is_writable())
+        let Some(line) = self.line.as_ref().filter(|_| !self.is_over()) else { return false };
+        let stream = &line.stream;
+        let has_plain = !self.out.is_empty() && !self.has_shut_down;
+        let has_out = stream.sealed() > 0 || (has_plain && stream.is_ready());
+        stream.is_readable(ring) || (has_out && ring.peer(stream.peer()).is_writable())
     }
 
     /// Does what is due; returns whether that was anything.
@@ -173,35 +175,39 @@ impl Callee {
         if let Some(line) = &mut self.line {
             line.listen();
         }
-        let has_written = self.write(ring, peer);
+        let has_written = self.write(ring);
         has_written | self.read(ring, peer, journal)
     }
 
-    fn write(&mut self, ring: &mut SimRing, peer: PeerId) -> bool {
-        if self.has_shut_down {
+    fn write(&mut self, ring: &mut SimRing) -> bool {
+        let Some(Line { stream, .. }) = &mut self.line else { return false };
+        let sealed = stream.sealed();
+        if self.has_shut_down && sealed == 0 {
             return false;
         }
-        let max = self.random.between(1, self.write_max).min(self.out.len());
-        if max == 0 {
+        let wire_max = self.random.between(1, self.write_max);
+        let max = if self.has_shut_down { 0 } else { wire_max.min(self.out.len()) };
+        if max == 0 && sealed == 0 {
             if self.stage == CalleeStage::Closing {
                 self.has_shut_down = true;
-                ring.peer(peer).shut_down();
+                stream.shut_down(ring);
                 self.stage = CalleeStage::Ending;
                 return true;
             }
             return false;
         }
-        let Some(count) = ring.peer(peer).write(&self.out[..max]) else {
+        let Some(count) = stream.write(ring, &self.out[..max], wire_max) else {
             self.stage = CalleeStage::Over;
             return true;
         };
         self.out.drain(..count);
-        count > 0
+        count > 0 || stream.sealed() != sealed
     }
 
     fn read(&mut self, ring: &mut SimRing, peer: PeerId, journal: &Journal) -> bool {
         let max = self.random.between(1, self.read_max);
-        let mut bytes = match ring.peer(peer).read(max) {
+        let Some(line) = &mut self.line else { return false };
+        let mut bytes = match line.stream.read(ring, max) {
             PeerRead::Nothing => return false,
             PeerRead::Bytes(bytes) => bytes,
             PeerRead::End | PeerRead::Reset => {
@@ -389,7 +395,8 @@ impl Callee {
     ) -> Result<(), String> {
         let Some(line) = &mut self.line else { return Ok(()) };
         line.listen();
-        let told = line.told.take();
+        let (told, is_secure) = (line.told.take(), line.stream.is_secure());
+        let has_layers = line.stream.has_layers();
         let record = journal.records.get(&self.id);
         let demand = |is_kept: bool, what: &str| {
             if is_kept {
@@ -421,6 +428,8 @@ impl Callee {
         }
         // An answer that is refused is not read to its end.
         let is_rude = matches!(self.manner, Manner::Refuse | Manner::Rubbish | Manner::Mute);
+        // It answers the hello of a caller that has gone.
+        let is_rude = is_rude || (is_forgotten && has_layers);
         // Dropped for its memory after it had the last word: what it sent meanwhile is unread.
         let is_dropped = may_be_evicted && matches!(self.manner, Manner::Break | Manner::Leave);
         demand(broken.is_none() || is_rude || is_dropped, "it was reset")?;
@@ -435,7 +444,7 @@ impl Callee {
                 demand(is_normal, "the wrong close code")
             }
             // However it is cut.
-            Manner::Rubbish if self.speaks_tls() => {
+            Manner::Rubbish if self.speaks_tls() && !is_secure => {
                 let is_named = matches!(told, Some(Err(ConnectFault::TlsExpected)));
                 demand(is_named, "no word of TLS")
             }

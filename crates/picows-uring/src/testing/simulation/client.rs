@@ -8,6 +8,7 @@ pub(super) mod verdict;
 
 use super::journal::{Journal, Seen};
 use super::plan::{ClientScript, Pace};
+use super::stream::PeerStream;
 use super::{listeners, script};
 use crate::ring::Socket;
 use crate::testing::ring::sim::{BrokenBy, PeerId, Random, SimRing};
@@ -21,7 +22,8 @@ pub(super) struct Client {
     pub(super) id: u32,
     pub(super) plan: ClientScript,
     random: Random,
-    peer: Option<PeerId>,
+    stream: Option<PeerStream>,
+    is_secure: bool,
     stage: ClientStage,
     pace: Pace,
     connects_at: Duration,
@@ -102,7 +104,13 @@ pub(super) struct Facts {
 }
 
 impl Client {
-    pub(super) fn new(id: u32, plan: ClientScript, random: &mut Random, span: Duration) -> Self {
+    pub(super) fn new(
+        id: u32,
+        plan: ClientScript,
+        is_secure: bool,
+        random: &mut Random,
+        span: Duration,
+    ) -> Self {
         let mut random = random.fork();
         let is_panicking =
             matches!(plan, ClientScript::Command | ClientScript::Listen) && random.chance(250);
@@ -122,7 +130,8 @@ impl Client {
         let mut client = Self {
             id,
             plan,
-            peer: None,
+            stream: None,
+            is_secure,
             stage: ClientStage::Before,
             pace: Pace::draw(plan, &mut random),
             connects_at: at(&mut random),
@@ -172,31 +181,33 @@ impl Client {
     }
 
     pub(super) fn peer(&self) -> Option<PeerId> {
-        self.peer
+        self.stream.as_ref().map(PeerStream::peer)
     }
 
     /// When it has something to do, if nothing changes.
     pub(super) fn next_at(&self, ring: &mut SimRing) -> Option<Duration> {
-        let Some(peer) = self.peer else { return Some(self.connects_at) };
+        let Some(stream) = &self.stream else { return Some(self.connects_at) };
         if self.stage == ClientStage::Over {
             return None;
         }
-        let mut peer = ring.peer(peer);
+        let is_writable = ring.peer(stream.peer()).is_writable();
         let writes_at =
-            (self.has_more_to_write() && peer.is_writable()).then_some(self.pace.writes_at);
-        let reads_at = (self.reads() && peer.is_readable()).then_some(self.pace.reads_at);
+            (self.has_more_to_write(stream) && is_writable).then_some(self.pace.writes_at);
+        let reads_at = (self.reads() && stream.is_readable(ring)).then_some(self.pace.reads_at);
         let vanishes_at = self.vanishes.map(|it| it.at);
         [writes_at, reads_at, vanishes_at].into_iter().flatten().min()
     }
 
-    fn has_more_to_write(&self) -> bool {
-        !self.has_gone
-            && (!self.out.is_empty() || (self.stage == ClientStage::Open && self.may_speak()))
+    fn has_more_to_write(&self, stream: &PeerStream) -> bool {
+        let has_out = !self.out.is_empty() || (self.stage == ClientStage::Open && self.may_speak());
+        !self.has_gone && (stream.sealed() > 0 || (stream.is_ready() && has_out))
     }
 
-    /// A deaf client notices nothing but that its connection is broken.
+    /// A deaf client notices nothing but that its connection is broken, once it has made a handshake of
+    /// TLS, if there is one.
     fn reads(&self) -> bool {
-        self.plan != ClientScript::Deaf
+        let is_ready = self.stream.as_ref().is_none_or(PeerStream::is_ready);
+        self.plan != ClientScript::Deaf || !is_ready
     }
 
     /// Does what is due; returns whether that was anything.
@@ -211,12 +222,13 @@ impl Client {
             ClientStage::Over => return false,
             ClientStage::Before if now < self.connects_at => return false,
             ClientStage::Before => {
-                self.peer = Some(ring.connect(listener, self.room, self.may_break));
+                let peer = ring.connect(listener, self.room, self.may_break);
+                self.stream = Some(PeerStream::client(peer, self.is_secure));
                 self.stage = ClientStage::Handshake;
             }
             _ => {}
         }
-        let peer = self.peer.expect("it has connected");
+        let peer = self.peer().expect("it has connected");
         if self.accepted_at.is_none() && ring.peer(peer).is_accepted() {
             self.accepted_at = Some(now);
         }
@@ -226,7 +238,7 @@ impl Client {
         }
         let mut has_acted = false;
         if now >= self.pace.writes_at {
-            has_acted |= self.write(ring, peer, now);
+            has_acted |= self.write(ring, now);
         }
         if now >= self.pace.reads_at {
             has_acted |= self.read(ring, peer, now, journal);
@@ -263,28 +275,32 @@ impl Client {
         self.fault.get_or_insert(what);
     }
 
-    fn write(&mut self, ring: &mut SimRing, peer: PeerId, now: Duration) -> bool {
+    fn write(&mut self, ring: &mut SimRing, now: Duration) -> bool {
         if self.has_gone {
             return false;
         }
         if self.stage == ClientStage::Open && self.out.is_empty() {
             self.speak();
         }
-        let max = self.random.between(1, self.pace.write_max).min(self.out.len());
-        if max == 0 {
+        let wire_max = self.random.between(1, self.pace.write_max);
+        let max = wire_max.min(self.out.len());
+        let Some(stream) = &mut self.stream else { return false };
+        let sealed = stream.sealed();
+        if max == 0 && sealed == 0 {
             return false;
         }
-        let Some(count) = ring.peer(peer).write(&self.out[..max]) else {
+        let Some(count) = stream.write(ring, &self.out[..max], wire_max) else {
             self.over(now);
             return true;
         };
+        let has_moved = count > 0 || stream.sealed() != sealed;
         self.out.drain(..count);
         self.written += count;
         if self.stage == ClientStage::Closing && self.out.is_empty() && self.ends_early {
-            ring.peer(peer).shut_down();
+            stream.shut_down(ring);
         }
         self.pace.writes_at = now + self.pace.write_pause;
-        count > 0
+        has_moved
     }
 
     /// Whether it has something to say, and may: an echo that is not read piles up at the server.
@@ -356,7 +372,7 @@ impl std::fmt::Debug for Client {
         f.debug_struct("Client")
             .field("id", &self.id)
             .field("plan", &self.plan)
-            .field("peer", &self.peer)
+            .field("stream", &self.stream)
             .field("stage", &self.stage)
             .field("status", &self.status)
             .field("out", &self.out.len())

@@ -107,6 +107,7 @@ impl Harness {
         config: &Arc<Config>,
         room: usize,
         may_break: bool,
+        #[cfg(feature = "_tls")] tls: &mut super::stream::CallTls,
     ) -> (PeerId, Rc<ConnectOutcome>) {
         let (socket, peer) = self.ring().dial(room, may_break);
         self.ring().opened(socket);
@@ -122,9 +123,9 @@ impl Harness {
             outcome: Rc::clone(&outcome),
             follows_redirects: false,
             #[cfg(feature = "_tls")]
-            tls: None,
+            tls: tls.inner.take().map(Box::new),
             #[cfg(feature = "_tls")]
-            proxy: None,
+            proxy: tls.outer.take(),
         };
         journal::with(|journal| journal.dialed += 1);
         // Calls are made in a turn, whose clock is no older than they are.
@@ -346,7 +347,7 @@ fn check_rest(connection: &Connection) {
         || connection.link.cancelled().1
         || connection.link.input == InputState::Starved;
     assert!(is_as_wanted, "{token:?}: wants to receive: {wants}, does: {receives}");
-    assert!(session.queued() == 0 || session.is_sending(), "{token:?}: nobody sends its queue");
+    assert!(session.is_wire_empty() || session.is_sending(), "{token:?}: nobody sends its queue");
     if phase == Phase::Open {
         let (config, buffered) = (&session.config, session.buffered());
         if session.is_paused.get() {

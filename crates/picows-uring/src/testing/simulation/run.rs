@@ -9,6 +9,9 @@ use super::client::{Client, Facts};
 use super::harness::Harness;
 use super::plan::ClientScript;
 use super::strain::Strain;
+use super::stream::PeerStream;
+#[cfg(feature = "_tls")]
+use super::stream::{CallTls, server_settings};
 use super::{journal, letters, listeners};
 use crate::command::ConnectionCommand;
 use crate::config::{Config, QueuePolicy};
@@ -38,6 +41,8 @@ struct Run {
     letter: Option<(usize, Token, ConnectionCommand)>,
     liveness: LivenessRules,
     has_limit: bool,
+    /// All connections are of TLS.
+    is_secure: bool,
     /// When the server is stopped, whatever happens then.
     stops_at: Option<Duration>,
     drain: Duration,
@@ -46,23 +51,26 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, is_secure: bool) -> Self {
         let mut random = Random::new(seed);
         let mut faults = Faults::draw(&mut random);
         let strain = Strain::draw(seed, &mut faults);
-        let config = draw_config(&mut random);
+        let config = draw_config(&mut random, is_secure);
         let limits =
             [config.connections_max, config.connections_per_address_max, config.handshakes_max];
         let has_limit = limits.iter().any(Option::is_some) || config.memory.limit().is_some();
         let span = Duration::from_millis(random.pick(&[0, 5, 100, 3000]));
         let count = random.between(2, 16);
         let clients = (0..count as u32)
-            .map(|id| Client::new(id, ClientScript::draw(&mut random), &mut random, span))
+            .map(|id| {
+                let plan = ClientScript::draw(&mut random);
+                Client::new(id, plan, is_secure, &mut random, span)
+            })
             .collect();
         let callees = (0..random.below(5) as u32)
             .map(|id| Callee::new(CALLEES + id, &mut random, span))
             .collect();
-        let calling = Arc::new(draw_config(&mut random));
+        let calling = Arc::new(draw_config(&mut random, false));
         let mut stops_at = random.chance(300).then(|| span * random.below(3000) as u32 / 1000);
         if faults.descriptors_max < usize::MAX {
             // Those who wait for ever may have all of them.
@@ -84,6 +92,7 @@ impl Run {
             letter: None,
             liveness,
             has_limit,
+            is_secure,
             stops_at,
             drain,
             stopped_at: None,
@@ -187,8 +196,21 @@ impl Run {
                 continue;
             }
             let (room, may_break) = callee.wire();
-            let (peer, outcome) = self.harness.dial(callee.id, &self.calling, room, may_break);
-            callee.dialed(peer, outcome);
+            #[cfg(feature = "_tls")]
+            let mut tls = if self.is_secure { CallTls::of(callee.id) } else { CallTls::default() };
+            let (peer, outcome) = self.harness.dial(
+                callee.id,
+                &self.calling,
+                room,
+                may_break,
+                #[cfg(feature = "_tls")]
+                &mut tls,
+            );
+            #[cfg(feature = "_tls")]
+            let stream = PeerStream::server(peer, &mut tls);
+            #[cfg(not(feature = "_tls"))]
+            let stream = PeerStream::plain(peer);
+            callee.dialed(stream, outcome);
             has_acted = true;
         }
         has_acted
@@ -309,7 +331,7 @@ impl Run {
     }
 }
 
-fn draw_config(random: &mut Random) -> Config {
+fn draw_config(random: &mut Random, is_secure: bool) -> Config {
     let mut config = Config {
         queue_bytes_max: random.pick(&[400 * 1024, 64 * 1024 * 1024]),
         queue_policy: random.pick(&[
@@ -339,6 +361,11 @@ fn draw_config(random: &mut Random) -> Config {
     config.frames.validate_text = true;
     config.keep_request = random.chance(500);
     config.liveness = draw_liveness(random);
+    let _ = is_secure;
+    #[cfg(feature = "_tls")]
+    if is_secure {
+        config.tls = Some(server_settings());
+    }
     config
 }
 
@@ -371,6 +398,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STOP_SLACK: Duration = Duration::from_millis(100);
 /// Runs that an ordinary test makes: some seconds without optimization.
 const SEEDS: u64 = 100;
+/// The same over TLS, where each of the connections costs two handshakes.
+#[cfg(feature = "_tls")]
+const SECURE_SEEDS: u64 = 40;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -378,7 +408,8 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// What has to happen in some runs, or they show nothing of it, and how often it did.
-const EVENTS: [&str; 6] = [
+const EVENTS: [&str; 7] = [
+    "handshakes of TLS were made",
     "bytes of large frames were taken straight from their sockets",
     "connections were ended for their memory",
     "messages were replaced by later ones with their keys",
@@ -389,11 +420,12 @@ const EVENTS: [&str; 6] = [
 
 /// Plays one seed, and says which it was if it fails. Returns how often each of the [`EVENTS`]
 /// happened.
-fn play(seed: u64, is_traced: bool) -> [u64; EVENTS.len()] {
-    let mut run = Run::new(seed);
+fn play(seed: u64, is_traced: bool, is_secure: bool) -> [u64; EVENTS.len()] {
+    let mut run = Run::new(seed, is_secure);
     run.harness.ring().set_traced(is_traced);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
-        eprintln!("seed {seed} failed. To see it again: scripts/sim --seed {seed}");
+        let tls = if is_secure { " --tls" } else { "" };
+        eprintln!("seed {seed} failed. To see it again: scripts/sim{tls} --seed {seed}");
         // Its worker is in no state to be ended.
         std::mem::forget(run);
         resume_unwind(panic);
@@ -402,17 +434,19 @@ fn play(seed: u64, is_traced: bool) -> [u64; EVENTS.len()] {
     let taken = run.harness.ring().taken();
     let (held, copied) = (run.harness.held_turns, run.harness.copied_turns);
     let stalls = run.strain.stall_count;
-    [taken, stats.memory_evictions, stats.frames_conflated, held, copied, stalls]
+    let handshakes = stats.tls_handshakes;
+    [handshakes, taken, stats.memory_evictions, stats.frames_conflated, held, copied, stalls]
 }
 
-#[test]
-fn everybody_is_served_whatever_the_kernel_does() {
+/// Plays the seeds that the variables name, or the first `usual` ones, and returns how many those were and
+/// how often each of the [`EVENTS`] happened; `None` after one seed alone.
+fn play_seeds(usual: u64, is_secure: bool) -> Option<(u64, [u64; EVENTS.len()])> {
     if let Some(seed) = number("PICOWS_SIM_SEED") {
-        play(seed, true);
-        return;
+        play(seed, true, is_secure);
+        return None;
     }
     let (from, count) = (number("PICOWS_SIM_FROM"), number("PICOWS_SIM_SEEDS"));
-    let (from, count) = (from.unwrap_or(0), count.unwrap_or(SEEDS));
+    let (from, count) = (from.unwrap_or(0), count.unwrap_or(usual));
     let happened = EVENTS.map(|_| AtomicU64::new(0));
     let (next, done, has_failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // A run belongs to its thread from beginning to end, so any number may be under way.
@@ -424,7 +458,7 @@ fn everybody_is_served_whatever_the_kernel_does() {
                     if index >= count {
                         return;
                     }
-                    match catch_unwind(|| play(from + index, false)) {
+                    match catch_unwind(|| play(from + index, false, is_secure)) {
                         Ok(counts) => {
                             for (all, count) in happened.iter().zip(counts) {
                                 all.fetch_add(count, Relaxed);
@@ -441,20 +475,38 @@ fn everybody_is_served_whatever_the_kernel_does() {
         }
     });
     assert!(!has_failed.into_inner(), "see above");
-    let [taken, others @ ..] = happened.map(AtomicU64::into_inner);
-    for (what, times) in EVENTS.iter().zip([taken].iter().chain(&others)) {
+    let happened = happened.map(AtomicU64::into_inner);
+    for (what, times) in EVENTS.iter().zip(happened) {
         eprintln!("{times} {what}");
     }
+    Some((count, happened))
+}
+
+#[test]
+fn everybody_is_served_whatever_the_kernel_does() {
+    let Some((count, happened)) = play_seeds(SEEDS, false) else { return };
+    let [handshakes, taken, others @ ..] = happened;
+    assert_eq!(handshakes, 0, "of TLS");
     assert!(count < SEEDS || taken > count * 1000, "too few to show anything: {taken}");
     let is_enough = others.iter().all(|times| *times > count / 10);
     assert!(count < SEEDS || is_enough, "too few to show anything: {others:?}");
+}
+
+#[cfg(feature = "_tls")]
+#[test]
+fn everybody_is_served_over_tls_whatever_the_kernel_does() {
+    let Some((count, happened)) = play_seeds(SECURE_SEEDS, true) else { return };
+    let [handshakes, _, others @ ..] = happened;
+    assert!(handshakes > count * 4, "too few to show anything: {handshakes}");
+    let is_enough = others.iter().all(|times| *times > count / 10);
+    assert!(count < SECURE_SEEDS || is_enough, "too few to show anything: {others:?}");
 }
 
 #[test]
 fn a_worker_that_goes_in_the_middle_of_traffic_tells_everybody_once() {
     let mut open = 0;
     for seed in 0..SEEDS {
-        let mut run = Run::new(seed);
+        let mut run = Run::new(seed, false);
         for _ in 0..run.random.below(1000) {
             if !run.harness.is_done() {
                 run.step();

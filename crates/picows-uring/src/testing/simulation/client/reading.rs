@@ -25,7 +25,8 @@ impl Client {
         journal: &Journal,
     ) -> bool {
         let max = if self.reads() { self.random.between(1, self.pace.read_max) } else { 0 };
-        let mut bytes = match ring.peer(peer).read(max) {
+        let Some(stream) = &mut self.stream else { return false };
+        let mut bytes = match stream.read(ring, max) {
             PeerRead::Nothing => return false,
             PeerRead::Bytes(bytes) => bytes,
             PeerRead::End => {

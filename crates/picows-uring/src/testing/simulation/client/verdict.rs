@@ -5,6 +5,7 @@ use crate::testing::ring::sim::BrokenBy;
 use crate::testing::simulation::journal::{Journal, Record, Seen};
 use crate::testing::simulation::plan::ClientScript;
 use crate::testing::simulation::script;
+use crate::testing::simulation::stream::PeerStream;
 use picows_uring_proto::{CloseCode, CloseFrame};
 use std::time::Duration;
 
@@ -82,6 +83,17 @@ impl Client {
             _ => self.expected.is_empty(),
         };
         demand(is_all_here, "frames are lost")?;
+        self.verdict_of_end(code, &demand)
+    }
+
+    /// Judges the end of a connection that nothing has cut.
+    fn verdict_of_end(
+        &self,
+        code: Option<Option<u16>>,
+        demand: &dyn Fn(bool, &str) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let is_notified = self.stream.as_ref().is_none_or(PeerStream::is_notified);
+        demand(is_notified || !self.has_read_end, "no close_notify")?;
         match self.plan {
             ClientScript::Break(index) => {
                 let is_owed = code == Some(Some(script::VIOLATIONS[index].1));
