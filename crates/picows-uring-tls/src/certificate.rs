@@ -22,7 +22,7 @@ pub struct Certificate {
     source: Source,
 }
 
-/// Where a certificate and its key are.
+/// Places of a certificate and its key.
 #[derive(Clone)]
 enum Source {
     /// Two files.
@@ -170,7 +170,7 @@ pub(crate) fn names(presented: &[String]) -> Vec<String> {
     presented.iter().map(bare).collect()
 }
 
-/// What a server asks of its clients: certificates of these issuers.
+/// Demand of a server on its clients: certificates of these issuers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
     pub(crate) file: PathBuf,

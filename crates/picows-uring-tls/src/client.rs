@@ -34,7 +34,7 @@ pub struct ClientTls {
     inner: Arc<Inner>,
 }
 
-/// What all clones share.
+/// State that all clones share.
 struct Inner {
     provider: Provider,
     config: Arc<ClientConfig>,
@@ -285,3 +285,19 @@ impl ClientTlsBuilder {
 
 /// As many servers as most clients have. A session takes about 1 KiB.
 const SESSIONS: usize = 256;
+
+#[cfg(all(test, feature = "webpki-roots"))]
+mod tests {
+    use super::*;
+    use crate::handshake::Handshake;
+
+    #[test]
+    fn roots_that_are_built_in_need_none_of_the_system() {
+        let crypto = Provider::preferred().rustls().expect("a provider");
+        let builder = ClientTls::builder().webpki_roots();
+        let (_, names) = builder.trust(&crypto).expect("good roots");
+        assert_eq!(names, "those of Mozilla");
+        let tls = builder.build().expect("good settings");
+        Handshake::client(&tls, "example.com").expect("a handshake begins");
+    }
+}

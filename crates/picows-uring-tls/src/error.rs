@@ -20,7 +20,7 @@ pub enum TlsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the kernel answered.
+        /// Answer of the kernel.
         error: io::Error,
     },
     /// A pair of certificate and key that cannot be used.
@@ -30,7 +30,7 @@ pub enum TlsError {
         certificate: String,
         /// Where the key is.
         key: String,
-        /// What is wrong, and what helps.
+        /// Cause and cure.
         reason: String,
     },
     /// Roots or client CAs that cannot be used.
@@ -38,7 +38,7 @@ pub enum TlsError {
     Roots {
         /// Where they are.
         from: String,
-        /// What is wrong, and what helps.
+        /// Cause and cure.
         reason: String,
     },
     /// A server without any certificate.
@@ -68,7 +68,7 @@ pub enum TlsError {
          SSL_CERT_FILE, name a file with `roots`, or use `webpki_roots`"
     )]
     NoNativeRoots {
-        /// What happened in the attempt, after a colon, or nothing.
+        /// Errors of the attempt, after a colon, or nothing.
         errors: String,
     },
     /// Settings that exclude each other.

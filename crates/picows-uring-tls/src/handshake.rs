@@ -40,11 +40,11 @@ pub struct Handshake {
     is_first: bool,
     /// Whether a message of the peer was handled, after which alerts may have to be sealed.
     is_answered: bool,
-    /// What the steps noted so far.
+    /// Notes of the steps so far.
     notes: Notes,
 }
 
-/// How far a handshake has come.
+/// Stage of a handshake.
 enum State {
     /// The settings of the server depend on the name in the hello, which is not whole yet.
     Hello { acceptor: Box<Acceptor>, current: Arc<Current> },
@@ -54,7 +54,7 @@ enum State {
     Over,
 }
 
-/// What a step of a handshake came to.
+/// Outcome of a step of a handshake.
 #[derive(Debug)]
 pub enum Step {
     /// The input is used up, and more is needed. What is in `output` has to be sent first.
@@ -68,7 +68,7 @@ pub enum Step {
         consumed: usize,
         /// The record layer of the connection.
         secure: Box<Secure>,
-        /// What is known of the peer and the connection.
+        /// Facts about the peer and the connection.
         facts: Facts,
     },
 }
@@ -312,7 +312,7 @@ fn fatal_alert(alert: Alert) -> [u8; 7] {
 const METHODS: [&[u8; 4]; 9] =
     [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC"];
 
-/// What a client that speaks HTTP gets.
+/// Answer to a client that speaks HTTP.
 const USE_TLS: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
     Content-Type: text/plain\r\nContent-Length: 61\r\n\r\n\
     This port speaks TLS: use wss:// (or https://) for this URL.\n";

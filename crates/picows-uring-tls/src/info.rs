@@ -22,7 +22,7 @@ impl fmt::Display for TlsVersion {
     }
 }
 
-/// What the handshake of a connection agreed on.
+/// Parameters that the handshake of a connection agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsInfo {
@@ -43,7 +43,7 @@ pub struct TlsInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
-    /// What both sides agreed on.
+    /// Parameters that both sides agreed on.
     pub info: TlsInfo,
     /// The certificates of the peer as DER, its own first. Empty if it has sent none. A resumed session
     /// has those of the session.

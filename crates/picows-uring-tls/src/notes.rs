@@ -14,7 +14,7 @@ use crate::fingerprint::Fingerprint;
 use crate::secret::Secret;
 use crate::text::Names;
 
-/// What there is to know of a certificate that was refused.
+/// Facts about a certificate that was refused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rejection {
     /// Names of the peer's own certificate.
@@ -27,7 +27,7 @@ pub(crate) struct Rejection {
     pub(crate) not_pinned: Option<Fingerprint>,
 }
 
-/// What was noted in a step.
+/// Notes of a step.
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) rejection: Option<Rejection>,

@@ -37,7 +37,7 @@ struct Keys {
     owes_key_update: bool,
 }
 
-/// What later keys come from.
+/// Source of later keys.
 enum Kernel {
     /// TLS 1.2 has neither key updates nor later tickets.
     None,
@@ -47,7 +47,7 @@ enum Kernel {
     Server(Box<ServerSecrets>),
 }
 
-/// What the later keys of a server come from.
+/// Secrets from which the later keys of a server are derived.
 struct ServerSecrets {
     suite: &'static Tls13CipherSuite,
     cipher: Cipher,
@@ -55,7 +55,7 @@ struct ServerSecrets {
     server: Secret,
 }
 
-/// What a handshake came to.
+/// State of rustls at the end of a handshake, as far as it is kept.
 pub(crate) enum Extracted {
     /// On the client.
     Client(Box<KernelConnection<ClientConnectionData>>),
@@ -346,5 +346,5 @@ const KEY_UPDATE: u8 = 24;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
-/// What is left of a key when it is replaced: enough for the rest of a turn, alerts included.
+/// Records that a key has left when it is replaced: enough for the rest of a turn, alerts included.
 const RECORDS_IN_RESERVE: u64 = 1024;

@@ -37,19 +37,19 @@ pub struct ServerTls {
     inner: Arc<Inner>,
 }
 
-/// What all clones share.
+/// State that all clones share.
 struct Inner {
     provider: Provider,
     /// Most plaintext in a record that is sent.
     record_bytes_max: usize,
-    /// What reloads begin with. Locked while one is under way, so that they are one after the other.
+    /// Sources of the next reload. Locked while one is under way, so that they are one after the other.
     sources: Mutex<Sources>,
-    /// What handshakes begin with. Locked for the time of a clone.
+    /// Settings of the next handshake. Locked for the time of a clone.
     current: RwLock<Arc<Current>>,
     generation: AtomicU64,
 }
 
-/// Where everything comes from, and what outlives a reload.
+/// Sources of all settings, and the state that outlives a reload.
 pub(crate) struct Sources {
     pub(crate) certificate: Option<Certificate>,
     pub(crate) names: Vec<(String, Certificate)>,

@@ -36,7 +36,7 @@ fn reject(
     });
 }
 
-/// What makes the certificate of a server good.
+/// Rules by which the certificate of a server is good.
 pub(crate) enum Trust {
     /// A chain to one of these roots, the name and the dates.
     Roots(Arc<WebPkiServerVerifier>),

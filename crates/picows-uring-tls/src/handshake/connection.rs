@@ -23,7 +23,7 @@ pub(super) enum Connection {
     Server(Box<UnbufferedServerConnection>),
 }
 
-/// What is to be done after one result of rustls.
+/// Next step after one result of rustls.
 enum Next {
     /// Ask again.
     Again,

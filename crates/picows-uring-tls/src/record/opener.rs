@@ -9,7 +9,7 @@ use crate::record::{
     Form, HEADER_BYTES, PLAINTEXT_BYTES_MAX, RECORD_BYTES_MAX, TAG_BYTES, content,
 };
 
-/// What the next record is.
+/// Outcome of opening the next record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opened {
     /// The record is not whole yet.
@@ -29,12 +29,12 @@ pub enum Opened {
     Control {
         /// Length of the record.
         consumed: usize,
-        /// What it says.
+        /// Its meaning.
         control: Control,
     },
 }
 
-/// What a record without data of the application says. All that it wants of the record layer is done.
+/// Meaning of a record without data of the application. All that it wants of the record layer is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Control {
@@ -53,7 +53,7 @@ pub enum Control {
     Alert(Alert),
 }
 
-/// What handshake messages of an open connection are for.
+/// Handler of the handshake messages of an open connection.
 pub(crate) trait PostHandshake {
     /// Returns the next key of the peer.
     fn next_receive_key(&mut self) -> Result<RecordKey, RecordError>;

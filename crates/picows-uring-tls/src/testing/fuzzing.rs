@@ -31,7 +31,7 @@ pub fn records(data: &[u8]) {
     assert_eq!(whole, parts, "the length of the parts makes no difference");
 }
 
-/// What came of a stream: data, control records, and the error at its end.
+/// Outcome of a stream: data, control records, and the error at its end.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     data: Vec<u8>,
