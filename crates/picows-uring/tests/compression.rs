@@ -6,8 +6,8 @@ mod common;
 
 use common::{Client, address, eventually, masked, noise, on_frame, workers};
 use picows_uring::{
-    ApiMisuse, CloseCode, Connect, Deflate, EchoListener, Error, FrameHead, ListenerResult,
-    Message, MessageListener, Messages, MsgType, Prepared, QueuePolicy, SendStatus, ServerBuilder,
+    ApiMisuse, CloseCode, Deflate, EchoListener, Error, FrameHead, ListenerResult, Message,
+    MessageListener, Messages, MsgType, Prepared, QueuePolicy, SendStatus, ServerBuilder,
     ServerHandle, Transport, Upgrade, UpgradeRequest, run,
 };
 use picows_uring_proto::{
@@ -101,9 +101,9 @@ fn our_client_and_our_server_agree_and_exchange_messages() {
         (Deflate::new().context_takeover(false), Deflate::new().context_takeover(false), (12, 12)),
     ] {
         let server = echo_server(server.threshold(0));
-        let url = format!("ws://{}/", address(&server));
+        let connect = common::connect_to(&server);
         run(async move {
-            let connect = Connect::new(url).deflate(client.threshold(0));
+            let connect = connect.deflate(client.threshold(0));
             let mut stream = connect.stream().await.expect("it connects");
             let agreed = stream.transport().deflate().expect("the server agrees");
             assert_eq!(agreed.window_bits, windows.0, "{agreed:?}");

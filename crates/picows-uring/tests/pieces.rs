@@ -278,9 +278,9 @@ fn frames_come_whole_where_messages_may_be_compressed() {
     let (ended, ends) = mpsc::channel();
     let builder = workers(1).deflate(Deflate::new());
     let server = builder.start(move |_| Upgrade::accept(Relay::new(&ended))).unwrap();
-    let url = server.addresses()[0].to_string();
+    let connect = common::connect_to(&server);
     run(async move {
-        let mut stream = Connect::new(url).deflate(Deflate::new()).stream().await.unwrap();
+        let mut stream = connect.deflate(Deflate::new()).stream().await.unwrap();
         assert!(stream.transport().deflate().is_some());
         let text = "compressible ".repeat(10_000);
         stream.send(text.clone()).await.unwrap();

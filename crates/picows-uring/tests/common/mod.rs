@@ -14,8 +14,8 @@ pub(crate) mod secure;
 pub(crate) use patience::*;
 
 use picows_uring::{
-    CloseCode, CloseHandshake, DisconnectCause, Frame, FrameHead, Listener, ListenerResult,
-    MsgType, Server, ServerBuilder, ServerHandle, Stats, Transport,
+    CloseCode, CloseHandshake, Connect, DisconnectCause, Frame, FrameHead, Listener,
+    ListenerResult, MsgType, Server, ServerBuilder, ServerHandle, Stats, Transport,
 };
 use picows_uring_proto::{FrameRules, Header, Role};
 use std::fmt::Debug;
@@ -55,6 +55,16 @@ pub(crate) fn is_over_tls() -> bool {
     return secure::is_wanted();
     #[cfg(not(feature = "_tls"))]
     false
+}
+
+/// A connection of our client to `server`, which it trusts.
+pub(crate) fn connect_to(server: &ServerHandle) -> Connect {
+    let connect = Connect::new(server.addresses()[0].to_string());
+    #[cfg(feature = "_tls")]
+    if secure::is_wanted() {
+        return connect.tls(&secure::client());
+    }
+    connect
 }
 
 /// Where `server` listens.

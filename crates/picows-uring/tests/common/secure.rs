@@ -5,7 +5,7 @@ pub(crate) mod certificates;
 
 use super::uninterrupted;
 use certificates::Certificates;
-use picows_uring::ServerTls;
+use picows_uring::{ClientTls, ServerTls};
 use picows_uring_tls::{Control, Handshake, Opened, Secure, Step};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -25,6 +25,12 @@ fn certificates() -> &'static Certificates {
 pub(crate) fn server() -> ServerTls {
     static SERVER: OnceLock<ServerTls> = OnceLock::new();
     SERVER.get_or_init(|| certificates().server()).clone()
+}
+
+/// Settings of clients that trust them.
+pub(crate) fn client() -> ClientTls {
+    static CLIENT: OnceLock<ClientTls> = OnceLock::new();
+    CLIENT.get_or_init(|| certificates().client()).clone()
 }
 
 /// The records of one connection. Clones are the same.
