@@ -375,3 +375,27 @@ fn a_subscription_that_ends_while_it_holds_some_back_leaves_the_connection_idle(
     place.unstick();
     assert_eq!((place.texts(), hub.stats().behind), (vec!["0".to_owned()], 0));
 }
+
+#[test]
+fn a_position_is_one_of_a_life_of_its_topic() {
+    let settings = TopicSettings::new().history(History::last(10));
+    let hub = Hub::builder().settings(settings).build().unwrap();
+    let place = Place::new();
+    for number in 0..5 {
+        publish(&hub, "t", &number.to_string());
+    }
+    let now = hub.position("t").unwrap();
+    for (epoch, offset, recovers) in [
+        (now.epoch, 2, true),
+        (now.epoch, now.offset, true),
+        (now.epoch ^ 1, 2, false),
+        (now.epoch ^ 1, now.offset, false),
+        (now.epoch, now.offset + 1, false),
+    ] {
+        let options = SubscribeOptions::new().start(Start::From(Position { epoch, offset }));
+        let subscription = subscribe(&place, &hub, "t", options);
+        let is_recovered = matches!(subscription.recovery(), Some(Recovery::Recovered { .. }));
+        assert_eq!(is_recovered, recovers, "{epoch:x}:{offset:x}");
+        place.on_thread(|_| drop(subscription));
+    }
+}

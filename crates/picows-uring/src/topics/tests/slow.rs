@@ -19,17 +19,20 @@ fn behind(len: usize, policy: SlowPolicy) -> (Hub, Place, Subscription, usize) {
 const COUNT: usize = 60;
 
 #[test]
-fn all_of_it_follows_when_the_socket_takes_everything_at_once() {
-    // Far more than is queued at a time, so that no completion of the ring brings the last of it.
-    for len in [20_000, 60_000] {
+fn all_of_it_follows_when_the_socket_takes_everything() {
+    // By completions of the ring, and at once, where none comes.
+    for (len, is_at_once) in [(20_000, false), (60_000, false), (20_000, true), (60_000, true)] {
         let (hub, mut place, subscription, count) = behind(len, SlowPolicy::drop_oldest(COUNT));
+        if is_at_once {
+            place.worker.ring.room.extend((0..2 * COUNT).map(|_| Ok(usize::MAX)));
+        }
         place.unstick();
         let numbers: Vec<usize> = place
             .texts()
             .iter()
             .map(|it| it.trim_start_matches('0').parse().unwrap_or(0))
             .collect();
-        assert_eq!(numbers, (0..count).collect::<Vec<_>>(), "{len}");
+        assert_eq!(numbers, (0..count).collect::<Vec<_>>(), "{len} {is_at_once}");
         assert_eq!((subscription.held(), hub.stats().behind, hub.stats().dropped), (0, 0, 0));
     }
 }
