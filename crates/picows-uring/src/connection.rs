@@ -205,6 +205,14 @@ impl Connection {
         }
     }
 
+    /// Whether what it receives may have to be expanded.
+    pub(crate) const fn is_expanding(&self) -> bool {
+        #[cfg(feature = "deflate")]
+        return matches!(self.stage, Stage::Expanding(_));
+        #[cfg(not(feature = "deflate"))]
+        false
+    }
+
     /// Compresses and expands messages from now on, as the handshake has agreed on.
     fn begin_deflate(&mut self, settings: &Deflate, agreed: &NegotiatedDeflate) {
         #[cfg(not(feature = "deflate"))]
@@ -305,7 +313,10 @@ impl Connection {
             Stage::Response(connecting) => connecting.head.stash_mut(),
             Stage::Frames(receiver) => receiver.stash_mut(),
             #[cfg(feature = "deflate")]
-            Stage::Expanding(expanding) => expanding.receiver.stash_mut(),
+            Stage::Expanding(expanding) => {
+                expanding.end();
+                expanding.receiver.stash_mut()
+            }
             Stage::Pieces(in_pieces) => in_pieces.receiver.stash_mut(),
             Stage::Proxied(_) => return self.stage = Stage::Discard(0),
             Stage::Deciding(_) => return self.forget_decision(),

@@ -132,6 +132,14 @@ impl Local {
         }
     }
 
+    /// Whether frames may be expanded to nothing more, before the memory limit is looked at.
+    pub(crate) fn is_expansion_spent(&self) -> bool {
+        #[cfg(feature = "deflate")]
+        return self.expansion_left.get() == 0;
+        #[cfg(not(feature = "deflate"))]
+        false
+    }
+
     /// Bytes of memory of the states that connections share to compress and expand messages with.
     pub(crate) fn codec_bytes(&self) -> usize {
         #[cfg(feature = "deflate")]

@@ -346,6 +346,9 @@ impl Session {
             remote.end();
         }
         self.end_subscriptions();
+        // A handle that outlives its connection keeps no history.
+        #[cfg(feature = "deflate")]
+        self.end_compressing();
         let waiting = self.roundtrip().and_then(|mut roundtrip| roundtrip.take_waker());
         foreign::wake(waiting);
         wake_all(&rare_state.waiters);

@@ -137,6 +137,12 @@ impl Compression {
         }
     }
 
+    /// Gives its memory up: nothing more is sent.
+    pub fn end(&mut self) {
+        self.is_open = false;
+        self.forget();
+    }
+
     /// Bytes of memory that it holds.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -8,6 +8,8 @@ use super::history::History;
 use crate::error::PeerMisbehaved;
 use crate::reserve::{reserve, reserve_exact};
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use zlib_rs::{DeflateConfig, DeflateFlush, InflateFlush, Strategy};
 
 /// Names the state that a connection has left in a set; 0 is none.
@@ -65,9 +67,15 @@ pub struct Inflaters {
     states_max: usize,
     stamps: Stamp,
     is_used: bool,
+    /// How many are with messages of which fragments were received, and not the last.
+    out: Option<Arc<AtomicUsize>>,
     /// Memory of a history that was given up.
     pub(super) spare: Vec<u8>,
 }
+
+/// The permission of a message to keep an expander until its last fragment.
+#[derive(Debug)]
+pub(super) struct Kept(Arc<AtomicUsize>);
 
 impl Deflaters {
     /// A set that keeps up to `states_max` compressors, of about 165 KB each.
@@ -215,7 +223,14 @@ impl Inflaters {
     /// A set that keeps up to `states_max` expanders, of about 48 KB each.
     #[must_use]
     pub const fn new(states_max: usize) -> Self {
-        Self { states: Vec::new(), states_max, stamps: 0, is_used: false, spare: Vec::new() }
+        Self {
+            states: Vec::new(),
+            states_max,
+            stamps: 0,
+            is_used: false,
+            out: None,
+            spare: Vec::new(),
+        }
     }
 
     /// Bytes of memory that it holds.
@@ -264,6 +279,20 @@ impl Inflaters {
         Ok(inflater)
     }
 
+    /// Lets a message keep its expander until its last fragment.
+    ///
+    /// # Errors
+    ///
+    /// When so many others do that the memory for that is used up.
+    pub(super) fn keep(&mut self) -> Result<Kept, PeerMisbehaved> {
+        let out = self.out.get_or_insert_default();
+        if out.load(Ordering::Relaxed) >= KEPT_MAX {
+            return Err(PeerMisbehaved::OutOfMemory);
+        }
+        out.fetch_add(1, Ordering::Relaxed);
+        Ok(Kept(Arc::clone(out)))
+    }
+
     /// Takes an expander back, between two messages. Returns what it is called until its connection
     /// needs it again, if that goes on with its window.
     pub(super) fn give_back(&mut self, mut inflater: Inflater, is_current: bool) -> Stamp {
@@ -274,6 +303,12 @@ impl Inflaters {
             self.states.push(inflater);
         }
         stamp
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -359,6 +394,8 @@ const fn deflater_bytes(shape: Shape) -> usize {
     130 * 1024 + (6 << shape.window_bits) + (32 << shape.memory_level)
 }
 
+/// Messages of connections that share expanders which may keep one from fragment to fragment: 47 MiB.
+pub(super) const KEPT_MAX: usize = 1024;
 /// What an expander takes, whatever its window.
 pub(super) const INFLATER_BYTES: usize = 47_700;
 /// What a flush takes beside the data: the rest of a block, and an empty one.

@@ -4,7 +4,7 @@
 //! frames those are, the decoder has checked.
 
 use super::compression::RSV1;
-use super::deflate::{INFLATER_BYTES, Inflater, Inflaters, Stamp};
+use super::deflate::{INFLATER_BYTES, Inflater, Inflaters, Kept, Stamp};
 use super::history::History;
 use super::settings::{Deflate, NegotiatedDeflate};
 use crate::error::PeerMisbehaved;
@@ -31,6 +31,8 @@ pub struct Expansion {
 #[derive(Debug)]
 struct OpenMessage {
     inflater: Inflater,
+    /// From its first fragment on, while the message is under way.
+    _kept: Option<Kept>,
     is_text: bool,
     utf8: Utf8Stream,
     compressed: u64,
@@ -78,6 +80,13 @@ impl Expansion {
         self.history.memory() + self.message.as_ref().map_or(0, |_| INFLATER_BYTES)
     }
 
+    /// Gives its memory up: nothing more is received.
+    pub fn end(&mut self) {
+        self.stamp = 0;
+        self.message = None;
+        self.history.clear();
+    }
+
     /// Whether a frame is one of a compressed message.
     #[inline]
     pub(crate) fn concerns(&self, frame: &Frame<'_>) -> bool {
@@ -95,6 +104,7 @@ impl Expansion {
         let mut message = match self.message.take() {
             Some(message) => message,
             None => OpenMessage {
+                _kept: if frame.fin { None } else { Some(inflaters.keep()?) },
                 inflater: inflaters.lend(self.stamp, &self.history)?,
                 is_text: frame.msg_type == MsgType::Text,
                 utf8: Utf8Stream::new(),

@@ -29,6 +29,12 @@ impl Expanding {
         Box::new(Self { receiver, expansion, count: session.local.pool.history_count() })
     }
 
+    /// Gives up what it holds, but for the stash: nothing more is expanded.
+    pub(super) fn end(&mut self) {
+        self.expansion.end();
+        self.count.set(0);
+    }
+
     /// Bytes of memory that it holds from frame to frame, beside the stash.
     pub(super) fn memory(&self) -> usize {
         self.expansion.memory()

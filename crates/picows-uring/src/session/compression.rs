@@ -33,6 +33,15 @@ impl Session {
         self.renew_append_max();
     }
 
+    /// Gives the history up: nothing more is sent.
+    pub(super) fn end_compressing(&self) {
+        let Some(rare_state) = self.rare_state.get() else { return };
+        if let Some(compressing) = rare_state.compressing.borrow_mut().as_deref_mut() {
+            compressing.compression.end();
+            compressing.count.set(0);
+        }
+    }
+
     /// What was agreed on.
     pub(crate) fn negotiated_deflate(&self) -> Option<NegotiatedDeflate> {
         self.rare_state.get()?.compressing.borrow().as_ref().map(|it| it.agreed)

@@ -24,6 +24,8 @@ use std::time::Duration;
 pub(super) struct Deferred {
     /// The connections that have some, the one whose turn is next first.
     order: VecDeque<Token>,
+    /// Those that got none in this turn, as others have expanded as much as a turn may.
+    postponed: Vec<Token>,
     input: HashMap<Token, DeferredInput>,
     /// Those of them that got some in this turn, which may lie in too many buffers.
     fresh: Vec<Token>,
@@ -155,6 +157,10 @@ impl<R: Ring> Worker<R> {
             let Some(token) = self.receive.deferred.order.pop_front() else { break };
             units += UNITS_OF_A_LOOK;
             if let Some(mut lane) = self.lane(token) {
+                if lane.connection.is_expanding() && lane.local.is_expansion_spent() {
+                    self.receive.deferred.postponed.push(token);
+                    continue;
+                }
                 units += lane.serve_deferred(clock);
             } else {
                 // What was deferred goes with its connection, so this cannot be.
@@ -166,6 +172,11 @@ impl<R: Ring> Worker<R> {
             if units >= UNITS_PER_TURN || took >= TIME_PER_TURN {
                 break;
             }
+        }
+        // Before those that got some, which would be first again and leave nothing.
+        let Deferred { order, postponed, .. } = &mut self.receive.deferred;
+        while let Some(token) = postponed.pop() {
+            order.push_front(token);
         }
     }
 

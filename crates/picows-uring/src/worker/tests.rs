@@ -2,6 +2,8 @@
 //! of the protocol crate lead to.
 
 mod accepting;
+#[cfg(feature = "deflate")]
+mod bombs;
 mod budget;
 mod deadlines;
 mod failing;

@@ -237,3 +237,27 @@ fn memory_is_what_is_kept_from_message_to_message() {
     // One compressor, and a small output.
     assert!(sending.deflaters.memory() < 200_000, "{}", sending.deflaters.memory());
 }
+
+#[test]
+fn so_many_messages_in_fragments_keep_an_expander_and_no_more() {
+    use crate::extension::deflate::KEPT_MAX;
+    let (settings, agreed, rules) = (Deflate::new(), agreed(12, true), FrameRules::default());
+    let head = |fin| FrameHead::new(MsgType::Text).with_fin(fin);
+    let wire = |fin| Sending::with_window(12).send(head(fin), "text ".repeat(20).as_bytes());
+    let (first, whole) = (wire(false), wire(true));
+    let mut inflaters = Inflaters::new(4);
+    let mut receive = |wire: &[u8]| {
+        let mut receiver = Receiver::new(Role::Client);
+        let mut expansion = Expansion::new(&settings, &agreed);
+        let mut wire = wire.to_vec();
+        let outcome = receiver.next_expanded(&rules, &mut expansion, &mut inflaters, &mut wire);
+        outcome.map(|(decoded, _)| assert!(decoded.frame.is_some())).map(|()| expansion)
+    };
+    let mut begun: Vec<_> = (0..KEPT_MAX).map(|_| receive(&first).unwrap()).collect();
+    assert_eq!(receive(&first).err(), Some(PeerMisbehaved::OutOfMemory));
+    assert!(receive(&whole).is_ok(), "one that is whole gives it back at once");
+    // A connection that ends leaves room for another.
+    begun.pop();
+    begun.push(receive(&first).unwrap());
+    assert_eq!(receive(&first).err(), Some(PeerMisbehaved::OutOfMemory));
+}
