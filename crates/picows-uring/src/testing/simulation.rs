@@ -9,6 +9,8 @@
 mod callee;
 #[cfg(test)]
 mod client;
+#[cfg(test)]
+mod codec;
 mod harness;
 mod hostile;
 mod journal;

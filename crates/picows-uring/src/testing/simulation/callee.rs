@@ -4,6 +4,7 @@
 //! manners, echoes, and checks everything that it gets against the journal.
 
 use super::client::verdict::is_long_stall;
+use super::codec::Codec;
 use super::journal::{Journal, Seen};
 use super::stream::PeerStream;
 use super::{letters, script};
@@ -12,8 +13,8 @@ use crate::ring::Ring;
 use crate::testing::ring::sim::{BrokenBy, PeerId, PeerRead, Random, SimRing};
 use http::HeaderMap;
 use picows_uring_proto::{
-    CloseCode, CloseFrame, Decoder, FrameHead, FrameRules, HeadLimits, MsgType, Role, Stash,
-    UpgradeRequest, encode_switching_protocols,
+    CloseCode, CloseFrame, Decoder, Deflate, FrameHead, FrameRules, HeadLimits, MsgType, Role,
+    Stash, UpgradeRequest, encode_switching_protocols,
 };
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,6 +37,9 @@ pub(super) struct Callee {
     head: Vec<u8>,
     decoder: Decoder,
     stash: Stash,
+    /// What it accepts, and what becomes of it.
+    deflate: Option<Deflate>,
+    codec: Codec,
     out: Vec<u8>,
     /// How many frames of the journal have arrived.
     arrived: usize,
@@ -92,7 +96,12 @@ enum CalleeStage {
 }
 
 impl Callee {
-    pub(super) fn new(id: u32, random: &mut Random, span: Duration) -> Self {
+    pub(super) fn new(
+        id: u32,
+        deflate: Option<Deflate>,
+        random: &mut Random,
+        span: Duration,
+    ) -> Self {
         let mut random = random.fork();
         let manner = match random.below(16) {
             0 => Manner::Refuse,
@@ -120,6 +129,8 @@ impl Callee {
             head: Vec::new(),
             decoder: Decoder::new(Role::Server),
             stash: Stash::new(),
+            deflate,
+            codec: Codec::default(),
             out: Vec::new(),
             arrived: 0,
             close_received: None,
@@ -266,7 +277,14 @@ impl Callee {
             Manner::Echo | Manner::Break | Manner::Leave | Manner::Vanish => {
                 match request.validate_upgrade() {
                     Ok(key) => {
-                        encode_switching_protocols(&mut self.out, &key, None, &HeaderMap::new());
+                        let mut headers = HeaderMap::new();
+                        if let Some(settings) = &self.deflate
+                            && let Some((agreed, answer)) = settings.accept(&request)
+                        {
+                            headers.insert("sec-websocket-extensions", answer.parse().unwrap());
+                            self.codec.begin(Role::Server, settings, &agreed);
+                        }
+                        encode_switching_protocols(&mut self.out, &key, None, &headers);
                         self.stage = CalleeStage::Open;
                         self.tire();
                     }
@@ -298,20 +316,17 @@ impl Callee {
         let mut consumed = 0;
         loop {
             let input = &mut bytes[consumed..];
-            let mut stash = std::mem::take(&mut self.stash);
-            match self.decoder.next_frame(&rules, &mut stash, input) {
+            let memory = (&mut self.decoder, &mut self.stash);
+            let (head, payload) = match self.codec.next(memory, &rules, input) {
                 Err(error) => return self.fail(format!("our client broke the protocol: {error}")),
                 Ok(decoded) => {
                     consumed += decoded.consumed;
-                    let Some(frame) = decoded.frame else {
-                        self.stash = stash;
-                        break;
-                    };
+                    let Some(frame) = decoded.frame else { break };
                     let head = FrameHead::new(frame.msg_type()).with_fin(frame.fin());
-                    self.read_frame(head, frame.payload(), journal);
+                    (head, frame.payload().to_vec())
                 }
-            }
-            self.stash = stash;
+            };
+            self.read_frame(head, &payload, journal);
             if !self.decoder.wants_stash() {
                 self.stash.clear();
             }
@@ -357,7 +372,8 @@ impl Callee {
                     self.fail(format!("frame {number} is {seen:?} and should be {expected:?}"));
                 }
                 if self.stage == CalleeStage::Open {
-                    script::echo(&mut self.random, &mut self.out, head, payload);
+                    self.codec.frame(&mut self.out, head, payload, None);
+                    script::ping_behind(&mut self.random, &mut self.out);
                     self.tire();
                 }
             }

@@ -6,6 +6,7 @@
 mod reading;
 pub(super) mod verdict;
 
+use super::codec::Codec;
 use super::journal::{Journal, Seen};
 use super::plan::{ClientScript, Pace};
 use super::stream::PeerStream;
@@ -13,7 +14,8 @@ use super::{listeners, script};
 use crate::ring::Socket;
 use crate::testing::ring::sim::{BrokenBy, PeerId, Random, SimRing};
 use picows_uring_proto::{
-    ClientHandshake, CloseCode, CloseFrame, Decoder, FrameHead, LivenessRules, MsgType, Role, Stash,
+    ClientHandshake, CloseCode, CloseFrame, Decoder, Deflate, FrameHead, LivenessRules, MsgType,
+    Role, Stash,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -36,6 +38,9 @@ pub(super) struct Client {
     status: Option<u16>,
     decoder: Decoder,
     stash: Stash,
+    /// What it offers, and what becomes of it.
+    deflate: Option<Deflate>,
+    codec: Codec,
     /// Bytes to be sent.
     out: Vec<u8>,
     written: usize,
@@ -106,8 +111,9 @@ pub(super) struct Facts {
 impl Client {
     pub(super) fn new(
         id: u32,
-        plan: ClientScript,
+        (plan, path): (ClientScript, &str),
         is_secure: bool,
+        deflate: Option<Deflate>,
         random: &mut Random,
         span: Duration,
     ) -> Self {
@@ -119,8 +125,12 @@ impl Client {
         } else {
             String::new()
         };
-        let target = format!("{}?id={id}{panics_at}", plan.path());
+        let target = format!("{path}?id={id}{panics_at}");
         let handshake = ClientHandshake::new("sim.test", &target, [id as u8; 16]).unwrap();
+        let handshake = match deflate {
+            Some(settings) => handshake.with_deflate(settings).unwrap(),
+            None => handshake,
+        };
         let at = |random: &mut Random| span * random.below(1000) as u32 / 1000;
         let vanishes = random.chance(200).then(|| Vanishing {
             way: random.pick(&[Way::Reset, Way::Close, Way::ShutDown]),
@@ -143,6 +153,8 @@ impl Client {
             status: None,
             decoder: Decoder::new(Role::Client),
             stash: Stash::new(),
+            deflate,
+            codec: Codec::default(),
             out: Vec::new(),
             written: 0,
             has_gone: false,
@@ -320,20 +332,23 @@ impl Client {
         if !self.may_speak() {
             return;
         }
-        let random = &mut self.random;
+        let Self { random, codec, out, expected, .. } = self;
         if self.left > 0 {
             self.left -= 1;
+            let mut append = |random: &mut Random, head: FrameHead, payload: &[u8]| {
+                let key = script::key(random);
+                codec.frame(out, head, payload, Some(key));
+            };
             match self.plan {
                 ClientScript::Room => {
                     let payload = vec![self.id as u8; random.between(0, 500)];
-                    script::frame(random, &mut self.out, FrameHead::new(MsgType::Binary), &payload);
+                    append(random, FrameHead::new(MsgType::Binary), &payload);
                 }
                 ClientScript::Command => {
                     let command = random.pick(&COMMANDS);
-                    let head = FrameHead::new(MsgType::Text);
-                    script::frame(random, &mut self.out, head, command.as_bytes());
+                    append(random, FrameHead::new(MsgType::Text), command.as_bytes());
                 }
-                _ => script::message(random, &mut self.out, &mut self.expected),
+                _ => script::message(random, &mut append, expected),
             }
             return;
         }

@@ -29,6 +29,8 @@ pub(super) struct Journal {
     pub(super) tokens: Vec<(u32, Token)>,
     /// Connections that our client made.
     pub(super) dialed: u64,
+    /// Pieces of frames that listeners sent on.
+    pub(super) pieces: u64,
     /// Errors and panics of listeners and factories, as they meant it.
     pub(super) errors: u64,
 }

@@ -2,6 +2,7 @@
 
 use super::hostile;
 use super::journal::{self, Seen};
+use crate::frame_writer::FrameWriter;
 use crate::listener::{Listener, ListenerError, ListenerResult};
 use crate::status::{DisconnectCause, SendStatus};
 use crate::testing::ring::sim::Random;
@@ -9,7 +10,8 @@ use crate::transport::Transport;
 use crate::upgrade::{Factory, Upgrade};
 use bytes::Bytes;
 use picows_uring_proto::{
-    CloseCode, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, MsgType, UpgradeRequest, UpgradeResponse,
+    CloseCode, FRAME_HEADER_BYTES_MAX, Frame, FrameHead, FramePiece, MsgType, UpgradeRequest,
+    UpgradeResponse,
 };
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ enum App {
     Obey,
     /// Says so many things to a server, and expects them back.
     Call { left: usize },
+    /// Sends back what arrives, frames of more than so many bytes piece by piece.
+    Pieces { above: u64, writer: Option<FrameWriter> },
     /// Nothing.
     Mute,
 }
@@ -55,6 +59,7 @@ pub(super) fn factory() -> Arc<Factory> {
             "/push" => App::Push { left: random.between(1, 60) },
             "/obey" => App::Obey,
             "/mute" => App::Mute,
+            "/pieces" => App::Pieces { above: random.pick(&[100, 3000, 70_000]), writer: None },
             "/healthz" => return Ok(Upgrade::respond(UpgradeResponse::ok())),
             "/error" => {
                 journal::with(|journal| journal.errors += 1);
@@ -162,6 +167,35 @@ impl Watched {
         self.call(transport);
     }
 
+    /// Sends a piece on. A peer that does not keep up is not read from meanwhile.
+    fn relay(&mut self, transport: &Transport, piece: &FramePiece<'_>) {
+        let App::Pieces { writer, .. } = &mut self.app else { return };
+        if piece.offset() == 0 {
+            *writer = transport.write_frame_like(piece).ok();
+        }
+        let status = writer.as_mut().map(|writer| writer.write(piece.payload()));
+        let may_send = transport.session().conversation.borrow().may_send();
+        if piece.is_last() {
+            *writer = None;
+        }
+        journal::with(|journal| {
+            journal.pieces += 1;
+            let is_right = match status {
+                None => false,
+                Some(SendStatus::Closed) => !may_send,
+                Some(status) => status.is_queued(),
+            };
+            let what = format!("{piece:?} was not sent on: {status:?}");
+            journal.demand(self.id, is_right, &what);
+            let record = journal.record(self.id);
+            record.is_message_open = !piece.fin();
+            record.awaits_pause |= status == Some(SendStatus::Congested) && !record.is_paused;
+        });
+        if status == Some(SendStatus::Congested) {
+            transport.pause_reading();
+        }
+    }
+
     fn obey(&mut self, transport: &Transport, command: &str) -> ListenerResult {
         let is_end = command != "others" && command != "stay";
         journal::with(|journal| {
@@ -215,7 +249,11 @@ pub(super) fn say(
     head: FrameHead,
     payload: &[u8],
 ) -> SendStatus {
-    let status = match random.below(4) {
+    let way = random.below(4);
+    if let Some(status) = say_compressed(way, transport, head, payload) {
+        return note(id, head, payload, status);
+    }
+    let status = match way {
         0 => transport.send_frame(head, payload),
         1 => transport.send_bytes(head, &Bytes::copy_from_slice(payload)),
         2 => hostile::send_owned(random, transport, head, payload),
@@ -227,6 +265,29 @@ pub(super) fn say(
         }
     };
     note(id, head, payload, status)
+}
+
+/// Two more ways of a connection that compresses: a message that was compressed before, and one that is
+/// sent plain.
+fn say_compressed(
+    way: usize,
+    transport: &Transport,
+    head: FrameHead,
+    payload: &[u8],
+) -> Option<SendStatus> {
+    #[cfg(all(test, feature = "deflate"))]
+    if way == 0 && transport.deflate().is_some() {
+        let is_message = head.fin && matches!(head.msg_type, MsgType::Text | MsgType::Binary);
+        if is_message && payload.len() % 3 == 1 {
+            let message = crate::prepared::Prepared::new(head.msg_type, payload).ok()?;
+            return Some(transport.send_prepared(&message.deflate(9)));
+        }
+        if payload.len() % 3 == 2 {
+            return Some(transport.send_frame(head.compressed(false), payload));
+        }
+    }
+    let _ = (way, transport, head, payload);
+    None
 }
 
 /// Sends a frame on, in one of the ways that there are, and writes it down.
@@ -279,7 +340,8 @@ fn note(id: u32, head: FrameHead, payload: &[u8], status: SendStatus) -> SendSta
             SendStatus::Closed => true,
             _ => order.is_ok(),
         };
-        journal.demand(id, is_right, "the order of frames decided otherwise");
+        let what = format!("the order of frames is {order:?}, and sending {head:?} {status:?}");
+        journal.demand(id, is_right, &what);
         let record = journal.record(id);
         if status.is_queued() {
             record.is_message_open = order.unwrap_or_default();
@@ -326,7 +388,7 @@ impl Listener for Watched {
             (App::Call { .. }, _) => {
                 self.called(transport, Seen::new(head.msg_type, head.fin, payload));
             }
-            (App::Echo, _) => {
+            (App::Echo | App::Pieces { .. }, _) => {
                 send_on(&mut self.random, self.id, transport, frame);
             }
             (App::Room, _) => {
@@ -346,6 +408,23 @@ impl Listener for Watched {
             },
             (App::Push { .. } | App::Obey | App::Mute, _) => {}
         }
+        Ok(())
+    }
+
+    fn pieces_of_frames_above(&self) -> Option<u64> {
+        match self.app {
+            App::Pieces { above, .. } => Some(above),
+            _ => None,
+        }
+    }
+
+    fn on_piece(&mut self, transport: &Transport, piece: &FramePiece<'_>) -> ListenerResult {
+        journal::with(|journal| {
+            let record = journal.record(self.id);
+            let is_live = record.connected == 1 && record.disconnected == 0;
+            journal.demand(self.id, is_live, "on_piece out of turn");
+        });
+        self.relay(transport, piece);
         Ok(())
     }
 
@@ -388,6 +467,9 @@ impl Listener for Watched {
             journal.demand(self.id, is_live && was_paused, "resume_writing out of turn");
         });
         self.pass("resume");
+        if matches!(self.app, App::Pieces { .. }) {
+            transport.resume_reading();
+        }
         self.push(transport);
     }
 }

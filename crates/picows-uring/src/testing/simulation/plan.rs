@@ -65,6 +65,11 @@ impl ClientScript {
         !matches!(self, Self::Idle | Self::Silent | Self::Deaf | Self::Slow)
     }
 
+    /// Whether it sends what is in order where messages may be compressed.
+    pub(super) fn breaks_by_rsv1(self) -> bool {
+        matches!(self, Self::Break(index) if script::VIOLATIONS[index].0.starts_with(b"\xC1"))
+    }
+
     pub(super) fn is_echo(self) -> bool {
         matches!(self, Self::Echo | Self::Slow | Self::Deaf | Self::Break(_) | Self::Rubbish)
     }

@@ -5,8 +5,13 @@ use crate::testing::ring::sim::Random;
 use picows_uring_proto::{FrameHead, MsgType};
 use std::collections::VecDeque;
 
-/// Appends a message of several frames, with pings in between, and what an echo sends back.
-pub(super) fn message(random: &mut Random, out: &mut Vec<u8>, expected: &mut VecDeque<Seen>) {
+/// Has a message of several frames appended, with pings in between, and appends what an echo sends
+/// back.
+pub(super) fn message(
+    random: &mut Random,
+    append: &mut dyn FnMut(&mut Random, FrameHead, &[u8]),
+    expected: &mut VecDeque<Seen>,
+) {
     let len = match random.below(20) {
         0 => 0,
         1 => random.pick(&[125, 126, 127, 65_535, 65_536]),
@@ -33,14 +38,14 @@ pub(super) fn message(random: &mut Random, out: &mut Vec<u8>, expected: &mut Vec
             (1, false) => MsgType::Binary,
             _ => MsgType::Continuation,
         };
-        frame(random, out, FrameHead::new(msg_type).with_fin(is_last), &payload[start..end]);
+        append(random, FrameHead::new(msg_type).with_fin(is_last), &payload[start..end]);
         expected.push_back(Seen::new(msg_type, is_last, &payload[start..end]));
         start = end;
         if random.chance(100) {
-            ping(random, out, expected);
+            ping(random, append, expected);
         }
         if random.chance(50) {
-            frame(random, out, FrameHead::new(MsgType::Pong), b"nobody asked");
+            append(random, FrameHead::new(MsgType::Pong), b"nobody asked");
         }
     }
 }
@@ -48,25 +53,32 @@ pub(super) fn message(random: &mut Random, out: &mut Vec<u8>, expected: &mut Vec
 /// What a server's pings carry.
 pub(super) const SERVER_PING: &[u8] = b"and you?";
 
-/// Appends a frame as a server sends it back.
-pub(super) fn echo(random: &mut Random, out: &mut Vec<u8>, head: FrameHead, payload: &[u8]) {
-    head.append(out, payload, None);
+/// Appends a ping behind some of the frames that a server sends back.
+pub(super) fn ping_behind(random: &mut Random, out: &mut Vec<u8>) {
     if random.chance(100) {
         FrameHead::new(MsgType::Ping).append(out, SERVER_PING, None);
     }
 }
 
-fn ping(random: &mut Random, out: &mut Vec<u8>, expected: &mut VecDeque<Seen>) {
+fn ping(
+    random: &mut Random,
+    append: &mut dyn FnMut(&mut Random, FrameHead, &[u8]),
+    expected: &mut VecDeque<Seen>,
+) {
     let len = random.between(0, 125);
     let payload = vec![b'p'; len];
-    frame(random, out, FrameHead::new(MsgType::Ping), &payload);
+    append(random, FrameHead::new(MsgType::Ping), &payload);
     expected.push_back(Seen::new(MsgType::Pong, true, &payload));
 }
 
 /// Appends a frame as a client sends it.
 pub(super) fn frame(random: &mut Random, out: &mut Vec<u8>, head: FrameHead, payload: &[u8]) {
-    let key = (random.next() as u32).to_be_bytes();
-    head.append(out, payload, Some(key));
+    head.append(out, payload, Some(key(random)));
+}
+
+/// The key of the next frame of a client.
+pub(super) fn key(random: &mut Random) -> [u8; 4] {
+    (random.next() as u32).to_be_bytes()
 }
 
 /// Bytes that break RFC 6455 after any whole message, and the close code that is owed for them.

@@ -7,7 +7,9 @@ use crate::testing::ring::sim::{PeerId, PeerRead, SimRing};
 use crate::testing::simulation::journal::{Journal, Seen};
 use crate::testing::simulation::plan::ClientScript;
 use crate::testing::simulation::{letters, script};
-use picows_uring_proto::{CloseFrame, FrameHead, FrameRules, HeadLimits, MsgType, ResponseError};
+use picows_uring_proto::{
+    CloseFrame, FrameHead, FrameRules, HeadLimits, MsgType, ResponseError, Role,
+};
 use std::time::Duration;
 
 /// A frame that is no part of the plan.
@@ -58,7 +60,11 @@ impl Client {
     fn read_answer(&mut self, rest: &mut Vec<u8>) {
         match self.handshake.parse_response(&self.answer, &HeadLimits::default()) {
             Ok(None) => {}
-            Ok(Some((_, used))) => {
+            Ok(Some((head, used))) => {
+                let agreed = self.handshake.negotiated_deflate(&head);
+                if let (Some(settings), Some(agreed)) = (&self.deflate, agreed) {
+                    self.codec.begin(Role::Client, settings, &agreed);
+                }
                 self.status = Some(101);
                 self.stage = ClientStage::Open;
                 rest.extend_from_slice(&self.answer[used..]);
@@ -76,8 +82,8 @@ impl Client {
         let mut consumed = 0;
         loop {
             let input = &mut bytes[consumed..];
-            let (seen, close, other) = match self.decoder.next_frame(&rules, &mut self.stash, input)
-            {
+            let memory = (&mut self.decoder, &mut self.stash);
+            let (seen, close, other) = match self.codec.next(memory, &rules, input) {
                 Err(error) => {
                     self.breach = Some(format!("the server broke the protocol: {error}"));
                     return;
