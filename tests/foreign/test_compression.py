@@ -15,6 +15,7 @@ from server import Server, binary
 
 websockets = foreign_module("websockets")
 aiohttp = foreign_module("aiohttp")
+picows_websockets = foreign_module("picows.websockets")
 from websockets.asyncio.client import connect  # noqa: E402
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory  # noqa: E402
 
@@ -55,6 +56,22 @@ def test_websockets_with_its_default_offer(start_server, flags):
     async def exchange():
         async with connect(server.url, max_size=None, proxy=None) as ws:
             assert "permessage-deflate" in ws.response.headers["Sec-WebSocket-Extensions"]
+            for message in messages():
+                await ws.send(message)
+                assert await ws.recv() == message
+            await ws.send(["frag" * 100, "ment" * 100, ""])
+            assert await ws.recv() == "frag" * 100 + "ment" * 100
+
+    run(exchange())
+
+
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
+def test_picows_websockets_with_its_default_offer(start_server, flags):
+    server = start_server(*flags)
+
+    async def exchange():
+        async with picows_websockets.connect(server.url, max_size=None, proxy=None) as ws:
+            assert ws.response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate")
             for message in messages():
                 await ws.send(message)
                 assert await ws.recv() == message
@@ -131,13 +148,13 @@ def test_clients_of_node(start_server, package, flags):
 
 
 @pytest.mark.parametrize("flags", [(), ("--deflate-window", "9"), ("--deflate-no-context",)], ids=str)
-@pytest.mark.parametrize("name", ["ws", "websockets"])
+@pytest.mark.parametrize("name", ["ws", "websockets", "picows_websockets"])
 def test_our_client_with_servers_that_compress(name, flags):
     if name == "ws":
         command, environment = node("ws")
         command = [command, str(SERVERS / "echo_ws.js")]
     else:
-        command, environment = [sys.executable, str(SERVERS / "echo_websockets.py")], dict(os.environ)
+        command, environment = [sys.executable, str(SERVERS / f"echo_{name}.py")], dict(os.environ)
     environment["ECHO_DEFLATE"] = "1"
     server = Server(command, name=f"the server on {name}", env=environment)
     try:

@@ -10,7 +10,7 @@ pub(crate) struct DeflateArgs {
     deflate: bool,
 
     /// How hard to compress: 1 is the fastest, 9 the smallest
-    #[arg(long, value_name = "1-9", default_value_t = 2, requires = "deflate",
+    #[arg(long, value_name = "1-9", default_value_t = 4, requires = "deflate",
           value_parser = clap::value_parser!(u8).range(1..=9))]
     deflate_level: u8,
 

@@ -304,7 +304,7 @@ typedef struct {
   const char *tls_server_name;
   // 1: messages may be compressed (permessage-deflate), if the peer can do it. Default: 0.
   uint8_t deflate;
-  // How hard messages are compressed, 1 to 9. Default: 2.
+  // How hard messages are compressed, 1 to 9. Default: 4.
   uint8_t deflate_level;
   // Window of what is sent: 8 to 15, the bits of its bytes. Default: 12.
   uint8_t deflate_window;

@@ -161,7 +161,7 @@ pub struct pwu_options {
     pub tls_server_name: *const c_char,
     /// 1: messages may be compressed (permessage-deflate), if the peer can do it. Default: 0.
     pub deflate: u8,
-    /// How hard messages are compressed, 1 to 9. Default: 2.
+    /// How hard messages are compressed, 1 to 9. Default: 4.
     pub deflate_level: u8,
     /// Window of what is sent: 8 to 15, the bits of its bytes. Default: 12.
     pub deflate_window: u8,
@@ -211,7 +211,7 @@ unsafe impl Sized0 for pwu_options {
         tls: ptr::null(),
         tls_server_name: ptr::null(),
         deflate: 0,
-        deflate_level: 2,
+        deflate_level: 4,
         deflate_window: 12,
         deflate_context: 1,
         deflate_threshold: 0,

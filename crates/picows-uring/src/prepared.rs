@@ -28,8 +28,24 @@ struct Message {
     /// Header and payload of an unmasked frame.
     frame: Bytes,
     header_len: usize,
-    /// The payload of a compressed frame, and the window that it needs.
-    compressed: Option<(Vec<u8>, u8)>,
+    compressed: Option<CompressedFrame>,
+}
+
+/// The compressed form of a message: a whole frame, unmasked.
+#[cfg_attr(not(feature = "deflate"), allow(dead_code, reason = "there is none without"))]
+pub(crate) struct CompressedFrame {
+    pub(crate) frame: Bytes,
+    header_len: usize,
+    /// What a connection has to have agreed on for it.
+    pub(crate) window_bits: u8,
+}
+
+impl CompressedFrame {
+    /// Head and payload of the frame, for a connection that masks.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn parts(&self, prepared: &Prepared) -> (FrameHead, &[u8]) {
+        (prepared.head().with_rsv(RSV1), &self.frame[self.header_len..])
+    }
 }
 
 impl Prepared {
@@ -62,9 +78,16 @@ impl Prepared {
         let settings = crate::Deflate::new().window_bits(window_bits.clamp(9, 15));
         let once = picows_uring_proto::internal::compress_once;
         let Ok(Some(compressed)) = once(&settings, self.text()) else { return self };
+        let mut encoded = Vec::new();
+        self.head().with_rsv(RSV1).append(&mut encoded, &compressed, None);
+        let compressed = CompressedFrame {
+            header_len: encoded.len() - compressed.len(),
+            frame: encoded.into(),
+            window_bits: window_bits.clamp(9, 15),
+        };
         let Message { msg_type, ref frame, header_len, .. } = *self.0;
-        let compressed = Some((compressed, window_bits.clamp(9, 15)));
-        Self(Arc::new(Message { msg_type, frame: frame.clone(), header_len, compressed }))
+        let (frame, compressed) = (frame.clone(), Some(compressed));
+        Self(Arc::new(Message { msg_type, frame, header_len, compressed }))
     }
 
     /// Its payload.
@@ -89,11 +112,10 @@ impl Prepared {
         &self.0.frame
     }
 
-    /// Head and payload of the compressed frame, and the window that it needs.
+    /// Its compressed form, if it was compressed.
     #[cfg(feature = "deflate")]
-    pub(crate) fn compressed(&self) -> Option<(FrameHead, &[u8], u8)> {
-        let (data, window_bits) = self.0.compressed.as_ref()?;
-        Some((self.head().with_rsv(4), data, *window_bits))
+    pub(crate) fn compressed(&self) -> Option<&CompressedFrame> {
+        self.0.compressed.as_ref()
     }
 }
 
@@ -102,7 +124,14 @@ impl fmt::Debug for Prepared {
         f.debug_struct("Prepared")
             .field("msg_type", &self.0.msg_type)
             .field("bytes", &self.text().len())
-            .field("compressed", &self.0.compressed.as_ref().map(|(data, _)| data.len()))
+            .field(
+                "compressed",
+                &self.0.compressed.as_ref().map(|it| it.frame.len() - it.header_len),
+            )
             .finish()
     }
 }
+
+/// The bit of a compressed message (RFC 7692 §6).
+#[cfg(feature = "deflate")]
+const RSV1: u8 = 4;

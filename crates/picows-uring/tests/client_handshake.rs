@@ -73,6 +73,101 @@ fn missing_and_wrong_headers_each_have_an_error_rfc6455_4_1() {
 }
 
 #[test]
+#[cfg(feature = "deflate")]
+fn an_answer_about_compression_that_does_not_fit_names_the_parameter() {
+    let cases = [
+        ("client_max_window_bits=12", true, "client_max_window_bits"),
+        ("client_max_window_bits", false, "client_max_window_bits"),
+        ("server_max_window_bits=16", false, "server_max_window_bits"),
+        (
+            "server_no_context_takeover; server_no_context_takeover",
+            false,
+            "server_no_context_takeover",
+        ),
+        ("odd=1", false, "odd"),
+    ];
+    for (parameters, is_bare, name) in cases {
+        let url = answers(move |request| {
+            let line = format!("Sec-WebSocket-Extensions: permessage-deflate; {parameters}\r\n");
+            request.accepted(&line)
+        });
+        let settings = picows_uring::Deflate::new().bare_offer(is_bare);
+        let error = refused(Connect::new(url).deflate(settings));
+        assert!(!error.is_transient() && error.to_string().contains(name), "{parameters}: {error}");
+    }
+    // A server that refuses any parameter of an offer, and takes one without.
+    let picky = || {
+        answers(|request| match request.headers("sec-websocket-extensions")[..] {
+            ["permessage-deflate"] => {
+                request.accepted("Sec-WebSocket-Extensions: permessage-deflate\r\n")
+            }
+            _ => "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        })
+    };
+    let settings = picows_uring::Deflate::new();
+    let error = refused(Connect::new(picky()).deflate(settings));
+    assert!(error.to_string().contains("400"), "{error}");
+    let agreed = connected(Connect::new(picky()).deflate(settings.bare_offer(true)), |transport| {
+        transport.deflate().expect("it agrees")
+    });
+    assert_eq!((agreed.window_bits, agreed.peer_window_bits), (12, 15));
+}
+
+/// The text is of 10 KB and repeats every 300 bytes, which a window of 8 bits does not reach.
+#[test]
+#[cfg(feature = "deflate")]
+fn a_server_may_choose_the_smallest_windows_for_us() {
+    use picows_uring_proto::{Deflate, Expansion, FrameRules, Inflaters, Receiver, Role};
+    let text = || (0..10_000_u32).map(|at| (at % 300 / 2) as u8 + b' ' / 2).collect::<Vec<u8>>();
+    for bits in [8, 9] {
+        let (sender, received) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let address = serve(move |_, mut peer| {
+            let request = peer.request();
+            let answer = format!("permessage-deflate; client_max_window_bits={bits}");
+            peer.write(
+                request.accepted(&format!("Sec-WebSocket-Extensions: {answer}\r\n")).as_bytes(),
+            );
+            let _ = sender.lock().unwrap().send(peer.read_to_end());
+        });
+        let connect = Connect::new(format!("ws://{address}/")).deflate(Deflate::new());
+        run(async move {
+            let mut stream = connect.stream().await.unwrap();
+            assert_eq!(stream.transport().deflate().map(|it| it.window_bits), Some(bits));
+            for _ in 0..3 {
+                stream.send(text()).await.unwrap();
+            }
+            stream.transport().disconnect();
+            while stream.next().await.is_some() {}
+        })
+        .unwrap();
+        let mut wire = received.recv_timeout(PATIENCE).unwrap();
+        // Expanded with a window no larger: a distance beyond it is refused.
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Extensions: permessage-deflate; \
+            client_max_window_bits\r\n\r\n";
+        let limits = picows_uring_proto::HeadLimits::default();
+        let request = picows_uring_proto::UpgradeRequest::parse(request.as_bytes(), &limits);
+        let settings = Deflate::new().peer_window_bits(bits);
+        let (agreed, _) = settings.accept(&request.unwrap().unwrap().0).unwrap();
+        let (mut receiver, mut inflaters) = (Receiver::new(Role::Server), Inflaters::new(1));
+        let (mut expansion, rules) = (Expansion::new(&settings, &agreed), FrameRules::default());
+        let (mut consumed, mut texts) = (0, 0);
+        loop {
+            let rest = &mut wire[consumed..];
+            let next = receiver.next_expanded(&rules, &mut expansion, &mut inflaters, rest);
+            let (decoded, expanded) = next.unwrap();
+            consumed += decoded.consumed;
+            let Some(frame) = decoded.frame else { break };
+            if frame.msg_type() == MsgType::Binary {
+                assert!(frame.payload() == text() && expanded.is_some());
+                texts += 1;
+            }
+        }
+        assert_eq!(texts, 3);
+    }
+}
+
+#[test]
 fn another_status_comes_with_its_headers_and_body() {
     let url = answers(|_| {
         "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 8\r\n\r\nwho, you?"

@@ -7,8 +7,8 @@ mod common;
 use common::{Client, address, eventually, masked, noise, on_frame, workers};
 use picows_uring::{
     ApiMisuse, CloseCode, Deflate, EchoListener, Error, FrameHead, ListenerResult, Message,
-    MessageListener, Messages, MsgType, Prepared, QueuePolicy, SendStatus, ServerBuilder,
-    ServerHandle, Transport, Upgrade, UpgradeRequest, run,
+    MessageListener, Messages, MsgType, NegotiatedDeflate, Prepared, QueuePolicy, SendStatus,
+    ServerBuilder, ServerHandle, Transport, Upgrade, UpgradeRequest, run,
 };
 use picows_uring_proto::{
     Compressed, Compression, Deflaters, Expansion, Frame, FrameRules, Inflaters, Receiver, Role,
@@ -49,11 +49,15 @@ struct Peer {
 
 impl Peer {
     fn new(server: &ServerHandle) -> Self {
+        Self::with_offer(server, OFFER, "permessage-deflate; client_max_window_bits=12")
+    }
+
+    /// One that offers something else, and gets the answer `wanted`.
+    fn with_offer(server: &ServerHandle, offer: &str, wanted: &str) -> Self {
         let mut client = Client::connect(address(server));
-        let answer = client.ask("/", OFFER);
-        let wanted = "permessage-deflate; client_max_window_bits=12";
+        let answer = client.ask("/", offer);
         assert_eq!(answer.header("Sec-WebSocket-Extensions"), Some(wanted));
-        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{OFFER}\r\n");
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{offer}\r\n");
         let limits = picows_uring_proto::HeadLimits::default();
         let request = UpgradeRequest::parse(head.as_bytes(), &limits);
         let (agreed, _) = Deflate::new()
@@ -61,7 +65,11 @@ impl Peer {
             .expect("an offer");
         Self {
             client,
-            compression: Compression::new(&Deflate::new(), &agreed),
+            // What the server receives is what this end sends.
+            compression: Compression::new(
+                &Deflate::new().window_bits(agreed.peer_window_bits),
+                &agreed_of_peer(agreed),
+            ),
             deflaters: Deflaters::new(1),
             receiver: Receiver::new(Role::Client),
             expansion: Expansion::new(&Deflate::new(), &agreed),
@@ -90,6 +98,15 @@ impl Peer {
         let frame: Frame<'_> = decoded.frame.expect("a whole frame");
         (got.head.rsv == 4, frame.payload().to_vec())
     }
+}
+
+/// What was agreed on, from the point of view of the other end.
+fn agreed_of_peer(agreed: NegotiatedDeflate) -> NegotiatedDeflate {
+    let mut other = agreed;
+    (other.window_bits, other.peer_window_bits) = (agreed.peer_window_bits, agreed.window_bits);
+    (other.context_takeover, other.peer_context_takeover) =
+        (agreed.peer_context_takeover, agreed.context_takeover);
+    other
 }
 
 #[test]
@@ -144,6 +161,31 @@ fn a_listener_sees_plain_frames_of_every_kind() {
     for payload in [noise(1, 700_000), vec![b'x'; 3_000_000]] {
         peer.send(FrameHead::new(MsgType::Binary), &payload);
         assert!(peer.receive().1 == payload);
+    }
+}
+
+#[test]
+fn a_client_that_allows_no_limit_may_refer_to_32_kib_of_earlier_messages() {
+    let server = echo_server(Deflate::new());
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    // As Firefox and Safari offer it: nothing is said of the client's side.
+    let mut peer = Peer::with_offer(&server, offer, "permessage-deflate");
+    let hex = |noise: &[u8]| noise.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let first = hex(&noise(7, 15_500)).into_bytes();
+    peer.send(FrameHead::new(MsgType::Binary), &first);
+    assert!(peer.receive().1 == first);
+    for number in 0..8 {
+        let mut part = first[number * 100..][..900].to_vec();
+        part.extend(quote(number).bytes());
+        let head = FrameHead::new(MsgType::Binary);
+        let compressed = peer.compression.compress(&mut peer.deflaters, head, &part);
+        let Compressed::Frame(head, data) = compressed.expect("memory") else {
+            panic!("it shrinks")
+        };
+        // By itself it would be 450: a digit has 4 bits.
+        assert!(data.len() < 400, "it refers to the first message: {} bytes", data.len());
+        peer.client.write(&masked(head, data));
+        assert!(peer.receive().1 == part);
     }
 }
 

@@ -14,10 +14,8 @@ impl Session {
     pub(super) fn append_frame<P: Payload>(&self, head: FrameHead, payload: P) -> bool {
         #[cfg(feature = "deflate")]
         {
-            let prepared = payload.prepared().and_then(|it| self.skip_prepared(it));
-            if let Some((head, data)) = prepared {
-                let queue = &mut self.open_queue();
-                Copied(data).append(head, queue, &self.local.pool, self.mask_key());
+            let prepared = payload.prepared();
+            if prepared.is_some_and(|it| self.append_prepared(&mut self.open_queue(), it)) {
                 return true;
             }
             match self.append_compressed(&mut self.open_queue(), head, payload.bytes()) {
@@ -40,8 +38,8 @@ impl Session {
                 return;
             }
             #[cfg(feature = "deflate")]
-            if let Some((head, data)) = prepared.and_then(|it| self.skip_prepared(it)) {
-                return Copied(data).append(head, queue, pool, self.mask_key());
+            if prepared.is_some_and(|it| self.append_prepared(queue, it)) {
+                return;
             }
             #[cfg(feature = "deflate")]
             match self.append_compressed(queue, head, payload) {

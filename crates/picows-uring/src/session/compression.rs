@@ -4,10 +4,12 @@
 //! droppable stays as it is until it is moved to the queue.
 
 use super::Session;
-use super::payload::{Copied, Payload};
+use super::payload::{Copied, Payload, append_encoded};
+use super::queue::append_max;
 use crate::pool::HistoryCount;
-use crate::prepared::Prepared;
+use crate::prepared::{CompressedFrame, Prepared};
 use crate::ring::SendBatch;
+use crate::status::SendStatus;
 use picows_uring_proto::{Compressed, Compression, Deflate, FrameHead, NegotiatedDeflate};
 
 /// What a connection keeps to compress messages with.
@@ -82,21 +84,61 @@ impl Session {
         Ok(is_compressed)
     }
 
-    /// The frame of `prepared` that this connection is sent: compressed if its window covers that.
-    /// It is sent next.
-    pub(super) fn skip_prepared<'a>(
-        &self,
-        prepared: &'a Prepared,
-    ) -> Option<(FrameHead, &'a [u8])> {
+    /// Queues a message that was compressed before, where nothing waits and there is room: the way of most
+    /// that are sent to many. `None` leaves it to [`queue_frame`](Self::queue_frame).
+    pub(super) fn send_compressed(&self, prepared: &Prepared) -> Option<SendStatus> {
+        let compressed = prepared.compressed()?;
+        if self.is_client || !self.is_compressing() {
+            return None;
+        }
+        self.catch_up();
+        if self.is_writing() || self.droppable.ask(|_| ()).is_some() {
+            return None;
+        }
+        let (head, len) = (prepared.head(), compressed.frame.len());
+        if let Err(status) = self.check(head, len) {
+            return Some(status);
+        }
+        let buffered = self.committed() + len;
+        let max = append_max(&self.config, self.high_watermark(), self.is_offered.get());
+        if buffered > max as usize || !self.local.pool.has_room(len) {
+            return None;
+        }
+        self.skip_prepared(prepared, compressed)?;
+        self.conversation.sender_mut().queued(head);
+        append_encoded(&compressed.frame, &mut self.open_queue(), &self.local.pool);
+        Some(self.queued_frame(buffered))
+    }
+
+    /// Appends the compressed form of `prepared` to the end of `queue`, if this connection is sent that;
+    /// returns whether it was.
+    pub(super) fn append_prepared(&self, queue: &mut SendBatch, prepared: &Prepared) -> bool {
+        let Some(compressed) = prepared.compressed() else { return false };
+        if self.skip_prepared(prepared, compressed).is_none() {
+            return false;
+        }
+        let pool = &self.local.pool;
+        match self.mask_key() {
+            None => append_encoded(&compressed.frame, queue, pool),
+            key => {
+                let (head, data) = compressed.parts(prepared);
+                Copied(data).append(head, queue, pool, key);
+            }
+        }
+        true
+    }
+
+    /// Records that the compressed form of `prepared` is sent next; `None` where the connection is sent
+    /// its text instead.
+    fn skip_prepared(&self, prepared: &Prepared, compressed: &CompressedFrame) -> Option<()> {
         let mut compressing = self.rare_state.get()?.compressing.borrow_mut();
         let Compressing { compression, count, .. } = compressing.as_deref_mut()?;
-        let (head, data, window_bits) = prepared.compressed()?;
-        if !compression.covers(window_bits) || !compression.is_default() {
+        if !compression.covers(compressed.window_bits) || !compression.is_default() {
             return None;
         }
         compression.skip(prepared.text()).ok()?;
         count.set(compression.memory());
-        Some((head, data))
+        Some(())
     }
 }
 

@@ -171,6 +171,14 @@ impl Payload for Lent<'_> {
     }
 }
 
+/// Appends a frame that was encoded for many connections: a copy, or a reference where that is better.
+pub(super) fn append_encoded(frame: &Bytes, queue: &mut SendBatch, pool: &Pool) {
+    if frame.len() > COPY_BYTES_MAX || queue.prefers_reference(frame.len()) {
+        return queue.push(Segment::Common { bytes: frame.clone(), is_counted: true });
+    }
+    queue.append(frame.len(), || pool.buffer(frame.len()), |out| out.extend_from_slice(frame));
+}
+
 /// The header of a payload that follows by itself, unmasked.
 fn append_header(head: FrameHead, payload_len: usize, queue: &mut SendBatch) {
     let (bytes, len) = head.encode_header(payload_len, None);
@@ -208,11 +216,7 @@ impl Payload for PreparedPayload<'_> {
         if key.is_some() {
             return Copied(self.0.text()).append(head, queue, pool, key);
         }
-        let frame = self.0.frame();
-        if frame.len() > COPY_BYTES_MAX || queue.prefers_reference(frame.len()) {
-            return queue.push(Segment::Common { bytes: frame.clone(), is_counted: true });
-        }
-        queue.append(frame.len(), || pool.buffer(frame.len()), |out| out.extend_from_slice(frame));
+        append_encoded(self.0.frame(), queue, pool);
     }
 
     fn apart(self, head: FrameHead, key: Option<[u8; 4]>) -> DroppableFrame {

@@ -112,6 +112,10 @@ impl Session {
 
     /// Queues a message that was encoded before.
     pub(crate) fn send_prepared(&self, prepared: &Prepared) -> SendStatus {
+        #[cfg(feature = "deflate")]
+        if let Some(status) = self.send_compressed(prepared) {
+            return status;
+        }
         self.queue_frame(prepared.head(), PreparedPayload(prepared))
     }
 

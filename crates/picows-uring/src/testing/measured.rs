@@ -9,6 +9,7 @@ use crate::health::Counters;
 use crate::listener::EchoListener;
 use crate::local::Local;
 use crate::mailbox::Mailbox;
+use crate::prepared::Prepared;
 use crate::ring::{ReceiveResult, Socket};
 use crate::testing::ring::scripted::{ByHand, stalled};
 use crate::upgrade::{Factory, Upgrade};
@@ -28,9 +29,23 @@ impl MeasuredWorker {
     ///
     /// When there is no descriptor for an eventfd.
     pub fn new() -> std::io::Result<Self> {
+        Self::with_config(Config::default())
+    }
+
+    /// A worker whose connections compress, where their requests offer it.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    #[cfg(feature = "deflate")]
+    pub fn compressing(settings: crate::Deflate) -> std::io::Result<Self> {
+        Self::with_config(Config { deflate: Some(settings), ..Config::default() })
+    }
+
+    fn with_config(config: Config) -> std::io::Result<Self> {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
         let mailbox = Arc::new(Mailbox::new(Arc::new(event)));
-        let config = Arc::new(Config { admission: Some(Arc::default()), ..Config::default() });
+        let config = Arc::new(Config { admission: Some(Arc::default()), ..config });
         let local = Local::new(Arc::clone(&config), Arc::<Counters>::default(), mailbox);
         // Callgrind cannot run what reads the clocks of the kernel.
         local.callback_timer.clock.set(stalled);
@@ -70,6 +85,13 @@ impl MeasuredWorker {
         self.worker.ring.deliver_to(socket, bytes);
     }
 
+    /// Sends a message on every connection, for the next turn.
+    pub fn send_to_all(&mut self, message: &Prepared) {
+        for connection in self.worker.connections() {
+            connection.session().send_prepared(message);
+        }
+    }
+
     /// The socket of a connection that sends alone takes all of it at once.
     pub fn allow_send_now(&mut self) {
         self.worker.ring.room.push_back(Ok(usize::MAX));
@@ -87,6 +109,26 @@ const LISTENER: i32 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(feature = "deflate")]
+    fn it_sends_a_message_to_all_as_each_has_agreed() {
+        let mut worker = MeasuredWorker::compressing(crate::Deflate::new()).unwrap();
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+        let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+        assert!(worker.open(7, format!("{request}\r\n").as_bytes()) > 100);
+        assert!(worker.open(8, format!("{request}{offer}\r\n").as_bytes()) > 100);
+        let text = "the same to all, ".repeat(50);
+        let message = Prepared::new(crate::MsgType::Text, &text).unwrap();
+        worker.send_to_all(&message);
+        let plain = 2 * (text.len() + 4);
+        // Both are compressed or plain, but for the one of a connection that has not agreed.
+        assert!(worker.turn() < plain, "one compresses it by itself");
+        worker.send_to_all(&message.deflate(12));
+        let sent = worker.turn();
+        assert!(sent > text.len() + 4 && sent < text.len() + 4 + 100, "{sent} bytes");
+    }
 
     #[test]
     fn it_upgrades_echoes_and_ends() {
