@@ -1,7 +1,10 @@
-/* Connections made and closed again and again: memory and descriptors stay as they are.
+/* Connections made and closed again and again, and messages echoed on one: memory and descriptors stay as
+ * they are.
  *
- * leaks [CYCLES], of which a tenth warms up. */
+ * leaks [CYCLES [ECHOES [SECONDS]]], of which a tenth each warms up; with SECONDS, echoes for so long, and
+ * ECHOES warm up. */
 #include <dirent.h>
+#include <time.h>
 
 #include "pair.h"
 
@@ -58,26 +61,80 @@ static void cycle(struct pair *pair, int number) {
   client->conn = server->conn = NULL;
 }
 
+/* What the process holds, and what it held after the warm-up. */
+struct held {
+  long pages;
+  int descriptors;
+};
+
+static struct held holds(void) {
+  struct held held;
+  held.descriptors = descriptors();
+  held.pages = resident_pages();
+  return held;
+}
+
+/* Half a megabyte: a leak of 50 bytes a cycle in 10,000 is more. */
+static void expect_flat(const char *what, long count, struct held before) {
+  struct held now = holds();
+  printf("%ld %s: %ld pages more, %d descriptors\n", count, what, now.pages - before.pages,
+         now.descriptors);
+  fflush(stdout);
+  EXPECT_INT(now.descriptors, before.descriptors);
+#ifndef __SANITIZE_ADDRESS__
+  EXPECT(now.pages - before.pages < 128);
+#endif
+}
+
+/* One message there and back, of a size that its number chooses. */
+static void echo(struct pair *pair, long number) {
+  static const size_t sizes[] = {0, 1, 125, 126, 1000, 65535, 65536, 300000};
+  static char payload[300000];
+  size_t size = sizes[number % (sizeof sizes / sizeof *sizes)];
+  int frames = pair->at_client.frames + 1;
+  EXPECT(pwu_send(pair->at_client.conn, PWU_BINARY, payload, size) >= 0);
+  turn_until_count(pair->worker, &pair->at_client.frames, frames);
+  EXPECT_INT(pair->at_client.last_size, size);
+}
+
+static void echo_all(struct pair *pair, long echoes, long seconds) {
+  struct held before = {0, 0};
+  time_t end;
+  long number;
+  end_init(&pair->at_client);
+  end_init(&pair->at_server);
+  pair->at_server.answers = 1;
+  pair_open(pair, NULL);
+  for (number = 0; number < echoes; number++) {
+    if (number == echoes / 10) {
+      before = holds();
+    }
+    echo(pair, number);
+  }
+  if (seconds > 0) {
+    before = holds();
+    for (end = time(NULL) + seconds; time(NULL) < end; number++) {
+      echo(pair, number);
+    }
+  }
+  expect_flat("echoes", number, before);
+  EXPECT_INT(pwu_abort(pair->at_client.conn), PWU_OK);
+}
+
 int main(int count, char **arguments) {
   struct pair pair;
-  int cycles = count > 1 ? atoi(arguments[1]) : 500, number, open_before = 0;
-  long pages_before = 0, pages;
+  struct held before = {0, 0};
+  int cycles = count > 1 ? atoi(arguments[1]) : 500, number;
   pair_init(&pair, NULL);
   pair.at_server.answers = 1;
   for (number = 0; number < cycles; number++) {
     if (number == cycles / 10) {
-      open_before = descriptors();
-      pages_before = resident_pages();
+      before = holds();
     }
     cycle(&pair, number);
   }
-  EXPECT_INT(descriptors(), open_before);
-  pages = resident_pages() - pages_before;
-#ifndef __SANITIZE_ADDRESS__
-  /* Half a megabyte: a leak of 50 bytes a cycle in 10,000 is more. */
-  EXPECT(pages < 128);
-#endif
-  printf("%d cycles: %ld pages more, %d descriptors\n", cycles, pages, open_before);
+  expect_flat("cycles", cycles, before);
+  echo_all(&pair, count > 2 ? atol(arguments[2]) : 400, count > 3 ? atol(arguments[3]) : 0);
   pair_free(&pair);
   return 0;
 }
