@@ -180,6 +180,17 @@ pub(crate) trait Outlet: fmt::Debug {
     ///
     /// As there.
     fn send_now(&self, socket: Socket, batch: &SendBatch) -> io::Result<usize>;
+
+    /// [`send_now`](Self::send_now), of bytes that are the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn send_slice(&self, socket: Socket, bytes: &[u8]) -> io::Result<usize> {
+        let mut batch = SendBatch::default();
+        batch.push(Segment::Owned { bytes: bytes.to_vec(), start: 0 });
+        self.send_now(socket, &batch)
+    }
 }
 
 /// Whether what a socket refused at once may go later: an operation of the ring waits for that.

@@ -1,7 +1,8 @@
 //! The part of a connection that handles and worker share: what is queued, and where it stands.
 //!
 //! It queues, and puts itself on the worker's list of connections to look at. It does no I/O, but for
-//! one thing: where a limit of the queue is met, the socket is offered what is queued (`outlet.rs`).
+//! two things: where a limit of the queue is met, the socket is offered what is queued (`outlet.rs`), and
+//! a large frame of a caller that wants its buffer back goes there at once (`in_place.rs`).
 
 mod append;
 #[cfg(not(feature = "_tls"))]
@@ -9,6 +10,7 @@ mod clear;
 #[cfg(feature = "deflate")]
 mod compression;
 mod conflation;
+mod in_place;
 mod outlet;
 mod payload;
 mod pinging;

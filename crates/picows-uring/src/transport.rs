@@ -3,6 +3,8 @@
 //! Never blocks: what is sent is queued, and leaves when the worker's turn ends, or before if it is
 //! much.
 
+mod in_place;
+
 use crate::config::check_watermarks;
 use crate::error::Error;
 use crate::identity::ConnectionId;

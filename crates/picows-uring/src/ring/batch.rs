@@ -139,6 +139,11 @@ impl SendBatch {
         self.is_begun
     }
 
+    /// A part of what it begins with was sent by another way.
+    pub(crate) fn mark_begun(&mut self) {
+        self.is_begun = !self.is_empty();
+    }
+
     /// Whether nothing is left to be sent.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0

@@ -53,6 +53,10 @@ impl Outlet for SocketOutlet {
     fn send_now(&self, socket: Socket, batch: &SendBatch) -> io::Result<usize> {
         send_from::<SEGMENTS_PER_CALL_MAX>(socket, batch, 0)
     }
+
+    fn send_slice(&self, socket: Socket, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(borrow(&socket), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+    }
 }
 
 /// Sends what the socket takes at once of the first `SEGMENTS` segments of `batch` that are left

@@ -46,14 +46,19 @@ impl Session {
             Ok(true) => self.is_offered.set(false),
             // Nothing more until the ring has waited for room.
             Ok(false) => {}
-            Err(error) if self.reads_on_after(&error) => {}
-            Err(error) => {
-                log::debug!(peer = ?self.peer, %error, "connection broken");
-                self.set_cause(DisconnectCause::Io(error.kind()));
-                self.conversation.borrow_mut().end();
-                self.mark_dirty();
-            }
+            Err(error) => self.fail_offer(&error),
         }
+    }
+
+    /// The socket has failed while it was offered something.
+    pub(super) fn fail_offer(&self, error: &io::Error) {
+        if self.reads_on_after(error) {
+            return;
+        }
+        log::debug!(peer = ?self.peer, %error, "connection broken");
+        self.set_cause(DisconnectCause::Io(error.kind()));
+        self.conversation.borrow_mut().end();
+        self.mark_dirty();
     }
 
     /// The ring is given a send, or one is over: the next limit is one to offer something at.
@@ -168,10 +173,16 @@ impl Session {
 
     /// The kernel took `count` bytes of `batch`.
     pub(crate) fn took(&self, batch: &mut SendBatch, count: usize) {
+        self.note_sent(count);
+        batch.advance(count, |segment| self.local.pool.put_segment(segment));
+    }
+
+    /// The kernel took `count` bytes.
+    #[inline]
+    pub(super) fn note_sent(&self, count: usize) {
         self.local.counters.bytes_sent.add(count as u64);
         if let Some(mut liveness) = self.liveness() {
             liveness.sent(self.local.now(), count);
         }
-        batch.advance(count, |segment| self.local.pool.put_segment(segment));
     }
 }

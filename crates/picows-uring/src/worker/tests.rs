@@ -11,6 +11,7 @@ mod flood;
 mod foreign;
 mod full;
 mod greed;
+mod in_place;
 mod large;
 mod listening;
 mod log;

@@ -10,11 +10,11 @@ use std::task::Wake;
 const POLICIES: [QueuePolicy; 3] =
     [QueuePolicy::Close, QueuePolicy::DropNewest, QueuePolicy::DropOldest];
 const LIMIT: usize = 100 * 1024;
-const FULL: io::Result<usize> = Ok(usize::MAX);
+pub(super) const FULL: io::Result<usize> = Ok(usize::MAX);
 
 impl Fixture {
     /// A connection whose ring sends nothing: only what its socket is offered leaves.
-    fn offering(policy: QueuePolicy, high_watermark: usize) -> Self {
+    pub(super) fn offering(policy: QueuePolicy, high_watermark: usize) -> Self {
         let manner = Manner { tells_pauses: true, ..Manner::default() };
         let mut fixture = Self::new(manner, |config| {
             config.liveness.auto_ping = None;
@@ -27,16 +27,16 @@ impl Fixture {
     }
 
     /// Gives the socket room, call by call.
-    fn give(&self, room: impl IntoIterator<Item = io::Result<usize>>) {
+    pub(super) fn give(&self, room: impl IntoIterator<Item = io::Result<usize>>) {
         self.worker.ring.outlet.give(room);
     }
 
-    fn offers(&self) -> usize {
+    pub(super) fn offers(&self) -> usize {
         self.worker.ring.outlet.asked()
     }
 
     /// The numbers of all messages that have left.
-    fn numbers(&mut self) -> Vec<u32> {
+    pub(super) fn numbers(&mut self) -> Vec<u32> {
         self.worker.ring.unstick();
         self.turn();
         let sent = std::mem::take(&mut self.worker.ring.sent);
@@ -46,13 +46,13 @@ impl Fixture {
     }
 }
 
-fn payload(number: u32) -> Vec<u8> {
+pub(super) fn payload(number: u32) -> Vec<u8> {
     let mut payload = number.to_be_bytes().to_vec();
     payload.resize(1000, b'x');
     payload
 }
 
-fn send(number: u32) -> SendStatus {
+pub(super) fn send(number: u32) -> SendStatus {
     transport().send(MsgType::Binary, payload(number))
 }
 
