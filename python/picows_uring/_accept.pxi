@@ -52,7 +52,9 @@ def listen(_Worker worker, sock, owner, factory, logger, dict settings, entrance
         <pwu_worker*>worker._handle, NULL, os.dup(sock.fileno()), &options, _route,
         <void*>listening, _free_listening, &error)
     if listening.server is NULL:
-        raise _take_error(error)
+        failure = _take_error(error)
+        # Which texts are networks and origins, the library knows.
+        raise ValueError(str(failure)) if type(failure) is RuntimeError else failure
     return listening
 
 
@@ -77,6 +79,8 @@ cdef object _answer(_Listening listening, const pwu_request* given, pwu_answer* 
     cdef WSTransport transport
     head = _bytes(given.raw_head).partition(b"\r\n\r\n")[0]
     request = _request_of(head)
+    if listening.entrance is None:
+        request.peer = _text(given.peer) or None
     result = listening.factory(request)
     listener, response = result, None
     if isinstance(result, WSUpgradeResponseWithListener):

@@ -72,6 +72,9 @@ cdef extern from "picows_uring.h":
         size_t high_watermark, low_watermark, max_queue
         uint8_t keep_request
         uint8_t deflate
+        const char* proxy_protocol
+        const char* trusted_proxies
+        const char* origins
 
     ctypedef struct pwu_request:
         size_t size

@@ -20,7 +20,9 @@ from ._dial import connect_socket, dial, is_connected, made_by
 from .proxy import HTTPProxyConnectProtocol
 from .url import WSParsedURL
 
-READ_BYTES = 256 * 1024
+# Taken from the worker at once, and only while the transport has passed on all that it was given: so much,
+# and what the pair of sockets holds, the worker takes for sent before it is.
+READ_BYTES = 64 * 1024
 # Beyond this, the transport does not read: the worker has to keep up.
 HELD_BYTES_MAX = 256 * 1024
 
@@ -59,6 +61,8 @@ class Carrier(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        # Pauses as soon as it keeps anything.
+        transport.set_write_buffer_limits(0)  # type: ignore[attr-defined]
         if self._begin is not None:
             try:
                 self.attach(self._begin(self))

@@ -191,7 +191,16 @@ cdef NoResult _fill_options(pwu_options* options, dict settings, bint is_server)
     options.write_stall_ms = 0
     options.max_queue = QUEUE_BYTES_MAX
     options.keep_request = 0
+    if is_server:
+        options.proxy_protocol = _lent_text(settings["proxy_protocol"])
+        options.trusted_proxies = _lent_text(settings["trusted_proxies"])
+        options.origins = _lent_text(settings["origins"])
     return NoResult.SUCCESS
+
+
+cdef const char* _lent_text(bytes text) noexcept:
+    """The bytes as a text of C, as long as they live; NULL for None."""
+    return NULL if text is None else PyBytes_AS_STRING(text)
 
 
 cdef uint32_t _milliseconds(object seconds) except? 0xFFFFFFFF:

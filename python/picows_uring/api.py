@@ -225,6 +225,9 @@ async def ws_create_server(
     use_aiofastnet: Optional[bool] = None,
     engine: Optional[str] = None,
     compression: Optional[str] = None,
+    proxy_protocol: Optional[str] = None,
+    trusted_proxies: Optional[str] = None,
+    origins: Optional[str] = None,
     **kwargs: Any,
 ) -> _server.Server:
     """Listens for connections.
@@ -238,11 +241,19 @@ async def ws_create_server(
     :param websocket_handshake_timeout: seconds that a client has for its request; ``None`` for no limit
     :param logger_name: logs to ``picows.<name>``, or to this logger; by default to ``picows.server``
     :param compression: ``"deflate"`` accepts offers of permessage-deflate; otherwise as for ``ws_connect``
+    :param proxy_protocol: networks of proxies that begin each connection with a header of the PROXY
+        protocol, which names the client, such as ``"10.0.0.0/8, 192.0.2.7"``. The native engine's, like
+        `trusted_proxies`: the loop engine accepts connections itself
+    :param trusted_proxies: networks of proxies that name the client in ``X-Forwarded-For``
+    :param origins: sites whose scripts may open connections, such as ``"https://example.com"``, several
+        with commas between them, or ``"same-host"``; others are answered with 403, and the factory is not
+        asked
     :param kwargs: further arguments of ``loop.create_server``: ``family``, ``flags``, ``sock``,
         ``backlog``, ``ssl`` and its kin, ``reuse_address``, ``reuse_port``, ``keep_alive``,
         ``start_serving``
     :return: a server, as ``loop.create_server`` does
     :raises OSError: when an address cannot be bound
+    :raises ValueError: when a setting makes no sense
     """
     del read_buffer_init_size, use_aiofastnet
     loop = asyncio.get_running_loop()
@@ -257,6 +268,9 @@ async def ws_create_server(
         enable_auto_pong=enable_auto_pong,
         max_frame_size=max_frame_size,
         compression=compression,
+        proxy_protocol=_text_of(proxy_protocol),
+        trusted_proxies=_text_of(trusted_proxies),
+        origins=_text_of(origins),
     )
     logger = _resolve_logger(logger_name, "server")
     engine = _checked_engine(engine)
@@ -264,6 +278,11 @@ async def ws_create_server(
     is_carried = tls.get("ssl") is not None or engine == "loop"
     if is_carried and engine == "native":
         raise ValueError("the native engine speaks no TLS: leave engine out")
+    if is_carried and (proxy_protocol is not None or trusted_proxies is not None):
+        raise ValueError(
+            "the loop engine accepts connections itself: proxy_protocol and trusted_proxies are for the "
+            "native engine, without TLS"
+        )
     bound = {name: kwargs.pop(name, None) for name in _BIND_KEYWORDS}
     backlog = kwargs.pop("backlog", 100)
     is_serving = kwargs.pop("start_serving", True)
@@ -315,6 +334,18 @@ def _settings(**settings: Any) -> Dict[str, Any]:
     if timeout is not None and timeout <= 0:
         raise ValueError(f"websocket_handshake_timeout is {timeout}: give seconds, or None")
     return settings
+
+
+def _text_of(value: Optional[str]) -> Optional[bytes]:
+    """A setting as the library takes it.
+
+    :raises ValueError: if it cannot be the text of a setting
+    """
+    if value is None:
+        return None
+    if not value.isascii() or "\0" in value:
+        raise ValueError(f"{value!r} has characters that no network and no origin has")
+    return value.encode("ascii")
 
 
 def _checked_engine(engine: Optional[str]) -> Optional[str]:

@@ -113,12 +113,15 @@ class WSUpgradeRequest:
     :ivar version: ``b"HTTP/1.1"``
     :ivar headers: names are compared without regard to case; bytes outside of ASCII are escaped as
         ``str.encode(..., "surrogateescape")`` undoes it
+    :ivar peer: for the factory of a server on the native engine, address and port of the client, such as
+        ``"192.0.2.7:4711"``: the one that a proxy has named, where that is trusted; else ``None``
     """
 
     method: bytes
     path: bytes
     version: bytes
     headers: "CIMultiDict[str]"
+    peer: Optional[str] = None
 
     def __repr__(self) -> str:
         method = getattr(self, "method", b"").decode("ascii", "replace")

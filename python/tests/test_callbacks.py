@@ -77,36 +77,84 @@ def test_every_callback_may_fail_and_the_end_comes_once(run, place):
     run(main())
 
 
-def test_a_reset_peer_is_told_once(run):
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+async def reset_peer(url):
+    """A peer that upgrades and then resets the connection."""
+    reader, writer = await asyncio.open_connection(*url[5:-1].split(":"))
+    writer.write(UPGRADE)
+    await reader.readuntil(b"\r\n\r\n")
+    # Unread bytes make it a reset.
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("place", ["timer", "on_ws_connected", "pause_writing", "another"])
+def test_the_end_of_a_reset_peer_comes_once(run, place):
+    """However the server sends, and it only sends."""
+
     async def main():
-        ends = []
+        ends, servers = [], []
 
         class Server(picows.WSListener):
-            def on_ws_connected(self, transport):
-                # Only sends.
-                self.transport = transport
-                self.timer = asyncio.get_running_loop().call_soon(self.send)
+            transport = None
 
-            def send(self):
-                self.transport.send(BINARY, b"x" * 1000)
+            def on_ws_connected(self, transport):
+                servers.append(self)
+                self.transport = transport
+                transport.underlying_transport.set_write_buffer_limits(64 * 1024, 1024)
+                self.send_from("on_ws_connected")
+                asyncio.get_running_loop().call_soon(self.tick)
+
+            def tick(self):
+                self.send_from("timer")
                 if not self.transport.is_disconnected:
-                    asyncio.get_running_loop().call_later(0.001, self.send)
+                    if place == "pause_writing":
+                        self.transport.send(BINARY, b"x" * 100_000)
+                    asyncio.get_running_loop().call_later(0.001, self.tick)
+
+            def pause_writing(self):
+                self.send_from("pause_writing")
+
+            def on_ws_frame(self, transport, frame):
+                if frame.msg_type == BINARY:
+                    # Of the client that stays: it sends on all others.
+                    for other in servers:
+                        other.send_from("another")
+                    transport.send(BINARY, b"again")
+
+            def send_from(self, here):
+                if here == place:
+                    for _ in range(20):
+                        self.transport.send(BINARY, b"x" * 1000)
 
             def on_ws_disconnected(self, transport):
+                assert transport.is_disconnected
+                transport.send(BINARY, b"late")
                 ends.append(transport)
 
+        class Asking(picows.WSListener):
+            def on_ws_connected(self, transport):
+                transport.send(BINARY, b"first")
+
+            def on_ws_frame(self, transport, frame):
+                if place == "another" and frame.payload_size == 5 and not ends:
+                    transport.send(BINARY, b"again")
+
         async with served(lambda request: Server()) as url:
-            reader, writer = await asyncio.open_connection(*url[5:-1].split(":"))
-            writer.write(
-                b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            )
-            await reader.readuntil(b"\r\n\r\n")
-            writer.transport.abort()
-            while not ends:
+            async with connected(url, Asking) as (transport, _):
+                await reset_peer(url)
+                while not ends:
+                    await asyncio.sleep(0.001)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert len(ends) == 1 and not transport.is_disconnected
+            while len(ends) < 2:
                 await asyncio.sleep(0.001)
-            await asyncio.sleep(0.01)
-            assert len(ends) == 1
+        assert len(ends) == len(set(map(id, ends))) == 2
 
     run(main())
 

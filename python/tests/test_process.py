@@ -1,6 +1,7 @@
 """Threads, forks, the end of loops and of the interpreter."""
 
 import asyncio
+import textwrap
 import threading
 import warnings
 
@@ -201,6 +202,45 @@ def own():
         code = code.replace("finally:\n            os._exit(9)", "finally:\n            pass")
     output = run_script(helpers + code)
     assert "parent 1000001 0" in output
+
+
+@pytest.mark.parametrize(
+    "children",
+    [
+        """
+            context = multiprocessing.get_context("fork")
+            process = context.Process(target=gc.collect)
+            process.start()
+            while process.is_alive():
+                await asyncio.sleep(0.001)
+            process.join()
+            status = process.exitcode
+        """,
+        """
+            command = [sys.executable, "-c", "import sys; sys.exit(0)"]
+            process = subprocess.Popen(command, preexec_fn=gc.collect)
+            while process.poll() is None:
+                await asyncio.sleep(0.001)
+            status = process.returncode
+        """,
+    ],
+    ids=["multiprocessing", "preexec_fn"],
+)
+def test_children_of_modules_leave_their_parent_alone(run_script, children):
+    code = FORK[: FORK.index("    child = os.fork()")].replace(
+        "import gc, signal", "import gc, multiprocessing, subprocess"
+    )
+    code += textwrap.indent(textwrap.dedent(children), "    ")
+    code += """
+    transport.send(picows.WSMsgType.TEXT, "y")
+    while Client.got < 1_000_001:
+        await asyncio.sleep(0.001)
+    print("parent", Client.got, status)
+
+
+asyncio.run(main())
+"""
+    assert "parent 1000001 0" in run_script(code)
 
 
 def test_a_worker_that_is_collected_elsewhere_is_named():

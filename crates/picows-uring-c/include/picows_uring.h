@@ -28,7 +28,7 @@
 // Bytes in front of the payload that pwu_send_headroom writes to.
 #define PWU_HEADROOM 14
 
-// What became of a call. Below 0 it did nothing, and pwu_last_error says why.
+// The outcome of a call. Below 0 it did nothing, and pwu_last_error has the reason.
 typedef enum {
   // It is done. Of a frame: it is queued.
   PWU_OK = 0,
@@ -65,7 +65,7 @@ typedef enum {
   PWU_SYSTEM = -12,
 } pwu_status;
 
-// What pwu_worker_turn leaves behind.
+// The state that pwu_worker_turn leaves behind.
 typedef enum {
   // Nothing is to be done until the descriptor is readable, or the hook of pwu_worker_on_work is
   // called.
@@ -92,7 +92,7 @@ typedef enum {
   PWU_PONG = 10,
 } pwu_type;
 
-// What a worker talks to the kernel with.
+// The interface of the kernel that a worker uses.
 typedef enum {
   // io_uring, or else epoll; what the environment variable PICOWS_DRIVER says, if it is set.
   PWU_DRIVER_AUTO = 0,
@@ -102,7 +102,7 @@ typedef enum {
   PWU_DRIVER_EPOLL = 2,
 } pwu_driver;
 
-// What becomes of a frame for which the queue has no room.
+// The fate of a frame for which the queue has no room.
 typedef enum {
   // The connection ends with CLOSE 1008.
   PWU_QUEUE_CLOSE = 0,
@@ -203,7 +203,7 @@ typedef enum {
   PWU_LOG_ERROR = 1,
   // Something needs attention.
   PWU_LOG_WARN = 2,
-  // What a service usually logs.
+  // The usual level of a service.
   PWU_LOG_INFO = 3,
   // For finding faults.
   PWU_LOG_DEBUG = 4,
@@ -317,6 +317,18 @@ typedef struct {
   // Bytes that a received byte may expand to, in messages of more than 64 KiB; 0 for no limit.
   // Default: 0.
   uint32_t deflate_ratio_max;
+  // Server: 1: `trusted_proxies` name the client in `Forwarded` instead of `X-Forwarded-For`. Default: 0.
+  uint8_t trusted_by_forwarded;
+  // Server: networks of proxies that begin each connection with a header of the PROXY protocol, which
+  // names the client, such as `10.0.0.0/8, 192.0.2.7`; of other peers such a header is an error. On a
+  // Unix socket, every peer is a proxy. Default: NULL, none.
+  const char *proxy_protocol;
+  // Server: networks of proxies that name the client in a header of its request. The client named by a
+  // proxy is the peer of the request, and that of limits and logs. Default: NULL, none.
+  const char *trusted_proxies;
+  // Server: sites whose scripts may open connections, such as `https://example.com, https://*.example.org`,
+  // or `same-host`; others are answered with 403, and the route is not asked. Default: NULL, any.
+  const char *origins;
 } pwu_options;
 
 // A text or bytes of `size`, without a zero at its end.
@@ -417,7 +429,7 @@ typedef struct {
   void (*free_user)(void *user);
 } pwu_callbacks;
 
-// What a route answers. It comes filled with zeros.
+// The answer of a route. It comes filled with zeros.
 typedef struct {
   // The library's; leave it as it is.
   size_t size;
@@ -433,12 +445,12 @@ typedef struct {
   pwu_str body;
   // The callbacks of the connection. They are copied.
   const pwu_callbacks *callbacks;
-  // What they get. It is the library's from here on: free_user is called whatever happens.
+  // Their argument. It is the library's from here on: free_user is called whatever happens.
   void *user;
   // Called with release_user once the answer was read, which is when what it points to may go. May be
   // NULL: then that has to stay until the route is called again.
   void (*release)(void *user);
-  // What release gets.
+  // The argument of release.
   void *release_user;
 } pwu_answer;
 
@@ -449,8 +461,8 @@ typedef int (*pwu_route)(void *user, const pwu_request *request, pwu_answer *ans
 // `error` is not NULL, and both are lent.
 typedef void (*pwu_outcome)(void *user, pwu_conn *conn, const pwu_error *error);
 
-// How a connection ended, or is about to. The texts are valid until the next pwu_get_close_info on the
-// connection and its last pwu_conn_unref.
+// The end of a connection, which has come or is about to. The texts are valid until the next
+// pwu_get_close_info on the connection and its last pwu_conn_unref.
 typedef struct {
   // sizeof(pwu_close_info), set by the caller.
   size_t size;
@@ -490,6 +502,17 @@ typedef struct {
   size_t count;
 } pwu_response;
 
+// Certificate of a name.
+typedef struct {
+  // Name that clients ask for, such as `api.example.com`; or `*.example.com`, for all names one label
+  // below it. An exact name goes before a wildcard.
+  const char *name;
+  // File of the certificate and, behind it, the intermediate ones (PEM).
+  const char *certificate;
+  // File of its key.
+  const char *key;
+} pwu_tls_named;
+
 // Files and switches of TLS, all as PEM; zero is the default of each.
 typedef struct {
   // sizeof(pwu_tls_options).
@@ -513,9 +536,14 @@ typedef struct {
   uint8_t tls13_only;
   // Client: sessions that are kept to be resumed. 0: 256.
   uint32_t sessions;
+  // Server: certificates by name. Clients that ask for another name get `certificate`; without one, their
+  // handshake is refused.
+  const pwu_tls_named *named;
+  // How many.
+  size_t named_count;
 } pwu_tls_options;
 
-// What TLS has agreed on.
+// Version, cipher and names that TLS has agreed on.
 typedef struct {
   // sizeof(pwu_tls_info), set by the caller.
   size_t size;
@@ -771,8 +799,11 @@ pwu_status pwu_send_frame(pwu_conn *conn,
                           const void *data,
                           size_t size);
 
-// Sends a frame whose payload has PWU_HEADROOM bytes in front of it that are written to. The buffer
-// stays the caller's; its bytes are garbage afterwards.
+// Sends a frame whose payload has PWU_HEADROOM bytes in front of it, which the header is written to; a
+// client masks the payload where it lies. The buffer stays the caller's and can be used again after the
+// call; its bytes are garbage then. Of 16 KiB and more, the socket is given the frame in this call, after
+// what is queued, and only what it does not take is copied. Smaller payloads leave with the turn and are
+// copied, as are those that are encrypted, compressed or have to wait for others.
 pwu_status pwu_send_headroom(pwu_conn *conn,
                              int type,
                              int fin,

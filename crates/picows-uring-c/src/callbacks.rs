@@ -63,7 +63,7 @@ unsafe impl Sized0 for pwu_callbacks {
     };
 }
 
-/// What the application has for a connection or a listening socket; freed when the last owner of it is.
+/// Pointer of the application for a connection or a listening socket; freed with its last owner.
 #[derive(Debug)]
 pub(crate) struct User {
     pub(crate) pointer: *mut c_void,
@@ -139,7 +139,7 @@ impl TableListener {
         conn.as_pointer()
     }
 
-    /// What a number that a callback returned means.
+    /// The meaning of a number that a callback returned.
     fn judge(&self, callback: &str, number: c_int) -> ListenerResult {
         if number == 0 {
             return Ok(());

@@ -312,8 +312,8 @@ pub enum pwu_cause {
     PWU_CAUSE_OTHER = 99,
 }
 
-/// How a connection ended, or is about to. The texts are valid until the next pwu_get_close_info on the
-/// connection and its last pwu_conn_unref.
+/// The end of a connection, which has come or is about to. The texts are valid until the next
+/// pwu_get_close_info on the connection and its last pwu_conn_unref.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct pwu_close_info {

@@ -168,7 +168,7 @@ fn errno_of(error: &(dyn StdError + 'static)) -> c_int {
     chain.filter_map(|it| it.downcast_ref::<io::Error>()?.raw_os_error()).next().unwrap_or(0)
 }
 
-/// What cannot be done in this state, as a function that returns a status says it.
+/// A call that cannot be done in this state, as a function that returns a status reports it.
 pub(crate) fn failure_of(error: &Error) -> Failure {
     let status = match error {
         Error::InsideTurn => pwu_status::PWU_INSIDE_TURN,

@@ -72,7 +72,7 @@ unsafe impl Sized0 for pwu_response {
     };
 }
 
-/// What C is lent of the heads of a connection; points into the transport, which keeps them.
+/// Heads of a connection as they are lent to C; points into the transport, which keeps them.
 pub(crate) struct Heads {
     peer: String,
     request: Vec<pwu_header>,

@@ -17,7 +17,7 @@ pub enum pwu_level {
     PWU_LOG_ERROR = 1,
     /// Something needs attention.
     PWU_LOG_WARN = 2,
-    /// What a service usually logs.
+    /// The usual level of a service.
     PWU_LOG_INFO = 3,
     /// For finding faults.
     PWU_LOG_DEBUG = 4,

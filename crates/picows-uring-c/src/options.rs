@@ -5,14 +5,14 @@ use crate::status::{Failure, entry, pwu_status};
 use crate::tls::{self, pwu_tls};
 use crate::types::{Sized0, read_sized};
 use picows_uring::{
-    AutoPing, AutoPingStrategy, Connect, Driver, Embedded, EmbeddedBuilder, QueuePolicy,
-    ServerBuilder,
+    AutoPing, AutoPingStrategy, Connect, Driver, Embedded, EmbeddedBuilder, Networks, OriginPolicy,
+    QueuePolicy, ServerBuilder, TrustedProxies,
 };
 use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::time::Duration;
 
-/// What a worker talks to the kernel with.
+/// The interface of the kernel that a worker uses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub enum pwu_driver {
@@ -24,7 +24,7 @@ pub enum pwu_driver {
     PWU_DRIVER_EPOLL = 2,
 }
 
-/// What becomes of a frame for which the queue has no room.
+/// The fate of a frame for which the queue has no room.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub enum pwu_queue_policy {
@@ -174,6 +174,18 @@ pub struct pwu_options {
     /// Bytes that a received byte may expand to, in messages of more than 64 KiB; 0 for no limit.
     /// Default: 0.
     pub deflate_ratio_max: u32,
+    /// Server: 1: `trusted_proxies` name the client in `Forwarded` instead of `X-Forwarded-For`. Default: 0.
+    pub trusted_by_forwarded: u8,
+    /// Server: networks of proxies that begin each connection with a header of the PROXY protocol, which
+    /// names the client, such as `10.0.0.0/8, 192.0.2.7`; of other peers such a header is an error. On a
+    /// Unix socket, every peer is a proxy. Default: NULL, none.
+    pub proxy_protocol: *const c_char,
+    /// Server: networks of proxies that name the client in a header of its request. The client named by a
+    /// proxy is the peer of the request, and that of limits and logs. Default: NULL, none.
+    pub trusted_proxies: *const c_char,
+    /// Server: sites whose scripts may open connections, such as `https://example.com, https://*.example.org`,
+    /// or `same-host`; others are answered with 403, and the route is not asked. Default: NULL, any.
+    pub origins: *const c_char,
 }
 
 // SAFETY: the size is first, and all fields are integers and pointers.
@@ -216,6 +228,10 @@ unsafe impl Sized0 for pwu_options {
         deflate_context: 1,
         deflate_threshold: 0,
         deflate_ratio_max: 0,
+        trusted_by_forwarded: 0,
+        proxy_protocol: ptr::null(),
+        trusted_proxies: ptr::null(),
+        origins: ptr::null(),
     };
 }
 
@@ -319,7 +335,38 @@ impl pwu_options {
             builder = builder.max_lifetime(milliseconds(self.lifetime_ms), LIFETIME_JITTER);
         }
         // SAFETY: the caller's promise.
-        unsafe { tls::of_server(self.tls, builder) }
+        unsafe { tls::of_server(self.tls, self.front_door(builder)?) }
+    }
+
+    /// `builder` with the rules about where requests come from.
+    ///
+    /// # Safety
+    ///
+    /// As [`of_server`](Self::of_server).
+    unsafe fn front_door(&self, mut builder: ServerBuilder) -> Result<ServerBuilder, Failure> {
+        // SAFETY: the caller's promise.
+        let (by_protocol, by_header, origins) = unsafe {
+            (text_at(self.proxy_protocol), text_at(self.trusted_proxies), text_at(self.origins))
+        };
+        if let Some(proxies) = by_protocol {
+            builder = builder.proxy_protocol(networks("proxy_protocol", &proxies)?);
+        }
+        if let Some(proxies) = by_header {
+            let proxies = networks("trusted_proxies", &proxies)?;
+            builder = builder.trusted_proxies(match self.trusted_by_forwarded {
+                0 => TrustedProxies::by_x_forwarded_for(proxies),
+                _ => TrustedProxies::by_forwarded(proxies),
+            });
+        }
+        match origins.as_deref() {
+            None => Ok(builder),
+            Some("same-host") => Ok(builder.origins(OriginPolicy::SameHost)),
+            Some(list) => {
+                let entries = list.split([',', ' ']).filter(|entry| !entry.is_empty());
+                let policy = OriginPolicy::list(entries);
+                Ok(builder.origins(policy.map_err(|it| invalid(format!("origins: {it}")))?))
+            }
+        }
     }
 
     /// `connect` with these settings.
@@ -374,6 +421,10 @@ impl pwu_options {
             other => Err(invalid(format!("queue_policy {other}: use one of pwu_queue_policy"))),
         }
     }
+}
+
+fn networks(setting: &str, text: &str) -> Result<Networks, Failure> {
+    text.parse().map_err(|fault| invalid(format!("{setting}: {fault}")))
 }
 
 fn invalid(text: String) -> Failure {

@@ -11,7 +11,7 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 pub const PWU_HEADROOM: usize = 14;
 
 impl pwu_conn {
-    /// What became of a send, as a status.
+    /// The outcome of a send, as a status.
     #[inline]
     pub(crate) fn became(&self, status: SendStatus) -> Result<pwu_status, Failure> {
         match status {
@@ -81,8 +81,11 @@ pub unsafe extern "C" fn pwu_send_frame(
     })
 }
 
-/// Sends a frame whose payload has PWU_HEADROOM bytes in front of it that are written to. The buffer
-/// stays the caller's; its bytes are garbage afterwards.
+/// Sends a frame whose payload has PWU_HEADROOM bytes in front of it, which the header is written to; a
+/// client masks the payload where it lies. The buffer stays the caller's and can be used again after the
+/// call; its bytes are garbage then. Of 16 KiB and more, the socket is given the frame in this call, after
+/// what is queued, and only what it does not take is copied. Smaller payloads leave with the turn and are
+/// copied, as are those that are encrypted, compressed or have to wait for others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwu_send_headroom(
     conn: *mut pwu_conn,
@@ -92,8 +95,19 @@ pub unsafe extern "C" fn pwu_send_headroom(
     payload: *mut u8,
     size: usize,
 ) -> pwu_status {
-    // SAFETY: the same promises.
-    unsafe { pwu_send_frame(conn, r#type, fin, rsv, payload.cast_const().cast(), size) }
+    entry(|| {
+        // SAFETY: NULL, lent or kept.
+        let conn = unsafe { live_conn_at(conn) }?;
+        let head = head_of(r#type, fin, rsv)?;
+        if payload.is_null() {
+            return Err(Failure::null("the payload"));
+        }
+        // SAFETY: there are PWU_HEADROOM and `size` bytes, the library's for this call, by the caller's word.
+        let buffer = unsafe {
+            std::slice::from_raw_parts_mut(payload.sub(PWU_HEADROOM), PWU_HEADROOM + size)
+        };
+        conn.became(conn.transport.send_in_place(head, buffer, PWU_HEADROOM))
+    })
 }
 
 /// Memory of the application, until it was sent.

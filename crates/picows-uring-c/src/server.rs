@@ -21,7 +21,7 @@ pub struct pwu_server {
     urls: Vec<CString>,
 }
 
-/// What a route answers. It comes filled with zeros.
+/// The answer of a route. It comes filled with zeros.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct pwu_answer {
@@ -39,12 +39,12 @@ pub struct pwu_answer {
     pub body: pwu_str,
     /// The callbacks of the connection. They are copied.
     pub callbacks: *const pwu_callbacks,
-    /// What they get. It is the library's from here on: free_user is called whatever happens.
+    /// Their argument. It is the library's from here on: free_user is called whatever happens.
     pub user: *mut c_void,
     /// Called with release_user once the answer was read, which is when what it points to may go. May be
     /// NULL: then that has to stay until the route is called again.
     pub release: Option<unsafe extern "C" fn(user: *mut c_void)>,
-    /// What release gets.
+    /// The argument of release.
     pub release_user: *mut c_void,
 }
 
@@ -158,7 +158,7 @@ fn ask(
     upgrade
 }
 
-/// What the library is to answer.
+/// The answer that the library is to send.
 ///
 /// # Safety
 ///

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What became of a call. Below 0 it did nothing, and pwu_last_error says why.
+/// The outcome of a call. Below 0 it did nothing, and pwu_last_error has the reason.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum pwu_status {
@@ -75,7 +75,7 @@ impl Failure {
     }
 }
 
-/// What a status means, for which there is nothing better to say.
+/// The sentence of a status, for a call that has no better one.
 fn sentence(status: pwu_status) -> &'static str {
     match status {
         pwu_status::PWU_OK

@@ -10,7 +10,7 @@ thread_local! {
     static NUMBER: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How often this process was forked off, since a worker was first made.
+/// Number of forks that led to this process, since a worker was first made.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// The thread and process that made an object.

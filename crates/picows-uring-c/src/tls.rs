@@ -16,12 +16,25 @@ pub struct pwu_tls {
     inner: Inner,
 }
 
-/// Whose settings they are.
+/// Settings of one side.
 enum Inner {
     #[cfg(feature = "tls")]
     Server(picows_uring::ServerTls),
     #[cfg(feature = "tls")]
     Client(picows_uring::ClientTls),
+}
+
+/// Certificate of a name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct pwu_tls_named {
+    /// Name that clients ask for, such as `api.example.com`; or `*.example.com`, for all names one label
+    /// below it. An exact name goes before a wildcard.
+    pub name: *const c_char,
+    /// File of the certificate and, behind it, the intermediate ones (PEM).
+    pub certificate: *const c_char,
+    /// File of its key.
+    pub key: *const c_char,
 }
 
 /// Files and switches of TLS, all as PEM; zero is the default of each.
@@ -49,6 +62,11 @@ pub struct pwu_tls_options {
     pub tls13_only: u8,
     /// Client: sessions that are kept to be resumed. 0: 256.
     pub sessions: u32,
+    /// Server: certificates by name. Clients that ask for another name get `certificate`; without one, their
+    /// handshake is refused.
+    pub named: *const pwu_tls_named,
+    /// How many.
+    pub named_count: usize,
 }
 
 // SAFETY: the size is first, and all fields are integers and pointers.
@@ -63,10 +81,12 @@ unsafe impl Sized0 for pwu_tls_options {
         insecure: 0,
         tls13_only: 0,
         sessions: 0,
+        named: ptr::null(),
+        named_count: 0,
     };
 }
 
-/// What TLS has agreed on.
+/// Version, cipher and names that TLS has agreed on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct pwu_tls_info {
@@ -218,7 +238,7 @@ pub(crate) unsafe fn of_client(
 
 #[cfg(feature = "tls")]
 mod build {
-    use super::{Inner, pwu_tls_info, pwu_tls_options};
+    use super::{Inner, pwu_tls_info, pwu_tls_named, pwu_tls_options};
     use crate::error::{pwu_error, pwu_kind};
     use crate::server::text_at;
     use crate::status::{Failure, pwu_status};
@@ -250,6 +270,25 @@ mod build {
         }
     }
 
+    /// The name and the certificate of `named`.
+    ///
+    /// # Safety
+    ///
+    /// As [`certificate`].
+    unsafe fn certificate_of(named: &pwu_tls_named) -> Result<(String, Certificate), Failure> {
+        // SAFETY: the caller's promise.
+        let texts =
+            unsafe { (text_at(named.name), text_at(named.certificate), text_at(named.key)) };
+        match texts {
+            (Some(name), Some(certificate), Some(key)) => {
+                Ok((name, Certificate::files(certificate, key)))
+            }
+            _ => Err(invalid(
+                "a certificate of `named` needs its name, its file and that of its key",
+            )),
+        }
+    }
+
     /// Settings of a server.
     ///
     /// # Safety
@@ -257,6 +296,17 @@ mod build {
     /// As [`certificate`].
     pub(super) unsafe fn server(options: &pwu_tls_options) -> Result<Inner, pwu_error> {
         let mut builder = ServerTls::builder();
+        let named = if options.named.is_null() {
+            &[]
+        } else {
+            // SAFETY: there are `named_count` of them, by the caller's word.
+            unsafe { std::slice::from_raw_parts(options.named, options.named_count) }
+        };
+        for named in named {
+            // SAFETY: the caller's promise.
+            let (name, certificate) = unsafe { certificate_of(named) }?;
+            builder = builder.certificate_for(name, certificate);
+        }
         // SAFETY: the caller's promise.
         let (certificate, roots) = unsafe { (certificate(options)?, text_at(options.roots)) };
         if let Some(certificate) = certificate {
@@ -282,6 +332,11 @@ mod build {
     /// As [`certificate`].
     pub(super) unsafe fn client(options: &pwu_tls_options) -> Result<Inner, pwu_error> {
         let mut builder = ClientTls::builder();
+        if !options.named.is_null() {
+            return Err(
+                invalid("certificates by name are those of a server: use `certificate`").into()
+            );
+        }
         // SAFETY: the caller's promise.
         let (certificate, roots) = unsafe { (certificate(options)?, text_at(options.roots)) };
         if let Some(certificate) = certificate {

@@ -173,7 +173,7 @@ pub(crate) fn with_frame<T>(
 ///
 /// The first field is `size: usize`, and all are integers, pointers or options of functions.
 pub(crate) unsafe trait Sized0: Copy {
-    /// What holds for fields that an older version does not have.
+    /// The values of fields that an older version does not have.
     const DEFAULT: Self;
 }
 

@@ -24,7 +24,7 @@ pub struct pwu_worker {
     stopper: Stopper,
 }
 
-/// What pwu_worker_turn leaves behind.
+/// The state that pwu_worker_turn leaves behind.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub enum pwu_turned {
@@ -37,7 +37,7 @@ pub enum pwu_turned {
     PWU_DONE = 2,
 }
 
-/// What a worker shares with its connections and other objects.
+/// The state that a worker shares with its connections and other objects.
 pub(crate) struct Shared {
     owner: Owner,
     /// It was not freed.

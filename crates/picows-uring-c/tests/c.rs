@@ -65,7 +65,13 @@ fn tls_and_compression_are_options() {
     let certificates = certificates::Certificates::new();
     certificates.issue("server", &["localhost", "127.0.0.1"]);
     certificates.issue("client", &["client"]);
+    certificates.issue("named", &["api.example"]);
     run_with("secure", &[&certificates.path("").to_string_lossy()]);
+}
+
+#[test]
+fn where_requests_come_from_is_judged_by_options() {
+    run("front_door");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 /* TLS and compression as options: connections over both, and a sentence for each wrong use.
  *
- * Usage: secure FOLDER, with ca.pem, server.crt, server.key, client.crt and client.key in it. */
+ * Usage: secure FOLDER, with ca.pem and the pairs server, client and named (.crt and .key) in it. */
 #include <stddef.h>
 
 #include "pair.h"
@@ -166,6 +166,59 @@ static void over_tls(void) {
   pair_free(&pair);
 }
 
+static void expect_no_tls(pwu_tls *tls, pwu_error *error, int kind, const char *text) {
+  EXPECT(tls == NULL);
+  EXPECT_INT(pwu_error_kind(error), kind);
+  if (strstr(pwu_error_text(error), text) == NULL) {
+    fprintf(stderr, "no %s in: %s\n", text, pwu_error_text(error));
+    abort();
+  }
+  pwu_error_free(error);
+}
+
+/* A server with a certificate for each of its names. */
+static void by_name(void) {
+  struct pair pair;
+  pwu_options server, client;
+  pwu_tls_options options;
+  pwu_tls_named named;
+  pwu_tls *tls, *clients = client_tls(0);
+  pwu_error *error = NULL;
+  const char *names[] = {"api.example", "localhost"};
+  zero(&options);
+  options.certificate = file("server.crt");
+  options.key = file("server.key");
+  named.name = "api.example";
+  named.certificate = file("named.crt");
+  named.key = NULL;
+  options.named = &named;
+  options.named_count = 1;
+  tls = pwu_tls_server(&options, &error);
+  expect_no_tls(tls, error, PWU_ERROR_CALL, "named");
+  named.key = file("named.key");
+  tls = pwu_tls_client(&options, &error);
+  expect_no_tls(tls, error, PWU_ERROR_CALL, "by name");
+  tls = must(pwu_tls_server(&options, &error), error);
+  with_tls(&server, 1, tls);
+  with_tls(&client, 0, clients);
+  pair_init(&pair, &server);
+  for (int i = 0; i < 2; i++) {
+    char url[64];
+    snprintf(url, sizeof url, "wss://%s/", names[i]);
+    pair.url = url;
+    pair_open(&pair, &client);
+    echo(&pair);
+    EXPECT(is_text(info_of(&pair.at_server).server_name, names[i]));
+    close_client(&pair);
+  }
+  /* Any other name has the first certificate, which is not for it. */
+  pair.url = "wss://other.example/";
+  refuse(&pair, &client, PWU_ERROR_TLS, "localhost");
+  pwu_tls_free(tls);
+  pwu_tls_free(clients);
+  pair_free(&pair);
+}
+
 static void with_certificates_of_clients(void) {
   struct pair pair;
   pwu_options server, client;
@@ -222,16 +275,6 @@ static void reloads(void) {
   pwu_tls_free(tls);
   pwu_tls_free(clients);
   pair_free(&pair);
-}
-
-static void expect_no_tls(pwu_tls *tls, pwu_error *error, int kind, const char *text) {
-  EXPECT(tls == NULL);
-  EXPECT_INT(pwu_error_kind(error), kind);
-  if (strstr(pwu_error_text(error), text) == NULL) {
-    fprintf(stderr, "no %s in: %s\n", text, pwu_error_text(error));
-    abort();
-  }
-  pwu_error_free(error);
 }
 
 static void wrong_uses(void) {
@@ -339,6 +382,7 @@ int main(int count, char **arguments) {
   EXPECT_INT(count, 2);
   folder = arguments[1];
   over_tls();
+  by_name();
   with_certificates_of_clients();
   reloads();
   wrong_uses();

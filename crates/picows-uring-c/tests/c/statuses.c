@@ -158,6 +158,7 @@ int main(void) {
   remote = pwu_remote_new(pair.at_client.conn);
   EXPECT(remote != NULL);
   EXPECT_INT(pwu_forward(pair.at_client.conn, NULL), PWU_NULL);
+  EXPECT_INT(pwu_send_headroom(pair.at_client.conn, PWU_TEXT, 1, 0, NULL, 0), PWU_NULL);
   EXPECT_INT(pwu_get_close_info(pair.at_client.conn, NULL), PWU_NULL);
   EXPECT_INT(pwu_get_request(pair.at_client.conn, NULL), PWU_NULL);
   EXPECT_INT(pwu_is_auto_pong(pair.at_client.conn, NULL), PWU_NULL);

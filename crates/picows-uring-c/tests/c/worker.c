@@ -196,6 +196,85 @@ static void structures(void) {
   EXPECT_INT(pwu_worker_free(worker), PWU_OK);
 }
 
+/* Descriptors of this process that are rings of io_uring. */
+static int rings(void) {
+  char path[64], target[64];
+  int fd, count = 0;
+  for (fd = 0; fd < 256; fd++) {
+    ssize_t size;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    size = readlink(path, target, sizeof target - 1);
+    if (size > 0) {
+      target[size] = '\0';
+      count += strstr(target, "io_uring") != NULL;
+    }
+  }
+  return count;
+}
+
+static void drivers(void) {
+  pwu_worker_options options;
+  pwu_error *error = NULL;
+  pwu_worker *worker;
+  memset(&options, 0, sizeof options);
+  options.size = sizeof options;
+  options.driver = PWU_DRIVER_EPOLL;
+  worker = pwu_worker_new(&options, &error);
+  EXPECT(worker != NULL);
+  EXPECT_INT(rings(), 0);
+  EXPECT(pwu_worker_turn(worker, 0) >= 0);
+  EXPECT_INT(pwu_worker_free(worker), PWU_OK);
+  /* By name, there is no other way than that. */
+  options.driver = PWU_DRIVER_IO_URING;
+  worker = pwu_worker_new(&options, &error);
+  if (worker == NULL) {
+    EXPECT_INT(pwu_error_kind(error), PWU_ERROR_DRIVER);
+    pwu_error_free(error);
+    return;
+  }
+  EXPECT_INT(rings(), 1);
+  EXPECT_INT(pwu_worker_free(worker), PWU_OK);
+}
+
+/* Two listening sockets of one worker, each with options of its own. */
+static void options_of_listeners(void) {
+  struct pair pair;
+  pwu_options options;
+  pwu_server *strict;
+  pwu_attempt *attempt;
+  pwu_close_info info;
+  pwu_error *error = NULL;
+  struct end server;
+  pair_init(&pair, NULL);
+  end_init(&server);
+  EXPECT_INT(pwu_options_init(&options, sizeof options, 1), PWU_OK);
+  options.max_frame = 10;
+  strict = pwu_listen(pair.worker, "127.0.0.1:0", -1, &options, end_route, &server, NULL, &error);
+  EXPECT(strict != NULL);
+  pair_open(&pair, NULL);
+  pair.at_server.answers = 1;
+  EXPECT_INT(pwu_send(pair.at_client.conn, PWU_TEXT, "more than ten", 13), PWU_OK);
+  turn_until_count(pair.worker, &pair.at_client.frames, 1);
+  EXPECT_INT(pwu_disconnect(pair.at_client.conn), PWU_OK);
+  turn_until_count(pair.worker, &pair.at_client.freed, 1);
+  EXPECT_INT(pwu_conn_unref(pair.at_client.conn), PWU_OK);
+  end_init(&pair.at_client);
+  attempt = pwu_connect(pair.worker, "ws://a/", dial(pwu_server_url(strict)), NULL, 0, NULL,
+                        &pair.at_client.callbacks, &pair.at_client, end_outcome, NULL);
+  EXPECT_INT(pwu_attempt_free(attempt), PWU_OK);
+  turn_until_count(pair.worker, &pair.at_client.outcomes, 1);
+  EXPECT_INT(pwu_send(pair.at_client.conn, PWU_TEXT, "more than ten", 13), PWU_OK);
+  turn_until_count(pair.worker, &server.freed, 1);
+  turn_until_count(pair.worker, &pair.at_client.freed, 1);
+  EXPECT_INT(server.frames, 0);
+  info.size = sizeof info;
+  EXPECT_INT(pwu_get_close_info(pair.at_client.conn, &info), PWU_OK);
+  EXPECT_INT(info.received_code, 1009);
+  EXPECT_INT(pwu_conn_unref(server.conn), PWU_OK);
+  EXPECT_INT(pwu_server_close(strict), PWU_OK);
+  pair_free(&pair);
+}
+
 static void sends_at_the_end(void *user, pwu_conn *conn) {
   struct end *end = (struct end *)user;
   EXPECT_INT(pwu_send(conn, PWU_TEXT, "late", 4), PWU_CLOSED);
@@ -254,6 +333,8 @@ int main(void) {
   hook_of_work();
   second_worker();
   structures();
+  drivers();
+  options_of_listeners();
   freed_with_open_connections();
   return 0;
 }
