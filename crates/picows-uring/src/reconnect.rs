@@ -124,7 +124,9 @@ impl Default for Backoff {
 ///
 /// picows_uring::run(async {
 ///     Reconnect::new(|| Connect::new("ws://127.0.0.1:9001/feed"))
-///         .on_connected(|transport| drop(transport.send_text("subscribe")))
+///         .on_connected(|transport| {
+///             transport.send_text("subscribe");
+///         })
 ///         .run(|| EchoListener)
 ///         .await
 /// })??;
