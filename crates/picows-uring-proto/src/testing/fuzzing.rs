@@ -5,6 +5,7 @@
 
 #[cfg(feature = "deflate")]
 mod deflate;
+mod proxy_header;
 
 use crate::assembler::{Assembled, Message, MessageAssembler};
 use crate::conversation::{ConversationRules, FrameAction};
@@ -22,6 +23,7 @@ use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FrameRule
 use crate::tick::Tick;
 #[cfg(feature = "deflate")]
 pub use deflate::{deflate_messages, deflate_negotiation};
+pub use proxy_header::proxy_header;
 
 /// A request head, which arrives in pieces of a length that the first byte chooses.
 pub fn server_handshake(data: &[u8]) {
@@ -565,6 +567,7 @@ mod tests {
         replay("messages", messages);
         replay("header", header);
         replay("tunnel", tunnel);
+        replay("proxy_header", proxy_header);
         #[cfg(feature = "deflate")]
         {
             replay("deflate_negotiation", deflate_negotiation);
@@ -581,6 +584,7 @@ mod tests {
             messages(&data);
             header(&data);
             tunnel(&data);
+            proxy_header(&data);
             #[cfg(feature = "deflate")]
             {
                 deflate_negotiation(&data);
