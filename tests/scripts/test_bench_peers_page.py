@@ -98,6 +98,17 @@ class Figures(RecordCase):
         text, _ = page.Page(record, "", "plots").render()
         self.assertIn("| ws | 60.0 | 139 |", text)
 
+    def test_a_compressed_delivery_is_compared_with_a_plain_one(self):
+        record = self.record(rounds=1, sections=["deflate"])
+        self.add(record, "deflate", "context", "picows-uring", cpu(15.0)[0] | {"wire_bytes_per_message": 140.0})
+        for case, time in {"fan-out-plain": 2.0, "fan-out": 2.3}.items():
+            self.add(record, "deflate", case, "picows-uring", {"server_cpu_us_per_delivery": time})
+        goals = {what: (value, is_met) for what, _, value, is_met in figures.goals(figures.Figures(record))}
+        what = "fan-out of a prepared message: compressed to plain, a delivery"
+        self.assertEqual(goals, {what: (2.3 / 2.0, False)})
+        text, _ = page.Page(record, "", "plots").render()
+        self.assertIn("2.00 µs of server CPU a delivery as it is, and 2.30 µs compressed once for all", text)
+
     def test_a_burst_may_cost_a_quarter_above_the_floor(self):
         record = self.record(rounds=1, sections=["echo"], cells=["64x16x256"])
         for name, value in {"floor": 1.0, "dedicated": 1.25, "picows-uring": 1.26}.items():

@@ -105,6 +105,19 @@ class Programs(unittest.TestCase):
         self.assertEqual(peers.kits(["beast", "floor"]), ["ours", "beast"])
         self.assertEqual(peers.kits(["picows-uring"]), ["ours", "rust"])
 
+    def test_a_peer_is_left_out_of_cases_that_it_has_not(self):
+        cases = ("context", "no-context", "fan-out")
+        of = {
+            name: [case for case in cases if peers.can_run(plan.Run("deflate", case, name, 1))]
+            for name in ("picows-uring", "uwebsockets", "uwebsockets-libdeflate")
+        }
+        self.assertEqual(of, {
+            "picows-uring": ["context", "no-context", "fan-out"],
+            "uwebsockets": ["context", "no-context"],
+            "uwebsockets-libdeflate": ["no-context"],
+        })
+        self.assertTrue(peers.can_run(plan.Run("echo", "1x1x256", "beast", 1)))
+
     def test_the_total_of_strace_is_found(self):
         text = ("% time     seconds  usecs/call     calls    errors syscall\n"
                 "------ ----------- ----------- --------- --------- ----------------\n"

@@ -89,11 +89,20 @@ where
     F: Future<Output = Result<(), Fault>> + Send + 'static,
     S: Fn(TcpStream, Option<Hub<M>>) -> F,
 {
-    let args = ServerArgs::parse();
+    run_with(&ServerArgs::parse(), serve)
+}
+
+/// [`run`] with arguments that the program has parsed, as some of them are its own.
+pub fn run_with<M, F, S>(args: &ServerArgs, serve: S) -> Result<(), Fault>
+where
+    M: Clone + Send + 'static,
+    F: Future<Output = Result<(), Fault>> + Send + 'static,
+    S: Fn(TcpStream, Option<Hub<M>>) -> F,
+{
     if args.tls_cert.is_some() {
         return Err("this server speaks no TLS".into());
     }
-    accept(&args, "ws", serve)
+    accept(args, "ws", serve)
 }
 
 fn accept<M, F, S>(args: &ServerArgs, scheme: &str, serve: S) -> Result<(), Fault>

@@ -5,7 +5,7 @@
 
 use benches::course::Course;
 use benches::echo::{Check, Echo, Requests};
-use benches::opening::{PATIENCE, open};
+use benches::opening::{PATIENCE, open_with};
 use benches::process::raise_descriptor_limit;
 use benches::reading::{Reading, Spent, histogram, json, quantiles};
 use clap::Parser;
@@ -35,6 +35,10 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     size: u32,
 
+    /// Have the server compress: frames are counted by their headers then, and not compared
+    #[arg(long)]
+    deflate: bool,
+
     /// Process of the server, whose processor time is counted
     #[arg(long, value_name = "PID")]
     server_pid: u32,
@@ -63,7 +67,8 @@ struct Load {
     epoll: rustix::fd::OwnedFd,
     subscribers: Vec<Subscriber>,
     requests: Requests,
-    echo: Echo,
+    /// What each delivery has to be, if it is compared.
+    echo: Option<Echo>,
     /// One for all connections, so that it stays in cache.
     buffer: Vec<u8>,
     /// Of the message under way.
@@ -76,6 +81,8 @@ struct Subscriber {
     stream: TcpStream,
     /// How much of the message it has.
     at: usize,
+    /// The length of its frame, once its header is there.
+    frame_bytes: usize,
 }
 
 impl Load {
@@ -83,16 +90,16 @@ impl Load {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut subscribers = Vec::new();
         for index in 0..u64::from(args.subscribers) {
-            let stream = open(args.course.url_addr, index)?;
+            let stream = open_with(args.course.url_addr, index, args.deflate.then_some(OFFER))?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(&epoll, &stream, epoll::EventData::new_u64(index), flags)?;
-            subscribers.push(Subscriber { stream, at: 0 });
+            subscribers.push(Subscriber { stream, at: 0, frame_bytes: 0 });
         }
         Ok(Self {
             epoll,
             subscribers,
             requests: Requests::new(args.size as usize, 1),
-            echo: Echo::new(args.size as usize, Check::Content),
+            echo: (!args.deflate).then(|| Echo::new(args.size as usize, Check::Content)),
             buffer: vec![0; BUFFER_BYTES],
             stamp: 0,
             latency_ns: histogram(),
@@ -135,7 +142,7 @@ impl Load {
                 let index = data.u64() as usize;
                 let subscriber = &mut self.subscribers[index];
                 if subscriber
-                    .read(&self.echo, &mut self.buffer, self.stamp)
+                    .read(self.echo.as_ref(), &mut self.buffer, self.stamp)
                     .map_err(|error| format!("subscriber {index}: {error}"))?
                 {
                     self.latency_ns.saturating_record(sent_at.elapsed().as_nanos() as u64);
@@ -150,7 +157,7 @@ impl Load {
 
 impl Subscriber {
     /// Reads what is there, and returns whether that completed the message.
-    fn read(&mut self, echo: &Echo, buffer: &mut [u8], stamp: u64) -> io::Result<bool> {
+    fn read(&mut self, echo: Option<&Echo>, buffer: &mut [u8], stamp: u64) -> io::Result<bool> {
         let mut is_complete = false;
         loop {
             let len = match self.stream.read(buffer) {
@@ -159,12 +166,17 @@ impl Subscriber {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(is_complete),
                 Err(error) => return Err(error),
             };
-            let is_too_much = is_complete || self.at + len > echo.frame_bytes();
-            if is_too_much || !echo.is_right(self.at, &buffer[..len], stamp) {
+            if self.at == 0 {
+                self.frame_bytes =
+                    echo.map_or_else(|| frame_bytes(&buffer[..len]), Echo::frame_bytes);
+            }
+            let is_too_much = is_complete || self.at + len > self.frame_bytes;
+            let is_right = echo.is_none_or(|echo| echo.is_right(self.at, &buffer[..len], stamp));
+            if is_too_much || !is_right {
                 return Err(io::Error::other(format!("not message {stamp}")));
             }
             self.at += len;
-            if self.at == echo.frame_bytes() {
+            if self.at == self.frame_bytes {
                 self.at = 0;
                 is_complete = true;
             }
@@ -175,6 +187,15 @@ impl Subscriber {
     }
 }
 
+/// Length of the compressed frame that begins like this; 0, which is too short for any, if it is none.
+fn frame_bytes(start: &[u8]) -> usize {
+    match *start {
+        [0xC1 | 0xC2, 126, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
+        [0xC1 | 0xC2, len @ 0..126, ..] => 2 + usize::from(len),
+        _ => 0,
+    }
+}
+
 /// Sends a whole message; the server takes it, as it has nothing else to do.
 fn send(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
     stream.set_nonblocking(false)?;
@@ -182,6 +203,7 @@ fn send(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
     stream.set_nonblocking(true)
 }
 
+const OFFER: &str = "permessage-deflate; client_max_window_bits";
 /// Receive buffer, larger than what the kernel holds of any connection.
 const BUFFER_BYTES: usize = 512 * 1024;
 /// Events taken at a time.

@@ -84,14 +84,17 @@ class Workshop:
         )
         for name in (
             "tokio_echo", "fastwebsockets_echo", "tokio_websockets_echo", "tungstenite_echo",
-            "picows_uring_fan_out", "fastwebsockets_rtt", "tungstenite_rtt",
+            "picows_uring_fan_out", "fastwebsockets_rtt", "tungstenite_rtt", "yawc_echo",
         ):
             self.programs[name] = folder / "release" / name
-        lock = (self.root / PEERS / "Cargo.lock").read_text(encoding="utf-8")
         for crate in ("tokio", "fastwebsockets", "hyper", "tokio-websockets", "tokio-tungstenite", "rustls",
-                      "tokio-rustls", "aws-lc-rs"):
-            version = re.search(rf'^name = "{crate}"\nversion = "([^"]+)"', lock, re.MULTILINE)
-            self.versions[crate] = version[1] if version else "?"
+                      "tokio-rustls", "aws-lc-rs", "yawc"):
+            self.versions[crate] = self.locked_version(crate)
+
+    def locked_version(self, crate):
+        lock = (self.root / PEERS / "Cargo.lock").read_text(encoding="utf-8")
+        version = re.search(rf'^name = "{crate}"\nversion = "([^"]+)"', lock, re.MULTILINE)
+        return version[1] if version else "?"
 
     def make_beast(self):
         header = Path("/usr/include/boost/version.hpp")
@@ -115,6 +118,47 @@ class Workshop:
         version = re.search(r'BOOST_LIB_VERSION "([^"]+)"', header.read_text(encoding="utf-8"))
         self.versions["Boost"] = version[1].replace("_", ".") if version else "?"
         self.versions["C++"] = (output_of(compiler, "--version") or "?").splitlines()[0]
+
+    def make_uwebsockets(self):
+        """Builds its server from the sources that a crate brings along; with libdeflate where that is."""
+        if not Path("/usr/include/zlib.h").exists() and not self.install("zlib1g-dev"):
+            raise Failure("zlib is not installed: install the package zlib1g-dev")
+        sources = self.crate("libuwebsockets-sys") / "uWebSockets"
+        sockets = sources / "uSockets" / "src"
+        folder = self.target() / "peers" / "uwebsockets"
+        folder.mkdir(parents=True, exist_ok=True)
+        flags = ["-O3", "-flto", "-DNDEBUG", "-DLIBUS_NO_SSL", "-I", sockets]
+        objects = []
+        for file in sorted([*sockets.glob("*.c"), *sockets.glob("eventing/*.c"), *sockets.glob("crypto/*.c")]):
+            objects.append(folder / f"{file.stem}.o")
+            if not objects[-1].exists():
+                compiler = os.environ.get("CC", "cc")
+                self.run(compiler, *flags, "-std=gnu11", "-c", file, "-o", objects[-1], what="uSockets")
+        source = self.root / PEERS / "cpp" / "uwebsockets_echo.cpp"
+        programs = {"uwebsockets_echo": ["-lz"]}
+        if Path("/usr/include/libdeflate.h").exists() or self.install("libdeflate-dev"):
+            programs["uwebsockets_libdeflate_echo"] = ["-DUWS_USE_LIBDEFLATE", "-lz", "-ldeflate"]
+        for name, libraries in programs.items():
+            program = self.programs[name] = folder / name
+            if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+                self.run(
+                    os.environ.get("CXX", "c++"), *flags, "-std=c++20", "-I", sources / "src", "-o", program, source,
+                    *objects, *libraries, what="uWebSockets",
+                )
+        self.versions["uWebSockets"] = f"of libuwebsockets-sys {self.locked_version('libuwebsockets-sys')}"
+
+    def crate(self, name):
+        """The folder of a package that the peers in Rust depend on, or may."""
+        locked = ["--locked"] if os.environ.get("CI") == "true" else []
+        metadata = output_of(
+            "cargo", "metadata", "--format-version", "1", "--all-features", *locked,
+            "--manifest-path", PEERS / "Cargo.toml", cwd=self.root,
+        )
+        packages = json.loads(metadata)["packages"] if metadata else []
+        found = [package["manifest_path"] for package in packages if package["name"] == name]
+        if not found:
+            raise Failure(f"the sources in the crate {name} cannot be had")
+        return Path(found[0]).parent
 
     def make_python(self):
         venv = self.root / ".tools" / "peers-venv"

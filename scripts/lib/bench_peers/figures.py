@@ -6,6 +6,7 @@ from . import peers
 from .plan import Cell
 
 CPU = "server_cpu_us_per_message"
+DELIVERY = "server_cpu_us_per_delivery"
 WIRE = "wire_bytes_per_message"
 PIPELINED = {"64x16x256", "64x64x32"}
 LARGE_BYTES = 16 * 1024
@@ -106,6 +107,10 @@ def deflate_goals(figures):
         best = min((low for low in lows if low is not None), default=None)
         found = ratio(figures.lowest("deflate", case, "picows-uring", CPU), best)
         yield from at_most(f"compression, {case}: picows-uring to the best peer of 5 % fewer bytes at the most", most, found)
+    plain, compressed = (
+        figures.lowest("deflate", case, "picows-uring", DELIVERY) for case in ("fan-out-plain", "fan-out")
+    )
+    yield from at_most("fan-out of a prepared message: compressed to plain, a delivery", 1.10, ratio(compressed, plain))
 
 
 def cpu_goals(figures):

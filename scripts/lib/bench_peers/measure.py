@@ -134,6 +134,9 @@ class Meter:
 
     def measure_deflate(self, run):
         argv = peers.fill(peers.server(run.peer).deflate[run.case], self.programs)
+        if run.case.startswith("fan-out"):
+            flags = ["--deflate"] if run.case == "fan-out" else []
+            return self.fan_out(run.peer, argv, self.settings.subscribers, DEFLATE_CELL.size_bytes, *flags)
         flags = ["--deflate", *(["--deflate-no-context"] if run.case == "no-context" else [])]
 
         def load(server):
@@ -184,15 +187,17 @@ class Meter:
         }
 
     def measure_fan_out(self, run):
-        subscribers, size = run.case.split("x")
+        argv = peers.fill(peers.server(run.peer).fan_out, self.programs)
+        return self.fan_out(run.peer, argv, *run.case.split("x"))
 
+    def fan_out(self, name, argv, subscribers, size, *flags):
         def load(server):
             return json.loads(run_load([
                 self.programs["fan_out_load"], "--url-addr", server.authority, "--server-pid", server.pid,
-                "--subscribers", subscribers, "--size", size, *self.window(),
+                "--subscribers", subscribers, "--size", size, *flags, *self.window(),
             ], self.timeout_s()))
 
-        return self.loaded(run.peer, peers.fill(peers.server(run.peer).fan_out, self.programs), load)
+        return self.loaded(name, argv, load)
 
     def measure_topics(self, run):
         cell = Cell.parse(run.case)

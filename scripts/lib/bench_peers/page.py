@@ -4,7 +4,7 @@ Only renders: the same record and the same notes give the same page.
 """
 
 from . import chart, figures, peers
-from .figures import CPU, WIRE, Figures, ratio
+from .figures import CPU, DELIVERY, WIRE, Figures, ratio
 
 INTRODUCTION = """# Benchmarks
 
@@ -70,7 +70,8 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
 """
 
     def participants(self):
-        rows = [(f"`{peer.name}`", peer.about) for peer in peers.SERVERS if peer.name in self.figures.peers("echo")]
+        names = {*self.figures.peers("echo"), *self.figures.peers("deflate")}
+        rows = [(f"`{peer.name}`", peer.about) for peer in peers.SERVERS if peer.name in names]
         missing = [(f"`{name}`", f"skipped: {one_line(reason)}") for name, reason in self.record.skipped.items()]
         return "## Who takes part\n\n" + table(("server", "what it is"), [*rows, *missing], left=2)
 
@@ -280,7 +281,8 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
         return self.listing("tls-idle", text, heads, "Memory of an idle connection over TLS")
 
     def deflate(self):
-        names, cases = self.figures.peers("deflate"), self.figures.cases("deflate")
+        names = self.figures.peers("deflate")
+        cases = [case for case in self.figures.cases("deflate") if not case.startswith("fan-out")]
         if not names or not cases:
             return ""
         rows = []
@@ -293,8 +295,17 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
         heads = [f"{case}, {what}" for case in cases for what in ("µs of server CPU", "bytes on the wire")]
         return ("## Compression\n\nEcho of 1 KiB of JSON over permessage-deflate, 4 connections, with context takeover and "
                 "without; each server with its own level and windows, whose effect is in the bytes. Per message, the "
-                "lowest of the rounds. Not here: uWebSockets, which no package registry has.\n\n"
-                + table(("server", *heads), rows))
+                "lowest of the rounds.\n\n"
+                + table(("server", *heads), rows) + "\n\n" + self.deflate_fan_out())
+
+    def deflate_fan_out(self):
+        lows = [
+            self.figures.lowest("deflate", case, "picows-uring", DELIVERY) for case in ("fan-out-plain", "fan-out")
+        ]
+        if None in lows:
+            return ""
+        return (f"A prepared message of 1 KiB to {self.record.settings.subscribers:,} connections takes {lows[0]:.2f} µs of server "
+                f"CPU a delivery as it is, and {lows[1]:.2f} µs compressed once for all.")
 
     def connections(self):
         text = "## Connections\n\nAccepted and upgraded, and then reset by the client; 64 handshakes at a time."

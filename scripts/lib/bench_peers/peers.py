@@ -36,6 +36,10 @@ class Peer(NamedTuple):
     topics: tuple = ()
     topics_cost: tuple = ()
 
+    def has_case(self, section, case):
+        """Whether it can do a case of a section that it takes part in."""
+        return section != "deflate" or case in self.deflate
+
     def takes_part(self, section):
         if section == "deflate":
             return bool(self.deflate)
@@ -62,7 +66,10 @@ SERVERS = (
         "picows-uring", "`picows echo --workers 1`: hosted, on tokio-uring", "ours",
         ("{picows}", "echo", "--workers", "1", *LISTEN), ("{picows_uring_fan_out}", *LISTEN),
         ("{picows}", "echo", "--workers", "1", *LISTEN, *TLS),
-        deflating("{picows}", "echo", "--workers", "1", "--deflate", *LISTEN, no_context=["--deflate-no-context"]),
+        deflating("{picows}", "echo", "--workers", "1", "--deflate", *LISTEN, no_context=["--deflate-no-context"]) | {
+            "fan-out-plain": ("{picows_uring_fan_out}", "--prepared", *LISTEN),
+            "fan-out": ("{picows_uring_fan_out}", "--prepared", "--deflate", *LISTEN),
+        },
         ("{picows}", "pubsub", "--workers", "1", *LISTEN), ("{topics_cost}",),
     ),
     Peer(
@@ -97,6 +104,23 @@ SERVERS = (
         deflate=deflating(
             "{beast_echo}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
         ),
+    ),
+    Peer(
+        "yawc", "yawc, with hyper", "rust",
+        deflate=deflating(
+            "{yawc_echo}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
+        ),
+    ),
+    Peer(
+        "uwebsockets", "uWebSockets, in C++, with zlib", "uwebsockets",
+        deflate=deflating(
+            "{uwebsockets_echo}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
+        ),
+    ),
+    # What it has libdeflate for: whole messages.
+    Peer(
+        "uwebsockets-libdeflate", "uWebSockets with libdeflate beside zlib", "uwebsockets",
+        deflate={"no-context": ("{uwebsockets_libdeflate_echo}", *LISTEN, "--deflate", "no-context")},
     ),
     Peer(
         "picows", "Python's picows, on uvloop", "python",
@@ -175,12 +199,17 @@ def client(name):
     return next(client for client in CLIENTS if client.name == name)
 
 
+def can_run(run):
+    """Whether its peer has this case at all."""
+    return run.section == "rtt" or server(run.peer).has_case(run.section, run.case)
+
+
 def kits(names):
     """What has to be built for these, in order; ours always, as the load is in it."""
     wanted = {known.kit for known in (*SERVERS, *CLIENTS) if known.name in names}
     if any(known.name in names and "{picows_uring_fan_out}" in known.fan_out for known in SERVERS):
         wanted.add("rust")
-    return ["ours", *(kit for kit in ("rust", "beast", "python", "node", "bun") if kit in wanted)]
+    return ["ours", *(kit for kit in ("rust", "beast", "uwebsockets", "python", "node", "bun") if kit in wanted)]
 
 
 def fill(argv, programs):

@@ -22,7 +22,8 @@ SECTIONS = {
     "fan-out": "one message to many subscribers",
     "topics": "publications of one client to the subscribers of a topic, 1, 16 and 64 in flight",
     "topics-cost": "what a publication costs its publisher, and what slow subscribers hold",
-    "deflate": "compressed echo of 1 KiB of JSON, with context takeover and without: server CPU and bytes on the wire",
+    "deflate": "compressed echo of 1 KiB of JSON, with context takeover and without: server CPU and bytes on the wire; "
+               "and one message that is compressed once, to many",
     "connect": "connections accepted and upgraded",
     "syscalls": "system calls per message",
     "idle": "memory of an idle connection",
@@ -108,7 +109,7 @@ class Settings(NamedTuple):
             "fan-out": [f"{self.subscribers}x256"],
             "topics": [f"{self.subscribers}x{pipeline}x256" for pipeline in PIPELINES_TOPICS],
             "topics-cost": [f"{what}-{self.subscribers * 10}" for what in ("publish", "latest", "oldest")],
-            "deflate": ["context", "no-context"],
+            "deflate": ["context", "no-context", "fan-out-plain", "fan-out"],
             "connect": ["64"],
             "syscalls": ["1x1x256", "64x16x256"],
             "idle": [str(self.idle_connections)],

@@ -53,7 +53,7 @@ class Session:
 
     def run(self):
         settings = self.record.settings
-        planned = list(plan.runs(settings, self.names_of))
+        planned = list(filter(peers.can_run, plan.runs(settings, self.names_of)))
         left = [run for run in planned if not self.record.has(run)]
         reruns = plan.Reruns(len(left), settings.steal_percent_max)
         meter = Meter(settings, self.workshop.programs, self.fleet, self.record)
