@@ -10,7 +10,9 @@ cdef class _Listening:
         object owner
         object logger
         dict settings
-        object entrance
+        # Its streams are carried, by TLS or not.
+        bint is_carried
+        bint is_secure
         # What an answer lends to the library.
         list kept
         pwu_header* lent
@@ -22,6 +24,27 @@ cdef class _Listening:
     def __dealloc__(self):
         PyMem_Free(self.lent)
 
+    def enter(self, carrier):
+        """Serves a connection whose bytes `carrier` brings.
+
+        :raises OSError: if no more are served
+        """
+        cdef:
+            pwu_outside* handle
+            pwu_error* error = NULL
+            pwu_str peer
+            bytes text = _peer_text(carrier.get_extra_info("peername"))
+        if self.server is NULL or not self.worker.is_open:
+            raise ConnectionAbortedError("the server is closed")
+        peer.data, peer.size = PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
+        # Given back by _free_carrier, whatever happens.
+        Py_INCREF(carrier)
+        handle = pwu_accept_outside(
+            <pwu_worker*>self.worker._handle, self.server, &_outside_ops, <void*>carrier, peer, &error)
+        if handle is NULL:
+            raise ConnectionAbortedError(str(_take_error(error)))
+        return _stream_of(handle)
+
     def close(self):
         """Closes the socket; its connections stay."""
         server, self.server = self.server, NULL
@@ -29,33 +52,63 @@ cdef class _Listening:
             pwu_server_close(server)
 
 
-def listen(_Worker worker, sock, owner, factory, logger, dict settings, entrance=None):
+def listen(_Worker worker, sock, owner, factory, logger, dict settings):
     """Accepts connections on a socket that listens, of which a duplicate is made.
 
     :param owner: the server object, which counts the connections
-    :param entrance: knows the carriers of the connections, on the loop engine
     """
     cdef:
-        _Listening listening = _Listening.__new__(_Listening)
+        _Listening listening = _new_listening(worker, owner, factory, logger, settings)
         pwu_options options
         pwu_error* error = NULL
-    listening.worker = worker
-    listening.factory = factory
-    listening.owner = owner
-    listening.logger = logger
-    listening.settings = settings
-    listening.entrance = entrance
     _fill_options(&options, settings, True)
     # Given back by _free_listening, whatever happens.
     Py_INCREF(listening)
     listening.server = pwu_listen(
         <pwu_worker*>worker._handle, NULL, os.dup(sock.fileno()), &options, _route,
         <void*>listening, _free_listening, &error)
+    return _checked(listening, error)
+
+
+def serve_carried(_Worker worker, owner, factory, logger, dict settings, bint is_secure):
+    """The same for connections that the loop accepts: `enter` of the result takes them."""
+    cdef:
+        _Listening listening = _new_listening(worker, owner, factory, logger, settings)
+        pwu_options options
+        pwu_error* error = NULL
+    listening.is_carried, listening.is_secure = True, is_secure
+    _fill_options(&options, settings, True)
+    # Given back by _free_listening, whatever happens.
+    Py_INCREF(listening)
+    listening.server = pwu_serve_outside(
+        <pwu_worker*>worker._handle, &options, _route, <void*>listening, _free_listening, &error)
+    return _checked(listening, error)
+
+
+cdef _Listening _new_listening(_Worker worker, owner, factory, logger, dict settings):
+    cdef _Listening listening = _Listening.__new__(_Listening)
+    listening.worker = worker
+    listening.factory = factory
+    listening.owner = owner
+    listening.logger = logger
+    listening.settings = settings
+    return listening
+
+
+cdef object _checked(_Listening listening, pwu_error* error):
     if listening.server is NULL:
         failure = _take_error(error)
         # Which texts are networks and origins, the library knows.
         raise ValueError(str(failure)) if type(failure) is RuntimeError else failure
     return listening
+
+
+cdef bytes _peer_text(object name):
+    """An address of a socket as the library takes it; empty for one that has no port."""
+    if not isinstance(name, tuple) or len(name) < 2:
+        return b""
+    host = str(name[0]).partition("%")[0]
+    return (f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}").encode("ascii", "replace")
 
 
 cdef void _free_listening(void* user) noexcept:
@@ -79,8 +132,7 @@ cdef object _answer(_Listening listening, const pwu_request* given, pwu_answer* 
     cdef WSTransport transport
     head = _bytes(given.raw_head).partition(b"\r\n\r\n")[0]
     request = _request_of(head)
-    if listening.entrance is None:
-        request.peer = _text(given.peer) or None
+    request.peer = _text(given.peer) or None
     result = listening.factory(request)
     listener, response = result, None
     if isinstance(result, WSUpgradeResponseWithListener):
@@ -100,8 +152,7 @@ cdef object _answer(_Listening listening, const pwu_request* given, pwu_answer* 
         response = WSUpgradeResponse.create_101_response()
     transport = _new_transport(listening.worker, listening.logger, False, listening.settings)
     transport.request, transport.response = request, response
-    transport.is_secure = listening.entrance is not None and listening.entrance.is_secure
-    transport._carrier = listening.entrance
+    transport.is_secure = listening.is_secure
     transport._listener = listener
     transport._server = listening.owner
     _lend_answer(listening, response.headers, answer, b"")

@@ -136,6 +136,7 @@ cdef void _resume_writing(void* user, pwu_conn* conn) noexcept:
 
 cdef int _on_connected(void* user, pwu_conn* conn) noexcept:
     cdef WSTransport transport = <WSTransport>user
+    cdef void* carrier
     pwu_conn_ref(conn)
     transport._conn = conn
     try:
@@ -143,8 +144,9 @@ cdef int _on_connected(void* user, pwu_conn* conn) noexcept:
             return 0
         if transport._server is not None:
             transport._server._attach(transport)
-            if transport._carrier is not None:
-                transport._carrier = transport._carrier.carrier_of(pwu_socket(conn))
+            carrier = pwu_outside_of(conn)
+            if carrier is not NULL:
+                transport._carrier = <object>carrier
         (<WSListener>transport._listener).on_ws_connected(transport)
     except BaseException as error:
         transport._fail(error, "on_ws_connected")

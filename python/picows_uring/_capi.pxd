@@ -17,6 +17,8 @@ cdef extern from "picows_uring.h":
         pass
     ctypedef struct pwu_kept:
         pass
+    ctypedef struct pwu_outside:
+        pass
 
     int PWU_OK, PWU_CONGESTED, PWU_REPLACED, PWU_DROPPED_OLDEST, PWU_CLOSED, PWU_DROPPED
     int PWU_REFUSED, PWU_WRONG_THREAD, PWU_FORKED, PWU_INVALID, PWU_INSIDE_TURN, PWU_LOST
@@ -53,6 +55,14 @@ cdef extern from "picows_uring.h":
         int (*is_pong)(void*, pwu_conn*, const pwu_frame*) noexcept
         void (*pause_writing)(void*, pwu_conn*) noexcept
         void (*resume_writing)(void*, pwu_conn*) noexcept
+        void (*free_user)(void*) noexcept
+
+    ctypedef struct pwu_outside_ops:
+        size_t size
+        void (*set_reading)(void*, int) noexcept
+        int (*write)(void*, const void*, size_t) noexcept
+        void (*shut_down)(void*) noexcept
+        void (*close)(void*) noexcept
         void (*free_user)(void*) noexcept
 
     ctypedef struct pwu_worker_options:
@@ -124,6 +134,22 @@ cdef extern from "picows_uring.h":
         pwu_worker*, const char*, int, const pwu_header*, size_t, const pwu_options*,
         const pwu_callbacks*, void*, void (*)(void*, pwu_conn*, const pwu_error*) noexcept,
         pwu_error**)
+    pwu_attempt* pwu_connect_outside(
+        pwu_worker*, const char*, const pwu_outside_ops*, void*, pwu_outside**, const pwu_header*,
+        size_t, const pwu_options*, const pwu_callbacks*, void*,
+        void (*)(void*, pwu_conn*, const pwu_error*) noexcept, pwu_error**)
+    pwu_server* pwu_serve_outside(
+        pwu_worker*, const pwu_options*,
+        int (*)(void*, const pwu_request*, pwu_answer*) noexcept, void*, void (*)(void*) noexcept,
+        pwu_error**)
+    pwu_outside* pwu_accept_outside(
+        pwu_worker*, const pwu_server*, const pwu_outside_ops*, void*, pwu_str, pwu_error**)
+    void* pwu_outside_buffer(const pwu_outside*, size_t*)
+    int pwu_outside_filled(const pwu_outside*, size_t)
+    int pwu_outside_ended(const pwu_outside*, int)
+    int pwu_outside_drained(const pwu_outside*)
+    int pwu_outside_free(pwu_outside*)
+    void* pwu_outside_of(const pwu_conn*)
     int pwu_attempt_abandon(pwu_attempt*)
     int pwu_attempt_free(pwu_attempt*)
     int pwu_conn_ref(pwu_conn*)

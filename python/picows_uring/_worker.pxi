@@ -249,7 +249,10 @@ async def connect(
         opening.deadline = worker.loop.time() + timeout
         timer = worker.loop.call_at(opening.deadline, _give_up, transport)
     try:
-        _begin(transport, opening, sock, url.encode("ascii"), headers, &options)
+        if carrier is None:
+            _begin(transport, opening, sock.detach(), None, url.encode("ascii"), headers, &options)
+        else:
+            _begin(transport, opening, -1, carrier, url.encode("ascii"), headers, &options)
         await opening.future
     except BaseException:
         opening.abandon()
@@ -276,26 +279,37 @@ def _give_up(WSTransport transport):
 
 
 cdef NoResult _begin(
-        WSTransport transport, _Opening opening, object sock, bytes url, list headers,
+        WSTransport transport, _Opening opening, int descriptor, object carrier, bytes url, list headers,
         pwu_options* options) except NoResult.EXC:
+    """Begins the handshake on a descriptor, or on the stream of `carrier`."""
     cdef:
         pwu_header* lent
         pwu_error* error = NULL
+        pwu_outside* stream = NULL
         size_t count = len(headers)
-        int descriptor = sock.detach()
     lent = <pwu_header*>PyMem_Malloc(max(count, 1) * sizeof(pwu_header))
     if lent is NULL:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
         raise MemoryError()
     _lend_headers(lent, headers)
     # Given back by _free_user, whatever happens.
     Py_INCREF(transport)
-    opening.attempt = pwu_connect(
-        <pwu_worker*>transport._worker._handle, url, descriptor, lent, count, options, &_callbacks,
-        <void*>transport, _on_outcome, &error)
+    if carrier is None:
+        opening.attempt = pwu_connect(
+            <pwu_worker*>transport._worker._handle, url, descriptor, lent, count, options,
+            &_callbacks, <void*>transport, _on_outcome, &error)
+    else:
+        # Given back by _free_carrier, whatever happens.
+        Py_INCREF(carrier)
+        opening.attempt = pwu_connect_outside(
+            <pwu_worker*>transport._worker._handle, url, &_outside_ops, <void*>carrier, &stream, lent,
+            count, options, &_callbacks, <void*>transport, _on_outcome, &error)
     PyMem_Free(lent)
     if opening.attempt is NULL:
         raise _take_error(error)
+    if stream is not NULL:
+        carrier.attach(_stream_of(stream))
     return NoResult.SUCCESS
 
 

@@ -21,7 +21,15 @@ from .common import (
     _headers,
     _resolve_logger,
 )
-from .picows import WSAutoPingStrategy, WSListener, WSTransport, connect, listen, worker_of
+from .picows import (
+    WSAutoPingStrategy,
+    WSListener,
+    WSTransport,
+    connect,
+    listen,
+    serve_carried,
+    worker_of,
+)
 from .proxy import HTTP, SOCKS
 from .url import (
     WSInvalidURL,
@@ -186,7 +194,7 @@ class _Attempt:
 
     async def _carry(
         self, loop: asyncio.AbstractEventLoop, parsed: WSParsedURL
-    ) -> Tuple[socket.socket, Optional[socket.socket], Any]:
+    ) -> Tuple[Optional[socket.socket], Optional[socket.socket], Any]:
         is_tls = parsed.is_secure or (self.proxy is not None and self.proxy.is_secure)
         if not is_tls and self.engine != "loop":
             sock, given = await _dial.dial(
@@ -195,7 +203,7 @@ class _Attempt:
             return sock, given, None
         if self.engine == "native":
             raise ValueError("the native engine speaks no TLS: leave engine out")
-        sock, carrier = await _loop.carry(
+        carrier = await _loop.carry(
             loop,
             parsed,
             self.proxy,
@@ -204,7 +212,7 @@ class _Attempt:
             self.proxy_ssl_context,
             self.kwargs,
         )
-        return sock, None, carrier
+        return None, None, carrier
 
 
 async def ws_create_server(
@@ -242,8 +250,8 @@ async def ws_create_server(
     :param logger_name: logs to ``picows.<name>``, or to this logger; by default to ``picows.server``
     :param compression: ``"deflate"`` accepts offers of permessage-deflate; otherwise as for ``ws_connect``
     :param proxy_protocol: networks of proxies that begin each connection with a header of the PROXY
-        protocol, which names the client, such as ``"10.0.0.0/8, 192.0.2.7"``. The native engine's, like
-        `trusted_proxies`: the loop engine accepts connections itself
+        protocol, which names the client, such as ``"10.0.0.0/8, 192.0.2.7"``. On the native
+        engine only, as the loop engine accepts connections itself
     :param trusted_proxies: networks of proxies that name the client in ``X-Forwarded-For``
     :param origins: sites whose scripts may open connections, such as ``"https://example.com"``, several
         with commas between them, or ``"same-host"``; others are answered with 403, and the factory is not
@@ -278,10 +286,10 @@ async def ws_create_server(
     is_carried = tls.get("ssl") is not None or engine == "loop"
     if is_carried and engine == "native":
         raise ValueError("the native engine speaks no TLS: leave engine out")
-    if is_carried and (proxy_protocol is not None or trusted_proxies is not None):
+    if is_carried and proxy_protocol is not None:
         raise ValueError(
-            "the loop engine accepts connections itself: proxy_protocol and trusted_proxies are for the "
-            "native engine, without TLS"
+            "the loop engine accepts connections itself: proxy_protocol is for the native engine, "
+            "without TLS"
         )
     bound = {name: kwargs.pop(name, None) for name in _BIND_KEYWORDS}
     backlog = kwargs.pop("backlog", 100)
@@ -293,14 +301,12 @@ async def ws_create_server(
     sockets = await _server.bind(loop, host, port, **bound)
     worker = worker_of(loop)
 
-    def enter(entrance: _loop.Entrance) -> Any:
-        parts = (server, ws_listener_factory, logger, settings)
-        return listen(worker, entrance.socket, *parts, entrance)
-
     async def serve(sock: socket.socket, server: _server.Server) -> Any:
+        parts = (server, ws_listener_factory, logger, settings)
         if is_carried:
-            return await _loop.accept(loop, sock, tls, backlog, enter)
-        return listen(worker, sock, server, ws_listener_factory, logger, settings)
+            inner = serve_carried(worker, *parts, tls.get("ssl") is not None)
+            return await _loop.accept(loop, sock, tls, backlog, inner)
+        return listen(worker, sock, *parts)
 
     server = _server.Server(loop, sockets, serve, backlog)
     if is_serving:

@@ -113,7 +113,7 @@ class WSUpgradeRequest:
     :ivar version: ``b"HTTP/1.1"``
     :ivar headers: names are compared without regard to case; bytes outside of ASCII are escaped as
         ``str.encode(..., "surrogateescape")`` undoes it
-    :ivar peer: for the factory of a server on the native engine, address and port of the client, such as
+    :ivar peer: for the factory of a server, address and port of the client, such as
         ``"192.0.2.7:4711"``: the one that a proxy has named, where that is trusted; else ``None``
     """
 

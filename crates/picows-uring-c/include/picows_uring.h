@@ -222,6 +222,9 @@ typedef struct pwu_error pwu_error;
 // The payload of a frame, kept by pwu_frame_keep.
 typedef struct pwu_kept pwu_kept;
 
+// A stream, for the program that carries it.
+typedef struct pwu_outside pwu_outside;
+
 // A connection for other threads. What they ask for happens in the next turn of its worker.
 typedef struct pwu_remote pwu_remote;
 
@@ -461,6 +464,26 @@ typedef int (*pwu_route)(void *user, const pwu_request *request, pwu_answer *ans
 // `error` is not NULL, and both are lent.
 typedef void (*pwu_outcome)(void *user, pwu_conn *conn, const pwu_error *error);
 
+// Functions that carry the bytes of a stream to its peer. They are called in a turn of the worker, and
+// never inside of a callback of a connection.
+typedef struct {
+  // sizeof(pwu_outside_ops).
+  size_t size;
+  // Reads from the peer if `on` is 1, or stops. A stream reads from the beginning. What is received
+  // in spite of it is kept. May be NULL.
+  void (*set_reading)(void *user, int on);
+  // Takes `size` bytes. Returns 1 if all that it was given so far has been passed on; 0 if not: then
+  // pwu_outside_drained has to be called when it has, and nothing more is written before.
+  int (*write)(void *user, const void *data, size_t size);
+  // Ends this side of the stream behind what was written; where that cannot be done without the other
+  // side, closes the stream, and pwu_outside_ended follows.
+  void (*shut_down)(void *user);
+  // Closes the stream, and drops what was not passed on.
+  void (*close)(void *user);
+  // The last call, whatever happened. May be NULL.
+  void (*free_user)(void *user);
+} pwu_outside_ops;
+
 // The end of a connection, which has come or is about to. The texts are valid until the next
 // pwu_get_close_info on the connection and its last pwu_conn_unref.
 typedef struct {
@@ -693,6 +716,65 @@ pwu_status pwu_attempt_abandon(pwu_attempt *attempt);
 
 // Frees an attempt, which goes on.
 pwu_status pwu_attempt_free(pwu_attempt *attempt);
+
+// Makes a WebSocket connection over a stream that `ops` carry with the argument `carrier`, which is the
+// library's from here on: free_user of ops is called whatever happens. `*outside` becomes the handle of the
+// stream, to be freed by pwu_outside_free. For the others see pwu_connect; url begins with ws://, whatever
+// the stream is.
+pwu_attempt *pwu_connect_outside(pwu_worker *worker,
+                                 const char *url,
+                                 const pwu_outside_ops *ops,
+                                 void *carrier,
+                                 pwu_outside **outside,
+                                 const pwu_header *headers,
+                                 size_t count,
+                                 const pwu_options *options,
+                                 const pwu_callbacks *callbacks,
+                                 void *user,
+                                 pwu_outcome outcome,
+                                 pwu_error **error);
+
+// Takes options and a route for streams that pwu_accept_outside brings, as pwu_listen does for a listening
+// socket; those about listening mean nothing. To be closed by pwu_server_close.
+pwu_server *pwu_serve_outside(pwu_worker *worker,
+                              const pwu_options *options,
+                              pwu_route route,
+                              void *user,
+                              void (*free_user)(void *user),
+                              pwu_error **error);
+
+// Serves a stream whose peer has connected, which `ops` carry with the argument `carrier`: it is the
+// library's from here on, as for pwu_connect_outside. `peer` is the peer's address for limits and logs, such
+// as `192.0.2.7:4711`, or empty. Not inside of a callback. NULL with an error if it fails.
+pwu_outside *pwu_accept_outside(pwu_worker *worker,
+                                const pwu_server *server,
+                                const pwu_outside_ops *ops,
+                                void *carrier,
+                                pwu_str peer,
+                                pwu_error **error);
+
+// Returns memory for the next bytes of the peer and sets `*size` to how many fit: fill it from its
+// beginning, and call pwu_outside_filled before any other function of the worker. NULL if the stream cannot
+// be used.
+void *pwu_outside_buffer(const pwu_outside *outside,
+                         size_t *size);
+
+// The first `size` bytes of pwu_outside_buffer are the peer's. The connection sees them in the next turn.
+pwu_status pwu_outside_filled(const pwu_outside *outside,
+                              size_t size);
+
+// The peer sends no more, if `number` is 0; else the stream has failed with that errno.
+pwu_status pwu_outside_ended(const pwu_outside *outside, int number);
+
+// Everything that was written has been passed on.
+pwu_status pwu_outside_drained(const pwu_outside *outside);
+
+// Frees the handle of a stream, which stays open, and gets nothing more from the program.
+pwu_status pwu_outside_free(pwu_outside *outside);
+
+// Returns the argument of the functions that carry the stream of a connection; NULL if it has a socket, or
+// its stream is closed.
+void *pwu_outside_of(const pwu_conn *conn);
 
 // Keeps a connection: each call is undone by one of pwu_conn_unref.
 pwu_status pwu_conn_ref(pwu_conn *conn);

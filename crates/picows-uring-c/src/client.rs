@@ -8,7 +8,8 @@ use crate::server::text_at;
 use crate::status::{Failure, entry, pwu_status};
 use crate::types::pwu_header;
 use crate::worker::{Shared, pwu_worker, worker_at};
-use picows_uring::{Attempt, Connect, ConnectError, Transport};
+use picows_uring::internal::outside::{self, Carried, Carrier};
+use picows_uring::{Attempt, Connect, ConnectError, ResponseHead, Transport, UpgradeRequest};
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 
 /// A connection that is being made.
 pub struct pwu_attempt {
-    shared: Rc<Shared>,
+    pub(crate) shared: Rc<Shared>,
     attempt: Attempt,
 }
 
@@ -47,43 +48,79 @@ pub unsafe extern "C" fn pwu_connect(
     // SAFETY: the caller gives it away.
     let socket = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) });
     let body = move || {
-        // SAFETY: NULL, or a table whose functions may be called with `user`.
-        let hooks = unsafe { Hooks::take(callbacks, user) }?;
-        // SAFETY: NULL, or made and not freed, by the caller's word.
-        let worker = unsafe { worker_at(worker) }?;
-        let embedded = worker.embedded()?;
-        // SAFETY: NULL, or a text with a zero at its end, by the caller's word.
-        let url = unsafe { text_at(url) }.ok_or_else(|| Failure::null("url"))?;
-        let headers = if headers.is_null() {
-            &[]
-        } else {
-            // SAFETY: there are `count`, by the caller's word.
-            unsafe { std::slice::from_raw_parts(headers, count) }
-        };
-        // SAFETY: NULL, or a structure with its size, by the caller's word.
-        let options = unsafe { read_options(options) }?;
-        // SAFETY: the same: what it points to was made and not freed.
-        let mut connect = unsafe { options.of_client(Connect::new(url)) }?;
-        for header in headers {
-            // SAFETY: texts of the caller.
-            let (name, value) = unsafe { (header.name.bytes(), header.value.bytes()) };
-            connect = with_header(connect, &String::from_utf8_lossy(name), value);
-        }
-        if let Some(socket) = socket {
-            connect = connect.socket(socket);
-        }
-        let (opened, shared) = (Opened::default(), Rc::clone(&worker.shared));
-        let report = {
-            let (opened, hooks) = (Rc::clone(&opened), hooks.clone());
-            move |result: Result<Transport, ConnectError>| report(outcome, &hooks, &opened, &result)
-        };
-        let listener = TableListener::new(hooks, Rc::clone(&shared), Some(opened));
-        let attempt = embedded.connect(connect, |_: &_, _: &_| listener, report);
-        let attempt = attempt.map_err(|error| pwu_error::from(&error))?;
-        Ok(Box::into_raw(Box::new(pwu_attempt { shared, attempt })))
+        let over = Ok(Over::Socket(socket));
+        // SAFETY: the same promises.
+        let (attempt, _) = unsafe {
+            begin(worker, url, over, (headers, count), options, (callbacks, user), outcome)
+        }?;
+        Ok(Box::into_raw(Box::new(attempt)))
     };
     // SAFETY: NULL or to be written to, by the caller's word.
     unsafe { made(error, body) }
+}
+
+/// The bytes of a connection.
+pub(crate) enum Over {
+    /// `None` is an error of its own.
+    Socket(Option<OwnedFd>),
+    Stream(Box<dyn Carrier>),
+}
+
+/// Begins a handshake. The user of the callbacks is taken over whatever fails.
+///
+/// # Safety
+///
+/// As [`pwu_connect`].
+pub(crate) unsafe fn begin(
+    worker: *mut pwu_worker,
+    url: *const c_char,
+    over: Result<Over, Failure>,
+    (headers, count): (*const pwu_header, usize),
+    options: *const pwu_options,
+    (callbacks, user): (*const pwu_callbacks, *mut c_void),
+    outcome: pwu_outcome,
+) -> Result<(pwu_attempt, Option<Carried>), pwu_error> {
+    // SAFETY: NULL, or a table whose functions may be called with `user`.
+    let hooks = unsafe { Hooks::take(callbacks, user) }?;
+    let over = over?;
+    // SAFETY: NULL, or made and not freed, by the caller's word.
+    let worker = unsafe { worker_at(worker) }?;
+    let embedded = worker.embedded()?;
+    // SAFETY: NULL, or a text with a zero at its end, by the caller's word.
+    let url = unsafe { text_at(url) }.ok_or_else(|| Failure::null("url"))?;
+    let headers = if headers.is_null() {
+        &[]
+    } else {
+        // SAFETY: there are `count`, by the caller's word.
+        unsafe { std::slice::from_raw_parts(headers, count) }
+    };
+    // SAFETY: NULL, or a structure with its size, by the caller's word.
+    let options = unsafe { read_options(options) }?;
+    // SAFETY: the same: what it points to was made and not freed.
+    let mut connect = unsafe { options.of_client(Connect::new(url)) }?;
+    for header in headers {
+        // SAFETY: texts of the caller.
+        let (name, value) = unsafe { (header.name.bytes(), header.value.bytes()) };
+        connect = with_header(connect, &String::from_utf8_lossy(name), value);
+    }
+    let (opened, shared) = (Opened::default(), Rc::clone(&worker.shared));
+    let report = {
+        let (opened, hooks) = (Rc::clone(&opened), hooks.clone());
+        move |result: Result<Transport, ConnectError>| report(outcome, &hooks, &opened, &result)
+    };
+    let listener = TableListener::new(hooks, Rc::clone(&shared), Some(opened));
+    let make = |_: &UpgradeRequest, _: &ResponseHead| listener;
+    let begun = match over {
+        Over::Socket(socket) => {
+            if let Some(socket) = socket {
+                connect = connect.socket(socket);
+            }
+            embedded.connect(connect, make, report).map(|attempt| (attempt, None))
+        }
+        Over::Stream(carrier) => outside::connect(&embedded, connect, carrier, None, make, report),
+    };
+    let (attempt, carried) = begun.map_err(|error| pwu_error::from(&error))?;
+    Ok((pwu_attempt { shared, attempt }, carried))
 }
 
 /// Offers of subprotocols have a method of their own.

@@ -28,6 +28,8 @@ pub mod server;
 
 pub mod client;
 
+pub mod outside;
+
 pub mod connection;
 
 pub mod tls;

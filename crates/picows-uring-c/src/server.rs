@@ -8,6 +8,7 @@ use crate::status::{Failure, entry, number, pwu_status};
 use crate::types::{Sized0, pwu_header, pwu_str};
 use crate::worker::{Shared, pwu_worker, worker_at};
 use http::{HeaderName, HeaderValue, StatusCode};
+use picows_uring::internal::outside::CarriedServer;
 use picows_uring::{ListenerError, Listening, Server, Upgrade, UpgradeRequest, UpgradeResponse};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -17,8 +18,38 @@ use std::rc::Rc;
 /// Listening sockets of one pwu_listen.
 pub struct pwu_server {
     shared: Rc<Shared>,
-    listening: Listening,
+    pub(crate) origin: Origin,
     urls: Vec<CString>,
+}
+
+/// The source of a server's connections.
+pub(crate) enum Origin {
+    Sockets(Listening),
+    Carried(CarriedServer),
+}
+
+impl pwu_server {
+    /// A server on the heap.
+    pub(crate) fn made(shared: &Rc<Shared>, origin: Origin) -> *mut Self {
+        let shown =
+            |address: &picows_uring::ListenAddress| crate::status::c_text(&address.to_string());
+        let urls = match &origin {
+            Origin::Sockets(listening) => listening.addresses().iter().map(shown).collect(),
+            Origin::Carried(_) => Vec::new(),
+        };
+        Box::into_raw(Box::new(Self { shared: Rc::clone(shared), origin, urls }))
+    }
+}
+
+/// The route as a factory of the library.
+pub(crate) fn route_of(
+    route: pwu_route,
+    user: Rc<User>,
+    shared: &Rc<Shared>,
+) -> Result<impl Fn(&UpgradeRequest) -> Result<Upgrade, ListenerError> + 'static, Failure> {
+    let route = route.ok_or_else(|| Failure::null("the route"))?;
+    let shared = Rc::clone(shared);
+    Ok(move |request: &UpgradeRequest| ask(route, &user, request, &shared))
 }
 
 /// The answer of a route. It comes filled with zeros.
@@ -95,7 +126,7 @@ pub unsafe extern "C" fn pwu_listen(
         // SAFETY: NULL, or made and not freed, by the caller's word.
         let worker = unsafe { worker_at(worker) }?;
         let embedded = worker.embedded()?;
-        let route = route.ok_or_else(|| Failure::null("the route"))?;
+        let factory = route_of(route, user, &worker.shared)?;
         // SAFETY: NULL, or a structure with its size, by the caller's word.
         let options = unsafe { read_options(options) }?;
         // SAFETY: the same: what it points to was made and not freed.
@@ -109,16 +140,8 @@ pub unsafe extern "C" fn pwu_listen(
                 builder.listen(address)
             }
         };
-        let shared = Rc::clone(&worker.shared);
-        let factory = {
-            let shared = Rc::clone(&shared);
-            move |request: &UpgradeRequest| ask(route, &user, request, &shared)
-        };
         let listening = embedded.listen(builder, factory)?;
-        let shown =
-            |address: &picows_uring::ListenAddress| crate::status::c_text(&address.to_string());
-        let urls = listening.addresses().iter().map(shown).collect();
-        Ok(Box::into_raw(Box::new(pwu_server { shared, listening, urls })))
+        Ok(pwu_server::made(&worker.shared, Origin::Sockets(listening)))
     };
     // SAFETY: NULL or to be written to, by the caller's word.
     unsafe { made(error, body) }
@@ -204,7 +227,7 @@ unsafe fn upgrade_of(answer: &pwu_answer, shared: &Rc<Shared>) -> Result<Upgrade
 /// # Safety
 ///
 /// `server` is NULL, or was made and not closed.
-unsafe fn server_at<'a>(server: *const pwu_server) -> Result<&'a pwu_server, Failure> {
+pub(crate) unsafe fn server_at<'a>(server: *const pwu_server) -> Result<&'a pwu_server, Failure> {
     // SAFETY: the caller's promise.
     let server = unsafe { server.as_ref() }.ok_or_else(|| Failure::null("the server"))?;
     server.shared.check()?;
@@ -219,7 +242,10 @@ pub unsafe extern "C" fn pwu_server_fd(server: *const pwu_server) -> c_int {
         // SAFETY: NULL, or made and not closed, by the caller's word.
         let server = unsafe { server_at(server) }?;
         server.shared.check_alive()?;
-        let descriptor = server.listening.descriptors().first().copied();
+        let descriptor = match &server.origin {
+            Origin::Sockets(listening) => listening.descriptors().first().copied(),
+            Origin::Carried(_) => None,
+        };
         descriptor.ok_or_else(|| Failure::fixed(pwu_status::PWU_CLOSED))
     })
 }

@@ -70,6 +70,11 @@ fn tls_and_compression_are_options() {
 }
 
 #[test]
+fn a_program_carries_the_bytes_of_connections() {
+    run("outside");
+}
+
+#[test]
 fn where_requests_come_from_is_judged_by_options() {
     run("front_door");
 }

@@ -33,6 +33,6 @@ pub(crate) use connecting::ConnectOutcome;
 pub(crate) use connecting::Connecting;
 #[cfg(test)]
 pub(crate) use connecting::MakeListener;
-pub(crate) use intake::{Intake, NewSocket, Registration};
+pub(crate) use intake::{Intake, NewSocket, NewStream, Registration};
 #[cfg(all(test, feature = "_tls"))]
 pub(crate) use {proxy::ProxyTls, secure::NewTls};

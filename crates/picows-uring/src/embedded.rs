@@ -4,9 +4,11 @@
 //! a turn is the worker's (`worker.rs`), how no wake-up is lost the host's (`host/embedded.rs`).
 
 mod builder;
+mod carried;
 mod listen;
 
 pub use builder::EmbeddedBuilder;
+pub use carried::CarriedServer;
 pub use listen::Listening;
 
 #[cfg(doc)]

@@ -147,6 +147,75 @@ pub mod internal {
         transport.session().queue_raw(bytes.len(), |out| out.extend_from_slice(bytes));
     }
 
+    pub mod outside {
+        //! Connections over streams that a carrier of the program brings, for the library for C.
+        use crate::{
+            Attempt, Connect, ConnectError, Embedded, Error, IntoUpgrade, Listener, ResponseHead,
+            ServerBuilder, Transport, UpgradeRequest,
+        };
+        use std::net::SocketAddr;
+
+        pub use crate::embedded::CarriedServer;
+        pub use crate::ring::outside::{Carried, Carrier};
+
+        /// [`Embedded::connect`], over a stream instead of a socket.
+        ///
+        /// # Errors
+        ///
+        /// As those of `connect`; the carrier is closed.
+        pub fn connect<L: Listener + 'static>(
+            worker: &Embedded,
+            connect: Connect,
+            carrier: Box<dyn Carrier>,
+            peer: Option<SocketAddr>,
+            make: impl FnOnce(&UpgradeRequest, &ResponseHead) -> L + 'static,
+            outcome: impl FnOnce(Result<Transport, ConnectError>) + 'static,
+        ) -> Result<(Attempt, Option<Carried>), ConnectError> {
+            worker.connect_carried(connect, carrier, peer, make, outcome)
+        }
+
+        /// Takes settings and a factory for connections that are accepted elsewhere.
+        ///
+        /// # Errors
+        ///
+        /// As those of [`Embedded::listen`] about settings.
+        pub fn serve<F, U>(
+            worker: &Embedded,
+            builder: ServerBuilder,
+            factory: F,
+        ) -> Result<CarriedServer, Error>
+        where
+            F: Fn(&UpgradeRequest) -> U + 'static,
+            U: IntoUpgrade,
+        {
+            worker.serve_carried(builder, factory)
+        }
+
+        /// Serves a stream whose peer has connected.
+        ///
+        /// # Errors
+        ///
+        /// In a callback ([`Error::InsideTurn`]), or when the worker has failed. The carrier is closed.
+        pub fn accept(
+            worker: &Embedded,
+            server: &CarriedServer,
+            carrier: Box<dyn Carrier>,
+            peer: Option<SocketAddr>,
+        ) -> Result<Carried, Error> {
+            worker.accept_carried(server, carrier, peer)
+        }
+
+        /// Calls `with` with the carrier of a connection, if it has one.
+        pub fn with_carrier<T>(
+            transport: &Transport,
+            with: impl FnOnce(&dyn Carrier) -> T,
+        ) -> Option<T> {
+            let session = transport.session();
+            let carrier = session.local.streams.get()?.carrier(session.socket.get()?)?;
+            Some(with(&***carrier))
+        }
+    }
+
     pub mod preflight {
         pub use crate::preflight::*;
     }

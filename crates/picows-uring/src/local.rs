@@ -12,7 +12,7 @@ use crate::identity;
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
-use crate::ring::{Loan, Outlet, Token};
+use crate::ring::{Loan, Outlet, Streams, Token};
 use picows_uring_proto::Tick;
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -61,6 +61,8 @@ pub(crate) struct Local {
     pub(crate) is_in_budget: Cell<bool>,
     /// The way to sockets from inside a callback; the worker sees to it.
     pub(crate) outlet: OnceCell<Rc<dyn Outlet>>,
+    /// Streams of carriers, beside the sockets; an embedded worker has them.
+    pub(crate) streams: OnceCell<Rc<Streams>>,
     /// The subscriptions of its connections to topics.
     pub(crate) topics: OnceCell<Rc<dyn TopicService>>,
     /// Publications that wait for subscriptions of its connections.
@@ -103,6 +105,7 @@ impl Local {
             expansion_left: Cell::new(usize::MAX),
             is_in_budget: Cell::new(false),
             outlet: OnceCell::new(),
+            streams: OnceCell::new(),
             topics: OnceCell::new(),
             publications: Cell::new(Publications::None),
             polls: Cell::new(0),

@@ -9,6 +9,7 @@ mod batch;
 mod direct;
 pub(crate) mod epoll;
 mod loan;
+pub(crate) mod outside;
 mod refusal;
 mod socket;
 mod start;
@@ -21,6 +22,7 @@ pub(crate) use batch::{Segment, SendBatch};
 pub(crate) use loan::Loan;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use loan::RecvMemory;
+pub(crate) use outside::{Outside, Streams};
 pub(crate) use socket::{Socket, borrow, close_inherited, local_addr};
 pub(crate) use start::{LOCKED_KIB_PER_WORKER, RefusedBy, StartError};
 pub(crate) use token::{ListenerId, Token};

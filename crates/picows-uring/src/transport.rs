@@ -560,11 +560,12 @@ impl Transport {
         self.session.conversation.borrow().phase() == Phase::Open
     }
 
-    /// Lends the socket for setting options; `None` when it is closed. Do not read, write or close
-    /// it.
+    /// Lends the socket for setting options; `None` when it is closed, or there is none. Do not read,
+    /// write or close it.
     pub fn with_socket<T>(&self, use_socket: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
         // The worker that closes sockets is on this thread, so this one lives until we return.
-        self.session.socket.get().map(|socket| use_socket(ring::borrow(&socket)))
+        let socket = self.session.socket.get().filter(|socket| !socket.is_stream())?;
+        Some(use_socket(ring::borrow(&socket)))
     }
 }
 

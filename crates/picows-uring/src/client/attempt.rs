@@ -2,10 +2,10 @@
 //!
 //! The socket is connected already. The deadline is the conversation's, kept by the worker.
 
-use super::connect::{Connect, prepare};
+use super::connect::{Connect, GivenSocket, prepare};
 use super::connecting::{ConnectOutcome, Connecting, MakeListener};
 use super::error::{ConnectError, ConnectFault, ConnectStage};
-use super::intake::Intake;
+use super::intake::{Intake, NewSocket, NewStream};
 #[cfg(feature = "_tls")]
 use super::secure::NewTls;
 #[cfg(feature = "_tls")]
@@ -79,11 +79,12 @@ impl Connect {
         let tls = self.begin_tls_now(local, &target)?;
         let handshake = self.handshake(local, &target)?;
         let request = Box::new(handshake.request()?);
-        let Some(socket) = self.socket.take() else {
+        let carried = self.carried.take();
+        if self.socket.is_none() && carried.is_none() {
             let fault = "an embedded worker dials no address: give a connected socket".to_owned();
             return Err(ConnectFault::Setting { setting: "socket", fault });
-        };
-        let socket = socket.take()?;
+        }
+        let socket = self.socket.take().map(GivenSocket::take).transpose()?;
         let limit = self.config.conversation.handshake_timeout;
         let url = std::mem::take(&mut self.url);
         let outcome = Rc::new(ConnectOutcome::with_callback(Box::new(move |result, is_late| {
@@ -108,7 +109,15 @@ impl Connect {
             #[cfg(feature = "_tls")]
             proxy: None,
         };
-        intake.put(prepare(socket, &Arc::new(self.config), connecting)?);
+        let config = Arc::new(self.config);
+        intake.put(match (carried, socket) {
+            (None, Some(socket)) => prepare(socket, &config, connecting)?,
+            (carried, _) => {
+                let Some(stream) = carried else { return Err(ConnectFault::NoRuntime) };
+                let peer = local.streams.get().and_then(|streams| streams.peer_addr(stream));
+                NewSocket { socket: NewStream::Carried(stream), peer, config, connecting }
+            }
+        });
         local.wake();
         Ok(Attempt(outcome))
     }

@@ -3,7 +3,7 @@
 use super::connecting::{ConnectOutcome, Connecting, MakeListener};
 use super::dial::{DialOptions, dial, dial_unix, resolve};
 use super::error::{ConnectError, ConnectFault, ConnectStage};
-use super::intake::{NewSocket, hand_over};
+use super::intake::{NewSocket, NewStream, hand_over};
 use super::proxy::Way;
 use super::redirect::RedirectKeeps;
 #[cfg(feature = "_tls")]
@@ -13,6 +13,7 @@ use crate::config::{Config, connection_settings};
 use crate::foreign::Foreign;
 use crate::listener::Listener;
 use crate::local::{self, Local};
+use crate::ring::Socket;
 use crate::stream::{StreamListener, StreamOptions, WsStream};
 use crate::transport::Transport;
 use picows_uring_proto::internal::basic_authorization;
@@ -88,6 +89,8 @@ pub struct Connect {
     #[cfg(feature = "_tls")]
     pub(super) tls: TlsOptions,
     pub(super) socket: Option<GivenSocket>,
+    /// A stream of a carrier instead of a socket.
+    pub(super) carried: Option<Socket>,
     pub(super) config: Config,
 }
 
@@ -126,6 +129,7 @@ impl Connect {
             #[cfg(feature = "_tls")]
             tls: TlsOptions::default(),
             socket: None,
+            carried: None,
             config: Config::default(),
         }
     }
@@ -229,6 +233,11 @@ impl Connect {
     pub fn socket(mut self, socket: impl Into<OwnedFd>) -> Self {
         self.socket = Some(GivenSocket(Rc::new(Cell::new(Some(socket.into())))));
         self
+    }
+
+    /// Uses a stream of a carrier instead of a socket.
+    pub(crate) fn carry(&mut self, stream: Option<Socket>) {
+        self.carried = stream;
     }
 
     /// Connects, and serves the connection with `listener` on the loop of this thread. When this
@@ -547,6 +556,7 @@ pub(super) fn prepare(
     let _ = set_tcp_nodelay(&socket, true);
     let peer = rustix::net::getpeername(&socket).ok().flatten();
     let peer = peer.and_then(|address| address.try_into().ok());
+    let socket = NewStream::Descriptor(socket);
     Ok(NewSocket { socket, peer, config: Arc::clone(config), connecting })
 }
 

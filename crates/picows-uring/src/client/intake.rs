@@ -7,15 +7,23 @@ use super::error::ConnectFault;
 use crate::config::Config;
 use crate::foreign::StateCell;
 use crate::local;
+use crate::ring::Socket;
 use rustix::fd::OwnedFd;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// The bytes of a connection that is to be adopted.
+pub(crate) enum NewStream {
+    Descriptor(OwnedFd),
+    /// Brought by a carrier that the worker knows.
+    Carried(Socket),
+}
+
 /// A connected socket for the worker to adopt.
 pub(crate) struct NewSocket {
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: NewStream,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) config: Arc<Config>,
     pub(crate) connecting: Connecting,

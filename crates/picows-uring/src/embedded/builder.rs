@@ -11,7 +11,7 @@ use crate::host::{self, EmbeddedHost, WorkHook};
 use crate::local::{HostKind, Hosting, Local};
 use crate::mailbox::Mailbox;
 use crate::memory::MemoryBudget;
-use crate::ring::{Ring, StartError, Wait, WaitMode};
+use crate::ring::{Outside, Ring, StartError, Wait, WaitMode};
 use crate::worker::Worker;
 use rustix::fd::OwnedFd;
 use std::io;
@@ -179,6 +179,8 @@ impl Parts {
         let mailbox = Arc::new(Mailbox::new(ring.signal()));
         let hook = WorkHook::new(Arc::clone(&mailbox));
         let local = Local::new(config, counters, mailbox);
+        let ring = Outside::new(ring);
+        let _ = local.streams.set(Rc::clone(ring.streams()));
         let descriptor = ring.descriptor();
         let worker = Worker::new(ring, Rc::clone(&local));
         let intake = Rc::clone(worker.intake());

@@ -31,6 +31,9 @@ pub(crate) trait EmbeddedHost {
     /// Accepts connections on `socket` from the next turn on.
     fn listen(&mut self, socket: OwnedFd, listening: &Listening) -> ListenerId;
 
+    /// Serves a stream that was accepted elsewhere, from the next turn on.
+    fn serve(&mut self, stream: Socket, listening: Listening);
+
     /// Closes what a child process of fork has inherited of it, and touches nothing that the child shares
     /// with its parent.
     fn forget_in_child(self: Box<Self>);
@@ -173,6 +176,10 @@ impl<R: Ring + Wait> EmbeddedHost for EmbeddedWorker<R> {
 
     fn listen(&mut self, socket: OwnedFd, listening: &Listening) -> ListenerId {
         self.host.worker.listen(Socket(socket.into_raw_fd()), listening)
+    }
+
+    fn serve(&mut self, stream: Socket, listening: Listening) {
+        self.host.worker.begin_connection(listening, stream);
     }
 
     fn forget_in_child(mut self: Box<Self>) {

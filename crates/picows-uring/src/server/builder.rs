@@ -464,6 +464,23 @@ impl ServerBuilder {
         Ok((listening, served))
     }
 
+    /// The settings of its connections, for an embedded worker that accepts none itself.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`bind_for_one_worker`](Self::bind_for_one_worker) about settings.
+    pub(crate) fn config_for_one_worker(
+        self,
+        memory: &Arc<MemoryBudget>,
+    ) -> Result<Arc<Config>, Error> {
+        self.refuse_settings_of_workers()?;
+        self.check()?;
+        let mut config = self.config;
+        config.admission = Some(Arc::default());
+        config.memory = Arc::clone(memory);
+        Ok(Arc::new(config))
+    }
+
     /// The settings of its connections, for a server in memory.
     ///
     /// # Errors

@@ -366,7 +366,7 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Makes a connection of a socket, if only to refuse it.
-    fn begin_connection(&mut self, listening: Listening, socket: Socket) -> Token {
+    pub(crate) fn begin_connection(&mut self, listening: Listening, socket: Socket) -> Token {
         let Listening { config, factory } = listening;
         let peer = self.ring.peer_addr(socket);
         let refusal = if self.memory.share.budget().is_full() {

@@ -1,7 +1,7 @@
 //! Adopts sockets that tasks of this thread have connected.
 
 use super::Worker;
-use crate::client::{ConnectFault, Connecting, Intake, NewSocket};
+use crate::client::{ConnectFault, Connecting, Intake, NewSocket, NewStream};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::ring::{Ring, Socket};
@@ -24,10 +24,17 @@ impl<R: Ring> Worker<R> {
         }
         for NewSocket { socket, peer, config, connecting } in self.intake.take() {
             if connecting.outcome.is_abandoned() || self.shutdown.is_stopping {
+                if let NewStream::Carried(socket) = socket {
+                    self.ring.close(socket);
+                }
                 connecting.outcome.set(Err(ConnectFault::Disconnected(None)));
                 continue;
             }
-            self.connected(Socket(socket.into_raw_fd()), peer, &config, connecting);
+            let socket = match socket {
+                NewStream::Descriptor(socket) => Socket(socket.into_raw_fd()),
+                NewStream::Carried(socket) => socket,
+            };
+            self.connected(socket, peer, &config, connecting);
         }
     }
 
