@@ -95,7 +95,7 @@ fn agreed(bits: u8, takeover: bool) -> NegotiatedDeflate {
 }
 
 /// Texts like those of a market feed, of this length each.
-fn texts(size: usize) -> impl Iterator<Item = Vec<u8>> {
+pub(super) fn texts(size: usize) -> impl Iterator<Item = Vec<u8>> {
     (0_u32..).map(move |message| {
         let mut text = Vec::with_capacity(size + 100);
         let mut seed = message.wrapping_mul(2_654_435_761);

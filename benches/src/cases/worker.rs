@@ -3,12 +3,16 @@
 
 use super::Case;
 use picows_uring::testing::measured::MeasuredWorker;
+#[cfg(feature = "worker-deflate")]
+use picows_uring::{Deflate, MsgType, Prepared};
 
 /// Masked with zeros: what unmasking costs depends on lengths only.
 const HEADER_256: [u8; 8] = [0x82, 0xFE, 0x01, 0x00, 0, 0, 0, 0];
 const REQUEST: &[u8] = b"GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
+#[cfg(feature = "worker-deflate")]
+const OFFER: &[u8] = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
 /// What a receive buffer of the kernel holds, about.
 const PIECE_BYTES: usize = 16 * 1024;
 
@@ -21,7 +25,38 @@ pub(super) fn cases() -> Vec<Case> {
         echo("worker/echo/64-connections/burst-16/256", 64, 16, false),
         forward_whole(),
         echo_large(),
+        #[cfg(feature = "worker-deflate")]
+        fan_out("worker/fan-out/plain/1024", false),
+        #[cfg(feature = "worker-deflate")]
+        fan_out("worker/fan-out/deflate/1024", true),
     ]
+}
+
+/// One message to 64 connections that have agreed on permessage-deflate: as it is, or compressed once.
+#[cfg(feature = "worker-deflate")]
+fn fan_out(name: &str, is_compressed: bool) -> Case {
+    let settings = Deflate::new();
+    let mut worker = match is_compressed {
+        true => MeasuredWorker::compressing(settings),
+        false => MeasuredWorker::new(),
+    }
+    .expect("a descriptor is left");
+    let head = REQUEST.strip_suffix(b"\r\n").expect("it ends with an empty line");
+    let request = [head, OFFER].concat();
+    for socket in FIRST..FIRST + 64 {
+        assert!(worker.open(socket, &request) > 0, "the request is in order");
+    }
+    let text = super::deflate::texts(1024).next().expect("there is no end of them");
+    let mut message = Prepared::new(MsgType::Text, &text).expect("it is text");
+    if is_compressed {
+        message = message.deflate(12);
+    }
+    Case::new(name, move || {
+        worker.send_to_all(&message);
+        let sent = worker.turn();
+        assert_eq!(sent < 64 * 1000, is_compressed, "{sent} bytes");
+    })
+    .of_items(64)
 }
 
 fn opened(sockets: i32) -> MeasuredWorker {
