@@ -50,7 +50,8 @@ class EchoServer(Server):
         self.signal(signal.SIGTERM)
         code = self.wait()
         assert code == 0, f"{self.command} ended with {code} after SIGTERM:\n{self.stderr}"
-        assert len(self.stdout_lines) == len(self.endpoints), (
+        listening = [line for line in self.stdout_lines if not line.startswith("admin on ")]
+        assert len(listening) == len(self.endpoints), (
             f"one line per address on standard output, not {self.stdout_lines}"
         )
         panics = [line for line in self.stderr_lines if "panicked at" in line]

@@ -44,7 +44,10 @@ def check_serves(arguments):
     """These arguments start a server, on a free port, that is healthy and ends well."""
     place = arguments.index("--listen") + 1
     assert arguments[place].endswith(":9001"), arguments
-    command = [binary(), *arguments[:place], "127.0.0.1:0", *arguments[place + 1 :]]
+    arguments = [*arguments[:place], "127.0.0.1:0", *arguments[place + 1 :]]
+    if "--admin" in arguments:
+        arguments[arguments.index("--admin") + 1] = "127.0.0.1:0"
+    command = [binary(), *arguments]
     server = Server(command, name="picows echo")
     try:
         with contextlib.closing(http.client.HTTPConnection(server.endpoint.authority, timeout=START_S)) as asking:
@@ -257,14 +260,15 @@ def test_the_pod_is_drained_before_it_is_killed(manifest):
     check_serves(container["args"])
 
 
-def test_probes_ask_for_the_health_of_the_port_that_is_served(manifest):
+def test_probes_ask_the_admin_address_and_clients_do_not_reach_it(manifest):
     (container,) = manifest["Deployment"]["spec"]["template"]["spec"]["containers"]
-    (port,) = container["ports"]
-    assert container["args"][container["args"].index("--listen") + 1] == f"0.0.0.0:{port['containerPort']}"
-    for probe in ("readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+    listens, admin = container["ports"]
+    for flag, port in (("--listen", listens), ("--admin", admin)):
+        assert container["args"][container["args"].index(flag) + 1] == f"0.0.0.0:{port['containerPort']}"
+    for probe, path in (("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": admin["name"]}
     (served,) = manifest["Service"]["spec"]["ports"]
-    assert served["targetPort"] == port["name"]
+    assert served["targetPort"] == listens["name"]
 
 
 def test_the_pod_has_no_rights_and_a_profile(manifest):

@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use picows_uring::{
     EchoListener, ListenAddress, ListenerResult, Message, MessageListener, Messages, Monitor,
     Networks, QueuePolicy, Server, ServerBuilder, Transport, TrustedProxies, Upgrade,
-    UpgradeRequest, UpgradeResponse, WorkerState, select_subprotocol,
+    UpgradeRequest, WorkerState, select_subprotocol,
 };
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,8 +26,12 @@ use std::time::{Duration, Instant};
 /// Run an echo server: every frame is sent back unchanged
 ///
 /// Prints a line `listening on ws://ADDRESS` for each address once it accepts connections. Logs go
-/// to standard error; RUST_LOG=info shows connections, RUST_LOG=trace every frame. GET /healthz
-/// answers 200 and names the driver. Workers that fail or are blocked are reported.
+/// to standard error; RUST_LOG=info shows connections, RUST_LOG=trace every frame. Workers that fail or
+/// are blocked are reported.
+///
+/// GET /healthz answers 200 and names the driver, or 503 and a reason to start the process again; GET
+/// /readyz answers 503 while no more clients should come. --admin has both, and /metrics, on an address
+/// of its own, to the end of a graceful shutdown.
 ///
 /// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup, or there is --tls-cert, as
 /// it then reads the certificates again) stop it: clients get
@@ -71,6 +75,15 @@ pub(crate) struct ServingFlags {
     /// may be given several times
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
     pub(crate) listen: Vec<String>,
+
+    /// Address for operators, as --listen: /metrics (OpenMetrics), /healthz and /readyz, answered at every
+    /// limit and while workers are busy. Without TLS or a password: not for clients
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+
+    /// Answer /metrics on the addresses of --listen as well, for every client
+    #[arg(long)]
+    metrics_on_main: bool,
 
     /// Number of workers, each a thread with a ring of its own [default: one for each available
     /// core; fewer, with a warning, where the limit of locked memory (ulimit -l) is too low]
@@ -226,14 +239,17 @@ pub(crate) trait Service {
 impl Service for Args {
     fn set_up(&self, builder: ServerBuilder) -> ServerBuilder {
         let queue = usize::try_from(self.server.max_queue).unwrap_or(usize::MAX);
-        builder.max_queue_size(queue, self.queue_policy.into()).validate_text(self.validate_text)
+        builder
+            .max_queue_size(queue, self.queue_policy.into())
+            .validate_text(self.validate_text)
+            .health_on_main(true)
     }
 
     fn router(
         &self,
-        watched: Arc<OnceLock<Monitor>>,
+        _watched: Arc<OnceLock<Monitor>>,
     ) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static {
-        router(self, watched)
+        router(self)
     }
 }
 
@@ -272,9 +288,9 @@ fn serve(
     service: &impl Service,
     stops: mpsc::Receiver<()>,
 ) -> Result<Instant, Fault> {
-    let watched = Arc::new(OnceLock::new());
     let tls = args.tls.settings()?;
     let builder = tls::of_server(service.set_up(builder(args)), tls.as_ref());
+    let watched = Arc::new(OnceLock::new());
     let server = builder.start(service.router(Arc::clone(&watched)))?;
     if let Some(tls) = tls {
         reload_on_hang_up(tls)?;
@@ -284,10 +300,13 @@ fn serve(
         note(format_args!("standard output cannot be written, and serving goes on: {error}"));
     });
     let monitor = server.monitor();
-    // Before the first line, so that each client that waits for it learns the driver.
+    // Before the first line, so that each client that waits for it finds it.
     let _ = watched.set(monitor.clone());
     for address in server.addresses() {
         stdio::out().line(&format!("listening on {address}"));
+    }
+    if let Some(address) = server.admin_address() {
+        stdio::out().line(&format!("admin on {}", admin_url(address)));
     }
     service.started(server.addresses())?;
     let start = Instant::now();
@@ -370,7 +389,11 @@ fn builder(args: &ServingFlags) -> ServerBuilder {
         .slow_callback(args.slow_callback)
         .deflate(args.deflate.of_server())
         .auto_ping(args.auto_ping.settings())
+        .metrics_on_main(args.metrics_on_main)
         .keep_request(false);
+    if let Some(address) = &args.admin {
+        builder = builder.admin(address);
+    }
     builder = args.driver.of_server(builder);
     for address in &args.listen {
         builder = builder.listen(address);
@@ -384,21 +407,21 @@ fn builder(args: &ServingFlags) -> ServerBuilder {
     builder
 }
 
-/// Returns the router: every path echoes, and a plain GET of `/healthz` answers 200 and names the
-/// driver, which is in `watched` once the server has started.
-fn router(
-    args: &Args,
-    watched: Arc<OnceLock<Monitor>>,
-) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
+/// Formats the URL of the admin address.
+fn admin_url(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("http://{address}"),
+        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+        other => other.to_string(),
+    }
+}
+
+/// Returns the router: every path echoes.
+fn router(args: &Args) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
     let message_bytes_max = usize::try_from(args.server.max_frame_size).unwrap_or(usize::MAX);
     let (messages, pieces) = (args.messages, args.pieces);
     let subprotocols = args.subprotocols.clone();
     move |request| {
-        if request.path() == "/healthz" && !request.is_upgrade() {
-            let driver = watched.get().map(stats::driver);
-            let line = driver.map_or(String::new(), |name| format!("driver: {name}\n"));
-            return Upgrade::respond(UpgradeResponse::ok().with_body(format!("ok\n{line}")));
-        }
         let upgrade = match pieces {
             _ if messages => {
                 let listener = Messages::new(EchoMessages).max_message_size(message_bytes_max);

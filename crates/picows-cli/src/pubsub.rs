@@ -38,8 +38,9 @@ use wire::SUBPROTOCOL;
 /// delivered first, or the first message is {"lost":true,"position":"E:O"}: never a part.
 ///
 /// Prints a line `listening on ws://ADDRESS` for each address once it accepts connections, and then who may
-/// publish. GET /healthz answers 200; GET /readyz answers 503 while NATS is not connected. Signals, logs and
-/// the exit status are those of `picows echo`.
+/// publish. GET /healthz answers 503 when the process is better started again; GET /readyz also while no more
+/// clients should come, and while NATS is not connected. --admin has /metrics, /healthz and /readyz of the server
+/// alone. Signals, logs and the exit status are those of `picows echo`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -251,12 +252,15 @@ impl Service for PubSub {
 /// Answers a request without an upgrade.
 fn answer(request: &UpgradeRequest, watched: &OnceLock<Monitor>, nodes: &Nodes) -> Upgrade {
     match request.path() {
-        "/healthz" => {
-            let driver = watched.get().map(echo::driver_name);
-            let line = driver.map_or(String::new(), |name| format!("driver: {name}\n"));
-            Upgrade::respond(UpgradeResponse::ok().with_body(format!("ok\n{line}")))
-        }
-        "/readyz" => match nodes.fault() {
+        "/healthz" => match watched.get().and_then(Monitor::unhealthy) {
+            None => {
+                let driver = watched.get().map(echo::driver_name);
+                let line = driver.map_or(String::new(), |name| format!("driver: {name}\n"));
+                Upgrade::respond(UpgradeResponse::ok().with_body(format!("ok\n{line}")))
+            }
+            Some(fault) => respond(503, &fault),
+        },
+        "/readyz" => match watched.get().and_then(Monitor::not_ready).or_else(|| nodes.fault()) {
             None => Upgrade::respond(UpgradeResponse::ok().with_body("ok\n")),
             Some(fault) => respond(503, &fault),
         },

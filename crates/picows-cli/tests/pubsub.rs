@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::topics::{Message, PubSub, http_status};
+use common::topics::{Message, PubSub, http_status, http_status_at};
 use common::{Running, folder, measure_into, run, unheard};
 use picows_uring::topics::Position;
 use picows_uring::{Backoff, CloseCode, Follow, Followed, ListenerResult, Transport};
@@ -246,6 +246,29 @@ fn requests_that_cannot_be_are_answered_with_the_cause() {
     }
     assert_eq!(http_status(&server, "/healthz", "").0, 200);
     assert_eq!(http_status(&server, "/readyz", "").0, 200);
+}
+
+#[test]
+fn the_admin_address_has_metrics_and_probes() {
+    let server = PubSub::start("--admin 127.0.0.1:0");
+    let admin = server.admin.clone().unwrap();
+    let mut client = server.connect("/topic/a");
+    client.send_text("hello");
+    assert_eq!(client.next(), Message::Text("hello".to_owned()));
+    let (status, text) = http_status_at(&admin, "/metrics", "");
+    assert_eq!(status, 200);
+    for line in [
+        "picows_connections 1",
+        "picows_frames_total{direction=\"in\",opcode=\"text\"} 1",
+        "picows_frames_total{direction=\"out\",opcode=\"text\"} 1",
+        "picows_payload_bytes_total{direction=\"out\"} 5",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(http_status_at(&admin, path, "").0, 200, "{path}");
+    }
+    assert_eq!(http_status(&server, "/metrics", "").0, 404, "not for clients");
 }
 
 #[test]

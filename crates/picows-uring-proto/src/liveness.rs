@@ -227,10 +227,15 @@ impl Liveness {
         self.ping != Ping::None
     }
 
-    /// The answer is here. Harmless when none was awaited.
-    pub fn pong_received(&mut self, now: Tick) {
-        self.ping = Ping::None;
+    /// The answer is here. Returns how long it took, from when the ping had left or the peer last took
+    /// a part of what was sent. Harmless when none was awaited.
+    pub fn pong_received(&mut self, now: Tick) -> Option<Duration> {
+        let ping = std::mem::replace(&mut self.ping, Ping::None);
         self.next_ping = self.next_ping.max(now);
+        match ping {
+            Ping::Sent { at } => Some(now.duration_since(at)),
+            Ping::Queued { .. } | Ping::None => None,
+        }
     }
 
     /// Whether no pings are due for a while: a measurement sends them, one after the other, reports

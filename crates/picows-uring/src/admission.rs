@@ -132,6 +132,17 @@ impl Admission {
         }
     }
 
+    /// The limit that is reached, of those on all connections together.
+    pub(crate) fn full(&self, limits: &AdmissionLimits) -> Option<Refusal> {
+        let has_reached = |count: &AtomicUsize, limit: Option<usize>| {
+            limit.is_some_and(|limit| count.load(Ordering::Relaxed) >= limit)
+        };
+        if has_reached(&self.connections, limits.connections_max) {
+            return Some(Refusal::Connections);
+        }
+        has_reached(&self.handshakes, limits.handshakes_max).then_some(Refusal::Handshakes)
+    }
+
     /// A handshake is over.
     pub(crate) fn handshake_ended(&self) {
         release(&self.handshakes);

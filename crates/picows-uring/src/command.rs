@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Stop { drain: Duration },
     /// The memory of all may be beyond its limit: see whether the largest holder is yours.
     LookAtMemory,
+    /// Give a sign of life: health is asked for.
+    Beat,
     /// Close a listening socket; its connections stay.
     CloseListener(ListenerId),
     /// Publications wait for subscriptions of yours.

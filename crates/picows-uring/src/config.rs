@@ -13,8 +13,9 @@ use crate::memory::MemoryBudget;
 use crate::tls::ServerTls;
 use picows_uring_proto::{
     ConversationRules, FrameRules, HeadLimits, LivenessRules, Networks, OriginPolicy,
-    ProgressRules, TrustedProxies,
+    ProgressRules, TrustedProxies, UpgradeRequest, UpgradeResponse,
 };
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,33 @@ pub(crate) struct Config {
     pub(crate) trusted_proxies: Option<Arc<TrustedProxies>>,
     /// The sites whose scripts may open connections.
     pub(crate) origins: OriginPolicy,
+    /// Answers plain requests before the factory, if it wants to.
+    pub(crate) probe: Option<Probe>,
+}
+
+/// Answers some plain requests in the place of the factory: those of operators.
+#[derive(Clone)]
+pub(crate) struct Probe(Arc<ProbeAnswer>);
+
+type ProbeAnswer = dyn Fn(&UpgradeRequest) -> Option<UpgradeResponse> + Send + Sync;
+
+impl Probe {
+    pub(crate) fn new(
+        answer: impl Fn(&UpgradeRequest) -> Option<UpgradeResponse> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(answer))
+    }
+
+    /// The answer to a request, if it is not the factory's.
+    pub(crate) fn answer(&self, request: &UpgradeRequest) -> Option<UpgradeResponse> {
+        if request.is_upgrade() { None } else { (self.0)(request) }
+    }
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Probe")
+    }
 }
 
 impl Config {
@@ -204,6 +232,7 @@ impl Default for Config {
             memory_release: MEMORY_RELEASE,
             memory: MemoryBudget::of_process(),
             tls: None,
+            probe: None,
             tls_handshakes_per_turn: TLS_HANDSHAKES_PER_TURN,
             proxy_protocol: None,
             trusted_proxies: None,

@@ -174,6 +174,10 @@ impl Connection {
         log::info!(peer = ?session.peer, path = ?shown(path), "connected");
         session.opened();
         session.local.counters.upgraded.increment();
+        if let Stage::Request(requests) = &self.stage {
+            let took = session.local.now.get().duration_since(requests.since);
+            session.local.counters.handshake_times.record(took);
+        }
         if let Some(name) = subprotocol {
             session.set_subprotocol(name);
         }
@@ -244,14 +248,16 @@ impl Connection {
         let session: &Session = transport.session();
         let (local, config) = (&*session.local, &*session.config);
         local.pool.lend(receiver.stash_mut());
-        let (mut consumed, mut frames, mut has_delivered) = (0, 0, false);
+        let (mut consumed, mut frames, mut payload_bytes) = (0, 0, 0);
+        let mut has_delivered = false;
         let (mut meter, mut is_over) = (link.budget.begin(), false);
         loop {
             match receiver.next(&config.frames, &mut bytes[consumed..]) {
                 Ok(decoded) => {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };
-                    local.counters.frames_received.increment();
+                    local.counters.received.increment(frame.msg_type());
+                    payload_bytes += frame.payload().len();
                     let has_memory = frame.memory().is_some();
                     has_delivered = callbacks.handle(&frame, has_delivered);
                     if has_memory && receiver.stash().is_shared() {
@@ -278,6 +284,7 @@ impl Connection {
         }
         callbacks.end_batch(has_delivered);
         link.budget.spend(frames, consumed, &meter);
+        local.counters.payload_received.add(payload_bytes as u64);
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
         }
@@ -342,9 +349,8 @@ impl Connection {
     /// Notifies the listener to pause or to resume, if the queue has passed a watermark.
     pub(crate) fn check_watermarks(&mut self) {
         let session = self.session();
-        let buffered = session.buffered();
         if session.is_paused.get() {
-            if buffered <= session.low_watermark() {
+            if session.buffered() <= session.low_watermark() {
                 session.is_paused.set(false);
                 self.call("resume_writing", |listener, transport| {
                     listener.resume_writing(transport);
@@ -353,7 +359,7 @@ impl Connection {
             }
         } else if session.owes_pause.take() {
             session.is_paused.set(true);
-            if buffered <= session.low_watermark() {
+            if session.buffered() <= session.low_watermark() {
                 // What was counted has left since: `resume_writing` comes right after.
                 session.mark_dirty();
             }

@@ -4,6 +4,8 @@
 
 mod callback_timer;
 mod counters;
+mod endings;
+mod histogram;
 mod pulse;
 
 pub use counters::Stats;
@@ -11,3 +13,5 @@ pub use pulse::WorkerState;
 
 pub(crate) use callback_timer::{COARSE_STEP_MAX, CallbackTimer};
 pub(crate) use counters::{Counter, Counters};
+pub(crate) use endings::EndCause;
+pub(crate) use histogram::HistogramReading;

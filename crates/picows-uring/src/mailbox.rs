@@ -114,13 +114,7 @@ fn put(commands: &mut Vec<Command>, command: Command) {
     if let Command::Stop { drain } = command {
         let waiting = commands.iter_mut().find_map(|waiting| match waiting {
             Command::Stop { drain } => Some(drain),
-            Command::CloseListener(_)
-            | Command::Adopt(_)
-            | Command::ListenMore
-            | Command::CloseListeners(_)
-            | Command::Connection(..)
-            | Command::LookAtMemory
-            | Command::Topics => None,
+            _ => None,
         });
         if let Some(waiting) = waiting {
             *waiting = drain.min(*waiting);

@@ -6,7 +6,9 @@ mod adopt;
 mod builder;
 mod handle;
 mod listen;
+mod metrics;
 mod monitor;
+mod probes;
 mod threads;
 
 pub use builder::{BACKLOG, Server, ServerBuilder};

@@ -37,7 +37,7 @@ use picows_uring_proto::{
     CloseCode, Frame, FrameHead, Liveness, MsgType, Phase, Role, Sender, Tick,
 };
 use pinging::Ping;
-pub(crate) use publications::Handed;
+pub(crate) use publications::{Handed, RunCounts};
 use rare_state::{RareState, join, wake_all};
 #[cfg(feature = "_tls")]
 pub(crate) use secure::{SecureInput, SecureStage, SecureState};
@@ -240,15 +240,20 @@ impl Session {
             return;
         }
         let now = self.local.now();
+        let mut took = None;
         if let Some(heartbeat) = self.heartbeat.get() {
             let was_awaited = heartbeat.liveness.borrow().is_pong_expected();
-            heartbeat.liveness.borrow_mut().pong_received(now);
+            took = heartbeat.liveness.borrow_mut().pong_received(now);
             if was_awaited {
                 self.note_roundtrip(heartbeat, now);
             }
         }
         // The next ping may be due before the timer that is armed, or have waited for this one.
         self.mark_dirty();
+        let measured = self.roundtrip().and_then(|roundtrip| roundtrip.time_since_ping(now));
+        if let Some(took) = measured.or(took) {
+            self.local.counters.roundtrips.record(took);
+        }
         let waiting = self.roundtrip().and_then(|mut roundtrip| roundtrip.pong_received(now));
         foreign::wake(waiting);
     }

@@ -5,6 +5,7 @@
 use crate::command::Command;
 use crate::mailbox::Mailbox;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Stops a server or a [`Runtime`](crate::Runtime) from any thread, while another one waits for its
@@ -24,11 +25,18 @@ use std::time::Duration;
 pub struct Stopper {
     mailboxes: Vec<Arc<Mailbox>>,
     drain_timeout: Duration,
+    /// Set with the first stop.
+    is_draining: Arc<AtomicBool>,
 }
 
 impl Stopper {
     pub(crate) fn new(mailboxes: Vec<Arc<Mailbox>>, drain_timeout: Duration) -> Self {
-        Self { mailboxes, drain_timeout }
+        Self { mailboxes, drain_timeout, is_draining: Arc::default() }
+    }
+
+    /// Has it set `is_draining` before it posts.
+    pub(crate) fn noting_in(self, is_draining: Arc<AtomicBool>) -> Self {
+        Self { is_draining, ..self }
     }
 
     /// Accepts no more and ends every connection with CLOSE 1001, not all of them at once
@@ -41,6 +49,7 @@ impl Stopper {
     /// [`stop`](Self::stop), with another drain timeout. A shorter one may follow a longer one;
     /// zero drops everybody at once.
     pub fn stop_within(&self, drain: Duration) {
+        self.is_draining.store(true, Ordering::Relaxed);
         for mailbox in &self.mailboxes {
             mailbox.post(Command::Stop { drain });
         }

@@ -235,6 +235,7 @@ impl<R: Ring> Worker<R> {
         connection.session().socket.take();
         self.ring.close(socket);
         self.deadlines.forget(token);
+        let (end_cause, close_code) = connection.end();
         let (admission, session) = (connection.admission, connection.session());
         session.config.release_admission(admission, session.counted_addr());
         if let Some(accept) = &mut self.accept {
@@ -242,6 +243,7 @@ impl<R: Ring> Worker<R> {
         }
         self.slots.free(token);
         self.local.counters.slots.set(self.slots.len() as u64);
+        self.local.counters.endings.record(end_cause, close_code);
         // Last: a caller that sees it gone may count on its slot and its admission.
         self.local.counters.connections.decrement();
         self.local.counters.disconnected.increment();
@@ -326,6 +328,8 @@ impl<R: Ring> Drop for Worker<R> {
             session.drop_queue();
             if let Some(socket) = session.socket.take() {
                 self.ring.close_on_failure(socket);
+                let (end_cause, close_code) = connection.end();
+                self.local.counters.endings.record(end_cause, close_code);
                 admissions.push((connection.admission, session));
             }
         }

@@ -23,6 +23,8 @@ pub struct PubSub {
     running: Running,
     stdout: RefCell<BufReader<ChildStdout>>,
     pub url: String,
+    /// Host and port of the admin address, with `--admin`.
+    pub admin: Option<String>,
     /// The line that says who may publish.
     pub rule: String,
 }
@@ -45,8 +47,12 @@ impl PubSub {
             line.trim().to_owned()
         };
         let url = next("it listens").strip_prefix("listening on ").unwrap().to_owned();
+        let admin = flags.contains("--admin").then(|| {
+            let line = next("it has an admin address");
+            line.strip_prefix("admin on http://").unwrap().to_owned()
+        });
         let rule = next("it says who may publish");
-        Self { running, stdout: RefCell::new(stdout), url, rule }
+        Self { running, stdout: RefCell::new(stdout), url, admin, rule }
     }
 
     fn authority(&self) -> &str {
@@ -205,7 +211,12 @@ fn request(authority: &str, target: &str, headers: &str) -> (TcpStream, String) 
 
 /// Status and body of the answer to a request.
 pub fn http_status(server: &PubSub, target: &str, headers: &str) -> (u16, String) {
-    let (mut stream, head) = request(server.authority(), target, headers);
+    http_status_at(server.authority(), target, headers)
+}
+
+/// The same, of the server at `authority`.
+pub fn http_status_at(authority: &str, target: &str, headers: &str) -> (u16, String) {
+    let (mut stream, head) = request(authority, target, headers);
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let lower = head.to_lowercase();
     let (_, rest) = lower.split_once("content-length: ").expect("it has a body");

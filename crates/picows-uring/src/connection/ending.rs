@@ -5,6 +5,7 @@
 use super::{Callbacks, Connection};
 use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
+use crate::health::EndCause;
 use crate::listener::{Listener, ListenerError};
 use crate::ring::Ring;
 use crate::session::Session;
@@ -96,6 +97,18 @@ impl Connection {
         self.session().ended();
     }
 
+    /// How it has ended, for the counters: the kind of cause, and the code of the first CLOSE.
+    pub(crate) fn end(&self) -> (EndCause, Option<CloseCode>) {
+        let session = self.session();
+        let cause = session.cause().map_or(EndCause::Http, |cause| end_cause(&cause));
+        let conversation = session.conversation.borrow();
+        let code = conversation.close_handshake().and_then(|close| {
+            let first = if close.received_first { &close.received } else { &close.sent };
+            first.as_ref()?.code()
+        });
+        (cause, code)
+    }
+
     fn dismiss_listener(&mut self) {
         log::info!(
             peer = ?self.session().peer,
@@ -109,6 +122,31 @@ impl Connection {
         if let Some(listener) = self.listener.take() {
             self.callbacks().drop_listener(listener);
         }
+    }
+}
+
+/// The kind of a cause, without its details.
+fn end_cause(cause: &DisconnectCause) -> EndCause {
+    match cause {
+        DisconnectCause::Closed => EndCause::Closed,
+        DisconnectCause::Application => EndCause::Application,
+        DisconnectCause::EndOfStream => EndCause::EndOfStream,
+        DisconnectCause::CutOff => EndCause::CutOff,
+        DisconnectCause::Tls(_) => EndCause::Tls,
+        DisconnectCause::PeerMisbehaved(_) => EndCause::ProtocolError,
+        DisconnectCause::Io(_) => EndCause::Io,
+        DisconnectCause::TimedOut => EndCause::TimedOut,
+        DisconnectCause::PingTimedOut => EndCause::PingTimedOut,
+        DisconnectCause::Listener(_) => EndCause::Listener,
+        DisconnectCause::QueueFull => EndCause::QueueFull,
+        DisconnectCause::PublicationsLost => EndCause::PublicationsLost,
+        DisconnectCause::FrameUnfinished => EndCause::FrameUnfinished,
+        DisconnectCause::MemoryLimit => EndCause::MemoryLimit,
+        DisconnectCause::OutOfMemory => EndCause::OutOfMemory,
+        DisconnectCause::MessageTooSlow => EndCause::MessageTooSlow,
+        DisconnectCause::WriteStalled => EndCause::WriteStalled,
+        DisconnectCause::Stopped => EndCause::Stopped,
+        DisconnectCause::WorkerFailed => EndCause::WorkerFailed,
     }
 }
 

@@ -15,7 +15,7 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::{
     AcceptKey, CloseCode, Deflate, HeadFault, HeadReceiver, NegotiatedDeflate, Phase, RequestError,
-    UpgradeRequest, UpgradeResponse, check_subprotocol, encode_continue,
+    Tick, UpgradeRequest, UpgradeResponse, check_subprotocol, encode_continue,
     encode_switching_protocols,
 };
 use std::net::SocketAddr;
@@ -25,6 +25,8 @@ use std::rc::Rc;
 pub(super) struct Requests {
     /// Receives the head of the request.
     pub(super) head: HeadReceiver<UpgradeRequest>,
+    /// When the connection was accepted.
+    pub(super) since: Tick,
     factory: SharedFactory,
 }
 
@@ -71,8 +73,8 @@ impl Connection {
             }
             session.begin_secure(begun.ok());
         }
-        let _ = session;
-        Stage::Request(Requests { head: HeadReceiver::of_request(), factory })
+        let since = session.local.now.get();
+        Stage::Request(Requests { head: HeadReceiver::of_request(), since, factory })
     }
 
     /// Whether it is of a server, and its request is not complete.
@@ -118,6 +120,10 @@ impl Connection {
             && request.is_upgrade()
         {
             return self.respond(&refusal.response());
+        }
+        let probe = self.session().config.probe.clone();
+        if let Some(response) = probe.and_then(|probe| probe.answer(&request)) {
+            return self.respond_to(&response, request.method() == "HEAD");
         }
         if self.session().config.judges_source()
             && let Some(refusal) = self.refuse_source(&request)

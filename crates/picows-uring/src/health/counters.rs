@@ -2,13 +2,20 @@
 //!
 //! Each counter is written by one thread, so it costs a load and a store.
 
+use super::endings::Endings;
+use super::histogram::Histogram;
 use super::pulse::Pulse;
 use crate::driver::Driver;
+use picows_uring_proto::MsgType;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+; $($(#[doc = $peak_doc:literal])+ $peak:ident,)+) => {
+    (
+        $($(#[doc = $doc:literal])+ $name:ident,)+;
+        $($(#[doc = $peak_doc:literal])+ $peak:ident,)+;
+        $($(#[doc = $sum_doc:literal])+ $sum:ident: |$counters:ident| $value:expr,)+
+    ) => {
         /// Counters of one worker.
         #[derive(Debug, Default)]
         #[repr(align(128))] // Two cache lines: the neighbour's writes do not slow ours.
@@ -16,6 +23,18 @@ macro_rules! counters {
             $(pub(crate) $name: Counter,)+
             $(pub(crate) $peak: Counter,)+
             pub(crate) pulse: Pulse,
+            /// Frames that arrived.
+            pub(crate) received: FrameCounters,
+            /// Frames that were queued to be sent.
+            pub(crate) sent: FrameCounters,
+            /// How long turns took.
+            pub(crate) turn_times: Histogram,
+            /// How long handshakes of a server took, from the accepted connection to the answer.
+            pub(crate) handshake_times: Histogram,
+            /// How long answers to pings took.
+            pub(crate) roundtrips: Histogram,
+            /// Connections that have ended, by cause and close code.
+            pub(crate) endings: Endings,
             /// The driver, and whether its ring is restricted.
             driver: OnceLock<(Driver, bool)>,
         }
@@ -29,6 +48,7 @@ macro_rules! counters {
         pub struct Stats {
             $($(#[doc = $doc])+ pub $name: u64,)+
             $($(#[doc = $peak_doc])+ pub $peak: u64,)+
+            $($(#[doc = $sum_doc])+ pub $sum: u64,)+
         }
 
         impl Counters {
@@ -48,7 +68,11 @@ macro_rules! counters {
             }
 
             pub(crate) fn read(&self) -> Stats {
-                Stats { $($name: self.$name.get(),)+ $($peak: self.$peak.get(),)+ }
+                Stats {
+                    $($name: self.$name.get(),)+
+                    $($peak: self.$peak.get(),)+
+                    $($sum: { let $counters = self; $value },)+
+                }
             }
         }
 
@@ -60,7 +84,12 @@ macro_rules! counters {
             /// assert!(stats.iter().any(|counter| counter == ("frames_received", 0)));
             /// ```
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)+ $((stringify!($peak), self.$peak),)+].into_iter()
+                [
+                    $((stringify!($name), self.$name),)+
+                    $((stringify!($peak), self.$peak),)+
+                    $((stringify!($sum), self.$sum),)+
+                ]
+                .into_iter()
             }
         }
 
@@ -69,6 +98,7 @@ macro_rules! counters {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)+
                 $(self.$peak = self.$peak.max(other.$peak);)+
+                $(self.$sum += other.$sum;)+
             }
         }
     };
@@ -123,10 +153,11 @@ counters! {
     /// Panics of the application's code outside of callbacks and tasks: when a payload, an error or
     /// a listener's maker was dropped, a task woken, a line logged. Each is in the log, but the last.
     stray_panics,
-    /// Frames that arrived.
-    frames_received,
-    /// Frames that were queued to be sent, those included that were dropped or replaced later.
-    frames_sent,
+    /// Bytes of payload of the frames that arrived, as the application gets them: what was compressed
+    /// counts with what it was expanded to.
+    payload_received,
+    /// Bytes of payload of the frames that were queued to be sent, as the application gave them.
+    payload_sent,
     /// Bytes that arrived, HTTP and frame headers included.
     bytes_received,
     /// Bytes that the kernel took, HTTP and frame headers included.
@@ -141,12 +172,16 @@ counters! {
     bytes_after_compression,
     /// Data frames that were dropped because a queue was full.
     frames_dropped,
+    /// Those of them that were dropped to make room for a later one.
+    frames_dropped_oldest,
     /// Data frames that gave way to a later one with their key before they left.
     frames_conflated,
     /// Times that a receive found no buffer.
     buffer_shortages,
     /// Times that accepting was paused for lack of descriptors or memory.
     accept_pauses,
+    /// Workers that pause accepting now.
+    accept_paused,
     /// Turns of the worker.
     turns,
     /// System calls into the ring.
@@ -181,6 +216,67 @@ counters! {
     ;
     /// The longest turn, in microseconds; 0 if turns are not timed. Of all workers the longest.
     longest_turn_micros,
+    ;
+    /// Frames that arrived: the sum of the next six.
+    frames_received: |it| it.received.sum(),
+    /// Continuation frames that arrived.
+    frames_received_continuation: |it| it.received.get(MsgType::Continuation),
+    /// Text frames that arrived.
+    frames_received_text: |it| it.received.get(MsgType::Text),
+    /// Binary frames that arrived.
+    frames_received_binary: |it| it.received.get(MsgType::Binary),
+    /// CLOSE frames that arrived.
+    frames_received_close: |it| it.received.get(MsgType::Close),
+    /// PING frames that arrived.
+    frames_received_ping: |it| it.received.get(MsgType::Ping),
+    /// PONG frames that arrived.
+    frames_received_pong: |it| it.received.get(MsgType::Pong),
+    /// Frames that were queued to be sent, those included that were dropped or replaced later: the sum
+    /// of the next six.
+    frames_sent: |it| it.sent.sum(),
+    /// Continuation frames that were queued to be sent.
+    frames_sent_continuation: |it| it.sent.get(MsgType::Continuation),
+    /// Text frames that were queued to be sent.
+    frames_sent_text: |it| it.sent.get(MsgType::Text),
+    /// Binary frames that were queued to be sent.
+    frames_sent_binary: |it| it.sent.get(MsgType::Binary),
+    /// CLOSE frames that were queued to be sent.
+    frames_sent_close: |it| it.sent.get(MsgType::Close),
+    /// PING frames that were queued to be sent.
+    frames_sent_ping: |it| it.sent.get(MsgType::Ping),
+    /// PONG frames that were queued to be sent.
+    frames_sent_pong: |it| it.sent.get(MsgType::Pong),
+}
+
+/// Frames of one direction, by opcode.
+#[derive(Debug, Default)]
+pub(crate) struct FrameCounters([Counter; 16]);
+
+impl FrameCounters {
+    /// Counts a frame. Only the owner may.
+    #[inline(always)] // Two instructions of each frame.
+    pub(crate) fn increment(&self, msg_type: MsgType) {
+        self.of(msg_type).increment();
+    }
+
+    /// Counts several frames. Only the owner may.
+    pub(crate) fn add(&self, msg_type: MsgType, count: u64) {
+        self.of(msg_type).add(count);
+    }
+
+    fn get(&self, msg_type: MsgType) -> u64 {
+        self.of(msg_type).get()
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+
+    #[inline(always)]
+    fn of(&self, msg_type: MsgType) -> &Counter {
+        // An opcode has four bits: the compiler leaves the check of the index out.
+        &self.0[usize::from(msg_type.opcode() & 0xF)]
+    }
 }
 
 /// A number that one thread writes.

@@ -30,6 +30,9 @@ pub(crate) struct Pulse {
     ring_at_creation: AtomicU64,
     /// When the turn began, by the clock of the ring, in nanoseconds and odd; 0 between turns.
     turn_since: AtomicU64,
+    /// When a sign of life was asked for that was not given since, in nanoseconds after `created` and
+    /// odd; 0 if there is none.
+    asked_at: AtomicU64,
     ending: OnceLock<WorkerState>,
     /// Tasks that wait for the end.
     waiters: Mutex<Vec<Foreign<Waker>>>,
@@ -41,6 +44,7 @@ impl Default for Pulse {
             created: Instant::now(),
             ring_at_creation: AtomicU64::new(0),
             turn_since: AtomicU64::new(0),
+            asked_at: AtomicU64::new(0),
             ending: OnceLock::new(),
             waiters: Mutex::default(),
         }
@@ -62,6 +66,20 @@ impl Pulse {
     /// A turn is over.
     pub(crate) fn turn_ends(&self) {
         self.turn_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Asks for a sign of life. Returns how long an earlier question has waited for its answer; `None`
+    /// if there is none, and the worker is to be woken for this one.
+    pub(crate) fn ask(&self) -> Option<Duration> {
+        let now = nanos(self.created.elapsed()) | 1;
+        let (free, order) = (0, Ordering::Relaxed);
+        let waiting = self.asked_at.compare_exchange(free, now, order, order).err()?;
+        Some(Duration::from_nanos(now.saturating_sub(waiting)))
+    }
+
+    /// The worker gives a sign of life.
+    pub(crate) fn answer(&self) {
+        self.asked_at.store(0, Ordering::Relaxed);
     }
 
     /// How long the turn has lasted, if one is under way.
@@ -111,6 +129,16 @@ fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_waits_until_it_is_answered() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.ask(), None, "the first one waits for nothing");
+        let waited = pulse.ask().unwrap();
+        assert!(pulse.ask().unwrap() >= waited);
+        pulse.answer();
+        assert_eq!(pulse.ask(), None);
+    }
 
     #[test]
     fn a_turn_is_timed_by_the_clock_of_the_ring() {

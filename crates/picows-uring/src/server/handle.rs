@@ -1,7 +1,7 @@
 //! A running server, from the outside.
 
 use super::listen::{Listen, Served};
-use super::monitor::Monitor;
+use super::monitor::{Monitor, ServerState};
 use crate::command::{Command, ListenName};
 use crate::config::Config;
 use crate::error::Error;
@@ -35,6 +35,9 @@ pub struct ServerHandle {
     /// How many connections it was given: workers get them in turn.
     pub(super) adopted: AtomicUsize,
     drain_timeout: Duration,
+    state: Arc<ServerState>,
+    /// The server of the admin address, which ends last.
+    admin: Option<Box<ServerHandle>>,
 }
 
 /// What further addresses have in common with those that the server began with.
@@ -68,6 +71,7 @@ impl ServerHandle {
         paths: Vec<Option<SocketPath>>,
         base: ListenBase,
         drain_timeout: Duration,
+        state: Arc<ServerState>,
     ) -> Self {
         let mut handle = Self {
             workers: Vec::new(),
@@ -77,6 +81,8 @@ impl ServerHandle {
             base,
             adopted: AtomicUsize::new(0),
             drain_timeout,
+            state,
+            admin: None,
         };
         for (address, path) in addresses.into_iter().zip(paths) {
             handle.name(address, path);
@@ -95,6 +101,18 @@ impl ServerHandle {
 
     pub(super) fn add(&mut self, worker: WorkerThread) {
         self.workers.push(worker);
+    }
+
+    /// Keeps the server of the admin address to the end of this one.
+    pub(super) fn set_admin(&mut self, admin: ServerHandle) {
+        self.admin = Some(Box::new(admin));
+    }
+
+    /// The [admin address](crate::ServerBuilder::admin), with the port that was found if port 0 was asked
+    /// for.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<&ListenAddress> {
+        self.admin.as_ref()?.addresses.first()
     }
 
     /// The addresses that the server listens on, in the order in which they were given.
@@ -201,14 +219,16 @@ impl ServerHandle {
     /// worker lives.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
-        Monitor::new(self.workers.iter().map(|worker| Arc::clone(&worker.counters)))
+        let of_worker = |it: &WorkerThread| (Arc::clone(&it.counters), Arc::clone(&it.mailbox));
+        Monitor::new(self.workers.iter().map(of_worker), Arc::clone(&self.state))
     }
 
     /// Something that can stop the server from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         let mailboxes = self.workers.iter().map(|worker| Arc::clone(&worker.mailbox)).collect();
-        Stopper::new(mailboxes, self.drain_timeout)
+        let stopper = Stopper::new(mailboxes, self.drain_timeout);
+        stopper.noting_in(Arc::clone(&self.state.is_draining))
     }
 
     /// Stops the server: accepts no more, ends every connection with CLOSE 1001, waits for the

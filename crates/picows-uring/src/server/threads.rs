@@ -4,6 +4,7 @@
 
 use super::handle::{ListenBase, ServerHandle, WorkerThread};
 use super::listen::Served;
+use super::monitor::ServerState;
 use crate::command::ListenName;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
@@ -30,6 +31,8 @@ use std::time::Duration;
 /// A server that is to be started.
 pub(super) struct ServerPlan {
     pub(super) listen: Vec<Wanted>,
+    /// Of its threads, without their numbers.
+    pub(super) name: &'static str,
     /// How the connections of each are served.
     pub(super) served: Vec<Served>,
     pub(super) options: ListenOptions,
@@ -108,9 +111,10 @@ pub(super) fn start(plan: ServerPlan) -> Result<ServerHandle, Error> {
             return Err(error);
         }
     };
+    let state = Arc::new(ServerState::new(&plan.config));
     let base = ListenBase { config: plan.config, options };
-    let mut handle =
-        ServerHandle::new(listening.addresses, listening.paths, base, plan.drain_timeout);
+    let (addresses, paths) = (listening.addresses, listening.paths);
+    let mut handle = ServerHandle::new(addresses, paths, base, plan.drain_timeout, state);
     for (ready, sockets) in crew.into_iter().zip(listening.sockets) {
         let sockets = sockets.into_iter().zip(&listening.origins).map(|(socket, origin)| {
             let config = Arc::clone(&plan.served[*origin].config);
@@ -195,7 +199,7 @@ fn start_thread(plan: &ServerPlan, number: usize, core: Option<usize>) -> Result
         more: later,
     };
     let thread = thread::Builder::new()
-        .name(format!("picows-{number}"))
+        .name(format!("{}-{number}", plan.name))
         .spawn(move || work(spec))
         .map_err(|source| Refused::Thread(Error::Thread { worker: number, source }))?;
     let ended = || Error::Worker { worker: number, fault: "it ended at once".into() };

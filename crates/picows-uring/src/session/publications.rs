@@ -12,7 +12,7 @@ use crate::prepared::Prepared;
 use crate::ring::Segment;
 use crate::status::DisconnectCause;
 use bytes::Bytes;
-use picows_uring_proto::{CloseCode, FRAME_HEADER_BYTES_MAX};
+use picows_uring_proto::{CloseCode, FRAME_HEADER_BYTES_MAX, MsgType};
 
 /// The fate of publications that were to be queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub(crate) enum Handed {
     Ended,
 }
 
+/// Counts of a run of encoded messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RunCounts {
+    pub(crate) frames: usize,
+    /// Those of them that are text.
+    pub(crate) texts: usize,
+    /// Bytes of their payloads.
+    pub(crate) payload_bytes: usize,
+}
+
 impl Session {
     /// Whether it sends messages as others do, so that many are one run of bytes for all.
     pub(crate) fn takes_runs(&self) -> bool {
@@ -33,12 +43,15 @@ impl Session {
 
     /// Queues whole messages that are encoded, by reference, if no more than `max` bytes are unsent
     /// then.
-    pub(crate) fn queue_run(&self, run: &Bytes, frames: usize, max: usize) -> Handed {
+    pub(crate) fn queue_run(&self, run: &Bytes, counts: RunCounts, max: usize) -> Handed {
         let handed = self.has_room(run.len(), max);
         if handed == Handed::Queued {
             let segment = Segment::Common { bytes: run.clone(), is_counted: false };
             self.open_queue().push(segment);
-            self.local.counters.frames_sent.add(frames.saturating_sub(1) as u64);
+            let (counters, binary) = (&self.local.counters, counts.frames - counts.texts);
+            counters.sent.add(MsgType::Text, counts.texts as u64);
+            counters.sent.add(MsgType::Binary, binary as u64);
+            counters.payload_sent.add(counts.payload_bytes as u64);
             self.queued_frame(self.committed());
         }
         handed
@@ -60,6 +73,7 @@ impl Session {
             return Handed::Ended;
         }
         self.conversation.sender_mut().queued(head);
+        self.count_sent(head.msg_type, message.text().len());
         self.queued_frame(self.committed());
         Handed::Queued
     }

@@ -99,7 +99,11 @@ impl Session {
         }
         // What the worker's owner has for its wake-up runs now.
         drop(cell);
-        Some(self.queued_frame(buffered))
+        self.count_sent(head.msg_type, payload.len());
+        self.mark_dirty();
+        // It fits in what is appended at once: see `queued_frame`.
+        let is_short = !self.is_offered.get();
+        Some(if is_short { SendStatus::Queued } else { self.appended_frame(buffered) })
     }
 
     /// Queues a frame whose payload is kept by reference, if it need not be masked.
@@ -218,6 +222,7 @@ impl Session {
             return self.queue_beyond(head, payload, None);
         }
         self.conversation.sender_mut().queued(head);
+        self.count_sent(head.msg_type, payload.len());
         payload.append(head, &mut self.open_queue(), &self.local.pool, self.mask_key());
         self.queued_frame(buffered)
     }
@@ -234,14 +239,26 @@ impl Session {
         true
     }
 
+    /// Counts a frame that is queued.
+    #[inline(always)]
+    pub(super) fn count_sent(&self, msg_type: MsgType, payload_len: usize) {
+        let counters = &self.local.counters;
+        counters.sent.increment(msg_type);
+        counters.payload_sent.add(payload_len as u64);
+    }
+
     /// A frame was queued, so that there are `buffered` bytes.
     #[inline(always)]
     pub(super) fn queued_frame(&self, buffered: usize) -> SendStatus {
-        self.local.counters.frames_sent.increment();
         self.mark_dirty();
         // Until the socket has refused some, no more than the high watermark is appended.
         let is_appended = !self.is_offered.get() && buffered <= self.append_max.get() as usize;
-        if is_appended || buffered <= self.high_watermark() {
+        if is_appended { SendStatus::Queued } else { self.appended_frame(buffered) }
+    }
+
+    /// The status of a frame behind which the queue may be beyond the high watermark.
+    fn appended_frame(&self, buffered: usize) -> SendStatus {
+        if buffered <= self.high_watermark() {
             return SendStatus::Queued;
         }
         if !self.is_paused.get() {
@@ -263,7 +280,8 @@ impl Session {
         if self.is_writing() {
             return self.queue_behind_pieces(head, payload.bytes());
         }
-        let size = FRAME_HEADER_BYTES_MAX + payload.len();
+        let payload_len = payload.len();
+        let size = FRAME_HEADER_BYTES_MAX + payload_len;
         if self.is_offered_at(size, key) {
             self.offer();
             if !self.conversation.borrow().may_send() {
@@ -303,11 +321,13 @@ impl Session {
         self.conversation.sender_mut().queued(head);
         let counters = &self.local.counters;
         counters.frames_dropped.add(dropped as u64);
+        counters.frames_dropped_oldest.add(dropped as u64);
         counters.frames_conflated.add(u64::from(is_replaced));
         if !is_only_frame && self.buffered() > self.high_watermark() {
             self.offer();
         }
         self.note_ping();
+        self.count_sent(head.msg_type, payload_len);
         let status = self.queued_frame(if is_only_frame { 0 } else { self.buffered() });
         if dropped > 0 {
             // It was full, though it may not even be above the watermark any more.
@@ -434,7 +454,7 @@ impl Session {
             head.append(&mut pong, payload, self.mask_key());
             let mut droppable = self.droppable.take().unwrap_or_default();
             if !droppable.put_pong(pong) {
-                self.local.counters.frames_sent.increment();
+                self.count_sent(MsgType::Pong, payload.len());
             }
             self.set_droppable(Some(droppable));
             self.mark_dirty();
@@ -454,8 +474,12 @@ impl Session {
                 self.set_droppable(None);
             }
             let key = self.mask_key();
-            self.queue_last(CLOSE_FRAME_BYTES_MAX, |out| close.append(out, key));
-            self.local.counters.frames_sent.increment();
+            let header_len = if key.is_some() { 6 } else { 2 };
+            self.queue_last(CLOSE_FRAME_BYTES_MAX, |out| {
+                let before = out.len();
+                close.append(out, key);
+                self.count_sent(MsgType::Close, out.len() - before - header_len);
+            });
         }
         self.mark_dirty();
     }

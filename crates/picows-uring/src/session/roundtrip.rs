@@ -41,7 +41,6 @@ impl Roundtrip {
         self.stage = RoundtripState::Sent(now);
     }
 
-    /// The ping was answered: returns the task to wake.
     /// It was not sent after all, and is wanted still.
     pub(crate) fn ping_refused(&mut self) {
         if self.is_pong_expected() {
@@ -49,6 +48,15 @@ impl Roundtrip {
         }
     }
 
+    /// How long ago the ping was sent whose answer is awaited.
+    pub(crate) fn time_since_ping(&self, now: Tick) -> Option<Duration> {
+        match self.stage {
+            RoundtripState::Sent(at) => Some(now.duration_since(at)),
+            RoundtripState::Wanted | RoundtripState::Done(_) => None,
+        }
+    }
+
+    /// The ping was answered: returns the task to wake.
     pub(crate) fn pong_received(&mut self, now: Tick) -> Option<Foreign<Waker>> {
         let RoundtripState::Sent(at) = self.stage else { return None };
         self.stage = RoundtripState::Done(now.duration_since(at));

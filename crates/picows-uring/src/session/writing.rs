@@ -60,7 +60,7 @@ impl Session {
         let (header, header_len) = head.encode_header(payload_len, key);
         self.open_queue().append_short(&header[..header_len]);
         self.conversation.sender_mut().queued(head);
-        self.local.counters.frames_sent.increment();
+        self.count_sent(head.msg_type, payload_len);
         if len > 0 {
             let writing = Writing { left: len, key, behind: Vec::new() };
             self.rare_state().writing.replace(Some(Box::new(writing)));
@@ -158,7 +158,7 @@ impl Session {
         }
         head.append(&mut writing.behind, payload, key);
         drop(cell);
-        self.local.counters.frames_sent.increment();
+        self.count_sent(head.msg_type, payload.len());
         self.note_ping();
         SendStatus::Queued
     }

@@ -134,8 +134,8 @@ impl Sub {
             if !self.is_active.get() {
                 return;
             }
-            match self.session.queue_run(&joined.bytes, joined.frames, max) {
-                Handed::Queued => return count(&self.seat.delivered, joined.frames as u64),
+            match self.session.queue_run(&joined.bytes, joined.counts, max) {
+                Handed::Queued => return count(&self.seat.delivered, joined.counts.frames as u64),
                 Handed::Ended => return,
                 Handed::NoRoom => {}
             }

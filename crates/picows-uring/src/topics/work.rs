@@ -7,7 +7,9 @@ use super::post::Publication;
 use crate::foreign::{self, StateCell};
 use crate::prepared::Prepared;
 use crate::ring::Token;
+use crate::session::RunCounts;
 use bytes::{Bytes, BytesMut};
+use picows_uring_proto::MsgType;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,7 +64,7 @@ struct Formatted {
 #[derive(Clone, Debug)]
 pub(super) struct Joined {
     pub(super) bytes: Bytes,
-    pub(super) frames: usize,
+    pub(super) counts: RunCounts,
 }
 
 impl Work {
@@ -212,13 +214,15 @@ impl Run {
 }
 
 fn join(messages: &[Prepared]) -> Joined {
-    let frames = messages.len();
+    let texts = messages.iter().filter(|it| it.head().msg_type == MsgType::Text).count();
+    let payload_bytes = messages.iter().map(|it| it.text().len()).sum();
+    let counts = RunCounts { frames: messages.len(), texts, payload_bytes };
     if let [message] = messages {
-        return Joined { bytes: message.frame().clone(), frames };
+        return Joined { bytes: message.frame().clone(), counts };
     }
     let mut bytes = BytesMut::with_capacity(messages.iter().map(|it| it.frame().len()).sum());
     messages.iter().for_each(|it| bytes.extend_from_slice(it.frame()));
-    Joined { bytes: bytes.freeze(), frames }
+    Joined { bytes: bytes.freeze(), counts }
 }
 
 /// What is sent for a publication in a format; `None` if that fails.

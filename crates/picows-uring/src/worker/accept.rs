@@ -282,6 +282,7 @@ impl<R: Ring> Worker<R> {
     pub(super) fn accept_again(&mut self) {
         if let Some(accept) = &mut self.accept {
             accept.is_waiting = false;
+            self.local.counters.accept_paused.set(0);
         }
         self.resume_accept();
     }
@@ -443,6 +444,7 @@ impl<R: Ring> Worker<R> {
         let cure = descriptor_cure(error).map(|it| format!("{it}, or set max_connections"));
         log_limited!(warn, local, LogLine::AcceptPaused, %error, ?wait, pauses, cure);
         accept.is_waiting = true;
+        local.counters.accept_paused.set(1);
         self.timers.insert(local.now.get() + wait, Timer::ResumeAccept);
     }
 }

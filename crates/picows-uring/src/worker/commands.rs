@@ -15,6 +15,7 @@ impl<R: Ring> Worker<R> {
         for command in self.local.mailbox.take() {
             match command {
                 Command::Stop { drain } => self.stop(drain),
+                Command::Beat => self.local.counters.pulse.answer(),
                 Command::LookAtMemory => self.memory.on_asked(),
                 Command::CloseListener(listener) => self.close_listener(listener),
                 Command::Topics => self.local.note_publications(),

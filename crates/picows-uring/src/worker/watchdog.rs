@@ -16,6 +16,7 @@ impl<R: Ring> Worker<R> {
         let Some(limit) = self.local.callback_timer.limit() else { return };
         let turn = self.ring.now().saturating_sub(begun);
         let micros = turn.as_micros() as u64;
+        counters.turn_times.record_micros(micros);
         if micros > counters.longest_turn_micros.get() {
             counters.longest_turn_micros.set(micros);
         }
