@@ -1,5 +1,6 @@
 //! `picows echo`: the echo benchmark server.
 
+mod page;
 mod relay;
 mod stats;
 
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 ///
 /// GET /healthz answers 200 and names the driver, or 503 and a reason to start the process again; GET
 /// /readyz answers 503 while no more clients should come. --admin has both, and /metrics, on an address
-/// of its own, to the end of a graceful shutdown.
+/// of its own, to the end of a graceful shutdown. GET / answers with a page that connects back.
 ///
 /// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup, or there is --tls-cert, as
 /// it then reads the certificates again) stop it: clients get
@@ -61,6 +62,10 @@ pub(crate) struct Args {
     /// first
     #[arg(long = "subprotocol", value_name = "NAME")]
     subprotocols: Vec<String>,
+
+    /// Refuse GET / as other plain requests, instead of answering with the page for browsers
+    #[arg(long)]
+    no_page: bool,
 
     /// Echo frames of more than so many bytes, such as 64KiB, piece by piece, in little memory; on a
     /// connection that has agreed on compression they are echoed whole
@@ -416,12 +421,15 @@ fn admin_url(address: &ListenAddress) -> String {
     }
 }
 
-/// Returns the router: every path echoes.
+/// Returns the router: every path echoes, and `/` has the page for browsers.
 fn router(args: &Args) -> impl Fn(&UpgradeRequest) -> Upgrade + use<> {
     let message_bytes_max = usize::try_from(args.server.max_frame_size).unwrap_or(usize::MAX);
     let (messages, pieces) = (args.messages, args.pieces);
-    let subprotocols = args.subprotocols.clone();
+    let (subprotocols, has_page) = (args.subprotocols.clone(), !args.no_page);
     move |request| {
+        if has_page && let Some(page) = page::answer(request) {
+            return page;
+        }
         let upgrade = match pieces {
             _ if messages => {
                 let listener = Messages::new(EchoMessages).max_message_size(message_bytes_max);

@@ -1,0 +1,21 @@
+//! The page that the echo server answers to browsers: it connects back and shows what comes.
+
+use picows_uring::{Upgrade, UpgradeRequest, UpgradeResponse};
+
+/// The answer to a browser that opens the address of the server.
+pub(super) fn answer(request: &UpgradeRequest) -> Option<Upgrade> {
+    if request.is_upgrade() || request.path() != "/" {
+        return None;
+    }
+    let response = UpgradeResponse::ok().with_body(PAGE);
+    let response = response.with_header("Content-Type", "text/html; charset=utf-8").ok()?;
+    let response = response.with_header("Content-Security-Policy", POLICY).ok()?;
+    Some(Upgrade::respond(response))
+}
+
+/// One file, without anything from elsewhere.
+const PAGE: &str = include_str!("page.html");
+/// What the page needs: the scripts and styles in it, and its own server.
+const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                      img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
