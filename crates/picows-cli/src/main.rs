@@ -25,16 +25,19 @@ mod units;
 use clap::{CommandFactory, Parser, Subcommand};
 use fault::Fault;
 use signals::Interrupted;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use stdio::{FLUSH_MIN, FLUSH_TIMEOUT, note};
-use tracing_subscriber::EnvFilter;
+use stdio::{FLUSH_MIN, FLUSH_TIMEOUT, note, note_at};
+use tracing::Level;
 
 /// WebSocket on io_uring or epoll: servers and tools to try and to measure.
 #[derive(Debug, Parser)]
 #[command(name = "picows", version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
+    /// Form of the lines on standard error: the log, whose level RUST_LOG sets, and notes of the command
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t)]
+    log_format: stdio::LogFormat,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -57,12 +60,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     stdio::report_panics();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    // Colours are for people who want them (https://no-color.org).
-    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
-    let has_colours = std::io::stderr().is_terminal() && !is_plain;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stdio::LogWriter);
-    log.with_ansi(has_colours).init();
+    stdio::install_log(cli.log_format);
     let outcome = match cli.command {
         Command::Echo(args) => {
             return served(echo::run(&args));
@@ -100,7 +98,7 @@ fn finish(outcome: &Result<(), Fault>, end: Instant) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             let prefix = if fault.is::<Interrupted>() { "" } else { "error: " };
-            note(format_args!("{prefix}{}", fault::describe(fault)));
+            note_at(Level::ERROR, format_args!("{prefix}{}", fault::describe(fault)));
             fault::exit_code(fault)
         }
     };

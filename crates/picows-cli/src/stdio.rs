@@ -5,10 +5,12 @@
 
 mod descriptor;
 mod escape;
+mod log;
 mod output;
 
 pub(crate) use descriptor::Input;
 pub(crate) use escape::{Escaper, one_line};
+pub(crate) use log::{LogFormat, install_log};
 pub(crate) use output::{Notice, Output};
 
 use crate::fault::Fault;
@@ -16,6 +18,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
+use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Standard output.
@@ -34,7 +37,8 @@ pub(crate) fn err() -> &'static Output {
     static ERR: OnceLock<Output> = OnceLock::new();
     ERR.get_or_init(|| {
         let notice = Notice::Inline(Box::new(|count| {
-            format!("{count} lines for standard error were dropped: {NOT_READ}\n")
+            let text = format!("{count} lines for standard error were dropped: {NOT_READ}");
+            formatted(Level::WARN, &text) + "\n"
         }));
         Output::start("picows-stderr", descriptor::Descriptor(io::stderr()), notice)
     })
@@ -42,7 +46,17 @@ pub(crate) fn err() -> &'static Output {
 
 /// Prints a line on standard error, escaped so that it stays one line.
 pub(crate) fn note(line: fmt::Arguments<'_>) {
-    err().line(&one_line(&line.to_string()));
+    note_at(Level::INFO, line);
+}
+
+/// The same, of a level in a log of JSON.
+pub(crate) fn note_at(level: Level, line: fmt::Arguments<'_>) {
+    err().line(&formatted(level, &line.to_string()));
+}
+
+/// Formats a note as a line of standard error.
+fn formatted(level: Level, text: &str) -> String {
+    if log::is_json() { log::json_line(level, text) } else { one_line(text) }
 }
 
 /// Prints text of several lines on standard error.
@@ -91,7 +105,8 @@ impl Drop for LogLine {
         let text = String::from_utf8_lossy(&self.0);
         let line = text.strip_suffix('\n').unwrap_or(&text);
         if !line.is_empty() {
-            err().line(&escape::log_line(line));
+            // JSON has escaped what it must, and needs no colours.
+            err().line(&if log::is_json() { line.to_owned() } else { escape::log_line(line) });
         }
     }
 }
@@ -106,10 +121,13 @@ pub(crate) fn report_panics() {
         let payload = panic.payload();
         let message = payload.downcast_ref::<&str>().copied();
         let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        note(format_args!("thread '{name}' panicked at {at}: {}", message.unwrap_or("no text")));
+        let text = message.unwrap_or("no text");
+        note_at(Level::ERROR, format_args!("thread '{name}' panicked at {at}: {text}"));
         let backtrace = std::backtrace::Backtrace::capture();
-        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
-            note_text(&format!("{backtrace}\n"));
+        match backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            true if log::is_json() => note_at(Level::ERROR, format_args!("{backtrace}")),
+            true => note_text(&format!("{backtrace}\n")),
+            false => {}
         }
     }));
 }

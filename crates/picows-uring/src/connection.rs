@@ -171,7 +171,7 @@ impl Connection {
     /// The handshake is done: frames come next.
     fn opened(&mut self, path: &str, subprotocol: Option<&str>) {
         let session = self.transport.session();
-        log::info!(peer = ?session.peer, path = ?shown(path), "connected");
+        log::info!(peer = session.peer.logged(), path = ?shown(path), "connected");
         session.opened();
         session.local.counters.upgraded.increment();
         if let Stage::Request(requests) = &self.stage {
@@ -382,6 +382,8 @@ impl Connection {
         callback: &'static str,
         call: impl FnOnce(&mut dyn Listener, &Transport) -> ListenerResult,
     ) {
+        let session = Rc::clone(self.session());
+        let _span = session.enter_span();
         self.callbacks().call(callback, call);
     }
 }
@@ -403,7 +405,7 @@ impl Callbacks<'_> {
     /// last frame, where that is known: a guard of its own costs more than the call.
     fn handle(&mut self, frame: &Frame<'_>, is_open: bool) -> bool {
         let session = self.session();
-        log::trace!(peer = ?session.peer, ?frame, "received");
+        log::trace!(peer = session.peer.logged(), ?frame, "received");
         let rules = &session.config.conversation;
         let action = session.conversation.sender_mut().handle_frame(rules, frame);
         match action {

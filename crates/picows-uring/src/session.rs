@@ -23,6 +23,7 @@ pub(crate) mod roundtrip;
 mod secure;
 mod sender;
 mod socket;
+mod span;
 mod writing;
 
 use crate::config::Config;
@@ -333,7 +334,7 @@ impl Session {
     #[cold]
     pub(crate) fn out_of_memory(&self) {
         self.local.counters.allocation_failures.increment();
-        log_limited!(warn, self.local, LogLine::OutOfMemory, peer = ?self.peer);
+        log_limited!(warn, self.local, LogLine::OutOfMemory, peer = self.peer.logged());
         let code = CloseCode::TRY_AGAIN_LATER;
         self.fail(DisconnectCause::OutOfMemory, code, "out of memory: try again later");
     }

@@ -132,7 +132,7 @@ impl Connection {
             Some(error) => ConnectFault::Response(error),
             None => ConnectFault::Disconnected(cause),
         };
-        log::debug!(peer = ?self.session().peer, error = %fault, "not connected");
+        log::debug!(peer = self.session().peer.logged(), error = %fault, "not connected");
         self.session().conversation.borrow_mut().end();
         self.session().mark_dirty();
         if let Some(connecting) = self.take_connecting() {
@@ -149,7 +149,7 @@ impl Connection {
 
     /// Reports a fault to the future that awaits the connection.
     pub(super) fn report_fault(&mut self, fault: ConnectFault) {
-        log::debug!(peer = ?self.session().peer, error = %fault, "not connected");
+        log::debug!(peer = self.session().peer.logged(), error = %fault, "not connected");
         if let Some(connecting) = self.take_connecting() {
             connecting.outcome.set(Err(fault));
         }

@@ -47,7 +47,7 @@ impl Connection {
     /// The kernel reported an error of the socket.
     pub(crate) fn io_failed(&mut self, error: &io::Error) {
         let session = self.session();
-        log::debug!(peer = ?session.peer, %error, "connection broken");
+        log::debug!(peer = session.peer.logged(), %error, "connection broken");
         session.set_cause(DisconnectCause::Io(error.kind()));
         session.conversation.borrow_mut().end();
         session.mark_dirty();
@@ -61,7 +61,7 @@ impl Connection {
         let session = Rc::clone(self.session());
         let phase = self.phase();
         if session.conversation.borrow_mut().handle_timeout(seen) {
-            log::info!(peer = ?session.peer, ?phase, "timed out: dropping");
+            log::info!(peer = session.peer.logged(), ?phase, "timed out: dropping");
             let broken = session.send_error().map(DisconnectCause::Io);
             session.set_cause(broken.unwrap_or(DisconnectCause::TimedOut));
         }
@@ -88,6 +88,8 @@ impl Connection {
         if self.session().is_disconnected.replace(true) {
             return;
         }
+        let session = Rc::clone(self.session());
+        let _span = session.enter_span();
         // First, as what has arrived of an answer may say why.
         self.connect_failed(None);
         self.release_memory();
@@ -111,7 +113,7 @@ impl Connection {
 
     fn dismiss_listener(&mut self) {
         log::info!(
-            peer = ?self.session().peer,
+            peer = self.session().peer.logged(),
             cause = self.session().cause().map(tracing::field::display),
             "disconnected"
         );
@@ -175,7 +177,7 @@ impl Callbacks<'_> {
         if error == PeerMisbehaved::OutOfMemory {
             return session.out_of_memory();
         }
-        log_limited!(warn, session.local, LogLine::ProtocolError, peer = ?session.peer, %error);
+        log_limited!(warn, session.local, LogLine::ProtocolError, peer = session.peer.logged(), %error);
         session.local.counters.protocol_errors.increment();
         session.set_cause(DisconnectCause::PeerMisbehaved(error));
         let (rules, now) = (&session.config.conversation, session.local.now());
@@ -192,7 +194,7 @@ impl Callbacks<'_> {
         let session = self.session();
         let local = &session.local;
         let text = foreign::text(&error);
-        log_limited!(error, local, LogLine::ListenerFailed, peer = ?session.peer, callback, error = text);
+        log_limited!(error, local, LogLine::ListenerFailed, peer = session.peer.logged(), callback, error = text);
         local.counters.listener_errors.increment();
         let is_tolerated = matches!(callback, "on_frame" | "on_piece")
             && !session.config.disconnect_on_error

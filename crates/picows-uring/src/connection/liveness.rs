@@ -28,13 +28,13 @@ impl Connection {
         match verdict {
             None => {}
             Some(Verdict::Ping) => {
-                log::debug!(peer = ?session.peer, "pinging");
+                log::debug!(peer = session.peer.logged(), "pinging");
                 self.ping(session, ring, now);
             }
             Some(Verdict::Silent) => {
                 let reply = rules.auto_ping.map(|ping| ping.reply_timeout).unwrap_or_default();
                 let reason = format!("no pong within {reply:?}");
-                log::info!(peer = ?session.peer, %reason, "peer is silent: closing");
+                log::info!(peer = session.peer.logged(), %reason, "peer is silent: closing");
                 session.set_cause(DisconnectCause::PingTimedOut);
                 let rules = &session.config.conversation;
                 let close =
@@ -94,7 +94,7 @@ impl Connection {
 
     /// CLOSE 1001; the peer has the close timeout to answer.
     fn end_politely(&self, session: &Session, reason: &str) {
-        log::info!(peer = ?session.peer, reason, "closing");
+        log::info!(peer = session.peer.logged(), reason, "closing");
         self.transport.send_close(CloseCode::GOING_AWAY, reason);
         if !session.config.conversation.auto_close {
             self.transport.disconnect();

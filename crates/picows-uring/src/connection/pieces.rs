@@ -120,7 +120,7 @@ impl Callbacks<'_> {
     /// Delivers a piece of a data frame, while the conversation is open. Returns whether it was.
     fn handle_piece(&mut self, piece: &FramePiece<'_>) -> bool {
         let session = self.session();
-        log::trace!(peer = ?session.peer, ?piece, "received");
+        log::trace!(peer = session.peer.logged(), ?piece, "received");
         let is_open = session.conversation.borrow().phase() == Phase::Open;
         if is_open {
             self.call("on_piece", |listener, transport| listener.on_piece(transport, piece));

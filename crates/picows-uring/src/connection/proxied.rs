@@ -52,7 +52,7 @@ impl Connection {
         let session = self.transport.session();
         log::debug!(proxy = ?session.peer, client = ?header.source, "header of the PROXY protocol");
         if let Some(source) = header.source {
-            session.peer.set(source);
+            session.name_peer(source);
         }
         let Stage::Proxied(proxied) = std::mem::replace(&mut self.stage, Stage::Discard(0)) else {
             return;
@@ -76,7 +76,7 @@ impl Connection {
 
     fn refuse_proxy_header(&self, error: ProxyHeaderError) {
         let session: &Session = self.session();
-        log_limited!(warn, session.local, LogLine::ProxyHeader, peer = ?session.peer, %error);
+        log_limited!(warn, session.local, LogLine::ProxyHeader, peer = session.peer.logged(), %error);
         session.local.counters.protocol_errors.increment();
         session.set_cause(DisconnectCause::Io(io::ErrorKind::InvalidData));
         session.conversation.borrow_mut().end();

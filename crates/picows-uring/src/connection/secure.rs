@@ -135,7 +135,7 @@ impl Connection {
         if facts.info.resumed {
             counters.tls_resumed.increment();
         }
-        log::debug!(peer = ?session.peer, version = %facts.info.version, cipher = facts.info.cipher,
+        log::debug!(peer = session.peer.logged(), version = %facts.info.version, cipher = facts.info.cipher,
             resumed = facts.info.resumed, "secure");
         secure.set_new_facts(plain_facts(facts));
         if let Stage::Response(connecting) = &self.stage {
@@ -157,7 +157,7 @@ impl Connection {
         local.counters.tls_failed.increment();
         secure.set_stage(SecureStage::Ended);
         if !session.is_client {
-            log_limited!(info, local, LogLine::TlsFailed, ?peer, %error);
+            log_limited!(info, local, LogLine::TlsFailed, peer = log::peer(peer), %error);
         }
         self.end_secure(session, Layer::Inner, out, error);
     }
@@ -393,7 +393,7 @@ impl Connection {
     ) {
         secure.set_stage(SecureStage::Ended);
         let error = HandshakeError::AlertReceived { alert };
-        log::debug!(peer = ?session.peer, %error, "alert of TLS");
+        log::debug!(peer = session.peer.logged(), %error, "alert of TLS");
         session.drop_queue();
         session.set_cause(DisconnectCause::Tls(error.to_string()));
         // A client certificate is refused behind the handshake, from TLS 1.3 on.
@@ -411,7 +411,7 @@ impl Connection {
         error: RecordError,
     ) {
         let (local, peer) = (&session.local, session.peer.get());
-        log_limited!(warn, local, LogLine::ProtocolError, ?peer, %error);
+        log_limited!(warn, local, LogLine::ProtocolError, peer = log::peer(peer), %error);
         local.counters.protocol_errors.increment();
         let mut out = local.pool.buffer(0);
         if let Some(mut open) = secure.open() {

@@ -67,7 +67,7 @@ impl Connection {
             let begun = crate::tls::Handshake::server(tls);
             if let Err(error) = &begun {
                 let (local, peer) = (&session.local, session.peer.get());
-                log_limited!(error, local, LogLine::TlsFailed, ?peer, %error);
+                log_limited!(error, local, LogLine::TlsFailed, peer = log::peer(peer), %error);
                 local.counters.tls_failed.increment();
                 session.conversation.borrow_mut().end();
             }
@@ -108,7 +108,7 @@ impl Connection {
 
     /// Answers a request that is none, or none that is served.
     fn refuse_request(&self, error: RequestError, is_head: bool) {
-        log::debug!(peer = ?self.session().peer, %error, "bad request");
+        log::debug!(peer = self.session().peer.logged(), %error, "bad request");
         self.respond_to(&error.into(), is_head);
     }
 
@@ -193,7 +193,7 @@ impl Connection {
         if !is_upgrade || session.config.origins.allows(request) {
             return None;
         }
-        log::debug!(peer = ?session.peer, "refused by its origin");
+        log::debug!(peer = session.peer.logged(), "refused by its origin");
         let text = "this site may not connect: its Origin is not allowed\n";
         Some(UpgradeResponse::text(StatusCode::FORBIDDEN, text))
     }
@@ -206,7 +206,7 @@ impl Connection {
             let client = proxies.client_of(request, peer.ip());
             if client != peer.ip().to_canonical() {
                 // Its port is not known.
-                session.peer.set(SocketAddr::new(client, 0));
+                session.name_peer(SocketAddr::new(client, 0));
             }
         }
         let is_counted = self.admission == AdmissionState::Handshaking && is_upgrade;
@@ -219,7 +219,7 @@ impl Connection {
             counters.refused_by_address.increment();
             let refused = counters.refused.get();
             let (peer, limit) = (session.peer.get(), refusal.setting());
-            log_limited!(warn, session.local, LogLine::Refused, ?peer, limit, refused);
+            log_limited!(warn, session.local, LogLine::Refused, peer = log::peer(peer), limit, refused);
         })?;
         session.is_uncounted_proxy(false);
         Ok(())
@@ -253,7 +253,7 @@ impl Connection {
                         self.accept(request, &key, listener, chosen);
                     }
                     (_, Err(error)) => {
-                        log::debug!(peer = ?self.session().peer, %error, "bad upgrade request");
+                        log::debug!(peer = self.session().peer.logged(), %error, "bad upgrade request");
                         self.respond_to(&error.into(), is_head);
                         self.callbacks().drop_listener(listener);
                     }
@@ -317,7 +317,7 @@ impl Connection {
     /// The answer to a request did not come in time.
     pub(crate) fn decision_is_late(&self) {
         let (local, peer) = (self.local(), self.session().peer.get());
-        log_limited!(warn, local, LogLine::DecisionLate, ?peer);
+        log_limited!(warn, local, LogLine::DecisionLate, peer = log::peer(peer));
         local.counters.listener_errors.increment();
     }
 
@@ -395,7 +395,7 @@ impl Connection {
     fn factory_error(&self, error: &ListenerError) {
         let (local, peer) = (self.local(), self.session().peer.get());
         let text = foreign::text(error);
-        log_limited!(error, local, LogLine::FactoryFailed, ?peer, error = text);
+        log_limited!(error, local, LogLine::FactoryFailed, peer = log::peer(peer), error = text);
         local.counters.listener_errors.increment();
     }
 
@@ -413,7 +413,7 @@ impl Connection {
     /// Sends the response to a request, which ends the connection; to a HEAD without its body.
     fn respond_to(&self, response: &UpgradeResponse, is_head: bool) {
         let session = self.session();
-        log::debug!(peer = ?session.peer, status = %response.status, "answered over HTTP");
+        log::debug!(peer = session.peer.logged(), status = %response.status, "answered over HTTP");
         let body_bytes = if is_head { 0 } else { response.body.len() };
         session.queue_last(HEAD_BYTES_USUAL + body_bytes, |out| {
             if is_head {

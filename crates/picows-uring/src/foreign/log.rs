@@ -1,11 +1,22 @@
-//! The log: events of `tracing`, handed to its subscriber inside the guard.
+//! The log: events and spans of `tracing`, handed to its subscriber inside the guard.
 //!
 //! A subscriber is code of the application: it may panic, or send on a connection. The macros are
 //! those of `tracing`, which this crate does not call directly.
 
 mod limit;
+mod span;
+
+use std::net::SocketAddr;
+use tracing::field::DisplayValue;
 
 pub(crate) use limit::{INTERVAL, LogLimits, LogLine, REPORT_AFTER, log_limited};
+pub(crate) use span::{ConnectionSpan, InSpan, wants_spans};
+
+/// The field `peer` of an event or a span: an address, or none for a peer that has none, as on a Unix
+/// socket.
+pub(crate) fn peer(address: Option<SocketAddr>) -> Option<DisplayValue<SocketAddr>> {
+    address.map(tracing::field::display)
+}
 
 /// An event of `tracing`, if it may be wanted.
 macro_rules! event {

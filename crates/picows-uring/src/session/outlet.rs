@@ -55,7 +55,7 @@ impl Session {
         if self.reads_on_after(error) {
             return;
         }
-        log::debug!(peer = ?self.peer, %error, "connection broken");
+        log::debug!(peer = self.peer.logged(), %error, "connection broken");
         self.set_cause(DisconnectCause::Io(error.kind()));
         self.conversation.borrow_mut().end();
         self.mark_dirty();

@@ -432,7 +432,7 @@ impl Session {
             return;
         }
         let limit = self.config.queue_bytes_max;
-        log_limited!(warn, self.local, LogLine::QueueFull, peer = ?self.peer, limit);
+        log_limited!(warn, self.local, LogLine::QueueFull, peer = self.peer.logged(), limit);
         self.fail(DisconnectCause::QueueFull, CloseCode::POLICY_VIOLATION, "send queue full");
     }
 

@@ -4,6 +4,7 @@
 use super::Session;
 use crate::command::RemoteState;
 use crate::config::QueuePolicy;
+use crate::foreign::log::ConnectionSpan;
 use crate::foreign::{self, Foreign, StateCell, StateMut};
 use crate::session::roundtrip::Roundtrip;
 use crate::status::DisconnectCause;
@@ -24,6 +25,8 @@ pub(super) struct RareState {
     pub(super) cause: StateCell<Option<Box<DisconnectCause>>>,
     /// Why nothing can be sent any more, while what was received before is read.
     pub(super) send_error: Cell<Option<io::ErrorKind>>,
+    /// Made when a subscriber of the log may want it.
+    pub(super) span: OnceCell<ConnectionSpan>,
     /// A measurement that is under way.
     pub(super) roundtrip: StateCell<Option<Box<Roundtrip>>>,
     /// What the last ping of ours carried, where no measurement waits for its answer.

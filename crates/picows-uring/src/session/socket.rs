@@ -1,9 +1,11 @@
 //! Socket and peer of a connection, in as few bytes as they take.
 
+use crate::foreign::log;
 use crate::ring::Socket;
 use std::cell::Cell;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use tracing::field::DisplayValue;
 
 /// A socket, until it is closed.
 pub(crate) struct SocketCell(Cell<i32>);
@@ -56,6 +58,11 @@ impl PeerAddr {
         };
         self.0.set(kept);
         address
+    }
+
+    /// The address as a field of the log.
+    pub(crate) fn logged(&self) -> Option<DisplayValue<SocketAddr>> {
+        log::peer(self.get())
     }
 
     /// A proxy has named the client.

@@ -406,9 +406,9 @@ impl<R: Ring> Worker<R> {
             Refusal::Memory => counters.refused_by_memory.increment(),
         }
         let limit = refusal.setting();
-        log::debug!(?peer, limit, "refusing a connection");
+        log::debug!(peer = log::peer(peer), limit, "refusing a connection");
         let refused = counters.refused.get();
-        log_limited!(warn, self.local, LogLine::Refused, ?peer, limit, refused);
+        log_limited!(warn, self.local, LogLine::Refused, peer = log::peer(peer), limit, refused);
     }
 
     /// Accepting failed: waits a moment if that may help.

@@ -50,8 +50,8 @@ impl<R: Ring> Worker<R> {
         };
         if let SendStatus::Refused(misuse) = status {
             // The caller has got "posted", so the log is all that is left.
-            let peer = &connection.session().peer;
-            log_limited!(warn, self.local, LogLine::PostRefused, ?peer, %misuse);
+            let peer = connection.session().peer.get();
+            log_limited!(warn, self.local, LogLine::PostRefused, peer = crate::foreign::log::peer(peer), %misuse);
         }
     }
 }

@@ -156,7 +156,7 @@ impl<R: Ring> Worker<R> {
     /// The timer of a connection has fired, perhaps before its deadline.
     pub(super) fn timer_fired(&mut self, token: Token) {
         if let Some(mut lane) = self.lane(token) {
-            lane.timer_fired();
+            lane.in_span(Lane::timer_fired);
         }
     }
 }

@@ -161,7 +161,7 @@ impl<R: Ring> Worker<R> {
                     self.receive.deferred.postponed.push(token);
                     continue;
                 }
-                units += lane.serve_deferred(clock);
+                units += lane.in_span(|lane| lane.serve_deferred(clock));
             } else {
                 // What was deferred goes with its connection, so this cannot be.
                 debug_assert!(false, "deferred without a connection: {token:?}");

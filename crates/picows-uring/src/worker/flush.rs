@@ -178,7 +178,7 @@ impl<R: Ring> Lane<'_, R> {
             return;
         }
         if self.connection.phase() == Phase::Handshake {
-            self.take_decision();
+            self.in_span(Lane::take_decision);
         }
         let connection = &mut *self.connection;
         if matches!(connection.admission, AdmissionState::Refused(_))

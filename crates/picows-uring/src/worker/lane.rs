@@ -11,6 +11,7 @@ use super::timers::Timers;
 use crate::connection::Connection;
 use crate::local::Local;
 use crate::ring::{Ring, Token};
+use std::rc::Rc;
 
 /// A connection of a worker, with those parts of the worker that it needs.
 pub(super) struct Lane<'a, R: Ring> {
@@ -23,6 +24,15 @@ pub(super) struct Lane<'a, R: Ring> {
     pub(super) receive: &'a mut Receive,
     pub(super) flush: &'a mut Flush,
     pub(super) is_stopping: bool,
+}
+
+impl<R: Ring> Lane<'_, R> {
+    /// Works inside the span of the connection, if a subscriber of the log may want it.
+    pub(super) fn in_span<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let session = Rc::clone(self.connection.session());
+        let _span = session.enter_span();
+        work(self)
+    }
 }
 
 impl<R: Ring> Worker<R> {

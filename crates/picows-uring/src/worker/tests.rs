@@ -27,6 +27,7 @@ mod requests;
 #[cfg(feature = "_tls")]
 mod secure;
 mod sending;
+mod spans;
 mod stopping;
 mod turn_budget;
 mod watching;
