@@ -16,7 +16,7 @@ mod extensions;
 mod forwarded;
 mod head;
 mod host;
-mod http_date;
+pub(crate) mod http_date;
 mod misuse;
 mod origin;
 mod parameters;

@@ -57,6 +57,7 @@ pub mod internal {
     #[cfg(feature = "deflate")]
     pub use crate::extension::compress_once;
     pub use crate::handshake::request::{basic_authorization, parse_request_with};
+    pub use crate::handshake::http_date::format as http_date;
     pub use crate::handshake::scan::HeadScanner;
     pub use crate::utf8::{InvalidUtf8, Utf8Stream};
 

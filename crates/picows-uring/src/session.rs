@@ -33,6 +33,7 @@ use crate::identity::ConnectionId;
 use crate::local::Local;
 use crate::ring::{SendBatch, Socket, Token};
 use crate::status::{DisconnectCause, SendStatus};
+pub(crate) use conflation::COPY_BYTES_MAX;
 use conflation::DroppableSlot;
 use picows_uring_proto::{
     CloseCode, Frame, FrameHead, Liveness, MsgType, Phase, Role, Sender, Tick,

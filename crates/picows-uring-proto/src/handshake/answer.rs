@@ -129,9 +129,7 @@ impl UpgradeResponse {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(HEAD_BYTES_GUESS + self.body.len());
         self.encode_head(out);
-        if has_body(self.status_sent()) {
-            out.extend_from_slice(&self.body);
-        }
+        out.extend_from_slice(self.body_sent().map_or(b"", |body| body));
     }
 
     /// Appends the answer without its body to `out`, with every header that [`encode`](Self::encode)
@@ -157,6 +155,13 @@ impl UpgradeResponse {
             out.extend_from_slice(format!("Content-Length: {}\r\n", self.body.len()).as_bytes());
         }
         out.extend_from_slice(b"Connection: close\r\n\r\n");
+    }
+
+    /// The body that [`encode`](Self::encode) writes, for a caller that sends it by reference.
+    #[doc(hidden)] // For the crates of this project, and not promised.
+    #[must_use]
+    pub fn body_sent(&self) -> Option<&Bytes> {
+        has_body(self.status_sent()).then_some(&self.body)
     }
 
     /// The status that goes out.

@@ -8,11 +8,12 @@ use crate::admission::{AdmissionState, Refusal};
 use crate::foreign;
 use crate::foreign::log::{self, LogLine, log_limited};
 use crate::listener::{Listener, ListenerError};
-use crate::session::Session;
+use crate::session::{COPY_BYTES_MAX, Session};
 use crate::status::DisconnectCause;
 use crate::upgrade::{Answer, Decision, Later, Made, SharedFactory, Upgrade};
-use http::header::SEC_WEBSOCKET_EXTENSIONS;
+use http::header::{DATE, SEC_WEBSOCKET_EXTENSIONS};
 use http::{HeaderMap, StatusCode};
+use picows_uring_proto::internal::http_date;
 use picows_uring_proto::{
     AcceptKey, CloseCode, Deflate, HeadFault, HeadReceiver, NegotiatedDeflate, Phase, RequestError,
     Tick, UpgradeRequest, UpgradeResponse, check_subprotocol, encode_continue,
@@ -20,6 +21,7 @@ use picows_uring_proto::{
 };
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 /// The stage of a connection whose request is awaited.
 pub(super) struct Requests {
@@ -414,14 +416,21 @@ impl Connection {
     fn respond_to(&self, response: &UpgradeResponse, is_head: bool) {
         let session = self.session();
         log::debug!(peer = session.peer.logged(), status = %response.status, "answered over HTTP");
-        let body_bytes = if is_head { 0 } else { response.body.len() };
-        session.queue_last(HEAD_BYTES_USUAL + body_bytes, |out| {
-            if is_head {
-                response.encode_head(out);
-            } else {
-                response.encode(out);
+        let body = response.body_sent().filter(|_| !is_head);
+        let copied = body.filter(|body| body.len() <= COPY_BYTES_MAX);
+        let copied_bytes = copied.map_or(0, |body| body.len());
+        session.queue_last(HEAD_BYTES_USUAL + copied_bytes, |out| {
+            response.encode_head(out);
+            if !response.headers.contains_key(DATE) {
+                // In front of the empty line that ends the head (RFC 9110 §6.6.1).
+                out.truncate(out.len() - 2);
+                out.extend_from_slice(format!("Date: {}\r\n\r\n", date_now()).as_bytes());
             }
+            out.extend_from_slice(copied.map_or(b"", |body| body));
         });
+        if let (Some(body), None) = (body, copied) {
+            session.queue_reference(body);
+        }
         let (rules, now) = (&session.config.conversation, session.local.now());
         session.conversation.borrow_mut().finish(rules, now);
     }
@@ -435,6 +444,12 @@ fn discard(response: UpgradeResponse) {
 
 fn discard_headers(headers: HeaderMap) {
     foreign::discard_each(headers.into_iter().map(|(_, value)| value));
+}
+
+/// The date of now, as HTTP has it; the first second of 1970 by a clock that is before it.
+fn date_now() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    http_date(since.map_or(0, |since| since.as_secs()))
 }
 
 /// Room for the head of a response with a few headers; it grows if need be.

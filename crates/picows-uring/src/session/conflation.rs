@@ -265,7 +265,7 @@ fn append(batch: &mut SendBatch, segment: Segment, pool: &Pool) {
 }
 
 /// Up to here, copying is cheaper than a segment of its own.
-pub(super) const COPY_BYTES_MAX: usize = 1024;
+pub(crate) const COPY_BYTES_MAX: usize = 1024;
 /// What a frame takes besides its bytes: its place in the queue and among the keys, and what the
 /// allocator adds.
 pub(crate) const WAITING_FRAME_BYTES: usize = 160;

@@ -14,7 +14,7 @@ use crate::config::{Config, QueuePolicy};
 use crate::foreign::StateMut;
 use crate::foreign::log::{LogLine, log_limited};
 use crate::prepared::Prepared;
-use crate::ring::{Loan, SendBatch};
+use crate::ring::{Loan, Segment, SendBatch};
 use crate::status::{DisconnectCause, SendStatus};
 use bytes::Bytes;
 use picows_uring_proto::{
@@ -496,6 +496,12 @@ impl Session {
     /// then, and not more.
     pub(crate) fn queue_last(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         self.open_queue().append(len, || Vec::with_capacity(len), write);
+        self.mark_dirty();
+    }
+
+    /// Queues bytes behind those of [`queue_last`](Self::queue_last), by reference.
+    pub(crate) fn queue_reference(&self, bytes: &Bytes) {
+        self.open_queue().push(Segment::shared(bytes.clone()));
         self.mark_dirty();
     }
 
