@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{RawPeer, Running, folder, output_of, picows, Done};
+use common::{Done, RawPeer, Running, folder, output_of, picows};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::process::Stdio;

@@ -56,8 +56,8 @@ pub mod internal {
     pub use crate::escape::{SHOWN_BYTES_MAX, SHOWN_TEXT_BYTES_MAX};
     #[cfg(feature = "deflate")]
     pub use crate::extension::compress_once;
-    pub use crate::handshake::request::{basic_authorization, parse_request_with};
     pub use crate::handshake::http_date::format as http_date;
+    pub use crate::handshake::request::{basic_authorization, parse_request_with};
     pub use crate::handshake::scan::HeadScanner;
     pub use crate::utf8::{InvalidUtf8, Utf8Stream};
 

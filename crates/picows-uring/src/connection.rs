@@ -248,16 +248,13 @@ impl Connection {
         let session: &Session = transport.session();
         let (local, config) = (&*session.local, &*session.config);
         local.pool.lend(receiver.stash_mut());
-        let (mut consumed, mut frames, mut payload_bytes) = (0, 0, 0);
-        let mut has_delivered = false;
+        let (mut consumed, mut frames, mut has_delivered) = (0, 0, false);
         let (mut meter, mut is_over) = (link.budget.begin(), false);
         loop {
             match receiver.next(&config.frames, &mut bytes[consumed..]) {
                 Ok(decoded) => {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };
-                    local.counters.received.increment(frame.msg_type());
-                    payload_bytes += frame.payload().len();
                     let has_memory = frame.memory().is_some();
                     has_delivered = callbacks.handle(&frame, has_delivered);
                     if has_memory && receiver.stash().is_shared() {
@@ -284,7 +281,6 @@ impl Connection {
         }
         callbacks.end_batch(has_delivered);
         link.budget.spend(frames, consumed, &meter);
-        local.counters.payload_received.add(payload_bytes as u64);
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
         }
@@ -347,7 +343,16 @@ impl Connection {
     }
 
     /// Notifies the listener to pause or to resume, if the queue has passed a watermark.
+    #[inline]
     pub(crate) fn check_watermarks(&mut self) {
+        let session = self.session();
+        if session.is_paused.get() || session.owes_pause.get() {
+            self.pause_or_resume();
+        }
+    }
+
+    #[inline(never)]
+    fn pause_or_resume(&mut self) {
         let session = self.session();
         if session.is_paused.get() {
             if session.buffered() <= session.low_watermark() {
@@ -382,8 +387,7 @@ impl Connection {
         callback: &'static str,
         call: impl FnOnce(&mut dyn Listener, &Transport) -> ListenerResult,
     ) {
-        let session = Rc::clone(self.session());
-        let _span = session.enter_span();
+        let _span = self.session().enter_span();
         self.callbacks().call(callback, call);
     }
 }
@@ -405,6 +409,8 @@ impl Callbacks<'_> {
     /// last frame, where that is known: a guard of its own costs more than the call.
     fn handle(&mut self, frame: &Frame<'_>, is_open: bool) -> bool {
         let session = self.session();
+        // Here and not where frames are received, which has no register to spare.
+        session.local.counters.count_received(frame);
         log::trace!(peer = session.peer.logged(), ?frame, "received");
         let rules = &session.config.conversation;
         let action = session.conversation.sender_mut().handle_frame(rules, frame);

@@ -374,6 +374,11 @@ impl Session {
         self.rare_state.get()?.cause.borrow().as_deref().cloned()
     }
 
+    /// Something about the cause of the end, as far as that is known.
+    pub(crate) fn ask_cause<T>(&self, ask: impl FnOnce(&DisconnectCause) -> T) -> Option<T> {
+        self.rare_state.get()?.cause.borrow().as_deref().map(ask)
+    }
+
     /// Whether a deadline of the conversation has ended it.
     pub(crate) fn has_timed_out(&self) -> bool {
         matches!(self.cause(), Some(DisconnectCause::TimedOut))

@@ -418,7 +418,11 @@ where
 fn handler_failed(transport: &Transport, error: &ListenerError, is_panic: bool) {
     let (session, error_text) = (transport.session(), foreign::text(error));
     if transport.is_disconnected() && !is_panic {
-        log::debug!(peer = session.peer.logged(), error = error_text, "handler failed after the disconnect");
+        log::debug!(
+            peer = session.peer.logged(),
+            error = error_text,
+            "handler failed after the disconnect"
+        );
         return;
     }
     let (local, peer) = (&session.local, session.peer.get());

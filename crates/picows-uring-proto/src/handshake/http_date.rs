@@ -91,8 +91,7 @@ fn days_before(year: u64) -> u64 {
 }
 
 fn days_in(year: u64, month: u64) -> u64 {
-    let is_leap =
-        (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
+    let is_leap = (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     match month {
         2 if is_leap => 29,
         2 => 28,

@@ -83,8 +83,6 @@ impl Connection {
         match filled {
             Ok(None) => {}
             Ok(Some(frame)) => {
-                local.counters.received.increment(frame.msg_type());
-                local.counters.payload_received.add(frame.payload().len() as u64);
                 let has_delivered = callbacks.handle(&frame, false);
                 callbacks.end_batch(has_delivered);
                 // A listener that keeps the frame keeps its memory.

@@ -88,8 +88,7 @@ impl Connection {
         if self.session().is_disconnected.replace(true) {
             return;
         }
-        let session = Rc::clone(self.session());
-        let _span = session.enter_span();
+        let _span = self.session().enter_span();
         // First, as what has arrived of an answer may say why.
         self.connect_failed(None);
         self.release_memory();
@@ -102,7 +101,7 @@ impl Connection {
     /// How it has ended, for the counters: the kind of cause, and the code of the first CLOSE.
     pub(crate) fn end(&self) -> (EndCause, Option<CloseCode>) {
         let session = self.session();
-        let cause = session.cause().map_or(EndCause::Http, |cause| end_cause(&cause));
+        let cause = session.ask_cause(end_cause).unwrap_or(EndCause::Http);
         let conversation = session.conversation.borrow();
         let code = conversation.close_handshake().and_then(|close| {
             let first = if close.received_first { &close.received } else { &close.sent };
@@ -194,7 +193,14 @@ impl Callbacks<'_> {
         let session = self.session();
         let local = &session.local;
         let text = foreign::text(&error);
-        log_limited!(error, local, LogLine::ListenerFailed, peer = session.peer.logged(), callback, error = text);
+        log_limited!(
+            error,
+            local,
+            LogLine::ListenerFailed,
+            peer = session.peer.logged(),
+            callback,
+            error = text
+        );
         local.counters.listener_errors.increment();
         let is_tolerated = matches!(callback, "on_frame" | "on_piece")
             && !session.config.disconnect_on_error

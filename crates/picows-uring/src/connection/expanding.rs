@@ -55,7 +55,7 @@ impl Connection {
         }
         local.pool.lend(receiver.stash_mut());
         *expansion.text_mut() = local.pool.stash();
-        let (mut consumed, mut frames, mut expanded_bytes, mut payload_bytes) = (0, 0, 0, 0);
+        let (mut consumed, mut frames, mut expanded_bytes) = (0, 0, 0);
         let (mut meter, mut is_over, mut has_delivered) = (link.budget.begin(), false, false);
         loop {
             let rest = &mut bytes[consumed..];
@@ -66,8 +66,6 @@ impl Connection {
                 Ok((decoded, expanded)) => {
                     consumed += decoded.consumed;
                     let Some(frame) = decoded.frame else { break };
-                    local.counters.received.increment(frame.msg_type());
-                    payload_bytes += frame.payload().len();
                     if let Some(Expanded { before, after }) = expanded {
                         local.counters.bytes_before_expansion.add(before as u64);
                         local.counters.bytes_after_expansion.add(after as u64);
@@ -104,7 +102,6 @@ impl Connection {
         }
         callbacks.end_batch(has_delivered);
         link.budget.spend(frames, consumed + expanded_bytes, &meter);
-        local.counters.payload_received.add(payload_bytes as u64);
         count.set(expansion.memory());
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();

@@ -59,7 +59,7 @@ impl Connection {
         let session: &Session = transport.session();
         let (local, config) = (&*session.local, &*session.config);
         local.pool.lend(receiver.stash_mut());
-        let (mut consumed, mut frames, mut payload_bytes) = (0, 0, 0);
+        let (mut consumed, mut frames) = (0, 0);
         let (mut meter, mut is_over, mut has_delivered) = (link.budget.begin(), false, false);
         loop {
             let rest = &mut bytes[consumed..];
@@ -72,12 +72,10 @@ impl Connection {
                             if piece.is_last() {
                                 local.counters.received.increment(piece.msg_type());
                             }
-                            payload_bytes += piece.payload().len();
+                            local.counters.payload_received.add(piece.payload().len() as u64);
                             has_delivered |= callbacks.handle_piece(&piece);
                         }
                         Some(Received::Frame(frame)) => {
-                            local.counters.received.increment(frame.msg_type());
-                            payload_bytes += frame.payload().len();
                             has_delivered = callbacks.handle(&frame, has_delivered);
                             if receiver.stash().is_shared() {
                                 *receiver.stash_mut() = local.pool.stash();
@@ -104,7 +102,6 @@ impl Connection {
         }
         callbacks.end_batch(has_delivered);
         link.budget.spend(frames, consumed, &meter);
-        local.counters.payload_received.add(payload_bytes as u64);
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
         }

@@ -65,7 +65,13 @@ impl Connection {
         session.local.counters.message_timeouts.increment();
         let bytes = under_way.map_or(0, |it| it.bytes);
         let peer = session.peer.get();
-        log_limited!(warn, session.local, LogLine::MessageTooSlow, peer = crate::foreign::log::peer(peer), bytes);
+        log_limited!(
+            warn,
+            session.local,
+            LogLine::MessageTooSlow,
+            peer = crate::foreign::log::peer(peer),
+            bytes
+        );
         session.fail(DisconnectCause::MessageTooSlow, CloseCode::POLICY_VIOLATION, REASON);
         self.release_memory();
         true
@@ -102,7 +108,13 @@ fn is_write_stalled(
     }
     session.local.counters.write_stalls.increment();
     let peer = session.peer.get();
-    log_limited!(warn, session.local, LogLine::WriteStalled, peer = crate::foreign::log::peer(peer), queued);
+    log_limited!(
+        warn,
+        session.local,
+        LogLine::WriteStalled,
+        peer = crate::foreign::log::peer(peer),
+        queued
+    );
     session.set_cause(DisconnectCause::WriteStalled);
     session.conversation.borrow_mut().end();
     session.mark_dirty();

@@ -11,6 +11,7 @@ use crate::listener::{Listener, ListenerError};
 use crate::session::{COPY_BYTES_MAX, Session};
 use crate::status::DisconnectCause;
 use crate::upgrade::{Answer, Decision, Later, Made, SharedFactory, Upgrade};
+use bytes::Bytes;
 use http::header::{DATE, SEC_WEBSOCKET_EXTENSIONS};
 use http::{HeaderMap, StatusCode};
 use picows_uring_proto::internal::http_date;
@@ -221,7 +222,14 @@ impl Connection {
             counters.refused_by_address.increment();
             let refused = counters.refused.get();
             let (peer, limit) = (session.peer.get(), refusal.setting());
-            log_limited!(warn, session.local, LogLine::Refused, peer = log::peer(peer), limit, refused);
+            log_limited!(
+                warn,
+                session.local,
+                LogLine::Refused,
+                peer = log::peer(peer),
+                limit,
+                refused
+            );
         })?;
         session.is_uncounted_proxy(false);
         Ok(())
@@ -418,7 +426,7 @@ impl Connection {
         log::debug!(peer = session.peer.logged(), status = %response.status, "answered over HTTP");
         let body = response.body_sent().filter(|_| !is_head);
         let copied = body.filter(|body| body.len() <= COPY_BYTES_MAX);
-        let copied_bytes = copied.map_or(0, |body| body.len());
+        let copied_bytes = copied.map_or(0, Bytes::len);
         session.queue_last(HEAD_BYTES_USUAL + copied_bytes, |out| {
             response.encode_head(out);
             if !response.headers.contains_key(DATE) {

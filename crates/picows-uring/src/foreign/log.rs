@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use tracing::field::DisplayValue;
 
 pub(crate) use limit::{INTERVAL, LogLimits, LogLine, REPORT_AFTER, log_limited};
-pub(crate) use span::{ConnectionSpan, InSpan, wants_spans};
+pub(crate) use span::{ConnectionSpan, wants_spans};
 
 /// The field `peer` of an event or a span: an address, or none for a peer that has none, as on a Unix
 /// socket.

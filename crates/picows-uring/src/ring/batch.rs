@@ -194,13 +194,20 @@ impl SendBatch {
     }
 
     /// Appends the first `start_len` bytes of `start`, and `rest`, to the last segment, and returns
-    /// whether there was room for them.
+    /// whether there was room for them; `when_fits` is called before the copy.
     ///
     /// Without the checks and calls of a vector, which are as much work as the copies of short ones.
     #[inline(always)] // It is called in one place, which has to be fast.
-    pub(crate) fn append_pair(&mut self, start: [u8; 4], start_len: usize, rest: &[u8]) -> bool {
+    pub(crate) fn append_pair(
+        &mut self,
+        start: [u8; 4],
+        start_len: usize,
+        rest: &[u8],
+        when_fits: impl FnOnce(),
+    ) -> bool {
         let expected = start.len() + rest.len();
         let Some(bytes) = self.room(expected) else { return false };
+        when_fits();
         let start_len = start_len.min(start.len());
         let count = start_len + rest.len();
         let (from, to) = (rest.as_ptr(), bytes.spare_capacity_mut().as_mut_ptr().cast::<u8>());
@@ -417,19 +424,19 @@ mod tests {
     #[test]
     fn a_pair_is_appended_where_there_is_room_for_all_of_it() {
         let mut batch = batch();
-        assert!(!batch.append_pair(*b"0123", 2, b"4567890"), "no room for four and seven");
+        assert!(!batch.append_pair(*b"0123", 2, b"4567890", || ()), "no room for four and seven");
         assert_eq!((batch.segments().len(), batch.len()), (3, 16));
-        assert!(batch.append_pair(*b"0123", 2, b"456"));
-        assert!(batch.append_pair(*b"ab..", 0, b"c"), "none of the first");
-        assert!(!batch.append_pair(*b"ab..", 2, b"c"));
+        assert!(batch.append_pair(*b"0123", 2, b"456", || ()));
+        assert!(batch.append_pair(*b"ab..", 0, b"c", || ()), "none of the first");
+        assert!(!batch.append_pair(*b"ab..", 2, b"c", || ()));
         assert_eq!(rest(&batch), b"hello wide world01456c");
         batch.advance(batch.len() - 2, drop);
         assert_eq!(rest(&batch), b"6c");
         let mut empty = SendBatch::default();
-        assert!(!empty.append_pair(*b"0123", 4, b""), "nothing to append it to");
+        assert!(!empty.append_pair(*b"0123", 4, b"", || ()), "nothing to append it to");
         let mut shared = SendBatch::default();
         shared.push(Segment::shared(Bytes::from_static(b"not ours to write to")));
-        assert!(!shared.append_pair(*b"0123", 4, b""));
+        assert!(!shared.append_pair(*b"0123", 4, b"", || ()));
     }
 
     #[test]
@@ -463,7 +470,7 @@ mod tests {
         assert_eq!((rest(&wire), wire.len()), (b"onetwo".to_vec(), 6));
         wire.append(1, || Vec::with_capacity(8), |bytes| bytes.push(b'!'));
         assert_eq!((rest(&wire), wire.segments().len()), (b"onetwo!".to_vec(), 3));
-        assert!(!wire.append_pair(*b"0123", 4, b"45678"), "no room but in what is sealed");
+        assert!(!wire.append_pair(*b"0123", 4, b"45678", || ()), "no room but in what is sealed");
         wire.advance(4, drop);
         assert_eq!((rest(&wire), wire.is_sealed()), (b"wo!".to_vec(), true));
     }

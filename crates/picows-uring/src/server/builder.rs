@@ -2,7 +2,7 @@
 
 use super::handle::ServerHandle;
 use super::listen::{Listen, Served};
-use super::probes::{self, OnMain, Probes};
+use super::probes::{OnMain, Probes};
 use super::threads::{self, ServerPlan};
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::driver::Driver;
@@ -64,9 +64,9 @@ pub struct ServerBuilder {
     backlog: u32,
     share_port: bool,
     drain_timeout: Duration,
-    admin: Option<String>,
-    on_main: OnMain,
-    thread_name: &'static str,
+    pub(super) admin: Option<String>,
+    pub(super) on_main: OnMain,
+    pub(super) thread_name: &'static str,
     config: Config,
 }
 
@@ -85,7 +85,7 @@ impl Default for ServerBuilder {
             drain_timeout: DRAIN_TIMEOUT,
             admin: None,
             on_main: OnMain::default(),
-            thread_name: THREAD_NAME,
+            thread_name: "picows",
             config: Config { drain_spread: None, ..Config::default() },
         }
     }
@@ -189,43 +189,6 @@ impl ServerBuilder {
     /// replaced without a gap (`SO_REUSEPORT`). Default: off, so that a port in use is an error.
     pub fn share_port(mut self, share: bool) -> Self {
         self.share_port = share;
-        self
-    }
-
-    /// Answers `/metrics`, `/healthz` and `/readyz` on an address of its own, by a thread of its own:
-    /// also while all workers are busy or blocked, at every limit, and to the end of a graceful shutdown.
-    /// Takes what [`listen`](Self::listen) takes. There is neither TLS nor a password: give an address that
-    /// only operators reach. Guide "Metrics and health". Default: none.
-    ///
-    /// ```
-    /// use picows_uring::{EchoListener, Server, Upgrade};
-    ///
-    /// let builder = Server::builder().listen("127.0.0.1:0").admin("127.0.0.1:0").workers(1);
-    /// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
-    /// println!("metrics on {}", server.admin_address().unwrap());
-    /// # Ok::<(), picows_uring::Error>(())
-    /// ```
-    pub fn admin(mut self, address: impl Into<String>) -> Self {
-        self.admin = Some(address.into());
-        self
-    }
-
-    /// Whether plain requests of `/healthz` and `/readyz` on the addresses of the server are answered
-    /// before the factory sees them, also beyond [`max_connections`](Self::max_connections). Default: off.
-    pub fn health_on_main(mut self, answer: bool) -> Self {
-        self.on_main.health = answer;
-        self
-    }
-
-    /// The same for `/metrics`, which any client can read then. Default: off.
-    pub fn metrics_on_main(mut self, answer: bool) -> Self {
-        self.on_main.metrics = answer;
-        self
-    }
-
-    /// Sets the name of the threads, without their numbers.
-    pub(super) fn thread_name(mut self, name: &'static str) -> Self {
-        self.thread_name = name;
         self
     }
 
@@ -443,10 +406,7 @@ impl ServerBuilder {
 
     fn start_made(self, make: Arc<MakeFactory>) -> Result<ServerHandle, Error> {
         let workers = self.check()?;
-        let probes = Arc::new(Probes::default());
-        // First, so that it answers while the server starts.
-        let admin =
-            self.admin.as_ref().map(|address| probes::serve(address, &probes)).transpose()?;
+        let (probes, admin) = Probes::begin(self.admin.as_deref())?;
         let driver = self.driver.map_or_else(Driver::from_environment, Ok)?;
         let options = self.listen_options(workers);
         let is_own = self.listen.iter().all(Listen::is_own);
@@ -454,9 +414,7 @@ impl ServerBuilder {
         config.leaves_port = self.share_port && is_own;
         config.admission = Some(Arc::default());
         config.memory = MemoryBudget::of_another(&config.memory);
-        if self.on_main.is_on() {
-            config.probe = Some(probes::on_main(&probes, self.on_main));
-        }
+        config.probe = self.on_main.probe(&probes);
         let config = Arc::new(config);
         let (listen, served) = resolve(self.listen, self.has_address, &config)?;
         let mut handle = threads::start(ServerPlan {
@@ -474,9 +432,7 @@ impl ServerBuilder {
             make,
         })?;
         probes.watch(handle.monitor());
-        if let Some(admin) = admin {
-            handle.set_admin(admin);
-        }
+        handle.set_admin(admin);
         Ok(handle)
     }
 
@@ -657,6 +613,5 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:9001";
 /// As large as Linux allows by default since 5.4.
 pub const BACKLOG: u32 = 4096;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-const THREAD_NAME: &str = "picows";
 /// More than any machine has cores; a larger number is a slip.
 const WORKERS_MAX: usize = 1024;

@@ -104,8 +104,8 @@ impl ServerHandle {
     }
 
     /// Keeps the server of the admin address to the end of this one.
-    pub(super) fn set_admin(&mut self, admin: ServerHandle) {
-        self.admin = Some(Box::new(admin));
+    pub(super) fn set_admin(&mut self, admin: Option<ServerHandle>) {
+        self.admin = admin.map(Box::new);
     }
 
     /// The [admin address](crate::ServerBuilder::admin), with the port that was found if port 0 was asked

@@ -1,8 +1,8 @@
 //! Answers to operators over HTTP: `/metrics`, `/healthz` and `/readyz`.
 //!
-//! Says what is answered; the figures are those of `Monitor`.
+//! Says what is answered, and the settings for it; the figures are those of `Monitor`.
 
-use super::builder::Server;
+use super::builder::{Server, ServerBuilder};
 use super::handle::ServerHandle;
 use super::monitor::Monitor;
 use crate::config::Probe;
@@ -29,6 +29,13 @@ pub(super) struct OnMain {
 }
 
 impl Probes {
+    /// Answers on the admin address, if there is one: first, so that it answers while the server starts.
+    pub(super) fn begin(admin: Option<&str>) -> Result<(Arc<Self>, Option<ServerHandle>), Error> {
+        let probes = Arc::default();
+        let admin = admin.map(|address| serve(address, &probes)).transpose()?;
+        Ok((probes, admin))
+    }
+
     /// The server has started.
     pub(super) fn watch(&self, monitor: Monitor) {
         let _ = self.monitor.set(monitor);
@@ -59,30 +66,69 @@ impl Probes {
     }
 }
 
-impl OnMain {
-    pub(super) fn is_on(self) -> bool {
-        self.health || self.metrics
+impl ServerBuilder {
+    /// Answers `/metrics`, `/healthz` and `/readyz` on an address of its own, by a thread of its own:
+    /// also while all workers are busy or blocked, at every limit, and to the end of a graceful shutdown.
+    /// Takes what [`listen`](Self::listen) takes. There is neither TLS nor a password: give an address that
+    /// only operators reach. Guide "Metrics and health". Default: none.
+    ///
+    /// ```
+    /// use picows_uring::{EchoListener, Server, Upgrade};
+    ///
+    /// let builder = Server::builder().listen("127.0.0.1:0").admin("127.0.0.1:0").workers(1);
+    /// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+    /// println!("metrics on {}", server.admin_address().unwrap());
+    /// # Ok::<(), picows_uring::Error>(())
+    /// ```
+    pub fn admin(mut self, address: impl Into<String>) -> Self {
+        self.admin = Some(address.into());
+        self
+    }
+
+    /// Whether plain requests of `/healthz` and `/readyz` on the addresses of the server are answered
+    /// before the factory sees them, also beyond [`max_connections`](Self::max_connections). Default: off.
+    pub fn health_on_main(mut self, answer: bool) -> Self {
+        self.on_main.health = answer;
+        self
+    }
+
+    /// The same for `/metrics`, which any client can read then. Default: off.
+    pub fn metrics_on_main(mut self, answer: bool) -> Self {
+        self.on_main.metrics = answer;
+        self
+    }
+
+    /// Sets the name of the threads, without their numbers.
+    pub(super) fn thread_name(mut self, name: &'static str) -> Self {
+        self.thread_name = name;
+        self
     }
 }
 
-/// Answers on the addresses of the server itself, before the factory.
-pub(super) fn on_main(probes: &Arc<Probes>, on_main: OnMain) -> Probe {
-    let probes = Arc::clone(probes);
-    Probe::new(move |request| {
-        let response = match request.path() {
-            "/healthz" if on_main.health => probes.health(),
-            "/readyz" if on_main.health => probes.readiness(),
-            "/metrics" if on_main.metrics => probes.metrics(),
-            _ => return None,
-        };
-        Some(not_cached(response))
-    })
+impl OnMain {
+    /// What answers on the addresses of the server itself, before the factory; `None` if that is asked for
+    /// nothing.
+    pub(super) fn probe(self, probes: &Arc<Probes>) -> Option<Probe> {
+        if !self.health && !self.metrics {
+            return None;
+        }
+        let probes = Arc::clone(probes);
+        Some(Probe::new(move |request| {
+            let response = match request.path() {
+                "/healthz" if self.health => probes.health(),
+                "/readyz" if self.health => probes.readiness(),
+                "/metrics" if self.metrics => probes.metrics(),
+                _ => return None,
+            };
+            Some(not_cached(response))
+        }))
+    }
 }
 
 /// Starts the server of the admin address.
 ///
 /// A worker that sleeps in epoll: a thread and a few descriptors, and no locked memory.
-pub(super) fn serve(address: &str, probes: &Arc<Probes>) -> Result<ServerHandle, Error> {
+fn serve(address: &str, probes: &Arc<Probes>) -> Result<ServerHandle, Error> {
     let probes = Arc::clone(probes);
     Server::builder()
         .listen(address)

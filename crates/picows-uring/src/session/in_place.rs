@@ -30,9 +30,11 @@ impl Session {
         if let Err(status) = self.check(head, payload.len()) {
             return status;
         }
+        let payload_len = payload.len();
         match head.prepend(buffer, payload_start, self.mask_key()) {
             Ok(start) => {
                 self.conversation.sender_mut().queued(head);
+                self.count_sent(head.msg_type, payload_len);
                 self.send_slice(&buffer[start..])
             }
             Err(misuse) => SendStatus::Refused(misuse),
@@ -59,10 +61,7 @@ impl Session {
     fn send_slice(&self, frame: &[u8]) -> SendStatus {
         let (count, outcome) = self.give(frame);
         match outcome {
-            Ok(()) if count == frame.len() => {
-                self.local.counters.frames_sent.increment();
-                SendStatus::Queued
-            }
+            Ok(()) if count == frame.len() => SendStatus::Queued,
             Ok(()) => self.queue_rest(&frame[count..], count > 0),
             Err(error) => {
                 self.fail_offer(&error);

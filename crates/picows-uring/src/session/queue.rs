@@ -94,12 +94,13 @@ impl Session {
         }
         let buffered = self.in_flight.get() + queue.len() + FRAME_HEADER_BYTES_MAX + payload.len();
         let fits = buffered <= self.append_max.get() as usize;
-        if !fits || !queue.append_pair(header, header_len, payload) {
+        // Counted before the copy: behind it, type and length would have to be fetched again.
+        let count = || self.count_sent(head.msg_type, payload.len());
+        if !fits || !queue.append_pair(header, header_len, payload, count) {
             return None;
         }
         // What the worker's owner has for its wake-up runs now.
         drop(cell);
-        self.count_sent(head.msg_type, payload.len());
         self.mark_dirty();
         // It fits in what is appended at once: see `queued_frame`.
         let is_short = !self.is_offered.get();
@@ -242,9 +243,7 @@ impl Session {
     /// Counts a frame that is queued.
     #[inline(always)]
     pub(super) fn count_sent(&self, msg_type: MsgType, payload_len: usize) {
-        let counters = &self.local.counters;
-        counters.sent.increment(msg_type);
-        counters.payload_sent.add(payload_len as u64);
+        self.local.counters.count_sent(msg_type, payload_len);
     }
 
     /// A frame was queued, so that there are `buffered` bytes.

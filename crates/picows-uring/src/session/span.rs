@@ -1,18 +1,34 @@
 //! Span of the connection in the log, for as long as it is handled.
 
 use super::Session;
-use crate::foreign::log::{ConnectionSpan, InSpan, wants_spans};
+use crate::foreign::log::{ConnectionSpan, wants_spans};
 use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Inside the span of a connection until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InSpan(Rc<Session>);
+
+impl Drop for InSpan {
+    fn drop(&mut self) {
+        self.0.span().exit();
+    }
+}
 
 impl Session {
     /// Enters the span of the connection, if a subscriber may want it.
-    #[inline(always)] // A comparison for each completion.
-    pub(crate) fn enter_span(&self) -> Option<InSpan<'_>> {
-        wants_spans().then(|| self.span().enter())
+    #[inline(always)] // A comparison, mostly.
+    pub(crate) fn enter_span(self: &Rc<Self>) -> Option<InSpan> {
+        if wants_spans() { Some(self.enter_span_now()) } else { None }
     }
 
     #[cold]
     #[inline(never)]
+    fn enter_span_now(self: &Rc<Self>) -> InSpan {
+        self.span().enter();
+        InSpan(Rc::clone(self))
+    }
+
     fn span(&self) -> &ConnectionSpan {
         let rare_state = self.rare_state();
         if rare_state.span.get().is_none() {

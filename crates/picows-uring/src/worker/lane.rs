@@ -11,7 +11,6 @@ use super::timers::Timers;
 use crate::connection::Connection;
 use crate::local::Local;
 use crate::ring::{Ring, Token};
-use std::rc::Rc;
 
 /// A connection of a worker, with those parts of the worker that it needs.
 pub(super) struct Lane<'a, R: Ring> {
@@ -29,8 +28,7 @@ pub(super) struct Lane<'a, R: Ring> {
 impl<R: Ring> Lane<'_, R> {
     /// Works inside the span of the connection, if a subscriber of the log may want it.
     pub(super) fn in_span<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
-        let session = Rc::clone(self.connection.session());
-        let _span = session.enter_span();
+        let _span = self.connection.session().enter_span();
         work(self)
     }
 }

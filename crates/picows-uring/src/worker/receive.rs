@@ -6,7 +6,6 @@ use super::Worker;
 use super::deferred::{Deferred, Input};
 use super::lane::Lane;
 use crate::connection::Connection;
-use crate::foreign::log;
 use crate::link::{InputState, Piece};
 use crate::ring::{Completion, ReceiveResult, Ring, Token};
 use picows_uring_proto::Phase;
@@ -50,7 +49,8 @@ impl<R: Ring> Worker<R> {
     /// A receive has returned something, or has ended.
     pub(super) fn received(&mut self, token: Token, result: ReceiveResult, more: bool) {
         if let Some(mut lane) = self.lane(token) {
-            lane.received_in_span(result, more);
+            let _span = lane.connection.session().enter_span();
+            lane.received(result, more);
         } else {
             // A slot is freed when nothing of it is in flight, so this cannot be.
             debug_assert!(false, "a completion without a connection: {token:?}");
@@ -93,17 +93,6 @@ impl<R: Ring> Worker<R> {
 impl<R: Ring> Lane<'_, R> {
     /// A receive has returned something, or has ended.
     #[inline]
-    fn received_in_span(&mut self, result: ReceiveResult, more: bool) {
-        if log::wants_spans() { self.received_logged(result, more) } else { self.received(result, more) }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn received_logged(&mut self, result: ReceiveResult, more: bool) {
-        self.in_span(|lane| lane.received(result, more));
-    }
-
-    #[inline(always)] // In two places, of which one is cold.
     fn received(&mut self, result: ReceiveResult, more: bool) {
         let Connection { link, transport, .. } = &mut *self.connection;
         link.on_receive_completion(transport.session(), &result, more);

@@ -43,7 +43,16 @@ impl<R: Ring> Worker<R> {
                 });
                 let path = path.map(|path| tracing::field::debug(shown(path)));
                 let line = LogLine::CallbackBlocks;
-                log_limited!(warn, local, line, peer = crate::foreign::log::peer(peer), path, callback, ?took, ?turn);
+                log_limited!(
+                    warn,
+                    local,
+                    line,
+                    peer = crate::foreign::log::peer(peer),
+                    path,
+                    callback,
+                    ?took,
+                    ?turn
+                );
             }
             _ => {
                 let longest = longest.map(|(_, callback, took)| (callback, took));

@@ -12,9 +12,6 @@ use tracing::{Level, Span};
 /// See the module.
 pub(crate) struct ConnectionSpan(Foreign<Span>);
 
-/// Inside the span until it is dropped.
-pub(crate) struct InSpan<'a>(&'a ConnectionSpan);
-
 /// Whether spans may be wanted; the subscriber is not asked here.
 #[inline(always)]
 pub(crate) fn wants_spans() -> bool {
@@ -29,26 +26,24 @@ impl ConnectionSpan {
         Self(Foreign::new(foreign::call(make).unwrap_or_else(|_| Span::none())))
     }
 
-    pub(crate) fn enter(&self) -> InSpan<'_> {
+    /// What is logged from here on is inside, until [`exit`](Self::exit).
+    pub(crate) fn enter(&self) {
         foreign::submit(|| {
             let _ = self.0.with_subscriber(|(id, subscriber)| subscriber.enter(id));
         });
-        InSpan(self)
+    }
+
+    /// The end of the innermost [`enter`](Self::enter).
+    pub(crate) fn exit(&self) {
+        foreign::submit(|| {
+            let _ = self.0.with_subscriber(|(id, subscriber)| subscriber.exit(id));
+        });
     }
 
     /// A proxy has named the client.
     pub(crate) fn record_peer(&self, client: SocketAddr) {
         foreign::submit(|| {
             self.0.record("peer", tracing::field::display(client));
-        });
-    }
-}
-
-impl Drop for InSpan<'_> {
-    fn drop(&mut self) {
-        let span = &self.0.0;
-        foreign::submit(|| {
-            let _ = span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
         });
     }
 }

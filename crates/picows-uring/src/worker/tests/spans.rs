@@ -104,8 +104,14 @@ fn lines_of_a_connection_have_its_id() {
     let (span, fields) = line(&lines, "protocol error");
     assert!(span.contains(&format!("id={id} ")), "{span} {id}");
     assert!(!fields.contains("Some("), "{fields}");
-    let spans: Vec<_> =
-        lines.iter().filter(|it| it.contains("message=connected")).map(|it| it.split('|').next()).collect();
+    let spans: Vec<_> = lines
+        .iter()
+        .filter(|it| it.contains("message=connected"))
+        .map(|it| it.split('|').next())
+        .collect();
     assert!(spans.len() == 2 && spans[0] != spans[1], "{lines:#?}");
-    assert!(lines.iter().all(|it| !it.starts_with("none") || it.contains("first one")), "{lines:#?}");
+    assert!(
+        lines.iter().all(|it| !it.starts_with("none") || it.contains("first one")),
+        "{lines:#?}"
+    );
 }
