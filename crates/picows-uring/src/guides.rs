@@ -77,6 +77,11 @@ pub mod authentication {}
 #[doc = include_str!("../guides/behind-a-proxy.md")]
 pub mod behind_a_proxy {}
 
+/// Metrics and health.
+#[doc = ""]
+#[doc = include_str!("../guides/metrics.md")]
+pub mod metrics {}
+
 /// TLS.
 #[doc = ""]
 #[doc = include_str!("../guides/tls.md")]

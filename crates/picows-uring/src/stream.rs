@@ -7,7 +7,7 @@
 mod inbox;
 mod message;
 
-use crate::foreign::log::{self, LogLine, log_limited};
+use crate::foreign::log::{self, LogLine, log_limited, peer_field};
 use crate::foreign::{self, Foreign, StateCell};
 use crate::listener::{ListenerError, ListenerResult};
 use crate::local;
@@ -426,7 +426,7 @@ fn handler_failed(transport: &Transport, error: &ListenerError, is_panic: bool) 
         return;
     }
     let (local, peer) = (&session.local, session.peer.get());
-    log_limited!(error, local, LogLine::HandlerFailed, peer = log::peer(peer), error = error_text);
+    log_limited!(error, local, LogLine::HandlerFailed, peer = peer_field(peer), error = error_text);
     local.counters.listener_errors.increment();
     let (code, reason) = error.close_code_and_reason();
     session.fail(DisconnectCause::Listener(error_text), code, reason);

@@ -1,7 +1,7 @@
 //! Progress of the peer with a message or send: what the verdicts of the protocol crate lead to.
 
 use super::{Connection, Stage};
-use crate::foreign::log::{LogLine, log_limited};
+use crate::foreign::log::{LogLine, log_limited, peer_field};
 use crate::link::InputState;
 use crate::ring::Ring;
 use crate::session::Session;
@@ -65,13 +65,7 @@ impl Connection {
         session.local.counters.message_timeouts.increment();
         let bytes = under_way.map_or(0, |it| it.bytes);
         let peer = session.peer.get();
-        log_limited!(
-            warn,
-            session.local,
-            LogLine::MessageTooSlow,
-            peer = crate::foreign::log::peer(peer),
-            bytes
-        );
+        log_limited!(warn, session.local, LogLine::MessageTooSlow, peer = peer_field(peer), bytes);
         session.fail(DisconnectCause::MessageTooSlow, CloseCode::POLICY_VIOLATION, REASON);
         self.release_memory();
         true
@@ -108,13 +102,7 @@ fn is_write_stalled(
     }
     session.local.counters.write_stalls.increment();
     let peer = session.peer.get();
-    log_limited!(
-        warn,
-        session.local,
-        LogLine::WriteStalled,
-        peer = crate::foreign::log::peer(peer),
-        queued
-    );
+    log_limited!(warn, session.local, LogLine::WriteStalled, peer = peer_field(peer), queued);
     session.set_cause(DisconnectCause::WriteStalled);
     session.conversation.borrow_mut().end();
     session.mark_dirty();

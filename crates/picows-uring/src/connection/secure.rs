@@ -5,7 +5,7 @@
 use super::{Connection, Stage};
 use crate::client::ConnectFault;
 use crate::foreign;
-use crate::foreign::log::{self, LogLine, log_limited};
+use crate::foreign::log::{self, LogLine, log_limited, peer_field};
 use crate::session::{SecureInput, SecureStage, SecureState, Session};
 use crate::status::DisconnectCause;
 use crate::tls::{
@@ -157,7 +157,7 @@ impl Connection {
         local.counters.tls_failed.increment();
         secure.set_stage(SecureStage::Ended);
         if !session.is_client {
-            log_limited!(info, local, LogLine::TlsFailed, peer = log::peer(peer), %error);
+            log_limited!(info, local, LogLine::TlsFailed, peer = peer_field(peer), %error);
         }
         self.end_secure(session, Layer::Inner, out, error);
     }
@@ -411,7 +411,7 @@ impl Connection {
         error: RecordError,
     ) {
         let (local, peer) = (&session.local, session.peer.get());
-        log_limited!(warn, local, LogLine::ProtocolError, peer = log::peer(peer), %error);
+        log_limited!(warn, local, LogLine::ProtocolError, peer = peer_field(peer), %error);
         local.counters.protocol_errors.increment();
         let mut out = local.pool.buffer(0);
         if let Some(mut open) = secure.open() {

@@ -6,7 +6,7 @@ use super::proxied::Proxied;
 use super::{Connection, Stage};
 use crate::admission::{AdmissionState, Refusal};
 use crate::foreign;
-use crate::foreign::log::{self, LogLine, log_limited};
+use crate::foreign::log::{self, LogLine, log_limited, peer_field};
 use crate::listener::{Listener, ListenerError};
 use crate::session::{COPY_BYTES_MAX, Session};
 use crate::status::DisconnectCause;
@@ -70,7 +70,7 @@ impl Connection {
             let begun = crate::tls::Handshake::server(tls);
             if let Err(error) = &begun {
                 let (local, peer) = (&session.local, session.peer.get());
-                log_limited!(error, local, LogLine::TlsFailed, peer = log::peer(peer), %error);
+                log_limited!(error, local, LogLine::TlsFailed, peer = peer_field(peer), %error);
                 local.counters.tls_failed.increment();
                 session.conversation.borrow_mut().end();
             }
@@ -226,7 +226,7 @@ impl Connection {
                 warn,
                 session.local,
                 LogLine::Refused,
-                peer = log::peer(peer),
+                peer = peer_field(peer),
                 limit,
                 refused
             );
@@ -327,7 +327,7 @@ impl Connection {
     /// The answer to a request did not come in time.
     pub(crate) fn decision_is_late(&self) {
         let (local, peer) = (self.local(), self.session().peer.get());
-        log_limited!(warn, local, LogLine::DecisionLate, peer = log::peer(peer));
+        log_limited!(warn, local, LogLine::DecisionLate, peer = peer_field(peer));
         local.counters.listener_errors.increment();
     }
 
@@ -405,7 +405,7 @@ impl Connection {
     fn factory_error(&self, error: &ListenerError) {
         let (local, peer) = (self.local(), self.session().peer.get());
         let text = foreign::text(error);
-        log_limited!(error, local, LogLine::FactoryFailed, peer = log::peer(peer), error = text);
+        log_limited!(error, local, LogLine::FactoryFailed, peer = peer_field(peer), error = text);
         local.counters.listener_errors.increment();
     }
 

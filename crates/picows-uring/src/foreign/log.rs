@@ -14,7 +14,7 @@ pub(crate) use span::{ConnectionSpan, wants_spans};
 
 /// The field `peer` of an event or a span: an address, or none for a peer that has none, as on a Unix
 /// socket.
-pub(crate) fn peer(address: Option<SocketAddr>) -> Option<DisplayValue<SocketAddr>> {
+pub(crate) fn peer_field(address: Option<SocketAddr>) -> Option<DisplayValue<SocketAddr>> {
     address.map(tracing::field::display)
 }
 

@@ -1,6 +1,6 @@
 //! Socket and peer of a connection, in as few bytes as they take.
 
-use crate::foreign::log;
+use crate::foreign::log::peer_field;
 use crate::ring::Socket;
 use std::cell::Cell;
 use std::fmt;
@@ -62,7 +62,7 @@ impl PeerAddr {
 
     /// The address as a field of the log.
     pub(crate) fn logged(&self) -> Option<DisplayValue<SocketAddr>> {
-        log::peer(self.get())
+        peer_field(self.get())
     }
 
     /// A proxy has named the client.

@@ -13,7 +13,7 @@ use crate::command::{Adopted, ListenName};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::descriptor_cure;
-use crate::foreign::log::{self, LogLine, log_limited};
+use crate::foreign::log::{self, LogLine, log_limited, peer_field};
 use crate::link::{InputState, Piece};
 use crate::ring::{ListenerId, Ring, Socket, Token};
 use crate::upgrade::{MakeFactory, SharedFactory, WorkerInfo, make_factory};
@@ -406,9 +406,9 @@ impl<R: Ring> Worker<R> {
             Refusal::Memory => counters.refused_by_memory.increment(),
         }
         let limit = refusal.setting();
-        log::debug!(peer = log::peer(peer), limit, "refusing a connection");
+        log::debug!(peer = peer_field(peer), limit, "refusing a connection");
         let refused = counters.refused.get();
-        log_limited!(warn, self.local, LogLine::Refused, peer = log::peer(peer), limit, refused);
+        log_limited!(warn, self.local, LogLine::Refused, peer = peer_field(peer), limit, refused);
     }
 
     /// Accepting failed: waits a moment if that may help.

@@ -4,7 +4,7 @@
 
 use super::Worker;
 use crate::command::{Command, ConnectionCommand};
-use crate::foreign::log::{LogLine, log_limited};
+use crate::foreign::log::{LogLine, log_limited, peer_field};
 use crate::ring::{Ring, Token};
 use crate::status::SendStatus;
 
@@ -51,7 +51,7 @@ impl<R: Ring> Worker<R> {
         if let SendStatus::Refused(misuse) = status {
             // The caller has got "posted", so the log is all that is left.
             let peer = connection.session().peer.get();
-            log_limited!(warn, self.local, LogLine::PostRefused, peer = crate::foreign::log::peer(peer), %misuse);
+            log_limited!(warn, self.local, LogLine::PostRefused, peer = peer_field(peer), %misuse);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::Worker;
 use crate::connection::Connection;
-use crate::foreign::log::{LogLine, log_limited};
+use crate::foreign::log::{LogLine, log_limited, peer_field};
 use crate::link::InputState;
 use crate::memory::Pressure;
 use crate::pool::release_free_pages;
@@ -116,14 +116,7 @@ impl<R: Ring> Worker<R> {
         let Some(connection) = self.slots.get_mut(token) else { return };
         self.local.counters.memory_evictions.increment();
         let peer = connection.session().peer.get();
-        log_limited!(
-            warn,
-            self.local,
-            LogLine::MemoryLimit,
-            peer = crate::foreign::log::peer(peer),
-            bytes,
-            limit
-        );
+        log_limited!(warn, self.local, LogLine::MemoryLimit, peer = peer_field(peer), bytes, limit);
         self.memory.posted_to_evicted += connection.session().posted_bytes();
         connection.evict();
         if self.receive.deferred.drop_of(token, &mut self.ring, &self.local.pool) {

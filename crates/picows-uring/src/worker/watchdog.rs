@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::error::shown;
-use crate::foreign::log::{LogLine, log_limited};
+use crate::foreign::log::{LogLine, log_limited, peer_field};
 use crate::health::COARSE_STEP_MAX;
 use crate::ring::Ring;
 use picows_uring_proto::UpgradeRequest;
@@ -47,7 +47,7 @@ impl<R: Ring> Worker<R> {
                     warn,
                     local,
                     line,
-                    peer = crate::foreign::log::peer(peer),
+                    peer = peer_field(peer),
                     path,
                     callback,
                     ?took,

@@ -21,7 +21,7 @@ pub(crate) fn wants_spans() -> bool {
 impl ConnectionSpan {
     /// The span of a connection; a disabled one, if the subscriber does not want it, or panics.
     pub(crate) fn new(id: impl fmt::Display, peer: Option<SocketAddr>) -> Self {
-        let peer = super::peer(peer);
+        let peer = super::peer_field(peer);
         let make = || tracing::info_span!(parent: None, "connection", %id, peer);
         Self(Foreign::new(foreign::call(make).unwrap_or_else(|_| Span::none())))
     }
