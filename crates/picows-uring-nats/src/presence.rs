@@ -40,7 +40,7 @@ impl Presence {
 
     /// Takes a message. Returns whether its node was not known before.
     fn take(&self, text: &str, now: Instant) -> Option<bool> {
-        let mut lines = text.lines();
+        let mut lines = text.split('\n');
         let mut words = lines.next()?.split(' ');
         let node = u64::from_str_radix(words.next()?, 16).ok()?;
         let generation: u64 = words.next()?.parse().ok()?;

@@ -101,8 +101,13 @@ impl PeerStream {
     /// is broken.
     fn flush(&mut self, ring: &mut SimRing, max: usize) -> Option<bool> {
         let peer = self.peer;
+        let has_ended = self.has_ended;
         let sealed = self.wire();
-        if !sealed.is_empty() {
+        if has_ended {
+            // Such as the answer to a key update that came meanwhile: nothing follows the end.
+            let count = sealed.len();
+            self.advance(count);
+        } else if !sealed.is_empty() {
             let max = max.min(sealed.len());
             let count = ring.peer(peer).write(&sealed[..max])?;
             self.advance(count);
