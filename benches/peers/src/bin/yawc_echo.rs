@@ -31,7 +31,8 @@ enum Takeover {
 fn main() -> Result<(), Fault> {
     let args = Args::parse();
     // Its own level. It would answer an offer without a value with the smallest window.
-    let mut options = Options::default().with_balanced_compression().with_client_max_window_bits(15);
+    let mut options =
+        Options::default().with_balanced_compression().with_client_max_window_bits(15);
     if args.deflate == Takeover::NoContext {
         options = options.server_no_context_takeover().client_no_context_takeover();
     }

@@ -43,6 +43,7 @@ struct Run {
     liveness: LivenessRules,
     has_limit: bool,
     /// All connections are of TLS.
+    #[cfg(feature = "_tls")]
     is_secure: bool,
     /// When the server is stopped, whatever happens then.
     stops_at: Option<Duration>,
@@ -103,6 +104,7 @@ impl Run {
             letter: None,
             liveness,
             has_limit,
+            #[cfg(feature = "_tls")]
             is_secure,
             stops_at,
             drain,
