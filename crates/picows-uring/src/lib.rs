@@ -71,8 +71,9 @@
 //!   [Testing an application](guides::testing)
 //! - Servers: [Authentication and Origin](guides::authentication), [Topics and
 //!   rooms](guides::topics), [Slow peers](guides::slow_peers), [Memory](guides::memory), [Operating
-//!   a server](guides::operating), [Metrics and health](guides::metrics), [Restarting](guides::restarting), [Behind nginx or
-//!   HAProxy](guides::behind_a_proxy), [Containers and services](guides::containers)
+//!   a server](guides::operating), [Metrics and health](guides::metrics),
+//!   [Restarting](guides::restarting), [Behind nginx or HAProxy](guides::behind_a_proxy),
+//!   [Containers and services](guides::containers)
 //! - Connections: [TLS](guides::tls), [Compression](guides::compression), [Automatic
 //!   pings](guides::auto_ping), [Round trips](guides::roundtrip), [Message
 //!   fragmentation](guides::fragmentation), [Proxies](guides::proxies), [Socket
