@@ -373,7 +373,7 @@ mod tests {
             ("--publish some", "--publish"),
             ("--publish token", "--publish-token-file FILE is missing"),
             ("--history-age 0s", "--history-age"),
-            ("--linger 5", "--linger"),
+            ("--linger soon", "--linger"),
             ("--batch-max 0", "from 1"),
             ("--history-bytes many", "--history-bytes"),
         ] {
