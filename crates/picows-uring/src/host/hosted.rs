@@ -12,6 +12,7 @@ use crate::worker::{Turn, Worker};
 use picows_uring_proto::Tick;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
@@ -56,6 +57,7 @@ impl Loop {
     ///
     /// When there is too little of something: each loop has descriptors, and tokio-uring's a ring.
     pub(crate) fn new(kind: LoopKind) -> Result<Self, StartError> {
+        find_spare_descriptors()?;
         Ok(Self(Some(match kind {
             LoopKind::TokioUring => {
                 let mut builder = tokio_uring::builder();
@@ -76,6 +78,14 @@ impl Loop {
             Inner::Tokio(tasks, runtime) => tasks.block_on(runtime, future),
         }
     }
+}
+
+/// Fails where there are too few descriptors for a loop. Where tokio watches signals, it would panic: it
+/// makes sockets for that once in a process.
+fn find_spare_descriptors() -> io::Result<()> {
+    let spare: io::Result<Vec<_>> =
+        (0..DESCRIPTORS_OF_LOOP / 2).map(|_| UnixStream::pair()).collect();
+    spare.map(drop)
 }
 
 /// Drives `worker` in the loop of this thread until it is stopped or [released](release), and gives
@@ -162,6 +172,8 @@ fn poll_woken<R: Ring + Wait>(
     worker.ring.poll_sockets(context, signal.is_ready()).map(Ok)
 }
 
+/// Its epoll descriptor and eventfd, and the pair of sockets for signals with a copy of one.
+const DESCRIPTORS_OF_LOOP: usize = 6;
 /// The loop's own ring serves what the application does with tokio-uring, such as files.
 const LOOP_ENTRIES: u32 = 64;
 /// A worker that never runs dry lets the other tasks of its loop run this often.
