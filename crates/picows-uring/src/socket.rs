@@ -205,8 +205,8 @@ impl Listening {
             let fault = "it does not listen: call listen(2) before handing it over".to_owned();
             return Err(Error::Address { address: "an inherited socket".into(), fault });
         }
-        // io_uring does not wait on a socket that is marked not to.
-        socket.set_nonblocking(false).map_err(failed)?;
+        // Whether it is marked not to wait, which each driver needs in its own way, is left to their
+        // accepts: servers may share it, and the mark with it.
         let address = socket.local_addr().map_err(failed)?;
         self.addresses.push(match address.as_socket() {
             Some(address) => {

@@ -224,6 +224,9 @@ impl Ring for UringRing {
     }
 
     fn accept(&mut self, socket: Socket, listener: ListenerId) {
+        // io_uring does not wait on a socket that is marked not to. One that cannot be changed shows it
+        // by its first completion.
+        let _ = rustix::io::ioctl_fionbio(borrow(&socket), false);
         let entry = opcode::AcceptMulti::new(types::Fd(socket.0))
             .flags(libc::SOCK_CLOEXEC)
             .build()
