@@ -145,7 +145,8 @@ fn more_that_comes_early_waits_in_the_socket() {
     eventually(&server, "it is there", |stats| stats.connections == 1);
     std::thread::scope(|scope| {
         let opener = scope.spawn(|| {
-            eventually(&server, "some has come", |stats| stats.bytes_received > 100_000);
+            // More than a handshake; how much one receive brings is not known.
+            eventually(&server, "some has come", |stats| stats.bytes_received > 8_000);
             let received = server.stats().bytes_received;
             gate.add_permits(1);
             received
