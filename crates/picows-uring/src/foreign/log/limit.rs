@@ -67,7 +67,7 @@ log_lines! {
     /// Accepting fails.
     AcceptPaused = "cannot accept connections: pausing",
     /// The callbacks of one connection took most of a turn that was too long.
-    CallbackBlocks = "a callback blocks the loop: nobody else of this worker was served meanwhile",
+    CallbackBlocks = "a callback blocks the loop: no other connection of this worker was served meanwhile",
     /// Many callbacks together took too long.
     LongTurn =
         "a long turn, of many callbacks that are short each: this worker is overloaded",

@@ -357,7 +357,7 @@ fn check_rest(connection: &Connection) {
         || connection.link.cancelled().1
         || connection.link.input == InputState::Starved;
     assert!(is_as_wanted, "{token:?}: wants to receive: {wants}, does: {receives}");
-    assert!(session.is_wire_empty() || session.is_sending(), "{token:?}: nobody sends its queue");
+    assert!(session.is_wire_empty() || session.is_sending(), "{token:?}: its queue is never sent");
     if phase == Phase::Open {
         let (config, buffered) = (&session.config, session.buffered());
         if session.is_paused.get() {

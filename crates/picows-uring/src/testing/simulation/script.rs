@@ -45,7 +45,7 @@ pub(super) fn message(
             ping(random, append, expected);
         }
         if random.chance(50) {
-            append(random, FrameHead::new(MsgType::Pong), b"nobody asked");
+            append(random, FrameHead::new(MsgType::Pong), b"unasked pong");
         }
     }
 }
