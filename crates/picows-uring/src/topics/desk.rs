@@ -230,11 +230,15 @@ impl Desk {
         state.works.iter().chain(state.lingering.works()).cloned().collect()
     }
 
-    /// The subscriptions of a connection that have not got a work yet, which has the place `index`.
+    /// The subscriptions of a connection that have not got a work yet, which has the place `index`;
+    /// without those that are beginning, which get it with all others of their subject.
     fn missing(&self, token: Token, index: usize, work: &Work) -> Vec<Rc<Sub>> {
         let state = self.state.borrow();
         let subs = state.connections.get(&token).into_iter().flatten();
         let is_missing = |sub: &&Rc<Sub>| {
+            if sub.is_beginning.get() {
+                return false;
+            }
             let place = work.channels.iter().position(|it| *it == sub.seat.channel);
             let Some(place) = place else { return false };
             let (0, Some(pass)) = (index, state.pass) else { return true };
@@ -321,7 +325,8 @@ impl TopicService for Desk {
             subs.iter().for_each(|sub| self.apply(work, sub));
         }
         let state = self.state.borrow();
-        for sub in state.connections.get(&token).into_iter().flatten() {
+        let subs = state.connections.get(&token).into_iter().flatten();
+        for sub in subs.filter(|sub| !sub.is_beginning.get()) {
             sub.since.set(sub.since.get().max(state.taken));
         }
         drop(state);

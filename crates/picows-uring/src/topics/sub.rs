@@ -48,6 +48,8 @@ pub(super) struct Sub {
     pub(super) pending: StateCell<Option<Pending>>,
     snapshot: StateCell<Option<Box<Snapshot>>>,
     pub(super) recovery: Cell<Option<Recovery>>,
+    /// Its callback and what it has recovered come first: nothing new is delivered meanwhile.
+    pub(super) is_beginning: Cell<bool>,
     pub(super) dropped: Cell<u64>,
     pub(super) conflated: Cell<u64>,
 }
@@ -106,6 +108,7 @@ impl Sub {
             pending: StateCell::new(Some(pending)),
             snapshot: StateCell::default(),
             recovery: Cell::new(None),
+            is_beginning: Cell::new(false),
             dropped: Cell::new(0),
             conflated: Cell::new(0),
         }
@@ -319,11 +322,13 @@ impl Sub {
     /// Queues the oldest publication that it holds back.
     pub(super) fn refill(&self) -> Refill {
         let Some((mut held, is_recovered)) = self.take_held() else {
-            self.set_behind(false);
             let trailing = self.backlog.borrow_mut().take_trailing();
             if trailing.is_some() {
+                // It is behind until then: what comes meanwhile is held, and follows.
                 self.report(trailing);
+                return Refill::Moved;
             }
+            self.set_behind(false);
             return Refill::Empty;
         };
         let message = held.message.as_ref().unwrap_or_else(|| held.publication.message()).clone();

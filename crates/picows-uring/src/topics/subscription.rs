@@ -141,6 +141,7 @@ pub(super) fn subscribe(
 /// Begins a subscription whose past is here.
 pub(super) fn begin(hub: &Arc<HubCore>, desk: &Desk, sub: &Rc<Sub>) {
     let Some(Pending { start, on_start }) = sub.pending.take() else { return };
+    sub.is_beginning.set(true);
     let (recovery, recovered) = if is_pattern(&sub.subject) {
         begin_pattern(hub, desk, sub, start)
     } else {
@@ -160,6 +161,7 @@ pub(super) fn begin(hub: &Arc<HubCore>, desk: &Desk, sub: &Rc<Sub>) {
             sub.hand_recovered(&publication, message);
         }
     }
+    sub.is_beginning.set(false);
 }
 
 fn begin_topic(

@@ -1,5 +1,6 @@
 //! Topics on workers whose kernel is played by hand: seeds choose what happens.
 
+mod begin;
 mod bus;
 mod linger;
 mod memory;
