@@ -147,6 +147,22 @@ def test_clients_of_node(start_server, package, flags):
     assert "permessage-deflate" in outcome.stdout
 
 
+def plain(report):
+    """The warnings of a load that messages were not compressed."""
+    return [warning for warning in report["warnings"] if "not compressed" in warning]
+
+
+def test_a_load_warns_of_a_server_that_does_not_compress(start_server):
+    server = start_server()
+    words = [binary(), "load", server.url, "--deflate", "--payload", "json", "--json", "-"]
+    words += ["-c", "3", "-s", "100", "-d", "100ms", "-w", "0s"]
+    outcome = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S)
+    assert outcome.returncode == 0, outcome.stderr
+    [warning] = plain(json.loads(outcome.stdout))
+    assert warning.startswith("3 of 3 connections are not compressed: the server declined permessage-deflate")
+    assert warning in outcome.stderr
+
+
 @pytest.mark.parametrize("flags", [(), ("--deflate-window", "9"), ("--deflate-no-context",)], ids=str)
 @pytest.mark.parametrize("name", ["ws", "websockets", "picows_websockets"])
 def test_our_client_with_servers_that_compress(name, flags):
@@ -163,7 +179,7 @@ def test_our_client_with_servers_that_compress(name, flags):
             words += ["-c", "3", "-p", "4", "-s", str(size), "-d", "300ms", "-w", "0s"]
             outcome = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S)
             assert outcome.returncode == 0, outcome.stderr
-            assert json.loads(outcome.stdout), "every echo was checked"
+            assert not plain(json.loads(outcome.stdout)), "it compresses, and every echo was checked"
         server.check_running()
     finally:
         server.kill()

@@ -140,6 +140,7 @@ impl Report {
             latency_by_percentile: curve(&tally.latencies),
         };
         report.warn(plan);
+        report.warn_of_uncompressed(tally.uncompressed);
         report
     }
 
@@ -185,6 +186,16 @@ impl Report {
         }
         if self.messages == 0 {
             self.warnings.push("no echo arrived within the window".to_owned());
+        }
+    }
+
+    fn warn_of_uncompressed(&mut self, count: u64) {
+        if count > 0 {
+            self.warnings.push(format!(
+                "{count} of {} connections are not compressed: the server declined \
+                 permessage-deflate as --deflate offers it",
+                self.settings.connections
+            ));
         }
     }
 

@@ -137,7 +137,9 @@ class Meter:
         if run.case.startswith("fan-out"):
             flags = ["--deflate"] if run.case == "fan-out" else []
             return self.fan_out(run.peer, argv, self.settings.subscribers, DEFLATE_CELL.size_bytes, *flags)
-        flags = ["--deflate", *(["--deflate-no-context"] if run.case == "no-context" else [])]
+        # With --deflate-no-context there is a second offer to fall back on, which not all servers can read.
+        imposes = peers.server(run.peer).imposes_no_context
+        flags = ["--deflate", *(["--deflate-no-context"] if run.case == "no-context" and not imposes else [])]
 
         def load(server):
             command = [
@@ -148,6 +150,9 @@ class Meter:
             found = json.loads(run_load(command, self.timeout_s() + 5))
             if not found["messages"]:
                 raise Failure(f"no message in {self.settings.duration_s} s")
+            plain = next((warning for warning in found["warnings"] if "not compressed" in warning), None)
+            if plain:
+                raise Failure(plain)
             return {
                 "messages_per_s": found["rate_per_s"],
                 "server_cpu_us_per_message": found["server_cpu_us_per_message"],

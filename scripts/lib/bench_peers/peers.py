@@ -32,6 +32,8 @@ class Peer(NamedTuple):
     tls: tuple = ()
     # By the cases of the section.
     deflate: dict = {}
+    # It answers that no context is kept to a client that has not offered that, and reads one offer only.
+    imposes_no_context: bool = False
     # Where it has topics; elsewhere `fan_out` serves for them.
     topics: tuple = ()
     topics_cost: tuple = ()
@@ -110,6 +112,7 @@ SERVERS = (
         deflate=deflating(
             "{yawc_echo}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
         ),
+        imposes_no_context=True,
     ),
     Peer(
         "uwebsockets", "uWebSockets, in C++, with zlib", "uwebsockets",

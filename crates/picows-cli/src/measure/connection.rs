@@ -277,8 +277,12 @@ impl Connection {
 }
 
 impl Listener for Connection {
-    fn on_connected(&mut self, _: &Transport) -> ListenerResult {
-        self.state.open.set(self.state.open.get() + 1);
+    fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+        let state = &*self.state;
+        state.open.set(state.open.get() + 1);
+        if state.run.plan.deflate.is_some() && transport.deflate().is_none() {
+            state.tally.borrow_mut().uncompressed += 1;
+        }
         Ok(())
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Tally {
     pub(crate) by_time: Vec<u64>,
     /// Messages of an open loop that were due and still unsent at the end.
     pub(crate) unsent: u64,
+    /// Connections whose server declined the compression that was offered.
+    pub(crate) uncompressed: u64,
     pub(crate) errors: Errors,
     pub(crate) first_error: Option<String>,
 }
@@ -47,6 +49,7 @@ impl Tally {
             messages: 0,
             by_time: vec![0; plan.bins()],
             unsent: 0,
+            uncompressed: 0,
             errors: Errors::default(),
             first_error: None,
         }
@@ -80,6 +83,7 @@ impl Tally {
             *sum += count;
         }
         self.unsent += other.unsent;
+        self.uncompressed += other.uncompressed;
         self.errors.add(&other.errors);
         if let Some(error) = &other.first_error {
             self.record_error(|| error.clone());

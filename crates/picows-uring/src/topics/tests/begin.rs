@@ -1,4 +1,4 @@
-//! What callbacks send and what is published meanwhile, in order.
+//! The order of publications and of what callbacks of a beginning subscription send.
 
 use super::*;
 
