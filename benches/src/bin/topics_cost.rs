@@ -1,7 +1,8 @@
 //! Costs of topics that no load on a server shows: of a publication for its publisher, and of what is held
 //! back for subscribers that have stopped reading.
 //!
-//! Server and subscribers are in this process; the subscribers allocate nothing.
+//! The server is in this process. The subscribers are in a child, which is this program again: a
+//! connection takes a descriptor at each end.
 
 use benches::opening::open;
 use benches::process::raise_descriptor_limit;
@@ -11,9 +12,10 @@ use picows_uring::topics::{Hub, HubStats, Post, SlowPolicy, SubscribeOptions, To
 use picows_uring::{Frame, Listener, ListenerResult, Server, ServerHandle, Transport, Upgrade};
 use rustix::time::{ClockId, clock_gettime};
 use std::error::Error;
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Measure what a publication costs its publisher, or what slow subscribers hold, and print it
@@ -36,6 +38,10 @@ struct Args {
     /// Payload of a publication, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     size: u32,
+
+    /// Be the subscribers of a server, until the standard input ends
+    #[arg(long, value_name = "ADDRESS", hide = true)]
+    connect: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -75,10 +81,13 @@ impl Listener for Subscriber {
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     raise_descriptor_limit()?;
+    if let Some(address) = args.connect {
+        return subscribe(address, args.subscribers);
+    }
     let hub = Hub::new();
     let topic = hub.topic(NAME)?;
     let (server, address) = start(&hub, args.what)?;
-    let subscribers = connect(address, args.subscribers)?;
+    let subscribers = Subscribers::start(address, &args)?;
     let mut fields = vec![("subscribers".to_owned(), f64::from(args.subscribers))];
     fields.extend(match args.what {
         What::Publish => publish(&args, &topic)?,
@@ -100,14 +109,49 @@ fn start(hub: &Hub, what: What) -> Result<(ServerHandle, SocketAddr), Box<dyn Er
     Ok((server, address))
 }
 
-fn connect(address: SocketAddr, count: u32) -> Result<Vec<TcpStream>, Box<dyn Error>> {
+/// The process of the subscribers. Dropping it ends it.
+struct Subscribers(Child);
+
+impl Subscribers {
+    /// Starts it, and waits until all are connected.
+    fn start(address: SocketAddr, args: &Args) -> Result<Self, Box<dyn Error>> {
+        let child = Command::new(std::env::current_exe()?)
+            .args(["--what", "publish", "--connect", &address.to_string()])
+            .args(["--subscribers", &args.subscribers.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut subscribers = Self(child);
+        let mut line = String::new();
+        if let Some(output) = subscribers.0.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        match line.trim_end() {
+            CONNECTED => Ok(subscribers),
+            _ => Err(format!("the {} subscribers could not all connect", args.subscribers).into()),
+        }
+    }
+}
+
+impl Drop for Subscribers {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Connects, says so, and reads nothing.
+fn subscribe(address: SocketAddr, count: u32) -> Result<(), Box<dyn Error>> {
     let mut all = Vec::new();
     for index in 0..count {
-        let stream = open(address, u64::from(index))?;
+        let stream = open(address, u64::from(index))
+            .map_err(|error| format!("subscriber {index} of {count}: {error}"))?;
         rustix::net::sockopt::set_socket_recv_buffer_size(&stream, SOCKET_BYTES)?;
         all.push(stream);
     }
-    Ok(all)
+    writeln!(io::stdout(), "{CONNECTED}")?;
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 /// One at a time, where each has to wake the workers, and in a row.
@@ -199,6 +243,8 @@ fn resident_bytes() -> Result<usize, Box<dyn Error>> {
 }
 
 const NAME: &str = "bench";
+/// What the process of the subscribers says when it is ready.
+const CONNECTED: &str = "connected";
 /// Publications that `Oldest` holds back.
 const HELD: usize = 64;
 const SOCKET_BYTES: usize = 4096;
