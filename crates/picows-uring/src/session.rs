@@ -11,6 +11,7 @@ mod clear;
 mod compression;
 mod conflation;
 mod in_place;
+mod limit;
 mod outlet;
 mod payload;
 mod pinging;
@@ -68,7 +69,7 @@ pub(crate) struct Session {
     append_max: Cell<u32>,
     /// The socket was offered what is queued, and has not taken all of it.
     is_offered: Cell<bool>,
-    /// [`Shared::polls`] when the send in flight began.
+    /// [`Local::polls`] when the send in flight began.
     sent_at: Cell<u8>,
     /// Bytes of the send in flight.
     in_flight: Cell<usize>,
@@ -135,7 +136,7 @@ impl Session {
             conversation: ConversationCell::new(sender),
             queue: StateCell::new(None),
             droppable: DroppableSlot::default(),
-            append_max: Cell::new(queue::append_max(config, config.high_watermark, false)),
+            append_max: Cell::new(limit::append_max(config, config.high_watermark, false)),
             is_offered: Cell::new(false),
             sent_at: Cell::new(0),
             in_flight: Cell::new(0),

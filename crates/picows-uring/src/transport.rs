@@ -3,6 +3,7 @@
 //! Never blocks: what is sent is queued, and leaves when the worker's turn ends, or before if it is
 //! much.
 
+mod facts;
 mod in_place;
 
 use crate::config::check_watermarks;
@@ -14,17 +15,13 @@ use crate::ring;
 use crate::session::{Session, roundtrip};
 use crate::status::{DisconnectCause, RoundtripError, SendStatus};
 use bytes::Bytes;
-#[cfg(feature = "_tls")]
-use picows_uring_proto::TlsInfo;
 use picows_uring_proto::internal::debug_with_text;
 use picows_uring_proto::{
     ApiMisuse, CloseCode, CloseFrame, CloseHandshake, Frame, FrameHead, MsgType, Phase,
-    ResponseHead, UpgradeRequest,
 };
 use std::fmt;
 use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,6 +37,28 @@ use std::time::Duration;
 /// Frames that are queued in a callback, on any number of connections, leave when the worker has
 /// handled its completions: one system call for all of them. Where more is queued than the high
 /// watermark, by more than one frame, the socket is offered it at once.
+///
+/// ```
+/// use picows_uring::{Frame, Listener, ListenerResult, SendStatus, Server, Transport, Upgrade};
+///
+/// struct Repeat(usize);
+///
+/// impl Listener for Repeat {
+///     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+///         for _ in 0..self.0 {
+///             if transport.send_like(frame, frame.payload()) != SendStatus::Queued {
+///                 break; // The peer does not keep up, or the connection is over.
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+/// let server = builder.start(|_| Upgrade::accept(Repeat(3)))?;
+/// # server.stop()?;
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Transport {
     session: Rc<Session>,
@@ -247,7 +266,7 @@ impl Transport {
     /// ```
     /// use picows_uring::{CloseCode, Transport};
     ///
-    /// fn say_goodbye(transport: &Transport) {
+    /// fn close_politely(transport: &Transport) {
     ///     transport.send_close(CloseCode::NORMAL, "bye");
     /// }
     /// ```
@@ -486,67 +505,6 @@ impl Transport {
     #[must_use]
     pub fn disconnect_cause(&self) -> Option<DisconnectCause> {
         self.session.cause()
-    }
-
-    /// The upgrade request, unless the server was built with `keep_request(false)`.
-    #[must_use]
-    pub fn request(&self) -> Option<&UpgradeRequest> {
-        self.session.request()
-    }
-
-    /// The server's answer to the upgrade request; `None` on the server's side.
-    #[must_use]
-    pub fn response(&self) -> Option<&ResponseHead> {
-        self.session.response()
-    }
-
-    /// The subprotocol that was agreed on.
-    #[must_use]
-    pub fn subprotocol(&self) -> Option<&str> {
-        self.session.subprotocol()
-    }
-
-    /// The address of the peer; `None` on a Unix socket. Of a client, it is the proxy where there is one; of
-    /// a server, the client that a trusted proxy has named
-    /// ([`ServerBuilder::trusted_proxies`](crate::ServerBuilder::trusted_proxies)), or else the proxy.
-    #[must_use]
-    pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.session.peer.get()
-    }
-
-    /// Our own address on this connection; `None` on a Unix socket and after the end.
-    #[must_use]
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.with_socket(ring::local_addr).flatten()
-    }
-
-    /// Whether we connected, rather than accepted.
-    #[must_use]
-    pub fn is_client_side(&self) -> bool {
-        self.session.is_client
-    }
-
-    /// Whether the connection is encrypted by this runtime as far as the peer (`wss://`), and not by a proxy
-    /// in front of the server, or only as far as a proxy of the client.
-    #[must_use]
-    pub fn is_secure(&self) -> bool {
-        self.session.is_secure()
-    }
-
-    /// What TLS agreed on; `None` on a connection without it, and where the server was built with
-    /// `keep_request(false)`.
-    #[cfg(feature = "_tls")]
-    #[must_use]
-    pub fn tls_info(&self) -> Option<&TlsInfo> {
-        self.session.tls_facts().map(|facts| &facts.info)
-    }
-
-    /// The certificates of the peer as DER, its own first; empty without TLS, where the peer has sent none,
-    /// and where the server was built with `keep_request(false)`.
-    #[cfg(feature = "_tls")]
-    #[must_use]
-    pub fn peer_certificates(&self) -> &[Vec<u8>] {
-        self.session.tls_facts().map_or(&[], |facts| &facts.peer_certificates)
     }
 
     /// Whether PINGs of the peer are answered by themselves.

@@ -4,8 +4,8 @@
 //! droppable stays as it is until it is moved to the queue.
 
 use super::Session;
+use super::limit::append_max;
 use super::payload::{Copied, Payload, append_encoded};
-use super::queue::append_max;
 use crate::pool::HistoryCount;
 use crate::prepared::{CompressedFrame, Prepared};
 use crate::ring::SendBatch;

@@ -5,8 +5,8 @@
 
 use super::Session;
 use super::conflation::Droppable;
+use super::limit::{append_max, commit_bytes_max};
 use super::payload::Publication;
-use super::queue::{append_max, commit_bytes_max};
 use crate::local::Publications;
 use crate::prepared::Prepared;
 use crate::ring::Segment;
