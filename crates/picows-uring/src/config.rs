@@ -180,6 +180,13 @@ impl Config {
 }
 
 /// The policy for a connection whose queue of unsent bytes would pass its limit.
+///
+/// ```
+/// use picows_uring::{QueuePolicy, Server};
+///
+/// // Prices: a peer that reads slowly gets the newest, and not all of them.
+/// let builder = Server::builder().max_queue_size(256 * 1024, QueuePolicy::DropOldest);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueuePolicy {

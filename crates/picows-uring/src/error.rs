@@ -17,7 +17,14 @@ use thiserror::Error;
 pub(crate) use clone::copy;
 pub use ring::{RingError, RingFault};
 
-/// The reason why a server could not be built, started or stopped.
+/// The reason why a server could not be built, started or stopped. Its text names the cause and the cure.
+///
+/// ```
+/// use picows_uring::{EchoListener, Error, Server, Upgrade};
+///
+/// let outcome = Server::builder().workers(0).start(|_| Upgrade::accept(EchoListener));
+/// assert!(matches!(outcome, Err(Error::Config { setting: "workers", .. })));
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -250,6 +250,20 @@ pub type ListenerResult = Result<(), ListenerError>;
 /// the text is logged, and the peer does not see it. [`ListenerError::close`] chooses what it gets.
 /// Made from [`PeerMisbehaved`], as a [`MessageAssembler`](crate::MessageAssembler) returns it, it
 /// is the peer's fault and not the listener's: its CLOSE says what it did, with the right code.
+///
+/// ```
+/// use picows_uring::{Frame, Listener, ListenerResult, Transport};
+///
+/// struct Numbers(i64);
+///
+/// impl Listener for Numbers {
+///     fn on_frame(&mut self, _: &Transport, frame: &Frame<'_>) -> ListenerResult {
+///         let text = std::str::from_utf8(frame.payload())?;
+///         self.0 += text.parse::<i64>()?; // No number: CLOSE 1011, and the error in the log.
+///         Ok(())
+///     }
+/// }
+/// ```
 pub struct ListenerError {
     cause: Cause,
 }

@@ -17,7 +17,8 @@ use std::rc::Rc;
 
 /// Receives the events of one connection, with messages joined from their fragments.
 ///
-/// The rules of [`Listener`] hold. [`Messages`] makes a listener of it.
+/// The rules of [`Listener`] hold: all calls come from the thread of the worker, an error or a panic ends
+/// this connection alone. [`Messages`] makes a listener of it.
 pub trait MessageListener {
     /// The handshake is done. What is sent here leaves after the response.
     ///

@@ -43,7 +43,21 @@ pub struct RemoteTransport {
     state: Arc<RemoteState>,
 }
 
-/// Nothing was sent, and why.
+/// Nothing was sent, and why: what a [`RemoteTransport`] returns on any thread.
+///
+/// ```
+/// use picows_uring::{RemoteError, RemoteTransport};
+///
+/// /// Whether this peer is still worth sending to.
+/// fn notify(peer: &RemoteTransport) -> bool {
+///     match peer.send_text("news") {
+///         Ok(()) => true,
+///         Err(RemoteError::Congested) => true, // This one is left out.
+///         Err(_) => false,
+///     }
+/// }
+/// # let _ = notify;
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RemoteError {

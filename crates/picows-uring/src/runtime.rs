@@ -46,7 +46,20 @@ pub fn run<F: Future>(future: F) -> Result<F::Output, Error> {
     Runtime::builder().build()?.block_on(future)
 }
 
-/// A loop on this thread, with a worker for client connections.
+/// A loop on this thread, with a worker for client connections. It stays on the thread that built it.
+///
+/// [`run`] is the short way; this one has settings, and can leave the loop
+/// ([`run_dedicated`](Self::run_dedicated)).
+///
+/// ```
+/// use picows_uring::Runtime;
+/// use std::time::Duration;
+///
+/// let runtime = Runtime::builder().busy_poll(Duration::from_micros(50)).build()?;
+/// let answer = runtime.block_on(async { 6 * 7 })?;
+/// assert_eq!(answer, 42);
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 pub struct Runtime {
     event_loop: Loop,
     worker: AnyWorker,

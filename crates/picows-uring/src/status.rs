@@ -11,6 +11,21 @@ use thiserror::Error;
 ///
 /// Nothing needs to be done about it: a frame that is not queued is not owed to anybody. It is
 /// there for senders who want to slow down, or to know.
+///
+/// ```
+/// use picows_uring::{SendStatus, Transport};
+///
+/// /// Whether the producer of `text` may go on.
+/// fn offer(transport: &Transport, text: &str) -> bool {
+///     match transport.send_text(text) {
+///         SendStatus::Queued => true,
+///         // Sent, too: `resume_writing` follows when the peer has caught up.
+///         SendStatus::Congested => false,
+///         status => status.is_queued(),
+///     }
+/// }
+/// # let _ = offer;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendStatus {
@@ -44,7 +59,22 @@ impl SendStatus {
     }
 }
 
-/// The cause of a connection's end.
+/// The cause of a connection's end: the first thing that went wrong, or the close handshake.
+///
+/// [`Transport::disconnect_cause`](crate::Transport::disconnect_cause) has it from `on_disconnected` on. Its
+/// text is meant for logs; the code and reason of a CLOSE are those of
+/// [`Transport::close_handshake`](crate::Transport::close_handshake).
+///
+/// ```
+/// use picows_uring::{DisconnectCause, Transport};
+///
+/// /// Whether it is worth connecting again at once.
+/// fn is_passing(transport: &Transport) -> bool {
+///     let cause = transport.disconnect_cause();
+///     matches!(cause, Some(DisconnectCause::EndOfStream | DisconnectCause::Io(_)))
+/// }
+/// # let _ = is_passing;
+/// ```
 #[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DisconnectCause {

@@ -70,7 +70,7 @@ pub struct SpawnError;
 debug_with_text! { SpawnError }
 
 /// A task that was started with [`spawn`]. Awaited, it yields what the task came to; dropped, the
-/// task goes on.
+/// task goes on. It runs on the thread that started it.
 pub struct Task<T> {
     handle: tokio::task::JoinHandle<Result<Foreign<T>, Panicked>>,
     fate: Arc<Fate>,

@@ -55,6 +55,21 @@ impl Server {
 ///
 /// Servers of clones have the same settings and nothing else in common: limits count for each by itself. A
 /// socket that was given ([`listen_socket`](Self::listen_socket)) is the exception: all of them accept from it.
+///
+/// ```
+/// use picows_uring::{EchoListener, QueuePolicy, Server, Upgrade};
+/// use std::time::Duration;
+///
+/// let server = Server::builder()
+///     .listen("127.0.0.1:0")
+///     .workers(2)
+///     .max_connections(10_000)
+///     .handshake_timeout(Duration::from_secs(2))
+///     .max_queue_size(1024 * 1024, QueuePolicy::Close)
+///     .start(|_| Upgrade::accept(EchoListener))?;
+/// server.stop()?;
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a server does nothing before `serve` or `start`"]
 pub struct ServerBuilder {

@@ -22,6 +22,17 @@ use std::time::Duration;
 ///
 /// Dropping it drops the server: connections are ended without a close handshake. Use
 /// [`stop`](Self::stop) to end them with one.
+///
+/// ```
+/// use picows_uring::{EchoListener, Server, Upgrade};
+///
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+/// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+/// println!("{} connections at {}", server.stats().connections, server.addresses()[0]);
+/// let total = server.stop()?; // CLOSE 1001 to each connection, and the answers to that.
+/// assert_eq!(total.listener_errors, 0);
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping the handle stops the server"]
 pub struct ServerHandle {

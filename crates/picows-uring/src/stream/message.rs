@@ -4,7 +4,18 @@ use bytes::Bytes;
 use picows_uring_proto::{Message, PeerMisbehaved};
 use std::fmt;
 
-/// A whole message, as a [`WsStream`](super::WsStream) yields and takes it.
+/// A whole message, as a [`WsStream`](super::WsStream) yields and takes it. It owns its bytes, so it may go
+/// to any thread.
+///
+/// ```
+/// use picows_uring::OwnedMessage;
+///
+/// let message = OwnedMessage::from("hello");
+/// match &message {
+///     OwnedMessage::Text(text) => assert_eq!(text, "hello"),
+///     other => println!("no text: {other:?}"),
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OwnedMessage {
