@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_that_somebody_keeps_is_left_to_them() {
+    fn memory_that_a_listener_keeps_is_left_to_it() {
         let mut stash = Stash::new();
         stash.bytes_mut().extend_from_slice(b"kept");
         let kept = stash.memory().cloned().unwrap();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_once_it_is_nobody_elses() {
+    fn memory_is_used_again_once_it_is_not_shared() {
         let mut stash = Stash::new();
         stash.bytes_mut().extend_from_slice(b"first");
         let kept = stash.memory().cloned().unwrap();

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_keeps_the_worker_awake() {
+    fn a_command_keeps_the_worker_awake() {
         let mailbox = mailbox();
         mailbox.post(command());
         assert!(!mailbox.before_sleep());
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn no_letter_is_lost_between_threads() {
+    fn no_command_is_lost_between_threads() {
         const LETTERS: usize = 10_000;
         let mailbox = mailbox();
         std::thread::scope(|scope| {

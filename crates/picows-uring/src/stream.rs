@@ -93,7 +93,7 @@ pub struct StreamOptions {
     when_full: WhenFull,
 }
 
-/// The policy for a [`WsStream`] whose queue is full.
+/// The policy for a [`WsStream`] whose queue is full; see [`StreamOptions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
@@ -177,7 +177,7 @@ impl WsStream {
     ///
     /// When the future is dropped, CLOSE has been sent all the same.
     pub async fn close_with(&mut self, code: CloseCode, reason: &str) {
-        self.say_goodbye(code, reason);
+        self.send_last_close(code, reason);
         poll_fn(|context| self.poll_ended(context)).await;
     }
 
@@ -260,7 +260,7 @@ impl WsStream {
     }
 
     /// Sends CLOSE. The answer has to be read, whatever is in front of it.
-    fn say_goodbye(&self, code: CloseCode, reason: &str) {
+    fn send_last_close(&self, code: CloseCode, reason: &str) {
         self.inbox.borrow_mut().is_discarding = true;
         self.transport.send_close(code, reason);
         self.transport.resume_reading();
@@ -279,7 +279,7 @@ impl Drop for WsStream {
             return;
         }
         if std::thread::panicking() {
-            self.say_goodbye(CloseCode::INTERNAL_ERROR, "");
+            self.send_last_close(CloseCode::INTERNAL_ERROR, "");
         } else {
             // Not now: the handler that ends here may return an error, which says more.
             self.transport.session().on_stream_dropped();
@@ -329,7 +329,7 @@ impl Sink<OwnedMessage> for WsStream {
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.say_goodbye(CloseCode::NORMAL, "");
+        self.send_last_close(CloseCode::NORMAL, "");
         self.poll_ended(context).map(Ok)
     }
 }

@@ -140,7 +140,7 @@ fn a_peer_that_takes_what_waits_in_front_of_the_ping_is_not_silent() {
 }
 
 #[test]
-fn a_pong_that_nobody_awaits_is_harmless() {
+fn a_pong_that_is_not_awaited_is_harmless() {
     let rules = pinging(10, 5, AutoPingStrategy::WhenIdle);
     let mut peer = Liveness::new(&rules, at(0), None);
     peer.pong_received(at(3));
@@ -194,7 +194,7 @@ fn periodic_pings_do_not_pile_up_behind_a_late_pong() {
 }
 
 #[test]
-fn held_back_while_somebody_else_pings() {
+fn held_back_while_a_round_trip_is_measured() {
     let rules = pinging(10, 5, AutoPingStrategy::WhenIdle);
     let mut peer = Liveness::new(&rules, at(0), None);
     peer.hold(true);

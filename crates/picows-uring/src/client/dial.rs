@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_that_refuses_is_told() {
+    fn every_address_that_refuses_is_named() {
         let (_unheard, refusing) = unheard();
         let addresses = vec![refusing; 2];
         let fault =

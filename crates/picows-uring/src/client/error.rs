@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_causes_tells_each_once() {
+    fn a_chain_of_causes_has_each_once() {
         let source = io::Error::from(io::ErrorKind::NotFound);
         let fault = ConnectFault::Resolve { host: "nowhere".into(), source };
         let error = ConnectError::new("ws://nowhere/", fault);

@@ -105,7 +105,7 @@ fn frames_are_delivered_between_our_close_and_the_answer() {
 }
 
 #[test]
-fn the_record_tells_who_closed_with_what() {
+fn the_record_has_who_closed_with_what() {
     for role in ROLES {
         assert_eq!(open(role).close_handshake(), None, "nobody");
 

@@ -18,7 +18,7 @@ fn a_failure_before_the_handshake_is_done_sends_no_close() {
 }
 
 #[test]
-fn a_peer_that_misbehaves_is_told_why_rfc6455_7_1_7() {
+fn a_peer_that_misbehaves_gets_the_reason_rfc6455_7_1_7() {
     for role in ROLES {
         for (error, code) in [
             (PeerMisbehaved::UnmaskedFrame, CloseCode::PROTOCOL_ERROR),

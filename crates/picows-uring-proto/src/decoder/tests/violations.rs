@@ -231,7 +231,7 @@ fn the_size_limit_is_not_for_control_frames() {
 }
 
 #[test]
-fn every_violation_is_told_to_the_peer_with_its_code_rfc6455_7_4_1() {
+fn every_violation_is_reported_to_the_peer_with_its_code_rfc6455_7_4_1() {
     for role in ROLES {
         for (first, payload, code) in [
             (0x83, &b""[..], 1002),

@@ -128,7 +128,7 @@ fn a_subprotocol_cannot_split_the_101() {
 }
 
 #[test]
-fn a_refused_request_is_told_why() {
+fn a_refused_request_gets_the_reason() {
     let response = UpgradeResponse::from(RequestError::ContentLength);
     assert_eq!(response.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(response.body, RequestError::ContentLength.to_string());
@@ -140,7 +140,7 @@ fn a_refused_request_is_told_why() {
 }
 
 #[test]
-fn a_refused_version_is_told_the_right_one() {
+fn a_refused_version_gets_the_right_one() {
     // RFC 6455 §4.4.
     let text = encoded(&UpgradeError::UnsupportedVersion.into());
     assert!(text.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{text}");

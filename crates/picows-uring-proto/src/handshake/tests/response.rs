@@ -135,7 +135,7 @@ fn bad_status_lines_are_no_message() {
 }
 
 #[test]
-fn what_is_no_http_is_told_at_once() {
+fn what_is_no_http_is_an_error_at_once() {
     assert_eq!(invalid_message(b"NOT-HTTP").fault, MessageFault::NotHttp);
     assert_eq!(invalid_message(b"\r\n\r\n").fault, MessageFault::NotHttp);
     assert_eq!(invalid_message(b"\x15\x03\x01\x00\x02\x02").fault, MessageFault::Tls);

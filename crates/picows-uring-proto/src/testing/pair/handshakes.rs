@@ -71,7 +71,7 @@ fn a_close_may_come_with_the_answer() {
 }
 
 #[test]
-fn a_request_that_is_none_is_answered_in_http_and_nobody_is_connected() {
+fn a_request_that_is_none_is_answered_in_http_and_opens_no_connection() {
     let pair = at_every_split(|delivery| {
         let mut pair = Pair::connecting(delivery, &Rules::default());
         pair.client.take_wire(); // Lost; another peer writes to the server.

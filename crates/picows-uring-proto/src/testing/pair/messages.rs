@@ -174,7 +174,7 @@ fn assert_broken_off(by: Role, rules: &Rules, broken: &[u8], error: PeerMisbehav
 }
 
 #[test]
-fn a_client_that_misbehaves_is_told_why_rfc6455_7_1_7() {
+fn a_client_that_misbehaves_gets_the_reason_rfc6455_7_1_7() {
     let mut rules = Rules::default();
     rules.frames.validate_text = true;
     rules.frames.payload_bytes_max = 64 * 1024;
@@ -202,7 +202,7 @@ fn a_client_that_misbehaves_is_told_why_rfc6455_7_1_7() {
 }
 
 #[test]
-fn a_server_that_misbehaves_is_told_why_rfc6455_7_1_7() {
+fn a_server_that_misbehaves_gets_the_reason_rfc6455_7_1_7() {
     let rules = Rules::default();
     let masked = b"\x81\x81\x01\x02\x03\x04x";
     assert_broken_off(Role::Server, &rules, masked, PeerMisbehaved::MaskedFrame);

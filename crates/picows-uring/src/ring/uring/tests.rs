@@ -262,7 +262,7 @@ fn a_send_at_once_to_a_peer_that_is_gone_fails_without_a_signal() {
 }
 
 #[test]
-fn at_once_is_told_that_the_peer_has_reset_the_connection() {
+fn a_send_at_once_returns_that_the_peer_has_reset_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     for is_sending in [true, false] {
         let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

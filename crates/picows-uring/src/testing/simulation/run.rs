@@ -536,7 +536,7 @@ fn everybody_is_served_over_tls_whatever_the_kernel_does() {
 }
 
 #[test]
-fn a_worker_that_goes_in_the_middle_of_traffic_tells_everybody_once() {
+fn a_worker_that_fails_in_the_middle_of_traffic_ends_every_connection_once() {
     let mut open = 0;
     for seed in 0..SEEDS {
         let mut run = Run::new(seed, false);

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_loses_patience_tells_the_rest_sooner() {
+    fn a_shorter_drain_timeout_brings_the_rest_forward() {
         let mut shutdown = shutdown(100, Some(10 * SECOND), 60 * SECOND);
         assert_eq!(told_by(&mut shutdown, 5 * SECOND), 51);
         shutdown.hurry(Tick::ZERO + 5 * SECOND, Some(10 * SECOND), 2 * SECOND);

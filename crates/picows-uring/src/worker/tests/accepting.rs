@@ -101,7 +101,7 @@ fn what_happens_to_a_single_connection_is_no_pause() {
 }
 
 #[test]
-fn an_error_that_nobody_knows_is_tried_again_after_a_second() {
+fn an_unknown_error_is_tried_again_after_a_second() {
     let mut fixture = fixture();
     fixture.worker.ring.fail_accept(libc::EINVAL);
     fixture.turn();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_lost_ring_is_told_to_the_listeners_and_gives_everything_back() {
+fn a_lost_ring_is_reported_to_the_listeners_and_gives_everything_back() {
     let mut fixture = Fixture::new(Manner::default(), |config| {
         config.connections_max = Some(1);
         config.handshakes_max = Some(1);

@@ -288,7 +288,7 @@ fn what_owners_send_when_their_connection_is_evicted_counts_in_the_same_turn() {
 
 /// What was posted to a connection that has ended since is dropped by the worker.
 #[test]
-fn letters_to_a_connection_that_has_ended_are_dropped_one_by_one() {
+fn commands_to_a_connection_that_has_ended_are_dropped_one_by_one() {
     for is_worker_gone in [false, true] {
         let mut fixture = stuck(QueuePolicy::Close, 1 << 20);
         let remote: RemoteTransport = transport().remote();

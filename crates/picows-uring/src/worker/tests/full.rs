@@ -145,7 +145,7 @@ fn a_flood_that_says_nothing_does_not_keep_a_health_check_out() {
 }
 
 #[test]
-fn a_flood_of_requests_whose_answers_nobody_takes_does_not_either() {
+fn a_flood_of_requests_whose_answers_are_not_read_does_not_either() {
     let mut fixture = fixture(|_| {});
     for socket in 100..100 + 3 * REFUSED_MAX {
         let text = ask(&mut fixture, socket, HEALTH);
@@ -189,7 +189,7 @@ fn the_oldest_of_too_many_that_say_nothing_is_answered_at_once() {
 const SILENT_MAX: i32 = 128;
 
 #[test]
-fn those_that_were_answered_or_have_gone_make_nobody_hurry() {
+fn those_that_were_answered_or_have_gone_shorten_no_timeout() {
     for is_gone in [false, true] {
         let mut fixture = fixture(|_| {});
         fixture.worker.ring.connect(8);

@@ -339,7 +339,7 @@ fn a_shortage_is_not_answered_before_a_buffer_is_there() {
 }
 
 #[test]
-fn whoever_waits_for_a_buffer_may_end_or_stop_to_read() {
+fn a_connection_that_waits_for_a_buffer_may_end_or_stop_to_read() {
     let mut fixture = Fixture::of_flooders(2);
     fixture.worker.ring.receives = Some(0);
     for socket in FIRST..FIRST + 2 {

@@ -18,7 +18,7 @@ impl Fixture {
 }
 
 #[test]
-fn what_a_burst_needed_goes_after_calm_periods_and_then_nobody_is_woken() {
+fn what_a_burst_needed_goes_after_calm_periods_and_then_no_worker_is_woken() {
     let mut fixture = Fixture::quiet();
     let few = fixture.stats();
     assert!(few.connection_bytes > 0 && few.queue_bytes == 0 && few.receive_buffers == 0);

@@ -42,7 +42,7 @@ fn the_right_pong_is_consumed_and_the_next_ping_carries_another_number() {
 }
 
 #[test]
-fn nobody_is_asked_while_no_pong_is_awaited() {
+fn no_listener_is_asked_while_no_pong_is_awaited() {
     let mut fixture = Fixture::new(Manner::default(), |_| {});
     fixture.say(PONG, b"hello");
     fixture.say(TEXT, b"that was it");
@@ -63,7 +63,7 @@ fn a_pong_found_while_it_is_handled_counts() {
 }
 
 #[test]
-fn failing_callbacks_of_the_cycle_close_with_1011_and_are_told_once() {
+fn failing_callbacks_of_the_cycle_close_with_1011_and_are_reported_once() {
     for manner in [
         Manner { ping_fails: true, ..Manner::default() },
         Manner { pong_panics: true, ..Manner::default() },
@@ -83,7 +83,7 @@ fn failing_callbacks_of_the_cycle_close_with_1011_and_are_told_once() {
 }
 
 #[test]
-fn a_disconnect_at_any_point_of_the_cycle_is_told_once_and_leaves_nothing() {
+fn a_disconnect_at_any_point_of_the_cycle_is_reported_once_and_leaves_nothing() {
     type Act = fn(&mut Fixture);
     let points: [(&str, Act); 6] = [
         ("before the ping", |_| {}),
@@ -157,7 +157,7 @@ fn a_close_that_is_under_way_has_a_deadline_of_its_own() {
 }
 
 #[test]
-fn an_idle_connection_is_told_once_and_wakes_nobody_until_its_close_is_due() {
+fn an_idle_connection_gets_one_close_and_wakes_no_worker_until_its_end_is_due() {
     for (change, reason, cause) in [
         (
             (|config| config.liveness.idle_timeout = Some(10 * SECOND)) as fn(&mut Config),

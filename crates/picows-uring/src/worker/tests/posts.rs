@@ -116,7 +116,7 @@ fn a_worker_that_is_late_costs_a_peer_that_reads_nothing() {
 }
 
 #[test]
-fn of_each_end_one_letter_waits_however_often_it_is_posted() {
+fn of_each_end_one_command_waits_however_often_it_is_posted() {
     let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 10_000);
     let remotes = [remote.clone(), transport().remote()];
     for remote in remotes.iter().cycle().take(10_000) {
@@ -168,7 +168,7 @@ fn a_worker_that_is_stopped_again_and_again_has_one_timer_for_it() {
 }
 
 #[test]
-fn reading_is_resumed_as_often_as_it_was_paused_and_one_letter_waits() {
+fn reading_is_resumed_as_often_as_it_was_paused_and_one_command_waits() {
     let (mut fixture, remote) = Fixture::posting(QueuePolicy::Close, 10_000);
     for _ in 0..3 {
         transport().pause_reading();

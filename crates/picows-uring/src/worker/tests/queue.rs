@@ -135,7 +135,7 @@ fn a_frame_for_which_nothing_could_make_room_is_dropped_itself() {
 }
 
 #[test]
-fn whoever_made_others_give_way_is_told_to_pause() {
+fn a_sender_that_made_others_give_way_has_to_pause() {
     let mut fixture = Fixture::stuck(QueuePolicy::DropOldest, 10_000);
     // Full of what it takes to keep them apart: few bytes.
     let mut statuses = std::iter::repeat_with(|| transport().send_text("x"));

@@ -153,7 +153,7 @@ fn what_http_forbids_does_not_reach_the_factory() {
 }
 
 #[test]
-fn another_method_is_told_which_are_served() {
+fn another_method_is_answered_with_those_that_are_served() {
     for method in ["POST", "OPTIONS", "PUT", "TRACE"] {
         let wire = format!("{method} /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
         let text = format!("unsupported HTTP method {method}: only GET and HEAD are served");
@@ -177,7 +177,7 @@ fn every_refusal_of_a_head_is_without_body() {
 }
 
 #[test]
-fn an_upgrade_that_expects_to_continue_is_told_so_and_then_switches() {
+fn an_upgrade_that_expects_to_continue_gets_a_100_and_then_switches() {
     let wire = format!("GET / HTTP/1.1\r\n{UPGRADE}Expect: 100-continue\r\n\r\n");
     let (text, _) = answer(wire.as_bytes());
     let rest = text.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap();

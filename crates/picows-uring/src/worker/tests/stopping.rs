@@ -111,7 +111,7 @@ fn without_time_nothing_is_waited_for() {
 }
 
 #[test]
-fn whoever_was_refused_is_told_why_once_its_time_is_over() {
+fn a_refused_connection_gets_the_reason_once_its_time_is_over() {
     let config = Config { connections_max: Some(1), ..Config::default() };
     let mut fixture = Fixture::listening(Manner::default(), config);
     fixture.join(7);

@@ -47,7 +47,7 @@ fn each_callback_is_known_by_its_name() {
 }
 
 #[test]
-fn the_log_is_told_once_a_second() {
+fn the_log_has_one_line_a_second() {
     let mut fixture = Fixture::new(Manner::default(), |_| {});
     let lines = warnings(|| {
         for _ in 0..30 {
@@ -59,7 +59,7 @@ fn the_log_is_told_once_a_second() {
 }
 
 #[test]
-fn many_short_callbacks_are_a_long_turn_and_nobodys_fault() {
+fn many_short_callbacks_are_a_long_turn_and_no_connections_fault() {
     let mut fixture = Fixture::new(Manner::default(), |_| {});
     let lines = warnings(|| {
         for _ in 0..12 {

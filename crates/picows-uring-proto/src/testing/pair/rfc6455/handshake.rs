@@ -152,13 +152,13 @@ fn a_response_with_another_accept_fails_rfc6455_4_1() {
 
 /// §4.1: a response with an extension that was not offered MUST fail the connection
 #[test]
-fn a_response_with_an_extension_nobody_offered_fails_rfc6455_4_1() {
+fn a_response_with_an_extension_that_was_not_offered_fails_rfc6455_4_1() {
     assert!(!client_takes("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"));
 }
 
 /// §4.1: a response with a subprotocol that was not offered MUST fail the connection
 #[test]
-fn a_response_with_a_subprotocol_nobody_offered_fails_rfc6455_4_1() {
+fn a_response_with_a_subprotocol_that_was_not_offered_fails_rfc6455_4_1() {
     assert!(!client_takes("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n"));
 }
 
@@ -221,7 +221,7 @@ fn the_response_has_the_headers_of_the_handshake_rfc6455_4_2_2() {
 
 /// §4.2.2: another version MUST be refused, with 426 and the version that is understood (§4.4)
 #[test]
-fn another_version_is_told_the_right_one_rfc6455_4_2_2() {
+fn another_version_gets_the_right_one_rfc6455_4_2_2() {
     let (answer, is_connected) = answer_to_changed("Version: 13", "Version: 14");
     assert!(answer.starts_with("HTTP/1.1 426 ") && !is_connected, "{answer}");
     assert!(answer.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{answer}");

@@ -32,7 +32,7 @@ fn a_connection_that_ends_resumes_accepting() {
 }
 
 #[test]
-fn the_limit_of_connections_is_told_with_503() {
+fn the_limit_of_connections_is_answered_with_503() {
     let config = Config { connections_max: Some(1), ..Config::default() };
     let mut scene = Scene::new(Faults::none(), config);
     let first = scene.call("/echo");
@@ -52,7 +52,7 @@ fn the_limit_of_connections_is_told_with_503() {
 }
 
 #[test]
-fn the_limit_of_an_address_and_that_of_handshakes_are_told_with_503() {
+fn the_limit_of_an_address_and_that_of_handshakes_are_answered_with_503() {
     let config = Config { connections_per_address_max: Some(2), ..Config::default() };
     let mut scene = Scene::new(Faults::none(), config);
     let (first, second) = (scene.call("/echo"), scene.call("/echo"));

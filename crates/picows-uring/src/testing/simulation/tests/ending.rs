@@ -49,7 +49,7 @@ fn a_peer_that_does_not_end_the_stream_is_given_the_close_timeout() {
 }
 
 #[test]
-fn stopping_says_goodbye_to_everybody_and_waits_no_longer_than_it_was_told() {
+fn stopping_closes_every_connection_and_waits_no_longer_than_its_timeout() {
     let mut scene = Scene::quiet();
     let (polite, rude) = (scene.call("/echo"), scene.call("/mute"));
     let begun = scene.connect(1000);
@@ -83,7 +83,7 @@ fn stopping_says_goodbye_to_everybody_and_waits_no_longer_than_it_was_told() {
 }
 
 #[test]
-fn goodbyes_are_spread_and_whoever_waits_for_one_is_served() {
+fn closes_of_a_shutdown_are_spread_and_connections_are_served_until_theirs() {
     const PEERS: usize = 10;
     let config = Config { drain_spread: Some(MILLI * 1000), ..Config::default() };
     let mut scene = Scene::new(Faults::none(), config);

@@ -65,7 +65,7 @@ fn a_full_queue_may_drop_what_is_newest_and_no_control_frame() {
 }
 
 #[test]
-fn who_is_told_that_the_queue_is_congested_is_told_to_pause() {
+fn a_sender_with_a_congested_queue_has_to_pause() {
     let config = Config { high_watermark: 1000, low_watermark: 100, ..Config::default() };
     let mut scene = Scene::new(Faults::none(), config);
     // There is no room for the first echo beside the response, which it has not read.

@@ -13,7 +13,7 @@ fn pinging(strategy: AutoPingStrategy) -> Config {
 }
 
 #[test]
-fn a_silent_peer_is_dropped_within_idle_and_reply_timeout_and_told_once() {
+fn a_silent_peer_is_dropped_within_idle_and_reply_timeout_and_reported_once() {
     let mut scene = Scene::new(Faults::none(), pinging(AutoPingStrategy::WhenIdle));
     let peer = scene.call("/echo");
     // To hear takes twenty milliseconds, and so did the call.
