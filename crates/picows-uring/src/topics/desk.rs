@@ -254,8 +254,7 @@ impl Desk {
         }
         match &work.kind {
             Kind::Run(run) => sub.deliver(run, work.first),
-            Kind::Gap(misses) if work.first >= sub.since.get() => sub.miss(misses),
-            Kind::Gap(_) => {}
+            Kind::Gap(topic_id, misses) => sub.miss_at(work.first, *topic_id, misses),
             Kind::Ready => self.begin_pending(sub),
         }
     }

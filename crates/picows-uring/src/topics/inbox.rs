@@ -147,6 +147,17 @@ impl Inbox {
         self.lock().next
     }
 
+    /// The same, for subscriptions that begin there, to one topic or to all: what is missing from now on
+    /// is a gap of its own, as the one before is none of theirs.
+    pub(super) fn begin(&self, topic_id: Option<u64>) -> u64 {
+        let mut state = self.lock();
+        match topic_id {
+            Some(topic_id) => drop(state.gaps.remove(&topic_id)),
+            None => state.gaps.clear(),
+        }
+        state.next
+    }
+
     /// Takes about so many publications and bytes, oldest first.
     pub(super) fn take(&self, publications: usize, bytes: usize) -> Batch {
         let mut state = self.lock();

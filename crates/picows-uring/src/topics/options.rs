@@ -231,7 +231,8 @@ impl Missed {
         Self(misses)
     }
 
-    /// The topic; that of the last of them, if there are several.
+    /// The topic; that of the last of them, if there are several. Where none was seen yet, the subject with
+    /// wildcards.
     #[must_use]
     pub fn topic(&self) -> &str {
         self.0.topic.as_deref().unwrap_or_default()

@@ -218,6 +218,11 @@ impl Registry {
         self.subjects.values().flat_map(|subject| &subject.seats)
     }
 
+    /// The workers that have subscribers of a subject.
+    pub(super) fn seats_of(&self, subject: &str) -> &[Arc<Seat>] {
+        self.subjects.get(subject).map_or(&[], |it| &it.seats)
+    }
+
     /// The subscriptions that match a topic, whether it is there or not.
     pub(super) fn subscribers(&self, name: &str) -> usize {
         let count = |seat: &Arc<Seat>| seat.subscriptions.load(Ordering::Relaxed);

@@ -60,13 +60,15 @@ pub(super) struct Pending {
     pub(super) on_start: Option<Foreign<OnStart>>,
 }
 
-/// The parts of topics that a subscription with wildcards has recovered, until what was in the inbox
-/// by then is through.
+/// Where a subscription with wildcards begins in each topic, until what was in the inbox when it began
+/// is through.
 #[derive(Debug)]
 pub(super) struct Snapshot {
+    /// The number of the first entry in the inbox that is new in all topics.
     pub(super) until: u64,
-    /// Offsets of the last publications, by topic.
-    pub(super) last: HashMap<u64, u64>,
+    /// The same for each topic, by its number: what was before is the past, of which it has recovered
+    /// what there was.
+    pub(super) since: HashMap<u64, u64>,
 }
 
 /// The outcome of a look at a backlog.
@@ -169,7 +171,7 @@ impl Sub {
         let is_wanted = item.number >= self.since.get()
             && !is_excepted
             && self.pending.borrow().is_none()
-            && !self.has_recovered(first, item)
+            && !self.is_past(first, item.number, publication.topic_id())
             && self.passes(publication);
         if !is_wanted || !self.is_active.get() {
             return;
@@ -186,14 +188,14 @@ impl Sub {
         }
     }
 
-    /// Whether a publication, of a run that begins with the entry `first`, was among those of its start.
-    fn has_recovered(&self, first: u64, item: &Item) -> bool {
+    /// Whether an entry of a topic, in a work that begins with the entry `first`, was before its start
+    /// there.
+    fn is_past(&self, first: u64, number: u64, topic_id: u64) -> bool {
         let is_over = {
             let snapshot = self.snapshot.borrow();
             let Some(snapshot) = snapshot.as_ref() else { return false };
-            if item.number < snapshot.until {
-                let last = snapshot.last.get(&item.publication.topic_id());
-                return last.is_some_and(|last| item.publication.position().offset <= *last);
+            if number < snapshot.until {
+                return snapshot.since.get(&topic_id).is_some_and(|since| number < *since);
             }
             // Runs come in the order of their first entries: behind one that begins before, in which
             // this one has joined, there are others that do.
@@ -287,8 +289,14 @@ impl Sub {
         self.set_behind(true);
     }
 
-    /// Publications are missing here.
-    pub(super) fn miss(&self, misses: &Misses) {
+    /// Publications of a topic are missing at an entry of the inbox.
+    pub(super) fn miss_at(&self, number: u64, topic_id: u64, misses: &Misses) {
+        if number >= self.since.get() && !self.is_past(number, number, topic_id) {
+            self.miss(misses);
+        }
+    }
+
+    fn miss(&self, misses: &Misses) {
         if !self.is_active.get() || self.pending.borrow().is_some() {
             return;
         }

@@ -178,7 +178,7 @@ fn begin_topic(
     let mut state = topic.lock();
     // Under the lock: what the history has was pushed before, and what is pushed from now on it has
     // not.
-    sub.since.set(desk.inbox().next());
+    sub.since.set(desk.inbox().begin(Some(topic.id)));
     state.start(start, now)
 }
 
@@ -190,19 +190,20 @@ fn begin_pattern(
 ) -> (Recovery, Vec<Publication>) {
     let position = Position::default();
     if start == Start::New {
-        sub.since.set(desk.inbox().next());
+        sub.since.set(desk.inbox().begin(None));
         return (Recovery::New { position }, Vec::new());
     }
-    let (now, mut last, mut all) = (hub.now(), HashMap::new(), Vec::new());
+    let (now, mut since, mut all) = (hub.now(), HashMap::new(), Vec::new());
     for topic in hub.matched_by(&sub.subject) {
         let mut state = topic.lock();
         let (_, mut recovered) = state.start(start, now);
-        last.insert(topic.id, state.position().offset);
+        // As above, for each topic by itself.
+        since.insert(topic.id, desk.inbox().begin(Some(topic.id)));
         all.append(&mut recovered);
     }
     let until = desk.inbox().next();
     desk.end_lingering_before(until);
     sub.session.local.note_publications();
-    sub.set_snapshot(Snapshot { until, last });
+    sub.set_snapshot(Snapshot { until, since });
     (Recovery::Recovered { count: all.len(), position }, all)
 }

@@ -82,11 +82,18 @@ impl Place {
 
     /// One turn; returns whether there is more to do.
     pub(super) fn turn_once(&mut self) -> bool {
+        let _hosting = self.hosting();
         self.worker.turn().unwrap() == Turn::Busy
     }
 
     pub(super) fn turn(&mut self) {
+        let _hosting = self.hosting();
         turn(&mut self.worker);
+    }
+
+    /// Its thread is that of its worker, as in each turn of a real one.
+    fn hosting(&self) -> Option<Hosting> {
+        Hosting::begin(&self.worker.local, HostKind::Embedded)
     }
 
     /// The peer stops reading.

@@ -26,7 +26,8 @@ pub(super) struct Work {
 #[derive(Debug)]
 pub(super) enum Kind {
     Run(Run),
-    Gap(Misses),
+    /// Of the topic with this number.
+    Gap(u64, Misses),
     /// The past is here.
     Ready,
 }
@@ -98,7 +99,7 @@ impl Work {
     pub(super) fn len(&self) -> usize {
         match &self.kind {
             Kind::Run(run) => run.len(),
-            Kind::Gap(_) | Kind::Ready => 0,
+            Kind::Gap(..) | Kind::Ready => 0,
         }
     }
 

@@ -16,7 +16,11 @@ impl State {
                 Entry::Gap(Gap { topic_id, misses, channels }) => {
                     self.end_lingering_of(topic_id);
                     self.open.remove(&topic_id);
-                    self.add_work(Work { first: number, channels, kind: Kind::Gap(misses) });
+                    self.add_work(Work {
+                        first: number,
+                        channels,
+                        kind: Kind::Gap(topic_id, misses),
+                    });
                 }
                 Entry::Ready(channel) => {
                     // What was before it is the past.

@@ -1,7 +1,8 @@
 //! Messages, gaps and the past that come in by a bus.
 
+use super::super::backlog::Misses;
 use super::super::bus::{BusMessage, Order};
-use super::super::inbox::Entry;
+use super::super::inbox::{Entry, Gap};
 use super::super::position::Position;
 use super::super::post::Post;
 use super::super::topic::{Made, TopicCore, TopicState};
@@ -116,9 +117,26 @@ impl HubCore {
 
     /// Messages of all topics that a subject matches may be lost.
     pub(in crate::topics) fn gap(&self, subject: &str) {
-        for core in self.matched_by(subject) {
+        let topics = self.matched_by(subject);
+        for core in &topics {
             let mut state = core.lock();
             core.gap(&mut state, None);
+        }
+        if topics.is_empty() {
+            self.gap_of_unknown(subject);
+        }
+    }
+
+    /// Reports a gap to the subscriptions to a subject with wildcards, of whose topics none was seen yet.
+    fn gap_of_unknown(&self, subject: &str) {
+        let topic = Some(Arc::from(subject));
+        let misses = Misses { is_unknown: true, topic, ..Misses::default() };
+        for seat in self.read().seats_of(subject) {
+            // Topics and subjects are numbered together.
+            let (topic_id, channels) = (seat.channel, Arc::from([seat.channel]));
+            let gap = Gap { topic_id, misses: misses.clone(), channels };
+            seat.inbox.push_notice(Entry::Gap(gap));
+            seat.inbox.announce();
         }
     }
 

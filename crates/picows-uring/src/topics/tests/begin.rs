@@ -1,6 +1,7 @@
 //! The order of publications and of what callbacks of a beginning subscription send.
 
 use super::*;
+use std::sync::Mutex;
 
 fn hub() -> Hub {
     let settings = TopicSettings::new().history(History::last(10));
@@ -85,11 +86,58 @@ fn what_is_published_in_a_callback_of_missed_ones_follows_what_that_sends() {
     }
     (20..23).for_each(|it| drop(format!("{:?}", publish(&hub, "t", &format!("{it:0>20000}")))));
     place.turn();
-    let local = std::rc::Rc::clone(&place.worker.local);
-    let hosting = Hosting::begin(&local, HostKind::Embedded);
-    assert!(hosting.is_some());
     place.unstick();
     let texts = place.texts();
     let ends: Vec<_> = texts.iter().map(|it| it.trim_start_matches('0')).collect();
     assert_eq!(ends[ends.len() - 3..], ["20", "missed Some(2)", "after"]);
+}
+
+#[test]
+fn what_is_published_on_the_way_to_a_start_with_wildcards_comes_once() {
+    let own = Arc::new(Mutex::new(None::<Hub>));
+    let its_own = Arc::clone(&own);
+    let settings = TopicSettings::new().history(History::last(10));
+    let hub = Hub::builder().settings(settings).on_first_subscriber(move |_| {
+        // Between the call that subscribes and the start.
+        let hub = its_own.lock().unwrap().clone().unwrap();
+        ["a", "b"].iter().for_each(|topic| drop(format!("{:?}", publish(&hub, topic, "1"))));
+    });
+    let hub = hub.build().unwrap();
+    *own.lock().unwrap() = Some(hub.clone());
+    let (mut place, its_hub) = (Place::new(), hub.clone());
+    let options = SubscribeOptions::new().start(Start::History).on_start(move |_, _| {
+        // Joins the run of its topic, in front of that of the other one.
+        publish(&its_hub, "a", "2");
+    });
+    subscribe(&place, &hub, "*", options).keep();
+    place.turn();
+    assert_eq!(place.texts(), ["1", "1", "2"]);
+    drop(own.lock().unwrap().take());
+}
+
+#[test]
+fn what_is_missing_behind_a_start_is_reported_however_much_was_missing_before() {
+    for (subject, start, recovered) in [
+        ("t", Start::New, 0),
+        ("t", Start::History, 2),
+        ("*", Start::New, 0),
+        ("*", Start::History, 2),
+    ] {
+        let settings = TopicSettings::new().history(History::last(10));
+        let hub = Hub::builder().settings(settings).max_waiting(1, usize::MAX).build().unwrap();
+        let mut place = Place::new();
+        let first = SubscribeOptions::new().filter(|_| false).on_missed(|_, _| {});
+        subscribe(&place, &hub, "t", first).keep();
+        // The second one has no room.
+        ["1", "2"].iter().for_each(|it| drop(format!("{:?}", publish(&hub, "t", it))));
+        let options = SubscribeOptions::new().start(start).on_missed(|transport, missed| {
+            transport.send_text(format!("missed {:?}", missed.count()));
+        });
+        subscribe(&place, &hub, subject, options).keep();
+        assert_eq!(publish(&hub, "t", "3").lost, 2, "each of both has a gap");
+        place.turn();
+        let texts = place.texts();
+        assert_eq!(texts[..recovered], ["1", "2"][..recovered], "{subject} {start:?}");
+        assert_eq!(texts[recovered..], ["missed Some(1)"], "{subject} {start:?}");
+    }
 }

@@ -123,6 +123,21 @@ fn a_relay_delivers_nothing_twice_and_reports_what_is_missing() {
 }
 
 #[test]
+fn a_gap_of_topics_that_were_not_seen_yet_is_one_of_the_subject() {
+    let (hub, mut place, bus) = (Hub::new(), Place::new(), Played::new(BusMode::Relay));
+    hub.attach(Arc::clone(&bus) as Arc<dyn Bus>).unwrap();
+    subscribe(&place, &hub, "t.*", reports()).keep();
+    subscribe(&place, &hub, "u.*", reports()).keep();
+    bus.inlet().gap("t.*");
+    place.turn();
+    assert_eq!(place.texts(), ["new", "new", "missed None of t.*"]);
+    bus.inlet().deliver("t.*", message("t.a", "1", Some((1, 1))));
+    bus.inlet().gap("t.*");
+    place.turn();
+    assert_eq!(place.texts(), ["1", "missed None of t.a"]);
+}
+
+#[test]
 fn a_copy_for_each_subject_is_taken_once() {
     let (hub, mut place, bus) = (Hub::new(), Place::new(), Played::new(BusMode::Relay));
     hub.attach(Arc::clone(&bus) as Arc<dyn Bus>).unwrap();
@@ -201,6 +216,26 @@ fn a_log_gives_positions_and_starts_wait_for_the_past() {
     place.turn();
     let texts = place.texts();
     assert_eq!(texts, ["lost at 8:1", "missed None of t", "anew"]);
+}
+
+#[test]
+fn a_stream_made_anew_before_a_start_is_no_gap_for_it() {
+    let settings = TopicSettings::new().history(History::last(10));
+    for subject in ["t", "*"] {
+        let hub = Hub::builder().settings(settings).build().unwrap();
+        let (mut place, bus) = (Place::new(), Played::new(BusMode::Log));
+        hub.attach(Arc::clone(&bus) as Arc<dyn Bus>).unwrap();
+        subscribe(&place, &hub, subject, reports().start(Start::History)).keep();
+        let inlet = bus.inlet();
+        inlet.deliver(subject, at("t", "old", 7, 40));
+        inlet.ready(subject);
+        // Its worker has not taken its turn yet.
+        inlet.deliver(subject, at("t", "anew", 8, 1));
+        place.turn();
+        inlet.deliver(subject, at("t", "behind", 8, 2));
+        place.turn();
+        assert_eq!(place.texts(), ["recovered 1", "anew", "behind"], "{subject}");
+    }
 }
 
 #[test]
