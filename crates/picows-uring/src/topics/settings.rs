@@ -156,7 +156,8 @@ impl HubBuilder {
 
     /// Is called with a subject when it gets its first subscriber in this process, by the thread that
     /// subscribes; also with one that has wildcards. Calls of it and of
-    /// [`on_last_subscriber`](Self::on_last_subscriber) come one after the other, in their order.
+    /// [`on_last_subscriber`](Self::on_last_subscriber) come one after the other, in their order. A subject
+    /// that gets its first subscriber and loses the last one while another call runs is not reported.
     pub fn on_first_subscriber(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.on_first = Some(Box::new(hook));
         self

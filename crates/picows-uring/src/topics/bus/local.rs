@@ -143,3 +143,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Messages that may wait while a thread delivers those before them.
 const QUEUED_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MsgType;
+    use crate::topics::Hub;
+
+    #[test]
+    fn what_waits_for_hubs_is_bounded_and_leaves_in_order() {
+        let (bus, hub) = (LocalBus::new(), Hub::new());
+        let from = bus.connect();
+        hub.attach(bus.connect()).unwrap();
+        lock(&bus.0.nodes)[1].subjects.insert("t".to_owned());
+        let topic = hub.topic("t").unwrap();
+        let message = || BusMessage::new("t", MsgType::Text, "x");
+        let core = hub.core().topic("t").unwrap();
+        // The thread that delivers stands still, as one does that the system does not run.
+        let standing = core.lock();
+        std::thread::scope(|scope| {
+            let first = Arc::clone(&from);
+            let delivering = scope.spawn(move || first.publish(message()));
+            let is_delivering = || {
+                let queue = lock(&bus.0.queue);
+                queue.1 && queue.0.is_empty()
+            };
+            while !is_delivering() {
+                std::thread::yield_now();
+            }
+            for _ in 0..QUEUED_MAX {
+                assert_eq!(from.publish(message()), Ok(()));
+            }
+            let refused = from.publish(message()).unwrap_err().to_string();
+            assert!(refused.contains("too much waits for the hubs of the bus"), "{refused}");
+            drop(standing);
+            assert_eq!(delivering.join().unwrap(), Ok(()));
+        });
+        assert_eq!(topic.position().offset, 1 + QUEUED_MAX as u64);
+        assert_eq!(from.publish(message()), Ok(()), "there is room again");
+    }
+}
