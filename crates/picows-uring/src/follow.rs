@@ -192,6 +192,20 @@ impl Drop for Taken<'_> {
 }
 
 impl Follower {
+    fn event<'a>(
+        &mut self,
+        msg_type: MsgType,
+        text: Option<&'a str>,
+        payload: &'a [u8],
+    ) -> Result<Followed<'a>, &'static str> {
+        if std::mem::take(&mut self.is_first) {
+            return self.begin(text.ok_or("the first message is not text")?);
+        }
+        let (position, payload) = split(text, payload).ok_or("a message has no position")?;
+        self.course.position.set(Some(position));
+        Ok(Followed::Message { position, msg_type, payload })
+    }
+
     fn begin(&self, text: &str) -> Result<Followed<'static>, &'static str> {
         let position = field(text, "position").and_then(|it| it.parse().ok());
         let position: Position = position.ok_or("the first message has no position")?;
@@ -219,14 +233,7 @@ impl MessageListener for Follower {
     }
 
     fn on_message(&mut self, transport: &Transport, message: Message<'_>) -> ListenerResult {
-        let event = match message.text() {
-            Some(text) if std::mem::take(&mut self.is_first) => self.begin(text)?,
-            _ => {
-                let (position, payload) = split(&message).ok_or("a message has no position")?;
-                self.course.position.set(Some(position));
-                Followed::Message { position, msg_type: message.msg_type(), payload }
-            }
-        };
+        let event = self.event(message.msg_type(), message.text(), message.payload())?;
         let mut taken = Taken(&self.on_event, self.on_event.take());
         match &mut taken.1 {
             Some(on_event) => on_event(transport, event),
@@ -236,12 +243,12 @@ impl MessageListener for Follower {
 }
 
 /// The position in front of a message, and the rest.
-fn split<'a>(message: &Message<'a>) -> Option<(Position, &'a [u8])> {
-    if let Some(text) = message.text() {
+fn split<'a>(text: Option<&'a str>, payload: &'a [u8]) -> Option<(Position, &'a [u8])> {
+    if let Some(text) = text {
         let (position, rest) = text.split_once(' ')?;
         return Some((position.parse().ok()?, rest.as_bytes()));
     }
-    let (head, payload) = message.payload().split_at_checked(16)?;
+    let (head, payload) = payload.split_at_checked(16)?;
     let (epoch, offset) = head.split_at(8);
     let epoch = u64::from_be_bytes(epoch.try_into().ok()?);
     Some((Position { epoch, offset: u64::from_be_bytes(offset.try_into().ok()?) }, payload))
@@ -288,6 +295,24 @@ mod tests {
         for text in ["", "{}", "[]", r#"{"position":"x"}"#, r#"{"position":"a:1"}"#] {
             assert!(follower(&follow).begin(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_publication_is_no_beginning() {
+        let follow = Follow::new("ws://a/topic/b");
+        let mut binary = 10_u64.to_be_bytes().to_vec();
+        binary.extend_from_slice(&31_u64.to_be_bytes());
+        binary.push(0xFF);
+        let mut early = follower(&follow);
+        let refused = early.event(MsgType::Binary, None, &binary);
+        assert_eq!(refused, Err("the first message is not text"));
+        let mut in_order = follower(&follow);
+        let begun = in_order.event(MsgType::Text, Some(r#"{"lost":true,"position":"a:1e"}"#), b"");
+        assert!(matches!(begun, Ok(Followed::Lost { .. })));
+        let (msg_type, payload) = (MsgType::Binary, &binary[16..]);
+        let message = Followed::Message { position: AT, msg_type, payload };
+        assert_eq!(in_order.event(msg_type, None, &binary), Ok(message));
+        assert_eq!(follow.position(), Some(AT));
     }
 
     #[test]
