@@ -22,6 +22,18 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// A threshold that the figures of a run have missed.
+#[derive(Debug)]
+pub(crate) struct Missed(pub(crate) String);
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Missed {}
+
 /// Describes a fault to users, who know settings by their flags.
 pub(crate) fn describe(fault: &Fault) -> String {
     match wrong_setting(fault) {
@@ -52,11 +64,14 @@ fn flag(setting: &str) -> String {
     }
 }
 
-/// Returns the exit status for `fault`: 2 for a wrong command line, 1 for a failure, 128 plus its
-/// number for a signal.
+/// Returns the exit status for `fault`: 2 for a wrong command line, 3 for a missed threshold, 1 for a failure,
+/// 128 plus its number for a signal.
 pub(crate) fn exit_code(fault: &Fault) -> ExitCode {
     if let Some(Interrupted(signal)) = fault.downcast_ref() {
         return ExitCode::from(signal.exit_status());
+    }
+    if fault.is::<Missed>() {
+        return ExitCode::from(EXIT_MISSED);
     }
     let is_usage = fault.is::<Usage>()
         || wrong_setting(fault).is_some()
@@ -75,6 +90,7 @@ pub(crate) fn exit_code(fault: &Fault) -> ExitCode {
 
 /// The exit status of the argument parser, too.
 const EXIT_USAGE: u8 = 2;
+const EXIT_MISSED: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -112,5 +128,6 @@ mod tests {
         assert_eq!(code(Error::Config { setting: "workers", fault: "0".into() }.into()), usage);
         assert_eq!(code(Error::SecondWorker.into()), failure);
         assert_eq!(code("3 errors".into()), failure);
+        assert_eq!(code(Missed("p99>5ms".into()).into()), format!("{:?}", ExitCode::from(3)));
     }
 }

@@ -1,14 +1,19 @@
 //! `picows load`: the load generator for echo servers, and for servers that fan out.
 
+mod shape;
+
 use crate::auto_ping::AutoPingArgs;
 use crate::client::LoopFlags;
 use crate::deflate::DeflateArgs;
 use crate::fan_out::{self, FanOutPlan};
 use crate::fault::{Fault, Usage};
-use crate::measure::{Filler, LoadPlan, measure};
+use crate::measure::{self, Filler, LoadPlan, measure};
 use crate::proxy::{ProxyFlag, ProxyTlsFlags};
-use crate::report::{Outputs, Report};
+use crate::report::{Outputs, Report, hdr};
+use crate::source::Sources;
+use crate::threshold::Threshold;
 use crate::{system, units};
+use shape::ShapeFlags;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +35,12 @@ use std::time::Duration;
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT end the load early: the figures until then are reported,
 /// marked as interrupted. A second signal ends it at once, without a report.
 ///
+/// With --mode idle, connections are made and held open for the duration: the figures are how long connecting
+/// took, and with --server-pid what a connection costs the server in memory. With --mode churn each connection
+/// has --messages echoed and is closed; latency is that of all of it, from the time at which it was due. With
+/// --mode slow, further connections send what the server takes and read --slow-read bytes a second of it; what
+/// becomes of them is reported and is no error.
+///
 /// With --mode fan-out, publishers send to the server, which sends each message to all subscribers.
 /// Each subscriber checks that it gets every publication once, whole and in the same order as the
 /// others; measured are deliveries per second, and how long it takes until half and until all of the
@@ -38,15 +49,16 @@ use std::time::Duration;
 /// with --text), so any server will do that sends on what it gets.
 ///
 /// Exit status: 0 if every echo was right, 1 on any wrong or missing echo, failed or lost
-/// connection, or a report that cannot be written, 2 if the command line is wrong, 128 plus its
-/// number after a signal (130 for SIGINT, 143 for SIGTERM).
+/// connection, or a report that cannot be written, 2 if the command line is wrong, 3 if a threshold of
+/// --fail-if was missed, 128 plus its number after a signal (130 for SIGINT, 143 for SIGTERM).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The server, such as ws://127.0.0.1:9001/ or ws+unix:/run/picows.sock
     url: String,
 
-    /// What the server does with a message: `echo` sends it back, `fan-out` sends it to all subscribers
+    /// What is measured: `echo` sends messages and expects them back, `fan-out` publishes to subscribers, `idle`
+    /// holds connections open, `churn` has them come and go, `slow` is echo beside connections that hardly read
     #[arg(long, value_enum, default_value_t = Mode::Echo)]
     mode: Mode,
 
@@ -64,18 +76,20 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pipeline: Option<u32>,
 
-    /// Length of the measurement
+    /// Length of the measurement [default: 10s, or that of --stages]
     #[arg(short, long, value_name = "DURATION", value_parser = units::positive_duration,
-          default_value = "10s")]
-    duration: Duration,
+          conflicts_with = "stages")]
+    duration: Option<Duration>,
 
-    /// Length of the warm-up before it
+    /// Length of the warm-up before it [default: 1s; none with --stages]
     #[arg(short, long, value_name = "DURATION", value_parser = units::duration,
-          default_value = "1s")]
-    warmup: Duration,
+          conflicts_with = "stages")]
+    warmup: Option<Duration>,
 
-    /// Send this many messages per second in total, whatever the server does. Not with --dedicated
-    #[arg(short, long, value_name = "PER_SECOND", value_parser = units::rate)]
+    /// Send this many messages per second in total, whatever the server does; with --mode churn, make this
+    /// many connections. Not with --dedicated
+    #[arg(short, long, value_name = "PER_SECOND", value_parser = units::rate,
+          conflicts_with = "stages")]
     rate: Option<f64>,
 
     /// Threads, each with a loop, a ring and its share of the connections
@@ -95,8 +109,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "5s")]
     drain_timeout: Duration,
 
-    /// Measure the processor time of this process, too, which should be the server
-    #[arg(long, value_name = "PID")]
+    /// Measure the processor time and memory of this process, too, which should be the server
+    #[arg(long, value_name = "PID", value_parser = units::count::<u32>)]
     server_pid: Option<u32>,
 
     /// Connect through a proxy: `http://[USER:PASSWORD@]HOST[:PORT]`, or https, socks5h, socks5,
@@ -130,6 +144,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
+    /// Write the latencies to FILE as an HdrHistogram log, version 2
+    #[arg(long, value_name = "FILE")]
+    hdr: Option<PathBuf>,
+
+    /// End with status 3 if so: a figure, <, <=, > or >=, and a value, such as 'p99>5ms' or 'rate<50000'; may be
+    /// given several times. The guide "Measuring a server" has the figures
+    #[arg(long, value_name = "THRESHOLD", allow_hyphen_values = true)]
+    fail_if: Vec<Threshold>,
+
+    #[command(flatten)]
+    shape: ShapeFlags,
+
     #[command(flatten)]
     fan_out: fan_out::Flags,
 }
@@ -139,23 +165,45 @@ pub(crate) struct Args {
 enum Mode {
     Echo,
     FanOut,
+    Idle,
+    Churn,
+    Slow,
 }
 
 /// Runs the load and prints its report.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
     if args.mode == Mode::FanOut {
         let plan = fan_out_plan(&args)?;
-        let outputs = Outputs { json: args.json, html: None };
+        let outputs = args.outputs();
         outputs.check()?;
         system::raise_descriptor_limit();
+        let connections = (plan.subscribers + plan.publishers) as u64;
+        system::check_connections(connections, plan.threads as u64 + 1, None).map_err(Usage)?;
         return fan_out::run(plan, &outputs);
     }
     let plan = plan(&args)?;
-    let outputs = Outputs { json: args.json, html: args.html };
+    let outputs = args.outputs();
     outputs.check()?;
     system::raise_descriptor_limit();
+    check_limits(&plan)?;
     let measured = measure(plan.clone(), true)?;
+    if let Some(path) = &outputs.hdr {
+        hdr::write(path, &plan.url, &measured)?;
+    }
     Report::new("load", &plan, &measured).publish(&outputs, measured.interrupted)
+}
+
+/// Checks that this process may have so many connections.
+fn check_limits(plan: &LoadPlan) -> Result<(), Usage> {
+    let slow = if plan.is(measure::Mode::Slow) { plan.shape.slow.connections } else { 0 };
+    let connections = (plan.connections + slow) as u64;
+    if let Some(sources) = &plan.shape.sources {
+        sources.check(connections).map_err(Usage)?;
+    }
+    // Ports are for one server; a proxy and a Unix socket have others, or none.
+    let is_direct = plan.proxy.is_none() && !plan.url.starts_with("ws+unix:");
+    let sources = is_direct.then(|| plan.shape.sources.as_ref().map_or(1, Sources::count));
+    system::check_connections(connections, plan.threads as u64, sources).map_err(Usage)
 }
 
 fn plan(args: &Args) -> Result<LoadPlan, Usage> {
@@ -170,22 +218,25 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
             args.threads
         )));
     }
-    if args.rate.is_some() && args.event_loop.dedicated {
+    let shape = args.shape.shape(args.mode)?;
+    check_mode(args)?;
+    args.check_thresholds()?;
+    let is_open_loop = args.rate.is_some() || !shape.stages.is_empty();
+    if is_open_loop && args.event_loop.dedicated {
         return Err(Usage(
-            "--rate with --dedicated: messages that are due are sent by a timer of the loop, which \
+            "--rate with --dedicated, or --stages: messages that are due are sent by a timer of the loop, which \
              a dedicated thread has left: leave one of the two out"
                 .to_owned(),
         ));
     }
-    let pipeline = match (args.pipeline, args.rate) {
+    let pipeline = match (args.pipeline, is_open_loop) {
         (Some(pipeline), _) => pipeline as usize,
-        (None, None) => 1,
-        (None, Some(_)) => {
-            (OPEN_LOOP_BYTES_MAX / size_bytes.max(1)).clamp(1, OPEN_LOOP_MESSAGES_MAX)
-        }
+        (None, false) => 1,
+        (None, true) => (OPEN_LOOP_BYTES_MAX / size_bytes.max(1)).clamp(1, OPEN_LOOP_MESSAGES_MAX),
     };
     Ok(LoadPlan {
         url: args.url.clone(),
+        shape,
         connections: connections as usize,
         threads: usize::from(args.threads),
         size_bytes,
@@ -194,8 +245,8 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
         deflate: args.deflate.of_client(),
         pipeline,
         rate_per_s: args.rate,
-        warmup: args.warmup,
-        duration: args.duration,
+        warmup: args.warmup(),
+        duration: args.duration(),
         drain: args.drain_timeout,
         driver: args.event_loop.driver,
         busy_poll: args.event_loop.busy_poll,
@@ -207,16 +258,92 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
     })
 }
 
+impl Args {
+    fn outputs(&self) -> Outputs {
+        Outputs {
+            json: self.json.clone(),
+            html: self.html.clone(),
+            hdr: self.hdr.clone(),
+            fail_if: self.fail_if.clone(),
+        }
+    }
+
+    /// Refuses thresholds of figures that this load does not have.
+    fn check_thresholds(&self) -> Result<(), Usage> {
+        let has_schedule = self.rate.is_some() || self.shape.staged_duration().is_some();
+        let (is_idle, is_fan_out) = (self.mode == Mode::Idle, self.mode == Mode::FanOut);
+        for threshold in &self.fail_if {
+            let figure = threshold.figure();
+            let cure = match figure {
+                "unsent" if !has_schedule => "it is for loads with --rate or --stages",
+                "server-cpu" | "bytes-per-connection" if self.server_pid.is_none() => {
+                    "give the server's process with --server-pid"
+                }
+                "bytes-per-connection" if !is_idle => "it is for --mode idle",
+                "connect-p50" | "connect-p99" | "connect-max" if is_fan_out => {
+                    "it is not for --mode fan-out"
+                }
+                "errors" | "client-cpu" | "server-cpu" | "bytes-per-connection" => continue,
+                _ if is_idle && !figure.starts_with("connect-") => {
+                    "--mode idle sends no messages: take connect-p99 or bytes-per-connection"
+                }
+                _ => continue,
+            };
+            return Err(Usage(format!("--fail-if {threshold}: {cure}")));
+        }
+        Ok(())
+    }
+
+    fn duration(&self) -> Duration {
+        self.shape.staged_duration().or(self.duration).unwrap_or(DURATION)
+    }
+
+    fn warmup(&self) -> Duration {
+        let is_staged = self.shape.staged_duration().is_some();
+        self.warmup.unwrap_or(if is_staged { Duration::ZERO } else { WARMUP })
+    }
+}
+
+/// Refuses flags that say nothing in a mode.
+fn check_mode(args: &Args) -> Result<(), Usage> {
+    let (is_idle, is_churn) = (args.mode == Mode::Idle, args.mode == Mode::Churn);
+    for (is_given, flag, cure) in [
+        (
+            args.event_loop.dedicated && args.mode != Mode::Echo,
+            "--dedicated",
+            "leave it out: it needs a loop",
+        ),
+        (args.rate.is_some() && is_idle, "--rate", "write --connect-rate"),
+        (args.pipeline.is_some() && is_idle, "--pipeline", "leave it out: no messages are sent"),
+        (args.pipeline.is_some() && is_churn, "--pipeline", "write --messages"),
+    ] {
+        if is_given {
+            let mode = if is_idle {
+                "idle"
+            } else if is_churn {
+                "churn"
+            } else {
+                "slow"
+            };
+            return Err(Usage(format!("{flag} with --mode {mode}: {cure}")));
+        }
+    }
+    Ok(())
+}
+
 fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
     for (is_given, flag, cure) in [
         (args.connections.is_some(), "--connections", "write --subscribers and --publishers"),
         (args.html.is_some(), "--html", "write --json"),
+        (args.hdr.is_some(), "--hdr", "write --json"),
         (args.event_loop.dedicated, "--dedicated", "leave it out: publishers need a loop"),
     ] {
         if is_given {
             return Err(Usage(format!("{flag} with --mode fan-out: {cure}")));
         }
     }
+    args.shape.shape(args.mode)?;
+    args.check_thresholds()?;
     let flags = &args.fan_out;
     let plan = FanOutPlan {
         url: args.url.clone(),
@@ -231,8 +358,8 @@ fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
         pipeline: args.pipeline.unwrap_or(1) as usize,
         rate_per_s: args.rate,
         are_gaps_allowed: flags.allow_gaps,
-        warmup: args.warmup,
-        duration: args.duration,
+        warmup: args.warmup(),
+        duration: args.duration(),
         drain: args.drain_timeout,
         driver: args.event_loop.driver,
         busy_poll: args.event_loop.busy_poll,
@@ -250,6 +377,18 @@ Examples:
       64 connections, each with one message in flight
   picows load ws://127.0.0.1:9001/ --rate 50000 --duration 30s --json load.json
       an open loop, with the figures as JSON
+  picows load ws://127.0.0.1:9001/ --stages 10s:20000,60s:20000,10s:0
+      up to 20000 messages a second, held for a minute, and down again
+  picows load ws://127.0.0.1:9001/ --rate 20000 --fail-if 'p99>5ms' --fail-if 'rate<19900'
+      status 3 if the server is too slow, for pipelines
+  picows load ws://127.0.0.1:9001/ --json load.json --html load.html --hdr load.hlog
+      all figures, a page with charts, and a log for tools of HdrHistogram
+  picows load ws://127.0.0.1:9001/ --mode idle -c 50000 --source 127.0.0.0/8 --server-pid PID
+      what a connection costs the server while nothing is sent
+  picows load ws://127.0.0.1:9001/ --mode churn --rate 500 -c 100
+      500 connections a second that each have one message echoed, at most 100 at a time
+  picows load ws://127.0.0.1:9001/ --mode slow --slow-connections 20 --slow-read 1KiB
+      what others get while 20 connections hardly read
   picows load ws://127.0.0.1:9002/topic/load --mode fan-out --subscribers 1000
       one publication at a time to 1000 subscribers of picows pubsub
   picows load ws://127.0.0.1:9002/topic/load --mode fan-out --subscribers 1000 --pipeline 16
@@ -261,6 +400,8 @@ Examples:
 /// Connections to an echo server, and subscribers, unless the flags say otherwise.
 const CONNECTIONS: u32 = 64;
 const SUBSCRIBERS: u32 = 100;
+const DURATION: Duration = Duration::from_secs(10);
+const WARMUP: Duration = Duration::from_secs(1);
 /// Messages in flight on a connection of an open loop: beyond it the latencies show that a server
 /// is behind, and more messages would only overload it.
 const OPEN_LOOP_MESSAGES_MAX: usize = 1024;
@@ -298,6 +439,22 @@ mod tests {
     }
 
     #[test]
+    fn modes_have_a_shape() {
+        let plan = parse("--mode churn --messages 3 --source 127.0.0.0/30 --rate 9").unwrap();
+        assert_eq!((plan.shape.mode, plan.shape.messages), (measure::Mode::Churn, 3));
+        assert_eq!(plan.shape.sources.map(|it| it.count()), Some(2));
+        let plan = parse("--mode idle --connect-rate 5").unwrap();
+        assert_eq!((plan.shape.connect_rate, plan.is_open_loop()), (Some(5.0), false));
+        let slow = parse("--mode slow --slow-connections 3 --slow-read 10KiB").unwrap().shape.slow;
+        assert_eq!((slow.connections, slow.bytes_per_s), (3, 10_240));
+        let plan = parse("--stages 2s:10,3s:20,1s:0").unwrap();
+        assert_eq!((plan.duration, plan.warmup), (Duration::from_secs(6), Duration::ZERO));
+        assert_eq!((plan.shape.stages.len(), plan.is_open_loop(), plan.pipeline), (3, true, 1024));
+        let plan = parse("").unwrap();
+        assert_eq!((plan.duration, plan.warmup), (DURATION, WARMUP));
+    }
+
+    #[test]
     fn a_rate_allows_more_in_flight_but_not_without_end() {
         assert_eq!(parse("").unwrap().pipeline, 1);
         assert_eq!(parse("--rate 100").unwrap().pipeline, 1024);
@@ -322,6 +479,27 @@ mod tests {
             ("--duration 9000000h", "--duration"),
             ("--subscribers 3", "--subscribers is for --mode fan-out"),
             ("--allow-gaps", "--allow-gaps is for --mode fan-out"),
+            ("--messages 2", "--messages is for --mode churn"),
+            ("--slow-read 1", "--slow-read is for --mode slow"),
+            ("--mode idle --slow-connections 1", "--slow-connections is for --mode slow"),
+            ("--mode idle --rate 5", "--rate with --mode idle: write --connect-rate"),
+            ("--mode idle --stages 1s:5", "--connect-rate for idle"),
+            ("--mode idle --pipeline 2", "no messages are sent"),
+            ("--mode churn --connect-rate 5", "write --rate for churn"),
+            ("--mode churn --pipeline 5", "write --messages"),
+            ("--mode slow --dedicated", "--dedicated with --mode slow"),
+            ("--stages 1s:5 --rate 5", "--rate"),
+            ("--stages 1s:5 --duration 5", "--duration"),
+            ("--stages 1s:5 --dedicated", "--stages"),
+            ("--stages 5", "10s:1000,60s:1000"),
+            ("--source nowhere", "127.0.0.0/8"),
+            ("--fail-if p99>5", "a unit is missing"),
+            ("--fail-if p42>5ms", "there are p50"),
+            ("--fail-if -5ms", "such as p99>5ms"),
+            ("--fail-if unsent>5", "--fail-if unsent>5: it is for loads with --rate"),
+            ("--fail-if server-cpu>1", "--server-pid"),
+            ("--fail-if bytes-per-connection>4KiB --server-pid 1", "is for --mode idle"),
+            ("--mode idle --fail-if p99>5ms", "take connect-p99"),
         ] {
             let error = parse(flags).unwrap_err();
             assert!(error.contains(word), "{flags}: {error}");
@@ -347,6 +525,8 @@ mod tests {
         for (flags, word) in [
             ("--connections 5", "--connections with --mode fan-out: write --subscribers"),
             ("--html a.html", "--html with"),
+            ("--source 127.0.0.1", "--source is not for"),
+            ("--stages 1s:1", "--rate for fan-out"),
             ("--dedicated", "--dedicated with"),
             ("--size 8", "--size 8: a publication has a stamp of 16 bytes"),
             ("--threads 101", "--threads 101 for --subscribers 100"),

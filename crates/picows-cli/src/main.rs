@@ -17,8 +17,10 @@ mod pubsub;
 mod report;
 mod rtt;
 mod signals;
+mod source;
 mod stdio;
 mod system;
+mod threshold;
 mod tls;
 mod units;
 

@@ -3,21 +3,26 @@
 //! Each thread has a loop and its share of the connections. The coordinator, here, holds the clock,
 //! so that all threads measure in the same window. Presentation of the figures is in `report`.
 
+mod churn;
 mod connection;
 mod connections;
 mod dedicated;
+mod live;
 mod pace;
 mod payload;
 mod progress;
 mod run;
 mod schedule;
+mod shape;
+mod slow;
 mod tally;
 mod thread;
 
 use crate::fault::{Fault, Usage};
 use crate::signals::{self, Interrupted, Signal};
-use crate::system::{CpuMeter, CpuReading, own_cpu_time};
+use crate::system::{CpuMeter, CpuReading, own_cpu_time, resident_bytes};
 use connections::ThreadContext;
+use live::Live;
 pub(crate) use pace::SendTimer;
 pub(crate) use payload::{Filler, Payload};
 use picows_uring::{ConnectError, Stopper};
@@ -27,12 +32,13 @@ pub(crate) use run::LoadPlan;
 pub(crate) use run::tests;
 use run::{Command, Event, Run, Window, nanos};
 pub(crate) use schedule::Schedule;
+pub(crate) use shape::{Mode, RateStage, Shape, SlowShape};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
-pub(crate) use tally::{Errors, Tally};
+use std::time::{Duration, Instant, SystemTime};
+pub(crate) use tally::{Errors, Part, SlowTally, Tally, histogram};
 use tokio::sync::watch;
 
 /// Result of a load.
@@ -41,11 +47,23 @@ pub(crate) struct Measurement {
     /// Length of the window: shorter than planned if all connections ended, or after a signal.
     pub(crate) duration: Duration,
     pub(crate) bin: Duration,
+    /// The start of the window.
+    pub(crate) began: SystemTime,
     pub(crate) tally: Tally,
     pub(crate) client_cpu: Duration,
     pub(crate) server_cpu: Option<Duration>,
+    pub(crate) server_memory: Option<Growth>,
     /// The signal that ended the load early.
     pub(crate) interrupted: Option<Signal>,
+}
+
+/// Resident memory of the server's process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growth {
+    /// Before the first connection.
+    pub(crate) before_bytes: u64,
+    /// At the end of the window.
+    pub(crate) after_bytes: u64,
 }
 
 /// Runs the plan. Wrong and missing echoes are part of the result. A signal ends the load early, a
@@ -61,6 +79,7 @@ pub(crate) fn measure(plan: LoadPlan, show_progress: bool) -> Result<Measurement
         origin: Instant::now(),
         interrupted_ns: AtomicU64::new(u64::MAX),
         echoes: (0..plan.threads).map(|_| AtomicU64::new(0)).collect(),
+        live: progress.is_shown().then(|| Live::new(plan.threads)),
         plan,
     });
     let (command, commands) = watch::channel(Command::Wait);
@@ -79,12 +98,14 @@ pub(crate) fn measure(plan: LoadPlan, show_progress: bool) -> Result<Measurement
 
     let mut reader =
         EventReader { events: received, threads: run.plan.threads, finished: 0, gone: 0 };
-    let Connected { failures, stoppers, all_ready } = reader.wait_connected();
+    let Connected { failures, stoppers, all_ready } = reader.wait_connected(&run, &progress);
     let mut tally = Tally::new(&run.plan);
     tally.errors.failed_connections = failures.len() as u64;
     let is_ready = all_ready && failures.len() < run.plan.connections;
+    let mut began = SystemTime::now();
     let outcome = match begin(&run, &command, is_ready) {
         Some(window) => {
+            began = SystemTime::now() + run.plan.warmup;
             let spent = reader.watch_window(&run, &window, &cpu, &progress);
             reader.end_drain(&run, &window, &stoppers);
             spent
@@ -107,9 +128,21 @@ pub(crate) fn measure(plan: LoadPlan, show_progress: bool) -> Result<Measurement
         }
         tally.record_error(|| failure.to_string());
     }
-    let (duration, client_cpu, server_cpu) = outcome?;
+    let Spent { duration, client_cpu, server_cpu, server_bytes } = outcome?;
     let bin = run.plan.bin();
-    Ok(Measurement { duration, bin, tally, client_cpu, server_cpu, interrupted })
+    let grown = cpu.server_bytes.zip(server_bytes);
+    let server_memory =
+        grown.map(|(before_bytes, after_bytes)| Growth { before_bytes, after_bytes });
+    Ok(Measurement {
+        duration,
+        bin,
+        began,
+        tally,
+        client_cpu,
+        server_cpu,
+        server_memory,
+        interrupted,
+    })
 }
 
 /// Registers the signal handler: the first signal ends the load, the second the process.
@@ -166,10 +199,10 @@ struct EventReader {
 
 impl EventReader {
     /// Waits until all threads have connected.
-    fn wait_connected(&mut self) -> Connected {
+    fn wait_connected(&mut self, run: &Run, progress: &ProgressBar) -> Connected {
         let mut connected = Connected::default();
         for _ in 0..self.threads {
-            match self.events.recv() {
+            match self.receive(run, progress) {
                 Ok(Event::Connected { connections, failures, stopper }) => {
                     tracing::info!(
                         connections,
@@ -189,6 +222,17 @@ impl EventReader {
         }
         connected.all_ready = true;
         connected
+    }
+
+    /// Waits for an event, and shows meanwhile how many connections there are.
+    fn receive(&self, run: &Run, progress: &ProgressBar) -> Result<Event, RecvTimeoutError> {
+        loop {
+            progress.connecting(run);
+            match self.events.recv_timeout(progress.wait_limit(Duration::from_secs(3600))) {
+                Err(RecvTimeoutError::Timeout) => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Waits for an event, for at most `limit`. Returns whether one came.
@@ -256,16 +300,26 @@ impl EventReader {
         } else {
             run.plan.duration
         };
-        Ok((duration, after.own.saturating_sub(before.own), server))
+        let client_cpu = after.own.saturating_sub(before.own);
+        Ok(Spent { duration, client_cpu, server_cpu: server, server_bytes: cpu.resident_bytes() })
     }
 }
 
-/// Length of the window, and the processor time that the client and the server spent in it.
-type Spent = (Duration, Duration, Option<Duration>);
+/// Length of the window, the processor time that the client and the server spent in it, and the memory that the
+/// server then has.
+struct Spent {
+    duration: Duration,
+    client_cpu: Duration,
+    server_cpu: Option<Duration>,
+    server_bytes: Option<u64>,
+}
 
 /// Reader of processor time: our own, and the server's if its process is known.
 struct Cpu {
     server: Option<CpuMeter>,
+    server_pid: Option<u32>,
+    /// Resident memory of the server before the load.
+    server_bytes: Option<u64>,
 }
 
 struct Spending {
@@ -281,7 +335,13 @@ impl Cpu {
                 Usage(format!("--server-pid {pid}: its threads cannot be read: {error}"))
             })?;
         }
-        Ok(Self { server })
+        let server_bytes = server_pid.and_then(|pid| resident_bytes(pid).ok());
+        Ok(Self { server, server_pid, server_bytes })
+    }
+
+    /// Resident memory of the server now, if it is there.
+    fn resident_bytes(&self) -> Option<u64> {
+        self.server_pid.and_then(|pid| resident_bytes(pid).ok())
     }
 
     fn read(&self) -> io::Result<Spending> {

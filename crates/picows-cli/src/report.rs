@@ -4,15 +4,18 @@
 //! line in CHANGELOG.md.
 
 mod chart;
+pub(crate) mod hdr;
 mod html;
+mod parts;
 mod table;
 
-pub(crate) use table::{grouped, time};
+use parts::{PartFigures, ServerMemory, Slow, StageFigures};
 
-use crate::fault::Fault;
-use crate::measure::{Errors, LoadPlan, Measurement};
+use crate::fault::{Fault, Missed};
+use crate::measure::{Errors, LoadPlan, Measurement, Mode};
 use crate::signals::{Interrupted, Signal};
 use crate::stdio::{self, note};
+use crate::threshold::{Threshold, Verdict};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -23,6 +26,7 @@ use std::time::Duration;
 pub(crate) struct Report {
     /// The command: `load` or `rtt`.
     pub(crate) command: &'static str,
+    pub(crate) mode: &'static str,
     pub(crate) version: &'static str,
     pub(crate) url: String,
     pub(crate) settings: Settings,
@@ -42,6 +46,18 @@ pub(crate) struct Report {
     /// Messages of the schedule that were due and still unsent at the end of the window; with a
     /// rate only.
     pub(crate) unsent: Option<u64>,
+    /// From the first packet of a connection to the end of its handshake.
+    pub(crate) connect_us: Spread,
+    /// Connections that were open at the end; those of `slow` are not in it.
+    pub(crate) open_connections: u64,
+    /// With the process of the server only.
+    pub(crate) server_memory: Option<ServerMemory>,
+    /// Slow connections; of a load with some only.
+    pub(crate) slow: Option<Slow>,
+    /// Stages of the rate, if it had any.
+    pub(crate) stages: Vec<StageFigures>,
+    /// Latencies of the parts of the window, one behind the other.
+    pub(crate) parts: Vec<PartFigures>,
     /// Processor time of this process divided by time: 1 is a whole core.
     pub(crate) client_cpu_share: f64,
     pub(crate) client_cpu_us_per_message: Option<f64>,
@@ -52,6 +68,8 @@ pub(crate) struct Report {
     pub(crate) errors_by_kind: Errors,
     pub(crate) first_error: Option<String>,
     pub(crate) warnings: Vec<String>,
+    /// Those of `--fail-if`.
+    pub(crate) thresholds: Vec<Verdict>,
     pub(crate) throughput: Throughput,
     pub(crate) latency_by_percentile: Vec<Point>,
 }
@@ -105,6 +123,9 @@ pub(crate) struct Point {
 pub(crate) struct Outputs {
     pub(crate) json: Option<PathBuf>,
     pub(crate) html: Option<PathBuf>,
+    /// An HdrHistogram log.
+    pub(crate) hdr: Option<PathBuf>,
+    pub(crate) fail_if: Vec<Threshold>,
 }
 
 impl Report {
@@ -115,8 +136,13 @@ impl Report {
             (tally.messages > 0).then(|| round(time.as_secs_f64() * 1e6 / tally.messages as f64))
         };
         let rate = ratio(tally.messages as f64, seconds);
+        let is_scheduled = plan.is_open_loop();
+        let open = open_connections(plan, tally.errors);
+        let bytes_each = plan.size_bytes as f64
+            * if plan.is(Mode::Churn) { f64::from(plan.shape.messages) } else { 1.0 };
         let mut report = Self {
             command,
+            mode: plan.shape.mode.name(),
             version: env!("CARGO_PKG_VERSION"),
             url: plan.url.clone(),
             settings: Settings::new(plan),
@@ -124,10 +150,16 @@ impl Report {
             interrupted: measured.interrupted.map(Signal::name),
             messages: tally.messages,
             rate_per_s: round(rate),
-            mb_per_s: round(rate * plan.size_bytes as f64 / 1e6),
+            mb_per_s: round(rate * bytes_each / 1e6),
             latency_us: Spread::new(&tally.latencies),
-            send_delay_us: plan.rate_per_s.map(|_| Spread::new(&tally.send_delays)),
-            unsent: plan.rate_per_s.map(|_| tally.unsent),
+            send_delay_us: is_scheduled.then(|| Spread::new(&tally.send_delays)),
+            unsent: is_scheduled.then_some(tally.unsent),
+            connect_us: Spread::new(&tally.connects),
+            open_connections: open,
+            server_memory: parts::server_memory(measured, open),
+            slow: plan.is(Mode::Slow).then(|| Slow::new(&tally.slow)),
+            stages: parts::stages(plan, measured),
+            parts: parts::parts(measured),
             client_cpu_share: round(ratio(measured.client_cpu.as_secs_f64(), seconds)),
             client_cpu_us_per_message: per_message(measured.client_cpu),
             server_cpu_share: measured.server_cpu.map(|it| round(ratio(it.as_secs_f64(), seconds))),
@@ -136,6 +168,7 @@ impl Report {
             errors_by_kind: tally.errors,
             first_error: tally.first_error.clone(),
             warnings: Vec::new(),
+            thresholds: Vec::new(),
             throughput: Throughput::new(measured),
             latency_by_percentile: curve(&tally.latencies),
         };
@@ -162,9 +195,10 @@ impl Report {
         let threads = plan.threads as f64;
         let is_busy = self.has_shares() && self.client_cpu_share >= BOTTLENECK_SHARE * threads;
         // With a rate, a busy client that sends in time delays no message.
-        let is_late = plan.rate_per_s.is_none_or(|rate| {
-            self.unsent.is_some_and(|count| count > 0) || self.rate_per_s < RATE_MET_SHARE * rate
-        });
+        let is_short = |rate| self.rate_per_s < RATE_MET_SHARE * rate;
+        let is_late = !plan.is_open_loop()
+            || self.unsent.is_some_and(|count| count > 0)
+            || plan.rate_per_s.is_some_and(is_short);
         // A client that spins is always busy.
         if plan.busy_poll.is_zero() && is_busy && is_late {
             let cure = if plan.threads < plan.connections {
@@ -184,7 +218,7 @@ impl Report {
                  latencies count as what they had waited at the end"
             ));
         }
-        if self.messages == 0 {
+        if self.messages == 0 && !plan.is(Mode::Idle) {
             self.warnings.push("no echo arrived within the window".to_owned());
         }
     }
@@ -206,19 +240,27 @@ impl Report {
     ///
     /// When a file cannot be written, there were errors in the run, or a signal ended it.
     pub(crate) fn publish(
-        &self,
+        mut self,
         outputs: &Outputs,
         interrupted: Option<Signal>,
     ) -> Result<(), Fault> {
-        let json = serde_json::to_string_pretty(self)? + "\n";
+        self.thresholds = outputs.check_thresholds(&serde_json::to_value(&self)?);
+        let json = serde_json::to_string_pretty(&self)? + "\n";
         if let Some(path) = &outputs.html {
-            write(path, &html::render(self))?;
+            write(path, &html::render(&self))?;
         }
         let first = self.first_error.as_deref().unwrap_or("unknown");
         let errors = format!("{}; the first: {first}", self.errors_by_kind);
-        let outcome = Outcome { interrupted, errors: (self.errors > 0).then_some(errors) };
-        publish(outputs, &table::render(self), &json, outcome)
+        let errors = (self.errors > 0 && outputs.do_errors_fail()).then_some(errors);
+        let outcome = Outcome { interrupted, errors, missed: missed(&self.thresholds) };
+        publish(outputs, &table::render(&self), &json, outcome)
     }
+}
+
+/// Connections of a load that were open at its end.
+fn open_connections(plan: &LoadPlan, errors: Errors) -> u64 {
+    let planned = if plan.is(Mode::Churn) { 0 } else { plan.connections as u64 };
+    planned.saturating_sub(errors.failed_connections + errors.lost_connections)
 }
 
 /// What a run ended with, besides its figures.
@@ -226,9 +268,11 @@ pub(crate) struct Outcome {
     pub(crate) interrupted: Option<Signal>,
     /// What went wrong in it.
     pub(crate) errors: Option<String>,
+    /// Thresholds that were missed.
+    pub(crate) missed: Option<String>,
 }
 
-/// Writes a table to standard output, or to standard error if JSON is written there, and the JSON file.
+/// Writes table and JSON, and returns what the run ended with.
 ///
 /// # Errors
 ///
@@ -239,6 +283,33 @@ pub(crate) fn publish(
     json: &str,
     outcome: Outcome,
 ) -> Result<(), Fault> {
+    write_report(outputs, table, json)?;
+    let Outcome { interrupted, errors, missed } = outcome;
+    // The first of them decides on the exit status; all are reported.
+    let mut faults: Vec<Fault> = Vec::new();
+    faults.extend(interrupted.map(|signal| Interrupted(signal).into()));
+    faults.extend(errors.map(Into::into));
+    faults.extend(missed.map(|missed| Missed(missed).into()));
+    let mut faults = faults.into_iter();
+    let first = faults.next();
+    for other in faults {
+        note(format_args!("error: {other}"));
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Returns the thresholds that were missed, as one line.
+pub(crate) fn missed(verdicts: &[Verdict]) -> Option<String> {
+    let missed: Vec<_> = verdicts.iter().filter(|it| it.failed).map(Verdict::describe).collect();
+    (!missed.is_empty()).then(|| format!("--fail-if {}", missed.join("; ")))
+}
+
+/// Writes a table to standard output, or to standard error if JSON is written there, and the JSON file.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub(crate) fn write_report(outputs: &Outputs, table: &str, json: &str) -> Result<(), Fault> {
     let is_piped = outputs.json.as_deref() == Some(Path::new("-"));
     // Failed writes are reported at the end.
     let print = |text: &str| {
@@ -254,25 +325,27 @@ pub(crate) fn publish(
         Some(path) => write(path, json)?,
         None => {}
     }
-    match (outcome.interrupted, outcome.errors) {
-        (None, None) => Ok(()),
-        (None, Some(errors)) => Err(errors.into()),
-        (Some(signal), None) => Err(Interrupted(signal).into()),
-        (Some(signal), Some(errors)) => {
-            note(format_args!("error: {errors}"));
-            Err(Interrupted(signal).into())
-        }
-    }
+    Ok(())
 }
 
 impl Outputs {
+    /// Checks the thresholds against a report.
+    pub(crate) fn check_thresholds(&self, report: &serde_json::Value) -> Vec<Verdict> {
+        self.fail_if.iter().map(|threshold| threshold.check(report)).collect()
+    }
+
+    /// Whether errors fail a run by themselves: not where a threshold says how many do.
+    pub(crate) fn do_errors_fail(&self) -> bool {
+        !self.fail_if.iter().any(Threshold::is_of_errors)
+    }
+
     /// Checks that the files can be written, before the measurement.
     ///
     /// # Errors
     ///
     /// When a file cannot be written.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        for path in self.json.iter().chain(&self.html) {
+        for path in self.json.iter().chain(&self.html).chain(&self.hdr) {
             if path.as_os_str() != "-" {
                 std::fs::OpenOptions::new()
                     .append(true)
@@ -397,6 +470,8 @@ pub(crate) mod tests {
             tally,
             client_cpu: plan.duration / 2,
             server_cpu: Some(plan.duration / 4),
+            server_memory: None,
+            began: std::time::SystemTime::UNIX_EPOCH,
             interrupted: None,
         };
         Report::new("load", plan, &measured)

@@ -3,7 +3,7 @@
 use crate::client::LoopFlags;
 use crate::deflate::DeflateArgs;
 use crate::fault::{Fault, Usage};
-use crate::measure::{Filler, LoadPlan, measure};
+use crate::measure::{Filler, LoadPlan, Shape, measure};
 use crate::proxy::{ProxyFlag, ProxyTlsFlags};
 use crate::report::{Outputs, Report};
 use crate::units;
@@ -66,6 +66,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         busy_poll: args.event_loop.busy_poll,
         is_dedicated: args.event_loop.dedicated,
         url: args.url,
+        shape: Shape::default(),
         connections: 1,
         threads: 1,
         size_bytes: units::message_size(args.size).map_err(Usage)?,
@@ -82,7 +83,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         tls: args.event_loop.tls.settings()?,
         server_pid: None,
     };
-    let outputs = Outputs { json: args.json, html: None };
+    let outputs = Outputs { json: args.json, ..Outputs::default() };
     outputs.check()?;
     let measured = measure(plan.clone(), true)?;
     Report::new("rtt", &plan, &measured).publish(&outputs, measured.interrupted)

@@ -14,6 +14,7 @@ pub(crate) use log::{LogFormat, install_log};
 pub(crate) use output::{Notice, Output};
 
 use crate::fault::Fault;
+use rustix::termios::tcgetwinsize;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -73,6 +74,17 @@ pub(crate) fn cannot_write_out(error: &io::Error) -> Fault {
 /// Whether standard output is a terminal.
 pub(crate) fn out_is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// Whether standard error is a terminal.
+pub(crate) fn err_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Returns the width of the terminal that standard error is, or what terminals usually have.
+pub(crate) fn err_columns() -> usize {
+    let columns = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { COLUMNS } else { columns }
 }
 
 /// Writer of log lines to standard error, for the subscriber of `tracing`.
@@ -136,4 +148,6 @@ pub(crate) fn report_panics() {
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time that suffices for a stream that is read.
 pub(crate) const FLUSH_MIN: Duration = Duration::from_millis(100);
+/// Of a terminal that does not know its width.
+const COLUMNS: usize = 80;
 const NOT_READ: &str = "it was not read as fast as they came, or could not be written";

@@ -1,6 +1,7 @@
 //! Parsers of sizes, durations and rates on the command line.
 
 use bytesize::ByteSize;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Parses a size such as `4096`, `64KiB`, `10MiB` or `1MB`.
@@ -59,6 +60,11 @@ pub(crate) fn busy_poll(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a count.
+pub(crate) fn count<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "write a number from 0, such as 100".to_owned())
+}
+
 /// Parses messages per second: more than zero.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -75,6 +81,28 @@ pub(crate) fn header(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write a header such as 'Origin: null'".to_owned()),
     }
+}
+
+/// Formats a time with a suitable unit.
+pub(crate) fn time(micros: f64) -> String {
+    match micros {
+        ..1e3 => format!("{micros:.1} µs"),
+        ..1e6 => format!("{:.2} ms", micros / 1e3),
+        _ => format!("{:.2} s", micros / 1e6),
+    }
+}
+
+/// Formats a number with separated thousands.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Small enough for a few copies in memory.
@@ -134,11 +162,31 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_written_for_people() {
+        for (number, text) in
+            [(0, "0"), (999, "999"), (1000, "1 000"), (1_234_567, "1 234 567"), (10_000, "10 000")]
+        {
+            assert_eq!(grouped(number), text);
+        }
+        for (micros, text) in [(8.25, "8.2 µs"), (1234.0, "1.23 ms"), (2_500_000.0, "2.50 s")] {
+            assert_eq!(time(micros), text);
+        }
+    }
+
+    #[test]
     fn rates_are_positive_numbers() {
         assert_eq!(rate("50000"), Ok(50_000.0));
         assert_eq!(rate("0.5"), Ok(0.5));
         for text in ["0", "-1", "inf", "NaN", "fast", ""] {
             assert!(rate(text).unwrap_err().contains("messages per second"), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_are_whole_numbers() {
+        assert_eq!(count::<u32>("0"), Ok(0));
+        for text in ["-1", "1.5", "many", "", "4294967296"] {
+            assert!(count::<u32>(text).unwrap_err().contains("from 0"), "{text}");
         }
     }
 

@@ -6,8 +6,10 @@
 use super::tally::{Errors, Tally};
 use super::{FanOutPlan, Window};
 use crate::fault::Fault;
-use crate::report::{Outcome, Outputs, Spread, grouped, publish, ratio, round, time};
+use crate::report::{Outcome, Outputs, Spread, missed, publish, ratio, round};
 use crate::signals::Signal;
+use crate::threshold::Verdict;
+use crate::units::{grouped, time};
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
@@ -52,6 +54,8 @@ pub(super) struct Report {
     errors_by_kind: Errors,
     first_error: Option<String>,
     warnings: Vec<String>,
+    /// Those of `--fail-if`.
+    thresholds: Vec<Verdict>,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +110,7 @@ impl Report {
             errors_by_kind: tally.errors,
             first_error: tally.first_error.clone(),
             warnings: Vec::new(),
+            thresholds: Vec::new(),
         };
         report.warn(plan);
         report
@@ -142,14 +147,16 @@ impl Report {
 
     /// Writes the table and the JSON; returns what went wrong in the run.
     pub(super) fn publish(
-        &self,
+        mut self,
         outputs: &Outputs,
         interrupted: Option<Signal>,
     ) -> Result<(), Fault> {
-        let json = serde_json::to_string_pretty(self)? + "\n";
+        self.thresholds = outputs.check_thresholds(&serde_json::to_value(&self)?);
+        let json = serde_json::to_string_pretty(&self)? + "\n";
         let first = self.first_error.as_deref().unwrap_or("unknown");
         let errors = format!("{}; the first: {first}", self.errors_by_kind);
-        let outcome = Outcome { interrupted, errors: (self.errors > 0).then_some(errors) };
+        let errors = (self.errors > 0 && outputs.do_errors_fail()).then_some(errors);
+        let outcome = Outcome { interrupted, errors, missed: missed(&self.thresholds) };
         publish(outputs, &self.table(), &json, outcome)
     }
 

@@ -6,6 +6,7 @@
 use super::payload::Payload;
 use super::run::{Run, Window};
 use super::schedule::Schedule;
+use super::shape::Mode;
 use super::tally::Tally;
 use picows_uring::{
     CloseCode, DisconnectCause, Frame, Listener, ListenerResult, MsgType, Transport,
@@ -90,13 +91,68 @@ impl ThreadState {
     }
 
     /// The window, cut short by a signal.
-    fn window(&self) -> Option<Window> {
+    pub(super) fn window(&self) -> Option<Window> {
         let stop_ns = self.run.interrupted_ns();
         self.window.get().map(|window| Window { stop_ns: window.stop_ns.min(stop_ns), ..window })
     }
 
     pub(super) fn enter(&self, stage: LoadStage) {
         self.stage.set(stage);
+    }
+
+    pub(super) fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+
+    pub(super) fn msg_type(&self) -> MsgType {
+        self.msg_type
+    }
+
+    /// Whether messages are still to be sent.
+    pub(super) fn is_sending(&self) -> bool {
+        self.stage.get() == LoadStage::Sending
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stage.get() == LoadStage::Over
+    }
+
+    /// Lets `check` look at the payload of message `sequence` of `connection`.
+    pub(super) fn with_payload<T>(
+        &self,
+        connection: u64,
+        sequence: u64,
+        check: impl FnOnce(&[u8]) -> T,
+    ) -> T {
+        check(self.payload.borrow_mut().stamped(connection, sequence))
+    }
+
+    pub(super) fn matches(&self, echo: &[u8], connection: u64, sequence: u64) -> bool {
+        self.payload.borrow().matches(echo, connection, sequence)
+    }
+
+    /// Counts a right echo, or a visit, for the live view.
+    pub(super) fn count_progress(&self, latency_ns: u64) {
+        if let Some(live) = &self.run.live {
+            live.count_latency(self.thread, latency_ns);
+        }
+        let echoes = &self.run.echoes[self.thread];
+        // Only this thread writes the counter, so a load and a store suffice.
+        echoes.store(echoes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Shows a connection that was made.
+    pub(super) fn show_connected(&self) {
+        if let Some(live) = &self.run.live {
+            live.count_connected(self.thread);
+        }
+    }
+
+    /// Shows the errors so far.
+    pub(super) fn show_errors(&self, tally: &Tally) {
+        if let Some(live) = &self.run.live {
+            live.set_errors(self.thread, tally.errors.total());
+        }
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -145,7 +201,7 @@ impl Connection {
             return;
         }
         while self.in_flight.len() < self.state.run.plan.pipeline {
-            let intended_ns = match self.schedule {
+            let intended_ns = match &self.schedule {
                 None => now_ns,
                 Some(schedule) => schedule.due_ns(self.id, self.next),
             };
@@ -208,9 +264,7 @@ impl Connection {
             });
         } else if payload.matches(echo, self.id, oldest) {
             tally.count(&window, intended_ns, now_ns);
-            let echoes = &state.run.echoes[state.thread];
-            // Only this thread writes the counter, so a load and a store suffice.
-            echoes.store(echoes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            state.count_progress(now_ns.saturating_sub(intended_ns));
         } else if let Some(skipped) = self.later_match(&payload, oldest, echo) {
             tally.errors.missing += skipped as u64;
             tally.record_error(|| format!("{}: a later one came back first", about()));
@@ -227,6 +281,7 @@ impl Connection {
             tally.record_error(|| format!("{}: came back with another content", about()));
         }
         self.in_flight.pop_front();
+        state.show_errors(&tally);
         state.remove_in_flight(1);
     }
 
@@ -259,7 +314,7 @@ impl Connection {
         }
         self.in_flight.clear();
         state.in_flight.set(state.in_flight.get() - missing);
-        let Some(schedule) = self.schedule.filter(|_| !self.is_lost) else { return };
+        let Some(schedule) = self.schedule.take().filter(|_| !self.is_lost) else { return };
         loop {
             let due_ns = schedule.due_ns(self.id, self.next);
             if due_ns >= window.stop_ns {
@@ -267,10 +322,7 @@ impl Connection {
             }
             // The latency is at least that long. Leaving it out would hide the stall that caused
             // it.
-            if window.contains(due_ns) {
-                tally.latencies.saturating_record(window.stop_ns - due_ns);
-            }
-            tally.unsent += 1;
+            tally.count_unsent(&window, due_ns);
             self.next += 1;
         }
     }
@@ -287,6 +339,10 @@ impl Listener for Connection {
     }
 
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        if self.state.run.plan.is(Mode::Idle) {
+            // Whatever a server sends on its own: feeds, greetings.
+            return Ok(());
+        }
         let now_ns = self.state.run.now_ns();
         match frame.msg_type() {
             MsgType::Close | MsgType::Ping | MsgType::Pong => return Ok(()),
@@ -333,6 +389,7 @@ impl Listener for Connection {
             tally.errors.missing += self.in_flight.len() as u64;
             let in_flight = self.in_flight.len();
             self.in_flight.clear();
+            state.show_errors(&tally);
             drop(tally);
             state.remove_in_flight(in_flight);
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// A connection and its transport.
 pub(super) type Pair = (Rc<RefCell<Connection>>, Transport);
@@ -43,15 +43,25 @@ pub(super) async fn connect_all_and_wait(
 ) -> Result<(Vec<Pair>, Option<Window>), Fault> {
     let (connections, failures) = connect_all(context, state).await?;
     let event = Event::Connected { connections: connections.len(), failures, stopper };
+    let window = wait_start(context, state, event).await?;
+    Ok((connections, window))
+}
+
+/// Reports that this thread is ready, and waits until all are. Returns the window, if the load begins.
+pub(super) async fn wait_start(
+    context: &ThreadContext,
+    state: &ThreadState,
+    event: Event,
+) -> Result<Option<Window>, Fault> {
     let _ = context.events.send(event);
     let mut commands = context.commands.clone();
     let command = *commands.wait_for(|command| !matches!(command, Command::Wait)).await?;
     let (Command::Start(window) | Command::Stop(window)) = command else {
         state.enter(LoadStage::Over);
-        return Ok((connections, None));
+        return Ok(None);
     };
     state.begin(window);
-    Ok((connections, Some(window)))
+    Ok(Some(window))
 }
 
 /// Makes this thread's share of the connections, several at a time, until a signal comes.
@@ -62,6 +72,7 @@ async fn connect_all(
     let (run, index) = (&context.run, context.index);
     let ids = Rc::new(RefCell::new((index..run.plan.connections).step_by(run.plan.threads)));
     let done = Rc::new(RefCell::new((Vec::new(), Vec::new())));
+    let start = run.instant(0);
     let mut tasks = Vec::new();
     for _ in 0..CONNECTING_MAX {
         let (run, state) = (Arc::clone(run), Rc::clone(state));
@@ -69,9 +80,19 @@ async fn connect_all(
         tasks.push(picows_uring::spawn(async move {
             loop {
                 let Some(id) = ids.borrow_mut().next() else { return };
+                if let Some(rate) = run.plan.shape.connect_rate {
+                    let due = Duration::from_secs_f64(id as f64 / rate);
+                    sleep_until(Instant::from_std(start + due)).await;
+                }
                 let connection = Rc::new(RefCell::new(Connection::new(&state, id as u64)));
-                match connector(&run).connect(Rc::clone(&connection)).await {
-                    Ok(transport) => done.borrow_mut().0.push((connection, transport)),
+                let begin_ns = run.now_ns();
+                match connector(&run, id as u64).connect(Rc::clone(&connection)).await {
+                    Ok(transport) => {
+                        let spent_ns = run.now_ns() - begin_ns;
+                        state.tally.borrow_mut().connects.saturating_record(spent_ns);
+                        state.show_connected();
+                        done.borrow_mut().0.push((connection, transport));
+                    }
                     Err(error) => done.borrow_mut().1.push(error),
                 }
             }
@@ -95,7 +116,8 @@ async fn connect_all(
     Ok((connections, failures))
 }
 
-fn connector(run: &Run) -> Connect {
+/// The settings of connection `id`.
+pub(super) fn connector(run: &Run, id: u64) -> Connect {
     let plan = &run.plan;
     let frame_bytes = plan.size_bytes + FRAME_HEADER_BYTES_MAX;
     // Twice the messages in flight: a send counts in full until its last byte has left, and before
@@ -109,6 +131,10 @@ fn connector(run: &Run) -> Connect {
         .close_timeout(CLOSE_TIMEOUT)
         .deflate(plan.deflate)
         .auto_ping(plan.auto_ping);
+    let connect = match &plan.shape.sources {
+        Some(sources) => connect.local_address(sources.at(id)),
+        None => connect,
+    };
     let connect = tls::of_client(connect, plan.tls.as_ref());
     match &plan.proxy {
         Some(proxy) => connect.proxy(proxy.clone()),
@@ -144,4 +170,4 @@ const QUEUE_SPARE_BYTES: usize = 1 << 20;
 /// Bytes by which an echo may exceed its message.
 const FRAME_SPARE_BYTES: u64 = 1 << 20;
 /// Limit of the close handshakes, after the measurement.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

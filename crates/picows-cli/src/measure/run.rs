@@ -1,6 +1,9 @@
 //! A run of a load: its plan, its window, and what the coordinator and the threads exchange.
 
+use super::live::Live;
 use super::payload::Filler;
+use super::schedule::Schedule;
+use super::shape::{Mode, Shape};
 use crate::driver::DriverFlag;
 use crate::tls;
 use picows_uring::{AutoPing, ConnectError, Deflate, Proxy, Stopper};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub(crate) struct LoadPlan {
     pub(crate) url: String,
+    pub(crate) shape: Shape,
     pub(crate) connections: usize,
     pub(crate) threads: usize,
     pub(crate) size_bytes: usize,
@@ -54,6 +58,8 @@ pub(super) struct Run {
     pub(super) interrupted_ns: AtomicU64,
     /// Right echoes of each thread so far, for the progress bar.
     pub(super) echoes: Vec<AtomicU64>,
+    /// Counters for the live view, while it is shown.
+    pub(super) live: Option<Live>,
 }
 
 /// Command of the coordinator to all threads.
@@ -86,6 +92,25 @@ pub(super) enum Event {
 }
 
 impl LoadPlan {
+    /// Whether messages are due at times of a schedule.
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.rate_per_s.is_some() || !self.shape.stages.is_empty()
+    }
+
+    pub(crate) fn is(&self, mode: Mode) -> bool {
+        self.shape.mode == mode
+    }
+
+    /// The schedule of an open loop that begins at `start_ns`, whose messages take turns on `lanes`.
+    pub(super) fn schedule(&self, start_ns: u64, lanes: usize) -> Option<Schedule> {
+        let stages = &self.shape.stages;
+        match self.rate_per_s {
+            Some(rate) => Some(Schedule::new(start_ns, rate, lanes)),
+            None if stages.is_empty() => None,
+            None => Some(Schedule::staged(start_ns, stages, lanes)),
+        }
+    }
+
     pub(super) fn bin(&self) -> Duration {
         (self.duration / BINS).max(BIN_MIN)
     }
@@ -153,6 +178,7 @@ pub(crate) mod tests {
     pub(crate) fn plan() -> LoadPlan {
         LoadPlan {
             url: "ws://127.0.0.1:9001/".into(),
+            shape: Shape::default(),
             connections: 2,
             threads: 1,
             size_bytes: 64,

@@ -1,8 +1,9 @@
 //! Figures of one thread, and their sum over all threads.
 
-use super::run::{LoadPlan, Window};
+use super::run::{LoadPlan, Window, nanos};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Figures that one thread, or all threads, measured.
@@ -12,6 +13,12 @@ pub(crate) struct Tally {
     pub(crate) latencies: Histogram<u64>,
     /// Nanoseconds from the intended time of sending to the actual one.
     pub(crate) send_delays: Histogram<u64>,
+    /// Nanoseconds that it took to connect, from the first packet to the end of the handshake.
+    pub(crate) connects: Histogram<u64>,
+    /// The latencies of each part of the window, by the intended time of sending.
+    pub(crate) parts: Vec<Part>,
+    /// What became of slow connections.
+    pub(crate) slow: SlowTally,
     /// Right echoes within the window.
     pub(crate) messages: u64,
     /// The same, by time of arrival.
@@ -22,6 +29,43 @@ pub(crate) struct Tally {
     pub(crate) uncompressed: u64,
     pub(crate) errors: Errors,
     pub(crate) first_error: Option<String>,
+}
+
+/// A part of the window.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Its end, from the start of the window.
+    pub(crate) end_ns: u64,
+    /// The stage that it belongs to, from 0.
+    pub(crate) stage: usize,
+    pub(crate) latencies: Histogram<u64>,
+}
+
+/// Fate of slow connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SlowTally {
+    pub(crate) connections: u64,
+    /// Open at the end.
+    pub(crate) open: u64,
+    /// Ended by the server with CLOSE, by its code; 1005 for one without.
+    pub(crate) closed: BTreeMap<u16, u64>,
+    /// Ended without CLOSE.
+    pub(crate) cut: u64,
+    pub(crate) sent_messages: u64,
+    pub(crate) read_bytes: u64,
+}
+
+impl SlowTally {
+    fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.open += other.open;
+        for (code, count) in &other.closed {
+            *self.closed.entry(*code).or_default() += count;
+        }
+        self.cut += other.cut;
+        self.sent_messages += other.sent_messages;
+        self.read_bytes += other.read_bytes;
+    }
 }
 
 /// Counts of errors in the whole run.
@@ -46,6 +90,9 @@ impl Tally {
         Self {
             latencies: histogram(),
             send_delays: histogram(),
+            connects: histogram(),
+            parts: parts(plan),
+            slow: SlowTally::default(),
             messages: 0,
             by_time: vec![0; plan.bins()],
             unsent: 0,
@@ -58,7 +105,7 @@ impl Tally {
     /// Counts a right echo at `now_ns` of a message that was due at `intended_ns`.
     pub(super) fn count(&mut self, window: &Window, intended_ns: u64, now_ns: u64) {
         if window.contains(intended_ns) {
-            self.latencies.saturating_record(now_ns.saturating_sub(intended_ns));
+            self.record(window, intended_ns, now_ns.saturating_sub(intended_ns));
         }
         if window.contains(now_ns) {
             self.messages += 1;
@@ -66,6 +113,24 @@ impl Tally {
             if let Some(count) = self.by_time.get_mut(bin) {
                 *count += 1;
             }
+        }
+    }
+
+    /// Counts a message that was due at `due_ns` and was not sent within the window: its latency is at
+    /// least that long. Leaving it out would hide the stall that caused it.
+    pub(super) fn count_unsent(&mut self, window: &Window, due_ns: u64) {
+        if window.contains(due_ns) {
+            self.record(window, due_ns, window.stop_ns - due_ns);
+        }
+        self.unsent += 1;
+    }
+
+    fn record(&mut self, window: &Window, intended_ns: u64, latency_ns: u64) {
+        self.latencies.saturating_record(latency_ns);
+        let after_ns = intended_ns.saturating_sub(window.measure_ns);
+        let at = self.parts.partition_point(|part| part.end_ns <= after_ns);
+        if let Some(part) = self.parts.get_mut(at) {
+            part.latencies.saturating_record(latency_ns);
         }
     }
 
@@ -78,6 +143,11 @@ impl Tally {
         let ranges = "all histograms have the same range";
         self.latencies.add(&other.latencies).expect(ranges);
         self.send_delays.add(&other.send_delays).expect(ranges);
+        self.connects.add(&other.connects).expect(ranges);
+        for (sum, part) in self.parts.iter_mut().zip(&other.parts) {
+            sum.latencies.add(&part.latencies).expect(ranges);
+        }
+        self.slow.add(&other.slow);
         self.messages += other.messages;
         for (sum, count) in self.by_time.iter_mut().zip(&other.by_time) {
             *sum += count;
@@ -127,18 +197,42 @@ impl fmt::Display for Errors {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// Divides the window, or each of its stages, into equal parts.
+fn parts(plan: &LoadPlan) -> Vec<Part> {
+    let stages: Vec<u64> = match &plan.shape.stages[..] {
+        [] => vec![nanos(plan.duration)],
+        stages => stages.iter().map(|stage| nanos(stage.duration)).collect(),
+    };
+    let each = PARTS.div_ceil(stages.len() as u64);
+    let mut start_ns = 0;
+    let mut parts = Vec::new();
+    for (stage, length_ns) in stages.into_iter().enumerate() {
+        parts.extend((1..=each).map(|part| {
+            // In 128 bits, as a stage may be a year.
+            let offset = u128::from(length_ns) * u128::from(part) / u128::from(each);
+            Part { end_ns: start_ns + offset as u64, stage, latencies: histogram() }
+        }));
+        start_ns += length_ns;
+    }
+    parts
+}
+
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the range is valid")
 }
 
 /// An hour. Longer latencies are counted as one.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// Parts of the window: samples for a comparison of two runs.
+const PARTS: u64 = 20;
 
 #[cfg(test)]
 mod tests {
     use super::super::run::tests::plan;
+    use super::super::shape::{RateStage, Shape};
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn only_the_window_counts() {
@@ -154,6 +248,33 @@ mod tests {
         assert_eq!((tally.messages, tally.latencies.len()), (2, 2));
         assert_eq!(tally.by_time.iter().sum::<u64>(), 2);
         assert_eq!((tally.by_time[0], tally.by_time.last()), (1, Some(&1)));
+    }
+
+    #[test]
+    fn parts_of_the_window_have_each_latency_once() {
+        let stage = |seconds| RateStage { duration: Duration::from_secs(seconds), rate_per_s: 1.0 };
+        for (stages, duration, count) in [
+            (vec![], 10, 20),
+            (vec![stage(1), stage(8), stage(1)], 10, 21),
+            (vec![stage(1); 30], 30, 30),
+        ] {
+            let shape = Shape { stages: stages.clone(), ..Shape::default() };
+            let plan = LoadPlan { duration: Duration::from_secs(duration), shape, ..plan() };
+            let window = Window::new(&plan, 0);
+            let mut tally = Tally::new(&plan);
+            assert_eq!(tally.parts.len(), count);
+            let last = tally.parts.last().unwrap();
+            assert_eq!(window.measure_ns + last.end_ns, window.stop_ns);
+            assert_eq!(last.stage, stages.len().saturating_sub(1));
+            let ends: Vec<_> = tally.parts.iter().map(|part| part.end_ns).collect();
+            for begin in [0].iter().chain(&ends[..count - 1]) {
+                let begin_ns = window.measure_ns + begin;
+                tally.count(&window, begin_ns, begin_ns + 5);
+                tally.count_unsent(&window, begin_ns);
+            }
+            assert!(tally.parts.iter().all(|part| part.latencies.len() == 2), "{stages:?}");
+            assert_eq!(tally.latencies.len(), 2 * count as u64);
+        }
     }
 
     #[test]

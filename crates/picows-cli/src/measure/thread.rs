@@ -1,11 +1,13 @@
 //! One thread of a load: connects, sends during the window, waits for the last echoes.
 
+use super::churn;
 use super::connection::{LoadStage, ThreadState};
 use super::connections::{Pair, ThreadContext, close_all, connect_all_and_wait, settle_all};
 use super::dedicated;
 use super::pace::pace;
 use super::run::{Command, Event, Run, Window};
-use super::schedule::Schedule;
+use super::shape::Mode;
+use super::slow::SlowPeers;
 use super::tally::Tally;
 use crate::fault::Fault;
 use std::rc::Rc;
@@ -22,14 +24,19 @@ pub(super) fn run(context: &ThreadContext) -> Result<Tally, Fault> {
     if plan.is_dedicated {
         return dedicated::run(runtime, context);
     }
+    if plan.is(Mode::Churn) {
+        return runtime.block_on(churn::work(context))?;
+    }
     runtime.block_on(work(context))?
 }
 
 async fn work(context: &ThreadContext) -> Result<Tally, Fault> {
     let run = &context.run;
     let state = Rc::new(ThreadState::new(run, context.index));
+    let slow = SlowPeers::connect(context, &state).await;
     let (connections, window) = connect_all_and_wait(context, &state, None).await?;
     if let Some(window) = window {
+        let slow = slow.begin()?;
         let mut stopped = context.commands.clone();
         // Its sender outlives the thread, so this ends with a signal only.
         let stopped = async || drop(stopped.wait_for(|it| matches!(it, Command::Stop(_))).await);
@@ -37,6 +44,7 @@ async fn work(context: &ThreadContext) -> Result<Tally, Fault> {
         let _ = context.events.send(Event::Finished);
         drain(context, &state).await;
         settle_all(&state, &connections);
+        slow.end(&state).await;
     }
     close_all(&connections).await;
     Ok(state.tally.replace(Tally::new(&run.plan)))
@@ -50,12 +58,11 @@ async fn load(
     connections: &[Pair],
     stopped: impl AsyncFnOnce(),
 ) -> Result<(), Fault> {
-    let schedule =
-        run.plan.rate_per_s.map(|rate| Schedule::new(window.start_ns, rate, run.plan.connections));
-    for (connection, transport) in connections {
+    let schedule = run.plan.schedule(window.start_ns, run.plan.connections);
+    for (connection, transport) in connections.iter().filter(|_| !run.plan.is(Mode::Idle)) {
         let mut connection = connection.borrow_mut();
-        match schedule {
-            Some(schedule) => connection.follow(schedule),
+        match &schedule {
+            Some(schedule) => connection.follow(schedule.clone()),
             None => connection.pump(transport, run.now_ns()),
         }
     }

@@ -3,8 +3,9 @@
 //! It is well-formed XML as well, so that any tool can read it.
 
 use super::chart::{Chart, escape, even_ticks};
-use super::table::{grouped, heading, rows, time};
+use super::table::{heading, rows};
 use super::{Point, Report};
+use crate::units::{grouped, time};
 use std::fmt::Write;
 
 /// Renders the page.
@@ -19,6 +20,10 @@ pub(super) fn render(report: &Report) -> String {
         escape(&report.url),
         escape(&heading(report))
     );
+    for verdict in report.thresholds.iter().filter(|it| it.failed) {
+        let text = escape(verdict.describe());
+        let _ = writeln!(page, "<p class=\"warning\">Missed: {text}</p>");
+    }
     for warning in &report.warnings {
         let _ = writeln!(page, "<p class=\"warning\">Warning: {}</p>", escape(warning));
     }
@@ -29,7 +34,12 @@ pub(super) fn render(report: &Report) -> String {
     for (name, value) in rows(report) {
         let _ = writeln!(page, "<tr><th>{}</th><td>{}</td></tr>", escape(&name), escape(&value));
     }
-    page.push_str("</table>\n<h2>Latency by percentile</h2>\n");
+    page.push_str("</table>\n");
+    if report.mode == "idle" {
+        page.push_str("</body>\n</html>\n");
+        return page;
+    }
+    page.push_str("<h2>Latency by percentile</h2>\n");
     page.push_str(&latencies(report).render());
     page.push_str("<h2>Throughput over time</h2>\n");
     page.push_str(&throughput(report).render());

@@ -1,13 +1,20 @@
 //! The report as a table of text.
 
 use super::Report;
+use crate::units::{grouped, time};
 use std::fmt::Write;
 
 /// Renders the table: a heading, and a line for each figure.
 pub(super) fn render(report: &Report) -> String {
     let mut text = heading(report) + "\n\n";
-    for (name, value) in rows(report) {
-        let _ = writeln!(text, "  {name:<22}{value:>16}");
+    let rows = rows(report);
+    let width = rows.iter().map(|(name, _)| name.chars().count() + 2).fold(22, usize::max);
+    for (name, value) in rows {
+        let _ = writeln!(text, "  {name:<width$}{value:>16}");
+    }
+    for verdict in &report.thresholds {
+        let outcome = if verdict.failed { "missed" } else { "met" };
+        let _ = writeln!(text, "\n{outcome}: {}", verdict.describe());
     }
     for warning in &report.warnings {
         let _ = writeln!(text, "\nwarning: {warning}");
@@ -22,12 +29,25 @@ pub(super) fn heading(report: &Report) -> String {
         let ending = if count == 1 { "" } else { "s" };
         format!("{count} {noun}{ending}")
     };
-    let pace = settings.rate_per_s.map_or_else(
-        || format!("{} in flight on each", settings.pipeline),
-        |rate| format!("{rate} messages/s in total"),
-    );
+    let noun = if report.mode == "churn" { "connections" } else { "messages" };
+    let pace = match settings.rate_per_s {
+        Some(rate) => format!("{rate} {noun}/s in total"),
+        None if !report.stages.is_empty() => plural(report.stages.len(), "stage"),
+        None if report.mode == "churn" => "one behind the other on each".to_owned(),
+        None => format!("{} in flight on each", settings.pipeline),
+    };
+    let mode =
+        if report.mode == "echo" { String::new() } else { format!(" --mode {}", report.mode) };
+    if report.mode == "idle" {
+        let connections = plural(settings.connections, "connection");
+        let threads = plural(settings.threads, "thread");
+        return format!(
+            "picows load{mode} {}: {connections}, {threads}, {} s",
+            report.url, report.measured_s
+        );
+    }
     format!(
-        "picows {} {}: {}, {pace}, {} B {}, {}, {} s",
+        "picows {}{mode} {}: {}, {pace}, {} B {}, {}, {} s",
         report.command,
         report.url,
         plural(settings.connections, "connection"),
@@ -42,6 +62,10 @@ pub(super) fn heading(report: &Report) -> String {
 pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     let latency = &report.latency_us;
     let noun = if report.command == "rtt" { "round trips" } else { "messages" };
+    if report.mode == "idle" {
+        return rows_of_idle(report);
+    }
+    let noun = if report.mode == "churn" { "connections" } else { noun };
     let mut rows = vec![
         (noun.to_owned(), grouped(report.messages)),
         ("rate".to_owned(), format!("{} /s", grouped(report.rate_per_s.round() as u64))),
@@ -60,37 +84,64 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
         rows.push(("send delay p50".to_owned(), time(delay.p50)));
         rows.push(("send delay p99".to_owned(), time(delay.p99)));
     }
+    if report.mode == "churn" {
+        rows.extend(connect_rows(report));
+    }
+    if let Some(slow) = &report.slow {
+        rows.push(("slow connections".to_owned(), slow.describe()));
+        rows.extend(memory_rows(report));
+    }
+    rows.extend(shares(report));
+    let each = report.server_cpu_us_per_message.map(|time| format!("{time:.3} µs"));
+    rows.extend(each.map(|value| ("server CPU a message".to_owned(), value)));
+    rows.push(("errors".to_owned(), grouped(report.errors)));
+    for (number, stage) in report.stages.iter().enumerate() {
+        let latency = &stage.latency_us;
+        let target = grouped(stage.rate_per_s.round() as u64);
+        let name = format!("stage {}, to {target} /s", number + 1);
+        rows.push((format!("{name}, p50"), time(latency.p50)));
+        rows.push((format!("{name}, p99"), time(latency.p99)));
+    }
+    rows
+}
+
+/// Returns the figures of connections that stay open.
+fn rows_of_idle(report: &Report) -> Vec<(String, String)> {
+    let mut rows = vec![("connections open".to_owned(), grouped(report.open_connections))];
+    rows.extend(connect_rows(report));
+    rows.extend(memory_rows(report));
+    rows.extend(shares(report));
+    rows.push(("errors".to_owned(), grouped(report.errors)));
+    rows
+}
+
+fn connect_rows(report: &Report) -> Vec<(String, String)> {
+    let connect = &report.connect_us;
+    [("p50", connect.p50), ("p99", connect.p99), ("max", connect.max)]
+        .map(|(name, value)| (format!("connecting {name}"), time(value)))
+        .to_vec()
+}
+
+fn memory_rows(report: &Report) -> Vec<(String, String)> {
+    let Some(memory) = &report.server_memory else { return Vec::new() };
+    let mut rows = vec![
+        ("server memory before".to_owned(), format!("{} B", grouped(memory.before_bytes))),
+        ("server memory after".to_owned(), format!("{} B", grouped(memory.after_bytes))),
+    ];
+    let each =
+        memory.bytes_per_connection.map(|bytes| format!("{} B", grouped(bytes.round() as u64)));
+    rows.extend(each.map(|value| ("memory a connection".to_owned(), value)));
+    rows
+}
+
+fn shares(report: &Report) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
     if report.has_shares() {
         rows.push(("client CPU".to_owned(), format!("{:.2} cores", report.client_cpu_share)));
         let server = report.server_cpu_share.map(|share| format!("{share:.2} cores"));
         rows.extend(server.map(|value| ("server CPU".to_owned(), value)));
     }
-    let each = report.server_cpu_us_per_message.map(|time| format!("{time:.3} µs"));
-    rows.extend(each.map(|value| ("server CPU a message".to_owned(), value)));
-    rows.push(("errors".to_owned(), grouped(report.errors)));
     rows
-}
-
-/// Formats a time with a suitable unit.
-pub(crate) fn time(micros: f64) -> String {
-    match micros {
-        ..1e3 => format!("{micros:.1} µs"),
-        ..1e6 => format!("{:.2} ms", micros / 1e3),
-        _ => format!("{:.2} s", micros / 1e6),
-    }
-}
-
-/// Formats a number with separated thousands.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -98,18 +149,6 @@ mod tests {
     use super::super::tests::report_of;
     use super::*;
     use crate::measure::tests::plan;
-
-    #[test]
-    fn numbers_are_written_for_people() {
-        for (number, text) in
-            [(0, "0"), (999, "999"), (1000, "1 000"), (1_234_567, "1 234 567"), (10_000, "10 000")]
-        {
-            assert_eq!(grouped(number), text);
-        }
-        for (micros, text) in [(8.25, "8.2 µs"), (1234.0, "1.23 ms"), (2_500_000.0, "2.50 s")] {
-            assert_eq!(time(micros), text);
-        }
-    }
 
     #[test]
     fn the_table_shows_the_main_figures() {

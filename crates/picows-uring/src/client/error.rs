@@ -354,7 +354,7 @@ pub(super) fn tell_attempts(attempts: &[(SocketAddr, io::Error)], who: &str) -> 
     let is_any = |kind| attempts.iter().any(|(_, error)| error.kind() == kind);
     let cure = if is_any(io::ErrorKind::ConnectionRefused) {
         &format!("nothing listens there: check the port, and that {who} runs")
-    } else if is_any(io::ErrorKind::AddrNotAvailable) {
+    } else if is_any(io::ErrorKind::AddrNotAvailable) || is_any(io::ErrorKind::AddrInUse) {
         "no local port is free, or this machine does not have the local address: widen \
          net.ipv4.ip_local_port_range, connect from more addresses of this machine, or \
          make fewer connections"
@@ -419,6 +419,8 @@ mod tests {
             ),
             (&[libc::ENFILE], "raise fs.file-max, or make fewer connections"),
             (&[libc::EADDRNOTAVAIL], "widen net.ipv4.ip_local_port_range, connect from more"),
+            // With a local address, as bind(2) finds no port.
+            (&[libc::EADDRINUSE], "widen net.ipv4.ip_local_port_range, connect from more"),
             (&[libc::EHOSTUNREACH], "check the address and the network"),
             // The family that this machine does not have beside the one that it has.
             (&[libc::EADDRNOTAVAIL, libc::ECONNREFUSED], "nothing listens there"),

@@ -1,0 +1,105 @@
+"""The live view of `picows load`: at terminals of several widths, in tmux, and where there is none."""
+
+import fcntl
+import os
+import re
+import shutil
+import struct
+import subprocess
+import termios
+
+import pytest
+from conftest import missing
+from server import STOP_S, binary
+from test_command import Terminal, picows, plain, scripted
+from wire import CLOSE, eventually
+
+CLEAR = "\r\x1b[2K"
+ESCAPE = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
+
+
+def view(url, columns, *flags, **variables):
+    """The lines that a load draws on a terminal of so many columns, and its exit status."""
+    with Terminal() as terminal:
+        fcntl.ioctl(terminal.child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        words = [binary(), "load", "--warmup", "0", "--duration", "1500ms", *(flags or ("-c", "2")), url]
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal.child,
+            env={**environment, "TERM": "xterm", "RUST_LOG": "error", **variables},
+        )
+        status = process.wait(STOP_S)
+        return terminal.shown().split(CLEAR), status
+
+
+@pytest.mark.parametrize("columns", [200, 80, 40, 20, 1])
+def test_the_line_is_narrower_than_the_terminal(server, columns):
+    lines, status = view(server.url, columns)
+    assert status == 0, lines
+    assert all(len(ESCAPE.sub("", line)) < max(columns, 1) for line in lines), lines
+    assert "\n" not in "".join(lines)
+    if columns >= 20:
+        assert any(line.strip().endswith("/s") or "measuring" in line for line in lines), lines
+    if columns >= 80:
+        assert any("p50" in line and "p99" in line and "█" in line for line in lines), lines
+
+
+def wrong_echoes(client):
+    """Answers each message with another one."""
+    while True:
+        opcode, payload = client.receive()
+        if opcode == CLOSE:
+            return client.send(plain(CLOSE, payload))
+        client.send(plain(opcode, b"x" * len(payload)))
+
+
+def test_errors_are_red_unless_colours_are_refused():
+    for variables, is_red in (({}, True), ({"NO_COLOR": "1"}, False)):
+        with scripted(wrong_echoes) as (url, _):
+            # The server of the test serves one client at a time.
+            lines, status = view(url, 80, "-c", "1", **variables)
+        assert status == 1
+        assert any(" errors" in line for line in lines), lines
+        assert any("\x1b[31m" in line for line in lines) is is_red, lines
+
+
+def test_idle_connections_are_counted(server):
+    lines, status = view(server.url, 80, "-c", "2", "--mode", "idle", "--connect-rate", "2")
+    assert status == 0
+    assert any("connecting: 1 of 2" in line for line in lines), lines
+    assert any("holding 2 connections" in line for line in lines), lines
+
+
+def test_there_is_no_line_without_a_terminal(server):
+    process = picows(
+        "load", "-c", "2", "--warmup", "0", "--duration", "300ms", server.url,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    out, errors = process.communicate(timeout=STOP_S)
+    assert process.returncode == 0
+    assert b"\x1b" not in out + errors and b"\r" not in out + errors
+    assert b"latency p99" in out
+    lines, status = view(server.url, 80, TERM="dumb")
+    assert (lines, status) == ([""], 0)
+
+
+def test_tmux_shows_one_line(server, tmp_path):
+    tmux = shutil.which("tmux")
+    if tmux is None:
+        missing("tmux", "install the system's package `tmux`")
+    command = [tmux, "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
+
+    def run(*words):
+        return subprocess.run([*command, *words], capture_output=True, text=True, timeout=STOP_S, check=True).stdout
+
+    load = f"RUST_LOG=error {binary()} load -c 2 --warmup 0 --duration 60s {server.url}"
+    run("new-session", "-d", "-s", "load", "-x", "80", "-y", "24", load)
+    try:
+        def shown():
+            return [line for line in run("capture-pane", "-p", "-t", "load").splitlines() if line.strip()]
+
+        eventually(lambda: any("p99" in line for line in shown()), shown)
+        lines = shown()
+        assert len(lines) == 1 and "measuring" in lines[0] and len(lines[0]) < 80, lines
+    finally:
+        subprocess.run([*command, "kill-server"], capture_output=True, timeout=STOP_S, check=False)
