@@ -139,7 +139,7 @@ FLOORS = {
         "measure threshold",
         "report",
         "echo fan_out",
-        "connect doctor load pages pubsub rtt",
+        "compare connect doctor load pages pubsub rtt",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 mod auto_ping;
 mod client;
+mod compare;
 mod connect;
 mod deflate;
 mod doctor;
@@ -49,6 +50,7 @@ enum Command {
     Echo(echo::Args),
     Pubsub(pubsub::Args),
     Load(load::Args),
+    Compare(compare::Args),
     Rtt(rtt::Args),
     Connect(connect::Args),
     Doctor(doctor::Args),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         }
         Command::Pubsub(args) => return served(pubsub::run(&args)),
         Command::Load(args) => load::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Rtt(args) => rtt::run(args),
         Command::Connect(args) => connect::run(args),
         Command::Doctor(args) => doctor::run(&args),
