@@ -141,7 +141,7 @@ pub(crate) struct ServingFlags {
 
     /// Most handshakes in progress at a time; further connections are refused with 503; 0 for no
     /// limit
-    #[arg(long, value_name = "N", default_value_t = 4096)]
+    #[arg(long, value_name = "N", value_parser = units::count::<u32>, default_value_t = 4096)]
     max_handshakes: u32,
 
     /// Most memory that all connections together may hold, such as 512MiB: beyond it the connection

@@ -25,7 +25,7 @@ mod threshold;
 mod tls;
 mod units;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand};
 use fault::Fault;
 use signals::Interrupted;
 use std::process::ExitCode;
@@ -62,7 +62,8 @@ fn main() -> ExitCode {
     if let Err(error) = signals::install() {
         note(format_args!("signals keep their default actions: {error}"));
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches());
+    let cli = cli.unwrap_or_else(|error| error.format(&mut command()).exit());
     stdio::report_panics();
     stdio::install_log(cli.log_format);
     let outcome = match cli.command {
@@ -75,10 +76,46 @@ fn main() -> ExitCode {
         Command::Rtt(args) => rtt::run(args),
         Command::Connect(args) => connect::run(args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::Pages(args) => pages::run(&args, Cli::command()),
+        Command::Pages(args) => pages::run(&args, command()),
     };
     end(outcome)
 }
+
+/// The command line. A negative number is the value of an option whose values are numbers, so that its parser
+/// refuses it with the cure, and not an option that does not exist.
+fn command() -> Clap {
+    with_negative_values(Cli::command())
+}
+
+fn with_negative_values(command: Clap) -> Clap {
+    let allow = |arg: clap::Arg| match (is_number(&arg), arg.get_num_args()) {
+        (false, _) => arg,
+        // Where the value may be left out, the next option is not taken for it.
+        (true, Some(count)) if count.min_values() == 0 => arg.allow_negative_numbers(true),
+        (true, _) => arg.allow_hyphen_values(true),
+    };
+    command.mut_args(allow).mut_subcommands(with_negative_values)
+}
+
+/// Whether the value of an option is a number, with or without a unit.
+fn is_number(arg: &clap::Arg) -> bool {
+    let names = arg.get_value_names().unwrap_or_default();
+    !arg.is_positional() && names.iter().any(|name| NUMBERS.contains(&name.as_str()))
+}
+
+/// Names of values that are numbers.
+const NUMBERS: [&str; 10] = [
+    "DURATION",
+    "INTERVAL",
+    "IDLE,REPLY",
+    "N",
+    "PID",
+    "BYTES",
+    "PER_SECOND",
+    "STAGES",
+    "1-9",
+    "8-15",
+];
 
 /// Ends a server. Its work was to serve: lost lines are counted, and do not change the exit status.
 fn served((outcome, limit): (Result<(), Fault>, Duration)) -> ExitCode {
@@ -115,11 +152,34 @@ fn finish(outcome: &Result<(), Fault>, end: Instant) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use super::Cli;
-    use clap::CommandFactory;
+    use super::{command, is_number};
+    use clap::error::ErrorKind;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_negative_number_is_refused_as_a_value_with_the_cure() {
+        let command = command();
+        let mut tried = 0;
+        for subcommand in command.get_subcommands() {
+            for arg in subcommand.get_arguments().filter(|arg| is_number(arg)) {
+                let Some(long) = arg.get_long() else { continue };
+                let is_duration = arg.get_value_names().is_some_and(|it| it[0] == "DURATION");
+                for value in ["-1", "-1s"].into_iter().take(1 + usize::from(is_duration)) {
+                    let words = ["picows", subcommand.get_name(), &format!("--{long}"), value];
+                    let error = command.clone().try_get_matches_from(words).unwrap_err();
+                    let text = error.to_string();
+                    assert_eq!(error.kind(), ErrorKind::ValueValidation, "{text}");
+                    assert!(text.contains(&format!("--{long}")) && text.contains(value), "{text}");
+                    let cures = ["write ", "is not in", "unit is missing"];
+                    assert!(cures.iter().any(|cure| text.contains(cure)), "{words:?}: {text}");
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 40, "{tried} options");
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Args {
     publish_token_file: Option<PathBuf>,
 
     /// Publications that each topic keeps, for ?from= and ?last=
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = HEADING)]
+    #[arg(long, value_name = "N", value_parser = units::count::<usize>, default_value_t = 0, help_heading = HEADING)]
     history: usize,
 
     /// Most bytes that a topic keeps, such as 1MiB
@@ -87,7 +87,7 @@ pub(crate) struct Args {
     policy: SlowPolicy,
 
     /// Most topics at a time; further subscribers get CLOSE 1013
-    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = HEADING)]
+    #[arg(long, value_name = "N", value_parser = units::count::<usize>, default_value_t = 100_000, help_heading = HEADING)]
     max_topics: usize,
 
     #[command(flatten)]
