@@ -15,6 +15,7 @@ use crate::fault::{Fault, Usage};
 use crate::measure::{Filler, Payload};
 use crate::report::Outputs;
 use crate::signals::{self, Interrupted, Signal};
+use crate::source::Sources;
 use crate::system::{CpuMeter, CpuReading, own_cpu_time};
 use crate::tls;
 use board::{Board, Phase};
@@ -96,6 +97,7 @@ pub(crate) struct FanOutPlan {
     pub(crate) driver: DriverFlag,
     pub(crate) busy_poll: Duration,
     pub(crate) auto_ping: Option<AutoPing>,
+    pub(crate) sources: Option<Sources>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) tls: Option<tls::ClientSettings>,
     pub(crate) server_pid: Option<u32>,
@@ -433,7 +435,7 @@ async fn connect_all<L: Listener + 'static>(
         tasks.push(picows_uring::spawn(async move {
             loop {
                 let Some(listener) = waiting.borrow_mut().pop() else { return };
-                match connector(&board.plan, &url).connect(listener).await {
+                match connector(&board, &url).connect(listener).await {
                     Ok(transport) => done.borrow_mut().0.push(transport),
                     Err(error) => done.borrow_mut().1.push(error),
                 }
@@ -457,7 +459,8 @@ async fn connect_all<L: Listener + 'static>(
     Ok(transports)
 }
 
-fn connector(plan: &FanOutPlan, url: &str) -> Connect {
+fn connector(board: &Board, url: &str) -> Connect {
+    let plan = &board.plan;
     let frame_bytes = plan.size_bytes + FRAME_HEADER_BYTES_MAX;
     let queue_bytes = frame_bytes.saturating_mul(2 * plan.pipeline).max(QUEUE_BYTES_MIN);
     let connect = Connect::new(url)
@@ -466,6 +469,12 @@ fn connector(plan: &FanOutPlan, url: &str) -> Connect {
         .close_timeout(CLOSE_TIMEOUT)
         .deflate(plan.deflate)
         .auto_ping(plan.auto_ping);
+    let connect = match &plan.sources {
+        Some(sources) => {
+            connect.local_address(sources.at(board.begun.fetch_add(1, Ordering::Relaxed)))
+        }
+        None => connect,
+    };
     let connect = tls::of_client(connect, plan.tls.as_ref());
     match &plan.proxy {
         Some(proxy) => connect.proxy(proxy.clone()),
@@ -532,6 +541,7 @@ pub(crate) mod tests {
             driver: DriverFlag::default(),
             busy_poll: Duration::ZERO,
             auto_ping: None,
+            sources: None,
             proxy: None,
             tls: None,
             server_pid: None,

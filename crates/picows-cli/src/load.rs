@@ -1,5 +1,6 @@
 //! `picows load`: the load generator for echo servers, and for servers that fan out.
 
+mod examples;
 mod shape;
 
 use crate::auto_ping::AutoPingArgs;
@@ -13,6 +14,7 @@ use crate::report::{Outputs, Report, hdr};
 use crate::source::Sources;
 use crate::threshold::Threshold;
 use crate::{system, units};
+use examples::EXAMPLES;
 use shape::ShapeFlags;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -177,15 +179,21 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         let outputs = args.outputs();
         outputs.check()?;
         system::raise_descriptor_limit();
-        let connections = (plan.subscribers + plan.publishers) as u64;
-        system::check_connections(connections, plan.threads as u64 + 1, None).map_err(Usage)?;
+        let connections = plan.subscribers + plan.publishers;
+        let limits = Limits {
+            connections: connections as u64,
+            threads: plan.threads as u64 + 1,
+            sources: plan.sources.as_ref(),
+            is_direct: plan.proxy.is_none() && !plan.url.starts_with("ws+unix:"),
+        };
+        limits.check()?;
         return fan_out::run(plan, &outputs);
     }
     let plan = plan(&args)?;
     let outputs = args.outputs();
     outputs.check()?;
     system::raise_descriptor_limit();
-    check_limits(&plan)?;
+    Limits::of(&plan).check()?;
     let measured = measure(plan.clone(), true)?;
     if let Some(path) = &outputs.hdr {
         hdr::write(path, &plan.url, &measured)?;
@@ -193,17 +201,34 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     Report::new("load", &plan, &measured).publish(&outputs, measured.interrupted)
 }
 
-/// Checks that this process may have so many connections.
-fn check_limits(plan: &LoadPlan) -> Result<(), Usage> {
-    let slow = if plan.is(measure::Mode::Slow) { plan.shape.slow.connections } else { 0 };
-    let connections = (plan.connections + slow) as u64;
-    if let Some(sources) = &plan.shape.sources {
-        sources.check(connections).map_err(Usage)?;
+/// Numbers that limits of this machine are checked for.
+struct Limits<'a> {
+    connections: u64,
+    threads: u64,
+    sources: Option<&'a Sources>,
+    /// To one address of one server, whose ports are counted; a proxy and a Unix socket have others, or none.
+    is_direct: bool,
+}
+
+impl Limits<'_> {
+    fn of(plan: &LoadPlan) -> Limits<'_> {
+        let slow = if plan.is(measure::Mode::Slow) { plan.shape.slow.connections } else { 0 };
+        Limits {
+            connections: (plan.connections + slow) as u64,
+            threads: plan.threads as u64,
+            sources: plan.shape.sources.as_ref(),
+            is_direct: plan.proxy.is_none() && !plan.url.starts_with("ws+unix:"),
+        }
     }
-    // Ports are for one server; a proxy and a Unix socket have others, or none.
-    let is_direct = plan.proxy.is_none() && !plan.url.starts_with("ws+unix:");
-    let sources = is_direct.then(|| plan.shape.sources.as_ref().map_or(1, Sources::count));
-    system::check_connections(connections, plan.threads as u64, sources).map_err(Usage)
+
+    /// Checks that this process may have so many connections.
+    fn check(&self) -> Result<(), Usage> {
+        if let Some(sources) = self.sources {
+            sources.check(self.connections).map_err(Usage)?;
+        }
+        let sources = self.is_direct.then(|| self.sources.map_or(1, Sources::count));
+        system::check_connections(self.connections, self.threads, sources).map_err(Usage)
+    }
 }
 
 fn plan(args: &Args) -> Result<LoadPlan, Usage> {
@@ -334,7 +359,6 @@ fn check_mode(args: &Args) -> Result<(), Usage> {
 fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
     for (is_given, flag, cure) in [
         (args.connections.is_some(), "--connections", "write --subscribers and --publishers"),
-        (args.html.is_some(), "--html", "write --json"),
         (args.hdr.is_some(), "--hdr", "write --json"),
         (args.event_loop.dedicated, "--dedicated", "leave it out: publishers need a loop"),
     ] {
@@ -342,7 +366,7 @@ fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
             return Err(Usage(format!("{flag} with --mode fan-out: {cure}")));
         }
     }
-    args.shape.shape(args.mode)?;
+    let shape = args.shape.shape(args.mode)?;
     args.check_thresholds()?;
     let flags = &args.fan_out;
     let plan = FanOutPlan {
@@ -364,38 +388,13 @@ fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
         driver: args.event_loop.driver,
         busy_poll: args.event_loop.busy_poll,
         auto_ping: args.auto_ping.settings(),
+        sources: shape.sources,
         proxy: args.proxy.proxy(&args.proxy_tls)?,
         tls: args.event_loop.tls.settings()?,
         server_pid: args.server_pid,
     };
     plan.check()
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  picows load ws://127.0.0.1:9001/
-      64 connections, each with one message in flight
-  picows load ws://127.0.0.1:9001/ --rate 50000 --duration 30s --json load.json
-      an open loop, with the figures as JSON
-  picows load ws://127.0.0.1:9001/ --stages 10s:20000,60s:20000,10s:0
-      up to 20000 messages a second, held for a minute, and down again
-  picows load ws://127.0.0.1:9001/ --rate 20000 --fail-if 'p99>5ms' --fail-if 'rate<19900'
-      status 3 if the server is too slow, for pipelines
-  picows load ws://127.0.0.1:9001/ --json load.json --html load.html --hdr load.hlog
-      all figures, a page with charts, and a log for tools of HdrHistogram
-  picows load ws://127.0.0.1:9001/ --mode idle -c 50000 --source 127.0.0.0/8 --server-pid PID
-      what a connection costs the server while nothing is sent
-  picows load ws://127.0.0.1:9001/ --mode churn --rate 500 -c 100
-      500 connections a second that each have one message echoed, at most 100 at a time
-  picows load ws://127.0.0.1:9001/ --mode slow --slow-connections 20 --slow-read 1KiB
-      what others get while 20 connections hardly read
-  picows load ws://127.0.0.1:9002/topic/load --mode fan-out --subscribers 1000
-      one publication at a time to 1000 subscribers of picows pubsub
-  picows load ws://127.0.0.1:9002/topic/load --mode fan-out --subscribers 1000 --pipeline 16
-      16 publications in flight, which the server joins
-  picows load ws://HOST/topic/load --mode fan-out --publishers 4 --rate 10000 \\
-      --publish-url 'ws://HOST/topic/load?token=SECRET'
-      four publishers with a token, at an even rate";
 
 /// Connections to an echo server, and subscribers, unless the flags say otherwise.
 const CONNECTIONS: u32 = 64;
@@ -414,7 +413,7 @@ mod tests {
     use clap::Parser;
 
     #[derive(Debug, Parser)]
-    struct Cli {
+    pub(super) struct Cli {
         #[command(flatten)]
         args: Args,
     }
@@ -524,8 +523,7 @@ mod tests {
         assert_eq!((plan.rate_per_s, plan.are_gaps_allowed), (Some(5.0), true));
         for (flags, word) in [
             ("--connections 5", "--connections with --mode fan-out: write --subscribers"),
-            ("--html a.html", "--html with"),
-            ("--source 127.0.0.1", "--source is not for"),
+            ("--hdr a.hlog", "--hdr with"),
             ("--stages 1s:1", "--rate for fan-out"),
             ("--dedicated", "--dedicated with"),
             ("--size 8", "--size 8: a publication has a stamp of 16 bytes"),

@@ -5,7 +5,7 @@
 
 mod chart;
 pub(crate) mod hdr;
-mod html;
+pub(crate) mod html;
 mod parts;
 mod table;
 
@@ -434,7 +434,7 @@ pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Fault> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Fault> {
     std::fs::write(path, text).map_err(|error| cannot_write(path, &error))
 }
 

@@ -109,6 +109,23 @@ fn every_subscriber_gets_every_publication() {
 }
 
 #[test]
+fn a_fan_out_has_sources_thresholds_and_a_page() {
+    let folder = common::folder("fan-out");
+    let file = folder.join("a.html");
+    let page = file.display();
+    let flags = format!("--source 127.0.0.0/29 --fail-if p99>60s --fail-if rate<1 --html {page}");
+    let done = load(&flags, "");
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("met: rate<1: rate is "), "{}", done.stderr);
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.contains("20 subscribers") && page.contains("until all have it p99"), "{page}");
+    let done = load("--fail-if p50>0.001us", "");
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    assert_eq!(done.json()["thresholds"][0]["failed"], true);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn what_a_subscriber_misses_is_counted_and_an_error() {
     let done = load("--pipeline 8", "skip");
     let json = done.json();

@@ -30,6 +30,8 @@ pub(super) struct Board {
     /// Within the window of the figures.
     is_measuring: AtomicBool,
     subscribers: Mutex<u32>,
+    /// Connections begun, which take their source addresses in turn.
+    pub(super) begun: AtomicU64,
     /// Subscribers that a probe has reached.
     pub(super) probed: AtomicU32,
     /// A publisher's connection ended.
@@ -80,6 +82,7 @@ impl Board {
             phase: watch::Sender::new(Phase::Connecting),
             is_measuring: AtomicBool::new(false),
             subscribers: Mutex::new(0),
+            begun: AtomicU64::new(0),
             probed: AtomicU32::new(0),
             is_publisher_lost: AtomicBool::new(false),
             publishers,

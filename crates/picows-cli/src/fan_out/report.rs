@@ -6,7 +6,8 @@
 use super::tally::{Errors, Tally};
 use super::{FanOutPlan, Window};
 use crate::fault::Fault;
-use crate::report::{Outcome, Outputs, Spread, missed, publish, ratio, round};
+use crate::report::html::Page;
+use crate::report::{Outcome, Outputs, Spread, missed, publish, ratio, round, write};
 use crate::signals::Signal;
 use crate::threshold::Verdict;
 use crate::units::{grouped, time};
@@ -153,6 +154,9 @@ impl Report {
     ) -> Result<(), Fault> {
         self.thresholds = outputs.check_thresholds(&serde_json::to_value(&self)?);
         let json = serde_json::to_string_pretty(&self)? + "\n";
+        if let Some(path) = &outputs.html {
+            write(path, &self.page())?;
+        }
         let first = self.first_error.as_deref().unwrap_or("unknown");
         let errors = format!("{}; the first: {first}", self.errors_by_kind);
         let errors = (self.errors > 0 && outputs.do_errors_fail()).then_some(errors);
@@ -160,23 +164,45 @@ impl Report {
         publish(outputs, &self.table(), &json, outcome)
     }
 
-    fn table(&self) -> String {
+    fn page(&self) -> String {
+        let page = Page {
+            command: "load --mode fan-out",
+            url: &self.url,
+            heading: &self.heading(),
+            thresholds: &self.thresholds,
+            warnings: &self.warnings,
+            first_error: self.first_error.as_deref(),
+            rows: &self.rows(),
+        };
+        page.render("")
+    }
+
+    /// Formats the settings of the run as one line.
+    fn heading(&self) -> String {
         let settings = &self.settings;
         let pace = match (settings.rate_per_s, settings.pipeline) {
             (Some(rate), _) => format!("{rate} publications/s in total"),
             (None, pipeline) => format!("{} in flight of each", pipeline.unwrap_or(1)),
         };
-        let mut text = format!(
-            "picows load --mode fan-out {}: {} to {}, {pace}, {} B {}, {} s\n\n",
+        format!(
+            "picows load --mode fan-out {}: {} to {}, {pace}, {} B {}, {} s",
             self.url,
             plural(settings.publishers, "publisher"),
             plural(settings.subscribers, "subscriber"),
             settings.size_bytes,
             settings.message_type,
             self.measured_s,
-        );
+        )
+    }
+
+    fn table(&self) -> String {
+        let mut text = self.heading() + "\n\n";
         for (name, value) in self.rows() {
             let _ = writeln!(text, "  {name:<24}{value:>16}");
+        }
+        for verdict in &self.thresholds {
+            let outcome = if verdict.failed { "missed" } else { "met" };
+            let _ = writeln!(text, "\n{outcome}: {}", verdict.describe());
         }
         for warning in &self.warnings {
             let _ = writeln!(text, "\nwarning: {warning}");

@@ -84,12 +84,6 @@ impl ShapeFlags {
                 !matches!(mode, Mode::Churn | Mode::FanOut),
                 "is for connections that stay: write --rate for churn, and leave it out for fan-out",
             ),
-            (
-                self.source.is_some(),
-                "--source",
-                mode != Mode::FanOut,
-                "is not for --mode fan-out: leave it out",
-            ),
         ] {
             if is_given && !is_right {
                 return Err(Usage(format!("{flag} {cure}")));

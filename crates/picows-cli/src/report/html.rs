@@ -5,46 +5,74 @@
 use super::chart::{Chart, escape, even_ticks};
 use super::table::{heading, rows};
 use super::{Point, Report};
+use crate::threshold::Verdict;
 use crate::units::{grouped, time};
 use std::fmt::Write;
 
-/// Renders the page.
-pub(super) fn render(report: &Report) -> String {
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n\
-         <meta charset=\"utf-8\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>picows {0} {1}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <h1>picows {0}</h1>\n<p>{2}</p>\n",
-        report.command,
-        escape(&report.url),
-        escape(&heading(report))
-    );
-    for verdict in report.thresholds.iter().filter(|it| it.failed) {
-        let text = escape(verdict.describe());
-        let _ = writeln!(page, "<p class=\"warning\">Missed: {text}</p>");
-    }
-    for warning in &report.warnings {
-        let _ = writeln!(page, "<p class=\"warning\">Warning: {}</p>", escape(warning));
-    }
-    if let Some(error) = &report.first_error {
-        let _ = writeln!(page, "<p class=\"warning\">First error: {}</p>", escape(error));
-    }
-    page.push_str("<table>\n");
-    for (name, value) in rows(report) {
-        let _ = writeln!(page, "<tr><th>{}</th><td>{}</td></tr>", escape(&name), escape(&value));
-    }
-    page.push_str("</table>\n");
-    if report.mode == "idle" {
+/// What a page shows above its charts.
+pub(crate) struct Page<'a> {
+    pub(crate) command: &'a str,
+    pub(crate) url: &'a str,
+    pub(crate) heading: &'a str,
+    pub(crate) thresholds: &'a [Verdict],
+    pub(crate) warnings: &'a [String],
+    pub(crate) first_error: Option<&'a str>,
+    pub(crate) rows: &'a [(String, String)],
+}
+
+impl Page<'_> {
+    /// Renders the page, with `charts` below the table.
+    pub(crate) fn render(&self, charts: &str) -> String {
+        let mut page = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n\
+             <meta charset=\"utf-8\"/>\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+             <title>picows {0} {1}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+             <h1>picows {0}</h1>\n<p>{2}</p>\n",
+            self.command,
+            escape(self.url),
+            escape(self.heading)
+        );
+        for verdict in self.thresholds.iter().filter(|it| it.failed) {
+            let text = escape(verdict.describe());
+            let _ = writeln!(page, "<p class=\"warning\">Missed: {text}</p>");
+        }
+        for warning in self.warnings {
+            let _ = writeln!(page, "<p class=\"warning\">Warning: {}</p>", escape(warning));
+        }
+        if let Some(error) = self.first_error {
+            let _ = writeln!(page, "<p class=\"warning\">First error: {}</p>", escape(error));
+        }
+        page.push_str("<table>\n");
+        for (name, value) in self.rows {
+            let _ = writeln!(page, "<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(value));
+        }
+        page.push_str("</table>\n");
+        page.push_str(charts);
         page.push_str("</body>\n</html>\n");
-        return page;
+        page
     }
-    page.push_str("<h2>Latency by percentile</h2>\n");
-    page.push_str(&latencies(report).render());
-    page.push_str("<h2>Throughput over time</h2>\n");
-    page.push_str(&throughput(report).render());
-    page.push_str("</body>\n</html>\n");
-    page
+}
+
+/// Renders the page of a report.
+pub(super) fn render(report: &Report) -> String {
+    let mut charts = String::new();
+    if report.mode != "idle" {
+        charts.push_str("<h2>Latency by percentile</h2>\n");
+        charts.push_str(&latencies(report).render());
+        charts.push_str("<h2>Throughput over time</h2>\n");
+        charts.push_str(&throughput(report).render());
+    }
+    let page = Page {
+        command: report.command,
+        url: &report.url,
+        heading: &heading(report),
+        thresholds: &report.thresholds,
+        warnings: &report.warnings,
+        first_error: report.first_error.as_deref(),
+        rows: &rows(report),
+    };
+    page.render(&charts)
 }
 
 /// Spaces the nines evenly, as the rare latencies matter most.
