@@ -4,8 +4,6 @@ mod page;
 mod relay;
 mod stats;
 
-pub(crate) use stats::driver as driver_name;
-
 use crate::auto_ping::AutoPingArgs;
 use crate::deflate::DeflateArgs;
 use crate::driver::DriverFlag;
@@ -19,9 +17,9 @@ use picows_uring::{
     UpgradeRequest, WorkerState, select_subprotocol,
 };
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Run an echo server: every frame is sent back unchanged
@@ -210,11 +208,8 @@ pub(crate) trait Service {
     /// Sets what is particular to it.
     fn set_up(&self, builder: ServerBuilder) -> ServerBuilder;
 
-    /// Returns the router; the monitor is in `watched` once the server has started.
-    fn router(
-        &self,
-        watched: Arc<OnceLock<Monitor>>,
-    ) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static;
+    /// Returns the router.
+    fn router(&self) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static;
 
     /// The server listens: what is to be printed behind its addresses.
     ///
@@ -244,16 +239,10 @@ pub(crate) trait Service {
 impl Service for Args {
     fn set_up(&self, builder: ServerBuilder) -> ServerBuilder {
         let queue = usize::try_from(self.server.max_queue).unwrap_or(usize::MAX);
-        builder
-            .max_queue_size(queue, self.queue_policy.into())
-            .validate_text(self.validate_text)
-            .health_on_main(true)
+        builder.max_queue_size(queue, self.queue_policy.into()).validate_text(self.validate_text)
     }
 
-    fn router(
-        &self,
-        _watched: Arc<OnceLock<Monitor>>,
-    ) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static {
+    fn router(&self) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static {
         router(self)
     }
 }
@@ -295,8 +284,7 @@ fn serve(
 ) -> Result<Instant, Fault> {
     let tls = args.tls.settings()?;
     let builder = tls::of_server(service.set_up(builder(args)), tls.as_ref());
-    let watched = Arc::new(OnceLock::new());
-    let server = builder.start(service.router(Arc::clone(&watched)))?;
+    let server = builder.start(service.router())?;
     if let Some(tls) = tls {
         reload_on_hang_up(tls)?;
     }
@@ -305,8 +293,6 @@ fn serve(
         note(format_args!("standard output cannot be written, and serving goes on: {error}"));
     });
     let monitor = server.monitor();
-    // Before the first line, so that each client that waits for it finds it.
-    let _ = watched.set(monitor.clone());
     for address in server.addresses() {
         stdio::out().line(&format!("listening on {address}"));
     }
@@ -394,6 +380,7 @@ fn builder(args: &ServingFlags) -> ServerBuilder {
         .slow_callback(args.slow_callback)
         .deflate(args.deflate.of_server())
         .auto_ping(args.auto_ping.settings())
+        .health_on_main(true)
         .metrics_on_main(args.metrics_on_main)
         .keep_request(false);
     if let Some(address) = &args.admin {

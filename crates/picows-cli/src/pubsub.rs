@@ -14,14 +14,13 @@ use client::Client;
 use http::StatusCode;
 use picows_uring::topics::{Format, History, Hub, HubStats, SlowPolicy, TopicSettings};
 use picows_uring::{
-    ListenAddress, Messages, Monitor, QueuePolicy, ServerBuilder, Upgrade, UpgradeRequest,
-    UpgradeResponse,
+    ListenAddress, Messages, QueuePolicy, ServerBuilder, Upgrade, UpgradeRequest, UpgradeResponse,
 };
 use request::{Refused, Wish};
 use rights::{Publish, Rights};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::SUBPROTOCOL;
 
@@ -39,8 +38,8 @@ use wire::SUBPROTOCOL;
 ///
 /// Prints a line `listening on ws://ADDRESS` for each address once it accepts connections, and then who may
 /// publish. GET /healthz answers 503 when the process is better started again; GET /readyz also while no more
-/// clients should come, and while NATS is not connected. --admin has /metrics, /healthz and /readyz of the server
-/// alone. Signals, logs and the exit status are those of `picows echo`.
+/// clients should come, and while NATS is not connected. --admin has both, and /metrics. Signals, logs and the
+/// exit status are those of `picows echo`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -156,18 +155,18 @@ impl PubSub {
 
 impl Service for PubSub {
     fn set_up(&self, builder: ServerBuilder) -> ServerBuilder {
-        builder.max_queue_size(self.queue_bytes_max, QueuePolicy::Close)
+        let nodes = Arc::clone(&self.nodes);
+        builder
+            .max_queue_size(self.queue_bytes_max, QueuePolicy::Close)
+            .ready_when(move || nodes.fault().map_or(Ok(()), Err))
     }
 
-    fn router(
-        &self,
-        watched: Arc<OnceLock<Monitor>>,
-    ) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static {
+    fn router(&self) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static {
         let (settings, rights) = (Arc::clone(&self.settings), Arc::clone(&self.rights));
-        let (nodes, message_bytes_max) = (Arc::clone(&self.nodes), self.message_bytes_max);
+        let message_bytes_max = self.message_bytes_max;
         move |request| {
             if !request.is_upgrade() {
-                return answer(request, &watched, &nodes);
+                return not_found();
             }
             let wish = match Wish::read(request) {
                 Ok(wish) => wish,
@@ -246,25 +245,6 @@ impl Service for PubSub {
 
     fn stopped(&self) {
         self.nodes.close();
-    }
-}
-
-/// Answers a request without an upgrade.
-fn answer(request: &UpgradeRequest, watched: &OnceLock<Monitor>, nodes: &Nodes) -> Upgrade {
-    match request.path() {
-        "/healthz" => match watched.get().and_then(Monitor::unhealthy) {
-            None => {
-                let driver = watched.get().map(echo::driver_name);
-                let line = driver.map_or(String::new(), |name| format!("driver: {name}\n"));
-                Upgrade::respond(UpgradeResponse::ok().with_body(format!("ok\n{line}")))
-            }
-            Some(fault) => respond(503, &fault),
-        },
-        "/readyz" => match watched.get().and_then(Monitor::not_ready).or_else(|| nodes.fault()) {
-            None => Upgrade::respond(UpgradeResponse::ok().with_body("ok\n")),
-            Some(fault) => respond(503, &fault),
-        },
-        _ => not_found(),
     }
 }
 

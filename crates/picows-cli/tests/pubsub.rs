@@ -363,11 +363,14 @@ fn wrong_flags_are_status_2() {
 #[test]
 fn a_nats_server_that_is_not_there_is_named_and_local_topics_go_on() {
     let (_socket, address) = unheard();
-    let server = PubSub::start(&format!("--nats nats://{address}"));
-    let (status, body) = http_status(&server, "/readyz", "");
-    assert_eq!(status, 503);
-    assert!(body.contains(&address.to_string()) && body.contains("start nats-server"), "{body}");
-    assert_eq!(http_status(&server, "/healthz", "").0, 200);
+    let server = PubSub::start(&format!("--nats nats://{address} --admin 127.0.0.1:0"));
+    for authority in [server.authority(), server.admin.as_deref().unwrap()] {
+        let (status, body) = http_status_at(authority, "/readyz", "");
+        assert_eq!(status, 503);
+        let names_it = body.contains(&address.to_string()) && body.contains("start nats-server");
+        assert!(names_it, "{body}");
+        assert_eq!(http_status_at(authority, "/healthz", "").0, 200);
+    }
     let mut client = server.connect("/topic/a");
     client.send_text("local");
     assert_eq!(client.next(), Message::Text("local".to_owned()));
@@ -409,6 +412,29 @@ fn the_load_names_a_server_that_publishes_nothing() {
         "{}",
         done.stderr
     );
+}
+
+#[test]
+fn nodes_are_ready_while_nats_is_there() {
+    let Some(mut nats) = common::topics::Nats::start() else { return };
+    let server = PubSub::start(&format!("--nats {} --admin 127.0.0.1:0", nats.url));
+    let ready = || {
+        let probed = [server.authority(), server.admin.as_deref().unwrap()]
+            .map(|authority| http_status_at(authority, "/readyz", ""));
+        (probed[0].0 == probed[1].0).then_some(probed)
+    };
+    let wait_for = |status: u16| {
+        common::eventually(&format!("/readyz is {status}"), || {
+            ready().filter(|probed| probed[0].0 == status)
+        })
+    };
+    wait_for(200);
+    nats.kill();
+    let probed = wait_for(503);
+    assert!(probed.iter().all(|(_, reason)| reason.contains(&nats.url)), "{probed:?}");
+    assert_eq!(http_status(&server, "/healthz", "").0, 200);
+    nats.run();
+    wait_for(200);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod listen;
 mod metrics;
 mod monitor;
 mod probes;
+mod ready;
 mod threads;
 
 pub use builder::{BACKLOG, Server, ServerBuilder};

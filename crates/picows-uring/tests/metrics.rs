@@ -9,7 +9,7 @@ use picows_uring::{
 };
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -187,6 +187,39 @@ fn a_server_that_stops_is_healthy_to_the_end_and_not_ready_at_once() {
     assert!(std::net::TcpStream::connect(admin).is_err(), "it ends with the server");
 }
 
+#[test]
+fn the_application_has_a_part_in_readiness() {
+    let fault = Arc::new(Mutex::new(Some("no database yet")));
+    let asked = Arc::clone(&fault);
+    let builder = workers(1).admin("127.0.0.1:0").health_on_main(true).ready_when(move || {
+        match *asked.lock().unwrap() {
+            Some("panic") => panic!("in the check"),
+            fault => fault.map_or(Ok(()), |fault| Err(fault.to_owned())),
+        }
+    });
+    let server = builder.start(route).unwrap();
+    let expect = |status: u16, body: &str| {
+        for at in [admin(&server), address(&server)] {
+            let ready = get(at, "/readyz");
+            assert_eq!((ready.status, &*ready.body), (status, body));
+            assert_eq!(get(at, "/healthz").status, 200, "it is not restarted for that");
+        }
+        let text = server.monitor().open_metrics();
+        assert_eq!(sample(&text, "picows_ready"), f64::from(u8::from(status == 200)));
+    };
+    expect(503, "no database yet\n");
+    // Connections are served all the same.
+    Client::upgrade(address(&server)).echo(b"still");
+    *fault.lock().unwrap() = Some("panic");
+    // The lock is poisoned then; the reason stays one line.
+    let text = get(admin(&server), "/readyz").body;
+    assert_eq!(text, "the check of ready_when failed: panic: in the check\n");
+    fault.clear_poison();
+    *fault.lock().unwrap() = None;
+    expect(200, "ready\n");
+    server.stop().unwrap();
+}
+
 /// Blocks its worker until the test lets it go on.
 struct Blocking(mpsc::Sender<()>, mpsc::Receiver<()>);
 
@@ -206,7 +239,7 @@ impl Listener for Blocking {
 fn a_blocked_worker_does_not_block_the_admin_address() {
     let (blocked, blocks) = mpsc::channel();
     let (release, released) = mpsc::channel();
-    let listener = std::sync::Mutex::new(Some(Blocking(blocked, released)));
+    let listener = Mutex::new(Some(Blocking(blocked, released)));
     let builder = workers(1).admin("127.0.0.1:0");
     let server =
         builder.start(move |_| Upgrade::accept(listener.lock().unwrap().take().unwrap())).unwrap();

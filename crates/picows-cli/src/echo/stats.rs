@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// The name of the driver, which is the same for all workers.
-pub(crate) fn driver(monitor: &Monitor) -> &'static str {
+pub(super) fn driver(monitor: &Monitor) -> &'static str {
     monitor.workers().next().map_or(Driver::Auto, |worker| worker.driver).name()
 }
 

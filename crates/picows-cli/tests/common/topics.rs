@@ -55,7 +55,7 @@ impl PubSub {
         Self { running, stdout: RefCell::new(stdout), url, admin, rule }
     }
 
-    fn authority(&self) -> &str {
+    pub fn authority(&self) -> &str {
         self.url.strip_prefix("ws://").unwrap()
     }
 
@@ -228,7 +228,7 @@ pub fn http_status_at(authority: &str, target: &str, headers: &str) -> (u16, Str
 
 /// A `nats-server` on a port that it finds itself.
 pub struct Nats {
-    child: Child,
+    child: Option<Child>,
     folder: PathBuf,
     pub url: String,
 }
@@ -244,27 +244,42 @@ impl Nats {
             return None;
         }
         let folder = super::folder("pubsub-nats");
-        let path = folder.to_str().unwrap();
+        let mut nats = Self { child: None, folder, url: String::new() };
+        nats.run();
+        Some(nats)
+    }
+
+    /// Starts it, on the port that it had before, if any.
+    pub fn run(&mut self) {
+        let port = self.url.rsplit_once(':').map_or("-1", |(_, port)| port);
+        let path = self.folder.to_str().unwrap();
         let child = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", path])
+            .args(["-a", "127.0.0.1", "-p", port, "--ports_file_dir", path])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let file = folder.join(format!("nats-server_{}.ports", child.id()));
-        let url = eventually("the server writes its ports", || {
+        let file = self.folder.join(format!("nats-server_{}.ports", child.id()));
+        self.child = Some(child);
+        self.url = eventually("the server writes its ports", || {
             let text = std::fs::read_to_string(&file).ok()?;
             let (_, rest) = text.split_once("\"nats://")?;
             Some(format!("nats://{}", rest.split_once('"')?.0))
         });
-        Some(Self { child, folder, url })
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -7,6 +7,7 @@ mod check;
 use super::handle::ServerHandle;
 use super::listen::{Listen, Served};
 use super::probes::{OnMain, Probes};
+use super::ready::ReadyCheck;
 use super::threads::{self, ServerPlan};
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::driver::Driver;
@@ -85,6 +86,7 @@ pub struct ServerBuilder {
     drain_timeout: Duration,
     pub(super) admin: Option<String>,
     pub(super) on_main: OnMain,
+    pub(super) ready: Option<ReadyCheck>,
     pub(super) thread_name: &'static str,
     config: Config,
 }
@@ -104,6 +106,7 @@ impl Default for ServerBuilder {
             drain_timeout: DRAIN_TIMEOUT,
             admin: None,
             on_main: OnMain::default(),
+            ready: None,
             thread_name: "picows",
             config: Config { drain_spread: None, ..Config::default() },
         }
@@ -447,6 +450,7 @@ impl ServerBuilder {
             waiting: self.waiting,
             busy_poll: BusyPoll(self.busy_poll),
             drain_timeout: self.drain_timeout,
+            ready: self.ready,
             config,
             make,
         })?;

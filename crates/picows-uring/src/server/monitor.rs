@@ -3,6 +3,7 @@
 //! Only reads; what stops a server is its handle.
 
 use super::metrics;
+use super::ready::ReadyCheck;
 use crate::admission::{Admission, AdmissionLimits, Refusal};
 use crate::command::Command;
 use crate::config::Config;
@@ -43,6 +44,8 @@ pub(super) struct ServerState {
     admission: Option<Arc<Admission>>,
     limits: AdmissionLimits,
     memory: Arc<MemoryBudget>,
+    /// What the application says about more clients.
+    ready: Option<ReadyCheck>,
     /// It was stopped.
     pub(super) is_draining: Arc<AtomicBool>,
 }
@@ -69,12 +72,13 @@ pub struct WorkerStatus {
 
 impl ServerState {
     /// Of a server whose connections have the settings `config`.
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, ready: Option<ReadyCheck>) -> Self {
         // Not the settings themselves: what they hold may hold a monitor.
         Self {
             admission: config.admission.clone(),
             limits: config.admission_limits(),
             memory: Arc::clone(&config.memory),
+            ready,
             is_draining: Arc::default(),
         }
     }
@@ -187,7 +191,8 @@ impl Monitor {
 
     /// The reason why no more clients should come, if there is one: what is
     /// [unhealthy](Self::unhealthy), a server that stops, a worker that pauses accepting for lack of
-    /// descriptors or memory, a limit on all connections that is reached. What `/readyz` reports.
+    /// descriptors or memory, a limit on all connections that is reached, an error of the application's
+    /// [check](crate::ServerBuilder::ready_when). What `/readyz` reports.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         if self.is_draining() {
@@ -201,6 +206,7 @@ impl Monitor {
             .full()
             .map(|setting| format!("{setting} is reached"))
             .or_else(|| self.unhealthy())
+            .or_else(|| self.server.ready.as_ref()?.fault())
     }
 
     /// Whether the server was stopped.
@@ -242,7 +248,7 @@ mod tests {
     /// A monitor of two workers that no thread runs.
     fn monitor(config: Config) -> Monitor {
         let workers = (0..2).map(|_| (Arc::default(), mailbox()));
-        Monitor::new(workers, Arc::new(ServerState::new(&config)))
+        Monitor::new(workers, Arc::new(ServerState::new(&config, None)))
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use super::handle::{ListenBase, ServerHandle, WorkerThread};
 use super::listen::Served;
 use super::monitor::ServerState;
+use super::ready::ReadyCheck;
 use crate::command::ListenName;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
@@ -43,6 +44,8 @@ pub(super) struct ServerPlan {
     pub(super) waiting: WaitMode,
     pub(super) busy_poll: BusyPoll,
     pub(super) drain_timeout: Duration,
+    /// Of the application, for readiness.
+    pub(super) ready: Option<ReadyCheck>,
     pub(super) config: Arc<Config>,
     /// The factory of those that have none of their own.
     pub(super) make: Arc<MakeFactory>,
@@ -111,7 +114,7 @@ pub(super) fn start(plan: ServerPlan) -> Result<ServerHandle, Error> {
             return Err(error);
         }
     };
-    let state = Arc::new(ServerState::new(&plan.config));
+    let state = Arc::new(ServerState::new(&plan.config, plan.ready));
     let base = ListenBase { config: plan.config, options };
     let (addresses, paths) = (listening.addresses, listening.paths);
     let mut handle = ServerHandle::new(addresses, paths, base, plan.drain_timeout, state);

@@ -49,6 +49,7 @@ impl ServerBuilder {
             ("admin", self.admin.is_some()),
             ("health_on_main", self.on_main.health),
             ("metrics_on_main", self.on_main.metrics),
+            ("ready_when", self.ready.is_some()),
         ];
         let of_worker = [
             ("driver", self.driver.is_some()),
