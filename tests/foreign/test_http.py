@@ -32,9 +32,8 @@ def answers(peer):
         (b"HEAD /healthz HTTP/1.0\r\n\r\n", False),
         (PLAIN[:-2] + b"Expect: 100-continue\r\n\r\n", True),
         (PLAIN[:-2] + b"Content-Length: 0\r\n\r\n", True),
-        (PLAIN + PLAIN, True),
     ],
-    ids=["1.1", "1.0", "1.0 with host", "empty line", "absolute", "HEAD", "HEAD 1.0", "expect", "no body", "pipelined"],
+    ids=["1.1", "1.0", "1.0 with host", "empty line", "absolute", "HEAD", "HEAD 1.0", "expect", "no body"],
 )
 def test_health_checks(connect, request_bytes, has_body, delivery):
     peer = connect()
@@ -43,7 +42,20 @@ def test_health_checks(connect, request_bytes, has_body, delivery):
     assert status == 200 and (HEALTHY.fullmatch(answered) if has_body else answered == ""), answered
     # A HEAD has the length of what a GET would have had.
     assert re.search(r"\r\ncontent-length: (17|20)\r\n", head), head
-    assert "\r\nconnection: close" in head
+    assert f"\r\nconnection: {'close' if b'HTTP/1.0' in request_bytes else 'keep-alive'}" in head
+
+
+def test_a_connection_serves_one_health_check_after_the_other(connect):
+    peer = connect()
+    for _ in range(3):
+        peer.send(PLAIN)
+        response = peer.receive_response()
+        assert (response.status, response.headers["connection"]) == (200, "keep-alive")
+    # Not those that are sent without waiting for the answer.
+    peer.send(PLAIN + PLAIN)
+    response = peer.receive_response()
+    assert (response.status, response.headers["connection"]) == (200, "close")
+    peer.expect_end()
 
 
 REFUSED = {

@@ -201,6 +201,14 @@ impl Conversation {
         }
     }
 
+    /// A request was answered that was no handshake, and another may follow: the time for it begins.
+    #[doc(hidden)] // For the crates of this project, and not promised.
+    pub fn await_request(&mut self, rules: &ConversationRules, now: Tick) {
+        if self.phase == Phase::Handshake {
+            self.deadline = rules.handshake_timeout.map_or(NEVER, |timeout| now + timeout);
+        }
+    }
+
     /// Takes a frame of the peer into account, before the listener sees it.
     #[inline]
     pub fn handle_frame(&mut self, rules: &ConversationRules, frame: &Frame<'_>) -> FrameAction {

@@ -8,6 +8,7 @@ mod ending;
 mod eviction;
 #[cfg(feature = "deflate")]
 mod expanding;
+mod kept_alive;
 mod liveness;
 mod pieces;
 mod progress;

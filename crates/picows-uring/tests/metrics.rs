@@ -4,8 +4,8 @@ mod common;
 
 use common::{Client, Response, address, close_payload, eventually, next, workers};
 use picows_uring::{
-    EchoListener, Frame, ListenAddress, Listener, ListenerResult, MsgType, ServerHandle, Transport,
-    Upgrade, UpgradeRequest, UpgradeResponse,
+    CloseCode, EchoListener, Frame, ListenAddress, Listener, ListenerResult, MsgType, ServerHandle,
+    Transport, Upgrade, UpgradeRequest, UpgradeResponse,
 };
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -129,6 +129,37 @@ fn a_full_server_is_healthy_and_not_ready() {
     // On an address of the server, who asks takes the last place.
     assert_eq!((get(admin, "/readyz").status, get(main, "/readyz").status), (200, 503));
     server.stop().unwrap();
+}
+
+#[test]
+fn a_connection_of_a_scraper_serves_several_requests_and_ends_with_the_server() {
+    let server = workers(1).admin("127.0.0.1:0").health_on_main(true).start(route).unwrap();
+    let clients = [admin(&server), address(&server)].map(|at| {
+        let mut client = Client::connect(at);
+        for path in ["/healthz", "/readyz", "/healthz"] {
+            client.write(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            let response = client.response();
+            assert_eq!((response.status, response.header("connection")), (200, Some("keep-alive")));
+        }
+        client
+    });
+    let [mut scraper, mut checker] = clients;
+    for _ in 0..3 {
+        scraper.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(scraper.response().body.ends_with("# EOF\n"));
+    }
+    // Whatever a client has asked before, it may upgrade.
+    let mut upgraded = Client::connect(address(&server));
+    upgraded.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(upgraded.response().status, 200);
+    let mut upgraded = upgraded.upgraded();
+    upgraded.echo(b"and back");
+    let stopping = thread::spawn(move || server.stop());
+    upgraded.expect_close(CloseCode::GOING_AWAY, "server is shutting down");
+    checker.expect_eof();
+    drop((upgraded, checker));
+    scraper.expect_eof();
+    stopping.join().unwrap().unwrap();
 }
 
 #[test]

@@ -143,6 +143,16 @@ impl UpgradeResponse {
     /// assert!(wire.ends_with(b"\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"));
     /// ```
     pub fn encode_head(&self, out: &mut Vec<u8>) {
+        self.encode_head_with(out, "close");
+    }
+
+    /// [`encode_head`](Self::encode_head), of an answer that leaves the connection to a further request.
+    #[doc(hidden)] // For the crates of this project, and not promised.
+    pub fn encode_kept_head(&self, out: &mut Vec<u8>) {
+        self.encode_head_with(out, "keep-alive");
+    }
+
+    fn encode_head_with(&self, out: &mut Vec<u8>, connection: &str) {
         let status = self.status_sent();
         out.reserve(HEAD_BYTES_GUESS);
         push_status_line(out, status);
@@ -154,7 +164,8 @@ impl UpgradeResponse {
         if has_body(status) {
             out.extend_from_slice(format!("Content-Length: {}\r\n", self.body.len()).as_bytes());
         }
-        out.extend_from_slice(b"Connection: close\r\n\r\n");
+        push_line(out, "Connection", connection.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 
     /// The body that [`encode`](Self::encode) writes, for a caller that sends it by reference.

@@ -341,6 +341,14 @@ impl UpgradeRequest {
         self.line.version == Version::Http11 && self.head.lists("expect", "100-continue")
     }
 
+    /// Whether the client would send a further request on the connection (RFC 9112 §9.3). One by
+    /// HTTP/1.0 is taken at its version, whatever it asks for.
+    #[doc(hidden)] // For the crates of this project, and not promised.
+    #[must_use]
+    pub fn keeps_connection(&self) -> bool {
+        self.line.version == Version::Http11 && !self.head.lists("connection", "close")
+    }
+
     /// Whether it may be a WebSocket handshake by its first line (RFC 6455 §4.1, items 1 and 2).
     pub(super) fn is_get_of_http_1_1(&self) -> bool {
         (self.line.method, self.line.version) == (Method::Get, Version::Http11)

@@ -31,7 +31,9 @@ impl Connection {
             return self.io_failed(&kind.into());
         }
         let session = self.session();
-        session.set_cause(end_of_stream_cause(session));
+        if !self.end_after_answers() {
+            session.set_cause(end_of_stream_cause(session));
+        }
         let (rules, now) = (&session.config.conversation, session.local.now());
         session.conversation.borrow_mut().end_of_stream(rules, now);
         session.mark_dirty();
@@ -59,8 +61,8 @@ impl Connection {
     /// (`has_backlog`).
     pub(crate) fn handle_timeout(&mut self, ring: &impl Ring, seen: Tick, has_backlog: bool) {
         let session = Rc::clone(self.session());
-        let phase = self.phase();
-        if session.conversation.borrow_mut().handle_timeout(seen) {
+        let (phase, is_kept) = (self.phase(), self.is_between_requests());
+        if session.conversation.borrow_mut().handle_timeout(seen) && !is_kept {
             log::info!(peer = session.peer.logged(), ?phase, "timed out: dropping");
             let broken = session.send_error().map(DisconnectCause::Io);
             session.set_cause(broken.unwrap_or(DisconnectCause::TimedOut));

@@ -28,8 +28,10 @@ use std::time::SystemTime;
 pub(super) struct Requests {
     /// Receives the head of the request.
     pub(super) head: HeadReceiver<UpgradeRequest>,
-    /// When the connection was accepted.
+    /// When the connection was accepted, or this request began.
     pub(super) since: Tick,
+    /// Requests before it that were answered.
+    pub(super) answered: u8,
     factory: SharedFactory,
 }
 
@@ -77,7 +79,7 @@ impl Connection {
             session.begin_secure(begun.ok());
         }
         let since = session.local.now.get();
-        Stage::Request(Requests { head: HeadReceiver::of_request(), since, factory })
+        Stage::Request(Requests { head: HeadReceiver::of_request(), since, answered: 0, factory })
     }
 
     /// Whether it is of a server, and its request is not complete.
@@ -87,8 +89,13 @@ impl Connection {
 
     /// Bytes of the request arrived, perhaps with the first frames behind it.
     pub(super) fn receive_request(&mut self, bytes: &mut [u8]) -> Option<usize> {
-        let Stage::Request(Requests { head, .. }) = &mut self.stage else { return None };
+        let Stage::Request(Requests { head, since, answered, .. }) = &mut self.stage else {
+            return None;
+        };
         let session = self.transport.session();
+        if *answered > 0 && head.stash().is_empty() {
+            *since = session.local.now.get();
+        }
         let (pool, limits) = (&session.local.pool, &session.config.head);
         pool.lend(head.stash_mut());
         let received = head.receive_request(bytes, limits);
@@ -96,7 +103,7 @@ impl Connection {
         pool.hold_or_take(head.stash_mut(), matches!(received, Ok(None)));
         match received {
             Ok(Some((request, used))) => {
-                self.answer(request);
+                self.answer(request, used == bytes.len());
                 if self.is_deciding() {
                     return (used < bytes.len()).then_some(used);
                 }
@@ -115,8 +122,8 @@ impl Connection {
         self.respond_to(&error.into(), is_head);
     }
 
-    /// Answers a complete request.
-    fn answer(&mut self, mut request: UpgradeRequest) {
+    /// Answers a complete request, behind which nothing has come if it `is_last`.
+    fn answer(&mut self, mut request: UpgradeRequest, is_last: bool) {
         let Stage::Request(Requests { factory, .. }) = &self.stage else { return };
         let factory = Rc::clone(factory);
         if let AdmissionState::Refused(refusal) = self.admission
@@ -126,7 +133,7 @@ impl Connection {
         }
         let probe = self.session().config.probe.clone();
         if let Some(response) = probe.and_then(|probe| probe.answer(&request)) {
-            return self.respond_to(&response, request.method() == "HEAD");
+            return self.answer_probe(&request, &response, is_last);
         }
         if self.session().config.judges_source()
             && let Some(refusal) = self.refuse_source(&request)
@@ -421,14 +428,27 @@ impl Connection {
     }
 
     /// Sends the response to a request, which ends the connection; to a HEAD without its body.
-    fn respond_to(&self, response: &UpgradeResponse, is_head: bool) {
+    pub(super) fn respond_to(&self, response: &UpgradeResponse, is_head: bool) {
+        self.queue_response(response, is_head, UpgradeResponse::encode_head);
+        let session = self.session();
+        let (rules, now) = (&session.config.conversation, session.local.now());
+        session.conversation.borrow_mut().finish(rules, now);
+    }
+
+    /// Queues the response to a request, whose head `encode_head` writes.
+    pub(super) fn queue_response(
+        &self,
+        response: &UpgradeResponse,
+        is_head: bool,
+        encode_head: fn(&UpgradeResponse, &mut Vec<u8>),
+    ) {
         let session = self.session();
         log::debug!(peer = session.peer.logged(), status = %response.status, "answered over HTTP");
         let body = response.body_sent().filter(|_| !is_head);
         let copied = body.filter(|body| body.len() <= COPY_BYTES_MAX);
         let copied_bytes = copied.map_or(0, Bytes::len);
         session.queue_last(HEAD_BYTES_USUAL + copied_bytes, |out| {
-            response.encode_head(out);
+            encode_head(response, out);
             if !response.headers.contains_key(DATE) {
                 // In front of the empty line that ends the head (RFC 9110 §6.6.1).
                 out.truncate(out.len() - 2);
@@ -439,8 +459,6 @@ impl Connection {
         if let (Some(body), None) = (body, copied) {
             session.queue_reference(body);
         }
-        let (rules, now) = (&session.config.conversation, session.local.now());
-        session.conversation.borrow_mut().finish(rules, now);
     }
 }
 

@@ -13,6 +13,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use picows_uring_proto::UpgradeResponse;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// The server that is asked about.
 #[derive(Debug, Default)]
@@ -22,10 +23,12 @@ pub(super) struct Probes {
 }
 
 /// What is answered on the addresses of the server itself.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct OnMain {
     pub(super) health: bool,
     pub(super) metrics: bool,
+    /// The server that is asked about, if it is not this one.
+    of: Option<Arc<Probes>>,
 }
 
 impl Probes {
@@ -70,7 +73,7 @@ impl ServerBuilder {
     /// Answers `/metrics`, `/healthz` and `/readyz` on an address of its own, by a thread of its own:
     /// also while all workers are busy or blocked, at every limit, and to the end of a graceful shutdown.
     /// Takes what [`listen`](Self::listen) takes. There is neither TLS nor a password: give an address that
-    /// only operators reach. Guide "Metrics and health". Default: none.
+    /// only operators reach. A connection serves up to 100 requests. Guide "Metrics and health". Default: none.
     ///
     /// ```
     /// use picows_uring::{EchoListener, Server, Upgrade};
@@ -112,7 +115,7 @@ impl OnMain {
         if !self.health && !self.metrics {
             return None;
         }
-        let probes = Arc::clone(probes);
+        let probes = self.of.unwrap_or_else(|| Arc::clone(probes));
         Some(Probe::new(move |request| {
             let response = match request.path() {
                 "/healthz" if self.health => probes.health(),
@@ -129,8 +132,7 @@ impl OnMain {
 ///
 /// A worker that sleeps in epoll: a thread and a few descriptors, and no locked memory.
 fn serve(address: &str, probes: &Arc<Probes>) -> Result<ServerHandle, Error> {
-    let probes = Arc::clone(probes);
-    Server::builder()
+    let mut builder = Server::builder()
         .listen(address)
         .workers(1)
         .thread_name("picows-admin")
@@ -138,16 +140,17 @@ fn serve(address: &str, probes: &Arc<Probes>) -> Result<ServerHandle, Error> {
         .dedicated(true)
         .max_connections(CONNECTIONS_MAX)
         .memory_limit(MEMORY_BYTES_MAX)
+        .handshake_timeout(IDLE_MAX)
         .keep_request(false)
-        .start(move |request| {
-            Upgrade::respond(not_cached(match request.path() {
-                "/metrics" => probes.metrics(),
-                "/healthz" => probes.health(),
-                "/readyz" => probes.readiness(),
-                "/" => UpgradeResponse::ok().with_body(PATHS),
-                _ => UpgradeResponse::text(StatusCode::NOT_FOUND, PATHS),
-            }))
+        .health_on_main(true)
+        .metrics_on_main(true);
+    builder.on_main.of = Some(Arc::clone(probes));
+    builder.start(|request| {
+        Upgrade::respond(match request.path() {
+            "/" => UpgradeResponse::ok().with_body(PATHS),
+            _ => UpgradeResponse::text(StatusCode::NOT_FOUND, PATHS),
         })
+    })
 }
 
 fn unavailable(reason: &str) -> UpgradeResponse {
@@ -167,6 +170,8 @@ fn not_cached(mut response: UpgradeResponse) -> UpgradeResponse {
 const PATHS: &str = "/metrics\n/healthz\n/readyz\n";
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+/// How long a scraper may stay away and find its connection: longer than the usual interval of a minute.
+const IDLE_MAX: Duration = Duration::from_secs(75);
 /// Those of a few scrapers and probes; more are answered as long as they send their request at once.
 const CONNECTIONS_MAX: usize = 64;
 /// More than so many answers take.

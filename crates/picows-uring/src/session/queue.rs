@@ -320,9 +320,9 @@ impl Session {
         self.mark_dirty();
     }
 
-    /// Queues the last bytes of a connection, `len` at the most. They take no more memory than that,
-    /// unlike what others follow: a worker that ends many connections for their memory needs less
-    /// then, and not more.
+    /// Queues an answer over HTTP, or other last bytes of a connection, `len` at the most. They take no more
+    /// memory than that, unlike what others follow: a worker that ends many connections for their memory
+    /// needs less then, and not more.
     pub(crate) fn queue_last(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         self.open_queue().append(len, || Vec::with_capacity(len), write);
         self.mark_dirty();

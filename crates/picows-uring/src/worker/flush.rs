@@ -179,6 +179,9 @@ impl<R: Ring> Lane<'_, R> {
         }
         if self.connection.phase() == Phase::Handshake {
             self.in_span(Lane::take_decision);
+            if self.is_stopping {
+                self.connection.end_between_requests();
+            }
         }
         let connection = &mut *self.connection;
         if matches!(connection.admission, AdmissionState::Refused(_))

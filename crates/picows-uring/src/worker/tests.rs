@@ -12,6 +12,7 @@ mod foreign;
 mod full;
 mod greed;
 mod in_place;
+mod kept_alive;
 mod large;
 mod listening;
 mod log;
