@@ -1,4 +1,4 @@
-//! Names the shared library by its major version, so that programs are bound to that.
+//! Names the shared library by `PWU_ABI_VERSION`, so that programs are bound to that.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

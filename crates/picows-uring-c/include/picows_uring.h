@@ -590,6 +590,9 @@ typedef void (*pwu_log)(void *user, int level, pwu_str line);
 extern "C" {
 #endif // __cplusplus
 
+// Returns the version of the library, such as "0.2.0". Any thread.
+const char *pwu_version(void);
+
 // Returns PWU_ABI_VERSION of the library, for programs that load it at run time. Any thread.
 uint32_t pwu_abi_version(void);
 

@@ -8,6 +8,8 @@
 #![allow(missing_debug_implementations, reason = "C sees pointers")]
 #![allow(clippy::missing_safety_doc, reason = "the header says once what holds for all pointers")]
 
+use std::ffi::c_char;
+
 // In the order of the header.
 
 pub mod status;
@@ -46,6 +48,12 @@ mod thread;
 
 /// Version of this interface. Functions and fields are only added within one.
 pub const PWU_ABI_VERSION: u32 = 0;
+
+/// Returns the version of the library, such as "0.2.0". Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn pwu_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
 
 /// Returns PWU_ABI_VERSION of the library, for programs that load it at run time. Any thread.
 #[unsafe(no_mangle)]

@@ -122,6 +122,9 @@ fn what_is_installed_is_found_by_its_soname() {
         "{described}"
     );
     assert!(!described.contains('@'), "{described}");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(described.contains(&format!("\nVersion: {version}\n")), "{described}");
+    assert!(prefix.join(format!("lib/libpicows_uring_c.so.{version}")).is_file());
     let program = made("installed");
     let status = Command::new("cc")
         .arg(root.join("examples/c/echo_client.c"))

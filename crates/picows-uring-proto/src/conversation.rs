@@ -112,7 +112,7 @@ pub enum FrameAction {
 }
 
 /// The earlier name of [`FrameAction`].
-#[deprecated(note = "renamed to `FrameAction`")]
+#[deprecated(since = "0.2.0", note = "renamed to `FrameAction`")]
 pub type Arrival = FrameAction;
 
 /// The next step with the transport.
@@ -238,7 +238,7 @@ impl Conversation {
     }
 
     /// The earlier name of [`handle_frame`](Self::handle_frame).
-    #[deprecated(note = "renamed to `handle_frame`")]
+    #[deprecated(since = "0.2.0", note = "renamed to `handle_frame`")]
     pub fn arrived(&mut self, rules: &ConversationRules, frame: &Frame<'_>) -> FrameAction {
         self.handle_frame(rules, frame)
     }

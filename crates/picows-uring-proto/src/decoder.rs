@@ -216,7 +216,7 @@ impl Decoder {
     }
 
     /// The earlier name of [`bytes_missing`](Self::bytes_missing).
-    #[deprecated(note = "renamed to `bytes_missing`")]
+    #[deprecated(since = "0.2.0", note = "renamed to `bytes_missing`")]
     #[must_use]
     pub fn missing(&self, stash: &Stash) -> u64 {
         self.bytes_missing(stash)
@@ -227,7 +227,7 @@ impl Decoder {
     /// # Errors
     ///
     /// As [`next_filled`](Self::next_filled).
-    #[deprecated(note = "renamed to `next_filled`")]
+    #[deprecated(since = "0.2.0", note = "renamed to `next_filled`")]
     pub fn filled<'a>(
         &mut self,
         rules: &FrameRules,

@@ -84,7 +84,7 @@ pub struct TaskError(String);
 debug_with_text! { TaskError }
 
 /// The earlier name of [`TaskError`].
-#[deprecated(note = "renamed to `TaskError`")]
+#[deprecated(since = "0.2.0", note = "renamed to `TaskError`")]
 pub type TaskFailed = TaskError;
 
 impl<T> Task<T> {

@@ -145,6 +145,7 @@ int main(void) {
   EXPECT_INT(strlen(pwu_error_text(NULL)), 0);
   pwu_error_free(NULL);
   EXPECT_INT(pwu_abi_version(), PWU_ABI_VERSION);
+  EXPECT_INT(strncmp(pwu_version(), "0.", 2), 0);
 
   pair_init(&pair, NULL);
   EXPECT(pwu_listen(pair.worker, NULL, -1, NULL, end_route, NULL, NULL, NULL) == NULL);
