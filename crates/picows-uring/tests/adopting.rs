@@ -5,8 +5,8 @@ mod common;
 use common::{Client, Event, masked, next, recorder, upgrade_request};
 use http::Request;
 use picows_uring::{
-    CloseCode, EchoListener, Error, FrameHead, ListenerError, MsgType, Server, ServerBuilder,
-    ServerHandle, Upgrade, UpgradeRequest, UpgradeResponse,
+    CloseCode, EchoListener, Error, FrameHead, ListenerError, MsgType, Networks, Server,
+    ServerBuilder, ServerHandle, Upgrade, UpgradeRequest, UpgradeResponse,
 };
 use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -194,5 +194,27 @@ fn a_unix_socket_is_as_good() {
     server.adopt(theirs, "").expect("it is connected");
     let stream = TcpStream::from(OwnedFd::from(ours));
     Client::over(stream).upgraded().echo(b"over a pair");
+    end(server);
+}
+
+/// As where another library has decrypted the stream: the pair of sockets has no address.
+#[test]
+fn a_pair_of_sockets_may_name_its_client() {
+    let (sender, peers) = channel();
+    let builder = without_address().proxy_protocol(Networks::default());
+    let server = builder.start(move |request: &UpgradeRequest| {
+        let _ = sender.send(request.peer_addr());
+        Upgrade::accept(EchoListener)
+    });
+    let server = server.expect("it starts");
+    let header = "PROXY TCP4 192.0.2.7 198.51.100.1 51000 443\r\n";
+    for read in [0, 10, header.len()] {
+        let (ours, theirs) = UnixStream::pair().expect("a descriptor is left");
+        server.adopt(theirs, &header.as_bytes()[..read]).expect("it is connected");
+        let mut client = Client::over(TcpStream::from(OwnedFd::from(ours)));
+        client.write(&header.as_bytes()[read..]);
+        client.upgraded().echo(b"of a client with an address");
+        assert_eq!(next(&peers), Some("192.0.2.7:51000".parse().expect("an address")));
+    }
     end(server);
 }

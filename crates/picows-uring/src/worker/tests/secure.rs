@@ -35,7 +35,12 @@ struct Peer {
 
 impl Peer {
     fn new(settings: &Settings) -> Self {
-        let mut config = Config { tls: Some(settings.server.clone()), ..Config::default() };
+        Self::of(settings, Config::default())
+    }
+
+    /// The same on a server with further settings.
+    fn of(settings: &Settings, config: Config) -> Self {
+        let mut config = Config { tls: Some(settings.server.clone()), ..config };
         config.liveness.auto_ping = None;
         let mut fixture = Fixture::listening(Manner::default(), config);
         fixture.worker.ring.connect(7);
@@ -260,5 +265,28 @@ fn frames_of_any_length_come_back_whatever_cuts_their_records() {
         assert!(peer.plain == expected, "seed {seed}");
         assert_eq!(peer.fixture.stats().protocol_errors, 0, "seed {seed}");
         seen();
+    }
+}
+
+#[test]
+fn the_header_of_a_proxy_tls_and_the_request_share_the_time_of_one_handshake() {
+    let settings = Settings::new();
+    for steps in 0..=4 {
+        let networks = "127.0.0.0/8".parse().unwrap();
+        let config = Config { proxy_protocol: Some(Arc::new(networks)), ..Config::default() };
+        let mut peer = Peer::of(&settings, config);
+        for step in 0..steps {
+            peer.fixture.go((step + 1) * SECOND);
+            let bytes = match step {
+                0 => b"PROXY TCP4 192.0.2.7 198.51.100.1 51000 443\r\n".to_vec(),
+                1 | 2 => peer.step().unwrap(),
+                _ => peer.sealed(&REQUEST[..20]),
+            };
+            peer.deliver(&bytes, &mut |_| false);
+        }
+        peer.fixture.go(5 * SECOND - GRANULE);
+        assert!(!peer.fixture.is_gone(), "{steps} steps");
+        peer.fixture.go(5 * SECOND + GRANULE);
+        assert!(peer.fixture.is_gone(), "{steps} steps");
     }
 }
