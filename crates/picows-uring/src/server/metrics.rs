@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// A family of one counter or gauge, or of several that differ by labels.
 struct Family {
+    /// `counter` or `gauge`.
+    kind: &'static str,
     name: &'static str,
     unit: &'static str,
     help: &'static str,
@@ -23,8 +25,8 @@ type Sample = (&'static str, fn(&Stats) -> u64);
 /// All families as text.
 pub(super) fn render(monitor: &Monitor) -> String {
     let (stats, mut out) = (monitor.stats(), Text(String::with_capacity(TEXT_BYTES_USUAL)));
-    for family in GAUGES {
-        out.family(family, "gauge", "", &stats);
+    for family in FAMILIES {
+        out.family(family, &stats);
     }
     if let Some(limit) = monitor.memory_limit() {
         let help = "Limit of the memory that connections hold together.";
@@ -32,9 +34,6 @@ pub(super) fn render(monitor: &Monitor) -> String {
         out.sample("picows_memory_limit_bytes", "", limit);
     }
     out.workers(monitor);
-    for family in COUNTERS {
-        out.family(family, "counter", "_total", &stats);
-    }
     out.endings(monitor);
     out.histograms(monitor);
     out.0.push_str("# EOF\n");
@@ -66,8 +65,9 @@ impl Text {
         let _ = writeln!(self.0, "{line}");
     }
 
-    fn family(&mut self, family: &Family, kind: &str, suffix: &str, stats: &Stats) {
-        let Family { name, unit, help, samples } = family;
+    fn family(&mut self, family: &Family, stats: &Stats) {
+        let Family { kind, name, unit, help, samples } = family;
+        let suffix = if *kind == "counter" { "_total" } else { "" };
         self.head(name, kind, unit, help);
         for (labels, value) in *samples {
             self.sample(&format!("{name}{suffix}"), labels, value(stats));
@@ -153,8 +153,11 @@ impl Text {
 }
 
 macro_rules! families {
-    ($($name:literal $unit:literal $help:literal { $($labels:literal: |$stats:ident| $value:expr,)+ })+) => {
+    ($($kind:ident $name:literal $unit:literal $help:literal {
+        $($labels:literal: |$stats:ident| $value:expr,)+
+    })+) => {
         &[$(Family {
+            kind: stringify!($kind),
             name: $name,
             unit: $unit,
             help: $help,
@@ -163,14 +166,14 @@ macro_rules! families {
     };
 }
 
-const GAUGES: &[Family] = families! {
-    "picows_connections" "" "Connections that are open now, handshakes included." {
+const FAMILIES: &[Family] = families! {
+    gauge "picows_connections" "" "Connections that are open now, handshakes included." {
         "": |it| it.connections,
     }
-    "picows_queue_bytes" "bytes" "Memory of what waits to be sent or is being sent." {
+    gauge "picows_queue_bytes" "bytes" "Memory of what waits to be sent or is being sent." {
         "": |it| it.queue_bytes,
     }
-    "picows_memory_bytes" "bytes" "Memory of connections, by what it is for." {
+    gauge "picows_memory_bytes" "bytes" "Memory of connections, by what it is for." {
         "use=\"connections\"": |it| it.connection_bytes,
         "use=\"queues\"": |it| it.queue_bytes,
         "use=\"incomplete\"": |it| it.stash_bytes,
@@ -178,33 +181,30 @@ const GAUGES: &[Family] = families! {
         "use=\"messages\"": |it| it.message_bytes,
         "use=\"kept\"": |it| it.pool_bytes,
     }
-    "picows_receive_buffers" "" "Receive buffers that are shared with the kernel." {
+    gauge "picows_receive_buffers" "" "Receive buffers that are shared with the kernel." {
         "": |it| it.receive_buffers,
     }
-    "picows_accept_paused" "" "Workers that pause accepting for lack of descriptors or memory." {
+    gauge "picows_accept_paused" "" "Workers that pause accepting for lack of descriptors or memory." {
         "": |it| it.accept_paused,
     }
-};
-
-const COUNTERS: &[Family] = families! {
-    "picows_connections_opened" "" "Connections that were made, refused ones included." {
+    counter "picows_connections_opened" "" "Connections that were made, refused ones included." {
         "": |it| it.connections.wrapping_add(it.disconnected),
     }
-    "picows_connections_upgraded" "" "Handshakes that were completed." {
+    counter "picows_connections_upgraded" "" "Handshakes that were completed." {
         "": |it| it.upgraded,
     }
-    "picows_connections_refused" "" "Connections for which a limit left no room." {
+    counter "picows_connections_refused" "" "Connections for which a limit left no room." {
         "cause=\"max_connections\"": |it| it.refused_by_connections,
         "cause=\"max_per_address\"": |it| it.refused_by_address,
         "cause=\"max_handshakes\"": |it| it.refused_by_handshakes,
         "cause=\"memory_limit\"": |it| it.refused_by_memory,
     }
-    "picows_tls_handshakes" "" "Handshakes of TLS by their result." {
+    counter "picows_tls_handshakes" "" "Handshakes of TLS by their result." {
         "result=\"full\"": |it| it.tls_handshakes.saturating_sub(it.tls_resumed),
         "result=\"resumed\"": |it| it.tls_resumed,
         "result=\"failed\"": |it| it.tls_failed,
     }
-    "picows_frames" "" "Frames that arrived, and that were queued to be sent." {
+    counter "picows_frames" "" "Frames that arrived, and that were queued to be sent." {
         "direction=\"in\",opcode=\"continuation\"": |it| it.frames_received_continuation,
         "direction=\"in\",opcode=\"text\"": |it| it.frames_received_text,
         "direction=\"in\",opcode=\"binary\"": |it| it.frames_received_binary,
@@ -218,62 +218,62 @@ const COUNTERS: &[Family] = families! {
         "direction=\"out\",opcode=\"ping\"": |it| it.frames_sent_ping,
         "direction=\"out\",opcode=\"pong\"": |it| it.frames_sent_pong,
     }
-    "picows_payload_bytes" "bytes" "Payload of these frames, as applications see it." {
+    counter "picows_payload_bytes" "bytes" "Payload of these frames, as applications see it." {
         "direction=\"in\"": |it| it.payload_received,
         "direction=\"out\"": |it| it.payload_sent,
     }
-    "picows_wire_bytes" "bytes" "Bytes that arrived, and that the kernel took." {
+    counter "picows_wire_bytes" "bytes" "Bytes that arrived, and that the kernel took." {
         "direction=\"in\"": |it| it.bytes_received,
         "direction=\"out\"": |it| it.bytes_sent,
     }
-    "picows_deflate_bytes" "bytes" "Bytes of compressed frames, in both forms." {
+    counter "picows_deflate_bytes" "bytes" "Bytes of compressed frames, in both forms." {
         "direction=\"in\",form=\"compressed\"": |it| it.bytes_before_expansion,
         "direction=\"in\",form=\"plain\"": |it| it.bytes_after_expansion,
         "direction=\"out\",form=\"compressed\"": |it| it.bytes_after_compression,
         "direction=\"out\",form=\"plain\"": |it| it.bytes_before_compression,
     }
-    "picows_dropped_messages" "" "Data frames that were dropped or replaced in full queues." {
+    counter "picows_dropped_messages" "" "Data frames that were dropped or replaced in full queues." {
         "policy=\"drop_newest\"": |it| it.frames_dropped.saturating_sub(it.frames_dropped_oldest),
         "policy=\"drop_oldest\"": |it| it.frames_dropped_oldest,
         "policy=\"latest\"": |it| it.frames_conflated,
     }
-    "picows_memory_evictions" "" "Connections that were ended by the memory limit." {
+    counter "picows_memory_evictions" "" "Connections that were ended by the memory limit." {
         "": |it| it.memory_evictions,
     }
-    "picows_allocation_failures" "" "Connections that were ended as there was no memory at all." {
+    counter "picows_allocation_failures" "" "Connections that were ended as there was no memory at all." {
         "": |it| it.allocation_failures,
     }
-    "picows_protocol_errors" "" "Connections whose peer broke the protocol." {
+    counter "picows_protocol_errors" "" "Connections whose peer broke the protocol." {
         "": |it| it.protocol_errors,
     }
-    "picows_listener_errors" "" "Errors and panics of listeners." {
+    counter "picows_listener_errors" "" "Errors and panics of listeners." {
         "": |it| it.listener_errors,
     }
-    "picows_stray_panics" "" "Panics of tasks, and of code outside of callbacks." {
+    counter "picows_stray_panics" "" "Panics of tasks, and of code outside of callbacks." {
         "": |it| it.task_panics + it.stray_panics,
     }
-    "picows_slow_turns" "" "Turns as long as slow_callback or longer." {
+    counter "picows_slow_turns" "" "Turns as long as slow_callback or longer." {
         "": |it| it.slow_turns,
     }
-    "picows_slow_callbacks" "" "Those of them with slow callbacks of one connection." {
+    counter "picows_slow_callbacks" "" "Those of them with slow callbacks of one connection." {
         "": |it| it.slow_callbacks,
     }
-    "picows_buffer_shortages" "" "Receives that found no buffer." {
+    counter "picows_buffer_shortages" "" "Receives that found no buffer." {
         "": |it| it.buffer_shortages,
     }
-    "picows_accept_pauses" "" "Pauses of accepting for lack of descriptors or memory." {
+    counter "picows_accept_pauses" "" "Pauses of accepting for lack of descriptors or memory." {
         "": |it| it.accept_pauses,
     }
-    "picows_turns" "" "Turns of workers." {
+    counter "picows_turns" "" "Turns of workers." {
         "": |it| it.turns,
     }
-    "picows_ring_enters" "" "System calls into the ring." {
+    counter "picows_ring_enters" "" "System calls into the ring." {
         "": |it| it.ring_enters,
     }
-    "picows_sleeps" "" "Sleeps of workers." {
+    counter "picows_sleeps" "" "Sleeps of workers." {
         "": |it| it.sleeps,
     }
-    "picows_spins" "" "Looks at the ring while spinning." {
+    counter "picows_spins" "" "Looks at the ring while spinning." {
         "": |it| it.spins,
     }
 };
