@@ -6,8 +6,8 @@ use crate::error::{made, pwu_error};
 use crate::options::{pwu_options, read_options};
 use crate::server::text_at;
 use crate::status::{Failure, entry, pwu_status};
-use crate::types::pwu_header;
-use crate::worker::{Shared, pwu_worker, worker_at};
+use crate::types::{headers_of, pwu_header};
+use crate::worker::{OfWorker, Shared, pwu_worker, take_object, worker_at};
 use picows_uring::internal::outside::{self, Carried, Carrier};
 use picows_uring::{Attempt, Connect, ConnectError, ResponseHead, Transport, UpgradeRequest};
 use std::ffi::{c_char, c_int, c_void};
@@ -19,6 +19,14 @@ use std::rc::Rc;
 pub struct pwu_attempt {
     pub(crate) shared: Rc<Shared>,
     attempt: Attempt,
+}
+
+impl OfWorker for pwu_attempt {
+    const NAME: &'static str = "the attempt";
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 /// The outcome of an attempt, called once in a turn, behind on_connected: exactly one of `conn` and
@@ -88,12 +96,8 @@ pub(crate) unsafe fn begin(
     let embedded = worker.embedded()?;
     // SAFETY: NULL, or a text with a zero at its end, by the caller's word.
     let url = unsafe { text_at(url) }.ok_or_else(|| Failure::null("url"))?;
-    let headers = if headers.is_null() {
-        &[]
-    } else {
-        // SAFETY: there are `count`, by the caller's word.
-        unsafe { std::slice::from_raw_parts(headers, count) }
-    };
+    // SAFETY: NULL, or there are `count`, by the caller's word.
+    let headers = unsafe { headers_of(headers, count) };
     // SAFETY: NULL, or a structure with its size, by the caller's word.
     let options = unsafe { read_options(options) }?;
     // SAFETY: the same: what it points to was made and not freed.
@@ -156,29 +160,13 @@ fn report(
     }
 }
 
-/// The attempt at `attempt`, taken over, if this thread may use it.
-///
-/// # Safety
-///
-/// `attempt` is NULL, or was made and not freed.
-unsafe fn taken(attempt: *mut pwu_attempt) -> Result<Box<pwu_attempt>, Failure> {
-    // SAFETY: the caller's promise.
-    let shared = match unsafe { attempt.as_ref() } {
-        Some(attempt) => &attempt.shared,
-        None => return Err(Failure::null("the attempt")),
-    };
-    shared.owner().check()?;
-    // SAFETY: the same.
-    Ok(unsafe { Box::from_raw(attempt) })
-}
-
 /// Gives an attempt up and frees it: its socket is closed in the next turn, and the outcome is not
 /// called. If that was called before, this frees it only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwu_attempt_abandon(attempt: *mut pwu_attempt) -> pwu_status {
     entry(|| {
         // SAFETY: NULL, or made and not freed, by the caller's word.
-        unsafe { taken(attempt) }?.attempt.abandon();
+        unsafe { take_object(attempt) }?.attempt.abandon();
         Ok(pwu_status::PWU_OK)
     })
 }
@@ -188,7 +176,7 @@ pub unsafe extern "C" fn pwu_attempt_abandon(attempt: *mut pwu_attempt) -> pwu_s
 pub unsafe extern "C" fn pwu_attempt_free(attempt: *mut pwu_attempt) -> pwu_status {
     entry(|| {
         // SAFETY: NULL, or made and not freed, by the caller's word.
-        drop(unsafe { taken(attempt) }?);
+        drop(unsafe { take_object(attempt) }?);
         Ok(pwu_status::PWU_OK)
     })
 }

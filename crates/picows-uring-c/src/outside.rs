@@ -5,10 +5,10 @@ use crate::client::{Over, begin, pwu_attempt, pwu_outcome};
 use crate::connection::{conn_at, pwu_conn};
 use crate::error::{made, pwu_error};
 use crate::options::{pwu_options, read_options};
-use crate::server::{Origin, pwu_route, pwu_server, route_of, server_at};
+use crate::server::{Origin, pwu_route, pwu_server, route_of};
 use crate::status::{Failure, entry, guarded, pwu_status};
 use crate::types::{Sized0, pwu_header, pwu_str, read_sized};
-use crate::worker::{Shared, pwu_worker, worker_at};
+use crate::worker::{OfWorker, Shared, object_at, pwu_worker, take_object, worker_at};
 use picows_uring::Server;
 use picows_uring::internal::outside::{self, Carried, Carrier};
 use std::any::Any;
@@ -57,6 +57,14 @@ unsafe impl Sized0 for pwu_outside_ops {
 pub struct pwu_outside {
     shared: Rc<Shared>,
     carried: Carried,
+}
+
+impl OfWorker for pwu_outside {
+    const NAME: &'static str = "the stream";
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 /// The functions of one stream, and their argument.
@@ -209,7 +217,7 @@ pub unsafe extern "C" fn pwu_accept_outside(
         // SAFETY: NULL, or a table whose functions may be called with `carrier`.
         let table = unsafe { Table::take(ops, carrier) }?;
         // SAFETY: NULL, or made and not freed, by the caller's word.
-        let (worker, server) = unsafe { (worker_at(worker)?, server_at(server)?) };
+        let (worker, server) = unsafe { (worker_at(worker)?, object_at(server)?) };
         let Origin::Carried(served) = &server.origin else {
             let text = "the server accepts connections itself: use one of pwu_serve_outside";
             return Err(Failure::new(pwu_status::PWU_INVALID, text).into());
@@ -223,18 +231,6 @@ pub unsafe extern "C" fn pwu_accept_outside(
     unsafe { made(error, body) }
 }
 
-/// The stream at `outside`, if this thread may use it.
-///
-/// # Safety
-///
-/// `outside` is NULL, or was made and not freed.
-unsafe fn outside_at<'a>(outside: *const pwu_outside) -> Result<&'a pwu_outside, Failure> {
-    // SAFETY: the caller's promise.
-    let outside = unsafe { outside.as_ref() }.ok_or_else(|| Failure::null("the stream"))?;
-    outside.shared.check()?;
-    Ok(outside)
-}
-
 /// Returns memory for the next bytes of the peer and sets `*size` to how many fit: fill it from its
 /// beginning, and call pwu_outside_filled before any other function of the worker. NULL if the stream cannot
 /// be used.
@@ -245,7 +241,7 @@ pub unsafe extern "C" fn pwu_outside_buffer(
 ) -> *mut c_void {
     let found = guarded(|| {
         // SAFETY: NULL, or made and not freed, by the caller's word.
-        let outside = unsafe { outside_at(outside) }?;
+        let outside = unsafe { object_at(outside) }?;
         if size.is_null() {
             return Err(Failure::null("size"));
         }
@@ -265,7 +261,7 @@ pub unsafe extern "C" fn pwu_outside_filled(
 ) -> pwu_status {
     entry(|| {
         // SAFETY: NULL, or made and not freed, by the caller's word.
-        unsafe { outside_at(outside) }?.carried.filled(size);
+        unsafe { object_at(outside) }?.carried.filled(size);
         Ok(pwu_status::PWU_OK)
     })
 }
@@ -279,7 +275,7 @@ pub unsafe extern "C" fn pwu_outside_ended(
     entry(|| {
         let failure = (number != 0).then(|| io::Error::from_raw_os_error(number).kind());
         // SAFETY: NULL, or made and not freed, by the caller's word.
-        unsafe { outside_at(outside) }?.carried.ended(failure);
+        unsafe { object_at(outside) }?.carried.ended(failure);
         Ok(pwu_status::PWU_OK)
     })
 }
@@ -289,7 +285,7 @@ pub unsafe extern "C" fn pwu_outside_ended(
 pub unsafe extern "C" fn pwu_outside_drained(outside: *const pwu_outside) -> pwu_status {
     entry(|| {
         // SAFETY: NULL, or made and not freed, by the caller's word.
-        unsafe { outside_at(outside) }?.carried.drained();
+        unsafe { object_at(outside) }?.carried.drained();
         Ok(pwu_status::PWU_OK)
     })
 }
@@ -299,13 +295,7 @@ pub unsafe extern "C" fn pwu_outside_drained(outside: *const pwu_outside) -> pwu
 pub unsafe extern "C" fn pwu_outside_free(outside: *mut pwu_outside) -> pwu_status {
     entry(|| {
         // SAFETY: NULL, or made and not freed, by the caller's word.
-        let shared = match unsafe { outside.as_ref() } {
-            Some(outside) => &outside.shared,
-            None => return Err(Failure::null("the stream")),
-        };
-        shared.owner().check()?;
-        // SAFETY: the same, and this is the one call.
-        drop(unsafe { Box::from_raw(outside) });
+        drop(unsafe { take_object(outside) }?);
         Ok(pwu_status::PWU_OK)
     })
 }

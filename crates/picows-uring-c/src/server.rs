@@ -5,8 +5,8 @@ use crate::error::{made, pwu_error};
 use crate::head::{pwu_request, with_request};
 use crate::options::{pwu_options, read_options};
 use crate::status::{Failure, entry, number, pwu_status};
-use crate::types::{Sized0, pwu_header, pwu_str};
-use crate::worker::{Shared, pwu_worker, worker_at};
+use crate::types::{Sized0, headers_of, pwu_header, pwu_str};
+use crate::worker::{OfWorker, Shared, object_at, pwu_worker, take_object, worker_at};
 use http::{HeaderName, HeaderValue, StatusCode};
 use picows_uring::internal::outside::CarriedServer;
 use picows_uring::{ListenerError, Listening, Server, Upgrade, UpgradeRequest, UpgradeResponse};
@@ -26,6 +26,14 @@ pub struct pwu_server {
 pub(crate) enum Origin {
     Sockets(Listening),
     Carried(CarriedServer),
+}
+
+impl OfWorker for pwu_server {
+    const NAME: &'static str = "the server";
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 impl pwu_server {
@@ -194,12 +202,8 @@ unsafe fn upgrade_of(answer: &pwu_answer, shared: &Rc<Shared>) -> Result<Upgrade
         // SAFETY: the caller's promise.
         Some(unsafe { Hooks::take(answer.callbacks, answer.user) }.map_err(fault)?)
     };
-    let headers = if answer.headers.is_null() {
-        &[]
-    } else {
-        // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts(answer.headers, answer.count) }
-    };
+    // SAFETY: the caller's promise.
+    let headers = unsafe { headers_of(answer.headers, answer.count) };
     let mut upgrade = if answer.status == 0 {
         let hooks = hooks.ok_or("the route has set neither a status nor callbacks")?;
         Upgrade::accept(TableListener::new(hooks, Rc::clone(shared), None))
@@ -222,25 +226,13 @@ unsafe fn upgrade_of(answer: &pwu_answer, shared: &Rc<Shared>) -> Result<Upgrade
     Ok(upgrade)
 }
 
-/// The server at `server`, if this thread may use it.
-///
-/// # Safety
-///
-/// `server` is NULL, or was made and not closed.
-pub(crate) unsafe fn server_at<'a>(server: *const pwu_server) -> Result<&'a pwu_server, Failure> {
-    // SAFETY: the caller's promise.
-    let server = unsafe { server.as_ref() }.ok_or_else(|| Failure::null("the server"))?;
-    server.shared.check()?;
-    Ok(server)
-}
-
 /// Returns the descriptor of the listening socket, for asking its options and for dup: do not accept on
 /// it or close it. PWU_CLOSED once the worker was freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwu_server_fd(server: *const pwu_server) -> c_int {
     number(|| {
         // SAFETY: NULL, or made and not closed, by the caller's word.
-        let server = unsafe { server_at(server) }?;
+        let server = unsafe { object_at(server) }?;
         server.shared.check_alive()?;
         let descriptor = match &server.origin {
             Origin::Sockets(listening) => listening.descriptors().first().copied(),
@@ -257,7 +249,7 @@ pub unsafe extern "C" fn pwu_server_fd(server: *const pwu_server) -> c_int {
 pub unsafe extern "C" fn pwu_server_url(server: *const pwu_server) -> *const c_char {
     let url = crate::status::guarded(|| {
         // SAFETY: NULL, or made and not closed, by the caller's word.
-        let server = unsafe { server_at(server) }?;
+        let server = unsafe { object_at(server) }?;
         Ok(server.urls.first().map_or(c"".as_ptr(), |url| url.as_ptr()))
     });
     url.unwrap_or(ptr::null())
@@ -269,13 +261,7 @@ pub unsafe extern "C" fn pwu_server_url(server: *const pwu_server) -> *const c_c
 pub unsafe extern "C" fn pwu_server_close(server: *mut pwu_server) -> pwu_status {
     entry(|| {
         // SAFETY: NULL, or made and not closed, by the caller's word.
-        if let Some(server) = unsafe { server.as_ref() } {
-            server.shared.owner().check()?;
-        } else {
-            return Err(Failure::null("the server"));
-        }
-        // SAFETY: the same, and this is the one call.
-        drop(unsafe { Box::from_raw(server) });
+        drop(unsafe { take_object(server) }?);
         Ok(pwu_status::PWU_OK)
     })
 }

@@ -60,6 +60,19 @@ pub struct pwu_header {
     pub value: pwu_str,
 }
 
+/// The headers at `headers`; none if that is NULL or `count` 0.
+///
+/// # Safety
+///
+/// There are `count` that stay as they are for `'a`, or `headers` is NULL.
+pub(crate) unsafe fn headers_of<'a>(headers: *const pwu_header, count: usize) -> &'a [pwu_header] {
+    if headers.is_null() || count == 0 {
+        return &[];
+    }
+    // SAFETY: it is not NULL, and the rest is the caller's promise.
+    unsafe { std::slice::from_raw_parts(headers, count) }
+}
+
 /// Types of frames, by their opcodes (RFC 6455, section 5.2).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

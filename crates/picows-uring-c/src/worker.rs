@@ -50,6 +50,39 @@ pub(crate) struct Shared {
     congested: RefCell<Vec<Weak<pwu_conn>>>,
 }
 
+/// An object that belongs to a worker, and that the program frees.
+pub(crate) trait OfWorker {
+    /// Its name in the text of an error.
+    const NAME: &'static str;
+
+    fn shared(&self) -> &Shared;
+}
+
+/// The object at `pointer`, if this thread may use it.
+///
+/// # Safety
+///
+/// `pointer` is NULL, or was made and not freed.
+pub(crate) unsafe fn object_at<'a, T: OfWorker>(pointer: *const T) -> Result<&'a T, Failure> {
+    // SAFETY: the caller's promise.
+    let object = unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(T::NAME))?;
+    object.shared().check()?;
+    Ok(object)
+}
+
+/// The object at `pointer`, taken over to be freed, if this thread may do that: also when its worker is lost.
+///
+/// # Safety
+///
+/// `pointer` is NULL, or was made and not freed.
+pub(crate) unsafe fn take_object<T: OfWorker>(pointer: *mut T) -> Result<Box<T>, Failure> {
+    // SAFETY: the caller's promise.
+    let object = unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(T::NAME))?;
+    object.shared().owner().check()?;
+    // SAFETY: the same, and this is the one call that frees it.
+    Ok(unsafe { Box::from_raw(pointer) })
+}
+
 impl Shared {
     /// Whether this thread may use it.
     #[inline]
