@@ -10,7 +10,7 @@ mod machine;
 mod report;
 mod roots;
 
-use crate::driver::DriverFlag;
+use crate::driver::NamedDriver;
 use crate::fault::Fault;
 use crate::{stdio, system};
 use files::Surroundings;
@@ -30,7 +30,7 @@ use report::Report;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    driver: DriverFlag,
+    driver: NamedDriver,
 
     /// Print one JSON object instead of text, described in docs/guides/drivers.md
     #[arg(long)]

@@ -1,10 +1,10 @@
-//! The flag of the driver, common to all commands.
+//! Flags of the driver and of the loop, common to the commands.
 
-use picows_uring::{Driver, Runtime, RuntimeBuilder, ServerBuilder};
+use picows_uring::{Driver, EventLoop, Runtime, RuntimeBuilder, ServerBuilder};
 
-/// What the workers of a command talk to the kernel with.
+/// The driver of a command.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
-pub(crate) struct DriverFlag {
+pub(crate) struct NamedDriver {
     /// What to talk to the kernel with: io-uring (an error where it cannot be had), epoll (no call
     /// of io_uring is made at all), or auto: io-uring, or else epoll with a warning where io_uring
     /// is absent, too old, or forbidden, as in most containers [default: PICOWS_DRIVER of the
@@ -13,25 +13,42 @@ pub(crate) struct DriverFlag {
     driver: Option<Driver>,
 }
 
-impl DriverFlag {
+impl NamedDriver {
     /// The driver that the flag names.
     pub(crate) fn given(self) -> Option<Driver> {
         self.driver
     }
+}
 
-    /// Sets the driver of a server. Without the flag the library reads the environment.
+/// The driver of a command's workers, and their loop.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct DriverFlag {
+    #[command(flatten)]
+    named: NamedDriver,
+
+    /// The loop of workers that are not dedicated, and in which clients connect: tokio-uring's, tokio's own
+    /// (one system call less for a lone message), or auto: tokio-uring's, and with the driver epoll tokio's own
+    #[arg(long, value_name = "auto|tokio-uring|tokio", default_value_t)]
+    event_loop: EventLoop,
+}
+
+impl DriverFlag {
+    /// Sets the driver and the loop of a server. Without the flag the library reads the driver from the
+    /// environment.
     pub(crate) fn of_server(self, builder: ServerBuilder) -> ServerBuilder {
-        match self.driver {
+        let builder = builder.event_loop(self.event_loop);
+        match self.named.driver {
             Some(driver) => builder.driver(driver),
             None => builder,
         }
     }
 
-    /// A client's loop on this driver, to be set up further.
+    /// A client's loop as the flags have it, to be set up further.
     pub(crate) fn of_loop(self) -> RuntimeBuilder {
-        match self.driver {
-            Some(driver) => Runtime::builder().driver(driver),
-            None => Runtime::builder(),
+        let builder = Runtime::builder().event_loop(self.event_loop);
+        match self.named.driver {
+            Some(driver) => builder.driver(driver),
+            None => builder,
         }
     }
 }
@@ -44,27 +61,41 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Cli {
         #[command(flatten)]
-        flag: DriverFlag,
+        flags: DriverFlag,
     }
 
     #[test]
     fn the_flag_takes_the_names_of_the_library() {
         let parse = |name| Cli::try_parse_from(["picows", "--driver", name]);
         for driver in [Driver::Auto, Driver::IoUring, Driver::Epoll] {
-            assert_eq!(parse(driver.name()).unwrap().flag.driver, Some(driver));
+            assert_eq!(parse(driver.name()).unwrap().flags.named.given(), Some(driver));
         }
         let error = parse("kqueue").unwrap_err().to_string();
         assert!(
             error.contains("--driver") && error.contains("use auto, io-uring or epoll"),
             "{error}"
         );
-        assert_eq!(Cli::try_parse_from(["picows"]).unwrap().flag.driver, None);
+        assert_eq!(Cli::try_parse_from(["picows"]).unwrap().flags.named.given(), None);
+    }
+
+    #[test]
+    fn the_flag_of_the_loop_takes_the_names_of_the_library() {
+        let parse = |name| Cli::try_parse_from(["picows", "--event-loop", name]);
+        for event_loop in [EventLoop::Auto, EventLoop::TokioUring, EventLoop::Tokio] {
+            assert_eq!(parse(event_loop.name()).unwrap().flags.event_loop, event_loop);
+        }
+        let error = parse("libuv").unwrap_err().to_string();
+        assert!(error.contains("use auto, tokio-uring or tokio"), "{error}");
     }
 
     #[test]
     fn a_loop_runs_on_the_driver_that_the_flag_names() {
-        let flag = DriverFlag { driver: Some(Driver::Epoll) };
-        let runtime = flag.of_loop().build().unwrap();
+        let named = NamedDriver { driver: Some(Driver::Epoll) };
+        let flags = DriverFlag { named, event_loop: EventLoop::Auto };
+        let runtime = flags.of_loop().build().unwrap();
         assert_eq!(runtime.driver(), Driver::Epoll);
+        // Which would make calls of io_uring.
+        let flags = DriverFlag { event_loop: EventLoop::TokioUring, ..flags };
+        assert!(flags.of_loop().build().unwrap_err().to_string().starts_with("event_loop: "));
     }
 }

@@ -6,13 +6,16 @@
 
 mod dedicated;
 mod embedded;
+mod event_loop;
 mod hosted;
 mod nesting;
 mod spin;
 
 pub(crate) use dedicated::run_dedicated;
 pub(crate) use embedded::{EmbeddedHost, WorkHook, embed};
-pub(crate) use hosted::{Loop, LoopKind, drive, release};
+pub(crate) use event_loop::LoopKind;
+pub use event_loop::{EventLoop, UnknownEventLoop};
+pub(crate) use hosted::{Loop, drive, release};
 pub(crate) use nesting::{refuse_inside_runtime, refuse_second_worker};
 pub(crate) use spin::BusyPoll;
 

@@ -42,7 +42,7 @@
 //!   [`WsStream`] is a connection as a stream of messages.
 //! - [`topics`] deliver a publication to subscribers on all workers, with history and recovery.
 //! - The [`Driver`] is io_uring where it can be used (Linux 6.1 or later, and allowed), else epoll
-//!   on any Linux.
+//!   on any Linux. Workers run in a loop of tokio ([`EventLoop`]) unless they are dedicated.
 //!
 //! # Not for
 //!
@@ -236,6 +236,7 @@ pub use follow::{Follow, Followed};
 pub use frame_writer::FrameWriter;
 pub use health::Stats;
 pub use health::WorkerState;
+pub use host::{EventLoop, UnknownEventLoop};
 pub use identity::ConnectionId;
 pub use listener::{EchoListener, Listener, ListenerError, ListenerResult};
 pub use messages::{MessageListener, MessageWriter, Messages};

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::driver::{AnyRing, Driven, Driver};
 use crate::error::Error;
 use crate::health::{Counters, Stats};
-use crate::host::{self, BusyPoll, Loop, LoopKind};
+use crate::host::{self, BusyPoll, EventLoop, Loop};
 use crate::local::Local;
 use crate::mailbox::Mailbox;
 use crate::memory::MemoryBudget;
@@ -80,6 +80,7 @@ enum AnyWorker {
 #[must_use = "there is no loop before `build`"]
 pub struct RuntimeBuilder {
     driver: Option<Driver>,
+    event_loop: EventLoop,
     busy_poll: Duration,
     drain_timeout: Duration,
     /// `None` for the one of the process.
@@ -100,6 +101,7 @@ impl Runtime {
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder {
             driver: None,
+            event_loop: EventLoop::Auto,
             busy_poll: Duration::ZERO,
             drain_timeout: DRAIN_TIMEOUT,
             memory_limit: None,
@@ -265,6 +267,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The loop of the thread; see [`ServerBuilder::event_loop`](crate::ServerBuilder::event_loop).
+    pub fn event_loop(mut self, event_loop: EventLoop) -> Self {
+        self.event_loop = event_loop;
+        self
+    }
+
     /// How long the loop spins on its ring after the last activity before it sleeps; tasks and
     /// timers are served meanwhile. It cuts a round trip to a fraction and costs a whole core.
     /// [`Duration::MAX`] spins always. Default: zero, never.
@@ -293,11 +301,6 @@ impl RuntimeBuilder {
     /// When a setting makes no sense, or the driver cannot be set up. The text names the cause and
     /// the cure.
     pub fn build(self) -> Result<Runtime, Error> {
-        self.build_in(None)
-    }
-
-    /// Makes the loop: the one of the ring, or of this kind.
-    pub(crate) fn build_in(self, kind: impl Into<Option<LoopKind>>) -> Result<Runtime, Error> {
         host::refuse_inside_runtime()?;
         host::refuse_second_worker()?;
         let mut config = Config::default();
@@ -306,7 +309,8 @@ impl RuntimeBuilder {
         }
         config.check()?;
         let failed = |it: StartError| Error::from(it);
-        let (kind, driver) = (kind.into(), self.driver.map_or_else(Driver::from_environment, Ok)?);
+        let (kind, driver) =
+            (self.event_loop, self.driver.map_or_else(Driver::from_environment, Ok)?);
         let (config, busy_poll) = (Arc::new(config), BusyPoll(self.busy_poll));
         let drain_timeout = self.drain_timeout;
         let ring = AnyRing::open(driver, WaitMode::Hosted).map_err(failed)?;
@@ -329,11 +333,11 @@ impl RuntimeBuilder {
 /// A loop, and a worker for it.
 fn build_worker<R: Ring + Wait>(
     ring: R,
-    kind: Option<LoopKind>,
+    event_loop: EventLoop,
     config: Arc<Config>,
     counters: Arc<Counters>,
 ) -> Result<(Loop, Rc<Local>, Worker<R>), Error> {
-    let kind = kind.unwrap_or_else(|| LoopKind::of(&ring));
+    let kind = event_loop.kind_for(&ring)?;
     let event_loop = patiently(StartError::may_pass, || Loop::new(kind));
     let event_loop = event_loop.map_err(Error::from)?;
     let mailbox = Arc::new(Mailbox::new(ring.signal()));

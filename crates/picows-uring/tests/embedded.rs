@@ -11,8 +11,8 @@ mod seams;
 use common::*;
 use picows_uring::{
     Attempt, CloseCode, Connect, ConnectError, ConnectFault, ConnectStage, DisconnectCause, Driver,
-    EchoListener, Embedded, EmbeddedBuilder, Error, ListenAddress, Listener, Listening, MsgType,
-    SendStatus, Server, ServerBuilder, ServerHandle, Transport, Turned, Upgrade,
+    EchoListener, Embedded, EmbeddedBuilder, Error, EventLoop, ListenAddress, Listener, Listening,
+    MsgType, SendStatus, Server, ServerBuilder, ServerHandle, Transport, Turned, Upgrade,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};

@@ -6,8 +6,8 @@ mod common;
 
 use common::workers;
 use picows_uring::{
-    AutoPing, Connect, ConnectFault, EchoListener, Error, QueuePolicy, Runtime, ServerBuilder,
-    Upgrade, run,
+    AutoPing, Connect, ConnectFault, EchoListener, Error, EventLoop, QueuePolicy, Runtime,
+    ServerBuilder, Upgrade, run,
 };
 use std::time::Duration;
 
@@ -94,6 +94,11 @@ fn what_makes_no_sense_for_a_server_is_named() {
         ("workers", "0 workers serve nobody: use 1 or more", workers(0)),
         ("workers", "5000 are more than 1024: use fewer", workers(5000)),
         ("backlog", "0 lets nobody in: use 1 or more", workers(1).backlog(0)),
+        (
+            "event_loop",
+            "tokio with dedicated workers, which have no loop: leave one of the two out",
+            workers(1).dedicated(true).event_loop(EventLoop::Tokio),
+        ),
         (
             "max_connections",
             "0 lets nobody in: use 1 or more, or None",

@@ -8,8 +8,8 @@ mod common;
 
 use common::{Client, address, next, on_frame, uninterrupted, workers};
 use picows_uring::{
-    Driver, Embedded, ListenAddress, MsgType, RemoteTransport, Server, ServerHandle, Stopper,
-    Turned, Upgrade, UpgradeRequest,
+    Driver, Embedded, EventLoop, ListenAddress, MsgType, RemoteTransport, Server, ServerHandle,
+    Stopper, Turned, Upgrade, UpgradeRequest,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::net::SocketAddr;
@@ -91,6 +91,8 @@ impl Delays {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
     Hosted,
+    /// In tokio's own loop, whatever the driver.
+    HostedByTokio,
     Dedicated,
     /// A loop of `poll`.
     Embedded,
@@ -116,6 +118,8 @@ impl Running {
             return Self::embed(driver, upgrade);
         }
         let builder = workers(1).driver(driver).dedicated(waiting == Waiting::Dedicated);
+        let is_by_tokio = waiting == Waiting::HostedByTokio;
+        let builder = if is_by_tokio { builder.event_loop(EventLoop::Tokio) } else { builder };
         let server = builder.start(upgrade).expect("a worker of this kind can be had");
         let address = address(&server);
         (Self::Server(server), address)
@@ -203,6 +207,11 @@ fn report(run: &Run, driver: Driver, waiting: Waiting, delays: &Delays) {
 #[test]
 fn every_post_to_a_hosted_worker_on_io_uring_arrives() {
     every_post_arrives(Driver::IoUring, Waiting::Hosted);
+}
+
+#[test]
+fn every_post_to_a_hosted_worker_on_io_uring_in_the_loop_of_tokio_arrives() {
+    every_post_arrives(Driver::IoUring, Waiting::HostedByTokio);
 }
 
 #[test]

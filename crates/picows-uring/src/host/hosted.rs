@@ -2,6 +2,7 @@
 //!
 //! The one file that names tokio-uring. What that does on its own ring is not our concern.
 
+use super::event_loop::LoopKind;
 use super::nesting::is_inside_runtime;
 use super::{BusyPoll, Host, has_other_worker};
 use crate::client::Registration;
@@ -20,27 +21,10 @@ use tokio::task::LocalSet;
 /// A loop on this thread.
 pub(crate) struct Loop(Option<Inner>);
 
-/// The loop that hosts a worker. They differ in what else the application can run there: both run
-/// whatever is on tokio, and the first also the files and sockets of tokio-uring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LoopKind {
-    /// tokio-uring's: tokio's, with an io_uring ring of its own beside it.
-    TokioUring,
-    /// tokio's current-thread loop alone: no call of io_uring is made.
-    Tokio,
-}
-
 enum Inner {
     TokioUring(tokio_uring::Runtime),
     /// Tasks end before what runs them.
     Tokio(LocalSet, tokio::runtime::Runtime),
-}
-
-impl LoopKind {
-    /// The loop for a worker on `ring`.
-    pub(crate) fn of(ring: &impl Wait) -> Self {
-        if ring.is_io_uring() { Self::TokioUring } else { Self::Tokio }
-    }
 }
 
 impl Drop for Loop {

@@ -57,8 +57,9 @@ fn host(worker: Worker<ByHand>, mode: WaitMode) -> Host<ByHand> {
 
 /// Runs `worker` to its end in a loop of tokio.
 fn drive_to_end(worker: Worker<ByHand>) -> Worker<ByHand> {
-    assert_eq!(LoopKind::of(&worker.ring), LoopKind::Tokio, "no io_uring, also not for the loop");
-    let event_loop = Loop::new(LoopKind::Tokio).unwrap();
+    let kind = EventLoop::Auto.kind_for(&worker.ring).unwrap();
+    assert_eq!(kind, LoopKind::Tokio, "no io_uring, also not for the loop");
+    let event_loop = Loop::new(kind).unwrap();
     let driven = event_loop.block_on(async {
         tokio::time::timeout(PATIENCE, drive(worker, BusyPoll::default())).await
     });
@@ -142,10 +143,10 @@ fn a_worker_that_cannot_wait_ends_with_the_error() {
 
 #[test]
 fn tokios_own_loop_hosts_workers_on_io_uring() {
-    let server = Server::builder().listen("127.0.0.1:0").workers(1);
+    let server = Server::builder().listen("127.0.0.1:0").workers(1).event_loop(EventLoop::Tokio);
     let server = server.start(|_| Upgrade::accept(EchoListener)).unwrap();
     let url = server.addresses()[0].to_string();
-    let runtime = Runtime::builder().build_in(LoopKind::Tokio).unwrap();
+    let runtime = Runtime::builder().event_loop(EventLoop::Tokio).build().unwrap();
     let connected = runtime.block_on(async {
         let task = crate::spawn(async { tokio::time::sleep(Duration::from_micros(1)).await });
         task.unwrap().await.unwrap();

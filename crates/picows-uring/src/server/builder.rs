@@ -12,7 +12,7 @@ use super::threads::{self, ServerPlan};
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::driver::Driver;
 use crate::error::Error;
-use crate::host::BusyPoll;
+use crate::host::{BusyPoll, EventLoop};
 use crate::memory::MemoryBudget;
 use crate::ring::WaitMode;
 use crate::socket::{self, ListenOptions, Listening, Wanted};
@@ -80,6 +80,7 @@ pub struct ServerBuilder {
     pin: bool,
     driver: Option<Driver>,
     waiting: WaitMode,
+    event_loop: EventLoop,
     busy_poll: Duration,
     backlog: u32,
     share_port: bool,
@@ -100,6 +101,7 @@ impl Default for ServerBuilder {
             pin: false,
             driver: None,
             waiting: WaitMode::Hosted,
+            event_loop: EventLoop::Auto,
             busy_poll: Duration::ZERO,
             backlog: BACKLOG,
             share_port: false,
@@ -175,6 +177,13 @@ impl ServerBuilder {
     /// `PICOWS_DRIVER` says (`auto`, `io-uring`, `epoll`), or else [`Driver::Auto`].
     pub fn driver(mut self, driver: Driver) -> Self {
         self.driver = Some(driver);
+        self
+    }
+
+    /// The loop in which workers run beside tasks. Not with [`dedicated`](Self::dedicated) ones, which have
+    /// none. Default: [`EventLoop::Auto`].
+    pub fn event_loop(mut self, event_loop: EventLoop) -> Self {
+        self.event_loop = event_loop;
         self
     }
 
@@ -448,6 +457,7 @@ impl ServerBuilder {
             pin: self.pin,
             driver,
             waiting: self.waiting,
+            event_loop: self.event_loop,
             busy_poll: BusyPoll(self.busy_poll),
             drain_timeout: self.drain_timeout,
             ready: self.ready,

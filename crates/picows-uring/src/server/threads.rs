@@ -13,7 +13,7 @@ use crate::error::{Error, RingError};
 use crate::foreign::Panicked;
 use crate::foreign::log;
 use crate::health::{Counters, WorkerState};
-use crate::host::{self, BusyPoll, Loop, LoopKind};
+use crate::host::{self, BusyPoll, EventLoop, Loop};
 use crate::local::{HostKind, Hosting, Local};
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
@@ -42,6 +42,7 @@ pub(super) struct ServerPlan {
     pub(super) pin: bool,
     pub(super) driver: Driver,
     pub(super) waiting: WaitMode,
+    pub(super) event_loop: EventLoop,
     pub(super) busy_poll: BusyPoll,
     pub(super) drain_timeout: Duration,
     /// Of the application, for readiness.
@@ -57,6 +58,7 @@ struct WorkerSpec {
     core: Option<usize>,
     driver: Driver,
     waiting: WaitMode,
+    event_loop: EventLoop,
     busy_poll: BusyPoll,
     config: Arc<Config>,
     make: Arc<MakeFactory>,
@@ -192,6 +194,7 @@ fn start_thread(plan: &ServerPlan, number: usize, core: Option<usize>) -> Result
         core,
         driver: plan.driver,
         waiting: plan.waiting,
+        event_loop: plan.event_loop,
         busy_poll: plan.busy_poll,
         config: Arc::clone(&plan.config),
         make: Arc::clone(&plan.make),
@@ -324,9 +327,10 @@ fn allocate(spec: &WorkerSpec) -> Result<(AnyRing, Option<Loop>), Refused> {
     let event_loop = match spec.waiting {
         WaitMode::Hosted => {
             let kind = match &ring {
-                AnyRing::IoUring(ring) => LoopKind::of(ring),
-                AnyRing::Epoll(ring) => LoopKind::of(ring),
+                AnyRing::IoUring(ring) => spec.event_loop.kind_for(ring),
+                AnyRing::Epoll(ring) => spec.event_loop.kind_for(ring),
             };
+            let kind = kind.map_err(Refused::Thread)?;
             let event_loop = patiently(StartError::may_pass, || Loop::new(kind));
             Some(event_loop.map_err(Refused::Ring)?)
         }

@@ -109,6 +109,7 @@ fn settings_of_threads_and_of_the_worker_are_refused_for_a_listening_socket() {
         (builder().workers(1), "workers"),
         (builder().pin(true), "pin"),
         (builder().dedicated(true), "dedicated"),
+        (builder().event_loop(EventLoop::Tokio), "event_loop"),
         (builder().busy_poll(second), "busy_poll"),
         (builder().driver(Driver::Epoll), "driver"),
         (builder().drain_timeout(second), "drain_timeout"),

@@ -2,6 +2,7 @@
 
 use super::ServerBuilder;
 use crate::config::{Config, WrongSetting};
+use crate::host::EventLoop;
 use crate::ring::WaitMode;
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ impl ServerBuilder {
             ("workers", self.workers.is_some()),
             ("pin", self.pin),
             ("dedicated", self.waiting == WaitMode::Dedicated),
+            ("event_loop", self.event_loop != EventLoop::Auto),
             ("busy_poll", !self.busy_poll.is_zero()),
             ("admin", self.admin.is_some()),
             ("health_on_main", self.on_main.health),
@@ -81,6 +83,13 @@ impl ServerBuilder {
             Some(count) => count,
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
+        if self.waiting == WaitMode::Dedicated && self.event_loop != EventLoop::Auto {
+            let fault = format!(
+                "{} with dedicated workers, which have no loop: leave one of the two out",
+                self.event_loop
+            );
+            return wrong("event_loop", fault);
+        }
         if self.config.tls_handshakes_per_turn == 0 {
             return wrong(
                 "tls_handshakes_per_turn",
