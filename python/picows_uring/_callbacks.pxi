@@ -43,8 +43,12 @@ cdef bytes _bytes(pwu_str text):
     return PyBytes_FromStringAndSize(text.data, text.size) if text.size else b""
 
 
-cdef WSFrame _frame_of(const pwu_frame* shown):
-    cdef WSFrame frame = WSFrame.__new__(WSFrame)
+cdef WSFrame _frame_of(_Worker worker, const pwu_frame* shown):
+    """What is shown, as a frame: the one of the last callback, unless that was kept."""
+    cdef WSFrame frame = worker._frame
+    # Two references: the worker's, and the one of this function.
+    if Py_REFCNT(frame) != 2:
+        frame = worker._frame = WSFrame.__new__(WSFrame)
     frame._shown = shown
     frame.payload_ptr = <char*>shown.payload
     frame.payload_size = shown.size
@@ -60,21 +64,54 @@ cdef WSFrame _frame_of(const pwu_frame* shown):
 
 cdef int _on_frame(void* user, pwu_conn* conn, const pwu_frame* shown) noexcept:
     cdef WSTransport transport = <WSTransport>user
-    cdef WSFrame frame
-    if transport._is_failed:
-        # An earlier frame's callback has raised.
-        return 0
+    # After a callback that has raised, there are no further ones.
+    if not transport._is_failed and _try_deliver(transport, shown) < 0:
+        _fail_delivery(transport)
+    return 0
+
+
+cdef int _deliver(WSTransport transport, const pwu_frame* shown) except -1:
+    cdef WSFrame frame = _frame_of(transport._worker, shown)
     try:
-        frame = _frame_of(shown)
-        try:
-            if transport._pong_waiter is not None and _takes_pong(transport, frame):
-                return 0
-            (<WSListener>transport._listener).on_ws_frame(transport, frame)
-        finally:
-            frame._end()
+        if transport._pong_waiter is None or not _takes_pong(transport, frame):
+            _call_on_ws_frame(transport, frame)
+    finally:
+        frame._end()
+    return 0
+
+
+cdef inline int _call_on_ws_frame(WSTransport transport, WSFrame frame) except -1:
+    cdef PyObject* arguments[3]
+    cdef object listener = transport._listener
+    if not _is_of_python(listener):
+        # A listener in Cython: a call of C.
+        (<WSListener>listener).on_ws_frame(transport, frame)
+        return 0
+    # The same call would look the method up and bind it.
+    arguments[0] = <PyObject*>listener
+    arguments[1] = <PyObject*>transport
+    arguments[2] = <PyObject*>frame
+    PyObject_VectorcallMethod("on_ws_frame", arguments, 3, NULL)
+    return 0
+
+
+# As a pointer of a type that raises nothing: an exception stays set, and costs those calls nothing that
+# end without one.
+ctypedef int (*_Delivery)(WSTransport, const pwu_frame*) noexcept
+cdef _Delivery _try_deliver = <_Delivery><void*>_deliver
+
+
+cdef void _fail_delivery(WSTransport transport) noexcept:
+    """Ends the connection for the exception that is set."""
+    try:
+        _raise_again()
     except BaseException as error:
         transport._fail(error, "on_ws_frame")
-    return 0
+
+
+cdef int _raise_again() except -1:
+    """Raises the exception that is set."""
+    return -1
 
 
 cdef bint _takes_pong(WSTransport transport, WSFrame frame) except -1:
@@ -91,7 +128,7 @@ cdef int _is_pong(void* user, pwu_conn* conn, const pwu_frame* shown) noexcept:
     if transport._is_failed:
         return 0
     try:
-        frame = _frame_of(shown)
+        frame = _frame_of(transport._worker, shown)
         try:
             if (<WSListener>transport._listener).is_user_specific_pong(frame):
                 transport._note_pong()

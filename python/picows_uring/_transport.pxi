@@ -86,7 +86,7 @@ cdef class WSTransport:
             const char* payload = NULL
             Py_ssize_t size = 0
             Py_buffer view
-        self._check_thread("send")
+        # The thread is checked by the library, and where that is not called.
         if type(message) is bytes:
             payload, size = PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message)
             self._send_bytes(msg_type, payload, size, fin, rsv, message)
@@ -107,18 +107,21 @@ cdef class WSTransport:
             object owner) except NoResult.EXC:
         cdef int status
         if self._conn is NULL or self.is_disconnected or self._is_closing:
-            return NoResult.SUCCESS
+            return self._check_thread("send")
         if owner is not None and size >= OWNED_BYTES_MIN and not self.is_client_side:
             Py_INCREF(owner)
             status = pwu_send_owned(
                 <pwu_conn*>self._conn, msg_type, fin, rsv, payload, size, _release_owned,
                 <void*>owner)
         elif msg_type == WSMsgType.CLOSE:
+            self._check_thread("send")
             return self._send_raw_close(payload, size)
         else:
             status = pwu_send_frame(<pwu_conn*>self._conn, msg_type, fin, rsv, payload, size)
         if status == PWU_OK:
             return NoResult.SUCCESS
+        if status == PWU_WRONG_THREAD or status == PWU_FORKED:
+            self._check_thread("send")
         if status == PWU_INVALID and msg_type not in _TYPE_NAMES:
             # Not a type of RFC 6455. The peer is the judge, as in picows.
             return self._send_unknown(msg_type, payload, size, fin, rsv)

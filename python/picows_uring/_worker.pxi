@@ -49,6 +49,7 @@ cdef class _Worker:
 
     def __init__(self, loop):
         self.loop = loop
+        self._frame = WSFrame.__new__(WSFrame)
         self._thread_id = PyThread_get_thread_ident()
         self._process = _process
         self._turn_method = self.turn

@@ -155,6 +155,7 @@ cdef class _Worker:
         object __weakref__
         void* _handle                   # pwu_worker of the library
         readonly object loop
+        WSFrame _frame                  # of the last callback, for the next one
         unsigned long _thread_id
         unsigned long _process
         object _turn_method

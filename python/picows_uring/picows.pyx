@@ -12,6 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t, uint32_t
@@ -39,6 +40,35 @@ from .common import (
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    object PyObject_VectorcallMethod(object, PyObject**, size_t, PyObject*)
+
+cdef extern from *:
+    """
+    static inline int pwu_is_of_python(PyObject *it) {
+        return PyType_HasFeature(Py_TYPE(it), Py_TPFLAGS_HEAPTYPE);
+    }
+    /* Of a metaclass: its classes are looked at as those of `type` are. */
+    static inline void pwu_use_class_attributes(PyObject *it) {
+        ((PyTypeObject *)it)->tp_getattro = PyType_Type.tp_getattro;
+        PyType_Modified((PyTypeObject *)it);
+    }
+    """
+    bint _is_of_python "pwu_is_of_python"(object)
+    void _use_class_attributes "pwu_use_class_attributes"(object)
+
+
+class _EnumType(type(WSMsgType)):
+    """Finds members as a class finds its attributes. Before Python 3.12, each ``WSMsgType.TEXT`` runs through
+    a fallback in Python, which costs more than all else of a message."""
+
+    __slots__ = ()
+
+
+_use_class_attributes(_EnumType)
+for _enum in (WSMsgType, WSCloseCode, WSAutoPingStrategy):
+    for _name, _member in _enum.__members__.items():
+        type.__setattr__(_enum, _name, _member)
+    _enum.__class__ = _EnumType
 
 # For tests and tools that describe heads as the handshake does.
 _parse_http_request = _http.parse_http_request

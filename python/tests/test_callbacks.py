@@ -43,6 +43,33 @@ def test_the_first_frame_that_raises_is_the_last(run):
     run(main())
 
 
+def test_a_callback_is_looked_up_where_attributes_are(run):
+    class Inheriting(Collector):
+        pass
+
+    class Base(picows.WSListener):
+        """Has none."""
+
+    async def main():
+        async with served() as url, connected(url, Inheriting) as (transport, listener):
+            queue = listener.queue
+            transport.send(BINARY, b"of the class")
+            assert await queue.get() == (BINARY, b"of the class")
+            listener.on_ws_frame = lambda transport, frame: queue.put_nowait(frame.payload_size)
+            transport.send(BINARY, b"of the object")
+            assert await queue.get() == 13
+            del listener.on_ws_frame
+            Inheriting.on_ws_frame = lambda self, transport, frame: self.queue.put_nowait(self)
+            transport.send(BINARY, b"of another function")
+            assert await queue.get() is listener
+            async with connected(url, Base) as (silent, _):
+                silent.send(BINARY, b"x")
+                await silent.measure_roundtrip_time(1)
+                assert not silent.is_disconnected
+
+    run(main())
+
+
 @pytest.mark.parametrize("place", ["connected", "pause", "disconnected"])
 def test_every_callback_may_fail_and_the_end_comes_once(run, place):
     class Failing(Collector):

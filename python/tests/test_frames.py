@@ -188,3 +188,29 @@ def test_views_of_large_frames_may_go_on_another_thread(run):
 
     view = run(main())
     assert bytes(view) == b"w" * 999_999
+
+
+def test_a_frame_that_is_kept_is_not_used_for_others(run):
+    class Keeping(Collector):
+        def __init__(self):
+            super().__init__()
+            self.frames = []
+
+        def on_ws_frame(self, transport, frame):
+            super().on_ws_frame(transport, frame)
+            if frame.payload_size < 3:
+                self.frames.append(frame)
+
+    async def main():
+        async with served() as url, connected(url, Keeping) as (transport, listener):
+            for message in (b"1", b"longer", b"22", b"longer", b"longer"):
+                transport.send(BINARY, message)
+                await listener.queue.get()
+            first, second = listener.frames
+            assert first is not second
+            assert (first.payload_size, second.payload_size) == (1, 2)
+            for frame in listener.frames:
+                with pytest.raises(RuntimeError, match="copy it in the callback"):
+                    frame.get_payload_as_bytes()
+
+    run(main())

@@ -1,6 +1,8 @@
 """The interface of picows 2.3: each of its names, with its parameters, defaults and bases."""
 
 import enum
+import pickle
+import sys
 import inspect
 
 import pytest
@@ -106,6 +108,27 @@ def test_enums_have_the_same_values(name):
     members = getattr(picows, name)
     assert issubclass(members, enum.IntEnum)
     assert {it.name: int(it) for it in members} == ENUMS[name]
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_members_of_enums_are_found_without_python(name):
+    members = getattr(picows, name)
+    calls = []
+    sys.setprofile(lambda frame, event, _: calls.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        found = [getattr(members, it) for it in ENUMS[name]]
+        missing = getattr(members, "NOT_THERE", None)
+    finally:
+        sys.setprofile(None)
+    assert [it for it in calls if it.startswith("__get")] == []
+    assert found == list(members.__members__.values()) and missing is None
+    # An enum as any other.
+    first = found[0]
+    assert members[first.name] is members(int(first)) is pickle.loads(pickle.dumps(first)) is first
+    with pytest.raises(AttributeError):
+        setattr(members, first.name, 77)
+    with pytest.raises(AttributeError):
+        members.NOT_THERE
 
 
 def test_exceptions_have_the_same_bases_and_fields():

@@ -51,6 +51,16 @@ def test_methods_name_the_wrong_thread(run):
             for name, call in calls.items():
                 with pytest.raises(RuntimeError, match=f"WSTransport.{name} called from a wrong"):
                     await loop.run_in_executor(None, call)
+            for message in (b"x", "x", bytearray(b"x"), None, b"x" * 2000):
+                with pytest.raises(RuntimeError, match="WSTransport.send called from a wrong"):
+                    await loop.run_in_executor(None, transport.send, TEXT, message)
+            with pytest.raises(RuntimeError, match="WSTransport.send called from a wrong"):
+                await loop.run_in_executor(None, transport.send, picows.WSMsgType.CLOSE, b"x")
+            transport.disconnect()
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="WSTransport.send called from a wrong"):
+                    await loop.run_in_executor(None, transport.send, TEXT, b"x")
+                await transport.wait_disconnected()
 
     run(main())
 
