@@ -34,6 +34,7 @@ pub struct JetStream {
     per_topic: Option<u32>,
     bytes: Option<u64>,
     age: Option<Duration>,
+    replicas: usize,
     is_in_memory: bool,
     is_made: bool,
 }
@@ -46,6 +47,7 @@ impl JetStream {
             per_topic: None,
             bytes: None,
             age: None,
+            replicas: 1,
             is_in_memory: false,
             is_made: true,
         }
@@ -66,6 +68,12 @@ impl JetStream {
     /// How long it keeps a publication.
     pub fn age(mut self, age: Duration) -> Self {
         self.age = Some(age);
+        self
+    }
+
+    /// Servers of a cluster that have a copy of it, up to 5: of three, one may be lost. Default: 1.
+    pub fn replicas(mut self, count: usize) -> Self {
+        self.replicas = count;
         self
     }
 
@@ -90,6 +98,7 @@ impl JetStream {
             max_bytes: limit(self.bytes),
             max_messages: -1,
             max_age: self.age.unwrap_or_default(),
+            num_replicas: self.replicas,
             storage: if self.is_in_memory { StorageType::Memory } else { StorageType::File },
             ..Config::default()
         }

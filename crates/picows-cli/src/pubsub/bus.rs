@@ -45,6 +45,11 @@ mod present {
         /// --history if it is not there
         #[arg(long, value_name = "STREAM", requires = "nats", help_heading = HEADING)]
         nats_stream: Option<String>,
+
+        /// Servers of a NATS cluster that have a copy of the stream, if it is made: of 3, one may be lost
+        #[arg(long, value_name = "N", requires = "nats_stream", default_value_t = 1,
+              value_parser = clap::value_parser!(u8).range(1..=5), help_heading = HEADING)]
+        nats_replicas: u8,
     }
 
     /// The other nodes, as this one sees them.
@@ -66,7 +71,8 @@ mod present {
                 builder = builder.options(credentials(text.trim()));
             }
             if let Some(name) = &self.nats_stream {
-                builder = builder.jet_stream(stream(name, history));
+                builder =
+                    builder.jet_stream(stream(name, history).replicas(self.nats_replicas.into()));
             }
             let bus = builder.build().map_err(|error| Usage(format!("--nats: {error}")))?;
             hub.attach(Arc::clone(&bus) as Arc<_>)?;

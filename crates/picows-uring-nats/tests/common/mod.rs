@@ -98,7 +98,7 @@ impl Drop for Nats {
 }
 
 /// The port in `{"nats":["nats://127.0.0.1:4222"],…}`.
-fn port_in(file: &Path) -> Option<u16> {
+pub fn port_in(file: &Path) -> Option<u16> {
     let text = std::fs::read_to_string(file).ok()?;
     let (_, rest) = text.split_once("nats://127.0.0.1:")?;
     rest.split('"').next()?.parse().ok()
