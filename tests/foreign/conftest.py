@@ -42,6 +42,14 @@ def foreign_module(name):
         pytest.skip(word, allow_module_level=True)
 
 
+def node(package):
+    """The command of Node, and its environment, where it has the package."""
+    command, modules = shutil.which("node"), REPOSITORY / ".tools/node/node_modules"
+    if command is None or not (modules / package).is_dir():
+        missing(f"node {package}", "run scripts/test, which installs it")
+    return command, {**os.environ, "NODE_PATH": str(modules)}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     """Shows the last words of the servers a failed test used."""

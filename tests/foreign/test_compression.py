@@ -4,13 +4,12 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import foreign_module, missing
+from conftest import foreign_module, node
 from server import Server, binary
 
 websockets = foreign_module("websockets")
@@ -22,7 +21,6 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 LIMIT_S = 60
 CLIENTS = Path(__file__).parent / "clients"
 SERVERS = Path(__file__).parent / "servers"
-MODULES = Path(__file__).resolve().parents[2] / ".tools/node/node_modules"
 FLAGS = {
     "default": ("--deflate",),
     "small": ("--deflate", "--deflate-window", "9", "--deflate-level", "1"),
@@ -126,14 +124,6 @@ def test_without_the_flag_nothing_is_agreed_on(start_server):
             assert await ws.recv() == "plain"
 
     run(exchange())
-
-
-def node(package):
-    """The command of Node, and its environment, where it has the package."""
-    command = shutil.which("node")
-    if command is None or not (MODULES / package).is_dir():
-        missing(f"node {package}", "run scripts/test, which installs it")
-    return command, {**os.environ, "NODE_PATH": str(MODULES)}
 
 
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)

@@ -1,12 +1,15 @@
-"""`picows pubsub` with subscribers and publishers of the Python package websockets."""
+"""`picows pubsub` with subscribers and publishers of the Python package websockets, and subscribers of Node."""
 
 import asyncio
 import json
 import signal
 import struct
+import subprocess
+import threading
+from pathlib import Path
 
 import pytest
-from conftest import foreign_module
+from conftest import foreign_module, node
 from echo_server import environment
 from server import Server, binary
 
@@ -16,6 +19,7 @@ from websockets.exceptions import ConnectionClosed  # noqa: E402
 
 LIMIT_S = 60
 PROTOCOL = "picows.pubsub.1"
+CLIENTS = Path(__file__).parent / "clients"
 
 
 def run(coroutine):
@@ -105,6 +109,49 @@ def test_positions_and_recovery(start):
         await publisher.close()
 
     run(exchange())
+
+
+def subscribe_with_node(package, url, texts, publish_all):
+    """The first message of a subscriber, and the positions in front of those texts, which it gets once the
+    first has come and they are published."""
+    command, variables = node(package)
+    words = [command, str(CLIENTS / "subscribe_node.js"), package, url, str(1 + len(texts))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=variables) as subscriber:
+        limit = threading.Timer(LIMIT_S, subscriber.kill)
+        limit.start()
+        try:
+            first = json.loads(subscriber.stdout.readline())
+            publish_all()
+            lines = [subscriber.stdout.readline().removesuffix("\n") for _ in texts]
+            assert subscriber.wait() == 0
+        finally:
+            limit.cancel()
+            subscriber.kill()
+    positions, payloads = zip(*(line.split(" ", 1) for line in lines))
+    assert list(payloads) == texts
+    return first, positions
+
+
+@pytest.mark.parametrize("flags", [(), ("--deflate",)], ids=["plain", "deflate"])
+@pytest.mark.parametrize("package", ["ws", "undici"])
+def test_subscribers_of_node(start, package, flags):
+    server = start("--history", 10, *flags)
+    target = "/topic/rooms.node"
+    texts = [json.dumps([{"room": "node", "number": number}] * 20) for number in range(20)]
+
+    async def publish_all():
+        async with client(server, target) as publisher:
+            await publish(publisher, *texts)
+
+    url = server.url.rstrip("/") + target
+    first, positions = subscribe_with_node(package, url, texts, lambda: run(publish_all()))
+    epoch, offset = first["position"].split(":")
+    assert first["recovered"] == 0
+    assert positions == tuple(f"{epoch}:{int(offset, 16) + number:x}" for number in range(1, 21))
+    # It comes back, and gets what it has missed.
+    back = f"{url}?from={positions[9]}"
+    first, again = subscribe_with_node(package, back, texts[10:], lambda: None)
+    assert (first, again) == ({"recovered": 10, "position": positions[-1]}, positions[10:])
 
 
 def test_publishing_without_the_right(start, tmp_path):
