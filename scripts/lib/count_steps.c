@@ -3,6 +3,10 @@
  * count_steps PID: attaches, writes a line, and steps until its standard input ends. Then it lets the
  * process go, and writes each address that was executed and how often. Counts nothing of the kernel. */
 
+#ifndef __x86_64__
+#error "count_steps.c reads the instruction pointer of x86-64: count there"
+#endif
+
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>

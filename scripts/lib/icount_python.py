@@ -3,7 +3,8 @@ the package as it was built last (scripts/test-python --release), and of picows.
 
 The other end is in this process, in lockstep: it sends a batch in one piece and waits for all of its
 answers. The process that is counted is stepped through (count_steps.c), as callgrind knows nothing of
-io_uring. What the kernel does is not counted.
+io_uring. What the kernel does is not counted. Callbacks take so long meanwhile that a turn of this package
+ends before its batch does: the turns of a burst count more often than they are taken.
 """
 
 import base64
