@@ -1,7 +1,9 @@
 """The walk of a received byte: the list of its stations in docs/ARCHITECTURE.md, and what is counted of it.
 
-The list is a tree of calls, one `FILE FUNCTION` to a line, indented by two blanks a call. Going down to a station and
-back up to its caller are a change of file each, where the files differ; ways back up are returns.
+The list is a tree of calls, one `FILE FUNCTION` to a line, indented by two blanks a call. It is counted twice. As it is
+read, from the top to the bottom: a change of file is a station in another file than the station above it, and a return
+one in a file that the walk has been in. And as it is called: going down to a station and back up to its caller cross a
+border each, where the files differ.
 """
 
 import re
@@ -10,7 +12,10 @@ from typing import NamedTuple
 PAGE = "docs/ARCHITECTURE.md"
 BEGIN, END = "<!-- walk -->\n\n```text\n", "```\n"
 FOLDERS = {"": "crates/picows-uring/src/", "proto/": "crates/picows-uring-proto/src/"}
-COUNTS = re.compile(r"(\d+) stations in (\d+) files, (\d+) changes of file, (\d+) of\s+them returns")
+COUNTS = re.compile(
+    r"(\d+)\s+stations\s+in\s+(\d+)\s+files,\s+(\d+)\s+changes\s+of\s+file,\s+(\d+)\s+of\s+them\s+returns,"
+    r"\s+(\d+)\s+borders\s+crossed"
+)
 
 
 class Station(NamedTuple):
@@ -32,20 +37,24 @@ def stations(page):
 
 
 def counts(walk):
-    """Stations, files, changes of file, and how many of these are returns."""
-    path, changes, returns = [], 0, 0
+    """Stations, files, changes of file, how many of these are returns, and borders crossed by calls."""
+    path, last, seen = [], None, set()
+    changes, returns, crossed = 0, 0, 0
     for station in walk:
-        while len(path) > station.depth:
-            left = path.pop()
-            if path and path[-1].file != left.file:
-                changes, returns = changes + 1, returns + 1
-        changes += bool(path) and path[-1].file != station.file
+        if last not in (None, station.file):
+            changes, returns = changes + 1, returns + (station.file in seen)
+        last = station.file
+        seen.add(last)
+        del path[station.depth :]
+        # There and back.
+        crossed += 2 * (bool(path) and path[-1].file != station.file)
         path.append(station)
-    while len(path) > 1:
-        left = path.pop()
-        if path[-1].file != left.file:
-            changes, returns = changes + 1, returns + 1
-    return len(walk), len({station.file for station in walk}), changes, returns
+    return len(walk), len(seen), changes, returns, crossed
+
+
+def numbers(walk):
+    """What is counted, as the page has to say it."""
+    return "{} stations in {} files, {} changes of file, {} of them returns, {} borders crossed".format(*counts(walk))
 
 
 def claimed(page):

@@ -18,13 +18,15 @@ def page(tree, numbers=""):
 
 
 class WalkTest(unittest.TestCase):
-    def test_going_down_and_back_are_changes_where_files_differ(self):
-        tree = "a.rs one\n  a.rs two\n    b.rs three\n    c.rs four\n  proto/d.rs five\n"
+    def test_changes_are_counted_as_the_list_is_read_and_borders_as_it_is_called(self):
+        tree = "a.rs one\n  a.rs two\n    b.rs three\n    c.rs four\n  proto/d.rs five\n    a.rs six\n"
         listed = walk.stations(page(tree))
         self.assertEqual(walk.text(listed), tree)
         self.assertEqual(listed[4].path(), "crates/picows-uring-proto/src/d.rs")
-        self.assertEqual(walk.counts(listed), (5, 4, 6, 3))
-        self.assertEqual(walk.claimed(page(tree, "So 5 stations in 4 files, 6 changes of file, 3 of\nthem returns.")), (5, 4, 6, 3))
+        self.assertEqual(walk.counts(listed), (6, 4, 4, 1, 8))
+        said = "So 6 stations in 4 files, 4 changes of file, 1 of\nthem returns, 8 borders crossed."
+        self.assertEqual(walk.claimed(page(tree, said)), (6, 4, 4, 1, 8))
+        self.assertIn(walk.numbers(listed), said.replace("\n", " "))
 
     def test_a_page_without_a_walk_has_none(self):
         self.assertEqual(walk.stations("# Page\n"), [])
@@ -54,7 +56,7 @@ class WalkTest(unittest.TestCase):
         ]
         tree = module.tree_of(record, lambda _file, _function, _lines: True)
         self.assertEqual(walk.text(tree), "a.rs outer\n  b.rs pass\n    b.rs inner\n  b.rs other\n")
-        self.assertEqual(walk.counts(tree), (4, 2, 4, 2))
+        self.assertEqual(walk.counts(tree), (4, 2, 1, 0, 4))
         chosen = module.tree_of(record, lambda _file, function, _lines: function in ("outer", "inner"))
         self.assertEqual(walk.text(chosen), "a.rs outer\n  b.rs inner\n")
 

@@ -3,7 +3,6 @@
 //! Does no I/O: the worker hands it received bytes and looks afterwards what it wants.
 
 mod client;
-mod collect;
 mod ending;
 mod eviction;
 #[cfg(feature = "deflate")]
@@ -13,6 +12,7 @@ mod liveness;
 mod pieces;
 mod progress;
 mod proxied;
+mod receiving;
 #[cfg(feature = "_tls")]
 mod secure;
 mod server;
@@ -22,7 +22,7 @@ use crate::client::Connecting;
 use crate::error::shown;
 use crate::foreign;
 use crate::foreign::log;
-use crate::link::{InputState, Link};
+use crate::link::Link;
 use crate::listener::{Listener, ListenerResult};
 use crate::local::Local;
 use crate::session::Session;
@@ -97,17 +97,6 @@ impl Connection {
         self.stash_capacity() + self.session().queue_capacity()
     }
 
-    /// Whether anything that could still arrive is worth receiving, and wanted now.
-    pub(crate) fn wants_receive(&self) -> bool {
-        let session = self.session();
-        // What comes after the end is not the application's, so a pause does not hold it back.
-        let is_paused = session.is_reading_paused.get() && self.phase() <= Phase::Open;
-        !matches!(self.stage, Stage::Discard(DISCARD_BYTES_MAX..))
-            && !is_paused
-            && self.link.input != InputState::Deferred
-            && !session.conversation.borrow().is_peer_gone()
-    }
-
     fn local(&self) -> &Rc<Local> {
         &self.session().local
     }
@@ -115,10 +104,7 @@ impl Connection {
     /// Handles bytes that arrived: all of them, or as many as it says. The rest, if only of what the
     /// decoder has seen, is more than this connection's share of the turn, and wanted in the next.
     #[inline]
-    pub(crate) fn receive(&mut self, turn: u32, bytes: &mut [u8]) -> Option<usize> {
-        if !self.link.budget.renew(turn, &self.transport.session().local.budget_rules) {
-            return Some(0);
-        }
+    pub(crate) fn receive(&mut self, bytes: &mut [u8]) -> Option<usize> {
         if self.phase() > Phase::Open {
             self.discard(bytes.len());
             return None;
@@ -285,6 +271,7 @@ impl Connection {
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
         }
+        // What `keep_cut` does, written out: the call takes eleven instructions more for each frame.
         let is_open = session.conversation.borrow().phase() == Phase::Open;
         let is_needed = is_open && receiver.is_collecting();
         local.pool.hold_or_take(receiver.stash_mut(), is_needed);
@@ -393,6 +380,16 @@ impl Connection {
     }
 }
 
+/// Keeps what `receiver` has of a cut frame while the conversation is open, and gives the memory back
+/// otherwise. Returns whether it is open.
+#[inline]
+fn keep_cut(session: &Session, receiver: &mut Receiver) -> bool {
+    let is_open = session.conversation.borrow().phase() == Phase::Open;
+    let is_needed = is_open && receiver.is_collecting();
+    session.local.pool.hold_or_take(receiver.stash_mut(), is_needed);
+    is_open
+}
+
 /// The listener and the handle that it gets, borrowed apart from what receives: a frame that is
 /// handed out lies in the memory of the receiver.
 struct Callbacks<'a> {
@@ -491,7 +488,3 @@ impl Callbacks<'_> {
         session.local.callback_timer.mark(session.token, callback);
     }
 }
-
-/// How much a peer may send after the end before we let it wait: more than is on its way in the
-/// buffers of most networks.
-const DISCARD_BYTES_MAX: u32 = 8 * 1024 * 1024;

@@ -156,10 +156,12 @@ impl Link {
         }
     }
 
-    /// Counts bytes of the peer.
+    /// Counts bytes of the peer, which is there.
     pub(crate) fn on_received(&self, session: &Session, count: usize) {
         session.local.counters.bytes_received.add(count as u64);
-        session.on_received();
+        if let Some(mut liveness) = session.liveness() {
+            liveness.received(session.local.now.get());
+        }
     }
 
     /// Ends the operations in flight, each of which still has its last completion.

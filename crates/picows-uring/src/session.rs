@@ -198,14 +198,6 @@ impl Session {
         self.mark_dirty();
     }
 
-    /// Something arrived.
-    #[inline]
-    pub(crate) fn on_received(&self) {
-        if let Some(mut liveness) = self.liveness() {
-            liveness.received(self.local.now.get());
-        }
-    }
-
     /// Sends the ping that is matched with its pong by what it carries.
     pub(crate) fn send_auto_ping(&self) -> SendStatus {
         let nonce = self.local.keys.borrow_mut().next_nonce();

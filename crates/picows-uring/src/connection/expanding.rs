@@ -5,7 +5,7 @@
 //! part of the memory limit: a few kilobytes of each may be megabytes. Frames are not received directly: what is compressed is copied
 //! sooner than expanded.
 
-use super::{Callbacks, Connection, Stage};
+use super::{Callbacks, Connection, Stage, keep_cut};
 use crate::link::BYTES_PER_UNIT;
 use crate::pool::HistoryCount;
 use crate::session::Session;
@@ -106,9 +106,7 @@ impl Connection {
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
         }
-        let is_open = session.conversation.borrow().phase() == Phase::Open;
-        let is_needed = is_open && receiver.is_collecting();
-        local.pool.hold_or_take(receiver.stash_mut(), is_needed);
+        let is_open = keep_cut(session, receiver);
         local.pool.put_stash(std::mem::take(expansion.text_mut()));
         // After the end of the conversation, the rest is of no use.
         (is_over && is_open).then_some(consumed)

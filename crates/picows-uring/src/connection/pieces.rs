@@ -4,7 +4,7 @@
 //! buffer. Frames are not received directly, as there is no memory of a frame to receive them into; but
 //! each receive is one by itself meanwhile, so that little follows when the listener pauses.
 
-use super::{Callbacks, Connection, Stage};
+use super::{Callbacks, Connection, Stage, keep_cut};
 use crate::foreign::{self, log};
 use crate::session::Session;
 use picows_uring_proto::{FramePiece, Phase, Pieces, Received, Receiver, UnderWay};
@@ -105,9 +105,7 @@ impl Connection {
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
         }
-        let is_open = session.conversation.borrow().phase() == Phase::Open;
-        let is_needed = is_open && receiver.is_collecting();
-        local.pool.hold_or_take(receiver.stash_mut(), is_needed);
+        let is_open = keep_cut(session, receiver);
         // After the end of the conversation, the rest is of no use.
         (is_over && is_open).then_some(consumed)
     }

@@ -10,13 +10,6 @@ use crate::session::Session;
 use std::io::{self, ErrorKind};
 
 impl Link {
-    /// Takes the bytes to be sent next, when nothing is in flight: the rest of the last send, and
-    /// what was queued since.
-    pub(crate) fn next_batch(&self, session: &Session) -> Option<Box<SendBatch>> {
-        // The rest is in front of the queue: see `keep_rest`.
-        session.take_batch()
-    }
-
     /// Whether nothing is in flight or to be sent.
     pub(crate) fn is_flushed(&self, session: &Session) -> bool {
         // Droppable frames have not left, though nothing may be in flight.

@@ -39,7 +39,7 @@ impl Fixture {
     /// Sends what is to be sent, as the only connection of its round or as one of several.
     fn send(&mut self, is_alone: bool) -> io::Result<()> {
         let offer_max = offer_max(&self.ring, if is_alone { 1 } else { 2 });
-        let batch = self.link.next_batch(&self.session).expect("there is something to send");
+        let batch = self.session.take_batch().expect("there is something to send");
         self.link.send(&mut self.ring, &self.session, SOCKET, batch, offer_max)
     }
 

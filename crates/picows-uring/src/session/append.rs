@@ -28,6 +28,14 @@ impl Session {
         true
     }
 
+    /// Moves all droppable frames to the end of the queue.
+    pub(super) fn commit_all(&self) {
+        if let Some(mut droppable) = self.droppable.take() {
+            self.commit(&mut droppable, usize::MAX);
+            self.set_droppable(None);
+        }
+    }
+
     /// Moves about `max` bytes of droppable frames to the end of the queue.
     pub(super) fn commit(&self, droppable: &mut Droppable, max: usize) {
         let mut is_fine = true;

@@ -20,9 +20,9 @@ impl Session {
         false
     }
 
-    /// Takes the bytes to be sent next: what is queued.
-    pub(crate) fn take_batch(&self) -> Option<Box<SendBatch>> {
-        self.take_queue()
+    /// Takes what is queued, sealed: nothing ever is.
+    pub(super) const fn take_sealed(&self) -> Option<Box<SendBatch>> {
+        None
     }
 
     /// Whether nothing is queued that can still be sent.

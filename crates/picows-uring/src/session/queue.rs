@@ -297,11 +297,8 @@ impl Session {
             if self.is_writing() {
                 return self.cut_off_frame();
             }
-            if let Some(mut droppable) = self.droppable.take() {
-                // Nothing may follow it.
-                self.commit(&mut droppable, usize::MAX);
-                self.set_droppable(None);
-            }
+            // Nothing may follow it.
+            self.commit_all();
             let key = self.mask_key();
             let header_len = if key.is_some() { 6 } else { 2 };
             self.queue_last(CLOSE_FRAME_BYTES_MAX, |out| {
@@ -332,6 +329,11 @@ impl Session {
     pub(crate) fn queue_reference(&self, bytes: &Bytes) {
         self.open_queue().push(Segment::shared(bytes.clone()));
         self.mark_dirty();
+    }
+
+    /// Takes the bytes to be sent next: what is queued, sealed where the connection is secure.
+    pub(crate) fn take_batch(&self) -> Option<Box<SendBatch>> {
+        if self.is_sealed() { self.take_sealed() } else { self.take_queue() }
     }
 
     /// Takes what is queued, to be sent: of what waits apart only a part, so that the rest may

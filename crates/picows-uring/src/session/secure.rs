@@ -136,10 +136,10 @@ impl Session {
         self.mark_dirty();
     }
 
-    /// Takes the bytes to be sent next: what is queued, sealed where the connection is secure.
-    pub(crate) fn take_batch(&self) -> Option<Box<SendBatch>> {
+    /// Takes what is queued, sealed in the layers that the connection has.
+    pub(super) fn take_sealed(&self) -> Option<Box<SendBatch>> {
         match (self.secure(), self.outer()) {
-            (None, None) => self.take_queue(),
+            (None, None) => None,
             (Some(layer), None) | (None, Some(layer)) => self.seal_queue(layer, None),
             (Some(inner), Some(outer)) => self.seal_queue(inner, Some(outer)),
         }

@@ -51,11 +51,8 @@ impl Session {
         if let Err(status) = self.check(head, payload_len) {
             return status;
         }
-        if let Some(mut droppable) = self.droppable.take() {
-            // What came before it goes before it.
-            self.commit(&mut droppable, usize::MAX);
-            self.set_droppable(None);
-        }
+        // What came before it goes before it.
+        self.commit_all();
         let key = self.mask_key();
         let (header, header_len) = head.encode_header(payload_len, key);
         self.open_queue().append_short(&header[..header_len]);

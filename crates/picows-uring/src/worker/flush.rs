@@ -166,7 +166,7 @@ impl<R: Ring> Lane<'_, R> {
             Step::Close => return Serviced::Close(socket),
         }
         let wants_watch = self.connection.wants_watch();
-        self.receive_as_wanted();
+        self.connection.receive_as_wanted(self.ring);
         self.deadlines.keep_drain_timeout(self.connection);
         self.arm_timer();
         if wants_watch { Serviced::Watch } else { Serviced::Done }
@@ -207,8 +207,9 @@ impl<R: Ring> Lane<'_, R> {
 
     /// Sends what there is to send; nothing is in flight.
     fn send(&mut self, session: &Rc<Session>, socket: Socket) {
+        // What the last send has left over is in front: see `Link::keep_rest`.
+        let Some(batch) = session.take_batch() else { return };
         let link = &mut self.connection.link;
-        let Some(batch) = link.next_batch(session) else { return };
         if let Err(error) = link.send(self.ring, session, socket, batch, self.flush.offer_max) {
             self.connection.send_failed(&error);
         } else if session.in_flight() > session.high_watermark() {

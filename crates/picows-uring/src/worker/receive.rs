@@ -72,7 +72,7 @@ impl<R: Ring> Worker<R> {
         let mut room = [false, true].map(|is_single| self.ring.room_to_receive(is_single));
         for _ in 0..self.receive.starved.len() {
             let Some(token) = self.receive.starved.pop_front() else { break };
-            let Some(mut lane) = self.lane(token) else { continue };
+            let Some(lane) = self.lane(token) else { continue };
             let connection = &mut *lane.connection;
             if connection.link.input != InputState::Starved {
                 continue;
@@ -85,7 +85,7 @@ impl<R: Ring> Worker<R> {
             }
             connection.link.input = InputState::Flowing;
             *room = room.saturating_sub(1);
-            lane.receive_as_wanted();
+            lane.connection.receive_as_wanted(lane.ring);
         }
     }
 }
@@ -110,7 +110,7 @@ impl<R: Ring> Lane<'_, R> {
             }
             self.connection.session().mark_dirty();
         } else {
-            self.receive_as_wanted();
+            self.connection.receive_as_wanted(self.ring);
         }
     }
 
@@ -130,11 +130,15 @@ impl<R: Ring> Lane<'_, R> {
         }
     }
 
-    /// Handles a piece. Returns how many bytes of it were handled, and the rest.
+    /// Handles a piece, as far as the budget goes. Returns how many bytes of it were handled, and the
+    /// rest.
     pub(super) fn handle_piece(&mut self, piece: Piece) -> (usize, Option<Piece>) {
         let (turn, connection) = (self.receive.turn, &mut *self.connection);
+        if !connection.link.budget.renew(turn, &self.local.budget_rules) {
+            return (0, Some(piece));
+        }
         let is_lent = connection.link.may_lend();
-        let handle = |bytes: &mut [u8]| connection.receive(turn, bytes);
+        let handle = |bytes: &mut [u8]| connection.receive(bytes);
         let (count, rest) = piece.hand_over(self.ring, self.local, is_lent, handle);
         self.deadlines.handled(self.token, count);
         (count, rest)
@@ -177,13 +181,6 @@ impl<R: Ring> Lane<'_, R> {
             Ok(true) => self.end_of_data(None),
             Err(error) => self.end_of_data(Some(error)),
         }
-    }
-
-    /// Begins or cancels the receive of the connection, as it wants.
-    pub(super) fn receive_as_wanted(&mut self) {
-        let Some(socket) = self.connection.session().socket.get() else { return };
-        let is_wanted = self.connection.wants_receive();
-        self.connection.link.receive_as_wanted(self.ring, socket, self.token, is_wanted);
     }
 }
 

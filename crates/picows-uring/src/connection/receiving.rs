@@ -1,7 +1,10 @@
-//! Collects the rest of a large frame, which the link receives directly (`link/direct.rs`).
+//! Receiving of a connection: whether it wants anything, and the rest of a large frame straight into its
+//! memory.
+//!
+//! The operations on the socket, and which of them are in flight, are the link's (`link/direct.rs`).
 
-use super::{Callbacks, Connection, Stage};
-use crate::link::{Direct, Link};
+use super::{Callbacks, Connection, Stage, keep_cut};
+use crate::link::{Direct, InputState, Link};
 use crate::ring::{Ring, Room};
 use crate::session::Session;
 use picows_uring_proto::{PeerMisbehaved, Phase, Stash};
@@ -9,6 +12,25 @@ use std::io;
 use std::rc::Rc;
 
 impl Connection {
+    /// Whether anything that could still arrive is worth receiving, and wanted now.
+    pub(crate) fn wants_receive(&self) -> bool {
+        let session = self.session();
+        // What comes after the end is not the application's, so a pause does not hold it back.
+        let is_paused = session.is_reading_paused.get() && self.phase() <= Phase::Open;
+        !matches!(self.stage, Stage::Discard(DISCARD_BYTES_MAX..))
+            && !is_paused
+            && self.link.input != InputState::Deferred
+            && !session.conversation.borrow().is_peer_gone()
+    }
+
+    /// Begins or cancels the receive, as it is wanted.
+    pub(crate) fn receive_as_wanted(&mut self, ring: &mut impl Ring) {
+        let session = self.transport.session();
+        let (Some(socket), token) = (session.socket.get(), session.token) else { return };
+        let is_wanted = self.wants_receive();
+        self.link.receive_as_wanted(ring, socket, token, is_wanted);
+    }
+
     /// Whether enough of the frame under way is missing, and may be given room.
     pub(crate) fn is_worth_direct(&self) -> bool {
         self.phase() == Phase::Open && self.link.is_worth_direct(self.room())
@@ -77,8 +99,7 @@ impl Connection {
         // Only a frame under way has room.
         let Stage::Frames(receiver) = stage else { return };
         let mut callbacks = Callbacks { transport, listener };
-        let (local, config) = (&*session.local, &*session.config);
-        let filled = receiver.next_filled(&config.frames, gap, count);
+        let filled = receiver.next_filled(&session.config.frames, gap, count);
         link.budget.pay(u32::from(matches!(filled, Ok(Some(_)))), count);
         match filled {
             Ok(None) => {}
@@ -90,8 +111,10 @@ impl Connection {
             }
             Err(error) => callbacks.peer_misbehaved(error),
         }
-        let is_open = session.conversation.borrow().phase() == Phase::Open;
-        let is_needed = is_open && receiver.is_collecting();
-        local.pool.hold_or_take(receiver.stash_mut(), is_needed);
+        keep_cut(session, receiver);
     }
 }
+
+/// How much a peer may send after the end before we let it wait: more than is on its way in the
+/// buffers of most networks.
+const DISCARD_BYTES_MAX: u32 = 8 * 1024 * 1024;
