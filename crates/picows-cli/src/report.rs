@@ -219,7 +219,8 @@ impl Report {
             ));
         }
         if self.messages == 0 && !plan.is(Mode::Idle) {
-            self.warnings.push("no echo arrived within the window".to_owned());
+            let what = if plan.is(Mode::Churn) { "connection ended" } else { "echo arrived" };
+            self.warnings.push(format!("no {what} within the window"));
         }
     }
 

@@ -147,8 +147,10 @@ fn slow_connections_are_no_errors_and_the_others_are_measured() {
 #[test]
 fn stages_have_figures_of_their_own() {
     let echo = Echo::start();
-    let line = "load -c 2 --stages 200ms:1000,200ms:1000,200ms:0 --json -";
-    let done = run(line, &echo.url);
+    let folder = common::folder("stages");
+    let log = folder.join("a.hlog");
+    let line = "load -c 2 --stages 200ms:1000,200ms:1000,200ms:0 --json - --hdr";
+    let done = run(&format!("{line} {}", log.display()), &echo.url);
     assert_eq!(done.code, 0, "{}", done.stderr);
     let json = done.json();
     assert_eq!(json["stages"].as_array().unwrap().len(), 3);
@@ -161,6 +163,11 @@ fn stages_have_figures_of_their_own() {
     let parts = json["parts"].as_array().unwrap();
     let of_parts: u64 = parts.iter().map(|part| part["samples"].as_u64().unwrap()).sum();
     assert_eq!(of_parts as f64, total);
+    // An interval for each part, behind comments and the heading of the columns.
+    let log = std::fs::read_to_string(log).unwrap();
+    let intervals = log.lines().filter(|line| line.starts_with(|it: char| it.is_ascii_digit()));
+    assert_eq!(intervals.count(), parts.len(), "{log}");
+    std::fs::remove_dir_all(folder).unwrap();
     assert!(done.stderr.contains("stage 2, to 1 000 /s, p99"), "{}", done.stderr);
 }
 

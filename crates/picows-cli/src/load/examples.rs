@@ -36,8 +36,8 @@ Modes:
       four publishers with a token, at an even rate
 
 The client's end, and the way to the server:
-  picows load ws://127.0.0.1:9001/ --driver epoll --busy-poll 50us
-      on epoll, spinning for 50 µs before it sleeps
+  picows load ws://127.0.0.1:9001/ --driver epoll --event-loop tokio --busy-poll 50us
+      on epoll with tokio's own loop, spinning for 50 µs before it sleeps
   picows load ws://127.0.0.1:9001/ --dedicated --log-format json
       threads that leave their loops, and a log of JSON
   picows load ws://127.0.0.1:9001/ --payload json --deflate --deflate-level 1 --deflate-window 15

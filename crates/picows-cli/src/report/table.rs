@@ -93,7 +93,8 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     }
     rows.extend(shares(report));
     let each = report.server_cpu_us_per_message.map(|time| format!("{time:.3} µs"));
-    rows.extend(each.map(|value| ("server CPU a message".to_owned(), value)));
+    let what = if report.mode == "churn" { "connection" } else { "message" };
+    rows.extend(each.map(|value| (format!("server CPU a {what}"), value)));
     rows.push(("errors".to_owned(), grouped(report.errors)));
     for (number, stage) in report.stages.iter().enumerate() {
         let latency = &stage.latency_us;
@@ -149,6 +150,25 @@ mod tests {
     use super::super::tests::report_of;
     use super::*;
     use crate::measure::tests::plan;
+    use crate::measure::{LoadPlan, Mode, Shape};
+
+    #[test]
+    fn each_mode_has_figures_of_its_own() {
+        let of = |mode| {
+            let plan = LoadPlan { shape: Shape { mode, ..Shape::default() }, ..plan() };
+            render(&report_of(&plan, 1000))
+        };
+        for (mode, has, has_not) in [
+            (Mode::Churn, "server CPU a connection", "server CPU a message"),
+            (Mode::Churn, "one behind the other on each", "in flight"),
+            (Mode::Idle, "connections open", "latency p50"),
+            (Mode::Slow, "slow connections", "connections open"),
+            (Mode::Echo, "server CPU a message", "connecting p50"),
+        ] {
+            let text = of(mode);
+            assert!(text.contains(has) && !text.contains(has_not), "{mode}: {has}: {text}");
+        }
+    }
 
     #[test]
     fn the_table_shows_the_main_figures() {
