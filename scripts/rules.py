@@ -61,6 +61,7 @@ UNLIMITED_LOGS = (
     f"{LIBRARY}/foreign/log/limit",
     f"{LIBRARY}/ring/uring",
     f"{LIBRARY}/server/handle",
+    f"{LIBRARY}/server/takeover",
     f"{LIBRARY}/server/threads",
     f"{LIBRARY}/socket",
     f"{LIBRARY}/task",

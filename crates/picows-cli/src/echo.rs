@@ -17,6 +17,7 @@ use picows_uring::{
     UpgradeRequest, WorkerState, select_subprotocol,
 };
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -87,6 +88,12 @@ pub(crate) struct ServingFlags {
     /// Answer /metrics on the addresses of --listen as well, for every client
     #[arg(long)]
     metrics_on_main: bool,
+
+    /// Restart without a refused client: take over the listening sockets of the process that runs with the
+    /// same PATH, a Unix socket, and hand them to the next. The other process finishes its handshakes,
+    /// drains and ends; it serves on if this one fails before it is ready
+    #[arg(long, value_name = "PATH")]
+    takeover: Option<PathBuf>,
 
     /// Number of workers, each a thread with a ring of its own [default: one for each available
     /// core; fewer, with a warning, where the limit of locked memory (ulimit -l) is too low]
@@ -262,7 +269,7 @@ pub(crate) fn run_server(
         let is_hurried = Arc::clone(&is_hurried);
         move |_, number| {
             is_hurried.store(number > 1, Ordering::SeqCst);
-            match stopped.send(()) {
+            match stopped.send(number) {
                 Ok(()) if number == 1 => drain.saturating_add(END_MARGIN),
                 Ok(()) if number == 2 => END_MARGIN,
                 _ => Duration::ZERO,
@@ -280,7 +287,7 @@ pub(crate) fn run_server(
 fn serve(
     args: &ServingFlags,
     service: &impl Service,
-    stops: mpsc::Receiver<()>,
+    stops: mpsc::Receiver<u32>,
 ) -> Result<Instant, Fault> {
     let tls = args.tls.settings()?;
     let builder = tls::of_server(service.set_up(builder(args)), tls.as_ref());
@@ -299,19 +306,27 @@ fn serve(
     if let Some(address) = server.admin_address() {
         stdio::out().line(&format!("admin on {}", admin_url(address)));
     }
+    if let Some(process) = server.predecessor() {
+        note(format_args!("taken over from process {process}"));
+    }
     service.started(server.addresses())?;
     let start = Instant::now();
     tracing::info!(driver = stats::driver(&monitor), "serving");
     watch(&monitor, &stops, args, service)?;
     let stop = Instant::now();
-    note(format_args!("stopping: closing {} connections", monitor.stats().connections));
+    let why = match monitor.successor() {
+        Some(process) => format!("process {process} has taken over"),
+        None => "stopping".to_owned(),
+    };
+    note(format_args!("{why}: closing {} connections", monitor.stats().connections));
     let stopper = server.stopper();
     std::thread::spawn(move || {
-        if stops.recv().is_ok() {
+        // The first signal stops a server, also one that stops already.
+        if stops.iter().any(|number| number > 1) {
             stopper.stop_within(Duration::ZERO);
         }
     });
-    let ended = server.stop();
+    let ended = if monitor.successor().is_some() { server.join() } else { server.stop() };
     service.stopped();
     if args.stats_json {
         stats::print_json(&monitor, start.elapsed(), service);
@@ -386,6 +401,9 @@ fn builder(args: &ServingFlags) -> ServerBuilder {
     if let Some(address) = &args.admin {
         builder = builder.admin(address);
     }
+    if let Some(path) = &args.takeover {
+        builder = builder.takeover(path);
+    }
     builder = args.driver.of_server(builder);
     for address in &args.listen {
         builder = builder.listen(address);
@@ -446,19 +464,28 @@ impl MessageListener for EchoMessages {
 /// Waits for a signal, or until the last worker has failed, and prints counters meanwhile.
 fn watch(
     monitor: &Monitor,
-    stops: &mpsc::Receiver<()>,
+    stops: &mpsc::Receiver<u32>,
     args: &ServingFlags,
     service: &impl Service,
 ) -> Result<(), Fault> {
     let every = args.stats.unwrap_or(CHECK_INTERVAL);
     let (start, mut before) = (Instant::now(), monitor.stats());
     let mut failed = 0;
+    let mut next = start + every;
     loop {
-        match stops.recv_timeout(every) {
+        let left = next.saturating_duration_since(Instant::now());
+        match stops.recv_timeout(left.min(CHECK_INTERVAL)) {
             Ok(_) => return Ok(()),
             Err(error @ RecvTimeoutError::Disconnected) => return Err(error.into()),
             Err(RecvTimeoutError::Timeout) => {}
         }
+        if monitor.successor().is_some() {
+            return Ok(());
+        }
+        if Instant::now() < next {
+            continue;
+        }
+        next += every;
         let stats = monitor.stats();
         if args.stats_json {
             stats::print_json(monitor, start.elapsed(), service);

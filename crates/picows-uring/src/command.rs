@@ -8,7 +8,9 @@ use bytes::Bytes;
 use picows_uring_proto::{CloseFrame, FrameHead, UpgradeRequest};
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 /// A request of another thread to a worker.
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     ListenMore,
     /// Close what was added, or was there from the beginning, under a name.
     CloseListeners(ListenName),
+    /// Leave listening sockets to another process.
+    HandOver(Box<HandOver>),
     /// Do something with a connection.
     Connection(Token, ConnectionCommand),
 }
@@ -37,6 +41,16 @@ pub(crate) enum Command {
 /// What a server calls the listening sockets of one address, of which each worker has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListenName(pub(crate) u32);
+
+/// Listening sockets from which another process accepts next.
+#[derive(Clone, Debug)]
+pub(crate) struct HandOver {
+    pub(crate) names: Arc<[ListenName]>,
+    /// The worker stops as well, within so long.
+    pub(crate) drain: Option<Duration>,
+    /// Dropped when nothing is accepted from them any more.
+    pub(crate) released: Sender<()>,
+}
 
 /// A connection that was accepted elsewhere.
 pub(crate) struct Adopted {

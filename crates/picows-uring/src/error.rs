@@ -72,6 +72,15 @@ pub enum Error {
         /// What happened.
         fault: String,
     },
+    /// The listening sockets of the process that serves could not be taken over. It serves on, if there is
+    /// one.
+    #[error("cannot take over by {}: {fault}", shown(path))]
+    Takeover {
+        /// The path of the Unix socket by which processes find each other.
+        path: String,
+        /// What is wrong, and what to do instead.
+        fault: String,
+    },
     /// A socket that a server was to adopt cannot be served.
     #[error("cannot adopt the connection: {fault}")]
     Socket {
@@ -108,7 +117,7 @@ pub enum Error {
     },
 }
 
-debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, Socket, InsideRuntime, SecondWorker, InsideTurn, Timeout }
+debug_with_text! { Error: Config, Address, Listen, Ring, Thread, Worker, Takeover, Socket, InsideRuntime, SecondWorker, InsideTurn, Timeout }
 
 impl From<StartError> for Error {
     fn from(error: StartError) -> Self {

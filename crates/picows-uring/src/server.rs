@@ -10,6 +10,8 @@ mod metrics;
 mod monitor;
 mod probes;
 mod ready;
+mod start;
+mod takeover;
 mod threads;
 
 pub use builder::{BACKLOG, Server, ServerBuilder};

@@ -2,6 +2,7 @@
 //!
 //! The only place that makes sockets; what happens on them is the ring's.
 
+mod takeover;
 mod unix_path;
 
 use crate::error::{Error, name_cure};
@@ -15,6 +16,10 @@ use std::sync::Arc;
 use std::{fmt, io};
 use unix_path::PathFault;
 
+use takeover::SocketGroup;
+pub(crate) use takeover::{
+    Asker, Control, GroupName, Heard, OfferedSockets, Part, Predecessor, Takeover,
+};
 pub(crate) use unix_path::SocketPath;
 
 /// An address or socket to listen on.
@@ -93,6 +98,10 @@ pub(crate) struct ListenOptions {
     pub(crate) backlog: i32,
     /// Other processes may listen on the same port.
     pub(crate) share_port: bool,
+    /// Copies of the sockets are kept, for a process that takes them over.
+    pub(crate) keeps_copies: bool,
+    /// What the server is of its process.
+    pub(crate) part: Part,
 }
 
 /// The listening sockets of all workers.
@@ -101,38 +110,61 @@ pub(crate) struct Listening {
     pub(crate) addresses: Vec<ListenAddress>,
     /// For each address, the number of what was wanted that it is of: a name may have several.
     pub(crate) origins: Vec<usize>,
-    /// For each worker, its sockets, one for each address.
-    pub(crate) sockets: Vec<Vec<OwnedFd>>,
+    /// For each worker, its sockets, at least one for each address, with the number of that.
+    pub(crate) sockets: Vec<Vec<(usize, OwnedFd)>>,
     /// For each address, the path that was made for it, which is removed when this is dropped.
     pub(crate) paths: Vec<Option<SocketPath>>,
+    /// For each address, what a process would take over.
+    pub(crate) copies: Vec<Copies>,
+}
+
+/// Copies of all listening sockets of one address.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    /// Empty where none are kept.
+    pub(crate) sockets: Vec<OwnedFd>,
+    /// The port was any free one.
+    pub(crate) is_any_port: bool,
 }
 
 /// Listens on everything in `wanted`, with a socket for each worker.
 ///
-/// Waits a moment for an address in use: the kernel takes the rings of a process that was killed
-/// down in the background, and their sockets listen until then.
-pub(crate) fn listen(wanted: Vec<Wanted>, options: ListenOptions) -> Result<Listening, Error> {
+/// Takes sockets of a predecessor where it has them. Waits a moment for an address in use: the kernel takes
+/// the rings of a process that was killed down in the background, and their sockets listen until then.
+pub(crate) fn listen(
+    wanted: Vec<Wanted>,
+    options: ListenOptions,
+    mut predecessor: Option<&mut Predecessor>,
+) -> Result<Listening, Error> {
     let mut listening = Listening {
         addresses: Vec::new(),
         origins: Vec::new(),
         sockets: (0..options.workers).map(|_| Vec::new()).collect(),
         paths: Vec::new(),
+        copies: Vec::new(),
     };
+    let mut taken = |address: &ListenAddress| predecessor.as_mut()?.take(address, options.part);
     for (number, Wanted { on, is_secure }) in wanted.into_iter().enumerate() {
         let first = listening.addresses.len();
         match on {
             ListenOn::Text(text) => match text.strip_prefix("unix:") {
                 Some(path) => {
                     let path = Path::new(path);
-                    patiently(is_in_use, || listening.add_unix(&text, path, options))?;
+                    match taken(&ListenAddress::Unix(path.to_owned())) {
+                        Some(group) => listening.add_taken(group, options)?,
+                        None => patiently(is_in_use, || listening.add_unix(&text, path, options))?,
+                    }
                 }
                 None => {
                     for address in resolve(&text)? {
-                        patiently(is_in_use, || listening.add_tcp(address, options))?;
+                        match taken(&ListenAddress::Tcp(address)) {
+                            Some(group) => listening.add_taken(group, options)?,
+                            None => patiently(is_in_use, || listening.add_tcp(address, options))?,
+                        }
                     }
                 }
             },
-            ListenOn::Inherited(socket) => listening.add_inherited(socket)?,
+            ListenOn::Inherited(socket) => listening.add_inherited(socket, options)?,
         }
         listening.origins.resize(listening.addresses.len(), number);
         if is_secure {
@@ -152,7 +184,7 @@ impl Listening {
     /// A socket for each worker, between which the kernel spreads connections (`SO_REUSEPORT`,
     /// socket(7)).
     fn add_tcp(&mut self, mut address: SocketAddr, options: ListenOptions) -> Result<(), Error> {
-        let wanted = address;
+        let (wanted, is_any_port) = (address, address.port() == 0);
         let failed = |source| Error::Listen { address: wanted.to_string(), source };
         let is_shared = options.workers > 1 || options.share_port;
         if is_shared && !options.share_port && address.port() != 0 {
@@ -171,11 +203,49 @@ impl Listening {
             }
             made.push(socket);
         }
-        for (sockets, socket) in self.sockets.iter_mut().zip(made) {
-            sockets.push(socket.into());
-        }
+        let made = made.into_iter().map(OwnedFd::from).collect();
+        self.deal_out(made, is_any_port, options).map_err(failed)?;
         self.addresses.push(ListenAddress::Tcp(address));
         self.paths.push(None);
+        Ok(())
+    }
+
+    /// The sockets of a predecessor, as many as it had workers.
+    fn add_taken(&mut self, group: SocketGroup, options: ListenOptions) -> Result<(), Error> {
+        let SocketGroup { address, path, is_any_port, sockets, .. } = group;
+        let failed = |source| Error::Listen { address: address.to_string(), source };
+        for socket in &sockets {
+            // The backlog is a setting of each process.
+            socket2::SockRef::from(socket).listen(options.backlog).map_err(failed)?;
+        }
+        self.deal_out(sockets, is_any_port, options).map_err(failed)?;
+        self.addresses.push(address);
+        self.paths.push(path);
+        Ok(())
+    }
+
+    /// Gives each worker a socket of an address: those that are left over as well, as what waits in the
+    /// backlog of one is lost with it; where there are too few, workers share them.
+    fn deal_out(
+        &mut self,
+        made: Vec<OwnedFd>,
+        is_any_port: bool,
+        options: ListenOptions,
+    ) -> io::Result<()> {
+        let (number, count) = (self.addresses.len(), made.len());
+        let mut copies = Copies { is_any_port, ..Copies::default() };
+        if options.keeps_copies {
+            copies.sockets = made.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
+        }
+        for index in count..self.sockets.len() {
+            let Some(shared) = made.get(index % count.max(1)) else { break };
+            self.sockets[index].push((number, shared.try_clone()?));
+        }
+        let workers = self.sockets.len().max(1);
+        for (index, socket) in made.into_iter().enumerate() {
+            self.sockets[index % workers].push((number, socket));
+        }
+        self.copies.push(copies);
         Ok(())
     }
 
@@ -191,13 +261,14 @@ impl Listening {
             PathFault::Taken(fault) => Error::Address { address: text.to_owned(), fault },
         })?;
         socket.listen(options.backlog).map_err(failed)?;
-        self.share(socket, failed)?;
+        self.deal_out(vec![socket.into()], false, options).map_err(failed)?;
         self.addresses.push(ListenAddress::Unix(path.to_owned()));
         self.paths.push(Some(bound));
         Ok(())
     }
 
-    fn add_inherited(&mut self, socket: Arc<OwnedFd>) -> Result<(), Error> {
+    /// A socket of the caller's, which all workers share; the first of them accepts.
+    fn add_inherited(&mut self, socket: Arc<OwnedFd>, options: ListenOptions) -> Result<(), Error> {
         let failed = |source| Error::Listen { address: "an inherited socket".into(), source };
         let socket = Arc::try_unwrap(socket).or_else(|shared| shared.try_clone());
         let socket = Socket::from(socket.map_err(failed)?);
@@ -207,27 +278,24 @@ impl Listening {
         }
         // Whether it is marked not to wait, which each driver needs in its own way, is left to their
         // accepts: servers may share it, and the mark with it.
-        let address = socket.local_addr().map_err(failed)?;
-        self.addresses.push(match address.as_socket() {
-            Some(address) => {
-                socket.set_tcp_nodelay(true).map_err(failed)?;
-                ListenAddress::Tcp(address)
-            }
-            None => {
-                ListenAddress::Unix(address.as_pathname().map(Path::to_owned).unwrap_or_default())
-            }
-        });
-        self.paths.push(None);
-        self.share(socket, failed)
-    }
-
-    /// Gives all workers the same socket; the first of them accepts.
-    fn share(&mut self, socket: Socket, failed: impl Fn(io::Error) -> Error) -> Result<(), Error> {
-        for sockets in &mut self.sockets {
-            sockets.push(socket.try_clone().map_err(&failed)?.into());
+        let address = address_of(&socket).map_err(failed)?;
+        if let ListenAddress::Tcp(_) = address {
+            socket.set_tcp_nodelay(true).map_err(failed)?;
         }
+        self.deal_out(vec![socket.into()], false, options).map_err(failed)?;
+        self.addresses.push(address);
+        self.paths.push(None);
         Ok(())
     }
+}
+
+/// The address that a socket is bound to.
+fn address_of(socket: &Socket) -> io::Result<ListenAddress> {
+    let address = socket.local_addr()?;
+    Ok(match address.as_socket() {
+        Some(address) => ListenAddress::Tcp(address),
+        None => ListenAddress::Unix(address.as_pathname().map(Path::to_owned).unwrap_or_default()),
+    })
 }
 
 /// A connected socket of a caller, made ready for a ring.

@@ -4,6 +4,7 @@
 
 use crate::command::Command;
 use crate::mailbox::Mailbox;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,16 +28,32 @@ pub struct Stopper {
     drain_timeout: Duration,
     /// Set with the first stop.
     is_draining: Arc<AtomicBool>,
+    before: Option<Before>,
+}
+
+/// What is done before each stop.
+#[derive(Clone)]
+struct Before(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Before").finish_non_exhaustive()
+    }
 }
 
 impl Stopper {
     pub(crate) fn new(mailboxes: Vec<Arc<Mailbox>>, drain_timeout: Duration) -> Self {
-        Self { mailboxes, drain_timeout, is_draining: Arc::default() }
+        Self { mailboxes, drain_timeout, is_draining: Arc::default(), before: None }
     }
 
     /// Has it set `is_draining` before it posts.
     pub(crate) fn noting_in(self, is_draining: Arc<AtomicBool>) -> Self {
         Self { is_draining, ..self }
+    }
+
+    /// Has it call `before` before it posts: code of ours, not of the application.
+    pub(crate) fn calling(self, before: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { before: Some(Before(Arc::new(before))), ..self }
     }
 
     /// Accepts no more and ends every connection with CLOSE 1001, not all of them at once
@@ -50,6 +67,9 @@ impl Stopper {
     /// zero drops everybody at once.
     pub fn stop_within(&self, drain: Duration) {
         self.is_draining.store(true, Ordering::Relaxed);
+        if let Some(Before(before)) = &self.before {
+            before();
+        }
         for mailbox in &self.mailboxes {
             mailbox.post(Command::Stop { drain });
         }

@@ -104,11 +104,11 @@ impl Embedded {
         let served = served.collect::<Result<Vec<_>, Error>>()?;
         let Some(mut host) = self.host.take() else { return Err(self.unavailable()) };
         let sockets = bound.sockets.pop().unwrap_or_default();
-        let descriptors = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+        let descriptors = sockets.iter().map(|(_, socket)| socket.as_raw_fd()).collect();
         let listeners = sockets
             .into_iter()
             .zip(served)
-            .map(|(socket, served)| host.listen(socket, &served))
+            .map(|((_, socket), served)| host.listen(socket, &served))
             .collect();
         self.host.replace(Some(host));
         self.local.wake();

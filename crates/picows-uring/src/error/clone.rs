@@ -32,6 +32,9 @@ impl Clone for Error {
             Self::Worker { worker, fault } => {
                 Self::Worker { worker: *worker, fault: fault.clone() }
             }
+            Self::Takeover { path, fault } => {
+                Self::Takeover { path: path.clone(), fault: fault.clone() }
+            }
             Self::Socket { fault } => Self::Socket { fault: fault.clone() },
             Self::InsideRuntime => Self::InsideRuntime,
             Self::SecondWorker => Self::SecondWorker,

@@ -6,21 +6,21 @@ mod check;
 
 use super::handle::ServerHandle;
 use super::listen::{Listen, Served};
-use super::probes::{OnMain, Probes};
+use super::probes::OnMain;
 use super::ready::ReadyCheck;
-use super::threads::{self, ServerPlan};
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::driver::Driver;
 use crate::error::Error;
-use crate::host::{BusyPoll, EventLoop};
+use crate::host::EventLoop;
 use crate::memory::MemoryBudget;
 use crate::ring::WaitMode;
-use crate::socket::{self, ListenOptions, Listening, Wanted};
+use crate::socket::{self, ListenOptions, Listening, Part, Wanted};
 #[cfg(feature = "_tls")]
 use crate::tls::ServerTls;
-use crate::upgrade::{IntoUpgrade, MakeFactory, WorkerInfo, local_factory, shared_factory};
+use crate::upgrade::{IntoUpgrade, WorkerInfo, local_factory, shared_factory};
 use picows_uring_proto::{Networks, OriginPolicy, TrustedProxies, UpgradeRequest};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,22 +74,23 @@ impl Server {
 #[derive(Clone, Debug)]
 #[must_use = "a server does nothing before `serve` or `start`"]
 pub struct ServerBuilder {
-    listen: Vec<Listen>,
-    has_address: bool,
-    workers: Option<usize>,
-    pin: bool,
-    driver: Option<Driver>,
-    waiting: WaitMode,
-    event_loop: EventLoop,
-    busy_poll: Duration,
+    pub(super) listen: Vec<Listen>,
+    pub(super) has_address: bool,
+    pub(super) workers: Option<usize>,
+    pub(super) pin: bool,
+    pub(super) driver: Option<Driver>,
+    pub(super) waiting: WaitMode,
+    pub(super) event_loop: EventLoop,
+    pub(super) busy_poll: Duration,
     backlog: u32,
-    share_port: bool,
-    drain_timeout: Duration,
+    pub(super) share_port: bool,
+    pub(super) drain_timeout: Duration,
     pub(super) admin: Option<String>,
+    pub(super) takeover: Option<PathBuf>,
     pub(super) on_main: OnMain,
     pub(super) ready: Option<ReadyCheck>,
     pub(super) thread_name: &'static str,
-    config: Config,
+    pub(super) config: Config,
 }
 
 impl Default for ServerBuilder {
@@ -107,6 +108,7 @@ impl Default for ServerBuilder {
             share_port: false,
             drain_timeout: DRAIN_TIMEOUT,
             admin: None,
+            takeover: None,
             on_main: OnMain::default(),
             ready: None,
             thread_name: "picows",
@@ -435,40 +437,6 @@ impl ServerBuilder {
         self.start_made(local_factory(make))
     }
 
-    fn start_made(self, make: Arc<MakeFactory>) -> Result<ServerHandle, Error> {
-        let workers = self.check()?;
-        let (probes, admin) = Probes::begin(self.admin.as_deref())?;
-        let driver = self.driver.map_or_else(Driver::from_environment, Ok)?;
-        let options = self.listen_options(workers);
-        let is_own = self.listen.iter().all(Listen::is_own);
-        let mut config = self.config;
-        config.leaves_port = self.share_port && is_own;
-        config.admission = Some(Arc::default());
-        config.memory = MemoryBudget::of_another(&config.memory);
-        config.probe = self.on_main.probe(&probes);
-        let config = Arc::new(config);
-        let (listen, served) = resolve(self.listen, self.has_address, &config)?;
-        let mut handle = threads::start(ServerPlan {
-            listen,
-            name: self.thread_name,
-            served,
-            options,
-            may_be_fewer: self.workers.is_none(),
-            pin: self.pin,
-            driver,
-            waiting: self.waiting,
-            event_loop: self.event_loop,
-            busy_poll: BusyPoll(self.busy_poll),
-            drain_timeout: self.drain_timeout,
-            ready: self.ready,
-            config,
-            make,
-        })?;
-        probes.watch(handle.monitor());
-        handle.set_admin(admin);
-        Ok(handle)
-    }
-
     /// A builder whose connections have the settings `config`, which are to be changed.
     pub(super) fn of_config(config: Config) -> Self {
         Self { config, ..Self::default() }
@@ -490,7 +458,7 @@ impl ServerBuilder {
         config.admission = Some(Arc::default());
         config.memory = Arc::clone(memory);
         let (listen, served) = resolve(self.listen, self.has_address, &Arc::new(config))?;
-        let listening = socket::listen(listen, options)?;
+        let listening = socket::listen(listen, options, None)?;
         let served = listening.origins.iter().map(|origin| served[*origin].clone()).collect();
         Ok((listening, served))
     }
@@ -526,14 +494,15 @@ impl ServerBuilder {
         Ok(Arc::new(config))
     }
 
-    fn listen_options(&self, workers: usize) -> ListenOptions {
+    pub(super) fn listen_options(&self, workers: usize) -> ListenOptions {
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
-        ListenOptions { workers, backlog, share_port: self.share_port }
+        let (share_port, part) = (self.share_port, Part::Main);
+        ListenOptions { workers, backlog, share_port, keeps_copies: false, part }
     }
 }
 
 /// What to listen on, and how it is served.
-fn resolve(
+pub(super) fn resolve(
     listen: Vec<Listen>,
     has_address: bool,
     base: &Arc<Config>,

@@ -2,13 +2,14 @@
 
 use super::listen::{Listen, Served};
 use super::monitor::{Monitor, ServerState};
+use super::takeover::Offer;
 use crate::command::{Command, ListenName};
 use crate::config::Config;
 use crate::error::Error;
 use crate::foreign::log;
 use crate::health::{Counters, Stats, WorkerState};
 use crate::mailbox::Mailbox;
-use crate::socket::{self, ListenAddress, ListenOptions, SocketPath};
+use crate::socket::{self, Copies, ListenAddress, ListenOptions, OfferedSockets, Part, SocketPath};
 use crate::stopper::Stopper;
 use crate::worker::NewListener;
 use std::net::SocketAddr;
@@ -49,6 +50,9 @@ pub struct ServerHandle {
     state: Arc<ServerState>,
     /// The server of the admin address, which ends last.
     admin: Option<Box<ServerHandle>>,
+    /// Answers the process that takes over.
+    takeover: Option<JoinHandle<()>>,
+    predecessor: Option<u32>,
 }
 
 /// What further addresses have in common with those that the server began with.
@@ -56,6 +60,8 @@ pub struct ServerHandle {
 pub(super) struct ListenBase {
     pub(super) config: Arc<Config>,
     pub(super) options: ListenOptions,
+    /// Where they are offered to a process that takes over.
+    pub(super) offer: Option<Arc<Offer>>,
 }
 
 /// The listening sockets of one address, one for each worker.
@@ -77,14 +83,8 @@ pub(super) struct WorkerThread {
 }
 
 impl ServerHandle {
-    pub(super) fn new(
-        addresses: Vec<ListenAddress>,
-        paths: Vec<Option<SocketPath>>,
-        base: ListenBase,
-        drain_timeout: Duration,
-        state: Arc<ServerState>,
-    ) -> Self {
-        let mut handle = Self {
+    pub(super) fn new(base: ListenBase, drain_timeout: Duration, state: Arc<ServerState>) -> Self {
+        Self {
             workers: Vec::new(),
             addresses: Vec::new(),
             listeners: Vec::new(),
@@ -94,17 +94,24 @@ impl ServerHandle {
             drain_timeout,
             state,
             admin: None,
-        };
-        for (address, path) in addresses.into_iter().zip(paths) {
-            handle.name(address, path);
+            takeover: None,
+            predecessor: None,
         }
-        handle
     }
 
     /// Gives an address the next name: workers count in the same order.
-    fn name(&mut self, address: ListenAddress, path: Option<SocketPath>) -> ListenName {
+    pub(super) fn name(
+        &mut self,
+        address: ListenAddress,
+        path: Option<SocketPath>,
+        copies: Copies,
+    ) -> ListenName {
         let name = ListenName(self.names);
         self.names += 1;
+        if let Some(offer) = &self.base.offer {
+            let offered = OfferedSockets::new(copies, path.as_ref());
+            offer.add(self.base.options.part, name, address.clone(), offered);
+        }
         self.addresses.push(address);
         self.listeners.push(Listener { name, _path: path });
         name
@@ -117,6 +124,28 @@ impl ServerHandle {
     /// Keeps the server of the admin address to the end of this one.
     pub(super) fn set_admin(&mut self, admin: Option<ServerHandle>) {
         self.admin = admin.map(Box::new);
+    }
+
+    /// Keeps the thread that answers the process that takes over.
+    pub(super) fn set_takeover(&mut self, predecessor: Option<u32>, thread: JoinHandle<()>) {
+        self.predecessor = predecessor;
+        self.takeover = Some(thread);
+    }
+
+    /// The server of the admin address.
+    pub(super) fn admin(&self) -> Option<&Self> {
+        self.admin.as_deref()
+    }
+
+    pub(super) fn state(&self) -> Arc<ServerState> {
+        Arc::clone(&self.state)
+    }
+
+    /// The number of the process from which the listening sockets were [taken
+    /// over](crate::ServerBuilder::takeover), as that knows itself.
+    #[must_use]
+    pub fn predecessor(&self) -> Option<u32> {
+        self.predecessor
     }
 
     /// The [admin address](crate::ServerBuilder::admin), with the port that was found if port 0 was asked
@@ -162,15 +191,16 @@ impl ServerHandle {
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Vec<ListenAddress>, Error> {
         let (wanted, served) = listen.into().resolve(&self.base.config)?;
         let options = ListenOptions { workers: self.workers.len(), ..self.base.options };
-        let listening = socket::listen(vec![wanted], options)?;
+        let listening = socket::listen(vec![wanted], options, None)?;
         let mut names = Vec::new();
-        for (address, path) in listening.addresses.iter().zip(listening.paths) {
-            names.push(self.name(address.clone(), path));
+        let paths = listening.paths.into_iter().zip(listening.copies);
+        for (address, (path, copies)) in listening.addresses.iter().zip(paths) {
+            names.push(self.name(address.clone(), path, copies));
         }
         for (worker, sockets) in self.workers.iter().zip(listening.sockets) {
-            for (name, socket) in names.iter().zip(sockets) {
+            for (address, socket) in sockets {
                 let Served { config, make } = served.clone();
-                let new = NewListener { name: *name, socket, config, make };
+                let new = NewListener { name: names[address], socket, config, make };
                 // A worker that has failed shows as one.
                 let _ = worker.more.send(new);
             }
@@ -209,6 +239,9 @@ impl ServerHandle {
         self.addresses.remove(index);
         // With its path, so that clients find none from here on.
         let Listener { name, .. } = self.listeners.remove(index);
+        if let Some(offer) = &self.base.offer {
+            offer.remove(self.base.options.part, name);
+        }
         for worker in &self.workers {
             worker.mailbox.post(Command::CloseListeners(name));
         }
@@ -239,7 +272,15 @@ impl ServerHandle {
     pub fn stopper(&self) -> Stopper {
         let mailboxes = self.workers.iter().map(|worker| Arc::clone(&worker.mailbox)).collect();
         let stopper = Stopper::new(mailboxes, self.drain_timeout);
-        stopper.noting_in(Arc::clone(&self.state.is_draining))
+        let stopper = stopper.noting_in(Arc::clone(&self.state.is_draining));
+        match self.base.offer.as_ref().filter(|_| self.base.options.part == Part::Main) {
+            // Copies of the sockets would keep them open.
+            Some(offer) => {
+                let offer = Arc::clone(offer);
+                stopper.calling(move || offer.withdraw())
+            }
+            None => stopper,
+        }
     }
 
     /// Stops the server: accepts no more, ends every connection with CLOSE 1001, waits for the
@@ -323,6 +364,10 @@ impl Drop for ServerHandle {
             if let Err(error) = end_of(number, &worker.counters, worker.thread) {
                 log::error!(%error, "ended badly");
             }
+        }
+        if let Some(thread) = self.takeover.take() {
+            // A panic is in the log.
+            let _ = thread.join();
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::health::{Counters, Stats, WorkerState};
 use crate::mailbox::Mailbox;
 use crate::memory::MemoryBudget;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub(super) struct ServerState {
     ready: Option<ReadyCheck>,
     /// It was stopped.
     pub(super) is_draining: Arc<AtomicBool>,
+    /// The number of the process that has taken over.
+    successor: OnceLock<u32>,
 }
 
 /// The status of a worker.
@@ -80,7 +82,14 @@ impl ServerState {
             memory: Arc::clone(&config.memory),
             ready,
             is_draining: Arc::default(),
+            successor: OnceLock::new(),
         }
+    }
+
+    /// Another process takes over, and so the server stops.
+    pub(super) fn hand_over(&self, process: u32) {
+        let _ = self.successor.set(process);
+        self.is_draining.store(true, Ordering::Relaxed);
     }
 
     /// The setting of a limit, on all connections together, that is reached.
@@ -213,6 +222,13 @@ impl Monitor {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.server.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// The number of the process that has [taken over](crate::ServerBuilder::takeover) the listening sockets,
+    /// as that knows itself; this one drains then.
+    #[must_use]
+    pub fn successor(&self) -> Option<u32> {
+        self.server.successor.get().copied()
     }
 
     /// All figures as text in the format OpenMetrics 1.0: what `/metrics` answers. The guide "Metrics and

@@ -3,15 +3,13 @@
 //! Says what is answered, and the settings for it; the figures are those of `Monitor`.
 
 use super::builder::{Server, ServerBuilder};
-use super::handle::ServerHandle;
 use super::monitor::Monitor;
 use crate::config::Probe;
 use crate::driver::Driver;
-use crate::error::Error;
-use crate::upgrade::Upgrade;
+use crate::upgrade::{MakeFactory, Upgrade, shared_factory};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use picows_uring_proto::UpgradeResponse;
+use picows_uring_proto::{UpgradeRequest, UpgradeResponse};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,13 +30,6 @@ pub(super) struct OnMain {
 }
 
 impl Probes {
-    /// Answers on the admin address, if there is one: first, so that it answers while the server starts.
-    pub(super) fn begin(admin: Option<&str>) -> Result<(Arc<Self>, Option<ServerHandle>), Error> {
-        let probes = Arc::default();
-        let admin = admin.map(|address| serve(address, &probes)).transpose()?;
-        Ok((probes, admin))
-    }
-
     /// The server has started.
     pub(super) fn watch(&self, monitor: Monitor) {
         let _ = self.monitor.set(monitor);
@@ -128,10 +119,13 @@ impl OnMain {
     }
 }
 
-/// Starts the server of the admin address.
+/// The server of the admin address, and its factory.
 ///
 /// A worker that sleeps in epoll: a thread and a few descriptors, and no locked memory.
-fn serve(address: &str, probes: &Arc<Probes>) -> Result<ServerHandle, Error> {
+pub(super) fn admin_server(
+    address: &str,
+    probes: &Arc<Probes>,
+) -> (ServerBuilder, Arc<MakeFactory>) {
     let mut builder = Server::builder()
         .listen(address)
         .workers(1)
@@ -145,12 +139,13 @@ fn serve(address: &str, probes: &Arc<Probes>) -> Result<ServerHandle, Error> {
         .health_on_main(true)
         .metrics_on_main(true);
     builder.on_main.of = Some(Arc::clone(probes));
-    builder.start(|request| {
+    let make = shared_factory(|request: &UpgradeRequest| {
         Upgrade::respond(match request.path() {
             "/" => UpgradeResponse::ok().with_body(PATHS),
             _ => UpgradeResponse::text(StatusCode::NOT_FOUND, PATHS),
         })
-    })
+    });
+    (builder, make)
 }
 
 fn unavailable(reason: &str) -> UpgradeResponse {

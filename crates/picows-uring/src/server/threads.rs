@@ -6,6 +6,7 @@ use super::handle::{ListenBase, ServerHandle, WorkerThread};
 use super::listen::Served;
 use super::monitor::ServerState;
 use super::ready::ReadyCheck;
+use super::takeover::Offer;
 use crate::command::ListenName;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
@@ -18,7 +19,7 @@ use crate::local::{HostKind, Hosting, Local};
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
 use crate::ring::{Ring, Socket, StartError, Wait, WaitMode};
-use crate::socket::{self, ListenOptions, Wanted};
+use crate::socket::{self, ListenOptions, Predecessor, Wanted};
 use crate::upgrade::{MakeFactory, SharedFactory, WorkerInfo, make_factory};
 use crate::worker::{Listening, MoreListeners, NewListener, Worker};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -50,7 +51,20 @@ pub(super) struct ServerPlan {
     pub(super) config: Arc<Config>,
     /// The factory of those that have none of their own.
     pub(super) make: Arc<MakeFactory>,
+    /// Where its sockets are offered to a process that takes over.
+    pub(super) offer: Option<Arc<Offer>>,
 }
+
+/// A server that has all that it needs, and accepts nothing yet.
+pub(super) struct Prepared {
+    crew: Crew,
+    /// Of each worker.
+    sockets: Vec<Vec<ListenSocket>>,
+    handle: ServerHandle,
+}
+
+/// Threads that wait for their sockets, and end without them.
+struct Crew(Vec<Ready>);
 
 /// The parts from which a thread makes its worker.
 struct WorkerSpec {
@@ -75,6 +89,7 @@ struct WorkerSpec {
 
 /// A listening socket, and how its connections are served.
 struct ListenSocket {
+    name: ListenName,
     socket: OwnedFd,
     config: Arc<Config>,
     /// The number of what was wanted that it is of.
@@ -102,35 +117,52 @@ struct Ready {
     thread: JoinHandle<()>,
 }
 
-/// Starts all workers, and returns when all of them accept connections.
+/// Starts the threads of all workers, and listens.
 ///
 /// Sockets come last, when the number of workers is certain: one that listens and is then closed
 /// would lose connections that the kernel has given to it.
-pub(super) fn start(plan: ServerPlan) -> Result<ServerHandle, Error> {
-    let crew = make_ready(&plan)?;
-    let options = ListenOptions { workers: crew.len(), ..plan.options };
-    let listening = match socket::listen(plan.listen, options) {
-        Ok(listening) => listening,
-        Err(error) => {
-            crew.into_iter().for_each(Ready::dismiss);
-            return Err(error);
-        }
-    };
+pub(super) fn prepare(
+    plan: ServerPlan,
+    predecessor: Option<&mut Predecessor>,
+) -> Result<Prepared, Error> {
+    let crew = Crew(make_ready(&plan)?);
+    let options = ListenOptions { workers: crew.0.len(), ..plan.options };
+    let listening = socket::listen(plan.listen, options, predecessor)?;
     let state = Arc::new(ServerState::new(&plan.config, plan.ready));
-    let base = ListenBase { config: plan.config, options };
-    let (addresses, paths) = (listening.addresses, listening.paths);
-    let mut handle = ServerHandle::new(addresses, paths, base, plan.drain_timeout, state);
-    for (ready, sockets) in crew.into_iter().zip(listening.sockets) {
-        let sockets = sockets.into_iter().zip(&listening.origins).map(|(socket, origin)| {
-            let config = Arc::clone(&plan.served[*origin].config);
-            ListenSocket { socket, config, origin: *origin }
-        });
-        // A thread that has ended shows as a failed worker.
-        let _ = ready.sockets.send(sockets.collect());
-        let Ready { mailbox, counters, thread, more, .. } = ready;
-        handle.add(WorkerThread { mailbox, counters, more, thread });
+    let base = ListenBase { config: plan.config, options, offer: plan.offer };
+    let of_address = |(address, socket): (usize, OwnedFd)| {
+        let origin = listening.origins[address];
+        let config = Arc::clone(&plan.served[origin].config);
+        ListenSocket { name: ListenName(address as u32), socket, config, origin }
+    };
+    let of_worker = |sockets: Vec<_>| sockets.into_iter().map(of_address).collect();
+    let sockets = listening.sockets.into_iter().map(of_worker).collect();
+    let mut handle = ServerHandle::new(base, plan.drain_timeout, state);
+    let paths = listening.paths.into_iter().zip(listening.copies);
+    for (address, (path, copies)) in listening.addresses.into_iter().zip(paths) {
+        handle.name(address, path, copies);
     }
-    Ok(handle)
+    Ok(Prepared { crew, sockets, handle })
+}
+
+impl Prepared {
+    /// Has all workers accept connections.
+    pub(super) fn begin(self) -> ServerHandle {
+        let Self { mut crew, sockets, mut handle } = self;
+        for (ready, sockets) in std::mem::take(&mut crew.0).into_iter().zip(sockets) {
+            // A thread that has ended shows as a failed worker.
+            let _ = ready.sockets.send(sockets);
+            let Ready { mailbox, counters, thread, more, .. } = ready;
+            handle.add(WorkerThread { mailbox, counters, more, thread });
+        }
+        handle
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.0).into_iter().for_each(Ready::dismiss);
+    }
 }
 
 /// Starts the threads, as many as are wanted or, if it may be fewer, as there is memory for.
@@ -294,7 +326,7 @@ fn build_worker<R: Ring + Wait>(
     drop(spec.ready);
     let sockets = spec.sockets.recv().ok()?;
     let mut worker = Worker::new(ring, local);
-    for (name, ListenSocket { socket, config, origin }) in (0..).map(ListenName).zip(sockets) {
+    for ListenSocket { name, socket, config, origin } in sockets {
         let factory = own.get(origin).and_then(Option::as_ref).unwrap_or(&usual);
         let listening = Listening::of(config, Rc::clone(factory));
         worker.listen_as(name, Socket(socket.into_raw_fd()), &listening);

@@ -30,6 +30,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The reason why a path cannot be had.
 #[derive(Debug)]
@@ -68,7 +70,8 @@ pub(super) fn bind(socket: &Socket, path: &Path) -> Result<SocketPath, PathFault
         }
         bound => bound?,
     }
-    let bound = SocketPath { path: path.to_owned(), identity: Identity::at(path)? };
+    let (path, identity) = (path.to_owned(), Identity::at(path)?);
+    let bound = SocketPath { path, identity, owner: PathOwner::default() };
     drop(lock);
     Ok(bound)
 }
@@ -159,7 +162,6 @@ fn remove_if(path: &Path, wanted: Identity) -> io::Result<bool> {
 
 /// A name in the folder of `path` that no other thread or process uses.
 fn aside_of(path: &Path) -> PathBuf {
-    use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     path.with_file_name(format!(".picows-{process}-{count}.stale"))
@@ -198,12 +200,12 @@ fn name_of(kind: FileType) -> &'static str {
 
 /// Distinguishes what is at a path from what is there later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
     /// A number of an inode that is gone may be used again; the time when it was made is another
     /// one. Permissions and owner may change meanwhile, and do not change this.
-    made: (i64, i64),
+    pub(super) made: (i64, i64),
 }
 
 impl Identity {
@@ -223,10 +225,55 @@ impl Identity {
 pub(crate) struct SocketPath {
     path: PathBuf,
     identity: Identity,
+    owner: PathOwner,
+}
+
+/// Whether this process removes the path of a socket, which another one may come to serve.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PathOwner {
+    is_other: Arc<AtomicBool>,
+}
+
+impl PathOwner {
+    /// The path is another process's.
+    pub(crate) fn give_up(&self) {
+        self.is_other.store(true, Ordering::SeqCst);
+    }
+
+    /// The path is this process's.
+    pub(super) fn take(&self) {
+        self.is_other.store(false, Ordering::SeqCst);
+    }
+}
+
+impl SocketPath {
+    /// A path that another process has bound, and removes until [`PathOwner::take`].
+    pub(super) fn of_other(path: PathBuf, identity: Identity) -> Self {
+        let owner = PathOwner::default();
+        owner.give_up();
+        Self { path, identity, owner }
+    }
+
+    pub(crate) fn owner(&self) -> &PathOwner {
+        &self.owner
+    }
+
+    /// The path, whatever the working directory, and what is at it.
+    pub(super) fn record(&self) -> (PathBuf, Identity) {
+        (absolute(&self.path), self.identity)
+    }
+}
+
+/// A path that means the same in any working directory.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
+        if self.owner.is_other.load(Ordering::SeqCst) {
+            return;
+        }
         let lock = lock_folder_of(&self.path);
         // If it cannot be removed, the next server finds it dead and does.
         let _ = remove_if(&self.path, self.identity);

@@ -6,7 +6,6 @@
 use super::Worker;
 use super::deferred::Input;
 use super::refusals::Refusals;
-use super::shutdown::HANDSHAKE_GRACE;
 use super::timers::Timer;
 use crate::admission::{AdmissionState, Refusal};
 use crate::command::{Adopted, ListenName};
@@ -23,7 +22,7 @@ use std::net::SocketAddr;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 /// The listening sockets of a worker, and what it refuses.
@@ -79,6 +78,8 @@ struct Acceptor {
     state: AcceptState,
     /// It is closed as soon as what waits in its backlog is accepted.
     is_leaving: bool,
+    /// Another process accepts what waits there, as soon as this is dropped.
+    handed: Option<Sender<()>>,
     listening: Listening,
 }
 
@@ -113,6 +114,12 @@ impl Accept {
         self.places.iter().all(|place| place.acceptor.is_none())
     }
 
+    /// The listening sockets that are not closed, and that no other process has.
+    pub(super) fn own_sockets(&self) -> impl Iterator<Item = Socket> {
+        let acceptors = self.places.iter().filter_map(|place| place.acceptor.as_ref());
+        acceptors.filter(|acceptor| acceptor.handed.is_none()).map(|acceptor| acceptor.socket)
+    }
+
     /// The listening sockets that are not closed.
     pub(super) fn sockets(&self) -> impl Iterator<Item = Socket> {
         self.places.iter().filter_map(|place| Some(place.acceptor.as_ref()?.socket))
@@ -130,7 +137,8 @@ impl Accept {
     /// Takes a listening socket, on which accepting is paused.
     fn add(&mut self, socket: Socket, listening: Listening) -> ListenerId {
         let state = AcceptState::Paused;
-        let acceptor = Some(Acceptor { socket, state, is_leaving: false, listening });
+        let is_leaving = false;
+        let acceptor = Some(Acceptor { socket, state, is_leaving, handed: None, listening });
         if let Some(place) = self.places.iter_mut().find(|place| place.acceptor.is_none()) {
             place.acceptor = acceptor;
             return place.id;
@@ -171,6 +179,15 @@ impl Accept {
             AcceptState::Armed => ring.cancel(acceptor.socket),
             AcceptState::Paused => self.sweep(ring, id, is_drain_over),
             AcceptState::Sweeping => {}
+        }
+    }
+
+    /// Begins to close a listening socket that another process has as well: it accepts what waits there.
+    /// `released` is dropped when nothing is accepted here any more.
+    fn release(&mut self, ring: &mut impl Ring, id: ListenerId, released: &Sender<()>) {
+        if let Some(acceptor) = self.get_mut(id) {
+            acceptor.handed = Some(released.clone());
+            self.leave(ring, id, true);
         }
     }
 
@@ -255,6 +272,15 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Leaves the listening sockets that the server knows by `names` to another process.
+    pub(super) fn release_listeners(&mut self, names: &[ListenName], released: &Sender<()>) {
+        let Some(accept) = &mut self.accept else { return };
+        let handed: Vec<_> = accept.names.extract_if(.., |(it, _)| names.contains(it)).collect();
+        for (_, id) in handed {
+            accept.release(&mut self.ring, id, released);
+        }
+    }
+
     /// Closes a listening socket, unless it is closed: accepts what has connected to it, and no more.
     /// Its connections stay, also those in their handshakes. The worker does not end with the last.
     pub(crate) fn close_listener(&mut self, id: ListenerId) {
@@ -308,7 +334,8 @@ impl<R: Ring> Worker<R> {
         if is_leaving {
             // One that ended with a connection may have left others behind.
             let is_swept = acceptor.state == AcceptState::Sweeping && !is_success;
-            return accept.sweep(ring, listener, is_swept || is_drain_over);
+            let is_over = is_swept || acceptor.handed.is_some() || is_drain_over;
+            return accept.sweep(ring, listener, is_over);
         }
         acceptor.state = AcceptState::Paused;
         if !accept.is_waiting {
@@ -388,7 +415,7 @@ impl<R: Ring> Worker<R> {
             connection.admission = AdmissionState::Handshaking;
         }
         if self.shutdown.is_stopping {
-            let until = self.local.now.get() + HANDSHAKE_GRACE;
+            let until = self.shutdown.answers_until(self.local.now.get());
             connection.session().conversation.borrow_mut().expire(until);
         }
         connection.session().mark_dirty();

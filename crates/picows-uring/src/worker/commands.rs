@@ -22,6 +22,7 @@ impl<R: Ring> Worker<R> {
                 Command::Adopt(adopted) => self.adopt_from_elsewhere(*adopted),
                 Command::ListenMore => self.listen_more(),
                 Command::CloseListeners(name) => self.close_listeners(name),
+                Command::HandOver(handed) => self.hand_over(*handed),
                 Command::Connection(token, action) => self.act(token, action),
             }
         }

@@ -10,6 +10,7 @@ use crate::admission::{AdmissionState, Refusal};
 use crate::ring::{Ring, Token};
 use crate::status::DisconnectCause;
 use http::StatusCode;
+use http::header::{HeaderValue, RETRY_AFTER};
 use picows_uring_proto::{Phase, UpgradeResponse};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -96,7 +97,10 @@ impl<R: Ring> Lane<'_, R> {
             _ if self.is_stopping => {
                 session.set_cause(DisconnectCause::Stopped);
                 let text = "server is shutting down\n";
-                UpgradeResponse::text(StatusCode::SERVICE_UNAVAILABLE, text)
+                let mut response = UpgradeResponse::text(StatusCode::SERVICE_UNAVAILABLE, text);
+                // Another server may be there already.
+                response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                response
             }
             _ if is_deciding => {
                 connection.decision_is_late();

@@ -5,6 +5,7 @@ mod pacer;
 use super::Worker;
 use super::accept::Accept;
 use super::timers::Timer;
+use crate::command::HandOver;
 use crate::connection::Connection;
 use crate::ring::Ring;
 use crate::status::DisconnectCause;
@@ -25,12 +26,19 @@ pub(super) struct Shutdown {
     next: Option<TimerId>,
     /// The timer of the drain timeout, and when it fires.
     drain: Option<(TimerId, Tick)>,
+    /// Until when requests are waited for, where another process has taken over.
+    answers: Option<Tick>,
 }
 
 impl Shutdown {
     /// Whether the worker is done as soon as it has nothing left.
     pub(super) fn is_wanted(&self) -> bool {
         self.is_stopping || self.is_ending
+    }
+
+    /// Until when requests are waited for that are not complete `now`.
+    pub(super) fn answers_until(&self, now: Tick) -> Tick {
+        self.answers.unwrap_or(now + HANDSHAKE_GRACE)
     }
 
     /// Whether connections are still to be sent CLOSE 1001.
@@ -46,6 +54,18 @@ impl<R: Ring> Worker<R> {
         self.shutdown.is_ending = true;
     }
 
+    /// Leaves listening sockets to another process. If the worker stops as well, the handshakes that it
+    /// has accepted have the drain timeout, less the time for an answer: the client cannot know that the
+    /// other process would have been there for it.
+    pub(crate) fn hand_over(&mut self, handed: HandOver) {
+        self.release_listeners(&handed.names, &handed.released);
+        if let Some(drain) = handed.drain {
+            let until = drain.saturating_sub(HANDSHAKE_GRACE.min(drain / 2));
+            self.shutdown.answers = Some(self.local.now.get() + until);
+            self.stop(drain);
+        }
+    }
+
     /// Accepts no more, ends every connection with CLOSE 1001, one after the other, and without it
     /// after `drain`.
     pub(crate) fn stop(&mut self, drain: Duration) {
@@ -57,6 +77,7 @@ impl<R: Ring> Worker<R> {
         }
         self.shutdown.is_stopping = true;
         self.leave_port(now, drain);
+        let until = self.shutdown.answers_until(now);
         let mut open = Vec::new();
         for connection in self.slots.iter_mut() {
             let session = connection.session();
@@ -67,7 +88,7 @@ impl<R: Ring> Worker<R> {
                 }
                 // Answered when it is complete, or else with 503 when that is over.
                 Phase::Handshake => {
-                    session.conversation.borrow_mut().expire(now + HANDSHAKE_GRACE);
+                    session.conversation.borrow_mut().expire(until);
                 }
                 Phase::Open => open.push(session.token),
                 Phase::Finishing | Phase::Lingering | Phase::Ended => {}
@@ -106,7 +127,7 @@ impl<R: Ring> Worker<R> {
         if !self.local.config.leaves_port || drain.is_zero() {
             return self.stop_accepting();
         }
-        for listener in self.accept.iter().flat_map(Accept::sockets) {
+        for listener in self.accept.iter().flat_map(Accept::own_sockets) {
             self.ring.drop_new_connections(listener);
         }
         let at = now + HANDSHAKE_GRACE.min(drain / 2);

@@ -49,6 +49,7 @@ impl ServerBuilder {
             ("event_loop", self.event_loop != EventLoop::Auto),
             ("busy_poll", !self.busy_poll.is_zero()),
             ("admin", self.admin.is_some()),
+            ("takeover", self.takeover.is_some()),
             ("health_on_main", self.on_main.health),
             ("metrics_on_main", self.on_main.metrics),
             ("ready_when", self.ready.is_some()),
@@ -73,7 +74,7 @@ impl ServerBuilder {
     }
 
     /// Checks the settings, and returns the number of workers.
-    pub(super) fn check(&self) -> Result<usize, WrongSetting> {
+    pub(in crate::server) fn check(&self) -> Result<usize, WrongSetting> {
         let wrong = |setting, fault: String| Err(WrongSetting::new(setting, fault));
         let workers = match self.workers {
             Some(0) => return wrong("workers", "0 workers serve nobody: use 1 or more".into()),

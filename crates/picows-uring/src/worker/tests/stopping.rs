@@ -1,6 +1,8 @@
 //! Handshakes at a stop: finished, or answered with 503, and never cut.
 
 use super::*;
+use crate::command::{HandOver, ListenName};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 const GRACE: Duration = Duration::from_millis(250);
 const UPGRADE: &[u8] =
@@ -169,4 +171,79 @@ fn what_is_not_complete_when_the_drain_timeout_has_passed_is_not_answered() {
     fixture.go(2 * SECOND);
     assert_eq!(sent(&mut fixture), "");
     assert_eq!(fixture.stats().slots, 0);
+}
+
+const NAME: ListenName = ListenName(5);
+
+/// A fixture that listens on another socket, 4, as well, under a name; and its listening settings.
+fn named(config: Config) -> Fixture {
+    let mut fixture = Fixture::listening(Manner::default(), config);
+    let factory: Arc<Factory> = Arc::new(|_: &_| Ok(Upgrade::accept(Actor(Manner::default()))));
+    let listening = Listening::new(Arc::clone(&fixture.worker.local.config), factory);
+    fixture.worker.listen_as(NAME, Socket(4), &listening);
+    fixture
+}
+
+/// Leaves the named socket to another process; what is dropped when it is left.
+fn hand_over(fixture: &mut Fixture, drain: Option<Duration>) -> Receiver<()> {
+    let (released, receiver) = channel();
+    fixture.worker.hand_over(HandOver { names: Arc::new([NAME]), drain, released });
+    receiver
+}
+
+#[test]
+fn what_waits_at_a_socket_that_was_handed_over_is_left_to_the_other_process() {
+    for drain in [None, Some(5 * SECOND)] {
+        let mut fixture = named(Config::default());
+        fixture.worker.ring.connect_to(4, 7);
+        fixture.turn();
+        if drain.is_none() {
+            fixture.worker.ring.backlog.push_back(Socket(8));
+        }
+        let released = hand_over(&mut fixture, drain);
+        fixture.turn();
+        assert_eq!(released.try_recv(), Err(TryRecvError::Disconnected));
+        assert!(fixture.worker.ring.closed.contains(&Socket(4)));
+        assert_eq!(fixture.worker.ring.closed.contains(&Socket(3)), drain.is_some());
+        assert_eq!(fixture.stats().accepted, 1, "{drain:?}");
+    }
+}
+
+#[test]
+fn a_socket_on_which_accepting_is_paused_is_handed_over_at_once() {
+    let mut fixture = named(Config::default());
+    fixture.worker.ring.fail_accept(libc::EMFILE);
+    fixture.turn();
+    fixture.worker.ring.backlog.push_back(Socket(8));
+    let released = hand_over(&mut fixture, None);
+    fixture.turn();
+    assert_eq!(released.try_recv(), Err(TryRecvError::Disconnected));
+    assert_eq!((fixture.stats().accepted, &fixture.worker.ring.closed[..]), (0, &[Socket(4)][..]));
+}
+
+#[test]
+fn a_filter_is_on_no_socket_that_another_process_has() {
+    let mut fixture = named(Config { leaves_port: true, ..Config::default() });
+    drop(hand_over(&mut fixture, Some(5 * SECOND)));
+    assert_eq!(fixture.worker.ring.held_off, [Socket(3)]);
+}
+
+#[test]
+fn handshakes_have_the_drain_timeout_where_another_process_has_taken_over() {
+    let mut fixture = named(Config::default());
+    for socket in [7, 8] {
+        fixture.worker.ring.connect_to(4, socket);
+        fixture.turn();
+        fixture.worker.ring.deliver_to(socket, &UPGRADE[..60]);
+    }
+    drop(hand_over(&mut fixture, Some(5 * SECOND)));
+    fixture.go(5 * SECOND - GRACE - GRANULE);
+    assert_eq!(sent(&mut fixture), "");
+    fixture.worker.ring.deliver_to(7, &UPGRADE[60..]);
+    fixture.turn();
+    let text = sent(&mut fixture);
+    assert!(text.starts_with("HTTP/1.1 101 ") && text.ends_with(STOPPING), "{text}");
+    fixture.go(5 * SECOND - GRACE + GRANULE);
+    let text = sent(&mut fixture);
+    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("\r\nRetry-After: 1\r\n"), "{text}");
 }

@@ -1,0 +1,97 @@
+//! Sockets that go from one process to the next, both of them threads of this one.
+
+use super::super::Copies;
+use super::*;
+use std::net::TcpListener;
+use std::thread;
+
+fn path(test: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("picows-{}-{test}", std::process::id()))
+}
+
+/// Copies of a listening socket, and its address.
+fn listening(count: usize, is_any_port: bool) -> (ListenAddress, OfferedSockets) {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = ListenAddress::Tcp(socket.local_addr().unwrap());
+    let sockets = (0..count).map(|_| socket.try_clone().unwrap().into()).collect();
+    (address, OfferedSockets::new(Copies { sockets, is_any_port }, None))
+}
+
+#[test]
+fn all_sockets_of_an_address_arrive_and_each_address_is_taken_once() {
+    let path = path("arrive");
+    let (first, control) = Takeover::begin(&path).unwrap().finish();
+    assert_eq!(first, None);
+    let name = |part, number| GroupName { part, number };
+    let names = [name(Part::Main, 0), name(Part::Main, 4), name(Part::Admin, 0)];
+    // More than go into a message.
+    let offered =
+        [listening(2 * DESCRIPTORS_MAX + 1, false), listening(1, true), listening(1, true)];
+    let addresses = offered.each_ref().map(|(address, _)| address.clone());
+    let old = thread::spawn(move || {
+        let mut asker = control.accept().unwrap();
+        assert_eq!(asker.hear(), Ok(Some(Heard::Ask)));
+        assert_eq!(asker.process(), std::process::id());
+        let groups = names.iter().zip(&offered);
+        let groups = groups.map(|(name, (address, sockets))| (*name, address, sockets));
+        asker.offer(groups, &control).unwrap();
+        let heard = asker.hear();
+        control.give_up();
+        asker.confirm().unwrap();
+        assert_eq!(heard, Ok(Some(Heard::Take(vec![names[0], names[1], names[2]]))));
+    });
+    let mut takeover = Takeover::begin(&path).unwrap();
+    let predecessor = takeover.predecessor.as_mut().unwrap();
+    let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap());
+    let taken = predecessor.take(&addresses[0], Part::Main).unwrap();
+    assert_eq!(taken.sockets.len(), 2 * DESCRIPTORS_MAX + 1);
+    assert!(predecessor.take(&addresses[0], Part::Main).is_none(), "it is taken");
+    assert_eq!(predecessor.take(&any, Part::Main).unwrap().address, addresses[1]);
+    assert!(predecessor.take(&any, Part::Main).is_none(), "the third is the admin's");
+    let other = ListenAddress::Tcp("127.0.0.2:0".parse().unwrap());
+    assert!(predecessor.take(&other, Part::Admin).is_none());
+    assert_eq!(predecessor.take(&any, Part::Admin).unwrap().address, addresses[2]);
+    takeover.commit().unwrap();
+    old.join().unwrap();
+    assert!(path.exists(), "it is the new process's");
+    drop(takeover);
+    assert!(!path.exists());
+}
+
+#[test]
+fn paths_are_the_others_until_it_has_handed_over() {
+    let (path, unix) = (path("owner"), path("owner-unix"));
+    let (_, control) = Takeover::begin(&path).unwrap().finish();
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let bound = unix_path::bind(&socket, &unix).unwrap();
+    socket.listen(1).unwrap();
+    let copies = Copies { sockets: vec![socket.into()], is_any_port: false };
+    let offered = OfferedSockets::new(copies, Some(&bound));
+    let name = GroupName { part: Part::Main, number: 0 };
+    let address = ListenAddress::Unix(unix.clone());
+    let take = |is_committed: bool| {
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let mut takeover = Takeover::begin(&path).unwrap();
+                let predecessor = takeover.predecessor.as_mut().unwrap();
+                let taken = predecessor.take(&address, Part::Main).unwrap();
+                if is_committed {
+                    takeover.commit().unwrap();
+                }
+                drop(taken);
+            });
+            let mut asker = control.accept().unwrap();
+            assert_eq!(asker.hear(), Ok(Some(Heard::Ask)));
+            asker.offer([(name, &address, &offered)], &control).unwrap();
+            if is_committed {
+                assert_eq!(asker.hear(), Ok(Some(Heard::Take(vec![name]))));
+                asker.confirm().unwrap();
+            }
+            asking.join().unwrap();
+        });
+    };
+    take(false);
+    assert!(path.exists() && unix.exists(), "it serves on");
+    take(true);
+    assert!(!path.exists() && !unix.exists());
+}
