@@ -85,7 +85,7 @@ UNSAFE_ALLOWED = (C_LIBRARY, f"{LIBRARY}/ring", f"{LIBRARY}/testing/ring", f"{LI
 # `lib.rs` may name all of them; product code does not name `testing`.
 FLOORS = {
     LIBRARY: (
-        "foreign guides patience sync tls unix_url",
+        "foreign guides patience sync systemd tls unix_url",
         "keys ring",
         "command identity",
         "mailbox",
@@ -135,7 +135,7 @@ FLOORS = {
         "auto_ping deflate fault",
         "proxy",
         "stdio",
-        "tls",
+        "systemd tls",
         "client",
         "measure threshold",
         "report",

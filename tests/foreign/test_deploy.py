@@ -42,12 +42,22 @@ def drain_timeout(arguments):
 
 def check_serves(arguments):
     """These arguments start a server, on a free port, that is healthy and ends well."""
-    place = arguments.index("--listen") + 1
-    assert arguments[place].endswith(":9001"), arguments
-    arguments = [*arguments[:place], "127.0.0.1:0", *arguments[place + 1 :]]
-    if "--admin" in arguments:
-        arguments[arguments.index("--admin") + 1] = "127.0.0.1:0"
     command = [binary(), *arguments]
+    if "--listen" in arguments:
+        place = command.index("--listen") + 1
+        assert command[place].endswith(":9001"), arguments
+        command[place] = "127.0.0.1:0"
+    else:
+        # As systemd does: the socket is descriptor 3.
+        listen = """import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])"""
+        command = [sys.executable, "-c", listen, *command]
+    if "--admin" in command:
+        command[command.index("--admin") + 1] = "127.0.0.1:0"
     server = Server(command, name="picows echo")
     try:
         with contextlib.closing(http.client.HTTPConnection(server.endpoint.authority, timeout=START_S)) as asking:
@@ -194,8 +204,12 @@ def test_the_dynamic_binary_is_not_taken_for_a_static_one():
 
 def unit():
     """The settings of the unit; all values of a name that comes more than once."""
+    return settings("picows.service")
+
+
+def settings(unit):
     found = {}
-    for line in (DEPLOY / "picows.service").read_text(encoding="utf-8").splitlines():
+    for line in (DEPLOY / unit).read_text(encoding="utf-8").splitlines():
         name, sign, value = line.partition("=")
         if sign and not line.startswith("#"):
             found.setdefault(name, []).append(value)
@@ -209,8 +223,9 @@ def test_the_unit_is_valid(tmp_path):
     text = (DEPLOY / "picows.service").read_text(encoding="utf-8")
     own = tmp_path / "picows.service"
     own.write_text(text.replace("/usr/bin/picows", binary()), encoding="utf-8")
-    done = subprocess.run([program, "verify", "--man=no", own], capture_output=True, text=True, timeout=START_S)
-    complaints = [line for line in done.stderr.splitlines() if "picows.service" in line]
+    units = [own, shutil.copy2(DEPLOY / "picows.socket", tmp_path)]
+    done = subprocess.run([program, "verify", "--man=no", *units], capture_output=True, text=True, timeout=START_S)
+    complaints = [line for line in done.stderr.splitlines() if "picows." in line]
     assert done.returncode == 0 and not complaints, done
 
 
@@ -219,12 +234,20 @@ def test_the_unit_starts_a_server_and_waits_for_its_drain():
     program, *arguments = shlex.split(settings["ExecStart"])
     assert program == "/usr/bin/picows"
     check_serves(arguments)
+    assert settings["Type"] == "notify" and seconds(settings["WatchdogSec"]) >= 10
     assert settings["KillSignal"] == "SIGTERM"
     assert seconds(settings["TimeoutStopSec"]) >= drain_timeout(arguments) + MARGIN_S
     assert int(settings["LimitNOFILE"]) >= 65536
     # For more than 200 workers.
     assert settings["LimitMEMLOCK"] == "64M"
     assert settings["DynamicUser"] == "yes"
+
+
+def test_systemd_listens_for_the_unit():
+    service, listens = unit(), settings("picows.socket")
+    assert service["Requires"] == service["After"] == service["Also"] == "picows.socket"
+    assert "--listen" not in service["ExecStart"] and listens["ListenStream"] == "0.0.0.0:9001"
+    assert listens["WantedBy"] == "sockets.target"
 
 
 def test_the_unit_allows_io_uring():

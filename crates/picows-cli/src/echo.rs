@@ -9,7 +9,7 @@ use crate::deflate::DeflateArgs;
 use crate::driver::DriverFlag;
 use crate::fault::Fault;
 use crate::stdio::{self, FLUSH_MIN, FLUSH_TIMEOUT, note};
-use crate::{signals, system, tls, units};
+use crate::{signals, system, systemd, tls, units};
 use clap::ValueEnum;
 use picows_uring::{
     EchoListener, ListenAddress, ListenerResult, Message, MessageListener, Messages, Monitor,
@@ -76,8 +76,8 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServingFlags {
     /// Address to listen on: HOST:PORT (port 0 for any free port; IPv6 in brackets) or unix:PATH;
-    /// may be given several times
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
+    /// may be given several times [default: the sockets that systemd hands over, or else 127.0.0.1:9001]
+    #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Vec<String>,
 
     /// Address for operators, as --listen: /metrics (OpenMetrics), /healthz and /readyz, answered at every
@@ -291,6 +291,8 @@ fn serve(
 ) -> Result<Instant, Fault> {
     let tls = args.tls.settings()?;
     let builder = tls::of_server(service.set_up(builder(args)), tls.as_ref());
+    let sockets = systemd::sockets()?.into_iter();
+    let builder = sockets.fold(builder, ServerBuilder::listen_socket);
     let server = builder.start(service.router())?;
     if let Some(tls) = tls {
         reload_on_hang_up(tls)?;
@@ -310,10 +312,12 @@ fn serve(
         note(format_args!("taken over from process {process}"));
     }
     service.started(server.addresses())?;
+    systemd::ready();
     let start = Instant::now();
     tracing::info!(driver = stats::driver(&monitor), "serving");
     watch(&monitor, &stops, args, service)?;
     let stop = Instant::now();
+    systemd::stopping();
     let why = match monitor.successor() {
         Some(process) => format!("process {process} has taken over"),
         None => "stopping".to_owned(),
@@ -339,9 +343,13 @@ fn serve(
 /// Has SIGHUP read the certificates again, on a thread of its own.
 fn reload_on_hang_up(tls: tls::ServerSettings) -> Result<(), Fault> {
     let (asked, asks) = mpsc::sync_channel(1);
-    std::thread::Builder::new()
-        .name("picows-reload".to_owned())
-        .spawn(move || asks.iter().for_each(|()| tls::reload(&tls)))?;
+    std::thread::Builder::new().name("picows-reload".to_owned()).spawn(move || {
+        for () in asks {
+            systemd::reloading();
+            tls::reload(&tls);
+            systemd::ready();
+        }
+    })?;
     // One that waits already reads the files later than now.
     signals::handle_hang_up(move || {
         let _ = asked.try_send(());
@@ -472,15 +480,20 @@ fn watch(
     let (start, mut before) = (Instant::now(), monitor.stats());
     let mut failed = 0;
     let mut next = start + every;
+    let sign_of_life = systemd::sign_of_life_interval();
+    let check = sign_of_life.map_or(CHECK_INTERVAL, |interval| interval.min(CHECK_INTERVAL));
     loop {
         let left = next.saturating_duration_since(Instant::now());
-        match stops.recv_timeout(left.min(CHECK_INTERVAL)) {
+        match stops.recv_timeout(left.min(check)) {
             Ok(_) => return Ok(()),
             Err(error @ RecvTimeoutError::Disconnected) => return Err(error.into()),
             Err(RecvTimeoutError::Timeout) => {}
         }
         if monitor.successor().is_some() {
             return Ok(());
+        }
+        if sign_of_life.is_some() && monitor.unhealthy().is_none() {
+            systemd::alive();
         }
         if Instant::now() < next {
             continue;

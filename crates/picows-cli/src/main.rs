@@ -21,6 +21,7 @@ mod signals;
 mod source;
 mod stdio;
 mod system;
+mod systemd;
 mod threshold;
 mod tls;
 mod units;
@@ -59,6 +60,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // First, as it changes the environment, which threads may read.
+    systemd::read_environment();
     if let Err(error) = signals::install() {
         note(format_args!("signals keep their default actions: {error}"));
     }

@@ -62,6 +62,7 @@
 //! | `tls-ring` | the same by ring, which builds faster |
 //! | `tls-webpki-roots` | Mozilla's roots in the program, beside those of the system |
 //! | `deflate` | permessage-deflate, for connections whose settings ask for it |
+//! | `systemd` | socket activation by systemd, and notifications to it: the module `systemd` |
 //! | `testing` | servers, clients and transports in memory, for tests: the module `testing` |
 //!
 //! # Guides
@@ -129,6 +130,8 @@ mod status;
 mod stopper;
 mod stream;
 mod sync;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
