@@ -39,7 +39,7 @@ def upgrade(**replace):
 def test_health_page(curl, server):
     status, headers, _ = request(curl, server.endpoint.http + "/healthz")
     assert status == 200
-    assert headers["connection"].lower() == "close"
+    assert headers["connection"].lower() == "keep-alive"
 
 
 @pytest.mark.parametrize(
