@@ -57,6 +57,26 @@ class Order(unittest.TestCase):
         self.assertNotIn(peers.FLOOR, peers.names_of("connect"))
         self.assertIn(peers.FLOOR, peers.names_of("echo"))
 
+    def test_a_library_with_a_limit_is_left_out_of_larger_messages(self):
+        runs = [plan.Run("echo", case, "ntex", 1) for case in ("64x1x256", "8x1x16384", "8x1x100000")]
+        self.assertEqual([peers.can_run(run) for run in runs], [True, True, False])
+
+    def test_sections_of_hosts_and_workers_have_servers_of_their_own(self):
+        for section in plan.CELLS_OF:
+            names = peers.names_of(section)
+            self.assertGreater(len(names), 2, section)
+            for name in names:
+                self.assertTrue(peers.server(name).more[section], name)
+            for case in plan.Settings.full(1).cases_of(section):
+                plan.Cell.parse(case)
+
+    def test_a_whole_session_takes_two_hours_and_a_half_at_the_most(self):
+        settings = plan.Settings.full(1)
+        runs = filter(peers.can_run, plan.runs(settings, peers.names_of))
+        # A fifth as many again may be repetitions.
+        seconds = 1.2 * sum(plan.seconds_of(settings, run) for run in runs)
+        self.assertLess(seconds, 150 * 60)
+
     def test_what_speaks_no_tls_is_left_out_of_it(self):
         for section in ("tls", "tls-connect", "tls-idle"):
             names = peers.names_of(section)

@@ -1,4 +1,4 @@
-"""An echo server on websockets and uvloop, which compresses all messages: --deflate context or no-context."""
+"""An echo server on websockets and uvloop; with --deflate context or no-context, all messages are compressed."""
 
 import argparse
 import resource
@@ -13,21 +13,24 @@ async def echo(connection):
         await connection.send(message)
 
 
+def extension(is_fresh):
+    """What the package itself has by default, but for the context."""
+    return ServerPerMessageDeflateFactory(
+        server_no_context_takeover=is_fresh, client_no_context_takeover=is_fresh,
+        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5},
+    )
+
+
 async def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:9001")
-    parser.add_argument("--deflate", choices=("context", "no-context"), default="context")
+    parser.add_argument("--deflate", choices=("context", "no-context"))
     args = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     host, _, port = args.listen.rpartition(":")
-    # What the package itself has by default, but for the context.
-    is_fresh = args.deflate == "no-context"
-    extension = ServerPerMessageDeflateFactory(
-        server_no_context_takeover=is_fresh, client_no_context_takeover=is_fresh,
-        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5},
-    )
-    options = {"compression": None, "extensions": [extension], "ping_interval": None, "backlog": 4096}
+    extensions = [extension(args.deflate == "no-context")] if args.deflate else None
+    options = {"compression": None, "extensions": extensions, "ping_interval": None, "backlog": 4096, "max_size": None}
     async with serve(echo, host, int(port), **options) as server:
         print(f"listening on ws://{host}:{server.sockets[0].getsockname()[1]}", flush=True)
         await server.serve_forever()

@@ -33,6 +33,11 @@ pub struct ServerArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
     pub listen: SocketAddr,
 
+    /// Threads of the runtime that serve connections
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..))]
+    pub workers: u8,
+
     /// Send each message to every connection instead of back
     #[arg(long)]
     pub fan_out: bool,
@@ -114,7 +119,7 @@ where
     raise_descriptor_limit()?;
     let listener = listen(args.listen)?;
     announce_as(scheme, &listener)?;
-    block_on(async {
+    block_on_threads(args.workers, async {
         let listener = TcpListener::from_std(listener)?;
         let hub = args.fan_out.then(|| Hub::new(HUB_MESSAGES_MAX));
         loop {
@@ -169,7 +174,19 @@ where
 
 /// Runs a future on this thread.
 pub fn block_on<F: Future<Output = Result<(), Fault>>>(future: F) -> Result<(), Fault> {
-    tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(future)
+    block_on_threads(1, future)
+}
+
+/// Runs a future on this thread, and its tasks there as well, or from two on in so many others.
+fn block_on_threads<F: Future<Output = Result<(), Fault>>>(
+    workers: u8,
+    future: F,
+) -> Result<(), Fault> {
+    let mut builder = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(workers.into()).enable_io().build()?.block_on(future)
 }
 
 /// Messages that a subscriber may be behind.

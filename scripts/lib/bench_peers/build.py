@@ -84,11 +84,12 @@ class Workshop:
         )
         for name in (
             "tokio_echo", "fastwebsockets_echo", "tokio_websockets_echo", "tungstenite_echo",
-            "picows_uring_fan_out", "fastwebsockets_rtt", "tungstenite_rtt", "yawc_echo",
+            "picows_uring_fan_out", "picows_uring_embedded", "fastwebsockets_rtt", "tungstenite_rtt", "yawc_echo",
+            "ntex_echo", "wtx_echo", "sockudo_echo",
         ):
             self.programs[name] = folder / "release" / name
         for crate in ("tokio", "fastwebsockets", "hyper", "tokio-websockets", "tokio-tungstenite", "rustls",
-                      "tokio-rustls", "aws-lc-rs", "yawc"):
+                      "tokio-rustls", "aws-lc-rs", "yawc", "ntex", "wtx", "sockudo-ws"):
             self.versions[crate] = self.locked_version(crate)
 
     def locked_version(self, crate):
@@ -184,6 +185,17 @@ class Workshop:
                 self.versions.update([line.split("==")])
         self.versions["Python"] = sys.version.split()[0]
 
+    def make_package(self):
+        """Builds the Python package of this tree as it is released, and runs one of its tests."""
+        python = self.root / ".tools" / "python-venv" / "bin" / "python"
+        self.run(
+            self.root / "scripts" / "test-python", "--release", "--", "-k", "heads", what="the Python package",
+        )
+        if not python.exists():
+            raise Failure("the Python package cannot be built here: see scripts/test-python")
+        self.programs["package_python"] = python
+        self.programs["picows_uring_echo.py"] = self.root / PEERS / "python" / "picows_uring_echo.py"
+
     def make_node(self):
         node = shutil.which("node")
         if not node or not shutil.which("npm"):
@@ -219,6 +231,7 @@ class Workshop:
             )
         self.programs |= {
             "bun": modules / "bun" / "bin" / "bun.exe",
+            "bun_echo.js": self.root / PEERS / "node" / "bun_echo.js",
             "bun_topics.js": self.root / PEERS / "node" / "bun_topics.js",
         }
         self.versions["Bun"] = version_of(modules / "bun") or "?"

@@ -16,7 +16,7 @@ from server import Failure
 
 from . import deflate, machine, peers
 from .plan import Cell
-from .processes import CORE_LOAD, pinned, run_load, start, stop
+from .processes import CORE_LOAD, CORE_SERVER, CORES_ALL, pinned, run_load, start, stop
 
 ANSWER_S = 30
 OPEN_CELL = Cell(64, 1, 256)
@@ -53,9 +53,9 @@ class Meter:
     def tls_argv(self, name):
         return peers.fill(peers.server(name).tls, self.programs)
 
-    def loaded(self, name, argv, load):
+    def loaded(self, name, argv, load, cores=CORE_SERVER):
         """Runs a load on a server that is kept, and gives what it printed."""
-        server = self.fleet.get(name, argv)
+        server = self.fleet.get(name, argv, cores)
         try:
             out = load(server)
         except Failure:
@@ -82,13 +82,26 @@ class Meter:
     # Sections
 
     def measure_echo(self, run):
+        return self.echo(run, self.echo_argv(run.peer, Cell.parse(run.case)))
+
+    def measure_more(self, run, cores=CORE_SERVER):
+        """As `echo`, with the command of its section."""
+        return self.echo(run, peers.fill(peers.server(run.peer).more[run.section], self.programs), cores)
+
+    measure_driver_epoll = measure_embedded = measure_python = measure_more
+
+    def measure_multi_worker(self, run):
+        # The load takes its part of a core: what the workers used is counted all the same.
+        return self.measure_more(run, CORES_ALL)
+
+    def echo(self, run, argv, cores=CORE_SERVER):
         cell = Cell.parse(run.case)
 
         def load(server):
             argv = self.load_argv(server, run.peer, cell) + self.window()
             return json.loads(run_load(argv, self.timeout_s()))
 
-        figures = self.loaded(run.peer, self.echo_argv(run.peer, cell), load)
+        figures = self.loaded(run.peer, argv, load, cores)
         if not figures.get("messages"):
             raise Failure(f"no message in {self.settings.duration_s} s")
         return figures

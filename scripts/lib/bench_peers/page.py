@@ -5,16 +5,28 @@ Only renders: the same record and the same notes give the same page.
 
 from . import chart, figures, peers
 from .figures import CPU, DELIVERY, WIRE, Figures, ratio
+from .plan import CELLS_OF
 
 INTRODUCTION = """# Benchmarks
 
 What a message costs a server, next to other libraries and to what the kernel alone costs. Made by
 `scripts/bench-peers`, which builds everything, runs it on one machine in one session, and writes
 this page; the experiments, at the end, are written by hand in `benches/record/tried.md`.
-
-How to read the figures: a shared machine only ever adds to them, so the lowest of the rounds counts
-and the median stands beside it. Compare what stands in one table; another machine has other numbers.
 """
+READING = """
+How to read the figures: a shared machine only ever adds to them, so the lowest of the rounds counts
+and the median stands beside it. Compare what stands in one table; another machine has other numbers. One table again:
+`scripts/bench-peers --sections NAME`, with the names that `scripts/bench-peers --list` prints.
+"""
+# Cells that the page opens with, and what they stand for.
+OPENING = (
+    ("1x1x256", "A lone message of 256 bytes"),
+    ("64x1x256", "64 connections, one message of 256 bytes in flight on each"),
+    ("64x16x256", "The same with 16 messages in flight on each"),
+    ("8x1x16384", "8 connections, messages of 16 KiB"),
+    ("8x1x1048576", "8 connections, messages of 1 MiB"),
+    ("1000x1x256", "1,000 connections"),
+)
 
 
 class Page:
@@ -28,9 +40,9 @@ class Page:
 
     def render(self):
         """The page, and its plots by file name."""
-        parts = [INTRODUCTION, self.setting(), self.participants()]
+        parts = [INTRODUCTION, self.opening(), READING, self.setting(), self.participants()]
         sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.topics, self.topics_cost, self.deflate, self.connections,
-                    self.syscalls, self.idle, self.tls, self.tls_connections, self.tls_idle, self.goals,
+                    self.syscalls, self.idle, self.driver_epoll, self.embedded, self.python, self.multi_worker, self.tls, self.tls_connections, self.tls_idle, self.goals,
                     self.failures)
         parts += [section() for section in sections]
         parts.append(self.notes)
@@ -41,6 +53,29 @@ class Page:
             return ""
         self.images[f"{name}.svg"] = svg
         return f"![{alt}]({self.plots}/{name}.svg)\n"
+
+    def opening(self):
+        """Ten lines at the most, for readers who stop there."""
+        lines = []
+        for case, what in OPENING:
+            low, name = min(
+                ((low, name) for name in peers.OURS if (low := self.figures.lowest("echo", case, name, CPU)) is not None),
+                default=(None, None),
+            )
+            library, best = self.figures.best_library(case)
+            if low is not None and best is not None:
+                lines.append(f"{what}: {short(low)} µs of server CPU each ({name}); the best library, {library}: {short(best)} µs")
+        case = next(iter(self.figures.cases("idle")), None)
+        idle = case and self.figures.lowest("idle", case, peers.OURS[0], "bytes_per_connection")
+        if idle is not None:
+            lines.append(f"An idle connection: {short(idle)} bytes")
+        rate = self.figures.median("connect", "64", peers.OURS[0], "connections_per_s")
+        if rate is not None:
+            lines.append(f"Connections: {short(rate)} accepted and upgraded in a second, with half of the machine for the clients")
+        found = [is_met for *_, is_met in figures.goals(self.figures)]
+        if found:
+            lines.append(f"Goals: {sum(found)} of {len(found)} reached; the others are named below, with where the time goes")
+        return "\n".join(f"- {line}." for line in lines)
 
     # What and where
 
@@ -70,7 +105,7 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
 """
 
     def participants(self):
-        names = {*self.figures.peers("echo"), *self.figures.peers("deflate")}
+        names = {name for section in ("echo", "deflate", *CELLS_OF) for name in self.figures.peers(section)}
         rows = [(f"`{peer.name}`", peer.about) for peer in peers.SERVERS if peer.name in names]
         missing = [(f"`{name}`", f"skipped: {one_line(reason)}") for name, reason in self.record.skipped.items()]
         return "## Who takes part\n\n" + table(("server", "what it is"), [*rows, *missing], left=2)
@@ -95,6 +130,40 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
             "### Rate\n\nThousands of messages per second, the median of the rounds. Where the load has "
             "no time left, fast servers look alike.",
             self.grid(cases, names, lambda case, name: thousands(self.figures.median("echo", case, name, "messages_per_s"))),
+        ]
+        return "\n\n".join(part.strip() for part in text if part)
+
+    def driver_epoll(self):
+        return self.more("driver-epoll", "Driver epoll", "Workers that make no call of io_uring, beside loops by hand.")
+
+    def embedded(self):
+        return self.more("embedded", "Embedded worker", "A worker in a loop of `poll`, beside one that is dedicated.")
+
+    def python(self):
+        return self.more("python", "Servers in Python", "Each in one process, on uvloop.")
+
+    def multi_worker(self):
+        return self.more(
+            "multi-worker", "Two workers",
+            "Two threads of a server on both cores, of which the load takes its part: processor time of all threads. "
+            "Libraries on tokio have its runtime with two threads.",
+        )
+
+    def more(self, section, title, about):
+        """A section that is measured as `echo` is: the lowest and the median."""
+        cases, names = self.figures.cases(section), self.figures.peers(section)
+        if not cases:
+            return ""
+        rows = [
+            (label(case), {name: self.figures.lowest(section, case, name, CPU) for name in names}) for case in cases
+        ]
+        title_of_plot = f"{title}: processor time per message"
+        text = [
+            f"## {title}\n\n{about} Microseconds of server CPU per message, the lowest of the rounds.",
+            self.grid(cases, names, lambda case, name: self.figures.lowest(section, case, name, CPU), is_low_best=True),
+            self.plot(section, chart.dots(title_of_plot, "µs, lowest of the rounds", rows, names), title_of_plot),
+            f"### The median of the rounds: {title}",
+            self.grid(cases, names, lambda case, name: self.figures.median(section, case, name, CPU)),
         ]
         return "\n\n".join(part.strip() for part in text if part)
 
@@ -268,10 +337,10 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
 
     def tls_connections(self):
         text = ("## Connections over TLS\n\nAccepted, encrypted by a whole handshake and upgraded, and then reset by the "
-                "client; 64 at a time, one ticket each.")
+                "client; one ticket each.")
         heads = (("µs of server CPU per connection", "lowest", "server_cpu_us_per_connection"),
                  ("connections/s", "median", "connections_per_s"), ("p99 of a handshake, µs", "lowest", "latency_p99_us"))
-        return self.listing("tls-connect", text, heads, None)
+        return self.listing("tls-connect", text, heads, "Processor time per connection over TLS", "handshakes at a time")
 
     def tls_idle(self):
         case = next(iter(self.figures.cases("tls-idle")), "0")
@@ -308,10 +377,10 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
                 f"CPU a delivery as it is, and {lows[1]:.2f} µs compressed once for all.")
 
     def connections(self):
-        text = "## Connections\n\nAccepted and upgraded, and then reset by the client; 64 handshakes at a time."
+        text = "## Connections\n\nAccepted and upgraded, and then reset by the client."
         heads = (("µs of server CPU per connection", "lowest", "server_cpu_us_per_connection"),
                  ("connections/s", "median", "connections_per_s"), ("p99 of a handshake, µs", "lowest", "latency_p99_us"))
-        return self.listing("connect", text, heads, None)
+        return self.listing("connect", text, heads, "Processor time per connection", "handshakes at a time")
 
     def idle(self):
         case = next(iter(self.figures.cases("idle")), "0")
@@ -321,21 +390,26 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
         heads = (("bytes per connection", "lowest", "bytes_per_connection"), ("process before, bytes", "lowest", "resident_before_bytes"))
         return self.listing("idle", text, heads, "Memory of an idle connection")
 
-    def listing(self, section, text, heads, plot):
-        """A table with a server to a row, for sections of one case; plots the first column."""
+    def listing(self, section, text, heads, plot, unit_of_cases=None):
+        """A table with a server to a row, for each case of a section; plots the first column of the first."""
         names = self.figures.peers(section)
         cases = self.figures.cases(section)
         if not names or not cases:
             return ""
-        rows = [
-            (name, *(short(getattr(self.figures, how)(section, cases[0], name, figure)) for _, how, figure in heads))
-            for name in names
-        ]
-        parts = [text, table(("server", *(head for head, _, _ in heads)), rows)]
-        if plot:
-            unit, how, figure = heads[0]
-            points = [(name, {unit: getattr(self.figures, how)(section, cases[0], name, figure)}) for name in names]
-            parts.append(self.plot(section, chart.dots(plot, unit, points, [unit]), plot))
+
+        def value(case, name, how, figure):
+            return getattr(self.figures, how)(section, case, name, figure)
+
+        parts = [text]
+        for case in cases:
+            rows = [(name, *(short(value(case, name, how, figure)) for _, how, figure in heads)) for name in names]
+            if unit_of_cases:
+                kind = " over TLS" if section.startswith("tls") else ""
+                parts.append(f"### {case} {unit_of_cases}{kind}")
+            parts.append(table(("server", *(head for head, _, _ in heads)), rows))
+        unit, how, figure = heads[0]
+        points = [(name, {unit: value(cases[0], name, how, figure)}) for name in names]
+        parts.append(self.plot(section, chart.dots(plot, unit, points, [unit]), plot))
         return "\n\n".join(part.strip() for part in parts if part)
 
     def syscalls(self):

@@ -3,13 +3,21 @@
 The order here is the order of the tables.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from server import Failure
+
+from .plan import CELLS_OF, Cell
 
 LISTEN = ("--listen", "127.0.0.1:0")
 TLS = ("--tls-cert", "{certificate}", "--tls-key", "{key}")
 OURS = ("picows-uring", "dedicated")
+# Ours in other hosts, which no goal is about.
+OURS_TOO = ("hosted-by-tokio", "embedded", "python")
+# Loops by hand over our protocol crate: peers, but no libraries.
+BY_HAND = ("epoll", "tokio")
+ON_EPOLL = ("--driver", "epoll")
+TWO_WORKERS = ("--workers", "2")
 
 
 def deflating(*argv, context=(), no_context=()):
@@ -37,12 +45,22 @@ class Peer(NamedTuple):
     # Where it has topics; elsewhere `fan_out` serves for them.
     topics: tuple = ()
     topics_cost: tuple = ()
+    # In sections that are measured as `echo` is, by their names.
+    more: dict = {}
+    # Longest payload that it takes; None for longer ones than are measured.
+    payload_bytes_max: Optional[int] = None
 
     def has_case(self, section, case):
         """Whether it can do a case of a section that it takes part in."""
-        return section != "deflate" or case in self.deflate
+        if section == "deflate":
+            return case in self.deflate
+        if section == "echo" and self.payload_bytes_max is not None:
+            return Cell.parse(case).size_bytes <= self.payload_bytes_max
+        return True
 
     def takes_part(self, section):
+        if section in CELLS_OF:
+            return section in self.more
         if section == "deflate":
             return bool(self.deflate)
         if section == "topics":
@@ -73,6 +91,10 @@ SERVERS = (
             "fan-out": ("{picows_uring_fan_out}", "--prepared", "--deflate", *LISTEN),
         },
         ("{picows}", "pubsub", "--workers", "1", *LISTEN), ("{topics_cost}",),
+        more={
+            "driver-epoll": ("{picows}", "echo", "--workers", "1", *ON_EPOLL, *LISTEN),
+            "multi-worker": ("{picows}", "echo", *TWO_WORKERS, *LISTEN),
+        },
     ),
     Peer(
         "dedicated", "`picows echo --workers 1 --dedicated`: sleeps in its own ring", "ours",
@@ -80,25 +102,64 @@ SERVERS = (
         ("{picows_uring_fan_out}", "--dedicated", *LISTEN),
         ("{picows}", "echo", "--workers", "1", "--dedicated", *LISTEN, *TLS),
         topics=("{picows}", "pubsub", "--workers", "1", "--dedicated", *LISTEN),
+        more={
+            "driver-epoll": ("{picows}", "echo", "--workers", "1", "--dedicated", *ON_EPOLL, *LISTEN),
+            "multi-worker": ("{picows}", "echo", *TWO_WORKERS, "--dedicated", *LISTEN),
+            "embedded": ("{picows}", "echo", "--workers", "1", "--dedicated", *LISTEN),
+        },
+    ),
+    Peer(
+        "hosted-by-tokio", "`picows echo --workers 1 --event-loop tokio`: hosted, in tokio's own loop", "ours",
+        ("{picows}", "echo", "--workers", "1", "--event-loop", "tokio", *LISTEN),
+    ),
+    Peer(
+        "embedded", "our worker in a loop of `poll`", "rust",
+        more={
+            "embedded": ("{picows_uring_embedded}", *LISTEN),
+            "driver-epoll": ("{picows_uring_embedded}", *ON_EPOLL, *LISTEN),
+        },
+    ),
+    Peer(
+        "python", "our Python package, on uvloop", "package",
+        more={"python": ("{package_python}", "{picows_uring_echo.py}", *LISTEN)},
     ),
     Peer(
         "epoll", "an epoll loop by hand over our protocol crate", "ours",
         ("{epoll_echo}", *LISTEN), ("{epoll_echo}", "--fan-out", *LISTEN),
+        more={"driver-epoll": ("{epoll_echo}", *LISTEN), "embedded": ("{epoll_echo}", *LISTEN)},
     ),
-    Peer("tokio", "a tokio loop by hand over our protocol crate", "rust", ("{tokio_echo}", *LISTEN)),
+    Peer(
+        "tokio", "a tokio loop by hand over our protocol crate", "rust", ("{tokio_echo}", *LISTEN),
+        more={"driver-epoll": ("{tokio_echo}", *LISTEN)},
+    ),
     Peer(
         "fastwebsockets", "fastwebsockets, with hyper", "rust",
         ("{fastwebsockets_echo}", *LISTEN), ("{fastwebsockets_echo}", "--fan-out", *LISTEN),
         ("{fastwebsockets_echo}", *LISTEN, *TLS),
+        more={"multi-worker": ("{fastwebsockets_echo}", *TWO_WORKERS, *LISTEN)},
     ),
     Peer(
         "tokio-websockets", "tokio-websockets", "rust",
         ("{tokio_websockets_echo}", *LISTEN), ("{tokio_websockets_echo}", "--fan-out", *LISTEN),
+        more={"multi-worker": ("{tokio_websockets_echo}", *TWO_WORKERS, *LISTEN)},
     ),
     Peer(
         "tokio-tungstenite", "tokio-tungstenite", "rust",
         ("{tungstenite_echo}", *LISTEN), ("{tungstenite_echo}", "--fan-out", *LISTEN),
         ("{tungstenite_echo}", *LISTEN, *TLS),
+        more={"multi-worker": ("{tungstenite_echo}", *TWO_WORKERS, *LISTEN)},
+    ),
+    Peer(
+        "ntex", "ntex, on its own runtime on io_uring; frames of 64 KiB at the most", "rust", ("{ntex_echo}", *LISTEN),
+        more={"multi-worker": ("{ntex_echo}", *TWO_WORKERS, *LISTEN)}, payload_bytes_max=65_536,
+    ),
+    Peer(
+        "wtx", "wtx, on tokio", "rust", ("{wtx_echo}", *LISTEN),
+        more={"multi-worker": ("{wtx_echo}", *TWO_WORKERS, *LISTEN)},
+    ),
+    Peer(
+        "sockudo-ws", "sockudo-ws, on tokio", "rust", ("{sockudo_echo}", *LISTEN),
+        more={"multi-worker": ("{sockudo_echo}", *TWO_WORKERS, *LISTEN)},
     ),
     Peer(
         "beast", "Boost.Beast, callbacks", "beast", ("{beast_echo}", *LISTEN),
@@ -108,14 +169,15 @@ SERVERS = (
         ),
     ),
     Peer(
-        "yawc", "yawc, with hyper", "rust",
+        "yawc", "yawc, with hyper", "rust", ("{yawc_echo}", *LISTEN),
+        more={"multi-worker": ("{yawc_echo}", *TWO_WORKERS, *LISTEN)},
         deflate=deflating(
             "{yawc_echo}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
         ),
         imposes_no_context=True,
     ),
     Peer(
-        "uwebsockets", "uWebSockets, in C++, with zlib", "uwebsockets",
+        "uwebsockets", "uWebSockets, in C++, with zlib where it compresses", "uwebsockets", ("{uwebsockets_echo}", *LISTEN),
         deflate=deflating(
             "{uwebsockets_echo}", *LISTEN, context=["--deflate", "context"], no_context=["--deflate", "no-context"]
         ),
@@ -129,6 +191,7 @@ SERVERS = (
         "picows", "Python's picows, on uvloop", "python",
         ("{python}", "{picows_echo.py}", *LISTEN),
         ("{python}", "{picows_echo.py}", "--fan-out", *LISTEN),
+        more={"python": ("{python}", "{picows_echo.py}", *LISTEN)},
     ),
     Peer(
         "ws", "ws on Node", "node",
@@ -139,9 +202,13 @@ SERVERS = (
     ),
     Peer(READY_SENDS, "one `send(2)` of ready bytes for each subscriber, and no parser", "ours",
          topics=("{ready_sends}", *LISTEN)),
-    Peer("bun", "Bun's topics, which are those of uWebSockets", "bun", topics=("{bun}", "run", "{bun_topics.js}", *LISTEN)),
+    Peer(
+        "bun", "Bun, whose WebSockets and topics are those of uWebSockets", "bun",
+        ("{bun}", "run", "{bun_echo.js}", *LISTEN), topics=("{bun}", "run", "{bun_topics.js}", *LISTEN),
+    ),
     Peer(
         "websockets", "Python's websockets, on uvloop", "python",
+        more={"python": ("{python}", "{websockets_echo.py}", *LISTEN)},
         deflate=deflating(
             "{python}", "{websockets_echo.py}", *LISTEN,
             context=["--deflate", "context"], no_context=["--deflate", "no-context"],
@@ -185,7 +252,13 @@ PEER_CLIENTS = ("fastwebsockets", "tokio-tungstenite", "beast", "picows")
 
 def peer_servers(names=SERVER_NAMES):
     """Those that are neither ours nor the floor."""
-    return [name for name in names if name not in OURS and name not in (FLOOR, READY_SENDS)]
+    others = (*OURS, *OURS_TOO, FLOOR, READY_SENDS)
+    return [name for name in names if name not in others]
+
+
+def libraries(names=SERVER_NAMES):
+    """Peers but for the loops by hand."""
+    return [name for name in peer_servers(names) if name not in BY_HAND]
 
 
 def names_of(section):
@@ -212,7 +285,7 @@ def kits(names):
     wanted = {known.kit for known in (*SERVERS, *CLIENTS) if known.name in names}
     if any(known.name in names and "{picows_uring_fan_out}" in known.fan_out for known in SERVERS):
         wanted.add("rust")
-    return ["ours", *(kit for kit in ("rust", "beast", "uwebsockets", "python", "node", "bun") if kit in wanted)]
+    return ["ours", *(kit for kit in ("rust", "beast", "uwebsockets", "python", "package", "node", "bun") if kit in wanted)]
 
 
 def fill(argv, programs):

@@ -12,6 +12,15 @@ CELLS_QUICK = ("1x1x256", "64x1x256", "64x16x256", "8x1x100000")
 # The last part of a case says what the load puts into a record: all that goes out together, or a frame.
 CELLS_TLS = ("64x1x256-full", "64x16x256-full", "64x16x256-each", "8x1x16384-full")
 SIZES_RTT = (256, 8192, 100_000)
+# Sections that are measured as `echo` is, with cells and servers of their own.
+CELLS_OF = {
+    "driver-epoll": ("1x1x256", "64x1x256", "64x16x256", "8x1x16384", "1000x1x256"),
+    "embedded": ("1x1x256", "64x1x256", "64x16x256", "8x1x16384"),
+    "python": ("1x1x256", "64x1x256", "64x16x256"),
+    "multi-worker": ("64x1x256", "64x16x256", "1000x1x256"),
+}
+# Connections under way at a time: as many as one loop likes, and a storm.
+CONNECTS = ("64", "512")
 # Publications in flight.
 PIPELINES_TOPICS = (1, 16, 64)
 SECTIONS = {
@@ -24,11 +33,15 @@ SECTIONS = {
     "topics-cost": "what a publication costs its publisher, and what slow subscribers hold",
     "deflate": "compressed echo of 1 KiB of JSON, with context takeover and without: server CPU and bytes on the wire; "
                "and one message that is compressed once, to many",
-    "connect": "connections accepted and upgraded",
+    "connect": "connections accepted and upgraded, few at a time and in a storm",
     "syscalls": "system calls per message",
     "idle": "memory of an idle connection",
+    "driver-epoll": "server CPU per message on the driver epoll",
+    "embedded": "server CPU per message of a worker in a loop of poll",
+    "python": "server CPU per message of servers in Python",
+    "multi-worker": "server CPU per message of two workers, on both cores and beside the load",
     "tls": "server CPU per message over TLS 1.3",
-    "tls-connect": "connections accepted, encrypted and upgraded, without resumption",
+    "tls-connect": "connections accepted, encrypted and upgraded, without resumption, few at a time and in a storm",
     "tls-idle": "memory of an idle connection over TLS",
 }
 
@@ -97,11 +110,12 @@ class Settings(NamedTuple):
     def rounds_of(self, section):
         """The matrix has all rounds; what is compared by eye, or does not vary, has fewer."""
         fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "topics": 5, "topics-cost": 3, "deflate": 4, "connect": 4, "syscalls": 1, "idle": 1,
-                 "tls-connect": 4, "tls-idle": 1}
+                 "tls-connect": 4, "tls-idle": 1, "multi-worker": 6}
         return min(self.rounds, fewer.get(section, self.rounds))
 
     def cases_of(self, section):
         return {
+            **CELLS_OF,
             "echo": self.cells,
             "peak": ["64x1x256"],
             "open": ["50", "80"],
@@ -110,11 +124,11 @@ class Settings(NamedTuple):
             "topics": [f"{self.subscribers}x{pipeline}x256" for pipeline in PIPELINES_TOPICS],
             "topics-cost": [f"{what}-{self.subscribers * 10}" for what in ("publish", "latest", "oldest")],
             "deflate": ["context", "no-context", "fan-out-plain", "fan-out"],
-            "connect": ["64"],
+            "connect": CONNECTS,
             "syscalls": ["1x1x256", "64x16x256"],
             "idle": [str(self.idle_connections)],
             "tls": CELLS_TLS,
-            "tls-connect": ["64"],
+            "tls-connect": CONNECTS,
             "tls-idle": [str(self.idle_connections)],
         }[section]
 
@@ -132,6 +146,30 @@ def runs(settings, peers_of):
                 order = random.Random(f"{settings.seed}/{section}/{case}/{number}")
                 for peer in order.sample(peers, len(peers)):
                     yield Run(section, case, peer, number)
+
+
+def seconds_of(settings, run):
+    """About how long a run takes, with what starts and settles around it."""
+    window, warmup = settings.duration_s, settings.warmup_s
+    if run.section in ("idle", "tls-idle"):
+        return BETWEEN_S + int(run.case) * (CONNECT_TLS_S if run.section == "tls-idle" else CONNECT_S)
+    if run.section == "topics-cost":
+        return BETWEEN_S + int(run.case.split("-")[1]) * CONNECT_S
+    if run.section == "syscalls":
+        return BETWEEN_S + 5 * window + 1
+    if run.section in ("open", "topics"):
+        return BETWEEN_S + 2 * window + warmup + DRAIN_S
+    if run.section == "rtt":
+        # Each has a server of its own.
+        return BETWEEN_S + window + warmup + START_S
+    connections = re.match(r"\d+", run.case)
+    return BETWEEN_S + window + warmup + (int(connections[0]) * CONNECT_S if connections else 0)
+
+
+# A load that starts, a server that settles.
+BETWEEN_S, START_S, DRAIN_S = 0.25, 0.2, 0.5
+# For each connection, opened one after the other.
+CONNECT_S, CONNECT_TLS_S = 0.0002, 0.002
 
 
 def is_calm(steal_share, percent_max):

@@ -9,6 +9,8 @@ import subprocess
 from server import Failure, Server
 
 CORE_SERVER, CORE_LOAD = 0, 1
+# Of a server with several workers, beside the load.
+CORES_ALL = "0,1"
 START_S, STOP_S = 15, 5
 
 
@@ -22,11 +24,11 @@ def pinned(core, argv):
     return ["taskset", "--cpu-list", str(core), *map(str, argv)]
 
 
-def start(name, argv, cwd=None):
-    """Starts a server on its core, and waits until it listens."""
+def start(name, argv, cwd=None, cores=CORE_SERVER):
+    """Starts a server on its core, or its cores, and waits until it listens."""
     # taskset replaces itself by the server, so the process id is the server's. A session of its
     # own keeps Ctrl-C from it: we end it.
-    return Server(pinned(CORE_SERVER, argv), name=name, start_s=START_S, start_new_session=True, cwd=cwd)
+    return Server(pinned(cores, argv), name=name, start_s=START_S, start_new_session=True, cwd=cwd)
 
 
 def stop(server):
@@ -39,14 +41,14 @@ class Fleet:
     def __init__(self):
         self.servers = {}
 
-    def get(self, name, argv):
+    def get(self, name, argv, cores=CORE_SERVER):
         key = (name, *map(str, argv))
         server = self.servers.get(key)
         if server and not server.is_running():
             del self.servers[key]
             server.check_running()
         if not server:
-            server = self.servers[key] = start(name, argv)
+            server = self.servers[key] = start(name, argv, cores=cores)
         return server
 
     def discard(self, server):

@@ -1,4 +1,4 @@
-//! An echo server on yawc and hyper, which compresses all messages: --deflate context or no-context.
+//! An echo server on yawc and hyper; with --deflate context or no-context, all messages are compressed.
 
 use clap::{Parser, ValueEnum};
 use futures_util::{SinkExt, StreamExt};
@@ -11,15 +11,15 @@ use peers::{Fault, Hub, ServerArgs};
 use tokio::net::TcpStream;
 use yawc::{OpCode, Options, UpgradeFut, WebSocket};
 
-/// Run an echo server that compresses, for comparison
+/// Run an echo server, for comparison
 #[derive(Debug, Parser)]
 struct Args {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Whether messages refer to earlier ones
-    #[arg(long, default_value = "context")]
-    deflate: Takeover,
+    /// Compress, with messages that refer to earlier ones or not
+    #[arg(long)]
+    deflate: Option<Takeover>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,10 +30,12 @@ enum Takeover {
 
 fn main() -> Result<(), Fault> {
     let args = Args::parse();
-    // Its own level. It would answer an offer without a value with the smallest window.
-    let mut options =
-        Options::default().with_balanced_compression().with_client_max_window_bits(15);
-    if args.deflate == Takeover::NoContext {
+    let mut options = Options::default().with_limits(MESSAGE_BYTES_MAX, 2 * MESSAGE_BYTES_MAX);
+    if args.deflate.is_some() {
+        // Its own level. It would answer an offer without a value with the smallest window.
+        options = options.with_balanced_compression().with_client_max_window_bits(15);
+    }
+    if args.deflate == Some(Takeover::NoContext) {
         options = options.server_no_context_takeover().client_no_context_takeover();
     }
     peers::run_with(&args.server, move |stream, hub: Option<Hub<()>>| {
@@ -70,3 +72,5 @@ async fn echo(upgraded: UpgradeFut) -> yawc::Result<()> {
     }
     Ok(())
 }
+
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
