@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import termios
+import time
 
 import pytest
 from conftest import missing
@@ -14,6 +15,7 @@ from server import STOP_S, binary
 from test_command import Terminal, picows, plain, scripted
 from wire import CLOSE, eventually
 
+LIMIT_S = 60
 CLEAR = "\r\x1b[2K"
 ESCAPE = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
@@ -32,16 +34,26 @@ def view(url, columns, *flags, **variables):
         return terminal.shown().split(CLEAR), status
 
 
+def view_with(wanted, *arguments, **variables):
+    """The lines of a view, repeated until one of them is as wanted: a busy machine may draw none in time."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        lines, status = view(*arguments, **variables)
+        if any(wanted(line) for line in lines):
+            return lines, status
+        assert time.monotonic() < deadline, lines
+
+
 @pytest.mark.parametrize("columns", [200, 80, 40, 20, 1])
 def test_the_line_is_narrower_than_the_terminal(server, columns):
-    lines, status = view(server.url, columns)
+    def wanted(line):
+        words = ("measuring", "p50", "p99", "█") if columns >= 80 else ("measuring",) if columns >= 20 else ("",)
+        return all(word in line for word in words)
+
+    lines, status = view_with(wanted, server.url, columns)
     assert status == 0, lines
     assert all(len(ESCAPE.sub("", line)) < max(columns, 1) for line in lines), lines
     assert "\n" not in "".join(lines)
-    if columns >= 20:
-        assert any(line.strip().endswith("/s") or "measuring" in line for line in lines), lines
-    if columns >= 80:
-        assert any("p50" in line and "p99" in line and "█" in line for line in lines), lines
 
 
 def wrong_echoes(client):
@@ -57,17 +69,16 @@ def test_errors_are_red_unless_colours_are_refused():
     for variables, is_red in (({}, True), ({"NO_COLOR": "1"}, False)):
         with scripted(wrong_echoes) as (url, _):
             # The server of the test serves one client at a time.
-            lines, status = view(url, 80, "-c", "1", **variables)
+            lines, status = view_with(lambda line: " errors" in line, url, 80, "-c", "1", **variables)
         assert status == 1
-        assert any(" errors" in line for line in lines), lines
         assert any("\x1b[31m" in line for line in lines) is is_red, lines
 
 
 def test_idle_connections_are_counted(server):
-    lines, status = view(server.url, 80, "-c", "2", "--mode", "idle", "--connect-rate", "2")
-    assert status == 0
-    assert any("connecting: 1 of 2" in line for line in lines), lines
-    assert any("holding 2 connections" in line for line in lines), lines
+    flags = ("-c", "2", "--mode", "idle", "--connect-rate", "1")
+    for word in ("connecting: 1 of 2", "holding 2 connections"):
+        _, status = view_with(lambda line, word=word: word in line, server.url, 80, *flags)
+        assert status == 0
 
 
 def test_there_is_no_line_without_a_terminal(server):
