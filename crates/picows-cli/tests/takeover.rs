@@ -219,6 +219,7 @@ impl Clients {
 }
 
 /// Takes over again and again while clients come; the rate of connects that was reached is in the output.
+#[expect(clippy::print_stdout, reason = "what the rate of a long run is read from")]
 fn take_over(name: &str, flags: &str, trust: impl FnOnce(Connect) -> Connect) {
     let plan = Plan::from_environment();
     let path = folder(name).join("t");
