@@ -26,7 +26,7 @@ pub(crate) use outside::{Outside, Streams};
 pub(crate) use socket::{Socket, borrow, close_inherited, local_addr};
 pub(crate) use start::{LOCKED_KIB_PER_WORKER, RefusedBy, StartError};
 pub(crate) use token::{ListenerId, Token};
-pub(crate) use wait::{RingEvent, Wait, WaitMode};
+pub(crate) use wait::{RingEvent, SleepOptions, Unsupported, Wait, WaitMode};
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -13,6 +13,7 @@ mod ready;
 mod start;
 mod takeover;
 mod threads;
+mod waiting;
 
 pub use builder::{BACKLOG, Server, ServerBuilder};
 pub use handle::ServerHandle;

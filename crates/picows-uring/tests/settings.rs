@@ -95,6 +95,16 @@ fn what_makes_no_sense_for_a_server_is_named() {
         ("workers", "5000 are more than 1024: use fewer", workers(5000)),
         ("backlog", "0 lets nobody in: use 1 or more", workers(1).backlog(0)),
         (
+            "min_wait",
+            "only dedicated workers sleep in their rings: use it with dedicated",
+            workers(1).min_wait(Duration::from_micros(20)),
+        ),
+        (
+            "napi_busy_poll",
+            "20ms is more than 10ms: use less",
+            workers(1).dedicated(true).napi_busy_poll(Duration::from_millis(20)),
+        ),
+        (
             "event_loop",
             "tokio with dedicated workers, which have no loop: leave one of the two out",
             workers(1).dedicated(true).event_loop(EventLoop::Tokio),

@@ -7,12 +7,13 @@
 mod buffers;
 mod features;
 mod sends;
+mod sleep;
 mod start;
 
 pub(crate) use super::StartError;
 use super::{
     Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
-    SendState, Socket, Token, Wait, WaitMode, borrow, direct, tcp_info,
+    SendState, SleepOptions, Socket, Token, Unsupported, Wait, WaitMode, borrow, direct, tcp_info,
 };
 use crate::foreign::log;
 use buffers::Buffers;
@@ -20,6 +21,7 @@ pub(crate) use features::Features;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::fd::OwnedFd;
 use sends::Sends;
+use sleep::WaitArgument;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -49,6 +51,8 @@ pub(crate) struct UringRing {
     is_event_watched: bool,
     /// Flags of each call that enters the ring.
     enter_flags: u32,
+    /// The argument of calls that wait, where they gather completions.
+    gathering: Option<Box<WaitArgument>>,
     /// How often the ring was entered.
     enters: u64,
     /// Sockets to close when nothing is in flight any more. Not before: operations that are queued
@@ -145,6 +149,11 @@ impl UringRing {
         let entered = unsafe {
             self.ring.submitter().enter::<()>(queued as u32, want, self.enter_flags, None)
         };
+        Self::entered(entered)
+    }
+
+    /// The outcome of a call that entered the ring.
+    fn entered(entered: io::Result<usize>) -> io::Result<()> {
         match entered {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -440,7 +449,11 @@ impl Wait for UringRing {
                 opcode::PollAdd::new(types::Fd(self.event.as_raw_fd()), libc::POLLIN as u32);
             self.push(watch.multi(true).build().user_data(Op::Wake.tag(0)));
         }
-        self.enter(1)
+        if self.gathering.is_some() { self.enter_gathering() } else { self.enter(1) }
+    }
+
+    fn set_sleep(&mut self, options: SleepOptions) -> Result<(), Unsupported> {
+        self.sleep_by(options)
     }
 
     fn dedicate(&mut self) -> io::Result<()> {

@@ -6,6 +6,7 @@ use rustix::fd::OwnedFd;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -16,6 +17,30 @@ pub(crate) enum WaitMode {
     Hosted,
     /// The owner sleeps in [`Wait::wait`].
     Dedicated,
+}
+
+/// What a dedicated worker's sleep does beside waiting for one completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SleepOptions {
+    /// Gathers completions for so long, from the beginning of the sleep.
+    pub(crate) min_wait: Duration,
+    /// Polls the network devices of the ring's sockets for so long.
+    pub(crate) napi_busy_poll: Duration,
+}
+
+/// A setting that a driver, or the kernel, has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    pub(crate) setting: &'static str,
+    pub(crate) fault: String,
+}
+
+impl SleepOptions {
+    /// The first setting that is not as usual, by the name of its builder method.
+    pub(crate) fn first(self) -> Option<&'static str> {
+        let settings = [("min_wait", self.min_wait), ("napi_busy_poll", self.napi_busy_poll)];
+        settings.iter().find(|(_, duration)| !duration.is_zero()).map(|(name, _)| *name)
+    }
 }
 
 /// Waits for what a ring completes, for its deadline, and for other threads.
@@ -77,6 +102,23 @@ pub(crate) trait Wait {
     ///
     /// When the ring itself is lost; the worker cannot go on.
     fn wait(&mut self) -> io::Result<()>;
+
+    /// Sets what [`wait`](Self::wait) does beside waiting for one completion. Drivers other than
+    /// io_uring have none of it.
+    ///
+    /// # Errors
+    ///
+    /// When the driver or the kernel has not what a setting asks for.
+    fn set_sleep(&mut self, options: SleepOptions) -> Result<(), Unsupported> {
+        match options.first() {
+            None => Ok(()),
+            Some(setting) => {
+                let fault =
+                    "only io_uring has it, and the driver is epoll: leave it out".to_owned();
+                Err(Unsupported { setting, fault })
+            }
+        }
+    }
 
     /// From here on the owner waits with [`wait`](Self::wait), in a ring that was set up to be
     /// hosted. The descriptor is not polled any more. Operations in flight go on.

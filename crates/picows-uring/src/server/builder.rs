@@ -8,12 +8,11 @@ use super::handle::ServerHandle;
 use super::listen::{Listen, Served};
 use super::probes::OnMain;
 use super::ready::ReadyCheck;
+use super::waiting::Waiting;
 use crate::config::{Config, WrongSetting, connection_settings};
 use crate::driver::Driver;
 use crate::error::Error;
-use crate::host::EventLoop;
 use crate::memory::MemoryBudget;
-use crate::ring::WaitMode;
 use crate::socket::{self, ListenOptions, Listening, Part, Wanted};
 #[cfg(feature = "_tls")]
 use crate::tls::ServerTls;
@@ -79,9 +78,7 @@ pub struct ServerBuilder {
     pub(super) workers: Option<usize>,
     pub(super) pin: bool,
     pub(super) driver: Option<Driver>,
-    pub(super) waiting: WaitMode,
-    pub(super) event_loop: EventLoop,
-    pub(super) busy_poll: Duration,
+    pub(super) waiting: Waiting,
     backlog: u32,
     pub(super) share_port: bool,
     pub(super) drain_timeout: Duration,
@@ -101,9 +98,7 @@ impl Default for ServerBuilder {
             workers: None,
             pin: false,
             driver: None,
-            waiting: WaitMode::Hosted,
-            event_loop: EventLoop::Auto,
-            busy_poll: Duration::ZERO,
+            waiting: Waiting::default(),
             backlog: BACKLOG,
             share_port: false,
             drain_timeout: DRAIN_TIMEOUT,
@@ -182,32 +177,9 @@ impl ServerBuilder {
         self
     }
 
-    /// The loop in which workers run beside tasks. Not with [`dedicated`](Self::dedicated) ones, which have
-    /// none. Default: [`EventLoop::Auto`].
-    pub fn event_loop(mut self, event_loop: EventLoop) -> Self {
-        self.event_loop = event_loop;
-        self
-    }
-
     /// Whether each worker is bound to one core. Default: off.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
-        self
-    }
-
-    /// How long a worker spins on its ring after the last activity before it sleeps; tasks and
-    /// timers are served meanwhile. It cuts a round trip to a fraction and costs whole cores.
-    /// [`Duration::MAX`] spins always. Default: zero, never.
-    pub fn busy_poll(mut self, duration: Duration) -> Self {
-        self.busy_poll = duration;
-        self
-    }
-
-    /// Whether workers sleep in their rings, with nothing else on their threads: a few per cent
-    /// faster than in a loop, and [`spawn`](crate::spawn) and [`Connect`](crate::Connect) are errors in
-    /// their callbacks. Default: off.
-    pub fn dedicated(mut self, dedicated: bool) -> Self {
-        self.waiting = if dedicated { WaitMode::Dedicated } else { WaitMode::Hosted };
         self
     }
 

@@ -10,7 +10,6 @@ use super::takeover::Handover;
 use super::threads::{self, Prepared, ServerPlan};
 use crate::driver::Driver;
 use crate::error::Error;
-use crate::host::BusyPoll;
 use crate::memory::MemoryBudget;
 use crate::socket::{ListenOptions, Part};
 use crate::upgrade::MakeFactory;
@@ -80,8 +79,6 @@ impl ServerBuilder {
             pin: self.pin,
             driver,
             waiting: self.waiting,
-            event_loop: self.event_loop,
-            busy_poll: BusyPoll(self.busy_poll),
             drain_timeout: self.drain_timeout,
             ready: self.ready,
             config,

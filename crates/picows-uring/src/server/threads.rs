@@ -7,6 +7,7 @@ use super::listen::Served;
 use super::monitor::ServerState;
 use super::ready::ReadyCheck;
 use super::takeover::Offer;
+use super::waiting::Waiting;
 use crate::command::ListenName;
 use crate::config::Config;
 use crate::driver::{AnyRing, Driver};
@@ -14,11 +15,11 @@ use crate::error::{Error, RingError};
 use crate::foreign::Panicked;
 use crate::foreign::log;
 use crate::health::{Counters, WorkerState};
-use crate::host::{self, BusyPoll, EventLoop, Loop};
+use crate::host::{self, Loop};
 use crate::local::{HostKind, Hosting, Local};
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
-use crate::ring::{Ring, Socket, StartError, Wait, WaitMode};
+use crate::ring::{Ring, Socket, StartError, Unsupported, Wait, WaitMode};
 use crate::socket::{self, ListenOptions, Predecessor, Wanted};
 use crate::upgrade::{MakeFactory, SharedFactory, WorkerInfo, make_factory};
 use crate::worker::{Listening, MoreListeners, NewListener, Worker};
@@ -42,9 +43,7 @@ pub(super) struct ServerPlan {
     pub(super) may_be_fewer: bool,
     pub(super) pin: bool,
     pub(super) driver: Driver,
-    pub(super) waiting: WaitMode,
-    pub(super) event_loop: EventLoop,
-    pub(super) busy_poll: BusyPoll,
+    pub(super) waiting: Waiting,
     pub(super) drain_timeout: Duration,
     /// Of the application, for readiness.
     pub(super) ready: Option<ReadyCheck>,
@@ -71,9 +70,7 @@ struct WorkerSpec {
     number: usize,
     core: Option<usize>,
     driver: Driver,
-    waiting: WaitMode,
-    event_loop: EventLoop,
-    busy_poll: BusyPoll,
+    waiting: Waiting,
     config: Arc<Config>,
     make: Arc<MakeFactory>,
     /// The factories of addresses that have one of their own.
@@ -226,8 +223,6 @@ fn start_thread(plan: &ServerPlan, number: usize, core: Option<usize>) -> Result
         core,
         driver: plan.driver,
         waiting: plan.waiting,
-        event_loop: plan.event_loop,
-        busy_poll: plan.busy_poll,
         config: Arc::clone(&plan.config),
         make: Arc::clone(&plan.make),
         own: plan.served.iter().map(|served| served.make.clone()).collect(),
@@ -264,7 +259,7 @@ fn work(spec: WorkerSpec) {
 
 /// Waits for the sockets, and runs the worker on `ring` to its end.
 fn serve<R: Ring + Wait>(spec: WorkerSpec, ring: R, event_loop: Option<Loop>) -> WorkerState {
-    let busy_poll = spec.busy_poll;
+    let busy_poll = spec.waiting.busy_poll;
     let Some(worker) = build_worker(spec, ring, event_loop.as_ref()) else {
         return WorkerState::Ended;
     };
@@ -354,13 +349,20 @@ fn allocate(spec: &WorkerSpec) -> Result<(AnyRing, Option<Loop>), Refused> {
         let failed = |source| Refused::Thread(Error::Thread { worker: spec.number, source });
         sched_setaffinity(None, &set).map_err(|errno| failed(errno.into()))?;
     }
-    let ring = AnyRing::open(spec.driver, spec.waiting).map_err(Refused::Ring)?;
+    let mut ring = AnyRing::open(spec.driver, spec.waiting.mode).map_err(Refused::Ring)?;
+    let sleep = match &mut ring {
+        AnyRing::IoUring(ring) => ring.set_sleep(spec.waiting.sleep),
+        AnyRing::Epoll(ring) => ring.set_sleep(spec.waiting.sleep),
+    };
+    sleep.map_err(|Unsupported { setting, fault }| {
+        Refused::Thread(Error::Config { setting, fault })
+    })?;
     spec.counters.set_driver(ring.driver(), ring.is_restricted());
-    let event_loop = match spec.waiting {
+    let event_loop = match spec.waiting.mode {
         WaitMode::Hosted => {
             let kind = match &ring {
-                AnyRing::IoUring(ring) => spec.event_loop.kind_for(ring),
-                AnyRing::Epoll(ring) => spec.event_loop.kind_for(ring),
+                AnyRing::IoUring(ring) => spec.waiting.event_loop.kind_for(ring),
+                AnyRing::Epoll(ring) => spec.waiting.event_loop.kind_for(ring),
             };
             let kind = kind.map_err(Refused::Thread)?;
             let event_loop = patiently(StartError::may_pass, || Loop::new(kind));

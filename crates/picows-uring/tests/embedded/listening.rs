@@ -110,6 +110,8 @@ fn settings_of_threads_and_of_the_worker_are_refused_for_a_listening_socket() {
         (builder().pin(true), "pin"),
         (builder().dedicated(true), "dedicated"),
         (builder().event_loop(EventLoop::Tokio), "event_loop"),
+        (builder().min_wait(second), "min_wait"),
+        (builder().napi_busy_poll(second), "napi_busy_poll"),
         (builder().busy_poll(second), "busy_poll"),
         (builder().driver(Driver::Epoll), "driver"),
         (builder().drain_timeout(second), "drain_timeout"),

@@ -3,10 +3,12 @@
 //! A kernel's version does not show them: distributions backport, and a probe of operations knows
 //! no flags.
 
+use super::sleep::poll_devices;
 use super::{Uring, UringRing};
+use io_uring::opcode;
 use io_uring::register::Restriction;
-use io_uring::{opcode, types};
 use std::io;
+use std::time::Duration;
 
 /// The features of a ring beyond what every worker needs. `None` where it could not be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl UringRing {
         let parameters = self.ring.params();
         Features {
             incremental_buffers: Some(self.buffers.are_incremental()),
-            napi: answer(poll_devices()),
+            napi: answer(poll_devices_at_all()),
             min_wait: Some(parameters.is_feature_min_timeout()),
             no_iowait: Some(parameters.is_feature_no_iowait()),
             restrictions: answer(restrict()),
@@ -39,9 +41,8 @@ impl UringRing {
 }
 
 /// Switches busy polling of network devices on for a ring of its own.
-fn poll_devices() -> io::Result<()> {
-    let ring: Uring = Uring::builder().build(1)?;
-    ring.submitter().register_napi(&mut types::Napi::new())
+fn poll_devices_at_all() -> io::Result<()> {
+    poll_devices(&Uring::builder().build(1)?, Duration::ZERO)
 }
 
 /// Restricts a ring of its own to an operation that does nothing.

@@ -65,6 +65,7 @@ fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartErro
         in_flight: 0,
         is_event_watched: false,
         enter_flags,
+        gathering: None,
         enters: 0,
         abandoned: Vec::new(),
         is_restricted,
@@ -147,7 +148,7 @@ const OPERATIONS: [(u8, &str); 9] = [
 ];
 
 /// `IORING_ENTER_GETEVENTS`: with `DEFER_TASKRUN`, completions are made in such a call only.
-const ENTER_GETEVENTS: u32 = 1 << 0;
+pub(super) const ENTER_GETEVENTS: u32 = 1 << 0;
 /// `IORING_ENTER_NO_IOWAIT` of linux/io_uring.h (Linux 6.15, `io_uring_enter(2)`).
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
@@ -157,4 +158,4 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8 * SUBMISSIONS;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

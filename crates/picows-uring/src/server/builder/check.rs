@@ -2,8 +2,6 @@
 
 use super::ServerBuilder;
 use crate::config::{Config, WrongSetting};
-use crate::host::EventLoop;
-use crate::ring::WaitMode;
 use std::sync::Arc;
 
 impl ServerBuilder {
@@ -45,9 +43,6 @@ impl ServerBuilder {
         let of_thread = [
             ("workers", self.workers.is_some()),
             ("pin", self.pin),
-            ("dedicated", self.waiting == WaitMode::Dedicated),
-            ("event_loop", self.event_loop != EventLoop::Auto),
-            ("busy_poll", !self.busy_poll.is_zero()),
             ("admin", self.admin.is_some()),
             ("takeover", self.takeover.is_some()),
             ("health_on_main", self.on_main.health),
@@ -70,7 +65,8 @@ impl ServerBuilder {
             let given = settings.iter().find(|(_, is_given)| *is_given);
             given.map(|(setting, _)| (*setting, is_of_thread))
         };
-        given(&of_thread, true).or_else(|| given(&of_worker, false))
+        let of_waiting = self.waiting.first().map(|setting| (setting, true));
+        given(&of_thread, true).or(of_waiting).or_else(|| given(&of_worker, false))
     }
 
     /// Checks the settings, and returns the number of workers.
@@ -84,13 +80,7 @@ impl ServerBuilder {
             Some(count) => count,
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
-        if self.waiting == WaitMode::Dedicated && self.event_loop != EventLoop::Auto {
-            let fault = format!(
-                "{} with dedicated workers, which have no loop: leave one of the two out",
-                self.event_loop
-            );
-            return wrong("event_loop", fault);
-        }
+        self.waiting.check()?;
         if self.config.tls_handshakes_per_turn == 0 {
             return wrong(
                 "tls_handshakes_per_turn",

@@ -10,8 +10,8 @@ mod book;
 mod tests;
 
 use crate::ring::{
-    Completion, ListenerId, Loan, Outlet, RecvBuffer, Ring, Room, SendBatch, SendState, Socket,
-    Token, Wait,
+    Completion, ListenerId, Loan, Outlet, RecvBuffer, Ring, Room, SendBatch, SendState,
+    SleepOptions, Socket, Token, Unsupported, Wait,
 };
 use book::{Book, demand};
 use rustix::fd::OwnedFd;
@@ -305,6 +305,10 @@ impl<R: Ring + Wait> Wait for Checked<R> {
     fn wait(&mut self) -> io::Result<()> {
         self.book().demand_turn_is_over();
         self.ring.wait()
+    }
+
+    fn set_sleep(&mut self, options: SleepOptions) -> Result<(), Unsupported> {
+        self.ring.set_sleep(options)
     }
 
     fn dedicate(&mut self) -> io::Result<()> {

@@ -24,7 +24,7 @@ pub(super) fn enable(ring: &Uring, waiting: WaitMode) -> io::Result<()> {
 fn registrations(waiting: WaitMode) -> &'static [u8] {
     match waiting {
         WaitMode::Hosted => &[REGISTER_SYNC_CANCEL, UNREGISTER_EVENTFD],
-        WaitMode::Dedicated => &[REGISTER_SYNC_CANCEL],
+        WaitMode::Dedicated => &[REGISTER_SYNC_CANCEL, REGISTER_NAPI],
     }
 }
 
@@ -32,6 +32,8 @@ fn registrations(waiting: WaitMode) -> &'static [u8] {
 const REGISTER_SYNC_CANCEL: u8 = 24;
 /// `IORING_UNREGISTER_EVENTFD` of linux/io_uring.h: a hosted worker becomes a dedicated one.
 const UNREGISTER_EVENTFD: u8 = 5;
+/// `IORING_REGISTER_NAPI` of linux/io_uring.h: a dedicated worker may have devices polled.
+const REGISTER_NAPI: u8 = 27;
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ fn each_cause_names_its_cure() {
 
 /// Has system calls of this thread fail with `errno` from here on (seccomp(2)) of which each of
 /// `words` holds: the word of `seccomp_data` at an offset, and its value.
-fn forbid(words: &[(u32, u32)], errno: i32) {
+pub(in crate::ring::uring) fn forbid(words: &[(u32, u32)], errno: i32) {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut steps = Vec::new();
     for (index, (offset, value)) in words.iter().enumerate() {
@@ -113,7 +113,8 @@ fn a_ring_is_entered_without_iowait_where_the_kernel_knows_of_it() {
 
 /// Where `seccomp_data` has the number of the call, and its arguments (their lower halves, as x86-64
 /// and aarch64 are little-endian).
-const NUMBER: u32 = 0;
+pub(in crate::ring::uring) const NUMBER: u32 = 0;
 const SECOND_ARGUMENT: u32 = 24;
+pub(in crate::ring::uring) const THIRD_ARGUMENT: u32 = 32;
 const FOURTH_ARGUMENT: u32 = 40;
 const IORING_REGISTER_RESTRICTIONS: u32 = 11;
