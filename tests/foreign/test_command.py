@@ -243,7 +243,7 @@ def test_the_progress_bar_is_gone_at_the_end(server):
         arguments = ("rtt", "-w", 0, "-d", "500ms", "--json", "-", server.url)
         assert finish(picows(*arguments, stdout=subprocess.PIPE, stderr=terminal.child))[0] == 0
         text = terminal.shown()
-    assert "messages/s" in text
+    assert "connecting: 0 of 1" in text
     bar, _, table = text.rpartition("\r\x1b[2K")
     assert "%" in bar and table.startswith("picows rtt ") and "%" not in table
 
