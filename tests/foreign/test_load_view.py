@@ -10,7 +10,6 @@ import termios
 import time
 
 import pytest
-from conftest import missing
 from server import STOP_S, binary
 from test_command import Terminal, picows, plain, scripted
 from wire import CLOSE, eventually
@@ -97,7 +96,7 @@ def test_there_is_no_line_without_a_terminal(server):
 def test_tmux_shows_one_line(server, tmp_path):
     tmux = shutil.which("tmux")
     if tmux is None:
-        missing("tmux", "install the system's package `tmux`")
+        pytest.skip("tmux is missing: install the package tmux")
     command = [tmux, "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
 
     def run(*words):
