@@ -52,6 +52,11 @@ class Order(unittest.TestCase):
         self.assertGreaterEqual(settings.rounds_of("echo"), 8)
         self.assertEqual(settings._replace(rounds=1).rounds_of("open"), 1)
 
+    def test_topics_are_measured_with_the_command_that_serves_them(self):
+        ours = peers.server("picows-uring")
+        self.assertIn("pubsub", ours.topics)
+        self.assertEqual(ours.topics_cost, ("{topics_cost}",))
+
     def test_what_cannot_fan_out_is_left_out_of_it(self):
         self.assertNotIn("beast", peers.names_of("fan-out"))
         self.assertNotIn(peers.FLOOR, peers.names_of("connect"))

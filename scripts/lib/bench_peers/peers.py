@@ -40,8 +40,6 @@ class Peer(NamedTuple):
     tls: tuple = ()
     # By the cases of the section.
     deflate: dict = {}
-    # It answers that no context is kept to a client that has not offered that, and reads one offer only.
-    imposes_no_context: bool = False
     # Where it has topics; elsewhere `fan_out` serves for them.
     topics: tuple = ()
     topics_cost: tuple = ()
@@ -49,6 +47,8 @@ class Peer(NamedTuple):
     more: dict = {}
     # Longest payload that it takes; None for longer ones than are measured.
     payload_bytes_max: Optional[int] = None
+    # It answers that no context is kept to a client that has not offered that, and reads one offer only.
+    imposes_no_context: bool = False
 
     def has_case(self, section, case):
         """Whether it can do a case of a section that it takes part in."""
