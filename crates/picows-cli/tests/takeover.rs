@@ -206,10 +206,15 @@ impl Clients {
         }
     }
 
-    /// Connects at even distances, whatever becomes of it.
+    /// Connects at even distances, as long as the machine keeps up: the descriptors are bounded.
     async fn come_at(self, rate: u32) {
         let mut due = Instant::now();
         while !self.seen.is_over.get() {
+            if self.seen.coming.get() >= COMING_MAX {
+                sleep(Duration::from_millis(1)).await;
+                due = Instant::now();
+                continue;
+            }
             let clients = self.clone();
             drop(spawn(async move { clients.come().await }));
             due += Duration::from_secs(1) / rate;
@@ -217,6 +222,9 @@ impl Clients {
         }
     }
 }
+
+/// Connections that are made at the same time, at the most.
+const COMING_MAX: usize = 4000;
 
 /// Takes over again and again while clients come; the rate of connects that was reached is in the output.
 #[expect(clippy::print_stdout, reason = "what the rate of a long run is read from")]
