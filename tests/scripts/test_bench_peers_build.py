@@ -1,4 +1,4 @@
-"""What of the peers was built, and what is said of the rest."""
+"""The kits of the peers, built and not built."""
 
 import tempfile
 import unittest
