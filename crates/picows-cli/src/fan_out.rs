@@ -306,6 +306,8 @@ impl Coordinator<'_> {
         // The processor time of a server that died is lost; its lost connections are reported.
         let after = read().unwrap_or(None);
         self.enter(Phase::Draining);
+        // A publisher may not have noticed yet, and what it counted now would reach no subscriber.
+        self.board.close();
         let limit = if self.interrupted { plan.drain.min(STOP_DRAIN) } else { plan.drain };
         let end = Instant::now() + limit;
         while !self.board.is_settled() && self.board.subscribers() > 0 && Instant::now() < end {

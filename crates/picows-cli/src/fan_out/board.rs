@@ -30,6 +30,8 @@ pub(super) struct Board {
     /// Within the window of the figures.
     is_measuring: AtomicBool,
     subscribers: Mutex<u32>,
+    /// Nothing more is published. Changes under the lock of the subscribers.
+    is_closed: AtomicBool,
     /// Connections begun, which take their source addresses in turn.
     pub(super) begun: AtomicU64,
     /// Subscribers that a probe has reached.
@@ -82,6 +84,7 @@ impl Board {
             phase: watch::Sender::new(Phase::Connecting),
             is_measuring: AtomicBool::new(false),
             subscribers: Mutex::new(0),
+            is_closed: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             probed: AtomicU32::new(0),
             is_publisher_lost: AtomicBool::new(false),
@@ -122,9 +125,19 @@ impl Board {
         }
     }
 
-    /// Takes the next number of a publisher, for a publication that was due at `due_ns`.
-    pub(super) fn publish(&self, publisher: usize, due_ns: u64) -> u64 {
+    /// Takes no more publications: from here on they can only settle.
+    pub(super) fn close(&self) {
+        let _subscribers = self.lock();
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the next number of a publisher, for a publication that was due at `due_ns`; `None` behind
+    /// [`close`](Self::close).
+    pub(super) fn publish(&self, publisher: usize, due_ns: u64) -> Option<u64> {
         let subscribers = self.lock();
+        if self.is_closed.load(Ordering::Relaxed) {
+            return None;
+        }
         let progress = &self.publishers[publisher];
         let number = progress.next.load(Ordering::Relaxed);
         let slot = progress.slot(number);
@@ -136,7 +149,7 @@ impl Board {
             progress.settled.fetch_add(1, Ordering::AcqRel);
         }
         progress.next.store(number + 1, Ordering::Release);
-        number
+        Some(number)
     }
 
     /// A subscriber has a publication, or will never have it.
@@ -222,7 +235,7 @@ mod tests {
     fn half_and_all_are_reached_once() {
         for (subscribers, half) in [(1, 1), (2, 1), (3, 2), (4, 2), (1000, 500)] {
             let board = board(subscribers);
-            assert_eq!(board.publish(0, 77), 0);
+            assert_eq!(board.publish(0, 77), Some(0));
             let reached: Vec<_> = (0..subscribers).map(|_| board.settle(0, 0, true)).collect();
             let halves = reached.iter().position(|it| it.half_of == Some(77)).unwrap();
             assert_eq!(halves + 1, half, "{subscribers}");
@@ -239,22 +252,33 @@ mod tests {
     #[test]
     fn what_a_subscriber_missed_is_settled_without_a_latency() {
         let board = board(2);
-        board.publish(0, 5);
+        board.publish(0, 5).unwrap();
         board.settle(0, 0, false);
         assert_eq!(board.settle(0, 0, true), Reached::default());
         assert!(board.is_settled());
     }
 
     #[test]
+    fn what_is_settled_at_the_end_stays_so_whatever_a_publisher_does() {
+        let board = board(1);
+        board.publish(0, 5).unwrap();
+        board.settle(0, 0, true);
+        board.close();
+        assert!(board.is_settled());
+        assert_eq!(board.publish(0, 6), None);
+        assert!(board.is_settled());
+    }
+
+    #[test]
     fn a_lost_subscriber_is_not_waited_for() {
         let board = board(3);
-        let first = board.publish(0, 5);
+        let first = board.publish(0, 5).unwrap();
         board.settle(0, first, true);
         board.settle(0, first, true);
-        board.publish(0, 6);
+        board.publish(0, 6).unwrap();
         board.remove_subscriber(&[0]);
         assert_eq!((board.subscribers(), board.publishers[0].in_flight()), (2, 1));
-        let third = board.publish(0, 7);
+        let third = board.publish(0, 7).unwrap();
         for number in [1, third] {
             board.settle(0, number, true);
             board.settle(0, number, true);
@@ -267,7 +291,7 @@ mod tests {
         let board = board(1);
         let slots = board.publishers[0].slots.len() as u64;
         for _ in 0..=slots {
-            board.publish(0, 5);
+            board.publish(0, 5).unwrap();
         }
         assert_eq!(board.settle(0, 0, true), Reached::default());
         assert_eq!(board.settle(0, slots, true).all_of, Some(5));

@@ -151,7 +151,7 @@ fn publish_one(
     if transport.is_disconnected() || transport.is_close_frame_sent() {
         return false;
     }
-    let number = board.publish(id, due_ns);
+    let Some(number) = board.publish(id, due_ns) else { return false };
     if board.is_measuring() {
         state.tally.borrow_mut().publications += 1;
     }

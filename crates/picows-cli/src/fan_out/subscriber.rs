@@ -223,7 +223,7 @@ mod tests {
 
     fn publish(state: &ThreadState, count: usize) {
         for _ in 0..count {
-            state.board.publish(0, 1);
+            state.board.publish(0, 1).unwrap();
         }
     }
 
@@ -285,7 +285,7 @@ mod tests {
         let (state, mut first) = setup(2);
         let mut second = Subscriber::new(&state, 1);
         for publisher in 0..2 {
-            state.board.publish(publisher, 1);
+            state.board.publish(publisher, 1).unwrap();
         }
         for (subscriber, order) in [(&mut first, [0, 1]), (&mut second, [1, 0])] {
             for publisher in order {
