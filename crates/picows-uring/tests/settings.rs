@@ -91,9 +91,9 @@ fn what_makes_no_sense_is_named_on_both_sides() {
 #[test]
 fn what_makes_no_sense_for_a_server_is_named() {
     for (setting, fault, builder) in [
-        ("workers", "0 workers serve nobody: use 1 or more", workers(0)),
+        ("workers", "0 workers serve no client: use 1 or more", workers(0)),
         ("workers", "5000 are more than 1024: use fewer", workers(5000)),
-        ("backlog", "0 lets nobody in: use 1 or more", workers(1).backlog(0)),
+        ("backlog", "0 lets no client in: use 1 or more", workers(1).backlog(0)),
         (
             "min_wait",
             "only dedicated workers sleep in their rings: use it with dedicated",
@@ -111,17 +111,17 @@ fn what_makes_no_sense_for_a_server_is_named() {
         ),
         (
             "max_connections",
-            "0 lets nobody in: use 1 or more, or None",
+            "0 lets no client in: use 1 or more, or None",
             workers(1).max_connections(0),
         ),
         (
             "max_per_address",
-            "0 lets nobody in: use 1 or more, or None",
+            "0 lets no client in: use 1 or more, or None",
             workers(1).max_per_address(0),
         ),
         (
             "max_handshakes",
-            "0 lets nobody in: use 1 or more, or None",
+            "0 lets no client in: use 1 or more, or None",
             workers(1).max_handshakes(0),
         ),
         (
@@ -151,8 +151,8 @@ fn what_makes_no_sense_for_a_server_is_named() {
             "1048576 is more than 65535: use that or less",
             workers(1).max_header_size(1 << 20),
         ),
-        ("max_header_size", "0 lets nobody in: use a few KiB", workers(1).max_header_size(0)),
-        ("max_headers", "0 lets nobody in: use a few dozen", workers(1).max_headers(0)),
+        ("max_header_size", "0 lets no client in: use a few KiB", workers(1).max_header_size(0)),
+        ("max_headers", "0 lets no client in: use a few dozen", workers(1).max_headers(0)),
     ] {
         assert_eq!(refused_by_server(builder), (setting, fault.to_owned()));
     }

@@ -51,7 +51,7 @@ impl Config {
             ("max_handshakes", self.handshakes_max),
         ] {
             if limit == Some(0) {
-                return wrong(setting, "0 lets nobody in: use 1 or more, or None");
+                return wrong(setting, "0 lets no client in: use 1 or more, or None");
             }
         }
         if self.memory.limit() == Some(0) {
@@ -63,14 +63,14 @@ impl Config {
     fn check_handshake(&self) -> Checked {
         let (bytes, lines) = (self.head.head_bytes_max, self.head.headers_max);
         if bytes == 0 {
-            return wrong("max_header_size", "0 lets nobody in: use a few KiB");
+            return wrong("max_header_size", "0 lets no client in: use a few KiB");
         }
         if bytes > HEAD_BYTES_CEILING {
             let fault = format!("{bytes} is more than {HEAD_BYTES_CEILING}: use that or less");
             return wrong("max_header_size", fault);
         }
         if lines == 0 {
-            return wrong("max_headers", "0 lets nobody in: use a few dozen");
+            return wrong("max_headers", "0 lets no client in: use a few dozen");
         }
         if self.conversation.handshake_timeout == Some(Duration::ZERO) {
             return wrong("handshake_timeout", "0 leaves no time at all: use None for no limit");

@@ -73,7 +73,7 @@ impl ServerBuilder {
     pub(in crate::server) fn check(&self) -> Result<usize, WrongSetting> {
         let wrong = |setting, fault: String| Err(WrongSetting::new(setting, fault));
         let workers = match self.workers {
-            Some(0) => return wrong("workers", "0 workers serve nobody: use 1 or more".into()),
+            Some(0) => return wrong("workers", "0 workers serve no client: use 1 or more".into()),
             Some(count) if count > WORKERS_MAX => {
                 return wrong("workers", format!("{count} are more than {WORKERS_MAX}: use fewer"));
             }
@@ -88,7 +88,7 @@ impl ServerBuilder {
             );
         }
         if self.backlog == 0 {
-            return wrong("backlog", "0 lets nobody in: use 1 or more".into());
+            return wrong("backlog", "0 lets no client in: use 1 or more".into());
         }
         let (spread, drain) = (self.config.drain_spread.unwrap_or_default(), self.drain_timeout);
         if spread > drain / 2 {
