@@ -9,12 +9,12 @@
 mod certificates;
 mod common;
 
-use common::{Running, folder, picows};
+use common::{Running, eventually, folder, picows};
 use picows_uring::{
     CloseCode, Connect, Frame, Listener, ListenerResult, MsgType, Transport, run, spawn,
 };
 use rustix::net::bind;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,15 +26,60 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// A process with the path of the takeover; it serves when this returns.
 fn start(path: &Path, listen: &str, flags: &str) -> (Running, String) {
+    let mut running = begin(path, listen, flags);
+    let url = url_of(&mut running);
+    (running, url)
+}
+
+/// A process that starts.
+fn begin(path: &Path, listen: &str, flags: &str) -> Running {
     // Long enough for a busy machine.
     let times = "--drain-timeout 60s --handshake-timeout 50s --max-handshakes 0";
     let line = format!("echo --workers 2 {times} --listen {listen} {flags} --takeover");
     let mut command = picows(line.split_whitespace());
     command.arg(path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = Running::start(&mut command);
+    Running::start(&mut command)
+}
+
+/// What it listens on, when it serves.
+fn url_of(running: &mut Running) -> String {
     let line = running.line();
-    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
-    (running, url)
+    line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned()
+}
+
+/// How often the thread that answers a process that takes over has slept.
+fn sleeps(process: u32) -> Option<u64> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    threads.flatten().find_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("status")).ok()?;
+        let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if of("Name:") != Some("picows-takeover") {
+            return None;
+        }
+        of("voluntary_ctxt_switches:")?.parse().ok()
+    })
+}
+
+#[test]
+fn a_process_without_descriptors_sleeps_until_it_can_answer() {
+    let path = folder("takeover-short").join("t");
+    let (first, url) = start(&path, "127.0.0.1:0", "");
+    let process = Pid::from_child(&first.child);
+    let limit = getrlimit(Resource::Nofile);
+    // Those that are open stay.
+    let none = Rlimit { current: Some(3), ..limit };
+    let before = prlimit(Some(process), Resource::Nofile, none).unwrap();
+    let slept = sleeps(first.child.id()).unwrap();
+    let mut second = begin(&path, "127.0.0.1:0", "");
+    let is_asleep = || (sleeps(first.child.id())? >= slept + 3).then_some(());
+    eventually("it waits, and is not busy with that", is_asleep);
+    prlimit(Some(process), Resource::Nofile, before).unwrap();
+    assert_eq!(url_of(&mut second), url);
+    let done = first.end();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(done.stderr.matches("a process that takes over has to wait").count(), 1);
+    second.signal(Signal::TERM);
+    assert_eq!(second.end().code, 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::mailbox::Mailbox;
 use crate::socket::{
     Asker, Control, GroupName, Heard, ListenAddress, OfferedSockets, Part, Predecessor, Takeover,
 };
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, write};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -138,8 +138,9 @@ impl Offer {
     /// Answers until another process has taken over, or the server stops.
     fn answer(&self, control: &Control, answering: &Answering) {
         let mut asker = None;
+        let (mut is_short, mut has_warned) = (false, false);
         loop {
-            let ready = match self.wait(control, asker.as_ref()) {
+            let ready = match self.wait((!is_short).then_some(control), asker.as_ref()) {
                 Ok(ready) => ready,
                 Err(error) => return log::error!(%error, "no process can take over any more"),
             };
@@ -156,23 +157,39 @@ impl Offer {
                     Answered::HasTakenOver => return control.give_up(),
                 }
             }
-            if ready.has_asker
-                && let Ok(next) = control.accept()
-            {
-                // One that hangs does not keep another from taking over.
-                if let Some(before) = asker.replace(next) {
-                    before.refuse("another process that takes over has started since");
+            is_short = false;
+            if !ready.has_asker {
+                continue;
+            }
+            match control.accept() {
+                Ok(next) => {
+                    has_warned = false;
+                    // One that hangs does not keep another from taking over.
+                    if let Some(before) = asker.replace(next) {
+                        before.refuse("another process that takes over has started since");
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut has_warned, true) {
+                        log::warn!(%error, "a process that takes over has to wait");
+                    }
+                    is_short = true;
                 }
             }
         }
     }
 
-    fn wait(&self, control: &Control, asker: Option<&Asker>) -> io::Result<Awaited> {
-        let mut on =
-            vec![PollFd::new(&self.ended, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+    /// Waits for what is next. Without `control` for a while only: a process that cannot be accepted,
+    /// as descriptors are short, would end each wait at once.
+    fn wait(&self, control: Option<&Control>, asker: Option<&Asker>) -> io::Result<Awaited> {
+        let limit = control.is_none().then_some(SHORT_WAIT);
+        let mut on = vec![PollFd::new(&self.ended, PollFlags::IN)];
+        // One that has no events is never ready.
+        let ended = PollFd::new(&self.ended, PollFlags::empty());
+        on.push(control.map_or(ended, |control| PollFd::new(control, PollFlags::IN)));
         on.extend(asker.map(|asker| PollFd::new(asker, PollFlags::IN)));
         loop {
-            match poll(&mut on, None) {
+            match poll(&mut on, limit.as_ref()) {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
                 Ok(_) => break,
@@ -326,5 +343,7 @@ enum Answered {
     HasTakenOver,
 }
 
+/// How long a process that asks waits while descriptors are short.
+const SHORT_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// How long a new process waits for workers to leave their sockets: a turn, as a rule.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
