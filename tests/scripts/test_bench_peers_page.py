@@ -89,6 +89,31 @@ class Figures(RecordCase):
             self.assertIn(part, text)
         self.assertEqual(list(images), ["connect.svg"])
 
+    def test_a_restart_names_what_failed_in_its_worst_round(self):
+        record = self.record(rounds=2, sections=["restart"])
+        times = {"latency_p50_us": 400.0, "latency_p99_us": 5000.0, "latency_max_us": 8000.0}
+        for case, failed in (("still", (0, 0)), ("takeover", (0, 0)), ("stop-start", (2, 7))):
+            took = {} if case == "still" else {"restart_ms": 30.0}
+            rounds = [times | took | {"failed_connections": count, "closed_before_echo": 0} for count in failed]
+            self.add(record, "restart", case, "dedicated", *rounds)
+        text, images = page.Page(record, "", "plots").render()
+        for part in ("| dedicated | none | 400 | 5,000 | 8,000 | 0 | 0 | – |",
+                     "| dedicated | the old process is stopped, then the next is started | 400 | 5,000 | 8,000 | 7 | 0 | 30.0 |"):
+            self.assertIn(part, text)
+        self.assertEqual(list(images), ["restart.svg"])
+
+    def test_sections_with_tables_of_their_own_have_plots(self):
+        record = self.record(rounds=1, sections=["topics", "deflate", "syscalls", "tls"])
+        late = {"server_cpu_us_per_delivery": 1.0, "deliveries_per_s": 1e6, "all_p50_us": 9.0, "gaps": 0}
+        for case in record.settings.cases_of("topics"):
+            self.add(record, "topics", case, "dedicated", late)
+        for case in ("context", "no-context"):
+            self.add(record, "deflate", case, "picows-uring", *cpu(20.0))
+        self.add(record, "syscalls", "1x1x256", "picows-uring", {"syscalls_per_message": 4.0, "counted_by": "perf"})
+        self.add(record, "tls", "64x1x256-full", "picows-uring", *cpu(5.0))
+        images = page.Page(record, "", "plots").render()[1]
+        self.assertEqual(sorted(images), ["deflate.svg", "syscalls.svg", "tls.svg", "topics.svg"])
+
     def over_tls(self):
         record = self.record(rounds=2, sections=["tls", "tls-connect", "tls-idle"], idle_connections=1000)
         found = {

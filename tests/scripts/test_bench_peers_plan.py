@@ -82,6 +82,11 @@ class Order(unittest.TestCase):
         seconds = 1.2 * sum(plan.seconds_of(settings, run) for run in runs)
         self.assertLess(seconds, 150 * 60)
 
+    def test_restarts_are_of_servers_that_can_take_over(self):
+        runs = [run for run in plan.runs(plan.Settings.full(1), peers.names_of) if run.section == "restart"]
+        self.assertEqual({run.peer for run in runs}, set(peers.OURS))
+        self.assertEqual({run.case for run in runs}, set(plan.RESTARTS))
+
     def test_what_speaks_no_tls_is_left_out_of_it(self):
         for section in ("tls", "tls-connect", "tls-idle"):
             names = peers.names_of(section)

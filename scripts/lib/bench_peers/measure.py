@@ -14,7 +14,7 @@ import time
 
 from server import Failure
 
-from . import deflate, machine, peers
+from . import deflate, machine, peers, restart
 from .plan import Cell
 from .processes import CORE_LOAD, CORE_SERVER, CORES_ALL, pinned, run_load, start, stop
 
@@ -257,6 +257,14 @@ class Meter:
             ], self.timeout_s()))
 
         return self.loaded(run.peer, self.echo_argv(run.peer, OPEN_CELL), load)
+
+    def measure_restart(self, run):
+        def argv(address):
+            return [address if word == peers.LISTEN[1] else word for word in self.echo_argv(run.peer, OPEN_CELL)]
+
+        return restart.measure(
+            run.case, run.peer, argv, self.programs["picows"], self.window(4), self.settings.warmup_s, self.timeout_s() + 5
+        )
 
     def measure_tls(self, run):
         cell, packing = run.case.split("-")

@@ -5,7 +5,7 @@ Only renders: the same record and the same notes give the same page.
 
 from . import chart, figures, peers
 from .figures import CPU, DELIVERY, WIRE, Figures, ratio
-from .plan import CELLS_OF
+from .plan import CELLS_OF, RESTARTS
 
 INTRODUCTION = """# Benchmarks
 
@@ -41,7 +41,7 @@ class Page:
     def render(self):
         """The page, and its plots by file name."""
         parts = [INTRODUCTION, self.opening(), READING, self.setting(), self.participants()]
-        sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.topics, self.topics_cost, self.deflate, self.connections,
+        sections = (self.echo, self.open_loop, self.round_trips, self.fan_out, self.topics, self.topics_cost, self.deflate, self.connections, self.restart,
                     self.syscalls, self.idle, self.driver_epoll, self.embedded, self.python, self.multi_worker, self.tls, self.tls_connections, self.tls_idle, self.goals,
                     self.failures)
         parts += [section() for section in sections]
@@ -293,7 +293,13 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
         text = (f"## Topics\n\nOne client publishes to a topic, {cases[0].split('x')[0]} others subscribe; publications of "
                 "256 bytes, so many in flight. Servers without topics send each message to a list of connections. "
                 "Processor time for each delivery, the lowest of the rounds.\n\n")
-        return text + table(("server", *heads), rows)
+        title = "Topics: processor time per delivery"
+        points = [
+            (f"{count} in flight", {name: self.figures.lowest("topics", case, name, cost) for name in names})
+            for count, case in zip(flights, cases)
+        ]
+        plot = self.plot("topics", chart.dots(title, "µs, lowest of the rounds", points, names), title)
+        return text + table(("server", *heads), rows) + "\n\n" + plot
 
     def topics_cost(self):
         cases = self.figures.cases("topics-cost")
@@ -322,12 +328,15 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
             best, low = self.figures.best_peer("tls", case, CPU)
             ours = (ratio(self.figures.lowest("tls", case, name, CPU), low) for name in peers.OURS)
             rows.append((tls_label(case), *map(short_ratio, ours), best or "–"))
+        title = "Over TLS: processor time per message"
+        points = [(tls_label(case), {name: self.figures.lowest("tls", case, name, CPU) for name in names}) for case in cases]
         text = [
             "## Over TLS\n\nTLS 1.3 with AES-128-GCM, an ECDSA P-256 certificate. The load puts all frames that go out "
             "together into one record, or each into its own (*each*); what the servers do is theirs. Servers on "
             "OpenSSL have the system's, which may lack what newer ones do with wide vectors. Microseconds of server "
             "CPU per message, the lowest of the rounds.",
             self.grid(cases, names, lambda case, name: self.figures.lowest("tls", case, name, CPU), True, "tls"),
+            self.plot("tls", chart.dots(title, "µs, lowest of the rounds", points, names), title),
             "### Ratios of the lowest over TLS",
             table(("cell", "hosted / best peer", "dedicated / best peer", "best peer"), rows),
             "### The median of the rounds over TLS",
@@ -365,7 +374,12 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
         return ("## Compression\n\nEcho of 1 KiB of JSON over permessage-deflate, 4 connections, with context takeover and "
                 "without; each server with its own level and windows, whose effect is in the bytes. Per message, the "
                 "lowest of the rounds.\n\n"
-                + table(("server", *heads), rows) + "\n\n" + self.deflate_fan_out())
+                + table(("server", *heads), rows) + "\n\n" + self.deflate_plot(names, cases) + "\n" + self.deflate_fan_out())
+
+    def deflate_plot(self, names, cases):
+        title = "Compression: processor time per message"
+        points = [(name, {case: self.figures.lowest("deflate", case, name, CPU) for case in cases}) for name in names]
+        return self.plot("deflate", chart.dots(title, "µs, lowest of the rounds", points, cases), title)
 
     def deflate_fan_out(self):
         lows = [
@@ -381,6 +395,36 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
         heads = (("µs of server CPU per connection", "lowest", "server_cpu_us_per_connection"),
                  ("connections/s", "median", "connections_per_s"), ("p99 of a handshake, µs", "lowest", "latency_p99_us"))
         return self.listing("connect", text, heads, "Processor time per connection", "handshakes at a time")
+
+    def restart(self):
+        names, cases = self.figures.peers("restart"), self.figures.cases("restart")
+        if not names:
+            return ""
+        rows = []
+        for name in names:
+            for case in cases:
+                failed, closed = (
+                    self.figures.highest("restart", case, name, figure) for figure in ("failed_connections", "closed_before_echo")
+                )
+                took = self.figures.lowest("restart", case, name, "restart_ms")
+                late = (self.figures.median("restart", case, name, f"latency_{q}_us") for q in ("p50", "p99", "max"))
+                rows.append((name, RESTARTS[case], *map(short, late), most(failed), most(closed), short(took)))
+        heads = (
+            "server", "restart", "p50, µs", "p99, µs", "longest, µs", "connects that failed", "closed before the echo",
+            "until the next serves, ms",
+        )
+        return ("## Restart under load\n\nConnects at an even rate of 1,000 a second, each with one echo, while one process "
+                "follows another; latency counts from when a connect was due until its echo has come: medians of the rounds. "
+                "Failed and closed: the most in a round; a process that ends closes what is open with CLOSE 1001. `scripts/takeover` does twenty in a row, plain and over TLS.\n\n"
+                + table(heads, rows, left=2) + "\n\n" + self.restart_plot(names, cases))
+
+    def restart_plot(self, names, cases):
+        title = "Restart under load: the longest latency"
+        rows = [
+            (RESTARTS[case], {name: self.figures.median("restart", case, name, "latency_max_us") for name in names})
+            for case in cases
+        ]
+        return self.plot("restart", chart.dots(title, "µs, median of the rounds", rows, names), title)
 
     def idle(self):
         case = next(iter(self.figures.cases("idle")), "0")
@@ -418,7 +462,15 @@ median, {calm['steal_percent_median']:.1f} % was stolen, and other processes use
             return ""
         rows = [(name, *(short(self.figures.lowest("syscalls", case, name, "syscalls_per_message")) for case in cases)) for name in names]
         return ("## System calls per message\n\nOf the server; the difference of a long and a short run, so without connecting.\n\n"
-                + table(("server", *map(label, cases)), rows))
+                + table(("server", *map(label, cases)), rows) + "\n\n" + self.syscalls_plot(names, cases))
+
+    def syscalls_plot(self, names, cases):
+        title = "System calls per message"
+        points = [
+            (name, {label(case): self.figures.lowest("syscalls", case, name, "syscalls_per_message") for case in cases})
+            for name in names
+        ]
+        return self.plot("syscalls", chart.dots(title, "of the server", points, list(map(label, cases))), title)
 
     def goals(self):
         found = list(figures.goals(self.figures))
@@ -460,6 +512,10 @@ def short(value):
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def most(value):
+    return "–" if value is None else f"{value:,.0f}"
 
 
 def short_ratio(value):

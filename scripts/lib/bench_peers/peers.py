@@ -69,6 +69,8 @@ class Peer(NamedTuple):
             return bool(self.topics_cost)
         if not self.echo:
             return False
+        if section == "restart":
+            return self.name in OURS
         if section == "fan-out":
             return bool(self.fan_out)
         if section.startswith("tls"):

@@ -21,6 +21,12 @@ CELLS_OF = {
 }
 # Connections under way at a time: as many as one loop likes, and a storm.
 CONNECTS = ("64", "512")
+# In the middle of a load.
+RESTARTS = {
+    "still": "none",
+    "takeover": "the next process takes over the listening socket",
+    "stop-start": "the old process is stopped, then the next is started",
+}
 # Publications in flight.
 PIPELINES_TOPICS = (1, 16, 64)
 SECTIONS = {
@@ -34,6 +40,7 @@ SECTIONS = {
     "deflate": "compressed echo of 1 KiB of JSON, with context takeover and without: server CPU and bytes on the wire; "
                "and one message that is compressed once, to many",
     "connect": "connections accepted and upgraded, few at a time and in a storm",
+    "restart": "connects that come while one process ends and the next begins, with a takeover and without",
     "syscalls": "system calls per message",
     "idle": "memory of an idle connection",
     "driver-epoll": "server CPU per message on the driver epoll",
@@ -109,7 +116,7 @@ class Settings(NamedTuple):
 
     def rounds_of(self, section):
         """The matrix has all rounds; what is compared by eye, or does not vary, has fewer."""
-        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "topics": 5, "topics-cost": 3, "deflate": 4, "connect": 4, "syscalls": 1, "idle": 1,
+        fewer = {"peak": 2, "open": 8, "rtt": 8, "fan-out": 4, "topics": 5, "topics-cost": 3, "deflate": 4, "connect": 4, "restart": 4, "syscalls": 1, "idle": 1,
                  "tls-connect": 4, "tls-idle": 1, "multi-worker": 6}
         return min(self.rounds, fewer.get(section, self.rounds))
 
@@ -125,6 +132,7 @@ class Settings(NamedTuple):
             "topics-cost": [f"{what}-{self.subscribers * 10}" for what in ("publish", "latest", "oldest")],
             "deflate": ["context", "no-context", "fan-out-plain", "fan-out"],
             "connect": CONNECTS,
+            "restart": list(RESTARTS),
             "syscalls": ["1x1x256", "64x16x256"],
             "idle": [str(self.idle_connections)],
             "tls": CELLS_TLS,
@@ -153,6 +161,8 @@ def seconds_of(settings, run):
     window, warmup = settings.duration_s, settings.warmup_s
     if run.section in ("idle", "tls-idle"):
         return BETWEEN_S + int(run.case) * (CONNECT_TLS_S if run.section == "tls-idle" else CONNECT_S)
+    if run.section == "restart":
+        return BETWEEN_S + 4 * window + warmup + 2 * START_S
     if run.section == "topics-cost":
         return BETWEEN_S + int(run.case.split("-")[1]) * CONNECT_S
     if run.section == "syscalls":
