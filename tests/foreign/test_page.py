@@ -48,9 +48,9 @@ def test_without_the_page_a_plain_request_is_refused(start_server):
 @contextlib.contextmanager
 def page(url):
     """Opens a page in a browser of its own; yields a function that evaluates an expression in it."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"))), None)
     if program is None:
-        pytest.skip("Chromium is missing: install the package chromium")
+        pytest.skip("Chromium is missing: install the package chromium-headless-shell")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                  "--ignore-certificate-errors", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
