@@ -411,7 +411,7 @@ impl Callbacks<'_> {
         session.local.counters.count_received(frame);
         log::trace!(peer = session.peer.logged(), ?frame, "received");
         let rules = &session.config.conversation;
-        let action = session.conversation.sender_mut().handle_frame(rules, frame);
+        let action = session.conversation.borrow_mut().handle_frame(rules, frame);
         match action {
             FrameAction::Deliver => {
                 let is_close = frame.msg_type() == MsgType::Close;

@@ -107,24 +107,8 @@ impl Link {
         }
     }
 
-    /// Receives, or ends the receive in flight, as the connection wants it.
-    pub(crate) fn receive_as_wanted(
-        &mut self,
-        ring: &mut impl Ring,
-        socket: Socket,
-        token: Token,
-        is_wanted: bool,
-    ) {
-        let is_starved = self.input == InputState::Starved;
-        if is_wanted && !self.is_receiving() && !is_starved {
-            self.receive(ring, socket, token);
-        } else if !is_wanted {
-            self.cancel_receive(ring, token);
-        }
-    }
-
     /// Ends the receive in flight, if there is one; it still has its last completion.
-    fn cancel_receive(&mut self, ring: &mut impl Ring, token: Token) {
+    pub(crate) fn cancel_receive(&mut self, ring: &mut impl Ring, token: Token) {
         if self.receive == Receive::InFlight {
             self.receive = Receive::Cancelled;
             ring.cancel_receive(token);

@@ -10,6 +10,7 @@ mod clear;
 #[cfg(feature = "deflate")]
 mod compression;
 mod conflation;
+mod in_flight;
 mod in_place;
 mod limit;
 mod outlet;

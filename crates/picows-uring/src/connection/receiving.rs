@@ -27,8 +27,11 @@ impl Connection {
     pub(crate) fn receive_as_wanted(&mut self, ring: &mut impl Ring) {
         let session = self.transport.session();
         let (Some(socket), token) = (session.socket.get(), session.token) else { return };
-        let is_wanted = self.wants_receive();
-        self.link.receive_as_wanted(ring, socket, token, is_wanted);
+        if !self.wants_receive() {
+            self.link.cancel_receive(ring, token);
+        } else if !self.link.is_receiving() && self.link.input != InputState::Starved {
+            self.link.receive(ring, socket, token);
+        }
     }
 
     /// Whether enough of the frame under way is missing, and may be given room.

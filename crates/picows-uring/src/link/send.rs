@@ -98,11 +98,6 @@ impl Link {
         session.put_back(rest);
         session.judge_rest();
     }
-
-    /// Ends our side of the stream, behind everything that was sent.
-    pub(crate) fn shut_down(&mut self, ring: &mut impl Ring, socket: Socket) {
-        ring.shut_down(socket);
-    }
 }
 
 /// The longest batch that each connection of a round offers to its socket, before the ring has it.

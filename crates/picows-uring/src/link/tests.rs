@@ -191,7 +191,7 @@ fn a_direct_receive_waits_for_the_end_of_the_receive_in_flight() {
     assert!(matches!(link.receive_now(ring, session, room, 10), Ok(Direct::Empty)));
     assert_eq!((memory, session.local.counters.bytes_received.get()), (vec![b'a'; 10], 10));
     // From then on one by itself, until none has been large for a while.
-    link.receive_as_wanted(ring, SOCKET, TOKEN, true);
+    link.receive(ring, SOCKET, TOKEN);
     assert!(ring.is_single(7));
     let mut receives = 0;
     while link.is_bulk() {
@@ -223,7 +223,7 @@ fn an_operation_is_cancelled_once() {
     let Fixture { ring, session, link } = &mut fixture;
     link.receive(ring, SOCKET, TOKEN);
     for _ in 0..2 {
-        link.receive_as_wanted(ring, SOCKET, TOKEN, false);
+        link.cancel_receive(ring, TOKEN);
         assert_eq!(link.cancelled(), (false, true));
     }
     link.on_receive_completion(session, &ReceiveResult::Cancelled, true);

@@ -27,17 +27,6 @@ impl Session {
         self.in_flight.get() + self.queued()
     }
 
-    /// Bytes of the send in flight.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.get()
-    }
-
-    /// Whether a send is in flight.
-    #[inline]
-    pub(crate) fn is_sending(&self) -> bool {
-        self.in_flight.get() > 0
-    }
-
     /// Bytes that wait for the next send.
     pub(crate) fn queued(&self) -> usize {
         self.appended() + self.droppable.ask(Droppable::len).unwrap_or(0)

@@ -36,7 +36,7 @@ impl ConversationCell {
         self.0.borrow()
     }
 
-    /// The same, to record a frame that is queued, or one that was received.
+    /// The same, to record a frame that is queued.
     #[inline]
     #[track_caller]
     pub(crate) fn sender_mut(&self) -> StateMut<'_, Sender> {

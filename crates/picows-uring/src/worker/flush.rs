@@ -159,7 +159,7 @@ impl<R: Ring> Lane<'_, R> {
         match step {
             Step::Continue | Step::Flush | Step::Linger => {}
             Step::ShutDown => {
-                self.connection.link.shut_down(self.ring, socket);
+                self.ring.shut_down(socket);
                 session.conversation.borrow_mut().shut_down();
                 self.connection.disconnected();
             }
