@@ -214,6 +214,7 @@ fn a_server_that_stops_is_healthy_to_the_end_and_not_ready_at_once() {
     expect_draining();
     client.send(MsgType::Close, close_payload(1001, ""));
     client.read_to_end();
+    drop(client);
     joining.join().unwrap().unwrap();
     assert!(std::net::TcpStream::connect(admin).is_err(), "it ends with the server");
 }
@@ -282,6 +283,7 @@ fn a_blocked_worker_does_not_block_the_admin_address() {
     assert_eq!(sample(&text, "picows_connections"), 1.0);
     release.send(()).unwrap();
     assert_eq!(client.response().status, 101);
+    drop(client);
     server.stop().unwrap();
 }
 
