@@ -472,9 +472,7 @@ fn connector(board: &Board, url: &str) -> Connect {
         .deflate(plan.deflate)
         .auto_ping(plan.auto_ping);
     let connect = match &plan.sources {
-        Some(sources) => {
-            connect.local_address(sources.at(board.begun.fetch_add(1, Ordering::Relaxed)))
-        }
+        Some(sources) => sources.bind(connect, board.begun.fetch_add(1, Ordering::Relaxed)),
         None => connect,
     };
     let connect = tls::of_client(connect, plan.tls.as_ref());

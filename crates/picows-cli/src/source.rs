@@ -3,8 +3,11 @@
 //! One address reaches one server with as many connections as there are ephemeral ports, about 28,000; more
 //! addresses of this machine, such as all of 127.0.0.0/8 on loopback, lift that limit.
 
+use nix::sys::socket::{setsockopt, sockopt};
+use picows_uring::Connect;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 
 /// Addresses that connections are bound to, in turn.
@@ -40,6 +43,11 @@ impl Sources {
         self.networks[0].first
     }
 
+    /// Binds the socket of a connection to its address, whose port is chosen when it connects.
+    pub(crate) fn bind(&self, connect: Connect, connection: u64) -> Connect {
+        connect.local_address(self.at(connection)).socket_hook(choose_port_late)
+    }
+
     /// Checks that this machine has the first and the last address that so many connections use.
     ///
     /// # Errors
@@ -62,6 +70,16 @@ impl Sources {
             self.text
         )
     }
+}
+
+/// Has the kernel choose the port in connect(2), where it has to differ for one server only. Chosen in bind(2),
+/// a port would be taken for all servers, and the choice gets slow and fails while some are left.
+fn choose_port_late(socket: BorrowedFd<'_>) -> io::Result<()> {
+    if let Err(errno) = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true) {
+        // Without it bind(2) chooses the port, which suffices for fewer connections.
+        tracing::debug!(%errno, "the kernel has no IP_BIND_ADDRESS_NO_PORT");
+    }
+    Ok(())
 }
 
 impl Network {
@@ -137,6 +155,8 @@ const ADDRESSES_MAX: u64 = 1 << 24;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
+    use std::os::fd::AsFd;
 
     fn sources(text: &str) -> Sources {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -162,6 +182,24 @@ mod tests {
             assert_eq!(sources.at(0).to_string(), first, "{text}");
             assert_eq!(sources.at(count - 1).to_string(), last, "{text}");
             assert_eq!(sources.at(count), sources.at(0), "{text}: they are used in turn");
+        }
+    }
+
+    #[test]
+    fn the_port_is_chosen_when_the_server_is_known() {
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+        for (family, address) in
+            [(AddressFamily::INET, "127.0.0.2:0"), (AddressFamily::INET6, "[::1]:0")]
+        {
+            let ours = socket(family, SocketType::STREAM, None).unwrap();
+            choose_port_late(ours.as_fd()).unwrap();
+            if bind(&ours, &address.parse::<SocketAddr>().unwrap()).is_err() {
+                // A machine without IPv6.
+                assert_eq!(family, AddressFamily::INET6);
+                continue;
+            }
+            let bound = SocketAddr::try_from(getsockname(&ours).unwrap()).unwrap();
+            assert_eq!(bound.to_string(), address, "bind(2) has taken a port");
         }
     }
 

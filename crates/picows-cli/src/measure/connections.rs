@@ -132,7 +132,7 @@ pub(super) fn connector(run: &Run, id: u64) -> Connect {
         .deflate(plan.deflate)
         .auto_ping(plan.auto_ping);
     let connect = match &plan.shape.sources {
-        Some(sources) => connect.local_address(sources.at(id)),
+        Some(sources) => sources.bind(connect, id),
         None => connect,
     };
     let connect = tls::of_client(connect, plan.tls.as_ref());
