@@ -12,7 +12,7 @@ mod tally;
 
 use crate::driver::DriverFlag;
 use crate::fault::{Fault, Usage};
-use crate::measure::{Filler, Payload};
+use crate::measure::{Filler, Payload, RateStage, Schedule};
 use crate::report::Outputs;
 use crate::signals::{self, Interrupted, Signal};
 use crate::source::Sources;
@@ -89,6 +89,8 @@ pub(crate) struct FanOutPlan {
     pub(crate) pipeline: usize,
     /// Publications per second in total; `None` publishes the next one when all have the last.
     pub(crate) rate_per_s: Option<f64>,
+    /// Stages of the rate, in their order; empty for one rate, or none.
+    pub(crate) stages: Vec<RateStage>,
     pub(crate) are_gaps_allowed: bool,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
@@ -120,6 +122,29 @@ impl FanOutPlan {
             return Ok(self);
         };
         Err(Usage(fault))
+    }
+
+    /// Whether publications are due at times of a schedule.
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.rate_per_s.is_some() || !self.stages.is_empty()
+    }
+
+    /// The schedule of an open loop that begins at `start_ns`, whose publications take turns on the publishers.
+    fn schedule(&self, start_ns: u64) -> Option<Schedule> {
+        match self.rate_per_s {
+            Some(rate) => Some(Schedule::new(start_ns, rate, self.publishers)),
+            None if self.stages.is_empty() => None,
+            None => Some(Schedule::staged(start_ns, &self.stages, self.publishers)),
+        }
+    }
+
+    /// The stage of a publication that is due so long after the start of the schedule.
+    fn stage_at(&self, after_ns: u64) -> Option<usize> {
+        let mut end = Duration::ZERO;
+        self.stages.iter().position(|stage| {
+            end += stage.duration;
+            u128::from(after_ns) < end.as_nanos()
+        })
     }
 
     /// A payload, whose start is for the stamp.
@@ -164,7 +189,7 @@ pub(crate) fn run(plan: FanOutPlan, outputs: &Outputs) -> Result<(), Fault> {
     let mut coordinator = Coordinator { board: &board, events, gone: 0, interrupted: false };
     let (failures, outcome) = coordinator.run(meter.as_ref());
     board.phase.send_replace(Phase::Over);
-    let mut tally = Tally::new();
+    let mut tally = Tally::new(&plan);
     for thread in threads {
         let part = thread.join().map_err(|_| "a thread of the load panicked")??;
         tally.add(&part);
@@ -293,13 +318,17 @@ impl Coordinator<'_> {
     }
 
     fn measure(&mut self, meter: Option<&CpuMeter>) -> Result<Window, Fault> {
-        self.enter(Phase::Publishing);
         let plan = &self.board.plan;
-        self.wait_for(plan.warmup);
+        if !plan.warmup.is_zero() {
+            self.enter(Phase::Publishing);
+            self.wait_for(plan.warmup);
+        }
         let read = || -> io::Result<_> { meter.map(CpuMeter::read).transpose() };
         let before: Option<CpuReading> = read()?;
         let (start, own_before) = (Instant::now(), own_cpu_time());
         self.board.measure(true);
+        // Without a warm-up the first publication is measured.
+        self.enter(Phase::Publishing);
         self.wait_for(plan.duration);
         self.board.measure(false);
         let (duration, own) = (start.elapsed(), own_cpu_time());
@@ -415,7 +444,7 @@ impl Thread {
             subscriber.borrow_mut().settle(is_cut);
         }
         close_all(&transports).await;
-        Ok(state.tally.replace(Tally::new()))
+        Ok(state.tally.replace(Tally::new(plan)))
     }
 }
 
@@ -534,6 +563,7 @@ pub(crate) mod tests {
             deflate: None,
             pipeline: 1,
             rate_per_s: None,
+            stages: Vec::new(),
             are_gaps_allowed: false,
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(10),
@@ -546,6 +576,19 @@ pub(crate) mod tests {
             tls: None,
             server_pid: None,
         }
+    }
+
+    #[test]
+    fn publications_belong_to_the_stage_in_which_they_are_due() {
+        let stage = |seconds| RateStage { duration: Duration::from_secs(seconds), rate_per_s: 1.0 };
+        let staged = FanOutPlan { stages: vec![stage(1), stage(2)], ..plan() };
+        for (after_ns, at) in
+            [(0, Some(0)), (999_999_999, Some(0)), (1_000_000_000, Some(1)), (3_000_000_000, None)]
+        {
+            assert_eq!(staged.stage_at(after_ns), at, "{after_ns}");
+        }
+        assert_eq!(plan().stage_at(0), None);
+        assert!(plan().schedule(0).is_none() && staged.schedule(0).is_some());
     }
 
     #[test]

@@ -381,6 +381,7 @@ fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
         deflate: args.deflate.of_client(),
         pipeline: args.pipeline.unwrap_or(1) as usize,
         rate_per_s: args.rate,
+        stages: shape.stages,
         are_gaps_allowed: flags.allow_gaps,
         warmup: args.warmup(),
         duration: args.duration(),
@@ -482,7 +483,7 @@ mod tests {
             ("--slow-read 1", "--slow-read is for --mode slow"),
             ("--mode idle --slow-connections 1", "--slow-connections is for --mode slow"),
             ("--mode idle --rate 5", "--rate with --mode idle: write --connect-rate"),
-            ("--mode idle --stages 1s:5", "--connect-rate for idle"),
+            ("--mode idle --stages 1s:5", "idle sends no messages: write --connect-rate"),
             ("--mode idle --pipeline 2", "no messages are sent"),
             ("--mode churn --connect-rate 5", "write --rate for churn"),
             ("--mode churn --pipeline 5", "write --messages"),
@@ -521,10 +522,12 @@ mod tests {
         let plan = plan.unwrap();
         assert_eq!((plan.subscribers, plan.publishers, &*plan.publish_url), (7, 2, "ws://p/"));
         assert_eq!((plan.rate_per_s, plan.are_gaps_allowed), (Some(5.0), true));
+        let plan = parse("--stages 2s:10,3s:20 --publishers 2").unwrap();
+        assert_eq!((plan.duration, plan.warmup), (Duration::from_secs(5), Duration::ZERO));
+        assert_eq!((plan.stages.len(), plan.is_open_loop()), (2, true));
         for (flags, word) in [
             ("--connections 5", "--connections with --mode fan-out: write --subscribers"),
             ("--hdr a.hlog", "--hdr with"),
-            ("--stages 1s:1", "--rate for fan-out"),
             ("--dedicated", "--dedicated with"),
             ("--size 8", "--size 8: a publication has a stamp of 16 bytes"),
             ("--threads 101", "--threads 101 for --subscribers 100"),

@@ -9,7 +9,9 @@ pub(crate) mod html;
 mod parts;
 mod table;
 
-use parts::{PartFigures, ServerMemory, Slow, StageFigures};
+pub(crate) use parts::StageFigures;
+use parts::{PartFigures, ServerMemory, Slow};
+pub(crate) use table::stage_rows;
 
 use crate::fault::{Fault, Missed};
 use crate::measure::{Errors, LoadPlan, Measurement, Mode};

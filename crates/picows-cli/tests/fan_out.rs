@@ -109,6 +109,25 @@ fn every_subscriber_gets_every_publication() {
 }
 
 #[test]
+fn stages_of_publications_have_figures_of_their_own() {
+    let (server, url) = server();
+    let line = "load --mode fan-out --subscribers 5 --publishers 2 --drain-timeout 20s --json - \
+                --stages 200ms:500,200ms:500,200ms:0 --fail-if unsent>400";
+    let done = run(&format!("{line} --publish-url {url}/?publish"), &format!("{url}/"));
+    server.stop().unwrap();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let json = done.json();
+    let number = |path: &str| json.pointer(path).and_then(serde_json::Value::as_u64).unwrap();
+    // 50 while it rises, 100 while it holds, 50 while it falls; what is late at the end is unsent.
+    let all: u64 = (0..3).map(|at| number(&format!("/stages/{at}/latency_us/samples"))).sum();
+    assert_eq!(all, number("/latency_all_us/samples"), "each belongs to one stage: {json:#}");
+    assert!((190..=200).contains(&(all + number("/unsent"))), "{json:#}");
+    assert!(number("/stages/1/latency_us/samples") > 0, "{json:#}");
+    assert_eq!((number("/errors"), &json["settings"]["pipeline"]), (0, &serde_json::Value::Null));
+    assert!(done.stderr.contains("3 stages") && done.stderr.contains("stage 2, to 500 /s, p99"));
+}
+
+#[test]
 fn a_fan_out_has_sources_thresholds_and_a_page() {
     let folder = common::folder("fan-out");
     let file = folder.join("a.html");

@@ -4,6 +4,7 @@
 //! subscriber do, so that both agree on how many subscribers a publication is for.
 
 use super::FanOutPlan;
+use crate::measure::Schedule;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -27,6 +28,8 @@ pub(super) struct Board {
     pub(super) run_id: u32,
     origin: Instant,
     pub(super) phase: watch::Sender<Phase>,
+    /// Start of the schedule of an open loop.
+    scheduled_ns: AtomicU64,
     /// Within the window of the figures.
     is_measuring: AtomicBool,
     subscribers: Mutex<u32>,
@@ -82,6 +85,7 @@ impl Board {
             run_id,
             origin: Instant::now(),
             phase: watch::Sender::new(Phase::Connecting),
+            scheduled_ns: AtomicU64::new(0),
             is_measuring: AtomicBool::new(false),
             subscribers: Mutex::new(0),
             is_closed: AtomicBool::new(false),
@@ -95,6 +99,20 @@ impl Board {
     /// Time of the run, never 0.
     pub(super) fn now_ns(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Starts the schedule of an open loop; `None` for a closed one.
+    pub(super) fn start_schedule(&self) -> Option<Schedule> {
+        let start_ns = self.now_ns();
+        self.scheduled_ns.store(start_ns, Ordering::Relaxed);
+        self.plan.schedule(start_ns)
+    }
+
+    /// The stage of a publication that was due at `due_ns`.
+    pub(super) fn stage_of(&self, due_ns: u64) -> Option<usize> {
+        // It was stored before the publication was sent.
+        let start_ns = self.scheduled_ns.load(Ordering::Relaxed);
+        self.plan.stage_at(due_ns.saturating_sub(start_ns))
     }
 
     pub(super) fn is_measuring(&self) -> bool {

@@ -56,9 +56,8 @@ pub(super) async fn publish(state: &Rc<ThreadState>, transports: &[Transport]) -
     }
     let mut ended = board.phase.subscribe();
     let end = async move { drop(ended.wait_for(|phase| *phase > Phase::Publishing).await) };
-    match board.plan.rate_per_s {
-        Some(rate) => {
-            let schedule = Schedule::new(board.now_ns(), rate, transports.len());
+    match board.start_schedule() {
+        Some(schedule) => {
             let mut index = 0;
             let outcome = tokio::select! {
                 outcome = pace(state, transports, &schedule, &mut index) => outcome,
@@ -135,7 +134,9 @@ async fn pace(
 /// Counts the publications that were due before the end and were not sent.
 fn count_unsent(state: &ThreadState, count: u64, schedule: &Schedule, index: u64) {
     let now_ns = state.board.now_ns();
-    let due = |index: &u64| schedule.due_ns(index % count, index / count) + GRACE_NS < now_ns;
+    let due = |index: &u64| {
+        schedule.due_ns(index % count, index / count) < now_ns.saturating_sub(GRACE_NS)
+    };
     state.tally.borrow_mut().unsent += (index..).take_while(due).count() as u64;
 }
 

@@ -7,7 +7,9 @@ use super::tally::{Errors, Tally};
 use super::{FanOutPlan, Window};
 use crate::fault::Fault;
 use crate::report::html::Page;
-use crate::report::{Outcome, Outputs, Spread, missed, publish, ratio, round, write};
+use crate::report::{
+    Outcome, Outputs, Spread, StageFigures, missed, publish, ratio, round, stage_rows, write,
+};
 use crate::signals::Signal;
 use crate::threshold::Verdict;
 use crate::units::{grouped, time};
@@ -38,6 +40,8 @@ pub(super) struct Report {
     latency_half_us: Spread,
     /// The same, until all had it.
     latency_all_us: Spread,
+    /// Stages of the rate, if it had any: until all had what was due in them.
+    stages: Vec<StageFigures>,
     /// Publications that were due and still unsent at the end; with a rate only.
     unsent: Option<u64>,
     /// Holes in what subscribers got.
@@ -100,7 +104,13 @@ impl Report {
             mb_per_s: round(rate * plan.size_bytes as f64 / 1e6),
             latency_half_us: Spread::new(&tally.half),
             latency_all_us: Spread::new(&tally.all),
-            unsent: plan.rate_per_s.map(|_| tally.unsent),
+            stages: plan
+                .stages
+                .iter()
+                .zip(&tally.stages)
+                .map(|(stage, latencies)| StageFigures::new(stage, latencies))
+                .collect(),
+            unsent: plan.is_open_loop().then_some(tally.unsent),
             gaps: tally.gaps,
             foreign: tally.foreign,
             complete_subscribers: tally.orders.values().copied().max().unwrap_or(0),
@@ -182,6 +192,7 @@ impl Report {
         let settings = &self.settings;
         let pace = match (settings.rate_per_s, settings.pipeline) {
             (Some(rate), _) => format!("{rate} publications/s in total"),
+            (None, None) => plural(self.stages.len(), "stage"),
             (None, pipeline) => format!("{} in flight of each", pipeline.unwrap_or(1)),
         };
         format!(
@@ -197,8 +208,10 @@ impl Report {
 
     fn table(&self) -> String {
         let mut text = self.heading() + "\n\n";
-        for (name, value) in self.rows() {
-            let _ = writeln!(text, "  {name:<24}{value:>16}");
+        let rows = self.rows();
+        let width = rows.iter().map(|(name, _)| name.chars().count() + 2).fold(24, usize::max);
+        for (name, value) in rows {
+            let _ = writeln!(text, "  {name:<width$}{value:>16}");
         }
         for verdict in &self.thresholds {
             let outcome = if verdict.failed { "missed" } else { "met" };
@@ -232,6 +245,7 @@ impl Report {
         rows.extend(each.map(|value| ("server CPU a delivery".to_owned(), value)));
         rows.push(("gaps".to_owned(), grouped(self.gaps)));
         rows.push(("errors".to_owned(), grouped(self.errors)));
+        rows.extend(stage_rows(&self.stages));
         rows
     }
 }
@@ -244,7 +258,7 @@ impl Settings {
             threads: plan.threads,
             size_bytes: plan.size_bytes,
             message_type: if plan.is_text { "text" } else { "binary" },
-            pipeline: plan.rate_per_s.is_none().then_some(plan.pipeline),
+            pipeline: (!plan.is_open_loop()).then_some(plan.pipeline),
             rate_per_s: plan.rate_per_s,
             warmup_s: plan.warmup.as_secs_f64(),
             duration_s: plan.duration.as_secs_f64(),
@@ -267,7 +281,7 @@ mod tests {
 
     #[test]
     fn figures_carry_their_units_and_gaps_are_shown() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(&plan());
         (tally.publications, tally.deliveries, tally.gaps) = (100, 1000, 3);
         tally.errors.missing = 7;
         let window = Window {

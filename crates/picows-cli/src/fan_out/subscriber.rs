@@ -37,7 +37,11 @@ pub(super) struct Subscriber {
 impl ThreadState {
     pub(super) fn new(board: &Arc<Board>) -> Rc<Self> {
         let sample = board.plan.sample();
-        Rc::new(Self { board: Arc::clone(board), tally: RefCell::new(Tally::new()), sample })
+        Rc::new(Self {
+            board: Arc::clone(board),
+            tally: RefCell::new(Tally::new(&board.plan)),
+            sample,
+        })
     }
 }
 
@@ -109,7 +113,8 @@ impl Subscriber {
         }
         let reached = board.settle(publisher, stamp.number, true);
         if reached.half_of.is_some() || reached.all_of.is_some() {
-            tally.reach(reached, board.now_ns());
+            let stage = reached.all_of.and_then(|due_ns| board.stage_of(due_ns));
+            tally.reach(reached, stage, board.now_ns());
         }
     }
 

@@ -1,6 +1,8 @@
 //! Figures of one thread of a fan-out, and their sum.
 
+use super::FanOutPlan;
 use super::board::Reached;
+use crate::measure::histogram;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -13,6 +15,8 @@ pub(super) struct Tally {
     pub(super) half: Histogram<u64>,
     /// The same, until all had it.
     pub(super) all: Histogram<u64>,
+    /// Those until all had it, of each stage of the rate.
+    pub(super) stages: Vec<Histogram<u64>>,
     /// Publications and deliveries within the window.
     pub(super) publications: u64,
     pub(super) deliveries: u64,
@@ -47,10 +51,11 @@ pub(super) struct Errors {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(plan: &FanOutPlan) -> Self {
         Self {
             half: histogram(),
             all: histogram(),
+            stages: plan.stages.iter().map(|_| histogram()).collect(),
             publications: 0,
             deliveries: 0,
             unsent: 0,
@@ -62,8 +67,13 @@ impl Tally {
         }
     }
 
-    /// Records the latencies of what a delivery completed at `now_ns`.
-    pub(super) fn reach(&mut self, reached: Reached, now_ns: u64) {
+    /// Records the latencies of what a delivery completed at `now_ns`, and was due in `stage`.
+    pub(super) fn reach(&mut self, reached: Reached, stage: Option<usize>, now_ns: u64) {
+        if let (Some(due_ns), Some(stage)) = (reached.all_of, stage)
+            && let Some(latencies) = self.stages.get_mut(stage)
+        {
+            latencies.saturating_record(now_ns.saturating_sub(due_ns));
+        }
         for (due_ns, latencies) in
             [(reached.half_of, &mut self.half), (reached.all_of, &mut self.all)]
         {
@@ -82,6 +92,9 @@ impl Tally {
         let ranges = "all histograms have the same range";
         self.half.add(&other.half).expect(ranges);
         self.all.add(&other.all).expect(ranges);
+        for (sum, stage) in self.stages.iter_mut().zip(&other.stages) {
+            sum.add(stage).expect(ranges);
+        }
         self.publications += other.publications;
         self.deliveries += other.deliveries;
         self.unsent += other.unsent;
@@ -145,24 +158,17 @@ impl fmt::Display for Errors {
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the range is valid")
-}
-
-/// An hour. Longer latencies are counted as one.
-const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
-const SIGNIFICANT_DIGITS: u8 = 3;
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::plan;
     use super::*;
 
     #[test]
     fn parts_add_up_and_the_rarer_order_is_the_wrong_one() {
-        let mut sum = Tally::new();
+        let mut sum = Tally::new(&plan());
         for (order, missing) in [(11, 0), (11, 2), (12, 0)] {
-            let mut part = Tally::new();
-            part.reach(Reached { half_of: Some(5), all_of: None }, 1005);
+            let mut part = Tally::new(&plan());
+            part.reach(Reached { half_of: Some(5), all_of: None }, None, 1005);
             part.orders.insert(order, 1);
             part.errors.missing = missing;
             part.deliveries = 10;

@@ -34,6 +34,8 @@ Modes:
   picows load ws://HOST/topic/load --mode fan-out --publishers 4 --rate 10000 \\
       --publish-url 'ws://HOST/topic/load?token=SECRET'
       four publishers with a token, at an even rate
+  picows load ws://HOST/topic/load --mode fan-out --subscribers 1000 --stages 10s:1000,60s:1000
+      up to 1000 publications a second, held for a minute
 
 The client's end, and the way to the server:
   picows load ws://127.0.0.1:9001/ --driver epoll --event-loop tokio --busy-poll 50us

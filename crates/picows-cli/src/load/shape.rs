@@ -74,9 +74,8 @@ impl ShapeFlags {
             (
                 !self.stages.is_empty(),
                 "--stages",
-                !matches!(mode, Mode::Idle | Mode::FanOut),
-                "is for modes that have a rate, echo, churn and slow: write --connect-rate for idle, and \
-                 --rate for fan-out",
+                mode != Mode::Idle,
+                "is for modes that have a rate, and --mode idle sends no messages: write --connect-rate",
             ),
             (
                 self.connect_rate.is_some(),

@@ -1,7 +1,8 @@
 //! Figures of a report beside rate and latency: stages, parts of the window, memory, slow connections.
 
 use super::{Spread, ratio, round};
-use crate::measure::{LoadPlan, Measurement, SlowTally, histogram};
+use crate::measure::{LoadPlan, Measurement, RateStage, SlowTally, histogram};
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -57,16 +58,12 @@ pub(super) fn parts(measured: &Measurement) -> Vec<PartFigures> {
 }
 
 pub(super) fn stages(plan: &LoadPlan, measured: &Measurement) -> Vec<StageFigures> {
-    let figures = |(index, stage): (usize, &crate::measure::RateStage)| {
+    let figures = |(index, stage): (usize, &RateStage)| {
         let mut latencies = histogram();
         for part in measured.tally.parts.iter().filter(|part| part.stage == index) {
             latencies.add(&part.latencies).expect("all histograms have the same range");
         }
-        StageFigures {
-            duration_s: stage.duration.as_secs_f64(),
-            rate_per_s: stage.rate_per_s,
-            latency_us: Spread::new(&latencies),
-        }
+        StageFigures::new(stage, &latencies)
     };
     plan.shape.stages.iter().enumerate().map(figures).collect()
 }
@@ -80,6 +77,16 @@ pub(super) fn server_memory(measured: &Measurement, open: u64) -> Option<ServerM
             bytes_per_connection: (open > 0).then(|| round(ratio(growth as f64, open as f64))),
         }
     })
+}
+
+impl StageFigures {
+    pub(crate) fn new(stage: &RateStage, latencies_ns: &Histogram<u64>) -> Self {
+        Self {
+            duration_s: stage.duration.as_secs_f64(),
+            rate_per_s: stage.rate_per_s,
+            latency_us: Spread::new(latencies_ns),
+        }
+    }
 }
 
 impl Slow {

@@ -1,6 +1,6 @@
 //! The report as a table of text.
 
-use super::Report;
+use super::{Report, StageFigures};
 use crate::units::{grouped, time};
 use std::fmt::Write;
 
@@ -96,7 +96,14 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     let what = if report.mode == "churn" { "connection" } else { "message" };
     rows.extend(each.map(|value| (format!("server CPU a {what}"), value)));
     rows.push(("errors".to_owned(), grouped(report.errors)));
-    for (number, stage) in report.stages.iter().enumerate() {
+    rows.extend(stage_rows(&report.stages));
+    rows
+}
+
+/// Returns the latencies of each stage of a rate.
+pub(crate) fn stage_rows(stages: &[StageFigures]) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    for (number, stage) in stages.iter().enumerate() {
         let latency = &stage.latency_us;
         let target = grouped(stage.rate_per_s.round() as u64);
         let name = format!("stage {}, to {target} /s", number + 1);
