@@ -443,6 +443,16 @@ impl HubCore {
 
     /// What is done without it.
     fn publish_rest(&self, core: &Arc<TopicCore>, made: &Made, local: Option<&Rc<Local>>) {
+        self.on_published(made, local);
+        if self.mode().is_some() {
+            self.send_outgoing(core);
+        } else if made.is_unused {
+            self.forget_unused(core);
+        }
+    }
+
+    /// Counts a publication, and has the worker of this thread deliver it.
+    fn on_published(&self, made: &Made, local: Option<&Rc<Local>>) {
         self.totals.published.fetch_add(1, Ordering::Relaxed);
         self.totals.lost.fetch_add(made.published.lost as u64, Ordering::Relaxed);
         if made.is_own
@@ -452,11 +462,6 @@ impl HubCore {
             local.wake();
         }
         self.shrink_if_over();
-        if self.mode().is_some() {
-            self.send_outgoing(core);
-        } else if made.is_unused {
-            self.forget_unused(core);
-        }
     }
 
     /// Hands the messages of a topic to the bus, in their order.

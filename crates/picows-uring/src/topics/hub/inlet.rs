@@ -101,15 +101,7 @@ impl HubCore {
     }
 
     fn taken_in(&self, core: &Arc<TopicCore>, made: &Made, local: Option<&Rc<Local>>) {
-        self.totals.published.fetch_add(1, Ordering::Relaxed);
-        self.totals.lost.fetch_add(made.published.lost as u64, Ordering::Relaxed);
-        if made.is_own
-            && let Some(local) = local
-        {
-            local.note_publications();
-            local.wake();
-        }
-        self.shrink_if_over();
+        self.on_published(made, local);
         if made.is_unused {
             self.forget_unused(core);
         }
