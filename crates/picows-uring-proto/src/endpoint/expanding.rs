@@ -40,30 +40,4 @@ impl Receiver {
             frame => Ok((Decoded { consumed, frame }, None)),
         }
     }
-
-    /// [`next_filled`](Self::next_filled) where messages may be compressed.
-    ///
-    /// # Errors
-    ///
-    /// As [`next_filled`](Self::next_filled).
-    pub fn next_filled_expanded<'a>(
-        &'a mut self,
-        rules: &FrameRules,
-        expansion: &'a mut Expansion,
-        inflaters: &mut Inflaters,
-        gap: usize,
-        count: usize,
-    ) -> Result<Option<(Frame<'a>, Option<Expanded>)>, PeerMisbehaved> {
-        let Self { decoder, stash } = self;
-        let rules = FrameRules { compressed: true, ..*rules };
-        match decoder.next_filled(&rules, stash, gap, count)? {
-            Some(frame) if expansion.concerns(&frame) => {
-                match expansion.expand(inflaters, &rules, frame) {
-                    Ok((frame, expanded)) => Ok(Some((frame, Some(expanded)))),
-                    Err(error) => Err(decoder.fail(error)),
-                }
-            }
-            frame => Ok(frame.map(|frame| (frame, None))),
-        }
-    }
 }
