@@ -85,7 +85,9 @@ fn a_queue_that_does_not_move_is_silence() {
 fn a_pong_counts_just_before_the_deadline_and_not_after() {
     let (rules, mut peer) = pinged();
     peer.received(nanos_before(at(15)));
-    peer.pong_received(nanos_before(at(15)));
+    let took = peer.pong_received(nanos_before(at(15)));
+    assert_eq!(took, Some(SECOND * 5 - Duration::from_nanos(1)));
+    assert_eq!(peer.pong_received(at(15)), None, "none is awaited");
     assert_eq!(peer.handle_timeout(&rules, at(15), false), None);
     assert!(!peer.is_pong_expected());
 

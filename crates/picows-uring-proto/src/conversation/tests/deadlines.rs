@@ -30,6 +30,21 @@ fn a_slow_handshake_is_cut_at_its_deadline() {
 }
 
 #[test]
+fn a_further_request_has_the_time_of_a_handshake() {
+    let later = START + TIMEOUT / 2;
+    let mut conversation = Conversation::new(Role::Server, &auto(), START);
+    conversation.await_request(&auto(), later);
+    assert_ends_at(conversation, later + TIMEOUT);
+    let mut conversation = Conversation::new(Role::Server, &auto(), START);
+    let rules = ConversationRules { handshake_timeout: None, ..auto() };
+    conversation.await_request(&rules, later);
+    assert_eq!(conversation.poll_timeout(), None);
+    let mut conversation = open(Role::Server);
+    conversation.await_request(&auto(), later);
+    assert_eq!(conversation.poll_timeout(), None, "it is open");
+}
+
+#[test]
 fn a_handshake_without_timeout_may_take_for_ever() {
     for handshake_timeout in [None, Some(Duration::MAX)] {
         let rules = ConversationRules { handshake_timeout, ..auto() };

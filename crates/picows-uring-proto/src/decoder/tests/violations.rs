@@ -247,6 +247,19 @@ fn every_violation_is_reported_to_the_peer_with_its_code_rfc6455_7_4_1() {
 }
 
 #[test]
+fn text_with_rsv_bits_of_an_application_is_checked_as_text() {
+    let rules = FrameRules { rsv_allowed: 7, ..strict() };
+    let whole: &[(u8, &[u8])] = &[(TEXT | 0x40, b"\xff")];
+    let cut: &[(u8, &[u8])] = &[(TEXT_BEGINS | 0x40, b"a"), (ENDS, b"\xff")];
+    for role in [Role::Server, Role::Client] {
+        for frames in [whole, cut] {
+            let got = frames_at_every_split(role, &rules, &stream(role, frames));
+            assert_eq!(got.error, Some(PeerMisbehaved::InvalidUtf8), "{frames:?}");
+        }
+    }
+}
+
+#[test]
 fn any_order_lets_fragments_come_as_they_like() {
     let frames: &[(u8, &[u8])] = &[
         (ENDS, b"first"),

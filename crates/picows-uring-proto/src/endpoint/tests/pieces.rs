@@ -126,6 +126,7 @@ fn pieces_are_checked_as_they_come() {
 fn a_frame_in_pieces_is_under_way_until_its_end() {
     let mut pieced = Pieced::new(Role::Server);
     let wire = masked(MsgType::Binary, &[1; 1000]);
+    assert!(!pieced.pieces.is_under_way());
     let (mut bytes, mut news) = (0, 0);
     for part in wire[..wire.len() - 1].chunks(10) {
         pieced.feed(part).unwrap();
@@ -133,9 +134,51 @@ fn a_frame_in_pieces_is_under_way_until_its_end() {
         assert!(under_way.bytes >= bytes, "it never shrinks");
         bytes = under_way.bytes;
         news += u32::from(under_way.is_new);
+        assert!(pieced.pieces.is_under_way());
     }
     assert!((bytes, news) == (999, 1), "{bytes} bytes, begun {news} times");
     pieced.feed(&wire[wire.len() - 1..]).unwrap();
     assert_eq!(pieced.receiver.under_way_in_pieces(&pieced.pieces), None);
     assert_eq!(pieced.frames.len(), 1);
+    assert!(!pieced.pieces.is_under_way());
+}
+
+#[test]
+fn a_message_counts_its_fragments_whole_and_in_pieces() {
+    let fragment = |msg_type, fin, payload: &[u8]| {
+        let mut wire = Vec::new();
+        FrameHead::new(msg_type).with_fin(fin).append(&mut wire, payload, None);
+        wire
+    };
+    let mut pieced = Pieced::new(Role::Client);
+    let mut feed = |wire: &[u8]| {
+        pieced.feed(wire).unwrap();
+        pieced.receiver.under_way_in_pieces(&pieced.pieces).map(|it| it.bytes)
+    };
+    for _ in 0..2 {
+        let large = fragment(MsgType::Binary, false, &[1; 300]);
+        let header_len = large.len() - 300;
+        assert_eq!(feed(&large[..header_len + 250]), Some(250), "none of the message before");
+        assert_eq!(feed(&large[header_len + 250..]), Some(300));
+        assert_eq!(feed(&plain(MsgType::Ping, b"between")), Some(300));
+        assert_eq!(feed(&fragment(MsgType::Continuation, false, &[2; 10])), Some(310));
+        assert_eq!(feed(&fragment(MsgType::Continuation, true, &[3; 10])), None);
+    }
+}
+
+#[test]
+fn a_piece_has_the_head_of_its_frame() {
+    let rules = FrameRules { rsv_allowed: 7, ..FrameRules::default() };
+    for rsv in [0, 2, 5] {
+        let mut wire = Vec::new();
+        FrameHead::new(MsgType::Binary).with_rsv(rsv).append(&mut wire, &[1; 300], None);
+        let mut receiver = Receiver::new(Role::Client);
+        let mut pieces = Pieces::of_frames_above(200);
+        let len = wire.len() - 200;
+        let next = receiver.next_in_pieces(&rules, &mut pieces, &mut wire[..len]);
+        let Ok((_, Some(Received::Piece(piece)))) = next else { panic!("{next:?}") };
+        assert_eq!((piece.rsv(), piece.offset(), piece.frame_len()), (rsv, 0, 300));
+        let text = format!("{piece:?}");
+        assert!(text.contains("bytes: 100") && text.contains("frame_len: 300"), "{text}");
+    }
 }
