@@ -237,6 +237,7 @@ fn handshakes_have_the_drain_timeout_where_another_process_has_taken_over() {
         fixture.worker.ring.deliver_to(socket, &UPGRADE[..60]);
     }
     drop(hand_over(&mut fixture, Some(5 * SECOND)));
+    fixture.turn();
     fixture.go(5 * SECOND - GRACE - GRANULE);
     assert_eq!(sent(&mut fixture), "");
     fixture.worker.ring.deliver_to(7, &UPGRADE[60..]);
