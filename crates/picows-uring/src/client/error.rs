@@ -38,6 +38,20 @@ pub struct ConnectError {
 }
 
 /// The fault of a connection that was to be made.
+///
+/// ```
+/// use picows_uring::{Connect, ConnectFault, EchoListener};
+///
+/// let attempt = Connect::new("ws://127.0.0.1:1/").connect(EchoListener);
+/// let error = picows_uring::run(attempt)?.unwrap_err();
+/// match error.fault() {
+///     ConnectFault::Unreachable { attempts } => assert_eq!(attempts[0].0.port(), 1),
+///     ConnectFault::Response(refused) => println!("the server is there, and says no: {refused}"),
+///     other => println!("{other}"),
+/// }
+/// assert!(error.is_transient(), "it may be there later");
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ConnectFault {

@@ -20,6 +20,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of an [`Embedded`] worker.
+///
+/// ```
+/// use picows_uring::{Driver, Embedded, Turned};
+/// use std::time::Duration;
+///
+/// let builder = Embedded::builder().driver(Driver::Epoll).turns_max(4);
+/// let worker = builder.drain_timeout(Duration::from_secs(3)).build()?;
+/// assert_eq!((worker.driver(), worker.turn()?), (Driver::Epoll, Turned::Idle));
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "there is no worker before `build`"]
 pub struct EmbeddedBuilder {

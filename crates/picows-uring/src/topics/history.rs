@@ -7,6 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How much a topic keeps of what was published: nothing by default. Each of the bounds holds.
+///
+/// ```
+/// use picows_uring::topics::History;
+/// use std::time::Duration;
+///
+/// let hour = History::last(10_000).bytes(1 << 20).age(Duration::from_secs(3600));
+/// assert_eq!((hour.count, hour.bytes), (10_000, 1 << 20));
+/// assert_eq!(History::none().count, 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct History {

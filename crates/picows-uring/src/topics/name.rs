@@ -6,6 +6,17 @@
 use super::error::TopicError;
 
 /// The rules of names: a place for their functions.
+///
+/// ```
+/// use picows_uring::topics::TopicName;
+///
+/// TopicName::check("quotes.xetra.sap")?;
+/// TopicName::check_pattern("quotes.*.sap")?;
+/// assert!(TopicName::matches("quotes.>", "quotes.xetra.sap"));
+/// let error = TopicName::check("quotes.*").unwrap_err();
+/// assert!(error.to_string().contains("`*` and `>` are for subscriptions alone"));
+/// # Ok::<(), picows_uring::topics::TopicError>(())
+/// ```
 #[derive(Debug)]
 pub enum TopicName {}
 

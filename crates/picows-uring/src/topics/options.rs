@@ -99,6 +99,15 @@ impl fmt::Debug for SubscribeOptions {
 
 /// What happens when the peer of a subscription does not keep up: its socket has refused some of what
 /// was queued before.
+///
+/// ```
+/// use picows_uring::topics::{SlowPolicy, SubscribeOptions};
+///
+/// // Quotes: of each key, a peer that is behind gets the last one.
+/// let quotes = SubscribeOptions::new().policy(SlowPolicy::latest_by_key());
+/// // A log: a peer that is more than a thousand lines behind misses the oldest.
+/// let log = SubscribeOptions::new().policy(SlowPolicy::drop_oldest(1000));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SlowPolicy {
@@ -186,6 +195,20 @@ pub enum Start {
 }
 
 /// The outcome of the start of a subscription.
+///
+/// ```
+/// use picows_uring::topics::{Hub, Position, Recovery, Start, SubscribeOptions};
+/// use picows_uring::{Transport, topics::TopicError};
+///
+/// /// Subscribes a peer that says where it was, and returns whether it has missed some.
+/// fn resume(hub: &Hub, transport: &Transport, at: Position) -> Result<bool, TopicError> {
+///     let options = SubscribeOptions::new().start(Start::From(at));
+///     let subscription = hub.subscribe(transport, "orders", options)?;
+///     let is_lost = matches!(subscription.recovery(), Some(Recovery::Lost { .. }));
+///     subscription.keep();
+///     Ok(is_lost)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recovery {
@@ -255,6 +278,19 @@ impl Missed {
 ///
 /// Subscriptions that hold clones of one format share its result: the function runs once for a
 /// publication and a worker.
+///
+/// ```
+/// use picows_uring::topics::{Format, SubscribeOptions};
+/// use picows_uring::{MsgType, Prepared};
+///
+/// // Each message behind its topic and a blank.
+/// let named = Format::new(|publication| {
+///     let mut text = format!("{} ", publication.topic()).into_bytes();
+///     text.extend_from_slice(publication.payload());
+///     Prepared::new(MsgType::Text, &text)
+/// });
+/// let options = SubscribeOptions::new().format(named);
+/// ```
 #[derive(Clone, Default)]
 pub struct Format(Option<Arc<FormatFn>>);
 

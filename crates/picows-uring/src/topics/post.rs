@@ -124,6 +124,13 @@ pub(super) struct Encoded {
 }
 
 /// A message that was published. Cheap to clone.
+///
+/// ```
+/// use picows_uring::topics::{Publication, SubscribeOptions};
+///
+/// let is_german = |it: &Publication| it.headers().any(|header| header == ("venue", "XETRA"));
+/// let options = SubscribeOptions::new().filter(is_german);
+/// ```
 #[derive(Clone)]
 pub struct Publication(Arc<Inner>);
 

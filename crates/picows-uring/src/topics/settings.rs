@@ -11,6 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of topics.
+///
+/// ```
+/// use picows_uring::topics::{History, Hub, TopicSettings};
+/// use std::time::Duration;
+///
+/// let quotes = TopicSettings::new().history(History::last(1)).linger(Duration::from_millis(5));
+/// let hub = Hub::builder().settings_of("quotes.>", quotes).build()?;
+/// # Ok::<(), picows_uring::topics::TopicError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicSettings {
@@ -64,6 +73,16 @@ pub(super) struct WaitingMax {
 pub(super) type Hook = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The settings of a hub; made by [`Hub::builder`].
+///
+/// ```
+/// use picows_uring::topics::Hub;
+///
+/// let hub = Hub::builder()
+///     .on_first_subscriber(|subject| println!("{subject} has a subscriber"))
+///     .on_last_subscriber(|subject| println!("{subject} has none any more"))
+///     .build()?;
+/// # Ok::<(), picows_uring::topics::TopicError>(())
+/// ```
 #[must_use]
 pub struct HubBuilder {
     pub(super) settings: TopicSettings,

@@ -21,6 +21,23 @@ use std::sync::atomic::Ordering;
 ///
 /// Behind that, no filter, format or callback of it runs, and nothing more is queued. What is in the
 /// queue of the connection still leaves.
+///
+/// ```
+/// use picows_uring::topics::{Hub, SubscribeOptions, Subscription};
+/// use picows_uring::{Frame, Listener, ListenerResult, Transport};
+///
+/// /// Has the topic that its peer named last.
+/// struct Tuned(Hub, Option<Subscription>);
+///
+/// impl Listener for Tuned {
+///     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+///         let subject = std::str::from_utf8(frame.payload())?;
+///         // The one before ends here.
+///         self.1 = Some(self.0.subscribe(transport, subject, SubscribeOptions::new())?);
+///         Ok(())
+///     }
+/// }
+/// ```
 #[must_use = "dropping it unsubscribes: `keep` lets it last as long as the connection"]
 pub struct Subscription {
     desk: Rc<Desk>,

@@ -25,6 +25,19 @@ use std::time::Duration;
 
 /// A topic, for those who publish to it or subscribe to it often: without a look at its name, and it
 /// stays for as long as a handle of it lives.
+///
+/// ```
+/// use picows_uring::topics::{History, Hub, Post, TopicSettings};
+///
+/// let settings = TopicSettings::new().history(History::last(10));
+/// let hub = Hub::builder().settings(settings).build()?;
+/// let news = hub.topic("news")?;
+/// let published = news.publish(Post::text("first"))?;
+/// assert_eq!((published.receivers, published.lost), (0, 0));
+/// assert_eq!(published.position, Some(news.position()));
+/// assert_eq!(news.history_len(), 1);
+/// # Ok::<(), picows_uring::topics::TopicError>(())
+/// ```
 pub struct Topic {
     hub: Hub,
     core: Arc<TopicCore>,
