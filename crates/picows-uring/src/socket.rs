@@ -29,6 +29,8 @@ pub(crate) enum ListenOn {
     Text(String),
     /// A listening socket of the caller's, which clones of a builder share.
     Inherited(Arc<OwnedFd>),
+    /// What a predecessor had inherited, unless it is listened on already.
+    Taken(GroupName),
 }
 
 /// What to listen on, and whether TLS is spoken there.
@@ -123,8 +125,19 @@ pub(crate) struct Listening {
 pub(crate) struct Copies {
     /// Empty where none are kept.
     pub(crate) sockets: Vec<OwnedFd>,
-    /// The port was any free one.
-    pub(crate) is_any_port: bool,
+    pub(crate) kind: SocketKind,
+}
+
+/// The origin of the listening sockets of one address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SocketKind {
+    /// Made for the address.
+    #[default]
+    Named,
+    /// Made for port 0.
+    AnyPort,
+    /// A parent process keeps it open as well.
+    Inherited,
 }
 
 /// Listens on everything in `wanted`, with a socket for each worker.
@@ -143,21 +156,23 @@ pub(crate) fn listen(
         paths: Vec::new(),
         copies: Vec::new(),
     };
-    let mut taken = |address: &ListenAddress| predecessor.as_mut()?.take(address, options.part);
+    let part = options.part;
+    // How many addresses there are without those that a predecessor had inherited, which come last.
+    let mut others = None;
     for (number, Wanted { on, is_secure }) in wanted.into_iter().enumerate() {
         let first = listening.addresses.len();
         match on {
             ListenOn::Text(text) => match text.strip_prefix("unix:") {
                 Some(path) => {
                     let path = Path::new(path);
-                    match taken(&ListenAddress::Unix(path.to_owned())) {
+                    match take(&mut predecessor, &ListenAddress::Unix(path.to_owned()), part) {
                         Some(group) => listening.add_taken(group, options)?,
                         None => patiently(is_in_use, || listening.add_unix(&text, path, options))?,
                     }
                 }
                 None => {
                     for address in resolve(&text)? {
-                        match taken(&ListenAddress::Tcp(address)) {
+                        match take(&mut predecessor, &ListenAddress::Tcp(address), part) {
                             Some(group) => listening.add_taken(group, options)?,
                             None => patiently(is_in_use, || listening.add_tcp(address, options))?,
                         }
@@ -165,6 +180,12 @@ pub(crate) fn listen(
                 }
             },
             ListenOn::Inherited(socket) => listening.add_inherited(socket, options)?,
+            ListenOn::Taken(name) => {
+                let others =
+                    listening.addresses.get(..*others.get_or_insert(first)).unwrap_or_default();
+                let group = predecessor.as_mut().and_then(|it| it.take_inherited(name, others));
+                group.map(|group| listening.add_taken(group, options)).transpose()?;
+            }
         }
         listening.origins.resize(listening.addresses.len(), number);
         if is_secure {
@@ -173,6 +194,15 @@ pub(crate) fn listen(
         }
     }
     Ok(listening)
+}
+
+/// The sockets of a predecessor that listen on an address.
+fn take(
+    predecessor: &mut Option<&mut Predecessor>,
+    address: &ListenAddress,
+    part: Part,
+) -> Option<SocketGroup> {
+    predecessor.as_mut()?.take(address, part)
 }
 
 /// Whether another socket has the address, which the kernel may be about to close.
@@ -184,7 +214,8 @@ impl Listening {
     /// A socket for each worker, between which the kernel spreads connections (`SO_REUSEPORT`,
     /// socket(7)).
     fn add_tcp(&mut self, mut address: SocketAddr, options: ListenOptions) -> Result<(), Error> {
-        let (wanted, is_any_port) = (address, address.port() == 0);
+        let wanted = address;
+        let kind = if address.port() == 0 { SocketKind::AnyPort } else { SocketKind::Named };
         let failed = |source| Error::Listen { address: wanted.to_string(), source };
         let is_shared = options.workers > 1 || options.share_port;
         if is_shared && !options.share_port && address.port() != 0 {
@@ -204,7 +235,7 @@ impl Listening {
             made.push(socket);
         }
         let made = made.into_iter().map(OwnedFd::from).collect();
-        self.deal_out(made, is_any_port, options).map_err(failed)?;
+        self.deal_out(made, kind, options).map_err(failed)?;
         self.addresses.push(ListenAddress::Tcp(address));
         self.paths.push(None);
         Ok(())
@@ -212,13 +243,13 @@ impl Listening {
 
     /// The sockets of a predecessor, as many as it had workers.
     fn add_taken(&mut self, group: SocketGroup, options: ListenOptions) -> Result<(), Error> {
-        let SocketGroup { address, path, is_any_port, sockets, .. } = group;
+        let SocketGroup { address, path, kind, sockets, .. } = group;
         let failed = |source| Error::Listen { address: address.to_string(), source };
-        for socket in &sockets {
+        for socket in sockets.iter().filter(|_| kind != SocketKind::Inherited) {
             // The backlog is a setting of each process.
             socket2::SockRef::from(socket).listen(options.backlog).map_err(failed)?;
         }
-        self.deal_out(sockets, is_any_port, options).map_err(failed)?;
+        self.deal_out(sockets, kind, options).map_err(failed)?;
         self.addresses.push(address);
         self.paths.push(path);
         Ok(())
@@ -229,11 +260,11 @@ impl Listening {
     fn deal_out(
         &mut self,
         made: Vec<OwnedFd>,
-        is_any_port: bool,
+        kind: SocketKind,
         options: ListenOptions,
     ) -> io::Result<()> {
         let (number, count) = (self.addresses.len(), made.len());
-        let mut copies = Copies { is_any_port, ..Copies::default() };
+        let mut copies = Copies { kind, ..Copies::default() };
         if options.keeps_copies {
             copies.sockets = made.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
         }
@@ -261,7 +292,7 @@ impl Listening {
             PathFault::Taken(fault) => Error::Address { address: text.to_owned(), fault },
         })?;
         socket.listen(options.backlog).map_err(failed)?;
-        self.deal_out(vec![socket.into()], false, options).map_err(failed)?;
+        self.deal_out(vec![socket.into()], SocketKind::Named, options).map_err(failed)?;
         self.addresses.push(ListenAddress::Unix(path.to_owned()));
         self.paths.push(Some(bound));
         Ok(())
@@ -282,7 +313,7 @@ impl Listening {
         if let ListenAddress::Tcp(_) = address {
             socket.set_tcp_nodelay(true).map_err(failed)?;
         }
-        self.deal_out(vec![socket.into()], false, options).map_err(failed)?;
+        self.deal_out(vec![socket.into()], SocketKind::Inherited, options).map_err(failed)?;
         self.addresses.push(address);
         self.paths.push(None);
         Ok(())

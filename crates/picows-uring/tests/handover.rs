@@ -19,7 +19,7 @@ use rustix::net::{
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -259,6 +259,45 @@ fn addresses_change_while_a_server_runs() {
 }
 
 #[test]
+fn inherited_sockets_go_along_in_place_of_the_default_and_beside_others() {
+    if is_over_tls() {
+        return;
+    }
+    let (folder, path) = folder("inherited");
+    let unix = folder.socket();
+    // What a parent keeps open.
+    let (tcp, local) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&unix).unwrap());
+    let address = tcp.local_addr().unwrap();
+    let copy = || tcp.try_clone().unwrap();
+    let start = |builder: ServerBuilder| echo(builder.workers(2).takeover(&path));
+    let both = Server::builder().listen_socket(copy()).listen_socket(local.try_clone().unwrap());
+    let mut server = start(both);
+    let addresses = server.addresses().to_vec();
+    assert_eq!(addresses.len(), 2);
+    let named = format!("unix:{}", unix.display());
+    for (builder, count) in [
+        (Server::builder(), 2),
+        (Server::builder().without_address(), 2),
+        // Its own copy, its own settings, and a further address.
+        (Server::builder().listen_socket(copy()), 2),
+        (Server::builder().listen(&named), 2),
+        (Server::builder().listen("127.0.0.1:0"), 3),
+        (Server::builder().listen("127.0.0.1:0").listen(address.to_string()), 3),
+    ] {
+        let next = start(builder);
+        assert_eq!(next.addresses().len(), count, "{:?}", next.addresses());
+        assert!(addresses.iter().all(|it| next.addresses().contains(it)), "{:?}", next.addresses());
+        expect_end(std::mem::replace(&mut server, next));
+        assert!(unix.exists(), "it is the parent's");
+        Client::upgrade(address).echo(b"by TCP");
+        assert_eq!(Client::connect_unix(&unix).ask("/", "").status, 101);
+    }
+    server.stop().expect("it stops");
+    assert!(unix.exists(), "it is the parent's");
+}
+
+#[test]
 fn the_admin_address_goes_along() {
     let (_folder, path) = folder("admin");
     let start = || echo(workers(1).takeover(&path).admin("127.0.0.1:0"));
@@ -309,7 +348,7 @@ fn what_is_left_at_the_path_is_replaced_only_if_it_is_dead() {
     drop(dead);
     echo(workers(1).takeover(&path)).stop().expect("it stops");
     // Another program's socket, of another kind.
-    let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
     let text = fault(try_echo(workers(1).takeover(&path)));
     assert!(text.contains("another program"), "{text}");
     drop(other);

@@ -2,7 +2,7 @@
 
 use super::builder::ServerBuilder;
 use crate::config::{Config, WrongSetting};
-use crate::socket::{ListenOn, Wanted};
+use crate::socket::{GroupName, ListenOn, Wanted};
 use crate::tls::ServerTls;
 use crate::upgrade::{IntoUpgrade, MakeFactory, WorkerInfo, local_factory, shared_factory};
 use picows_uring_proto::UpgradeRequest;
@@ -52,6 +52,11 @@ impl Listen {
     /// A socket that listens already, as [`ServerBuilder::listen_socket`] has it.
     pub fn socket(socket: impl Into<OwnedFd>) -> Self {
         Self::of(ListenOn::Inherited(Arc::new(socket.into())))
+    }
+
+    /// What a predecessor had inherited.
+    pub(super) fn taken(name: GroupName) -> Self {
+        Self::of(ListenOn::Taken(name))
     }
 
     fn of(on: ListenOn) -> Self {

@@ -61,15 +61,19 @@ impl ServerBuilder {
         let driver = self.driver.map_or_else(Driver::from_environment, Ok)?;
         let options = self.listen_options(workers);
         let options = ListenOptions { part, keeps_copies: handover.is_some(), ..options };
-        let is_own = self.listen.iter().all(Listen::is_own);
+        let (offer, predecessor) = handover.map(Handover::parts).unzip();
+        let predecessor = predecessor.flatten();
+        let mut listen = self.listen;
+        // Behind what has settings of its own, and in place of the default.
+        listen.extend(predecessor.iter().flat_map(|it| it.inherited(part)).map(Listen::taken));
+        let is_own = listen.iter().all(Listen::is_own);
         let mut config = self.config;
         config.leaves_port = self.share_port && is_own;
         config.admission = Some(Arc::default());
         config.memory = MemoryBudget::of_another(&config.memory);
         config.probe = self.on_main.probe(probes);
         let config = Arc::new(config);
-        let (listen, served) = super::builder::resolve(self.listen, self.has_address, &config)?;
-        let (offer, predecessor) = handover.map(Handover::parts).unzip();
+        let (listen, served) = super::builder::resolve(listen, self.has_address, &config)?;
         let plan = ServerPlan {
             listen,
             name: self.thread_name,
@@ -85,7 +89,7 @@ impl ServerBuilder {
             make,
             offer,
         };
-        threads::prepare(plan, predecessor.flatten())
+        threads::prepare(plan, predecessor)
     }
 }
 

@@ -72,7 +72,9 @@ impl ServerBuilder {
     /// [`ServerHandle::stop`](crate::ServerHandle::stop). Clients that connect meanwhile wait in the backlog,
     /// which goes along. If the new process fails before, the other one serves on. Addresses that both listen
     /// on are handed over, that of [`admin`](Self::admin) included, in whatever number of workers; others are
-    /// bound, or closed when what waits there has been accepted. Port 0 is that of the other process.
+    /// bound, or closed when what waits there has been accepted. Port 0 is that of the other process. Sockets
+    /// that it inherited go along always, as their parent keeps them open: in place of the default address, and
+    /// beside others.
     ///
     /// Both have to run as the same user, or the new one as root. Guide "Restarting". Default: none.
     ///

@@ -6,7 +6,7 @@
 mod wire;
 
 use super::unix_path::{self, PathFault, PathOwner, SocketPath, absolute};
-use super::{ListenAddress, address_of};
+use super::{ListenAddress, SocketKind, address_of};
 use crate::error::Error;
 use crate::foreign::log;
 use rustix::fs::{Mode, fchmod};
@@ -36,8 +36,7 @@ pub(crate) struct SocketGroup {
     pub(crate) address: ListenAddress,
     /// Of a Unix socket that was made for this address.
     pub(crate) path: Option<SocketPath>,
-    /// The port was any free one.
-    pub(crate) is_any_port: bool,
+    pub(crate) kind: SocketKind,
     pub(crate) sockets: Vec<OwnedFd>,
 }
 
@@ -157,16 +156,17 @@ impl Predecessor {
             return Ok(());
         }
         let Some(first) = sockets.first() else { return Ok(()) };
-        let (address, path, is_any_port) = match kind {
-            GroupKind::Tcp { is_any_port } => {
-                (address_of(&SockRef::from(first))?, None, is_any_port)
-            }
+        let own_address = || address_of(&SockRef::from(first));
+        let (address, path, kind) = match kind {
+            GroupKind::Tcp { is_any_port: false } => (own_address()?, None, SocketKind::Named),
+            GroupKind::Tcp { is_any_port: true } => (own_address()?, None, SocketKind::AnyPort),
+            GroupKind::Inherited => (own_address()?, None, SocketKind::Inherited),
             GroupKind::Unix(PathRecord { path, identity }) => {
                 let address = ListenAddress::Unix(path.clone());
-                (address, Some(SocketPath::of_other(path, identity)), false)
+                (address, Some(SocketPath::of_other(path, identity)), SocketKind::Named)
             }
         };
-        self.groups.push(SocketGroup { name, address, path, is_any_port, sockets });
+        self.groups.push(SocketGroup { name, address, path, kind, sockets });
         Ok(())
     }
 
@@ -175,16 +175,43 @@ impl Predecessor {
     pub(crate) fn take(&mut self, address: &ListenAddress, part: Part) -> Option<SocketGroup> {
         let index = self.groups.iter().position(|group| match (address, &group.address) {
             (ListenAddress::Tcp(wanted), ListenAddress::Tcp(found)) if wanted.port() == 0 => {
-                group.is_any_port && group.name.part == part && wanted.ip() == found.ip()
+                let is_any_port = group.kind == SocketKind::AnyPort;
+                is_any_port && group.name.part == part && wanted.ip() == found.ip()
             }
             (ListenAddress::Tcp(wanted), ListenAddress::Tcp(found)) => wanted == found,
             (ListenAddress::Unix(wanted), ListenAddress::Unix(found)) => absolute(wanted) == *found,
             _ => false,
         })?;
+        Some(self.take_at(index))
+    }
+
+    /// The sockets that it inherited itself, but for those that were taken before.
+    pub(crate) fn inherited(&self, part: Part) -> Vec<GroupName> {
+        let is_inherited =
+            |group: &&SocketGroup| group.kind == SocketKind::Inherited && group.name.part == part;
+        self.groups.iter().filter(is_inherited).map(|group| group.name).collect()
+    }
+
+    /// The sockets of this name, unless they were taken before, or listen on one of `addresses`.
+    pub(crate) fn take_inherited(
+        &mut self,
+        name: GroupName,
+        addresses: &[ListenAddress],
+    ) -> Option<SocketGroup> {
+        let is_elsewhere = |group: &SocketGroup| match &group.address {
+            // Any number of sockets may be without an address.
+            ListenAddress::Unix(path) if path.as_os_str().is_empty() => false,
+            address => addresses.iter().any(|it| it.clone().secured() == address.clone().secured()),
+        };
+        let index = self.groups.iter().position(|it| it.name == name && !is_elsewhere(it))?;
+        Some(self.take_at(index))
+    }
+
+    fn take_at(&mut self, index: usize) -> SocketGroup {
         let group = self.groups.remove(index);
         self.taken.push(group.name);
         self.paths.extend(group.path.as_ref().map(|path| path.owner().clone()));
-        Some(group)
+        group
     }
 
     fn commit(&mut self) -> Result<(), Error> {
@@ -280,14 +307,8 @@ impl Asker {
         groups: impl IntoIterator<Item = (GroupName, &'a ListenAddress, &'a OfferedSockets)>,
         control: &Control,
     ) -> io::Result<()> {
-        for (name, address, offered) in groups {
-            let kind = match (address.tcp(), &offered.path) {
-                (Some(_), _) => GroupKind::Tcp { is_any_port: offered.is_any_port },
-                (None, Some(path)) => GroupKind::Unix(path.clone()),
-                // A Unix socket that was inherited: its path is not ours to pass on.
-                (None, None) => continue,
-            };
-            let message = Message::Sockets(name, kind);
+        for (name, _address, offered) in groups {
+            let message = Message::Sockets(name, offered.group_kind());
             for sockets in offered.sockets.chunks(DESCRIPTORS_MAX) {
                 let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
                 self.channel.send(&message, &sockets)?;
@@ -318,7 +339,7 @@ impl AsFd for Asker {
 #[derive(Debug)]
 pub(crate) struct OfferedSockets {
     sockets: Vec<OwnedFd>,
-    is_any_port: bool,
+    kind: SocketKind,
     path: Option<PathRecord>,
     owner: Option<PathOwner>,
 }
@@ -327,9 +348,17 @@ impl OfferedSockets {
     pub(crate) fn new(copies: super::Copies, path: Option<&SocketPath>) -> Self {
         Self {
             sockets: copies.sockets,
-            is_any_port: copies.is_any_port,
+            kind: copies.kind,
             path: path.map(PathRecord::of),
             owner: path.map(|path| path.owner().clone()),
+        }
+    }
+
+    fn group_kind(&self) -> GroupKind {
+        match (self.kind, &self.path) {
+            (SocketKind::Inherited, _) => GroupKind::Inherited,
+            (_, Some(path)) => GroupKind::Unix(path.clone()),
+            (kind, None) => GroupKind::Tcp { is_any_port: kind == SocketKind::AnyPort },
         }
     }
 

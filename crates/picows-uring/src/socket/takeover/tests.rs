@@ -10,11 +10,11 @@ fn path(test: &str) -> PathBuf {
 }
 
 /// Copies of a listening socket, and its address.
-fn listening(count: usize, is_any_port: bool) -> (ListenAddress, OfferedSockets) {
+fn listening(count: usize, kind: SocketKind) -> (ListenAddress, OfferedSockets) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = ListenAddress::Tcp(socket.local_addr().unwrap());
     let sockets = (0..count).map(|_| socket.try_clone().unwrap().into()).collect();
-    (address, OfferedSockets::new(Copies { sockets, is_any_port }, None))
+    (address, OfferedSockets::new(Copies { sockets, kind }, None))
 }
 
 #[test]
@@ -25,8 +25,12 @@ fn all_sockets_of_an_address_arrive_and_each_address_is_taken_once() {
     let name = |part, number| GroupName { part, number };
     let names = [name(Part::Main, 0), name(Part::Main, 4), name(Part::Admin, 0)];
     // More than go into a message.
-    let offered =
-        [listening(2 * DESCRIPTORS_MAX + 1, false), listening(1, true), listening(1, true)];
+    let offered = [
+        (2 * DESCRIPTORS_MAX + 1, SocketKind::Named),
+        (1, SocketKind::AnyPort),
+        (1, SocketKind::AnyPort),
+    ]
+    .map(|(count, kind)| listening(count, kind));
     let addresses = offered.each_ref().map(|(address, _)| address.clone());
     let old = thread::spawn(move || {
         let mut asker = control.accept().unwrap();
@@ -65,7 +69,7 @@ fn paths_are_the_others_until_it_has_handed_over() {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     let bound = unix_path::bind(&socket, &unix).unwrap();
     socket.listen(1).unwrap();
-    let copies = Copies { sockets: vec![socket.into()], is_any_port: false };
+    let copies = Copies { sockets: vec![socket.into()], kind: SocketKind::Named };
     let offered = OfferedSockets::new(copies, Some(&bound));
     let name = GroupName { part: Part::Main, number: 0 };
     let address = ListenAddress::Unix(unix.clone());

@@ -53,6 +53,8 @@ pub(super) enum GroupKind {
         is_any_port: bool,
     },
     Unix(PathRecord),
+    /// Of a parent process, which keeps it open: TCP or Unix, without a path that is to be removed.
+    Inherited,
 }
 
 /// A path, and what is at it.
@@ -94,6 +96,9 @@ impl Message {
             Self::Sockets(name, GroupKind::Tcp { is_any_port }) => {
                 let kind = if *is_any_port { "any-port" } else { "tcp" };
                 bytes.extend(format!("sockets {name} {kind}").as_bytes());
+            }
+            Self::Sockets(name, GroupKind::Inherited) => {
+                bytes.extend(format!("sockets {name} inherited").as_bytes());
             }
             Self::Sockets(name, GroupKind::Unix(record)) => {
                 bytes.extend(format!("sockets {name} unix ").as_bytes());
@@ -160,6 +165,7 @@ impl Message {
                         b"tcp" => GroupKind::Tcp { is_any_port: false },
                         b"any-port" => GroupKind::Tcp { is_any_port: true },
                         b"unix" => GroupKind::Unix(PathRecord::parse(rest)?),
+                        b"inherited" => GroupKind::Inherited,
                         _ => return None,
                     },
                 )
@@ -216,6 +222,7 @@ mod tests {
             Message::Sockets(name(Part::Main, 0), GroupKind::Tcp { is_any_port: false }),
             Message::Sockets(name(Part::Admin, 7), GroupKind::Tcp { is_any_port: true }),
             Message::Sockets(name(Part::Main, 3), GroupKind::Unix(record.clone())),
+            Message::Sockets(name(Part::Main, 4), GroupKind::Inherited),
             Message::Control(record),
             Message::End,
             Message::Take(vec![]),
