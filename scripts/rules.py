@@ -135,7 +135,7 @@ FLOORS = {
         "auto_ping deflate fault",
         "proxy",
         "stdio",
-        "systemd tls",
+        "successor systemd tls",
         "client",
         "measure threshold",
         "report",

@@ -8,7 +8,8 @@ use crate::auto_ping::AutoPingArgs;
 use crate::deflate::DeflateArgs;
 use crate::driver::DriverFlag;
 use crate::fault::Fault;
-use crate::stdio::{self, FLUSH_MIN, FLUSH_TIMEOUT, note};
+use crate::stdio::{self, FLUSH_MIN, FLUSH_TIMEOUT, LogFile, note};
+use crate::successor::Successor;
 use crate::{signals, system, systemd, tls, units};
 use clap::ValueEnum;
 use picows_uring::{
@@ -33,9 +34,10 @@ use std::time::{Duration, Instant};
 /// /readyz answers 503 while no more clients should come. --admin has both, and /metrics, on an address
 /// of its own, to the end of a graceful shutdown. GET / answers with a page that connects back.
 ///
-/// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup, or there is --tls-cert, as
-/// it then reads the certificates again) stop it: clients get
-/// CLOSE 1001, and a line summarises the counters. A second signal ends it at once. Exit status: 0
+/// SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored, as under nohup) stop it: clients get
+/// CLOSE 1001, and a line summarises the counters. A second signal ends it at once. Where files were given
+/// (--tls-cert, --tls-client-ca, --log-filter-file), SIGHUP reads them again instead. With --takeover,
+/// SIGUSR2 starts this program again with the same arguments, which takes over. Exit status: 0
 /// after a signal, 1 if it could not start or a worker failed, 2 if the command line is wrong.
 ///
 /// It serves and handles signals whether or not standard output and standard error are read: lines
@@ -91,7 +93,8 @@ pub(crate) struct ServingFlags {
 
     /// Restart without a refused client: take over the listening sockets of the process that runs with the
     /// same PATH, a Unix socket, and hand them to the next. The other process finishes its handshakes,
-    /// drains and ends; it serves on if this one fails before it is ready
+    /// drains and ends; it serves on if this one fails before it is ready. SIGUSR2 starts the next: what is
+    /// at the path of the program then, with the same arguments
     #[arg(long, value_name = "PATH")]
     takeover: Option<PathBuf>,
 
@@ -249,6 +252,11 @@ pub(crate) trait Service {
         let _ = json;
     }
 
+    /// What SIGHUP has it read again, beside certificates and the filter of the log.
+    fn reload(&self) -> Option<Box<dyn Fn() + Send>> {
+        None
+    }
+
     /// The server has stopped.
     fn stopped(&self) {}
 }
@@ -299,14 +307,13 @@ fn serve(
     service: &impl Service,
     stops: mpsc::Receiver<u32>,
 ) -> Result<Instant, Fault> {
+    let successor = Successor::install()?;
     let tls = args.tls.settings()?;
     let builder = tls::of_server(service.set_up(builder(args)), tls.as_ref());
     let sockets = systemd::sockets()?.into_iter();
     let builder = sockets.fold(builder, ServerBuilder::listen_socket);
     let server = builder.start(service.router())?;
-    if let Some(tls) = tls {
-        reload_on_hang_up(tls)?;
-    }
+    reload_on_hang_up(tls, service.reload())?;
     stdio::out().when_failed(|| {
         let error = stdio::out().failure().map_or_else(String::new, |it| it.to_string());
         note(format_args!("standard output cannot be written, and serving goes on: {error}"));
@@ -323,14 +330,22 @@ fn serve(
     }
     service.started(server.addresses())?;
     systemd::ready();
+    successor.serves(monitor.clone(), args.takeover.is_some());
     let start = Instant::now();
     tracing::info!(driver = stats::driver(&monitor), "serving");
     watch(&monitor, &stops, args, service)?;
     let stop = Instant::now();
-    systemd::stopping();
+    successor.stops();
     let why = match monitor.successor() {
-        Some(process) => format!("process {process} has taken over"),
-        None => "stopping".to_owned(),
+        Some(process) => {
+            // The end of this process is not that of the service.
+            systemd::followed_by(process);
+            format!("process {process} has taken over")
+        }
+        None => {
+            systemd::stopping();
+            "stopping".to_owned()
+        }
     };
     note(format_args!("{why}: closing {} connections", monitor.stats().connections));
     let stopper = server.stopper();
@@ -350,13 +365,22 @@ fn serve(
     Ok(stop)
 }
 
-/// Has SIGHUP read the certificates again, on a thread of its own.
-fn reload_on_hang_up(tls: tls::ServerSettings) -> Result<(), Fault> {
+/// Has SIGHUP read again what came from files, on a thread of its own. Without files, it stops the server.
+fn reload_on_hang_up(
+    tls: Option<tls::ServerSettings>,
+    reload: Option<Box<dyn Fn() + Send>>,
+) -> Result<(), Fault> {
+    let log = stdio::log_file();
+    if tls.is_none() && reload.is_none() && log.is_none() {
+        return Ok(());
+    }
     let (asked, asks) = mpsc::sync_channel(1);
     std::thread::Builder::new().name("picows-reload".to_owned()).spawn(move || {
         for () in asks {
             systemd::reloading();
-            tls::reload(&tls);
+            tls.iter().for_each(tls::reload);
+            reload.iter().for_each(|reload| reload());
+            log.into_iter().for_each(LogFile::reload);
             systemd::ready();
         }
     })?;

@@ -20,6 +20,7 @@ mod rtt;
 mod signals;
 mod source;
 mod stdio;
+mod successor;
 mod system;
 mod systemd;
 mod threshold;
@@ -29,6 +30,7 @@ mod units;
 use clap::{Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand};
 use fault::Fault;
 use signals::Interrupted;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use stdio::{FLUSH_MIN, FLUSH_TIMEOUT, note, note_at};
@@ -41,6 +43,11 @@ struct Cli {
     /// Form of the lines on standard error: the log, whose level RUST_LOG sets, and notes of the command
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t)]
     log_format: stdio::LogFormat,
+
+    /// Filter of the log, in place of RUST_LOG: LEVEL, or TARGET=LEVEL such as picows_uring=debug, one on each
+    /// line, and comments behind #. Servers read it again on SIGHUP
+    #[arg(long, global = true, value_name = "FILE")]
+    log_filter_file: Option<PathBuf>,
 
     #[command(subcommand)]
     command: Command,
@@ -68,7 +75,9 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&command().get_matches());
     let cli = cli.unwrap_or_else(|error| error.format(&mut command()).exit());
     stdio::report_panics();
-    stdio::install_log(cli.log_format);
+    if let Err(fault) = stdio::install_log(cli.log_format, cli.log_filter_file) {
+        return end(Err(fault.into()));
+    }
     let outcome = match cli.command {
         Command::Echo(args) => {
             return served(echo::run(&args));

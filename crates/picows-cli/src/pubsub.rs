@@ -17,7 +17,7 @@ use picows_uring::{
     ListenAddress, Messages, QueuePolicy, ServerBuilder, Upgrade, UpgradeRequest, UpgradeResponse,
 };
 use request::{Refused, Wish};
-use rights::{Publish, Rights};
+use rights::{Publish, Rights, Tokens};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     publish: Option<Publish>,
 
     /// The tokens of --publish token, one on each line: sent as `Authorization: Bearer TOKEN`, or as
-    /// `?token=TOKEN`
+    /// `?token=TOKEN`. SIGHUP then reads them again, for new connections
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     publish_token_file: Option<PathBuf>,
 
@@ -241,6 +241,12 @@ impl Service for PubSub {
         if let Some(nodes) = self.nodes.to_json() {
             json["nats"] = nodes;
         }
+    }
+
+    fn reload(&self) -> Option<Box<dyn Fn() + Send>> {
+        self.rights.tokens()?;
+        let rights = Arc::clone(&self.rights);
+        Some(Box::new(move || rights.tokens().into_iter().for_each(Tokens::reload)))
     }
 
     fn stopped(&self) {

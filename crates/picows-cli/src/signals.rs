@@ -3,12 +3,12 @@
 //! Handlers are installed for all commands: process 1 of a container has no default actions. A
 //! thread of its own runs them, whatever the other threads do.
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGXFSZ};
+use signal_hook::iterator::{Handle, Signals};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -49,10 +49,14 @@ impl std::error::Error for Interrupted {}
 /// on.
 type Handler = Box<dyn FnMut(Signal, u32) -> Duration + Send>;
 
-/// Handler of SIGHUP where that does not end the command.
-type HangUp = Box<dyn FnMut() + Send>;
+/// Handler of a signal that does not end the command.
+type Action = Box<dyn FnMut() + Send>;
 
-static HANG_UP: Mutex<Option<HangUp>> = Mutex::new(None);
+/// Of SIGHUP, where that does not end the command.
+static HANG_UP: Mutex<Option<Action>> = Mutex::new(None);
+/// Of SIGUSR2.
+static RESTART: Mutex<Option<Action>> = Mutex::new(None);
+static SIGNALS: OnceLock<Handle> = OnceLock::new();
 static HANDLER: Mutex<Option<Handler>> = Mutex::new(None);
 static FIRST: AtomicI32 = AtomicI32::new(0);
 
@@ -73,14 +77,19 @@ pub(crate) fn install() -> io::Result<()> {
     // process.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     let mut signals = Signals::new(wanted)?;
+    SIGNALS.get_or_init(|| signals.handle());
     let serve = move || {
         let mut number = 0;
         for signal in signals.forever() {
-            if signal == SIGHUP && hang_up() {
-                continue;
+            let is_handled = match signal {
+                SIGHUP => act(&HANG_UP),
+                SIGUSR2 => act(&RESTART),
+                _ => false,
+            };
+            if !is_handled {
+                number += 1;
+                handle_signal(Signal(signal), number);
             }
-            number += 1;
-            handle_signal(Signal(signal), number);
         }
     };
     thread::Builder::new().name("picows-signals".to_owned()).spawn(serve).map(drop)
@@ -97,9 +106,21 @@ pub(crate) fn handle_hang_up(handler: impl FnMut() + Send + 'static) {
     *HANG_UP.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(handler));
 }
 
-/// Calls the handler of SIGHUP, if there is one.
-fn hang_up() -> bool {
-    let mut handler = HANG_UP.lock().unwrap_or_else(PoisonError::into_inner);
+/// Sets the handler of SIGUSR2, which has its default action otherwise. It is called on the thread of the
+/// signals, and must not block.
+///
+/// # Errors
+///
+/// When the signal keeps its default action.
+pub(crate) fn handle_restart(handler: impl FnMut() + Send + 'static) -> io::Result<()> {
+    *RESTART.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(handler));
+    // Without a thread of the signals, all keep their default actions.
+    SIGNALS.get().map_or(Ok(()), |signals| signals.add_signal(SIGUSR2))
+}
+
+/// Calls a handler, if there is one.
+fn act(handler: &Mutex<Option<Action>>) -> bool {
+    let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
     handler.as_mut().map(|handler| handler()).is_some()
 }
 

@@ -10,7 +10,7 @@ mod output;
 
 pub(crate) use descriptor::Input;
 pub(crate) use escape::{Escaper, one_line};
-pub(crate) use log::{LogFormat, install_log};
+pub(crate) use log::{LogFile, LogFormat, install_log, log_file};
 pub(crate) use output::{Notice, Output};
 
 use crate::fault::Fault;

@@ -38,6 +38,11 @@ pub(crate) fn stopping() {
     report(systemd::notify_stopping());
 }
 
+/// Another process of the service has taken over, and is the one to watch.
+pub(crate) fn followed_by(process: u32) {
+    report(systemd::notify_main_process(process));
+}
+
 pub(crate) fn alive() {
     report(systemd::notify_alive());
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::topics::{Message, PubSub, http_status, http_status_at};
-use common::{Running, folder, measure_into, run, unheard};
+use common::{Running, eventually, folder, measure_into, run, unheard};
 use picows_uring::topics::Position;
 use picows_uring::{Backoff, CloseCode, Follow, Followed, ListenerResult, Transport};
 use rustix::process::Signal;
@@ -66,6 +66,37 @@ fn a_token_gives_the_right() {
         let Message::Close(code, text) = client.next() else { panic!("{target}") };
         assert!(code == 1008 && text.starts_with(reason), "{code} {text}");
     }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn tokens_are_read_again_on_sighup() {
+    let folder = folder("pubsub-tokens");
+    let file = folder.join("tokens");
+    std::fs::write(&file, "old\n").unwrap();
+    let flags = format!("--publish token --publish-token-file {}", file.display());
+    let server = PubSub::start(&flags);
+    let (mut subscriber, mut before) =
+        (server.connect("/topic/a"), server.connect("/topic/a?token=old"));
+    std::fs::write(&file, "new\n").unwrap();
+    server.hang_up();
+    // The signal is handled beside the clients.
+    eventually("the new token gives the right", || {
+        let mut client = server.connect("/topic/b?token=new");
+        client.send_text("new");
+        (client.next() == Message::Text("new".to_owned())).then_some(())
+    });
+    let mut client = server.connect("/topic/a?token=old");
+    client.send_text("no");
+    assert_eq!(client.next(), Message::Close(1008, "the token is wrong".to_owned()));
+    // One that was there keeps its right.
+    before.send_text("as before");
+    assert_eq!(subscriber.next(), Message::Text("as before".to_owned()));
+    std::fs::write(&file, "\n").unwrap();
+    server.hang_up();
+    let mut client = server.connect("/topic/a?token=new");
+    client.send_text("the old ones stay");
+    assert_eq!(subscriber.next(), Message::Text("the old ones stay".to_owned()));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -424,7 +455,7 @@ fn nodes_are_ready_while_nats_is_there() {
         (probed[0].0 == probed[1].0).then_some(probed)
     };
     let wait_for = |status: u16| {
-        common::eventually(&format!("/readyz is {status}"), || {
+        eventually(&format!("/readyz is {status}"), || {
             ready().filter(|probed| probed[0].0 == status)
         })
     };
@@ -444,7 +475,7 @@ fn nodes_share_their_topics_over_nats() {
         (0..2).map(|_| PubSub::start(&format!("--nats {} --workers 1", nats.url))).collect();
     let mut clients: Vec<_> = nodes.iter().map(|node| node.connect("/topic/a")).collect();
     // A subscription reaches NATS a moment after the client has it.
-    common::eventually("a publication reaches the other node", || {
+    eventually("a publication reaches the other node", || {
         clients[0].send_text("probe");
         clients[1].try_next()
     });

@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{RawPeer, Running, folder, picows};
-use rustix::process::Signal;
+use common::{Follower, RawPeer, Running, eventually, folder, picows};
+use rustix::process::{Pid, Signal};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -97,11 +97,16 @@ fn a_descriptor_that_does_not_fit_is_an_error_at_the_start() {
 
 /// A socket for notifications, and `picows echo` that sends them.
 fn notifying(name: &str, environment: &str) -> (UnixDatagram, Running) {
+    notifying_with(name, environment, "")
+}
+
+fn notifying_with(name: &str, environment: &str, flags: &str) -> (UnixDatagram, Running) {
     let path = folder(name).join("n");
     let notified = UnixDatagram::bind(&path).unwrap();
     notified.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut command = activated(socket, &format!("{OURS} {environment}"), "echo --workers 1");
+    let line = format!("echo --workers 1 {flags}");
+    let mut command = activated(socket, &format!("{OURS} {environment}"), &line);
     (notified, Running::start(command.env("NOTIFY_SOCKET", &path)))
 }
 
@@ -118,6 +123,63 @@ fn systemd_is_notified_of_the_start_and_the_end() {
     assert!(running.line().starts_with("listening on "), "before it is ready");
     running.signal(Signal::TERM);
     assert_eq!(next(&notified), "STOPPING=1\n");
+    assert_eq!(running.end().code, 0);
+}
+
+#[test]
+fn systemd_is_notified_of_a_reload() {
+    let file = folder("systemd-reload").join("filter");
+    std::fs::write(&file, "warn").unwrap();
+    let flags = format!("--log-filter-file {}", file.display());
+    let (notified, running) = notifying_with("systemd-reload", "", &flags);
+    assert_eq!(next(&notified), "READY=1\n");
+    for text in ["info", "a=b=c"] {
+        std::fs::write(&file, text).unwrap();
+        running.signal(Signal::HUP);
+        let text = next(&notified);
+        let time = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(time.trim_end().parse::<u64>().unwrap() > 0, "{text}");
+        assert_eq!(next(&notified), "READY=1\n");
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(next(&notified), "STOPPING=1\n");
+    let done = running.end();
+    assert_eq!(done.code, 0);
+    assert_eq!(done.stderr.matches("log filter read again").count(), 1, "{}", done.stderr);
+    assert_eq!(done.stderr.matches("the old one stays").count(), 1, "{}", done.stderr);
+}
+
+/// The service goes on in another process, with the socket that systemd handed to the first.
+#[test]
+fn systemd_is_notified_of_the_process_that_takes_over() {
+    let flags = format!("--takeover {}", folder("systemd-follow").join("t").display());
+    let watchdog = "WATCHDOG_USEC=100000 WATCHDOG_PID=$$";
+    let (notified, mut running) = notifying_with("systemd-follow", watchdog, &flags);
+    let alive = "WATCHDOG=1\n";
+    let after = |skipped: &str| loop {
+        let text = next(&notified);
+        if text != skipped {
+            return text;
+        }
+    };
+    assert_eq!(next(&notified), "READY=1\n");
+    let listening = running.line();
+    running.signal(Signal::USR2);
+    // Both send, and each in its order.
+    let texts = [after(alive), after(alive)];
+    assert!(texts.contains(&"READY=1\n".to_owned()), "{texts:?}");
+    let main = texts.iter().find_map(|text| text.strip_prefix("MAINPID=")).unwrap();
+    let second = Follower::new(Pid::from_raw(main.trim_end().parse().unwrap()).unwrap());
+    assert_eq!(running.line(), listening, "the same address");
+    let address = listening.strip_prefix("listening on ws://").unwrap();
+    eventually("the first process ends", || (!running.is_running()).then_some(()));
+    drop(TcpStream::connect(address).unwrap());
+    while next(&notified) != alive {}
+    for _ in 0..3 {
+        assert_eq!(next(&notified), alive, "of the second process");
+    }
+    second.signal(Signal::TERM);
+    assert_eq!(after(alive), "STOPPING=1\n");
     assert_eq!(running.end().code, 0);
 }
 

@@ -173,3 +173,43 @@ fn sighup_reads_the_certificates_again_and_cuts_no_connection() {
     rustix::process::kill_process(server, Signal::TERM).unwrap();
     eventually("the server ends", || child.try_wait().unwrap());
 }
+
+#[test]
+fn sighup_reads_the_issuers_of_clients_again() {
+    let (first, second) = (Certificates::new(), Certificates::new());
+    let clients = first.path("clients.pem");
+    std::fs::copy(first.ca(), &clients).unwrap();
+    let flags = format!("{} --tls-client-ca {}", flags(&first), clients.display());
+    let line = format!("echo --listen 127.0.0.1:0 --workers 1 {flags}");
+    let mut command = picows(line.split_whitespace());
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = Running::start(command);
+    let url = server.line().strip_prefix("listening on ").unwrap().to_owned();
+    let mut lines = BufReader::new(server.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut hang_up = |outcome: &str| {
+        server.signal(Signal::HUP);
+        lines.find(|line| line.contains(outcome)).unwrap()
+    };
+    let ca = first.ca().display().to_string();
+    let connect = |issuer: &Certificates| {
+        drop(issuer.issue("client", &["client.example"]));
+        let path = |name| issuer.path(name).display().to_string();
+        let pair = format!("--tls-cert {} --tls-key {}", path("client.crt"), path("client.key"));
+        run_with_input(&format!("connect --tls-ca {ca} {pair}"), &url, b"hello\n")
+    };
+    let expect = |issuer: &Certificates, is_let_in: bool| {
+        let done = connect(issuer);
+        assert_eq!(done.code == 0, is_let_in, "{} {}", done.stdout, done.stderr);
+    };
+    expect(&first, true);
+    expect(&second, false);
+    std::fs::copy(second.ca(), &clients).unwrap();
+    hang_up("certificates read again");
+    expect(&first, false);
+    expect(&second, true);
+    // One that cannot be read leaves what there was.
+    std::fs::write(&clients, "").unwrap();
+    let line = hang_up("the old ones stay");
+    assert!(line.contains("clients.pem"), "{line}");
+    expect(&second, true);
+}

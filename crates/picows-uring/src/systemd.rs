@@ -79,6 +79,17 @@ pub fn notify_stopping() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Stopping])
 }
 
+/// Notifies systemd that another process of the service is the main one from now on (`MAINPID=`), as when it has
+/// [taken over](crate::ServerBuilder::takeover): the end of this one is then not the end of the service. It has
+/// to be in the control group of the service, as children of this one are.
+///
+/// # Errors
+///
+/// As those of [`notify_ready`].
+pub fn notify_main_process(process: u32) -> io::Result<()> {
+    sd_notify::notify(&[NotifyState::MainPid(process)])
+}
+
 /// How often systemd wants a sign of life (`WatchdogSec=`), if it does: give one twice as often, while
 /// [`Monitor::unhealthy`](crate::Monitor::unhealthy) has nothing.
 #[must_use]

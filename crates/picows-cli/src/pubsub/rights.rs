@@ -1,9 +1,11 @@
 //! The rule of who may publish, and the comparison of tokens.
 
 use crate::fault::{Fault, Usage};
+use crate::stdio::note;
 use picows_uring::UpgradeRequest;
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 /// Who may publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -22,7 +24,15 @@ pub(super) enum Rights {
     None,
     All,
     /// One of these tokens.
-    Tokens(Vec<Vec<u8>>),
+    Tokens(Tokens),
+}
+
+/// The tokens of a file, which can be read again.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    file: PathBuf,
+    /// Locked for the time of a comparison.
+    all: RwLock<Vec<Vec<u8>>>,
 }
 
 /// What one client may do.
@@ -41,7 +51,7 @@ impl Rights {
     /// When the flags contradict each other, or the file cannot be used.
     pub(super) fn new(publish: Publish, file: Option<&Path>) -> Result<Self, Fault> {
         match (publish, file) {
-            (Publish::Token, Some(file)) => Ok(Self::Tokens(read_tokens(file)?)),
+            (Publish::Token, Some(file)) => Ok(Self::Tokens(Tokens::read(file)?)),
             (Publish::Token, None) => {
                 Err(Usage("--publish token: --publish-token-file FILE is missing".into()).into())
             }
@@ -59,12 +69,20 @@ impl Rights {
             Self::All => Right::Publish,
             Self::None => Right::Subscribe("this server takes no publications of clients"),
             Self::Tokens(tokens) => match bearer(request).or(query) {
-                Some(given) if is_among(tokens, given) => Right::Publish,
+                Some(given) if tokens.contains(given) => Right::Publish,
                 Some(_) => Right::Subscribe("the token is wrong"),
                 None => Right::Subscribe(
                     "a token is missing: send Authorization: Bearer TOKEN, or ?token=TOKEN",
                 ),
             },
+        }
+    }
+
+    /// The tokens that can be read again.
+    pub(super) fn tokens(&self) -> Option<&Tokens> {
+        match self {
+            Self::Tokens(tokens) => Some(tokens),
+            Self::None | Self::All => None,
         }
     }
 
@@ -74,6 +92,27 @@ impl Rights {
             Self::None => "none: clients only subscribe",
             Self::All => "all: every client may publish",
             Self::Tokens(_) => "token: clients with a token may publish",
+        }
+    }
+}
+
+impl Tokens {
+    fn read(file: &Path) -> Result<Self, Fault> {
+        Ok(Self { all: RwLock::new(read_tokens(file)?), file: file.to_owned() })
+    }
+
+    fn contains(&self, given: &[u8]) -> bool {
+        is_among(&self.all.read().unwrap_or_else(PoisonError::into_inner), given)
+    }
+
+    /// Reads the file again, and notes the outcome. Clients that are connected keep what they may do.
+    pub(super) fn reload(&self) {
+        match read_tokens(&self.file) {
+            Ok(tokens) => {
+                *self.all.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+                note(format_args!("tokens read again: new connections go by them"));
+            }
+            Err(fault) => note(format_args!("tokens not read again, the old ones stay: {fault}")),
         }
     }
 }
@@ -129,7 +168,8 @@ mod tests {
 
     #[test]
     fn tokens_are_taken_from_the_header_first() {
-        let rights = Rights::Tokens(vec![b"old".to_vec(), b"sesame".to_vec()]);
+        let all = RwLock::new(vec![b"old".to_vec(), b"sesame".to_vec()]);
+        let rights = Rights::Tokens(Tokens { file: PathBuf::new(), all });
         let right = |headers: &str, query: Option<&str>| {
             rights.of(&request(headers), query.map(str::as_bytes))
         };
@@ -182,7 +222,7 @@ mod tests {
         let Rights::Tokens(tokens) = Rights::new(Publish::Token, Some(&full)).unwrap() else {
             panic!("no tokens")
         };
-        assert_eq!(tokens, [b"one", b"two"]);
+        assert_eq!(*tokens.all.read().unwrap(), [b"one", b"two"]);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use picows_uring::{
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::SocketAddr;
@@ -222,6 +222,28 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A process that another one has started: it ends with the test.
+pub struct Follower(Option<OwnedFd>);
+
+impl Follower {
+    pub fn new(process: Pid) -> Self {
+        // It may have ended already.
+        Self(pidfd_open(process, PidfdFlags::empty()).ok())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        pidfd_send_signal(self.0.as_ref().unwrap(), signal).unwrap();
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
     }
 }
 

@@ -88,6 +88,11 @@ impl PubSub {
     }
 
     /// Sends a signal; the end is to be waited for.
+    /// Has it read its files again.
+    pub fn hang_up(&self) {
+        self.running.signal(Signal::HUP);
+    }
+
     pub fn signal(mut self, signal: Signal) -> Ending {
         self.running.signal(signal);
         let stdout = self.stdout.into_inner();
