@@ -108,7 +108,15 @@ impl Connection {
         }
         let is_open = keep_cut(session, receiver);
         local.pool.put_stash(std::mem::take(expansion.text_mut()));
+        if expanded_bytes >= SENT_AT_ONCE_BYTES {
+            // The peer goes on while the messages of others are expanded and compressed.
+            session.send_at_once();
+        }
         // After the end of the conversation, the rest is of no use.
         (is_over && is_open).then_some(consumed)
     }
 }
+
+/// Messages that expand to so many bytes take longer than a call for their answers: those leave at once,
+/// not with the answers to all others of the turn.
+const SENT_AT_ONCE_BYTES: usize = 512;

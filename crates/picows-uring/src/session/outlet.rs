@@ -2,7 +2,7 @@
 //!
 //! A limit is for peers that do not read, and what one turn has queued says nothing of that: the
 //! socket is offered it first, and the rest is judged (`queue.rs`). Everything else leaves when the
-//! turn ends (`link/send.rs`).
+//! turn ends (`link/send.rs`), but for answers to messages that take long to expand and compress.
 
 use super::Session;
 use super::conflation::Droppable;
@@ -38,6 +38,15 @@ impl Session {
             self.offer_queue();
             self.renew_append_max();
             self.wake_drain_waiters();
+        }
+    }
+
+    /// Sends what is queued before the turn is over, unless it is so much that the ring is to wait for
+    /// room, as far as the socket takes it.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn send_at_once(&self) {
+        if (1..=AT_ONCE_BYTES_MAX).contains(&self.queued()) {
+            self.flush();
         }
     }
 
@@ -135,3 +144,7 @@ impl Session {
         (None, Ok(true))
     }
 }
+
+/// More may not fit into the socket, and is worth being waited for by the kernel (`link/send.rs`).
+#[cfg(feature = "deflate")]
+const AT_ONCE_BYTES_MAX: usize = 64 * 1024;

@@ -3,6 +3,8 @@
 
 mod accepting;
 #[cfg(feature = "deflate")]
+mod at_once;
+#[cfg(feature = "deflate")]
 mod bombs;
 mod budget;
 mod deadlines;

@@ -14,9 +14,10 @@ const LIMIT: usize = 8 * MIB;
 const EXPANDED_MAX: usize = 2 * MIB;
 const PLAIN: i32 = 50;
 const COMPRESSED: i32 = 51;
-const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(super) const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
-const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+pub(super) const OFFER: &str =
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
 thread_local! {
     /// Bytes of bombs since the last look.
@@ -38,10 +39,10 @@ impl Listener for Counting {
 }
 
 /// A client that compresses.
-struct Peer(Compression, Deflaters);
+pub(super) struct Peer(Compression, Deflaters);
 
 impl Peer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let request = format!("{REQUEST}{OFFER}\r\n");
         let request = UpgradeRequest::parse(request.as_bytes(), &HeadLimits::default());
         let request = request.unwrap().unwrap().0;
@@ -51,7 +52,7 @@ impl Peer {
     }
 
     /// The frame of a message, or a part of one, masked with zeros.
-    fn frame(&mut self, head: FrameHead, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn frame(&mut self, head: FrameHead, payload: &[u8]) -> Vec<u8> {
         let head = head.compressed(true);
         let compressed = self.0.compress(&mut self.1, head, payload).unwrap();
         let Compressed::Frame(head, data) = compressed else { panic!("it is compressed") };
