@@ -8,7 +8,9 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -54,7 +56,10 @@ def page(url):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                  "--ignore-certificate-errors", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
-        with subprocess.Popen([program, *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+        # A group of its own: the program may be a script, and what it starts outlives it.
+        with subprocess.Popen(
+            [program, *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        ) as browser:
             try:
                 port_file = Path(profile, "DevToolsActivePort")
                 eventually(lambda: port_file.exists() and port_file.read_text().count("\n"), "the browser starts", TIMEOUT_S)
@@ -78,7 +83,7 @@ def page(url):
                     call("Page.navigate", url=url)
                     yield evaluate
             finally:
-                browser.terminate()
+                os.killpg(browser.pid, signal.SIGKILL)
 
 
 def cell(evaluate, name):
