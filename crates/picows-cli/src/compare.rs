@@ -1,12 +1,13 @@
 //! `picows compare`: two loads, or repeated ones, by their JSON reports.
 //!
-//! Of one report each, the parts of their windows are compared; of several, each run is one value.
+//! Of one report each, the rounds or else the parts of their windows are compared; of several, each run is one
+//! value.
 
 mod figures;
 mod rank;
 
 use crate::fault::{Fault, Missed, Usage};
-use crate::report::{Outputs, write_report};
+use crate::report::{Outputs, median, write_report};
 use crate::stdio::one_line;
 use crate::units::time;
 use figures::{Figure, Run, Unit};
@@ -17,7 +18,8 @@ use std::path::PathBuf;
 
 /// Compare two loads by their JSON reports: ratios with intervals, or that there is no difference
 ///
-/// Of A.json B.json, the twenty parts of each window are compared: the interval holds what varies within a run.
+/// Of A.json B.json, the rounds of each run are compared if both have enough of them (--rounds), or else the
+/// twenty parts of each window: the interval holds what varies within a run.
 /// Runs differ from one another as well, so repeat both, in turn, and give all reports: A1.json A2.json ...
 /// --with B1.json B2.json ...; then each run is one value, and six of each are needed.
 ///
@@ -57,7 +59,7 @@ struct Comparison {
     mode: String,
     runs_of_a: usize,
     runs_of_b: usize,
-    /// `runs` or `parts of a run`.
+    /// `runs`, `rounds of a run` or `parts of a run`.
     values: &'static str,
     /// Of all intervals together.
     certainty: f64,
@@ -119,11 +121,19 @@ impl Comparison {
     fn new(a: &[Run], b: &[Run]) -> Result<Self, Usage> {
         let mode = one_mode(a, b)?;
         let is_single = a.len() == 1 && b.len() == 1;
+        if is_single && let Ok(comparison) = Self::of(a, b, &mode, Basis::Rounds) {
+            return Ok(comparison);
+        }
+        Self::of(a, b, &mode, if is_single { Basis::Parts } else { Basis::Runs })
+    }
+
+    fn of(a: &[Run], b: &[Run], mode: &str, basis: Basis) -> Result<Self, Usage> {
+        let is_single = basis != Basis::Runs;
         let values = |runs: &[Run], figure: &Figure| -> Option<Vec<f64>> {
-            if is_single {
-                runs[0].values_within(figure)
-            } else {
-                runs.iter().map(|run| run.value(figure)).collect()
+            match (basis, runs) {
+                (Basis::Rounds, [run, ..]) => run.values_of_rounds(figure),
+                (Basis::Parts, [run, ..]) => run.values_within(figure),
+                _ => runs.iter().map(|run| run.value(figure)).collect(),
             }
         };
         let found: Vec<_> = figures::ALL
@@ -149,10 +159,10 @@ impl Comparison {
         Ok(Self {
             command: "compare",
             version: env!("CARGO_PKG_VERSION"),
-            mode,
+            mode: mode.to_owned(),
             runs_of_a: a.len(),
             runs_of_b: b.len(),
-            values: if is_single { "parts of a run" } else { "runs" },
+            values: basis.name(),
             certainty: CERTAINTY,
             figures,
             warnings: warnings(a, b, is_single),
@@ -193,6 +203,24 @@ impl Comparison {
             let _ = writeln!(text, "\nwarning: {}", one_line(warning));
         }
         text
+    }
+}
+
+/// What is one value of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Basis {
+    Runs,
+    Rounds,
+    Parts,
+}
+
+impl Basis {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Runs => "runs",
+            Self::Rounds => "rounds of a run",
+            Self::Parts => "parts of a run",
+        }
     }
 }
 
@@ -278,17 +306,6 @@ fn warnings(a: &[Run], b: &[Run], is_single: bool) -> Vec<String> {
     warnings
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len().is_multiple_of(2) && middle > 0 {
-        f64::midpoint(values[middle - 1], values[middle])
-    } else {
-        values.get(middle).copied().unwrap_or(0.0)
-    }
-}
-
 /// Of all intervals together.
 const CERTAINTY: f64 = 0.99;
 const EXAMPLES: &str = "\
@@ -300,6 +317,10 @@ Examples:
   picows compare a1.json a2.json a3.json a4.json a5.json a6.json \\
       --with b1.json b2.json b3.json b4.json b5.json b6.json
       six runs of each, measured in turn
+  picows load ws://127.0.0.1:9001/ --rounds 12 --duration 5s --json a.json
+  picows load ws://127.0.0.1:9002/ --rounds 12 --duration 5s --json b.json
+  picows compare a.json b.json
+      twelve rounds of each, and the server's processor time as well where --server-pid was given
   picows compare a.json b.json --fail-if-worse --json comparison.json
       status 3 if a figure of b.json is worse";
 

@@ -78,10 +78,17 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pipeline: Option<u32>,
 
-    /// Length of the measurement [default: 10s, or that of --stages]
+    /// Length of the measurement, or of each of --rounds [default: 10s, or that of --stages]
     #[arg(short, long, value_name = "DURATION", value_parser = units::positive_duration,
           conflicts_with = "stages")]
     duration: Option<Duration>,
+
+    /// Measure so many rounds behind one warm-up, without a pause between them: each has its figures in the JSON,
+    /// for `picows compare`, and the table has the lowest and the median of them. All other figures, and
+    /// thresholds, are of all rounds together [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100),
+          conflicts_with = "stages")]
+    rounds: Option<u32>,
 
     /// Length of the warm-up before it [default: 1s; none with --stages]
     #[arg(short, long, value_name = "DURATION", value_parser = units::duration,
@@ -271,7 +278,8 @@ fn plan(args: &Args) -> Result<LoadPlan, Usage> {
         pipeline,
         rate_per_s: args.rate,
         warmup: args.warmup(),
-        duration: args.duration(),
+        duration: args.duration() * args.rounds(),
+        rounds: args.rounds(),
         drain: args.drain_timeout,
         driver: args.event_loop.driver,
         busy_poll: args.event_loop.busy_poll,
@@ -319,6 +327,10 @@ impl Args {
         Ok(())
     }
 
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(1)
+    }
+
     fn duration(&self) -> Duration {
         self.shape.staged_duration().or(self.duration).unwrap_or(DURATION)
     }
@@ -339,6 +351,11 @@ fn check_mode(args: &Args) -> Result<(), Usage> {
             "leave it out: it needs a loop",
         ),
         (args.rate.is_some() && is_idle, "--rate", "write --connect-rate"),
+        (
+            args.rounds() > 1 && is_idle,
+            "--rounds",
+            "leave it out: what is held is the same in each",
+        ),
         (args.pipeline.is_some() && is_idle, "--pipeline", "leave it out: no messages are sent"),
         (args.pipeline.is_some() && is_churn, "--pipeline", "write --messages"),
     ] {
@@ -361,6 +378,7 @@ fn fan_out_plan(args: &Args) -> Result<FanOutPlan, Usage> {
         (args.connections.is_some(), "--connections", "write --subscribers and --publishers"),
         (args.hdr.is_some(), "--hdr", "write --json"),
         (args.event_loop.dedicated, "--dedicated", "leave it out: publishers need a loop"),
+        (args.rounds() > 1, "--rounds", "repeat the load, and give all reports to picows compare"),
     ] {
         if is_given {
             return Err(Usage(format!("{flag} with --mode fan-out: {cure}")));
@@ -451,7 +469,9 @@ mod tests {
         assert_eq!((plan.duration, plan.warmup), (Duration::from_secs(6), Duration::ZERO));
         assert_eq!((plan.shape.stages.len(), plan.is_open_loop(), plan.pipeline), (3, true, 1024));
         let plan = parse("").unwrap();
-        assert_eq!((plan.duration, plan.warmup), (DURATION, WARMUP));
+        assert_eq!((plan.duration, plan.warmup, plan.rounds), (DURATION, WARMUP, 1));
+        let plan = parse("--rounds 6 --duration 2s --rate 5").unwrap();
+        assert_eq!((plan.duration, plan.rounds), (Duration::from_secs(12), 6));
     }
 
     #[test]
@@ -492,6 +512,9 @@ mod tests {
             ("--stages 1s:5 --duration 5", "--duration"),
             ("--stages 1s:5 --dedicated", "--stages"),
             ("--stages 5", "10s:1000,60s:1000"),
+            ("--stages 1s:5 --rounds 2", "--rounds"),
+            ("--rounds 0", "--rounds"),
+            ("--mode idle --rounds 2", "--rounds with --mode idle: leave it out"),
             ("--source nowhere", "127.0.0.0/8"),
             ("--fail-if p99>5", "a unit is missing"),
             ("--fail-if p42>5ms", "there are p50"),
@@ -528,6 +551,7 @@ mod tests {
         for (flags, word) in [
             ("--connections 5", "--connections with --mode fan-out: write --subscribers"),
             ("--hdr a.hlog", "--hdr with"),
+            ("--rounds 2", "--rounds with --mode fan-out: repeat the load"),
             ("--dedicated", "--dedicated with"),
             ("--size 8", "--size 8: a publication has a stamp of 16 bytes"),
             ("--threads 101", "--threads 101 for --subscribers 100"),

@@ -50,11 +50,20 @@ pub(crate) struct Measurement {
     /// The start of the window.
     pub(crate) began: SystemTime,
     pub(crate) tally: Tally,
+    /// Processor time of each complete round.
+    pub(crate) rounds: Vec<RoundCpu>,
     pub(crate) client_cpu: Duration,
     pub(crate) server_cpu: Option<Duration>,
     pub(crate) server_memory: Option<Growth>,
     /// The signal that ended the load early.
     pub(crate) interrupted: Option<Signal>,
+}
+
+/// Processor time that one round took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoundCpu {
+    pub(crate) client: Duration,
+    pub(crate) server: Option<Duration>,
 }
 
 /// Resident memory of the server's process.
@@ -128,7 +137,7 @@ pub(crate) fn measure(plan: LoadPlan, show_progress: bool) -> Result<Measurement
         }
         tally.record_error(|| failure.to_string());
     }
-    let Spent { duration, client_cpu, server_cpu, server_bytes } = outcome?;
+    let Spent { duration, rounds, client_cpu, server_cpu, server_bytes } = outcome?;
     let bin = run.plan.bin();
     let grown = cpu.server_bytes.zip(server_bytes);
     let server_memory =
@@ -138,6 +147,7 @@ pub(crate) fn measure(plan: LoadPlan, show_progress: bool) -> Result<Measurement
         bin,
         began,
         tally,
+        rounds,
         client_cpu,
         server_cpu,
         server_memory,
@@ -286,22 +296,37 @@ impl EventReader {
         };
         wait_until(window.measure_ns);
         let (begin, before) = (run.now_ns(), cpu.read()?);
-        wait_until(window.stop_ns);
-        let (end, after) = (run.now_ns().min(run.interrupted_ns()), cpu.read());
+        let (mut rounds, mut readings) = (Vec::new(), vec![before]);
+        let mut end = begin;
+        for round in 1..=u64::from(run.plan.rounds) {
+            let end_ns = (window.measure_ns + round * window.round_ns).min(window.stop_ns);
+            wait_until(end_ns);
+            end = run.now_ns().min(run.interrupted_ns());
+            // The processor time of a server that died is lost; its lost connections are reported.
+            let after = cpu.read();
+            let after = after.unwrap_or_else(|_| Spending { own: own_cpu_time(), server: None });
+            let complete = (end >= end_ns).then(|| after.since(readings.last()));
+            readings.push(after);
+            match complete {
+                Some(spent) => rounds.push(spent),
+                None => break,
+            }
+        }
         progress.draining();
-        // The processor time of a server that died is lost; its lost connections are reported.
-        let after = after.unwrap_or_else(|_| Spending { own: own_cpu_time(), server: None });
-        let server = match (&after.server, &before.server) {
-            (Some(after), Some(before)) => Some(after.since(before)),
-            _ => None,
-        };
+        let spent = readings.last().map(|after| after.since(readings.first()));
+        let spent = spent.unwrap_or(RoundCpu { client: Duration::ZERO, server: None });
         let duration = if end < window.stop_ns {
             Duration::from_nanos(end.saturating_sub(begin))
         } else {
             run.plan.duration
         };
-        let client_cpu = after.own.saturating_sub(before.own);
-        Ok(Spent { duration, client_cpu, server_cpu: server, server_bytes: cpu.resident_bytes() })
+        Ok(Spent {
+            duration,
+            rounds,
+            client_cpu: spent.client,
+            server_cpu: spent.server,
+            server_bytes: cpu.resident_bytes(),
+        })
     }
 }
 
@@ -309,6 +334,7 @@ impl EventReader {
 /// server then has.
 struct Spent {
     duration: Duration,
+    rounds: Vec<RoundCpu>,
     client_cpu: Duration,
     server_cpu: Option<Duration>,
     server_bytes: Option<u64>,
@@ -325,6 +351,17 @@ struct Cpu {
 struct Spending {
     own: Duration,
     server: Option<CpuReading>,
+}
+
+impl Spending {
+    /// The processor time since an earlier reading.
+    fn since(&self, before: Option<&Self>) -> RoundCpu {
+        let servers = self.server.as_ref().zip(before.and_then(|it| it.server.as_ref()));
+        RoundCpu {
+            client: self.own.saturating_sub(before.map_or(self.own, |it| it.own)),
+            server: servers.map(|(after, before)| after.since(before)),
+        }
+    }
 }
 
 impl Cpu {

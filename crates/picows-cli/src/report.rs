@@ -10,7 +10,7 @@ mod parts;
 mod table;
 
 pub(crate) use parts::StageFigures;
-use parts::{PartFigures, ServerMemory, Slow};
+use parts::{PartFigures, RoundFigures, ServerMemory, Slow};
 pub(crate) use table::stage_rows;
 
 use crate::fault::{Fault, Missed};
@@ -58,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) slow: Option<Slow>,
     /// Stages of the rate, if it had any.
     pub(crate) stages: Vec<StageFigures>,
+    /// Rounds of the window that are complete; empty for one.
+    pub(crate) rounds: Vec<RoundFigures>,
     /// Latencies of the parts of the window, one behind the other.
     pub(crate) parts: Vec<PartFigures>,
     /// Processor time of this process divided by time: 1 is a whole core.
@@ -87,6 +89,8 @@ pub(crate) struct Settings {
     pub(crate) rate_per_s: Option<f64>,
     pub(crate) warmup_s: f64,
     pub(crate) duration_s: f64,
+    /// Equal parts of the duration.
+    pub(crate) rounds: u32,
     /// `null` for `always`.
     pub(crate) busy_poll_us: Option<f64>,
     pub(crate) dedicated: bool,
@@ -140,8 +144,7 @@ impl Report {
         let rate = ratio(tally.messages as f64, seconds);
         let is_scheduled = plan.is_open_loop();
         let open = open_connections(plan, tally.errors);
-        let bytes_each = plan.size_bytes as f64
-            * if plan.is(Mode::Churn) { f64::from(plan.shape.messages) } else { 1.0 };
+        let bytes_each = bytes_each(plan);
         let mut report = Self {
             command,
             mode: plan.shape.mode.name(),
@@ -161,6 +164,7 @@ impl Report {
             server_memory: parts::server_memory(measured, open),
             slow: plan.is(Mode::Slow).then(|| Slow::new(&tally.slow)),
             stages: parts::stages(plan, measured),
+            rounds: parts::rounds(plan, measured),
             parts: parts::parts(measured),
             client_cpu_share: round(ratio(measured.client_cpu.as_secs_f64(), seconds)),
             client_cpu_us_per_message: per_message(measured.client_cpu),
@@ -258,6 +262,12 @@ impl Report {
         let outcome = Outcome { interrupted, errors, missed: missed(&self.thresholds) };
         publish(outputs, &table::render(&self), &json, outcome)
     }
+}
+
+/// Payload of what a load counts, one way.
+fn bytes_each(plan: &LoadPlan) -> f64 {
+    let messages = if plan.is(Mode::Churn) { f64::from(plan.shape.messages) } else { 1.0 };
+    plan.size_bytes as f64 * messages
 }
 
 /// Connections of a load that were open at its end.
@@ -373,6 +383,7 @@ impl Settings {
             rate_per_s: plan.rate_per_s,
             warmup_s: plan.warmup.as_secs_f64(),
             duration_s: plan.duration.as_secs_f64(),
+            rounds: plan.rounds,
             busy_poll_us: (!is_forever).then_some(plan.busy_poll.as_secs_f64() * 1e6),
             dedicated: plan.is_dedicated,
         }
@@ -432,6 +443,18 @@ pub(crate) fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
+/// Returns the middle of the values; 0 without any.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) && middle > 0 {
+        f64::midpoint(values[middle - 1], values[middle])
+    } else {
+        values.get(middle).copied().unwrap_or(0.0)
+    }
+}
+
 /// Divides, with a result that JSON can represent.
 pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
@@ -471,6 +494,7 @@ pub(crate) mod tests {
             duration: plan.duration,
             bin: plan.duration / 100,
             tally,
+            rounds: Vec::new(),
             client_cpu: plan.duration / 2,
             server_cpu: Some(plan.duration / 4),
             server_memory: None,

@@ -77,6 +77,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         rate_per_s: None,
         warmup: args.warmup,
         duration: args.duration,
+        rounds: 1,
         drain: DRAIN_TIMEOUT,
         auto_ping: None,
         proxy: args.proxy.proxy(&args.proxy_tls)?,

@@ -96,6 +96,34 @@ fn a_rate_is_kept_and_send_delays_are_reported() {
 }
 
 #[test]
+fn rounds_have_figures_of_their_own() {
+    let echo = Echo::start();
+    for flags in ["", "--rate 500", "--dedicated", "--mode churn"] {
+        let line = format!(
+            "load -c 2 --rounds 3 --duration 400ms --warmup 50ms --server-pid {} --json - {flags}",
+            echo.pid()
+        );
+        let (done, json) = measure(&line, &echo.url);
+        assert_eq!(done.code, 0, "{flags}: {}", done.stderr);
+        assert_eq!(number(&json, "/settings/rounds"), 3.0);
+        assert_eq!(number(&json, "/measured_s"), 1.2);
+        assert_eq!(json["rounds"].as_array().unwrap().len(), 3, "{flags}: {json:#}");
+        let sum = |path: &str| -> f64 {
+            (0..3).map(|round| number(&json, &format!("/rounds/{round}{path}"))).sum()
+        };
+        assert_eq!(sum("/messages"), number(&json, "/messages"), "{flags}: {json:#}");
+        assert_eq!(sum("/latency_us/samples"), number(&json, "/latency_us/samples"), "{flags}");
+        assert!((sum("/measured_s") - 1.2).abs() < 1e-9, "{flags}: {json:#}");
+        if flags == "--rate 500" {
+            assert!((599.0..=601.0).contains(&sum("/latency_us/samples")), "{json:#}");
+        }
+        for row in ["rate, lowest of 3 rounds", "latency p99, median"] {
+            assert!(done.stderr.contains(row), "{row}: {}", done.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_rate_beyond_the_server_is_a_warning_and_no_error() {
     // The first message is not answered, so with a pipeline of one no other is sent.
     let (server, url) = odd_server();

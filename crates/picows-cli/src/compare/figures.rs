@@ -97,6 +97,14 @@ impl Run {
         positive(self.json.pointer(figure.path))
     }
 
+    /// Returns a figure of each round; `None` if one of them has none.
+    pub(super) fn values_of_rounds(&self, figure: &Figure) -> Option<Vec<f64>> {
+        let rounds = self.json.get("rounds")?.as_array()?;
+        let values = rounds.iter().map(|round| positive(round.pointer(figure.path)));
+        let values: Vec<f64> = values.collect::<Option<_>>()?;
+        (!values.is_empty()).then_some(values)
+    }
+
     /// Returns a figure of each part of the window that has samples.
     pub(super) fn values_within(&self, figure: &Figure) -> Option<Vec<f64>> {
         let name = figure.part?;

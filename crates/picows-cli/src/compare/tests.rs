@@ -109,6 +109,36 @@ fn better_and_worse_go_by_the_figure() {
 }
 
 #[test]
+fn rounds_are_compared_where_both_have_enough() {
+    let run = |seed, factor, count: usize| {
+        let mut random = Random(seed);
+        let mut run = report(&mut random, factor);
+        let round = |it: [f64; 3]| {
+            json!({
+                "rate_per_s": it[0],
+                "latency_us": {"p50": it[1], "p99": it[2]},
+                "server_cpu_us_per_message": it[1] / 2.0,
+            })
+        };
+        let rounds: Vec<_> = (0..count).map(|_| round(sample(&mut random, factor))).collect();
+        run.json["rounds"] = json!(rounds);
+        [run]
+    };
+    let of = |a: &[Run], b: &[Run]| Comparison::new(a, b).unwrap();
+    let comparison = of(&run(8, 1.0, 12), &run(9, 1.5, 12));
+    assert_eq!((comparison.values, comparison.figures.len()), ("rounds of a run", 4));
+    assert!(comparison.figures.iter().all(|it| it.verdict == Verdict::Worse), "{comparison:?}");
+    assert!(comparison.table().contains("by rounds of a run"), "{}", comparison.table());
+    let comparison = of(&run(8, 1.0, 12), &run(9, 1.0, 12));
+    assert!(comparison.figures.iter().all(|it| it.verdict == Verdict::NoDifference));
+    // Too few, or of one run only.
+    for (a, b) in [(3, 3), (12, 0), (0, 12)] {
+        let comparison = of(&run(8, 1.0, a), &run(9, 1.0, b));
+        assert_eq!(comparison.values, "parts of a run", "{a} {b}");
+    }
+}
+
+#[test]
 fn reports_that_do_not_fit_are_named_with_the_cure() {
     let mut random = Random(6);
     let of = |json: serde_json::Value| Run::parse("x.json".to_owned(), &json.to_string());

@@ -10,6 +10,8 @@ Examples:
       binary messages for a minute after five seconds, and 20 s of patience for the last echoes
   picows load ws://127.0.0.1:9001/ --rate 50000 --duration 30s --json load.json
       an open loop, with the figures as JSON
+  picows load ws://127.0.0.1:9001/ --rounds 12 --duration 5s --json load.json
+      twelve rounds of five seconds behind one warm-up, for picows compare
   picows load ws://127.0.0.1:9001/ --stages 10s:20000,60s:20000,10s:0
       up to 20000 messages a second, held for a minute, and down again
   picows load ws://127.0.0.1:9001/ --rate 20000 --fail-if 'p99>5ms' --fail-if 'rate<19900'

@@ -16,6 +16,7 @@ pub(super) struct ProgressBar {
     is_shown: bool,
     has_colours: bool,
     is_idle: bool,
+    rounds: u32,
     connections: usize,
     total_ns: u64,
     last: RefCell<Last>,
@@ -45,6 +46,7 @@ impl ProgressBar {
             is_shown: show && !is_dumb && stdio::err_is_terminal(),
             has_colours: std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
             is_idle: plan.is(Mode::Idle),
+            rounds: plan.rounds,
             connections: plan.connections,
             total_ns: nanos(plan.warmup + plan.duration),
             last: RefCell::default(),
@@ -80,7 +82,7 @@ impl ProgressBar {
         let (snapshot, messages) = (live.snapshot(), messages(run));
         let seconds = now_ns.saturating_sub(last.now_ns).max(1) as f64 / 1e9;
         let rate = (messages - last.messages) as f64 / seconds;
-        let stage = if now_ns < window.measure_ns { "warm-up" } else { "measuring" };
+        let stage = self.stage(window, now_ns);
         let mut parts = if self.is_idle {
             vec![format!("holding {} connections", snapshot.connected)]
         } else {
@@ -93,6 +95,18 @@ impl ProgressBar {
         let (done, errors) = (now_ns.saturating_sub(window.start_ns), snapshot.errors);
         self.draw(&Line { done, total: self.total_ns, parts, errors });
         *last = Last { now_ns, messages, snapshot };
+    }
+
+    /// The part of the load that runs.
+    fn stage(&self, window: &Window, now_ns: u64) -> String {
+        let rounds = self.rounds as usize;
+        match now_ns < window.measure_ns {
+            true => "warm-up".to_owned(),
+            false if rounds == 1 => "measuring".to_owned(),
+            false => {
+                format!("round {} of {rounds}", (window.round_at(now_ns) + 1).min(rounds))
+            }
+        }
     }
 
     pub(super) fn draining(&self) {
@@ -175,6 +189,7 @@ const REFRESH: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
+    use super::super::run::tests::plan;
     use super::*;
 
     fn line(errors: u64) -> Line {
@@ -207,6 +222,24 @@ mod tests {
         assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31m7 errors\x1b[0m"));
         assert_eq!(coloured.replace(RED, "").replace(RESET, ""), plain);
         assert!(!line(0).render(80, true).contains('\x1b'));
+    }
+
+    #[test]
+    fn the_line_names_the_round() {
+        let plan = LoadPlan { rounds: 4, duration: Duration::from_secs(8), ..plan() };
+        let (bar, window) = (ProgressBar::new(&plan, false), Window::new(&plan, 0));
+        for (seconds, stage) in [
+            (0, "warm-up"),
+            (1, "round 1 of 4"),
+            (3, "round 2 of 4"),
+            (8, "round 4 of 4"),
+            (9, "round 4 of 4"),
+        ] {
+            assert_eq!(bar.stage(&window, seconds * 1_000_000_000), stage);
+        }
+        let plan = LoadPlan { rounds: 1, ..plan };
+        let bar = ProgressBar::new(&plan, false);
+        assert_eq!(bar.stage(&Window::new(&plan, 0), 5_000_000_000), "measuring");
     }
 
     #[test]

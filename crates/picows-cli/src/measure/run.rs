@@ -27,7 +27,10 @@ pub(crate) struct LoadPlan {
     /// Messages per second in total; `None` sends the next one after an echo.
     pub(crate) rate_per_s: Option<f64>,
     pub(crate) warmup: Duration,
+    /// Length of the window: of all rounds together.
     pub(crate) duration: Duration,
+    /// Equal parts of the window that have figures of their own.
+    pub(crate) rounds: u32,
     /// How long to wait for echoes that are missing at the end.
     pub(crate) drain: Duration,
     pub(crate) driver: DriverFlag,
@@ -47,6 +50,7 @@ pub(super) struct Window {
     pub(super) measure_ns: u64,
     pub(super) stop_ns: u64,
     pub(super) bin_ns: u64,
+    pub(super) round_ns: u64,
 }
 
 /// State that the coordinator and all threads share.
@@ -124,7 +128,13 @@ impl Window {
     pub(super) fn new(plan: &LoadPlan, start_ns: u64) -> Self {
         let measure_ns = start_ns + nanos(plan.warmup);
         let stop_ns = measure_ns + nanos(plan.duration);
-        Self { start_ns, measure_ns, stop_ns, bin_ns: nanos(plan.bin()) }
+        let round_ns = (nanos(plan.duration) / u64::from(plan.rounds.max(1))).max(1);
+        Self { start_ns, measure_ns, stop_ns, bin_ns: nanos(plan.bin()), round_ns }
+    }
+
+    /// The round in which `time_ns` of the window is, from 0.
+    pub(super) fn round_at(&self, time_ns: u64) -> usize {
+        (time_ns.saturating_sub(self.measure_ns) / self.round_ns) as usize
     }
 
     pub(super) fn contains(&self, time_ns: u64) -> bool {
@@ -189,6 +199,7 @@ pub(crate) mod tests {
             rate_per_s: None,
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(10),
+            rounds: 1,
             drain: Duration::from_secs(5),
             driver: DriverFlag::default(),
             busy_poll: Duration::ZERO,

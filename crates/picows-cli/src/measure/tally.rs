@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) messages: u64,
     /// The same, by time of arrival.
     pub(crate) by_time: Vec<u64>,
+    /// The same, by round.
+    pub(crate) by_round: Vec<u64>,
     /// Messages of an open loop that were due and still unsent at the end.
     pub(crate) unsent: u64,
     /// Connections whose server declined the compression that was offered.
@@ -36,7 +38,7 @@ pub(crate) struct Tally {
 pub(crate) struct Part {
     /// Its end, from the start of the window.
     pub(crate) end_ns: u64,
-    /// The stage that it belongs to, from 0.
+    /// The stage or the round that it belongs to, from 0.
     pub(crate) stage: usize,
     pub(crate) latencies: Histogram<u64>,
 }
@@ -95,6 +97,7 @@ impl Tally {
             slow: SlowTally::default(),
             messages: 0,
             by_time: vec![0; plan.bins()],
+            by_round: vec![0; plan.rounds as usize],
             unsent: 0,
             uncompressed: 0,
             errors: Errors::default(),
@@ -111,6 +114,9 @@ impl Tally {
             self.messages += 1;
             let bin = ((now_ns - window.measure_ns) / window.bin_ns) as usize;
             if let Some(count) = self.by_time.get_mut(bin) {
+                *count += 1;
+            }
+            if let Some(count) = self.by_round.get_mut(window.round_at(now_ns)) {
                 *count += 1;
             }
         }
@@ -150,6 +156,9 @@ impl Tally {
         self.slow.add(&other.slow);
         self.messages += other.messages;
         for (sum, count) in self.by_time.iter_mut().zip(&other.by_time) {
+            *sum += count;
+        }
+        for (sum, count) in self.by_round.iter_mut().zip(&other.by_round) {
             *sum += count;
         }
         self.unsent += other.unsent;
@@ -197,10 +206,10 @@ impl fmt::Display for Errors {
     }
 }
 
-/// Divides the window, or each of its stages, into equal parts.
+/// Divides the window, or each of its stages or rounds, into equal parts.
 fn parts(plan: &LoadPlan) -> Vec<Part> {
     let stages: Vec<u64> = match &plan.shape.stages[..] {
-        [] => vec![nanos(plan.duration)],
+        [] => vec![nanos(plan.duration / plan.rounds.max(1)); plan.rounds.max(1) as usize],
         stages => stages.iter().map(|stage| nanos(stage.duration)).collect(),
     };
     let each = PARTS.div_ceil(stages.len() as u64);
@@ -275,6 +284,34 @@ mod tests {
             assert!(tally.parts.iter().all(|part| part.latencies.len() == 2), "{stages:?}");
             assert_eq!(tally.latencies.len(), 2 * count as u64);
         }
+    }
+
+    #[test]
+    fn rounds_have_each_message_and_each_latency_once() {
+        let plan = LoadPlan { rounds: 7, duration: Duration::from_secs(7), ..plan() };
+        let window = Window::new(&plan, 5);
+        let mut tally = Tally::new(&plan);
+        assert_eq!((tally.by_round.len(), tally.parts.len()), (7, 21));
+        for round in 0..7 {
+            let begin_ns = window.measure_ns + round * 1_000_000_000;
+            // Sent at the end of a round, and echoed in the next one.
+            for sent_ns in [begin_ns, begin_ns + 999_999_999] {
+                tally.count(&window, sent_ns, sent_ns + 1);
+            }
+        }
+        assert_eq!(tally.by_round, [1, 2, 2, 2, 2, 2, 2]);
+        assert_eq!(tally.messages, 13, "the last echo is behind the window");
+        let latencies = |round| {
+            let parts = tally.parts.iter().filter(|part| part.stage == round);
+            parts.map(|part| part.latencies.len()).sum::<u64>()
+        };
+        assert!((0..7).all(|round| latencies(round) == 2));
+        let last = tally.parts.last().map(|part| part.end_ns);
+        assert_eq!(last, Some(window.stop_ns - window.measure_ns));
+        let mut sum = Tally::new(&plan);
+        sum.add(&tally);
+        sum.add(&tally);
+        assert_eq!(sum.by_round, [2, 4, 4, 4, 4, 4, 4]);
     }
 
     #[test]

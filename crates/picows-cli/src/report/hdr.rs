@@ -68,6 +68,7 @@ mod tests {
             duration: plan.duration,
             bin: plan.duration / 100,
             tally,
+            rounds: Vec::new(),
             client_cpu: Duration::ZERO,
             server_cpu: None,
             server_memory: None,

@@ -1,10 +1,11 @@
 //! Figures of a report beside rate and latency: stages, parts of the window, memory, slow connections.
 
-use super::{Spread, ratio, round};
-use crate::measure::{LoadPlan, Measurement, RateStage, SlowTally, histogram};
+use super::{Spread, bytes_each, ratio, round};
+use crate::measure::{LoadPlan, Measurement, RateStage, RoundCpu, SlowTally, histogram};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Latencies of one part of the window: samples for a comparison.
 #[derive(Debug, Serialize)]
@@ -22,6 +23,19 @@ pub(crate) struct StageFigures {
     /// The rate at its end that was asked for.
     pub(crate) rate_per_s: f64,
     pub(crate) latency_us: Spread,
+}
+
+/// One round of the window. Its names are those of the whole report.
+#[derive(Debug, Serialize)]
+pub(crate) struct RoundFigures {
+    pub(crate) measured_s: f64,
+    pub(crate) messages: u64,
+    pub(crate) rate_per_s: f64,
+    pub(crate) mb_per_s: f64,
+    pub(crate) latency_us: Spread,
+    pub(crate) client_cpu_share: f64,
+    pub(crate) server_cpu_share: Option<f64>,
+    pub(crate) server_cpu_us_per_message: Option<f64>,
 }
 
 /// Resident memory of the server's process.
@@ -59,13 +73,43 @@ pub(super) fn parts(measured: &Measurement) -> Vec<PartFigures> {
 
 pub(super) fn stages(plan: &LoadPlan, measured: &Measurement) -> Vec<StageFigures> {
     let figures = |(index, stage): (usize, &RateStage)| {
-        let mut latencies = histogram();
-        for part in measured.tally.parts.iter().filter(|part| part.stage == index) {
-            latencies.add(&part.latencies).expect("all histograms have the same range");
-        }
-        StageFigures::new(stage, &latencies)
+        StageFigures::new(stage, &latencies_of(measured, index))
     };
     plan.shape.stages.iter().enumerate().map(figures).collect()
+}
+
+/// Returns the rounds that are complete; none if there is one only.
+pub(super) fn rounds(plan: &LoadPlan, measured: &Measurement) -> Vec<RoundFigures> {
+    if plan.rounds == 1 {
+        return Vec::new();
+    }
+    let seconds = (plan.duration / plan.rounds).as_secs_f64();
+    let share = |time: Duration| round(ratio(time.as_secs_f64(), seconds));
+    let counts = measured.rounds.iter().zip(&measured.tally.by_round);
+    let figures = |(index, (cpu, &messages)): (usize, (&RoundCpu, &u64))| {
+        let rate = ratio(messages as f64, seconds);
+        let each = |time: Duration| round(time.as_secs_f64() * 1e6 / messages as f64);
+        RoundFigures {
+            measured_s: round(seconds),
+            messages,
+            rate_per_s: round(rate),
+            mb_per_s: round(rate * bytes_each(plan) / 1e6),
+            latency_us: Spread::new(&latencies_of(measured, index)),
+            client_cpu_share: share(cpu.client),
+            server_cpu_share: cpu.server.map(share),
+            server_cpu_us_per_message: cpu.server.filter(|_| messages > 0).map(each),
+        }
+    };
+    counts.enumerate().map(figures).collect()
+}
+
+/// The latencies of one stage or one round.
+fn latencies_of(measured: &Measurement, index: usize) -> Histogram<u64> {
+    let mut latencies = histogram();
+    for part in measured.tally.parts.iter().filter(|part| part.stage == index) {
+        latencies.add(&part.latencies).expect("all histograms have the same range");
+    }
+    latencies
 }
 
 pub(super) fn server_memory(measured: &Measurement, open: u64) -> Option<ServerMemory> {

@@ -1,6 +1,7 @@
 //! The report as a table of text.
 
-use super::{Report, StageFigures};
+use super::parts::RoundFigures;
+use super::{Report, StageFigures, median};
 use crate::units::{grouped, time};
 use std::fmt::Write;
 
@@ -97,6 +98,29 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     rows.extend(each.map(|value| (format!("server CPU a {what}"), value)));
     rows.push(("errors".to_owned(), grouped(report.errors)));
     rows.extend(stage_rows(&report.stages));
+    rows.extend(round_rows(&report.rounds, what));
+    rows
+}
+
+/// A figure of a round, and how it is shown.
+type OfRound = (fn(&RoundFigures) -> Option<f64>, fn(f64) -> String);
+
+/// Returns the lowest and the median of the main figures of all rounds.
+fn round_rows(rounds: &[RoundFigures], what: &str) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let cpu = format!("server CPU a {what}");
+    let figures: [(&str, OfRound); 4] = [
+        ("rate", (|it| Some(it.rate_per_s), |rate| format!("{} /s", grouped(rate.round() as u64)))),
+        ("latency p50", (|it| Some(it.latency_us.p50), time)),
+        ("latency p99", (|it| Some(it.latency_us.p99), time)),
+        (&cpu, (|it| it.server_cpu_us_per_message, |time| format!("{time:.3} µs"))),
+    ];
+    for (name, (value, show)) in figures {
+        let values: Vec<f64> = rounds.iter().filter_map(value).collect();
+        let Some(lowest) = values.iter().copied().reduce(f64::min) else { continue };
+        rows.push((format!("{name}, lowest of {} rounds", values.len()), show(lowest)));
+        rows.push((format!("{name}, median"), show(median(&values))));
+    }
     rows
 }
 
@@ -157,7 +181,8 @@ mod tests {
     use super::super::tests::report_of;
     use super::*;
     use crate::measure::tests::plan;
-    use crate::measure::{LoadPlan, Mode, Shape};
+    use crate::measure::{LoadPlan, Mode, Shape, histogram};
+    use crate::report::Spread;
 
     #[test]
     fn each_mode_has_figures_of_its_own() {
@@ -175,6 +200,33 @@ mod tests {
             let text = of(mode);
             assert!(text.contains(has) && !text.contains(has_not), "{mode}: {has}: {text}");
         }
+    }
+
+    #[test]
+    fn rounds_have_the_lowest_and_the_median() {
+        let round = |rate: f64| RoundFigures {
+            measured_s: 1.0,
+            messages: 5,
+            rate_per_s: rate,
+            mb_per_s: 0.0,
+            latency_us: Spread { p50: rate / 10.0, ..Spread::new(&histogram()) },
+            client_cpu_share: 0.5,
+            server_cpu_share: None,
+            server_cpu_us_per_message: None,
+        };
+        let mut report = report_of(&plan(), 1000);
+        report.rounds = [30_000.0, 10_000.0, 20_000.0, 50_000.0].map(round).into();
+        let text = render(&report);
+        let has = |name: &str, value: &str| {
+            let line = text.lines().find(|line| line.trim_start().starts_with(name));
+            line.is_some_and(|line| line.ends_with(value))
+        };
+        assert!(has("rate, lowest of 4 rounds", &format!(" {} /s", grouped(10_000))), "{text}");
+        assert!(has("rate, median", &format!(" {} /s", grouped(25_000))), "{text}");
+        assert!(has("latency p50, lowest of 4 rounds", " 1.00 ms"), "{text}");
+        assert!(!text.contains("server CPU a message, "), "it was not measured: {text}");
+        let widths = text.lines().skip(1).map(|line| line.chars().count());
+        assert!(widths.max() <= Some(80), "{text}");
     }
 
     #[test]
