@@ -16,12 +16,13 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind,
     connect, listen, recv, send, socket_with,
 };
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -250,7 +251,13 @@ fn addresses_change_while_a_server_runs() {
     let added = server.listen("127.0.0.1:0").expect("a port is free").remove(0);
     let first = server.addresses()[0].clone();
     server.close_listener(&first).expect("it is listened on");
-    let ListenAddress::Tcp(address) = added else { return };
+    let (ListenAddress::Tcp(address), ListenAddress::Tcp(first)) = (added, first) else { return };
+    // What is offered to the next server keeps no socket open.
+    let is_closed = || {
+        let refused = TcpStream::connect_timeout(&first, Duration::from_secs(1)).err()?;
+        (refused.kind() == ErrorKind::ConnectionRefused).then_some(())
+    };
+    patiently("it is closed", is_closed);
     let builder = Server::builder().listen(address.to_string()).takeover(&path);
     let next = echo(builder.workers(1));
     expect_end(server);
@@ -301,22 +308,52 @@ fn inherited_sockets_go_along_in_place_of_the_default_and_beside_others() {
 fn the_admin_address_goes_along() {
     let (_folder, path) = folder("admin");
     let start = || echo(workers(1).takeover(&path).admin("127.0.0.1:0"));
-    let get = |server: &ServerHandle| {
-        let Some(ListenAddress::Tcp(address)) = server.admin_address() else { panic!("none") };
-        let mut stream = TcpStream::connect(*address).expect("it accepts");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    };
     let server = start();
     let address = server.admin_address().cloned();
-    assert!(get(&server).starts_with("HTTP/1.1 200 "));
+    assert!(readiness(&server).starts_with("HTTP/1.1 200 "));
     let next = start();
     expect_end(server);
     assert_eq!(next.admin_address().cloned(), address);
-    assert!(get(&next).starts_with("HTTP/1.1 200 "));
+    assert!(readiness(&next).starts_with("HTTP/1.1 200 "));
+    next.stop().expect("it stops");
+}
+
+/// The answer of the admin address to `/readyz`.
+fn readiness(server: &ServerHandle) -> String {
+    let Some(ListenAddress::Tcp(address)) = server.admin_address() else { panic!("none") };
+    let mut stream = TcpStream::connect(*address).expect("it accepts");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn the_admin_address_is_not_shared_while_the_next_server_starts() {
+    let (_folder, path) = folder("admin-start");
+    let builder = || workers(1).takeover(&path).admin("127.0.0.1:0");
+    let server = echo(builder());
+    let (starts, started) = mpsc::channel();
+    let (go, goes) = mpsc::channel::<()>();
+    let goes = Mutex::new(goes);
+    let builder = builder();
+    let next = thread::spawn(move || {
+        builder.start_local(move |_| {
+            starts.send(()).unwrap();
+            // Until the test drops the other end.
+            let _ = goes.lock().unwrap().recv();
+            |_: &_| Upgrade::accept(EchoListener)
+        })
+    });
+    started.recv_timeout(PATIENCE).expect("it makes its worker");
+    for _ in 0..50 {
+        let text = readiness(&server);
+        assert!(text.starts_with("HTTP/1.1 200 "), "the next one is not ready: {text}");
+    }
+    drop(go);
+    let next = next.join().unwrap().expect("it starts");
+    expect_end(server);
     next.stop().expect("it stops");
 }
 
