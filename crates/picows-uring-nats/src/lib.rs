@@ -55,6 +55,19 @@ pub struct NatsBus {
 }
 
 /// Settings of a [`NatsBus`].
+///
+/// ```
+/// use picows_uring_nats::{JetStream, NatsBus, NatsConfigError, NatsStatus};
+/// use std::time::Duration;
+///
+/// let stream = JetStream::new("quotes").per_topic(100).age(Duration::from_secs(3600));
+/// let bus = NatsBus::builder("nats://127.0.0.1:4222").prefix("quotes").jet_stream(stream).build()?;
+/// // It connects when a hub is attached.
+/// assert!(matches!(bus.status(), NatsStatus::Connecting { error: None, .. }));
+/// let wrong = NatsBus::builder("nats://127.0.0.1:4222").prefix("quotes.>").build();
+/// assert!(matches!(wrong, Err(NatsConfigError::Prefix { .. })));
+/// # Ok::<(), NatsConfigError>(())
+/// ```
 #[must_use = "there is no bus before `build`"]
 pub struct NatsBusBuilder {
     url: String,

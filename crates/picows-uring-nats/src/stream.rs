@@ -27,6 +27,16 @@ use tokio::time::{sleep, timeout};
 /// The stream that keeps the history of topics.
 ///
 /// One that is there is used as it is; else it is made, with these limits.
+///
+/// ```
+/// use picows_uring_nats::JetStream;
+/// use std::time::Duration;
+///
+/// // In a cluster of three, of which one may be lost.
+/// let made = JetStream::new("orders").per_topic(1000).bytes(1 << 30).replicas(3);
+/// // Or one that an operator has made.
+/// let given = JetStream::new("orders").existing();
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "settings of a bus"]
 pub struct JetStream {

@@ -47,6 +47,18 @@ struct Inner {
 static SHARED: OnceLock<ClientTls> = OnceLock::new();
 
 /// Settings of clients that are not complete yet.
+///
+/// ```
+/// use picows_uring_tls::{ClientTls, TlsVersion};
+///
+/// let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+/// let roots = std::env::temp_dir().join(format!("roots-{}.pem", std::process::id()));
+/// std::fs::write(&roots, made.cert.pem())?;
+/// let tls = ClientTls::builder().roots(&roots).min_version(TlsVersion::Tls13).resumption(16).build()?;
+/// assert!(!tls.accepts_invalid_certificates());
+/// # std::fs::remove_file(&roots)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ClientTlsBuilder {

@@ -65,6 +65,23 @@ pub(crate) struct Sources {
 }
 
 /// Settings of a server that are not complete yet.
+///
+/// ```
+/// use picows_uring_tls::{Certificate, ServerTls, TlsError};
+///
+/// let pair = |name: &str| {
+///     let made = rcgen::generate_simple_self_signed([name.to_owned()])?;
+///     Ok::<_, rcgen::Error>(Certificate::pem(made.cert.pem(), made.signing_key.serialize_pem()))
+/// };
+/// let tls = ServerTls::builder()
+///     .certificate(pair("example.com")?)
+///     .certificate_for("chat.example.com", pair("chat.example.com")?)
+///     .tls13_only()
+///     .build()?;
+/// tls.reload()?; // The same, as they are no files.
+/// assert!(ServerTls::builder().build().is_err(), "a server has a certificate");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ServerTlsBuilder {
