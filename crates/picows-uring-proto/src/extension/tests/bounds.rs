@@ -171,6 +171,10 @@ fn text_is_judged_when_it_is_expanded_rfc6455_8_1() {
     receiving.receive(&sending.send(FrameHead::new(MsgType::Text), text.as_bytes())).unwrap();
     let plain = receiving.receive(&frame(MsgType::Text, true, 0, b"\xff"));
     assert_eq!(plain, Err(PeerMisbehaved::InvalidUtf8), "a plain one is");
+    let mut receiving = Receiving::with_window(12);
+    receiving.receive(&frame(MsgType::Text, false, 0, b"a")).unwrap();
+    let plain = receiving.receive(&frame(MsgType::Continuation, true, 0, b"\xff"));
+    assert_eq!(plain, Err(PeerMisbehaved::InvalidUtf8), "in fragments as well");
 }
 
 #[test]
