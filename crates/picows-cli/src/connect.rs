@@ -4,6 +4,7 @@
 
 mod backlog;
 mod ending;
+mod examples;
 mod format;
 mod input;
 mod output;
@@ -17,6 +18,7 @@ use crate::signals::{self, Interrupted};
 use crate::stdio::{self, note};
 use crate::{tls, units};
 use backlog::Backlog;
+use examples::EXAMPLES;
 use format::Format;
 use input::Input;
 use output::Printer;
@@ -42,7 +44,7 @@ use std::time::Duration;
 /// A slow reader of standard output slows the server down, and loses nothing. SIGINT, SIGTERM,
 /// SIGHUP and SIGQUIT send CLOSE 1001 and end the command; a second signal ends it at once.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = EXIT_STATUS)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The server, such as ws://127.0.0.1:9001/, wss://example.com/ or ws+unix:/run/picows.sock, with :/PATH behind it
     /// for another path than /
@@ -84,6 +86,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "0",
           conflicts_with = "no_close")]
     linger: Duration,
+
+    /// Write this many messages, then send CLOSE and end. The end of the input sends CLOSE as well, unless there is
+    /// --no-close
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_messages: Option<u32>,
+
+    /// Send one message, the first of the input if there is any, and write one: a question and its answer. The end of
+    /// the input does not send CLOSE
+    #[arg(short = '1', long, conflicts_with_all = ["max_messages", "linger"])]
+    one_message: bool,
+
+    /// Exit status if the server closes with this code, such as 4401=10; 0 without a status. 1005 is CLOSE
+    /// without a code. May be given several times
+    #[arg(long, value_name = "CODE[=STATUS]", value_parser = ending::exit_on)]
+    exit_on_close_code: Vec<ending::ExitOn>,
 
     /// Longest time for the server to answer CLOSE
     #[arg(long, value_name = "DURATION", value_parser = units::positive_duration,
@@ -157,7 +174,8 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     }
     failures.try_recv().map_or(Ok(()), Err)?;
     stdio::out().failure().map_or(Ok(()), |error| Err(stdio::cannot_write_out(&error)))?;
-    ending::judge(transport.disconnect_cause(), &transport.close_handshake(), args.close_timeout)
+    let (cause, close) = (transport.disconnect_cause(), transport.close_handshake());
+    ending::judge(cause, &close, args.close_timeout, &args.exit_on_close_code)
 }
 
 /// Connects, and starts the threads that send.
@@ -172,6 +190,7 @@ async fn begin(
     let is_closing = Arc::<AtomicBool>::default();
     let closing = Arc::clone(&is_closing);
     let printer = Printer::new(stdio::out(), format, Arc::clone(&backlog), closing);
+    let printer = printer.at_most(args.max_messages());
     let transport = tls::of_client(connector(args, proxy), tls.as_ref()).connect(printer).await?;
     let ending = Ending { remote: transport.remote(), is_closing };
     handle_signals(&ending);
@@ -188,9 +207,28 @@ async fn begin(
         let remote = transport.remote();
         spawn("picows-ping", move || ping(&remote, interval))?;
     }
-    let (is_binary, linger) = (args.binary, (!args.no_close).then_some(args.linger));
-    spawn("picows-stdin", move || send_input(&ending, &backlog, is_binary, linger, &failed))?;
+    let plan = InputPlan {
+        is_binary: args.binary,
+        linger: (!args.no_close && !args.one_message).then_some(args.linger),
+        max_messages: args.one_message.then_some(1),
+    };
+    spawn("picows-stdin", move || send_input(&ending, &backlog, &plan, &failed))?;
     Ok(transport)
+}
+
+/// What is sent of standard input, and what comes at its end.
+struct InputPlan {
+    is_binary: bool,
+    /// Wait before CLOSE at the end; `None` sends none.
+    linger: Option<Duration>,
+    max_messages: Option<u64>,
+}
+
+impl Args {
+    /// Messages to be written.
+    fn max_messages(&self) -> Option<u64> {
+        if self.one_message { Some(1) } else { self.max_messages.map(u64::from) }
+    }
 }
 
 /// Handle by which other threads end the connection.
@@ -260,19 +298,19 @@ fn ping(remote: &RemoteTransport, interval: Duration) {
     }
 }
 
-/// Sends standard input, and `linger` after its end CLOSE; no CLOSE if that is `None`.
+/// Sends standard input, and then CLOSE if the plan has it.
 fn send_input(
     ending: &Ending,
     backlog: &Arc<Backlog>,
-    is_binary: bool,
-    linger: Option<Duration>,
+    plan: &InputPlan,
     failed: &mpsc::Sender<Fault>,
 ) {
     // The connection's own thread reports its end.
     let send = |msg_type, payload| ending.remote.send(msg_type, backlog.post(payload)).is_ok();
     let input = BufReader::new(stdio::Input(stdin()));
-    let outcome = Input::new(send, || backlog.catch_up()).read(input, is_binary);
-    match (outcome, linger) {
+    let mut messages = Input::new(send, || backlog.catch_up()).at_most(plan.max_messages);
+    let outcome = messages.read(input, plan.is_binary);
+    match (outcome, plan.linger) {
         (Ok(()), None) => return,
         (Ok(()), Some(linger)) => thread::sleep(linger),
         // Reported before the connection ends because of it.
@@ -281,17 +319,6 @@ fn send_input(
     ending.close(CloseCode::NORMAL);
 }
 
-const EXIT_STATUS: &str = "\
-Exit status:
-  0      the server closed with 1000, 1001 or no code, before or after us
-  1      the server closed with another code, which is shown with its reason
-         the server ended the connection without CLOSE, or did not answer ours
-         the connection could not be made, it broke, or a ping was not answered
-         the server sent text that is not UTF-8 (it gets CLOSE 1007; --binary
-         accepts it), a frame that is too large (1009), or no WebSocket (1002)
-         standard input could not be read, or standard output not be written
-  2      the command line is wrong
-  128+N  signal N ended it: 129 HUP, 130 INT, 131 QUIT, 143 TERM";
 /// Time for the process to end after a signal: for the server's CLOSE, and for output still to be
 /// written.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);

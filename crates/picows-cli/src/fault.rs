@@ -34,6 +34,21 @@ impl fmt::Display for Missed {
 
 impl std::error::Error for Missed {}
 
+/// An end whose exit status the user has chosen.
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(crate) status: u8,
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Status {}
+
 /// Describes a fault to users, who know settings by their flags.
 pub(crate) fn describe(fault: &Fault) -> String {
     match wrong_setting(fault) {
@@ -69,6 +84,9 @@ fn flag(setting: &str) -> String {
 pub(crate) fn exit_code(fault: &Fault) -> ExitCode {
     if let Some(Interrupted(signal)) = fault.downcast_ref() {
         return ExitCode::from(signal.exit_status());
+    }
+    if let Some(Status { status, .. }) = fault.downcast_ref() {
+        return ExitCode::from(*status);
     }
     if fault.is::<Missed>() {
         return ExitCode::from(EXIT_MISSED);

@@ -172,6 +172,47 @@ mod tests {
         command().debug_assert();
     }
 
+    /// The words of an example, as a shell has them, without pipes and files.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.split(" <").next().unwrap_or_default();
+        // What is between quotes is one word.
+        let quoted = line.split('\'').enumerate().map(|(index, part)| match index % 2 {
+            0 => part.to_owned(),
+            _ => part.replace(' ', "\0"),
+        });
+        let line: String = quoted.collect();
+        line.split_whitespace().map(|word| word.replace('\0', " ")).collect()
+    }
+
+    #[test]
+    fn every_option_of_a_client_has_an_example_that_parses() {
+        let command = command();
+        for name in ["load", "compare", "connect"] {
+            let subcommand = command.find_subcommand(name).unwrap();
+            let help = subcommand.get_after_long_help().unwrap().to_string();
+            let mut count = 0;
+            for long in subcommand.get_arguments().filter_map(clap::Arg::get_long) {
+                let mut options = help.split(|c: char| !c.is_alphanumeric() && c != '-');
+                let has = options.any(|word| word.strip_prefix("--") == Some(long));
+                assert!(has, "--{long} of {name} has no example");
+                count += 1;
+            }
+            let examples = help.replace("\\\n", " ").replace("PID", "1");
+            let is_command = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+            let lines = examples.lines().filter(is_command);
+            for line in lines.filter_map(|line| Some(&line[line.find("picows ")?..])) {
+                let needs_tls = line.contains("--tls-") || line.contains("--proxy-ca");
+                if needs_tls && !cfg!(feature = "tls") {
+                    continue;
+                }
+                let parsed = command.clone().try_get_matches_from(words(line));
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+                count += 1;
+            }
+            assert!(count > 5, "{name}");
+        }
+    }
+
     #[test]
     fn a_negative_number_is_refused_as_a_value_with_the_cure() {
         let command = command();

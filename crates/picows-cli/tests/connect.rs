@@ -120,6 +120,48 @@ fn every_ending_has_its_status_each_time() {
 }
 
 #[test]
+fn so_many_messages_are_written_and_then_the_connection_is_closed() {
+    let echo = Echo::start();
+    let (server, url) = odd_server();
+    let fragments = format!("{url}/fragments");
+    for (target, flags, input, output) in [
+        (&echo.url, "--max-messages 2", "1\n2\n3\n4\n", "1\n2\n"),
+        (&echo.url, "--max-messages 2 --no-close", "1\n2\n", "1\n2\n"),
+        (&echo.url, "--max-messages 5", "1\n2\n", "1\n2\n"),
+        (&echo.url, "--max-messages 1 --binary", "1\n2\n", "1\n2\n"),
+        (&echo.url, "--one-message", "1\n2\n3\n", "1\n"),
+        (&echo.url, "-1 --json", "1\n2\n", "{\"type\":\"text\",\"text\":\"1\"}\n"),
+        (&echo.url, "--one-message --dedicated", "1\n2\n3\n", "1\n"),
+        // Fragments are one message.
+        (&fragments, "--max-messages 1 --no-close", "hello\nyou\n", "hello\n"),
+        // Without input, the first message of the server.
+        (&format!("{url}/greet"), "--one-message", "", "welcome\n"),
+    ] {
+        let done = run_with_input(&format!("connect {flags}"), target, input.as_bytes());
+        assert_eq!((done.code, &*done.stdout), (0, output), "{flags}: {}", done.stderr);
+        assert_eq!(done.stderr, "", "{flags}");
+    }
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_close_code_may_have_its_own_status() {
+    let (server, url) = odd_server();
+    for (way, flags, status, word) in [
+        ("close-4401", "--exit-on-close-code 4401=10", 10, "4401 \"bad token\""),
+        ("close-4401", "--exit-on-close-code 4401", 0, ""),
+        ("close-4401", "--exit-on-close-code 4400=10", 1, "4401"),
+        ("close-1000", "--exit-on-close-code 4000 --exit-on-close-code 1000=7", 7, "1000"),
+    ] {
+        let done = run_with_input(&format!("connect {flags}"), &format!("{url}/{way}"), b"hello\n");
+        assert_eq!(done.code, status, "{way} {flags}: {}", done.stderr);
+        assert!(done.stderr.contains(word), "{way} {flags}: {}", done.stderr);
+        assert_eq!(done.stderr.is_empty(), status == 0, "{way} {flags}: {}", done.stderr);
+    }
+    server.stop().unwrap();
+}
+
+#[test]
 fn text_that_is_not_utf_8_is_not_written() {
     let (server, url) = odd_server();
     let bytes = |flags: &str, way: &str| {
@@ -188,7 +230,8 @@ fn wrong_flags_are_status_2() {
     for line in
         ["connect -H nonsense", "connect --no-close --linger 1s", "connect --ping-interval 0"]
             .into_iter()
-            .chain(["connect --json --binary"])
+            .chain(["connect --json --binary", "connect --max-messages 0"])
+            .chain(["connect -1 --max-messages 2", "connect --exit-on-close-code 40"])
     {
         assert_eq!(run(line, "ws://127.0.0.1:1/").code, 2, "{line}");
     }

@@ -3,11 +3,31 @@
 //! Depends on the final state only, not on which side closed first: the code of a connection is
 //! that of the CLOSE received (RFC 6455 §7.1.5).
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Status};
 use picows_uring::{CloseCode, CloseFrame, CloseHandshake, DisconnectCause};
 use std::time::Duration;
 
-/// Returns `Ok` if the server closed the connection with a normal code.
+/// Exit status for a close code of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ExitOn {
+    code: u16,
+    status: u8,
+}
+
+/// Parses a code and its exit status, such as `4401=10`.
+pub(super) fn exit_on(text: &str) -> Result<ExitOn, String> {
+    let (code, status) = text.split_once('=').unwrap_or((text, "0"));
+    let code = code.parse().ok().filter(|code| (1000..5000).contains(code));
+    match (code, status.parse()) {
+        (Some(code), Ok(status)) => Ok(ExitOn { code, status }),
+        _ => {
+            Err("write a code from 1000 to 4999, and a status up to 255, such as 4401=10"
+                .to_owned())
+        }
+    }
+}
+
+/// Returns `Ok` if the server closed the connection with a normal code, or with one that `exit_on` says is.
 ///
 /// # Errors
 ///
@@ -16,6 +36,7 @@ pub(super) fn judge(
     cause: Option<DisconnectCause>,
     close: &CloseHandshake,
     close_timeout: Duration,
+    exit_on: &[ExitOn],
 ) -> Result<(), Fault> {
     let is_fault = matches!(
         cause,
@@ -29,7 +50,7 @@ pub(super) fn judge(
     );
     match (cause, &close.received) {
         (Some(cause), _) if is_fault => Err(cause.into()),
-        (_, Some(received)) => judge_close(received),
+        (_, Some(received)) => judge_close(received, exit_on),
         (Some(DisconnectCause::TimedOut), None) if close.sent.is_some() => Err(format!(
             "the server did not answer CLOSE within {close_timeout:?}: a longer --close-timeout \
              waits for a slow one"
@@ -40,16 +61,21 @@ pub(super) fn judge(
     }
 }
 
-fn judge_close(received: &CloseFrame) -> Result<(), Fault> {
-    match received.code() {
-        None | Some(CloseCode::NORMAL | CloseCode::GOING_AWAY) => Ok(()),
-        Some(code) => {
-            let reason = received.reason();
-            let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
-            Err(format!("the server closed the connection with {code}{reason}").into())
-        }
+fn judge_close(received: &CloseFrame, exit_on: &[ExitOn]) -> Result<(), Fault> {
+    let number = received.code().map_or(NO_CODE, CloseCode::get);
+    let reason = received.reason();
+    let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
+    let text = format!("the server closed the connection with {number}{reason}");
+    let named = exit_on.iter().find(|it| it.code == number);
+    match (named.map(|it| it.status), received.code()) {
+        (Some(0), _) | (None, None | Some(CloseCode::NORMAL | CloseCode::GOING_AWAY)) => Ok(()),
+        (Some(status), _) => Err(Status { status, text }.into()),
+        (None, Some(_)) => Err(text.into()),
     }
 }
+
+/// Stands for a CLOSE without a code (RFC 6455 §7.1.5).
+const NO_CODE: u16 = 1005;
 
 #[cfg(test)]
 mod tests {
@@ -68,7 +94,7 @@ mod tests {
             close.sent = sent.map(|code| frame(code, ""));
             close.received = received.map(|(code, reason)| frame(code, reason));
             close.received_first = received_first;
-            let judged = judge(Some(cause.clone()), &close, Duration::from_secs(5));
+            let judged = judge(Some(cause.clone()), &close, Duration::from_secs(5), &[]);
             let text = judged.map_or_else(|fault| fault.to_string(), |()| String::new());
             assert_eq!(fault.get_or_insert(text.clone()), &text);
         }
@@ -96,6 +122,32 @@ mod tests {
                     assert_eq!(text, wanted, "{cause:?} {sent:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_code_that_is_named_has_its_status() {
+        let exit_on = ["4401=10", "4000", "1005=4", "1001=3"].map(|text| exit_on(text).unwrap());
+        let status = |code: u16| {
+            let frame = match code {
+                NO_CODE => CloseFrame::empty(),
+                _ => CloseFrame::new(CloseCode::new(code).unwrap(), "why"),
+            };
+            match judge_close(&frame, &exit_on) {
+                Ok(()) => 0,
+                Err(fault) => {
+                    assert!(fault.to_string().contains(&code.to_string()), "{fault}");
+                    fault.downcast_ref::<Status>().map_or(1, |it| it.status)
+                }
+            }
+        };
+        for (code, wanted) in [(4401, 10), (4000, 0), (NO_CODE, 4), (1001, 3), (1000, 0), (1008, 1)]
+        {
+            assert_eq!(status(code), wanted, "{code}");
+        }
+        for text in ["", "999", "5000", "4401=", "4401=256", "4401=-1", "x=1", "4401:1"] {
+            let error = super::exit_on(text).unwrap_err();
+            assert!(error.contains("such as 4401=10"), "{text}: {error}");
         }
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Input<S, C> {
     /// Waits until the connection has caught up with the messages sent.
     catch_up: C,
     ahead_bytes: usize,
+    /// Messages that may still be sent.
+    left: u64,
 }
 
 impl<S, C> Input<S, C>
@@ -22,10 +24,15 @@ where
     C: FnMut(),
 {
     pub(super) fn new(send: S, catch_up: C) -> Self {
-        Self { send, catch_up, ahead_bytes: 0 }
+        Self { send, catch_up, ahead_bytes: 0, left: u64::MAX }
     }
 
-    /// Sends all of `input`.
+    /// Ends the input after so many messages.
+    pub(super) fn at_most(self, messages: Option<u64>) -> Self {
+        Self { left: messages.unwrap_or(u64::MAX), ..self }
+    }
+
+    /// Sends all of `input`, or as much of it as is wanted.
     ///
     /// # Errors
     ///
@@ -81,7 +88,8 @@ where
             (self.catch_up)();
             self.ahead_bytes = 0;
         }
-        is_sent
+        self.left = self.left.saturating_sub(1);
+        is_sent && self.left > 0
     }
 }
 
@@ -156,6 +164,21 @@ mod tests {
         let bytes = vec![b'\n'; 3 * AHEAD_BYTES_MAX / MESSAGE_BYTES];
         Input::new(|_, _| true, || waits += 1).read(&*bytes, false).unwrap();
         assert_eq!(waits, 3);
+    }
+
+    #[test]
+    fn it_stops_after_as_many_messages_as_are_wanted() {
+        for (is_binary, wanted) in [(false, vec![b"1".to_vec()]), (true, vec![b"1\n2\n".to_vec()])]
+        {
+            let mut sent = Vec::new();
+            let send = |_, payload| {
+                sent.push(payload);
+                true
+            };
+            let mut input = Input::new(send, || {}).at_most(Some(1));
+            input.read(&b"1\n2\n"[..], is_binary).unwrap();
+            assert_eq!(sent, wanted);
+        }
     }
 
     #[test]

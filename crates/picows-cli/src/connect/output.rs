@@ -17,6 +17,8 @@ pub(super) struct Printer {
     backlog: Arc<Backlog>,
     /// CLOSE was sent, and reading is not paused until it is answered.
     is_closing: Arc<AtomicBool>,
+    /// Messages to be written, before CLOSE is sent.
+    left: u64,
 }
 
 impl Printer {
@@ -26,7 +28,34 @@ impl Printer {
         backlog: Arc<Backlog>,
         is_closing: Arc<AtomicBool>,
     ) -> Self {
-        Self { out, format, backlog, is_closing }
+        Self { out, format, backlog, is_closing, left: u64::MAX }
+    }
+
+    /// Writes at most so many messages, and then closes.
+    pub(super) fn at_most(self, messages: Option<u64>) -> Self {
+        Self { left: messages.unwrap_or(u64::MAX), ..self }
+    }
+
+    /// Counts a message, and writes it if it is wanted.
+    fn receive(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+        if self.left == 0 {
+            // What the server sent before it had our CLOSE.
+            return Ok(());
+        }
+        let is_last = frame.fin() && self.left == 1;
+        if is_last {
+            self.is_closing.store(true, Ordering::SeqCst);
+        }
+        self.print(transport, frame)?;
+        if frame.fin() {
+            self.left -= 1;
+        }
+        if is_last {
+            // Messages before it may have paused reading.
+            transport.resume_reading();
+            transport.send_close(CloseCode::NORMAL, "");
+        }
+        Ok(())
     }
 
     fn print(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
@@ -61,7 +90,9 @@ impl Printer {
 impl Listener for Printer {
     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
         match frame.msg_type() {
-            MsgType::Text | MsgType::Binary | MsgType::Continuation => self.print(transport, frame),
+            MsgType::Text | MsgType::Binary | MsgType::Continuation => {
+                self.receive(transport, frame)
+            }
             MsgType::Close | MsgType::Ping | MsgType::Pong => Ok(()),
         }
     }
