@@ -7,7 +7,6 @@ use super::Receiver;
 use crate::decoder::Decoded;
 use crate::error::PeerMisbehaved;
 use crate::extension::{Expanded, Expansion, Inflaters};
-use crate::frame::Frame;
 use crate::limits::FrameRules;
 
 impl Receiver {
