@@ -182,13 +182,22 @@ fn a_successor_that_hangs_is_not_started_twice_and_stops_with_the_server() {
     put_script(&serving.folder, "exec 3<>\"$0.pipe\"\nread -r line <&3");
     let pipe = serving.folder.join("picows.pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut open = serving.peer();
+    open.echo();
     serving.signal(Signal::USR2);
     let (_process, number) = serving.follower();
     serving.signal(Signal::USR2);
     let line = serving.err("SIGUSR2 is ignored: ");
     assert_eq!(line, format!("process {number} starts already; end that if it hangs"));
-    serving.peer().echo();
+    open.echo();
+    // What it has inherited: the standard streams, beside its own.
+    for entry in fs::read_dir(format!("/proc/{number}/fd")).unwrap() {
+        let Ok(kind) = fs::read_link(entry.unwrap().path()) else { continue };
+        let kind = kind.to_string_lossy();
+        assert!(!kind.starts_with("socket:") && !kind.starts_with("anon_inode:"), "{kind}");
+    }
     serving.signal(Signal::TERM);
+    open.expect_going_away();
     assert_eq!(serving.end(), Some(0));
     assert!(serving.out.next().is_none(), "both have ended");
 }

@@ -14,11 +14,14 @@ use picows_uring::{
     CloseCode, Connect, Frame, Listener, ListenerResult, MsgType, Transport, run, spawn,
 };
 use rustix::net::bind;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, getrlimit, prlimit};
 use std::cell::{Cell, RefCell};
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -49,9 +52,9 @@ fn url_of(running: &mut Running) -> String {
 
 /// How often the thread that answers a process that takes over has slept.
 fn sleeps(process: u32) -> Option<u64> {
-    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     threads.flatten().find_map(|thread| {
-        let text = std::fs::read_to_string(thread.path().join("status")).ok()?;
+        let text = fs::read_to_string(thread.path().join("status")).ok()?;
         let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         if of("Name:") != Some("picows-takeover") {
             return None;
@@ -111,7 +114,7 @@ fn processes_report_whom_they_follow_and_who_follows() {
 #[test]
 fn a_process_that_cannot_take_over_names_the_cause() {
     let path = folder("takeover-cause").join("t");
-    std::fs::write(&path, "a file").unwrap();
+    fs::write(&path, "a file").unwrap();
     let mut command = picows(["echo", "--listen", "127.0.0.1:0", "--takeover"]);
     command.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped());
     let done = Running::start(&mut command).end();
@@ -121,6 +124,46 @@ fn a_process_that_cannot_take_over_names_the_cause() {
         "{}",
         done.stderr
     );
+}
+
+/// A program that every user may run, in a folder that every user may write to.
+fn start_as(user: u32, folder: &Path) -> Running {
+    let ours = picows([]);
+    let mut command = Command::new(folder.join("picows"));
+    command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.args(["echo", "--workers", "1", "--driver", "epoll", "--listen", "127.0.0.1:0"]);
+    command.arg("--takeover").arg(folder.join("t")).uid(user).gid(user);
+    Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+#[test]
+fn only_a_process_of_the_same_user_takes_over() {
+    if !geteuid().is_root() {
+        println!("skipped: only root starts processes of other users");
+        return;
+    }
+    let folder = folder("takeover-users");
+    let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    open(&folder, 0o777);
+    fs::copy(picows([]).get_program(), folder.join("picows")).unwrap();
+    let mut first = start_as(65_534, &folder);
+    let url = url_of(&mut first);
+    // By its mode the path is its user's; and also where that was changed.
+    for (user, mode) in [(65_533, 0o600), (65_533, 0o666), (0, 0o600)] {
+        open(&folder.join("t"), mode);
+        let done = start_as(user, &folder).end();
+        assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{user}: {}", done.stderr);
+        assert!(done.stderr.contains("is another user's"), "{user}: {}", done.stderr);
+    }
+    assert!(first.is_running());
+    let mut next = start_as(65_534, &folder);
+    assert_eq!(url_of(&mut next), url);
+    let done = first.end();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("has taken over"), "{}", done.stderr);
+    next.signal(Signal::TERM);
+    assert_eq!(next.end().code, 0);
+    fs::remove_dir_all(folder).unwrap();
 }
 
 /// How much is done at once.

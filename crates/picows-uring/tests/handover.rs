@@ -460,6 +460,27 @@ fn a_server_that_stops_refuses() {
     assert!(!path.exists());
 }
 
+/// Asks again and again, and reads nothing, until the server has stopped to take the questions.
+fn unread(path: &Path) -> OwnedFd {
+    let asker = by_hand(path);
+    let text = b"picows-takeover 1 5 ask";
+    while send(&asker, text, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok() {}
+    asker
+}
+
+#[test]
+fn a_process_that_does_not_read_keeps_no_other_from_taking_over_and_no_server_from_stopping() {
+    let (_folder, path) = folder("unread");
+    let start = || echo(workers(1).takeover(&path));
+    let server = start();
+    let _first = unread(&path);
+    let next = start();
+    expect_end(server);
+    let _second = unread(&path);
+    next.stop().expect("it stops");
+    assert!(!path.exists());
+}
+
 #[test]
 fn the_path_is_for_processes_of_this_user() {
     use std::os::unix::fs::PermissionsExt;

@@ -110,7 +110,7 @@ impl ServerHandle {
         self.names += 1;
         if let Some(offer) = &self.base.offer {
             let offered = OfferedSockets::new(copies, path.as_ref());
-            offer.add(self.base.options.part, name, address.clone(), offered);
+            offer.add(self.base.options.part, name, offered);
         }
         self.addresses.push(address);
         self.listeners.push(Listener { name, _path: path });

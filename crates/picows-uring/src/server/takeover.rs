@@ -12,7 +12,7 @@ use crate::foreign::log;
 use crate::health::{Counters, WorkerState};
 use crate::mailbox::Mailbox;
 use crate::socket::{
-    Asker, Control, GroupName, Heard, ListenAddress, OfferedSockets, Part, Predecessor, Takeover,
+    Asker, Control, GroupName, Heard, OfferedSockets, Part, Predecessor, Takeover,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, write};
@@ -37,7 +37,6 @@ pub(super) struct Offer {
 #[derive(Debug)]
 struct Offered {
     name: GroupName,
-    address: ListenAddress,
     sockets: OfferedSockets,
 }
 
@@ -76,7 +75,7 @@ impl ServerBuilder {
     /// that it inherited go along always, as their parent keeps them open: in place of the default address, and
     /// beside others.
     ///
-    /// Both have to run as the same user, or the new one as root. Guide "Restarting". Default: none.
+    /// Both have to run as the same user. Guide "Restarting". Default: none.
     ///
     /// ```
     /// use picows_uring::{EchoListener, Server, Upgrade};
@@ -106,15 +105,9 @@ impl Offer {
     }
 
     /// Offers the sockets of an address.
-    pub(super) fn add(
-        &self,
-        part: Part,
-        ListenName(number): ListenName,
-        address: ListenAddress,
-        sockets: OfferedSockets,
-    ) {
+    pub(super) fn add(&self, part: Part, ListenName(number): ListenName, sockets: OfferedSockets) {
         if let Some(groups) = &mut *self.lock() {
-            groups.push(Offered { name: GroupName { part, number }, address, sockets });
+            groups.push(Offered { name: GroupName { part, number }, sockets });
         }
     }
 
@@ -184,12 +177,17 @@ impl Offer {
     /// Waits for what is next. Without `control` for a while only: a process that cannot be accepted,
     /// as descriptors are short, would end each wait at once.
     fn wait(&self, control: Option<&Control>, asker: Option<&Asker>) -> io::Result<Awaited> {
-        let limit = control.is_none().then_some(SHORT_WAIT);
+        let short = control.is_none().then_some(SHORT_WAIT);
+        // One that is sent more when it has read, and is given up when it does not read.
+        let to_read = asker.and_then(Asker::time_to_read);
+        let limit = short.into_iter().chain(to_read).min();
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut on = vec![PollFd::new(&self.ended, PollFlags::IN)];
         // One that has no events is never ready.
         let ended = PollFd::new(&self.ended, PollFlags::empty());
         on.push(control.map_or(ended, |control| PollFd::new(control, PollFlags::IN)));
-        on.extend(asker.map(|asker| PollFd::new(asker, PollFlags::IN)));
+        let events = if to_read.is_some() { PollFlags::OUT } else { PollFlags::IN };
+        on.extend(asker.map(|asker| PollFd::new(asker, events)));
         loop {
             match poll(&mut on, limit.as_ref()) {
                 Err(Errno::INTR) => {}
@@ -198,22 +196,22 @@ impl Offer {
             }
         }
         let is_ready = |index: usize| on.get(index).is_some_and(|it| !it.revents().is_empty());
-        Ok(Awaited { has_ended: is_ready(0), has_asker: is_ready(1), has_message: is_ready(2) })
+        let is_late = asker.and_then(Asker::time_to_read).is_some_and(|left| left.is_zero());
+        let (has_ended, has_asker) = (is_ready(0), is_ready(1));
+        Ok(Awaited { has_ended, has_asker, has_message: is_ready(2) || is_late })
     }
 
-    /// Answers what a process says next.
+    /// Answers what a process says next, when it has read what it was sent.
     fn answer_one(&self, asker: &mut Asker, control: &Control, answering: &Answering) -> Answered {
+        if asker.time_to_read().is_some() {
+            return Self::send(asker, control);
+        }
         match asker.hear() {
             Ok(Some(Heard::Ask)) => {
                 let groups = self.lock();
-                let offered = groups.iter().flatten().map(|it| (it.name, &it.address, &it.sockets));
-                match asker.offer(offered, control) {
-                    Ok(()) => Answered::Waits,
-                    Err(error) => {
-                        log::warn!(%error, process = asker.process(), "the sockets were not offered");
-                        Answered::HasGone
-                    }
-                }
+                asker.offer(groups.iter().flatten().map(|it| (it.name, &it.sockets)), control);
+                drop(groups);
+                Self::send(asker, control)
             }
             Ok(Some(Heard::Take(names))) => self.hand_over(asker, &names, answering),
             Ok(None) => {
@@ -222,6 +220,17 @@ impl Offer {
             }
             Err(fault) => {
                 log::warn!(fault, process = asker.process(), "a process cannot take over");
+                Answered::HasGone
+            }
+        }
+    }
+
+    /// Sends a process what waits for it.
+    fn send(asker: &mut Asker, control: &Control) -> Answered {
+        match asker.send(control) {
+            Ok(()) => Answered::Waits,
+            Err(error) => {
+                log::warn!(%error, process = asker.process(), "the sockets were not offered");
                 Answered::HasGone
             }
         }
@@ -335,6 +344,7 @@ impl Handover {
 struct Awaited {
     has_ended: bool,
     has_asker: bool,
+    /// It has sent something, may be sent more, or has taken too long to read.
     has_message: bool,
 }
 
@@ -346,6 +356,6 @@ enum Answered {
 }
 
 /// How long a process that asks waits while descriptors are short.
-const SHORT_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const SHORT_WAIT: Duration = Duration::from_millis(200);
 /// How long a new process waits for workers to leave their sockets: a turn, as a rule.
 const RELEASE_MAX: Duration = Duration::from_secs(5);

@@ -19,12 +19,15 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 use socket2::{Domain, SockRef, Socket, Type};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use wire::{GroupKind, Message, PathRecord};
 
 pub(crate) use wire::{GroupName, Part};
@@ -66,10 +69,30 @@ pub(crate) struct Predecessor {
     paths: Vec<PathOwner>,
 }
 
-/// A process that wants to take over.
+/// A process that wants to take over. What it is sent waits here while it does not read: the thread that
+/// answers does not.
 #[derive(Debug)]
 pub(crate) struct Asker {
     channel: Channel,
+    unsent: VecDeque<Packet>,
+    /// The time until which it may leave something unsent.
+    late_at: Instant,
+}
+
+/// A message for a process that wants to take over.
+#[derive(Debug)]
+struct Packet {
+    message: Message,
+    beside: Beside,
+}
+
+/// The descriptors of a message.
+#[derive(Debug)]
+enum Beside {
+    Nothing,
+    /// The socket by which the next process finds this one.
+    Control,
+    Sockets(Arc<[OwnedFd]>, Range<usize>),
 }
 
 /// What a process that wants to take over says.
@@ -121,7 +144,9 @@ impl Takeover {
 impl Predecessor {
     fn ask(channel: Channel, path: &Path) -> Result<(Self, Control), Error> {
         let failed = |fault| refused(path, no_takeover(fault));
-        channel.send(&Message::Ask, &[]).map_err(|errno| failed(unheard(errno)))?;
+        channel
+            .send(&Message::Ask, &[], SendFlags::empty())
+            .map_err(|errno| failed(unheard(errno)))?;
         let mut predecessor = Self {
             channel,
             path: path.to_owned(),
@@ -218,7 +243,8 @@ impl Predecessor {
         // It goes on to accept from those that are not taken, until they are empty.
         self.groups.clear();
         let failed = |fault| refused(&self.path, no_takeover(fault));
-        let answer = match self.channel.send(&Message::Take(self.taken.clone()), &[]) {
+        let take = Message::Take(self.taken.clone());
+        let answer = match self.channel.send(&take, &[], SendFlags::empty()) {
             Ok(()) => self.channel.receive().map_err(failed)?,
             Err(Errno::PIPE | Errno::CONNRESET) => None,
             Err(errno) => return Err(failed(unheard(errno))),
@@ -253,7 +279,8 @@ impl Control {
         Ok(Self { socket: socket.into(), path: bound })
     }
 
-    /// The process that has connected first: the mode of the path leaves this user's, and root's.
+    /// The process that has connected first: the mode of the path leaves this user's, and root's, which does
+    /// not ask that of another user.
     ///
     /// # Errors
     ///
@@ -263,7 +290,7 @@ impl Control {
         let socket = retry_on_intr(accept)?;
         let channel = Channel { socket, process: 0 };
         channel.set_up().map_err(io::Error::other)?;
-        Ok(Asker { channel })
+        Ok(Asker { channel, unsent: VecDeque::new(), late_at: Instant::now() })
     }
 
     /// The path is the next process's.
@@ -301,31 +328,67 @@ impl Asker {
         Err(fault)
     }
 
-    /// Sends copies of all sockets, and of the one by which the next process is found.
+    /// Has copies of all sockets ready for it, and of the one by which the next process is found;
+    /// [`send`](Self::send) sends them.
     pub(crate) fn offer<'a>(
-        &self,
-        groups: impl IntoIterator<Item = (GroupName, &'a ListenAddress, &'a OfferedSockets)>,
+        &mut self,
+        groups: impl IntoIterator<Item = (GroupName, &'a OfferedSockets)>,
         control: &Control,
-    ) -> io::Result<()> {
-        for (name, _address, offered) in groups {
-            let message = Message::Sockets(name, offered.group_kind());
-            for sockets in offered.sockets.chunks(DESCRIPTORS_MAX) {
-                let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-                self.channel.send(&message, &sockets)?;
+    ) {
+        for (name, offered) in groups {
+            let all = offered.sockets.len();
+            for first in (0..all).step_by(DESCRIPTORS_MAX) {
+                let part = first..all.min(first + DESCRIPTORS_MAX);
+                let message = Message::Sockets(name, offered.group_kind());
+                let beside = Beside::Sockets(Arc::clone(&offered.sockets), part);
+                self.unsent.push_back(Packet { message, beside });
             }
         }
         let message = Message::Control(PathRecord::of(&control.path));
-        self.channel.send(&message, &[control.socket.as_fd()])?;
-        Ok(self.channel.send(&Message::End, &[])?)
+        self.unsent.push_back(Packet { message, beside: Beside::Control });
+        self.unsent.push_back(Packet { message: Message::End, beside: Beside::Nothing });
+        self.late_at = Instant::now() + ANSWER_MAX;
+    }
+
+    /// Sends what waits for it, as far as it reads. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// When it has gone, does not read, or the kernel carries too many descriptors.
+    pub(crate) fn send(&mut self, control: &Control) -> io::Result<()> {
+        while let Some(Packet { message, beside }) = self.unsent.front() {
+            let sockets: Vec<_> = match beside {
+                Beside::Nothing => Vec::new(),
+                Beside::Control => vec![control.socket.as_fd()],
+                Beside::Sockets(all, part) => {
+                    all.get(part.clone()).unwrap_or_default().iter().map(AsFd::as_fd).collect()
+                }
+            };
+            match self.channel.send(message, &sockets, SendFlags::DONTWAIT) {
+                Ok(()) => drop(self.unsent.pop_front()),
+                Err(Errno::AGAIN) if Instant::now() < self.late_at => break,
+                Err(Errno::AGAIN) => return Err(io::Error::other("it does not read them")),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// How long it may go on to leave something unsent; `None` where it has been sent all.
+    pub(crate) fn time_to_read(&self) -> Option<Duration> {
+        let left = || self.late_at.saturating_duration_since(Instant::now());
+        (!self.unsent.is_empty()).then(left)
     }
 
     /// Reports that nothing is accepted any more from what it has taken.
     pub(crate) fn confirm(&self) -> io::Result<()> {
-        Ok(self.channel.send(&Message::Taken, &[])?)
+        Ok(self.channel.send(&Message::Taken, &[], SendFlags::DONTWAIT)?)
     }
 
+    /// Reports the reason why there is no takeover, if it reads.
     pub(crate) fn refuse(&self, reason: &str) {
-        let _ = self.channel.send(&Message::Refused(reason.to_owned()), &[]);
+        let message = Message::Refused(reason.to_owned());
+        let _ = self.channel.send(&message, &[], SendFlags::DONTWAIT);
     }
 }
 
@@ -338,7 +401,7 @@ impl AsFd for Asker {
 /// Copies of the sockets of one address, for a process that takes over.
 #[derive(Debug)]
 pub(crate) struct OfferedSockets {
-    sockets: Vec<OwnedFd>,
+    sockets: Arc<[OwnedFd]>,
     kind: SocketKind,
     path: Option<PathRecord>,
     owner: Option<PathOwner>,
@@ -347,7 +410,7 @@ pub(crate) struct OfferedSockets {
 impl OfferedSockets {
     pub(crate) fn new(copies: super::Copies, path: Option<&SocketPath>) -> Self {
         Self {
-            sockets: copies.sockets,
+            sockets: copies.sockets.into(),
             kind: copies.kind,
             path: path.map(PathRecord::of),
             owner: path.map(|path| path.owner().clone()),
@@ -405,7 +468,7 @@ impl Channel {
             Err(errno) => return Err(bind_cure(&errno.into())),
         }
         let owner = std::fs::symlink_metadata(path).map_err(|error| bind_cure(&error))?.uid();
-        if owner != geteuid().as_raw() && owner != 0 {
+        if owner != geteuid().as_raw() {
             return Err(FOREIGN_USER.to_owned());
         }
         Ok(Some(channel))
@@ -419,7 +482,12 @@ impl Channel {
             .map_err(|errno| errno.to_string())
     }
 
-    fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+    fn send(
+        &self,
+        message: &Message,
+        descriptors: &[BorrowedFd<'_>],
+        flags: SendFlags,
+    ) -> rustix::io::Result<()> {
         let bytes = message.to_bytes();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -429,7 +497,7 @@ impl Channel {
         }
         let parts = [IoSlice::new(&bytes)];
         // A signal ends a wait that is bounded, even if no handler ran (signal(7)).
-        retry_on_intr(|| sendmsg(&self.socket, &parts, &mut ancillary, SendFlags::NOSIGNAL))
+        retry_on_intr(|| sendmsg(&self.socket, &parts, &mut ancillary, flags | SendFlags::NOSIGNAL))
             .map(drop)
     }
 

@@ -36,9 +36,9 @@ fn all_sockets_of_an_address_arrive_and_each_address_is_taken_once() {
         let mut asker = control.accept().unwrap();
         assert_eq!(asker.hear(), Ok(Some(Heard::Ask)));
         assert_eq!(asker.process(), std::process::id());
-        let groups = names.iter().zip(&offered);
-        let groups = groups.map(|(name, (address, sockets))| (*name, address, sockets));
-        asker.offer(groups, &control).unwrap();
+        asker.offer(names.into_iter().zip(offered.iter().map(|(_, sockets)| sockets)), &control);
+        asker.send(&control).unwrap();
+        assert_eq!(asker.time_to_read(), None);
         let heard = asker.hear();
         control.give_up();
         asker.confirm().unwrap();
@@ -86,7 +86,8 @@ fn paths_are_the_others_until_it_has_handed_over() {
             });
             let mut asker = control.accept().unwrap();
             assert_eq!(asker.hear(), Ok(Some(Heard::Ask)));
-            asker.offer([(name, &address, &offered)], &control).unwrap();
+            asker.offer([(name, &offered)], &control);
+            asker.send(&control).unwrap();
             if is_committed {
                 assert_eq!(asker.hear(), Ok(Some(Heard::Take(vec![name]))));
                 asker.confirm().unwrap();
@@ -98,4 +99,44 @@ fn paths_are_the_others_until_it_has_handed_over() {
     assert!(path.exists() && unix.exists(), "it serves on");
     take(true);
     assert!(!path.exists() && !unix.exists());
+}
+
+#[test]
+fn what_a_process_does_not_read_waits_and_keeps_nothing_else_waiting() {
+    let path = path("unread");
+    let (_, control) = Takeover::begin(&path).unwrap().finish();
+    let mut other = Channel::connect(&path).unwrap().unwrap();
+    let mut asker = control.accept().unwrap();
+    // Few, as the kernel counts those under way (RLIMIT_NOFILE).
+    let (_, offered) = listening(1, SocketKind::Named);
+    let name = GroupName { part: Part::Main, number: 0 };
+    let mut offers = 0;
+    while asker.time_to_read().is_none() {
+        asker.offer([(name, &offered)], &control);
+        // Returns, whether or not all of it was sent.
+        asker.send(&control).unwrap();
+        offers += 1;
+        assert!(offers < 10_000, "the kernel takes any number");
+    }
+    // Neither does it wait for a word to arrive.
+    asker.refuse("it does not read");
+    let mut sockets = [0; 3];
+    let mut ends = 0;
+    while ends < offers {
+        asker.send(&control).unwrap();
+        match other.receive().unwrap().unwrap() {
+            (Message::Sockets(found, _), descriptors) => {
+                assert_eq!(found, name);
+                sockets[0] += descriptors.len();
+            }
+            (Message::Control(_), descriptors) => sockets[1] += descriptors.len(),
+            (Message::End, descriptors) => {
+                sockets[2] += descriptors.len();
+                ends += 1;
+            }
+            (message, _) => panic!("{message:?}"),
+        }
+    }
+    assert_eq!(sockets, [offers, offers, 0]);
+    assert_eq!(asker.time_to_read(), None);
 }
