@@ -6,7 +6,7 @@ from bench_peers_case import program
 
 COMPLETE = {
     "name": "one", "description": "A crate", "license": "MIT", "readme": "README.md", "keywords": ["a"],
-    "categories": ["b"], "rust_version": "1.88", "dependencies": [],
+    "documentation": "https://docs.rs/one", "categories": ["b"], "rust_version": "1.88", "dependencies": [],
 }
 
 
@@ -25,6 +25,18 @@ class Packages(unittest.TestCase):
         self.assertEqual(self.faults(package, ["LICENSE-MIT"]), [
             "LICENSE-MIT is not in it", "it has no readme", "its dependency two has a path and no version",
         ])
+
+    def test_files_of_a_debian_package_are_there_or_are_made(self):
+        packages = program("packages")
+        (command,) = [package for package in packages.published() if package["name"] == "picows-cli"]
+        self.assertEqual(list(packages.deb_faults(command)), [])
+        self.assertEqual(list(packages.deb_faults(COMPLETE)), [])
+        assets = [["../../nothing", "usr/bin/", "755"], ["README.md", "usr/share/doc/picows/", "644"]]
+        lacking = command | {"metadata": {"deb": {"assets": assets}}}
+        found = list(packages.deb_faults(lacking))
+        self.assertIn("../../nothing, which goes to usr/bin/, is not there", found)
+        self.assertIn("its Debian package has no manual pages (usr/share/man/man1/)", found)
+        self.assertIn("its Debian package has no LICENSE-MIT", found)
 
 
 if __name__ == "__main__":
