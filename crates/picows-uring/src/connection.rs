@@ -22,7 +22,7 @@ use crate::client::Connecting;
 use crate::error::shown;
 use crate::foreign;
 use crate::foreign::log;
-use crate::link::Link;
+use crate::link::{LARGE_BYTES_MIN, Link};
 use crate::listener::{Listener, ListenerResult};
 use crate::local::Local;
 use crate::session::Session;
@@ -268,6 +268,9 @@ impl Connection {
         }
         callbacks.end_batch(has_delivered);
         link.budget.spend(frames, consumed, &meter);
+        if consumed >= LARGE_BYTES_MIN {
+            link.note_large(frames, consumed);
+        }
         if receiver.is_under_way() && !session.is_watched.get() {
             session.mark_dirty();
         }

@@ -6,6 +6,7 @@
 
 mod budget;
 mod direct;
+mod in_turn;
 mod piece;
 mod send;
 
@@ -15,6 +16,7 @@ use crate::session::Session;
 pub(crate) use budget::BYTES_PER_UNIT;
 pub(crate) use budget::Budget;
 pub(crate) use direct::Direct;
+pub(crate) use in_turn::LARGE_BYTES_MIN;
 pub(crate) use piece::Piece;
 pub(crate) use send::offer_max;
 
@@ -27,6 +29,10 @@ pub(crate) struct Link {
     is_cancelled: bool,
     /// So many receives more are each one by itself, as a large frame came lately.
     bulk: u8,
+    /// How many pieces of large frames came lately, more than others.
+    large: u8,
+    /// Bytes are taken from the socket in their turn, as they are of large frames.
+    is_in_turn: bool,
     /// What the next bytes of the peer wait for.
     pub(crate) input: InputState,
     pub(crate) budget: Budget,
@@ -102,6 +108,8 @@ impl Link {
         self.receive = Receive::InFlight;
         if self.is_bulk() {
             ring.receive_once(socket, token);
+        } else if self.is_in_turn {
+            ring.receive_in_turn(socket, token);
         } else {
             ring.receive(socket, token);
         }

@@ -52,6 +52,13 @@ pub(crate) trait Ring {
     /// beginning of what is there.
     fn receive_once(&mut self, socket: Socket, token: Token);
 
+    /// Receives as [`receive`](Self::receive) does, for large frames: where the ring can, bytes stay in
+    /// the socket until a poll takes those of few sockets at a time, and are in cache when they are
+    /// handled.
+    fn receive_in_turn(&mut self, socket: Socket, token: Token) {
+        self.receive(socket, token);
+    }
+
     /// Takes bytes that wait in `socket`, without waiting for any, and as many as there is room for.
     /// Returns how many; 0 is the end of the stream. Nothing is receiving from the socket, or that
     /// would come later and be earlier.

@@ -54,6 +54,35 @@ fn many_connections_send_large_frames_at_once() {
     eventually(&server, "nothing is held", |stats| stats.stash_bytes == 0);
 }
 
+/// Of each size so many that it is received in its way, behind one that is received in another.
+#[test]
+fn frames_of_all_sizes_come_back_whole_however_they_are_received() {
+    const SIZES: [usize; 6] = [100_000, 100, 40_000, 65_536, 5, 300_000];
+    for builder in [workers(1), workers(1).dedicated(true)] {
+        let server = builder.start(|_| Upgrade::accept(EchoListener)).unwrap();
+        let address = address(&server);
+        std::thread::scope(|scope| {
+            for seed in 0..4 {
+                scope.spawn(move || {
+                    let mut client = Client::upgrade(address);
+                    for (round, len) in SIZES.into_iter().cycle().skip(seed).take(12).enumerate() {
+                        let payload = noise((seed * 100 + round) as u64, len + seed);
+                        let frame = masked(FrameHead::new(MsgType::Binary), &payload);
+                        let wanted = Got::new(MsgType::Binary, payload);
+                        for count in [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3] {
+                            let got = client.exchange(&frame.repeat(count), count);
+                            assert!(got.iter().all(|got| *got == wanted), "{seed}, {len}");
+                        }
+                    }
+                });
+            }
+        });
+        eventually(&server, "nothing is held", |stats| stats.stash_bytes == 0);
+        eventually(&server, "all have gone", |stats| stats.connections == 0);
+        assert_eq!(server.stop().unwrap().protocol_errors, 0);
+    }
+}
+
 #[test]
 fn a_client_gets_large_frames_as_a_server_does() {
     if common::is_over_tls() {

@@ -47,11 +47,15 @@ impl Link {
         token: Token,
         is_wanted: bool,
     ) -> bool {
-        self.bulk = if is_wanted { BULK_RECEIVES } else { self.bulk.saturating_sub(1) };
-        if is_wanted {
-            self.cancel_receive(ring, token);
+        if !is_wanted {
+            if self.bulk > 0 {
+                self.bulk -= 1;
+            }
+            return false;
         }
-        is_wanted && !self.is_receiving()
+        self.bulk = BULK_RECEIVES;
+        self.cancel_receive(ring, token);
+        !self.is_receiving()
     }
 
     /// Bytes that the next direct receive may take, of a frame that has `room` and a worker that has

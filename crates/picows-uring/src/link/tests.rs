@@ -302,3 +302,37 @@ fn a_piece_is_kept_in_its_buffer_or_copied_and_counted() {
     assert_eq!(left, [b"rst".to_vec(), b"her".to_vec()]);
     assert_eq!((pool.held(), fixture.ring.lent()), (0, 0), "nothing is counted any more");
 }
+
+#[test]
+fn large_frames_are_received_in_turn_and_small_ones_not() {
+    let mut fixture = Fixture::new();
+    let Fixture { ring, session, link } = &mut fixture;
+    link.receive(ring, SOCKET, TOKEN);
+    link.note_large(100, 100 * LARGE_BYTES_MIN - 1);
+    assert!(!link.has_large(), "many small frames in one piece");
+    for count in 1..=8 {
+        link.note_large(1, LARGE_BYTES_MIN);
+        assert!(link.has_large());
+        assert_eq!(link.choose(ring, TOKEN), count == 8, "{count}");
+    }
+    assert_eq!(link.cancelled(), (false, true), "to begin again the other way");
+    link.on_receive_completion(session, &ReceiveResult::Cancelled, false);
+    link.receive(ring, SOCKET, TOKEN);
+    for _ in 0..100 {
+        link.note_large(0, LARGE_BYTES_MIN);
+        assert!(link.choose(ring, TOKEN), "a part of a frame");
+    }
+    let mut others = 0;
+    while link.choose(ring, TOKEN) {
+        others += 1;
+    }
+    assert_eq!((others, link.has_large(), link.cancelled()), (15, false, (false, true)));
+}
+
+#[cfg(feature = "_tls")]
+#[test]
+fn records_are_not_received_in_turn() {
+    let mut link = Link { kind: Kind::Secure, ..Link::default() };
+    link.note_large(1, MUCH);
+    assert!(!link.has_large());
+}

@@ -8,7 +8,7 @@
 
 mod accept;
 mod alarm;
-mod buffers;
+pub(super) mod buffers;
 mod in_loop;
 mod sockets;
 mod wait;

@@ -86,6 +86,14 @@ impl<R: Ring> Ring for Outside<R> {
         }
     }
 
+    fn receive_in_turn(&mut self, socket: Socket, token: Token) {
+        if socket.is_stream() {
+            self.streams.receive(socket, token, false);
+        } else {
+            self.inner.receive_in_turn(socket, token);
+        }
+    }
+
     fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
         if socket.is_stream() {
             // What waits comes with the next receive.

@@ -9,6 +9,7 @@ mod features;
 mod sends;
 mod sleep;
 mod start;
+mod watches;
 
 pub(crate) use super::StartError;
 use super::{
@@ -30,12 +31,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
+use watches::Watches;
 
 /// io_uring, set up for sockets.
 pub(crate) struct UringRing {
     ring: Uring,
     buffers: Buffers,
     sends: Sends,
+    /// Receives of large frames.
+    watches: Watches,
     /// Operations for which the submission queue had no room.
     overflow: VecDeque<squeue::Entry>,
     /// Signalled by the kernel with every completion, and by other threads that have work for us.
@@ -75,6 +79,8 @@ enum Op {
     Silent = 5,
     /// Another thread has signalled the eventfd.
     Wake = 6,
+    /// A socket has bytes.
+    Watch = 7,
 }
 
 const OP_SHIFT: u32 = 60;
@@ -85,9 +91,16 @@ impl Op {
     }
 
     fn of(user_data: u64) -> Option<Self> {
-        [Self::Accept, Self::Receive, Self::Send, Self::Deadline, Self::Silent, Self::Wake]
-            .into_iter()
-            .find(|op| *op as u64 == user_data >> OP_SHIFT)
+        let all = [
+            Self::Accept,
+            Self::Receive,
+            Self::Send,
+            Self::Deadline,
+            Self::Silent,
+            Self::Wake,
+            Self::Watch,
+        ];
+        all.into_iter().find(|op| *op as u64 == user_data >> OP_SHIFT)
     }
 }
 
@@ -136,8 +149,10 @@ impl UringRing {
         self.push_backlog();
         let mut submission = self.ring.submission();
         let queued = submission.len();
-        let wants_enter =
-            want > 0 || queued > 0 || submission.taskrun() || submission.cq_overflow();
+        // Sockets that are known to have bytes have their turn first.
+        let is_due = |flag: bool| flag && !self.watches.has_ready();
+        let has_deferred = submission.taskrun() || submission.cq_overflow();
+        let wants_enter = want > 0 || queued > 0 || is_due(has_deferred);
         submission.sync();
         drop(submission);
         if !wants_enter {
@@ -196,6 +211,7 @@ impl UringRing {
                 self.is_event_watched = more;
                 None
             }
+            Op::Watch => self.watches.on_event(token, outcome(result), more),
         }
     }
 
@@ -261,6 +277,10 @@ impl Ring for UringRing {
         self.push(entry);
     }
 
+    fn receive_in_turn(&mut self, socket: Socket, token: Token) {
+        self.watch(socket, token);
+    }
+
     fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
         direct::receive_now(socket, room)
     }
@@ -299,8 +319,8 @@ impl Ring for UringRing {
     }
 
     fn cancel_receive(&mut self, token: Token) {
-        let receive = types::CancelBuilder::user_data(Op::Receive.tag(token.pack()));
-        self.push(opcode::AsyncCancel2::new(receive).build().user_data(Op::Silent.tag(0)));
+        let op = if self.watches.cancel(token) { Op::Watch } else { Op::Receive };
+        self.cancel_operation(op, token);
     }
 
     fn cancel(&mut self, socket: Socket) {
@@ -372,11 +392,15 @@ impl Ring for UringRing {
         #[cfg(test)]
         tests::lose_on_demand()?;
         self.enter(0)?;
+        let before = out.len();
         for _ in 0..max {
             let Some(entry) = self.ring.completion().next() else { break };
             if let Some(completion) = self.complete(&entry) {
                 out.push(completion);
             }
+        }
+        if self.watches.has_ready() {
+            self.take_in_turn(max - (out.len() - before), out);
         }
         Ok(())
     }
@@ -385,12 +409,17 @@ impl Ring for UringRing {
         let submission = self.ring.submission();
         let is_pending = !submission.is_empty() || submission.taskrun();
         drop(submission);
-        is_pending || !self.overflow.is_empty() || !self.ring.completion().is_empty()
+        is_pending
+            || !self.overflow.is_empty()
+            || !self.ring.completion().is_empty()
+            || self.watches.has_ready()
     }
 
     fn polls_behind(&mut self, max: usize) -> usize {
         // Each operation has at most one piece of deferred work at a time, and their order is kept.
-        self.in_flight.div_ceil(TASK_WORK_PER_ENTER) + self.ring.completion().len().div_ceil(max)
+        let told = self.ring.completion().len().div_ceil(max);
+        // A poll takes the bytes of one socket at the least, of those that have some.
+        self.in_flight.div_ceil(TASK_WORK_PER_ENTER) + told + self.watches.count()
     }
 
     fn recv_buffers(&self) -> usize {
@@ -400,6 +429,7 @@ impl Ring for UringRing {
     fn has_spare(&self) -> bool {
         self.buffers.has_spare()
             || self.sends.has_spare()
+            || self.watches.has_spare()
             || self.overflow.capacity() > OVERFLOW_KEPT
     }
 
@@ -408,6 +438,7 @@ impl Ring for UringRing {
         let is_told = !self.ring.submission().cq_overflow() && self.ring.completion().is_empty();
         self.buffers.trim(is_told);
         self.sends.trim();
+        self.watches.trim();
         self.overflow.shrink_to(OVERFLOW_KEPT);
     }
 }

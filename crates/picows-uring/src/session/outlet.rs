@@ -2,7 +2,8 @@
 //!
 //! A limit is for peers that do not read, and what one turn has queued says nothing of that: the
 //! socket is offered it first, and the rest is judged (`queue.rs`). Everything else leaves when the
-//! turn ends (`link/send.rs`), but for answers to messages that take long to expand and compress.
+//! turn ends (`link/send.rs`), but for answers to messages that
+//! take long to expand and compress, or that are large.
 
 use super::Session;
 use super::conflation::Droppable;

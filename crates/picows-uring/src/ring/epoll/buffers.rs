@@ -1,4 +1,4 @@
-//! Receive buffers of the epoll driver: memory that pieces are cut from.
+//! Receive buffers for calls on sockets, of both drivers: memory that pieces are cut from.
 //!
 //! What is received lies one piece behind the other, and a buffer begins anew as soon as all of its
 //! pieces were released. So the bytes of a turn take as much memory as they are long, and a quiet
@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 /// The buffers of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Buffers {
+pub(in crate::ring) struct Buffers {
     /// By id; `None` for ids that are free.
     buffers: Vec<Option<Buffer>>,
     /// The id of the buffer that pieces are cut from.
@@ -45,7 +45,7 @@ impl Buffer {
 impl Buffers {
     /// Memory for a piece of at most `max` bytes, or of less; `None` where all buffers are in use.
     /// Its bytes are of no meaning before [`cut`](Self::cut).
-    pub(super) fn space(&mut self, max: usize) -> Option<&mut [u8]> {
+    pub(in crate::ring) fn space(&mut self, max: usize) -> Option<&mut [u8]> {
         if !self.has_space(self.current) {
             self.current = self.find_space()?;
         }
@@ -65,7 +65,7 @@ impl Buffers {
     }
 
     /// Cuts the piece off that consists of the first `len` bytes of the last [`space`](Self::space).
-    pub(super) fn cut(&mut self, len: usize) -> Option<RecvBuffer> {
+    pub(in crate::ring) fn cut(&mut self, len: usize) -> Option<RecvBuffer> {
         let buffer = self.buffers.get_mut(self.current)?.as_mut()?;
         let offset = buffer.filled;
         debug_assert!(offset as usize + len <= BUFFER_BYTES, "no more than there was space for");
@@ -75,7 +75,7 @@ impl Buffers {
     }
 
     /// The bytes of a piece.
-    pub(super) fn bytes(&mut self, piece: &RecvBuffer) -> &mut [u8] {
+    pub(in crate::ring) fn bytes(&mut self, piece: &RecvBuffer) -> &mut [u8] {
         let buffer = self.buffers[usize::from(piece.id)].as_ref().expect("a piece of it is lent");
         // SAFETY: made by `cut`, the piece lies inside the memory, and no other piece covers it before
         // it is released, which the borrow of `self` prevents. Loans of it are read by the kernel, and
@@ -89,7 +89,7 @@ impl Buffers {
 
     /// Gives a piece back.
     #[expect(clippy::needless_pass_by_value, reason = "it is used up")]
-    pub(super) fn release(&mut self, piece: RecvBuffer) {
+    pub(in crate::ring) fn release(&mut self, piece: RecvBuffer) {
         let buffer = self.buffers[usize::from(piece.id)].as_mut().expect("a piece of it is lent");
         debug_assert!(buffer.lent > 0, "released once");
         buffer.lent -= 1;
@@ -104,7 +104,7 @@ impl Buffers {
 
     /// Keeps a piece beyond its turn, if half of the buffers are left for the others or
     /// it `must` be kept.
-    pub(super) fn keep(&mut self, piece: &mut RecvBuffer, must: bool) -> bool {
+    pub(in crate::ring) fn keep(&mut self, piece: &mut RecvBuffer, must: bool) -> bool {
         if piece.is_kept {
             return true;
         }
@@ -122,7 +122,7 @@ impl Buffers {
 
     /// Lends the bytes of a piece, unless many buffers wait for loans already: sends that do not get
     /// ahead must not take all there are.
-    pub(super) fn lend(&self, piece: &RecvBuffer) -> Option<Loan> {
+    pub(in crate::ring) fn lend(&self, piece: &RecvBuffer) -> Option<Loan> {
         let waiting = self.buffers.iter().flatten();
         if waiting.filter(|it| it.lent == 0 && it.memory.is_lent()).count() >= LENT_OUT_MAX {
             return None;
@@ -132,23 +132,23 @@ impl Buffers {
     }
 
     /// How many receives may be begun that have room.
-    pub(super) fn room(&self) -> usize {
+    pub(in crate::ring) fn room(&self) -> usize {
         let open = (0..self.buffers.len()).filter(|id| self.has_space(*id)).count();
         (open + COUNT_MAX - self.count) * RECEIVES_PER_BUFFER
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::ring) fn count(&self) -> usize {
         self.count
     }
 
     /// Whether there are more than a quiet worker needs, of which some can go.
-    pub(super) fn has_spare(&self) -> bool {
+    pub(in crate::ring) fn has_spare(&self) -> bool {
         self.count > 1 && self.buffers.iter().flatten().any(Buffer::is_unused)
     }
 
     /// Frees buffers that were not needed since the last call.
-    pub(super) fn trim(&mut self) {
+    pub(in crate::ring) fn trim(&mut self) {
         let used = self.buffers.iter().flatten().filter(|buffer| !buffer.is_unused()).count();
         let wanted = self.used_max.max(used).max(1);
         for buffer in self.buffers.iter_mut().rev() {
@@ -194,7 +194,7 @@ impl Buffers {
 }
 
 /// Large, so that a frame is rarely cut.
-pub(super) const BUFFER_BYTES: usize = 256 * 1024;
+pub(in crate::ring) const BUFFER_BYTES: usize = 256 * 1024;
 /// One is kept of so few.
 const COUNT_MIN: usize = 2;
 /// Together 16 MiB, as of the other driver.

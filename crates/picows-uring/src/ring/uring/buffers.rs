@@ -22,6 +22,7 @@ mod group;
 
 use super::{Loan, RecvBuffer, Uring};
 use crate::foreign::log;
+use crate::ring::epoll::buffers::Buffers as CallBuffers;
 use group::{ENTRIES_MAX, Group, Shape};
 use std::io;
 
@@ -32,6 +33,8 @@ pub(super) struct Buffers {
     multishot: Group,
     /// For single ones. `None` where the others take whole buffers, too, and one group does.
     single: Option<Group>,
+    /// For what is taken from sockets by calls.
+    called: CallBuffers,
     /// That completions come in another order was logged, once: a peer could have it come often.
     is_reported: bool,
 }
@@ -45,11 +48,14 @@ impl Buffers {
         let incremental = Group::register(ring, INCREMENTAL);
         let mut buffers = match incremental {
             Ok(multishot) => {
-                Self { multishot, single: Some(Group::register(ring, SINGLE)?), is_reported: false }
+                let single = Some(Group::register(ring, SINGLE)?);
+                Self { multishot, single, called: CallBuffers::default(), is_reported: false }
             }
             // The flag is not known before Linux 6.12.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                Self { multishot: Group::register(ring, WHOLE)?, single: None, is_reported: false }
+                let multishot = Group::register(ring, WHOLE)?;
+                let called = CallBuffers::default();
+                Self { multishot, single: None, called, is_reported: false }
             }
             Err(error) => return Err(error),
         };
@@ -101,19 +107,42 @@ impl Buffers {
         self.group(id).pass_over(id % ENTRIES_MAX);
     }
 
+    /// Memory for bytes that a call takes from a socket, `max` at the most.
+    pub(super) fn space(&mut self, max: usize) -> Option<&mut [u8]> {
+        self.called.space(max)
+    }
+
+    /// The piece of `len` bytes that a call has put at the beginning of the last
+    /// [`space`](Self::space).
+    pub(super) fn cut(&mut self, len: usize) -> Option<RecvBuffer> {
+        let piece = self.called.cut(len)?;
+        Some(RecvBuffer { id: piece.id | CALLED, ..piece })
+    }
+
     /// The bytes of a piece.
     pub(super) fn bytes(&mut self, piece: &RecvBuffer) -> &mut [u8] {
+        if is_called(piece) {
+            return self.called.bytes(&local(piece));
+        }
         self.group(piece.id).bytes(&local(piece))
     }
 
     /// Gives a piece back; the buffer goes to the kernel with its last one.
     #[expect(clippy::needless_pass_by_value, reason = "it is used up")]
     pub(super) fn release(&mut self, piece: RecvBuffer) {
+        if is_called(&piece) {
+            return self.called.release(local(&piece));
+        }
         self.group(piece.id).release(local(&piece));
     }
 
     /// Keeps a piece beyond its turn, unless too many buffers are.
     pub(super) fn keep(&mut self, piece: &mut RecvBuffer, must: bool) -> bool {
+        if is_called(piece) {
+            let mut its = local(piece);
+            piece.is_kept = self.called.keep(&mut its, must);
+            return piece.is_kept;
+        }
         piece.is_kept = piece.is_kept || self.group(piece.id).keep(piece.id % ENTRIES_MAX, must);
         piece.is_kept
     }
@@ -126,7 +155,8 @@ impl Buffers {
                 single.stock();
                 single.room()
             }
-            _ => self.multishot.room(),
+            // One that is in the other's way waits for both.
+            _ => self.multishot.room().min(self.called.room()),
         }
     }
 
@@ -134,6 +164,9 @@ impl Buffers {
     ///
     /// Not while many stay already: sends that do not get ahead must not take all there are.
     pub(super) fn lend(&mut self, piece: &RecvBuffer) -> Option<Loan> {
+        if is_called(piece) {
+            return self.called.lend(&local(piece));
+        }
         self.group(piece.id).lend(&local(piece))
     }
 
@@ -148,12 +181,12 @@ impl Buffers {
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.groups().map(Group::count).sum()
+        self.groups().map(Group::count).sum::<usize>() + self.called.count()
     }
 
     /// Whether there are more than a quiet ring needs, which are not about to go.
     pub(super) fn has_spare(&self) -> bool {
-        self.groups().any(Group::has_spare)
+        self.groups().any(Group::has_spare) || self.called.has_spare()
     }
 
     /// Has buffers go that were not needed since the last call. Each does when it comes back next,
@@ -164,6 +197,7 @@ impl Buffers {
         if let Some(single) = &mut self.single {
             single.trim(is_told);
         }
+        self.called.trim();
     }
 
     /// The kernel ran out of buffers: adds as many as there are, up to the limit. The completion does
@@ -200,6 +234,14 @@ impl Buffers {
 fn local(piece: &RecvBuffer) -> RecvBuffer {
     RecvBuffer { id: piece.id % ENTRIES_MAX, ..*piece }
 }
+
+/// Whether a piece was taken from its socket by a call.
+fn is_called(piece: &RecvBuffer) -> bool {
+    piece.id & CALLED != 0
+}
+
+/// In the ids of pieces that were taken by calls; groups have lower ones, and streams a higher bit.
+const CALLED: u16 = 1 << 14;
 
 /// Two buffers that are filled piece by piece are half a megabyte, about the second-level cache of a
 /// core. Few and large: a frame is cut less often. 64 are 16 MiB: as much as arrives in a moment over

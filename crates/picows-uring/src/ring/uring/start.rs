@@ -3,7 +3,7 @@
 mod restrict;
 
 use super::super::StartError;
-use super::{Buffers, Sends, Uring, UringRing, WaitMode, outcome};
+use super::{Buffers, Sends, Uring, UringRing, WaitMode, Watches, outcome};
 use crate::foreign::log;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use rustix::event::{EventfdFlags, eventfd};
@@ -57,6 +57,7 @@ fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartErro
         ring,
         buffers,
         sends: Sends::default(),
+        watches: Watches::default(),
         overflow: VecDeque::new(),
         event: Arc::new(event),
         timespec: Box::new(types::Timespec::new()),

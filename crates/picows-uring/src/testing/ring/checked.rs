@@ -109,6 +109,11 @@ impl<R: Ring> Ring for Checked<R> {
         self.ring.receive_once(socket, token);
     }
 
+    fn receive_in_turn(&mut self, socket: Socket, token: Token) {
+        self.book().receive(socket, token, false);
+        self.ring.receive_in_turn(socket, token);
+    }
+
     fn receive_now(&mut self, socket: Socket, mut room: Room<'_>) -> io::Result<usize> {
         self.book().receive_now(socket, room.max());
         let (max, before) = (room.max(), room.filled());

@@ -270,3 +270,33 @@ fn many_that_send_large_frames_share_a_turn() {
     let direct = most as usize - SOCKETS.len() * 150 * KIB;
     assert!((15 * MIB..=16 * MIB).contains(&direct), "{direct} bytes in one turn");
 }
+
+#[test]
+fn answers_to_frames_of_some_size_leave_before_others_are_served() {
+    let mut fixture = Fixture::of_large();
+    let frame = [&[0x80 | BINARY, 0x80 | 126, 0x13, 0x88, 0, 0, 0, 0][..], &[b'x'; 5000]].concat();
+    let echo = [&[0x80 | BINARY, 126, 0x13, 0x88][..], &[b'x'; 5000]].concat();
+    for _ in 0..7 {
+        fixture.deliver(&frame);
+        assert!(std::mem::take(&mut fixture.worker.ring.sent) == echo);
+    }
+    assert_eq!(fixture.worker.ring.outlet.asked(), 0, "when the turn ends, as others");
+    for taken in [usize::MAX, 10] {
+        fixture.worker.ring.outlet.give([Ok(taken)]);
+        fixture.deliver(&frame);
+        assert!(fixture.worker.ring.outlet.asked() > 0, "at once");
+        fixture.worker.ring.gather();
+        assert!(std::mem::take(&mut fixture.worker.ring.sent) == echo, "the rest behind it");
+        // Its receive begins again the other way.
+        fixture.turn();
+        fixture.turn();
+        assert!(fixture.worker.ring.is_receiving(7));
+    }
+    assert_eq!((fixture.stats().frames_sent, fixture.worker.ring.lent()), (9, 0));
+    for _ in 0..20 {
+        fixture.say(1, b"small");
+        fixture.turn();
+    }
+    assert!(fixture.worker.ring.is_receiving(7));
+    assert_eq!((fixture.stats().frames_received, fixture.worker.ring.outlet.asked()), (29, 0));
+}

@@ -1,0 +1,146 @@
+//! Receives of large frames, on sockets of a kernel: what a poll takes, and how they end.
+
+use super::*;
+use crate::ring::{Ring, Wait, WaitMode};
+use crate::testing::ring::checked::Checked;
+use std::collections::HashSet;
+use std::io::Write;
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::net::UnixStream;
+
+const KIB: usize = 1024;
+const TOKEN: Token = Token { slot: 3, generation: 9 };
+
+fn ring() -> Checked<UringRing> {
+    Checked::new(UringRing::new(WaitMode::Dedicated).unwrap())
+}
+
+/// One poll, once there is something to do.
+fn poll(ring: &mut Checked<UringRing>) -> Vec<Completion> {
+    let mut out = Vec::new();
+    if !ring.has_work() {
+        ring.wait().unwrap();
+    }
+    ring.poll(100, &mut out).unwrap();
+    out
+}
+
+/// What a receive brings up to its end: the bytes, and how it ended.
+fn receive_all(ring: &mut Checked<UringRing>) -> (Vec<u8>, ReceiveResult) {
+    let mut bytes = Vec::new();
+    loop {
+        for completion in poll(ring) {
+            match completion {
+                Completion::Received {
+                    result: ReceiveResult::Data(buffer), more: true, ..
+                } => {
+                    bytes.extend_from_slice(ring.bytes(&buffer));
+                    ring.release(buffer);
+                }
+                Completion::Received { result, more: false, .. } => return (bytes, result),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_poll_takes_the_bytes_of_few_sockets_and_the_next_has_the_same_memory() {
+    let mut ring = ring();
+    let before = ring.recv_buffers();
+    let mut pairs: Vec<_> = (0..16).map(|_| UnixStream::pair().unwrap()).collect();
+    for (slot, (ours, theirs)) in pairs.iter_mut().enumerate() {
+        theirs.write_all(&[slot as u8; 16 * KIB]).unwrap();
+        let token = Token { slot: slot as u32, generation: 1 };
+        ring.receive_in_turn(Socket(ours.as_raw_fd()), token);
+    }
+    let (mut got, mut places) = (0, HashSet::new());
+    while got < 16 * 16 * KIB {
+        let mut of_poll = 0;
+        for completion in poll(&mut ring) {
+            let Completion::Received { token, result, more: true } = completion else { panic!() };
+            let ReceiveResult::Data(buffer) = result else { panic!("{result:?}") };
+            let bytes = ring.bytes(&buffer);
+            assert!(bytes.iter().all(|byte| u32::from(*byte) == token.slot), "of another");
+            of_poll += bytes.len();
+            places.insert((buffer.id(), buffer.offset()));
+            ring.release(buffer);
+        }
+        assert!(of_poll <= BYTES_PER_POLL, "{of_poll} bytes in a poll");
+        got += of_poll;
+    }
+    // Each is released before the next is cut, but those of one poll lie side by side.
+    assert!(places.len() <= BYTES_PER_POLL / (16 * KIB), "{places:?}");
+    assert_eq!((ring.watches.count(), ring.recv_buffers()), (16, before + 1));
+}
+
+#[test]
+fn the_end_of_the_stream_is_behind_all_of_its_bytes() {
+    let mut ring = ring();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    // More than one call takes, and no event comes for the second.
+    let sent: Vec<u8> = (0..150_000).map(|index| (index % 251) as u8).collect();
+    theirs.write_all(&sent).unwrap();
+    drop(theirs);
+    ring.receive_in_turn(Socket(ours.as_raw_fd()), TOKEN);
+    let (bytes, end) = receive_all(&mut ring);
+    assert!(bytes == sent && matches!(end, ReceiveResult::EndOfStream), "{end:?}");
+    ring.poll(100, &mut Vec::new()).unwrap();
+    assert_eq!((ring.in_flight, ring.watches.count(), ring.watches.has_ready()), (0, 0, false));
+}
+
+#[test]
+fn what_comes_behind_a_cancellation_waits_for_the_next_receive() {
+    let mut ring = ring();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let socket = Socket(ours.as_raw_fd());
+    ring.receive_in_turn(socket, TOKEN);
+    ring.poll(100, &mut Vec::new()).unwrap();
+    theirs.write_all(b"later").unwrap();
+    ring.cancel_receive(TOKEN);
+    let (bytes, end) = receive_all(&mut ring);
+    assert!(bytes.is_empty() && matches!(end, ReceiveResult::Cancelled), "{bytes:?} {end:?}");
+    // The other way, and this one again.
+    ring.receive_in_turn(socket, TOKEN);
+    drop(theirs);
+    let (bytes, end) = receive_all(&mut ring);
+    assert!(bytes == b"later" && matches!(end, ReceiveResult::EndOfStream), "{bytes:?} {end:?}");
+    ring.trim();
+    assert!(!ring.watches.has_spare());
+}
+
+#[test]
+fn a_watch_that_the_kernel_ends_brings_what_is_there_and_then_ends() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let socket = Socket(ours.as_raw_fd());
+    for is_cancelled in [false, true] {
+        let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
+        let mut out = Vec::new();
+        theirs.write_all(b"there").unwrap();
+        ring.watches.begin(socket, TOKEN);
+        let event = ring.watches.on_event(TOKEN, Ok(libc::POLLIN as usize), false);
+        assert!(event.is_none() && ring.has_work());
+        if is_cancelled {
+            ring.watches.cancel(TOKEN);
+        }
+        ring.take_in_turn(10, &mut out);
+        let [Completion::Received { result, more: false, .. }] = &out[..] else {
+            panic!("{out:?}")
+        };
+        let is_data = matches!(result, ReceiveResult::Data(buffer) if buffer.len() == 5);
+        assert!(is_data || matches!((result, is_cancelled), (ReceiveResult::Cancelled, true)));
+        assert_eq!(ring.watches.count(), 0);
+    }
+}
+
+#[test]
+fn a_ring_that_is_dropped_ends_its_watches() {
+    let mut ring = ring();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let socket = Socket(ours.into_raw_fd());
+    theirs.write_all(b"unread").unwrap();
+    ring.receive_in_turn(socket, TOKEN);
+    ring.close_on_failure(socket);
+    drop(ring);
+    assert!(theirs.write_all(b"!").is_err(), "it is closed");
+}
