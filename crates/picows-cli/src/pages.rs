@@ -27,8 +27,10 @@ fn write(folder: &Path, mut command: clap::Command) -> io::Result<()> {
     let (man, completions) = (folder.join("man"), folder.join("completions"));
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
+    // First, and without a page for each `help COMMAND`, which completions add to the command.
+    clap_mangen::generate_to(command.clone(), &man)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command, "picows", &completions)?;
     }
-    clap_mangen::generate_to(command, &man)
+    Ok(())
 }

@@ -42,6 +42,9 @@ fn pages_and_completions_are_of_the_flags_that_there_are() {
         let found = std::fs::read_to_string(&path).unwrap();
         assert!(found.contains(text), "{file}: no {text}");
     }
+    let pages = std::fs::read_dir(folder.join("man")).unwrap();
+    let names: Vec<_> = pages.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!names.iter().any(|name| name.starts_with("picows-help-")), "{names:?}");
     let done = run(folder.join("man/picows.1").to_str().unwrap());
     assert!(done.code == 1 && done.stderr.contains("cannot write into"), "{}", done.stderr);
     std::fs::remove_dir_all(folder).unwrap();
