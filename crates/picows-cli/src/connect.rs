@@ -15,7 +15,7 @@ use crate::deflate::DeflateArgs;
 use crate::fault::Fault;
 use crate::proxy::{ProxyFlag, ProxyTlsFlags};
 use crate::signals::{self, Interrupted};
-use crate::stdio::{self, note};
+use crate::stdio::{self, Lines, note};
 use crate::{tls, units};
 use backlog::Backlog;
 use examples::EXAMPLES;
@@ -23,7 +23,7 @@ use format::Format;
 use input::Input;
 use output::Printer;
 use picows_uring::{CloseCode, Connect, MsgType, Proxy, RedirectKeeps, RemoteTransport, Transport};
-use std::io::{BufReader, IsTerminal, stdin};
+use std::io::{BufReader, Read, stdin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -36,6 +36,9 @@ use std::time::Duration;
 /// ends. At a terminal, control characters of messages are shown escaped, so that a server cannot
 /// control it; to a pipe or a file they are written unchanged. With --json each message is one
 /// line, whatever it contains.
+///
+/// At a terminal lines are edited, with the keys of shells and a history (up and down) that ends with the command;
+/// messages appear above the line. TERM=dumb leaves that to the terminal.
 ///
 /// At the end of the input CLOSE is sent, and messages are written until the server has answered
 /// it. A server that answers in order, as an echo server does, has answered everything by then. For
@@ -155,6 +158,7 @@ impl From<Keeps> for RedirectKeeps {
 
 /// Runs until the connection ends.
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
+    let _terminal = TerminalGuard;
     let runtime = args.event_loop.driver.of_loop().busy_poll(args.event_loop.busy_poll).build()?;
     let (failed, failures) = mpsc::channel();
     let tls = args.event_loop.tls.settings()?;
@@ -178,6 +182,15 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     ending::judge(cause, &close, args.close_timeout, &args.exit_on_close_code)
 }
 
+/// Gives the terminal back at the end, before anything else is printed.
+struct TerminalGuard;
+
+impl Drop for TerminalGuard {
+    fn drop(&mut self) {
+        stdio::end_editor();
+    }
+}
+
 /// Connects, and starts the threads that send.
 async fn begin(
     args: &Args,
@@ -198,7 +211,7 @@ async fn begin(
         let ending = ending.clone();
         move || ending.close(CloseCode::GOING_AWAY)
     });
-    if stdin().is_terminal() {
+    if stdio::in_is_terminal() {
         let subprotocol = transport.subprotocol();
         let subprotocol = subprotocol.map_or_else(String::new, |name| format!(", speaking {name}"));
         note(format_args!("connected to {}{subprotocol}; Ctrl-D ends it", args.url));
@@ -212,7 +225,8 @@ async fn begin(
         linger: (!args.no_close && !args.one_message).then_some(args.linger),
         max_messages: args.one_message.then_some(1),
     };
-    spawn("picows-stdin", move || send_input(&ending, &backlog, &plan, &failed))?;
+    let lines = if args.binary { None } else { edited_lines() };
+    spawn("picows-stdin", move || send_input(lines, &ending, &backlog, &plan, &failed))?;
     Ok(transport)
 }
 
@@ -253,6 +267,8 @@ impl Ending {
 fn handle_signals(ending: &Ending) {
     let ending = ending.clone();
     signals::handle(move |_, number| {
+        // Whatever ends the process, the terminal is as it was.
+        stdio::end_editor();
         if number > 1 {
             return Duration::ZERO;
         }
@@ -298,8 +314,17 @@ fn ping(remote: &RemoteTransport, interval: Duration) {
     }
 }
 
+/// The lines of a terminal that can be edited.
+fn edited_lines() -> Option<Lines> {
+    stdio::start_editor().unwrap_or_else(|error| {
+        tracing::debug!(%error, "lines are edited by the terminal itself");
+        None
+    })
+}
+
 /// Sends standard input, and then CLOSE if the plan has it.
 fn send_input(
+    lines: Option<Lines>,
     ending: &Ending,
     backlog: &Arc<Backlog>,
     plan: &InputPlan,
@@ -307,7 +332,11 @@ fn send_input(
 ) {
     // The connection's own thread reports its end.
     let send = |msg_type, payload| ending.remote.send(msg_type, backlog.post(payload)).is_ok();
-    let input = BufReader::new(stdio::Input(stdin()));
+    let input: Box<dyn Read> = match lines {
+        Some(lines) => Box::new(lines),
+        None => Box::new(stdio::Input(stdin())),
+    };
+    let input = BufReader::new(input);
     let mut messages = Input::new(send, || backlog.catch_up()).at_most(plan.max_messages);
     let outcome = messages.read(input, plan.is_binary);
     match (outcome, plan.linger) {

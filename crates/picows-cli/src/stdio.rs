@@ -4,11 +4,13 @@
 //! command writes to them. Inherited descriptors are used as they are, non-blocking ones included.
 
 mod descriptor;
+mod editor;
 mod escape;
 mod log;
 mod output;
 
 pub(crate) use descriptor::Input;
+pub(crate) use editor::{Lines, end_editor, start_editor};
 pub(crate) use escape::{Escaper, one_line};
 pub(crate) use log::{LogFile, LogFormat, install_log, log_file};
 pub(crate) use output::{Notice, Output};
@@ -29,7 +31,7 @@ pub(crate) fn out() -> &'static Output {
         let notice = Notice::Elsewhere(Box::new(|count| {
             note(format_args!("{count} lines for standard output were dropped: {NOT_READ}"));
         }));
-        Output::start("picows-stdout", descriptor::Descriptor(io::stdout()), notice)
+        Output::start("picows-stdout", above(io::stdout()), notice)
     })
 }
 
@@ -41,8 +43,13 @@ pub(crate) fn err() -> &'static Output {
             let text = format!("{count} lines for standard error were dropped: {NOT_READ}");
             formatted(Level::WARN, &text) + "\n"
         }));
-        Output::start("picows-stderr", descriptor::Descriptor(io::stderr()), notice)
+        Output::start("picows-stderr", above(io::stderr()), notice)
     })
+}
+
+fn above<T: IsTerminal>(stream: T) -> editor::Above<T> {
+    let is_terminal = stream.is_terminal();
+    editor::Above { stream: descriptor::Descriptor(stream), is_terminal }
 }
 
 /// Prints a line on standard error, escaped so that it stays one line.
@@ -69,6 +76,11 @@ pub(crate) fn note_text(text: &str) {
 /// Returns the fault of lost output, for a command whose work was that output.
 pub(crate) fn cannot_write_out(error: &io::Error) -> Fault {
     format!("standard output cannot be written: {error}").into()
+}
+
+/// Whether standard input is a terminal.
+pub(crate) fn in_is_terminal() -> bool {
+    io::stdin().is_terminal()
 }
 
 /// Whether standard output is a terminal.

@@ -1,0 +1,144 @@
+"""The line editor of `picows connect`: keys, history, and messages that come while a line is edited."""
+
+import os
+import select
+import signal
+import subprocess
+import termios
+import threading
+
+import pytest
+from server import STOP_S, binary
+from test_command import Terminal, plain, scripted
+from wire import CLOSE, TEXT
+
+CLEAR = "\r\x1b[K"
+
+
+class Editing:
+    """`picows connect` at a terminal."""
+
+    def __init__(self, terminal, url, term="xterm"):
+        self.terminal, self.text = terminal, ""
+        self.before = termios.tcgetattr(terminal.child)
+        self.process = subprocess.Popen(
+            [binary(), "connect", url], stdin=terminal.child, stdout=terminal.child, stderr=subprocess.DEVNULL,
+            env={**os.environ, "TERM": term},
+        )
+
+    def keys(self, keys):
+        os.write(self.terminal.ours, keys.encode())
+
+    def wait_for(self, text):
+        """Reads until the terminal was sent `text`, and forgets what is before its end."""
+        while text not in self.text:
+            assert select.select([self.terminal.ours], [], [], STOP_S)[0], (text, self.text)
+            self.text += os.read(self.terminal.ours, 65536).decode()
+        self.text = self.text.partition(text)[2]
+
+    def end(self):
+        """The exit status. The terminal is as it was."""
+        status = self.process.wait(STOP_S)
+        assert termios.tcgetattr(self.terminal.child) == self.before
+        return status
+
+
+def receives(client):
+    """The messages of a client, until it closes."""
+    seen = []
+    while True:
+        opcode, payload = client.receive()
+        if opcode == CLOSE:
+            client.send(plain(CLOSE, payload))
+            return seen
+        seen.append(payload.decode())
+
+
+def test_lines_are_edited_and_repeated():
+    with scripted(receives) as (url, seen), Terminal() as terminal:
+        editing = Editing(terminal, url)
+        editing.wait_for("> ")
+        editing.keys("helo\x1b[Dl\n")
+        editing.wait_for("> hello\n")
+        editing.keys("\x1b[A!\n\x1b[A\x1b[A\x01\x0b\x1b[B\x17grüße 👋x\x7f\n")
+        editing.wait_for("> grüße 👋\n")
+        editing.keys("\x04")
+        assert editing.end() == 0
+    assert seen == [["hello", "hello!", "grüße 👋"]]
+
+
+def test_a_message_appears_above_the_line():
+    typed = threading.Event()
+
+    def script(client):
+        assert typed.wait(STOP_S)
+        # A message that is cut: the line comes back behind its end.
+        client.send(plain(TEXT, b"ne", fin=False))
+        client.send(plain(0, b"ws\x1b[2J"))
+        return receives(client)
+
+    with scripted(script) as (url, seen), Terminal() as terminal:
+        editing = Editing(terminal, url)
+        editing.wait_for("> ")
+        editing.keys("parl")
+        editing.wait_for("> parl\r\x1b[6C")
+        editing.keys("\x1b[D")
+        editing.wait_for("> parl\r\x1b[5C")
+        typed.set()
+        editing.wait_for("ws\\x1b[2J\n" + CLEAR + "> parl\r\x1b[5C")
+        editing.keys("tia\n")
+        editing.wait_for("> partial\n")
+        editing.keys("\x04")
+        assert editing.end() == 0
+    assert seen == [["partial"]]
+
+
+def test_a_paste_of_several_lines_is_several_messages():
+    lines = [f"line {number}" for number in range(300)]
+    with scripted(receives) as (url, seen), Terminal() as terminal:
+        editing = Editing(terminal, url)
+        editing.wait_for("> ")
+        for start in range(0, len(lines), 50):
+            editing.keys("".join(line + "\n" for line in lines[start : start + 50]))
+            editing.wait_for(f"> {lines[start + 49]}\n")
+        editing.keys("\x04")
+        assert editing.end() == 0
+    assert seen == [lines]
+
+
+@pytest.mark.parametrize("end", ["server", signal.SIGTERM])
+def test_the_terminal_is_given_back_whatever_ends_the_command(end):
+    typed = threading.Event()
+
+    def script(client):
+        assert typed.wait(STOP_S)
+        if end == "server":
+            return client.close(1000)
+        assert client.receive()[0] == CLOSE
+        return client.close(1001)
+
+    with scripted(script) as (url, _), Terminal() as terminal:
+        editing = Editing(terminal, url)
+        editing.wait_for("> ")
+        editing.keys("half a li")
+        editing.wait_for("half a li")
+        assert termios.tcgetattr(terminal.child) != editing.before
+        typed.set()
+        if end != "server":
+            editing.process.send_signal(end)
+        assert editing.end() == {"server": 0, signal.SIGTERM: 143}[end]
+        assert terminal.shown().endswith(CLEAR), "the line is gone"
+
+
+def test_a_dumb_terminal_has_no_editor():
+    def script(client):
+        client.send(plain(TEXT, b"welcome"))
+        return receives(client)
+
+    with scripted(script) as (url, seen), Terminal() as terminal:
+        editing = Editing(terminal, url, term="dumb")
+        editing.wait_for("welcome\n")
+        editing.keys("hello\n\x04")
+        assert editing.end() == 0
+        assert terminal.shown() == ""
+    assert seen == [["hello"]]
