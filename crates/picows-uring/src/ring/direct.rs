@@ -55,7 +55,7 @@ impl Outlet for SocketOutlet {
     }
 
     fn send_slice(&self, socket: Socket, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(borrow(&socket), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+        Ok(rustix::net::send(borrow(&socket), bytes, SEND_FLAGS)?)
     }
 }
 
@@ -63,6 +63,27 @@ impl Outlet for SocketOutlet {
 /// behind its first `done` bytes.
 #[inline]
 pub(super) fn send_from<const SEGMENTS: usize>(
+    socket: Socket,
+    batch: &SendBatch,
+    done: usize,
+) -> io::Result<usize> {
+    let mut segments = batch.segments();
+    let count = segments.len();
+    if count == 1
+        && let Some(only) = segments.next().and_then(|it| it.get(done..))
+    {
+        return Ok(rustix::net::send(borrow(&socket), only, SEND_FLAGS)?);
+    }
+    if count <= SEGMENTS_PER_CALL_MAX {
+        send_parts::<SEGMENTS_PER_CALL_MAX>(socket, batch, done)
+    } else {
+        send_parts::<SEGMENTS>(socket, batch, done)
+    }
+}
+
+/// The same of any number of segments. A list of so many is written each time, so a short one is better.
+#[inline(never)]
+fn send_parts<const SEGMENTS: usize>(
     socket: Socket,
     batch: &SendBatch,
     done: usize,
@@ -79,12 +100,13 @@ pub(super) fn send_from<const SEGMENTS: usize>(
         skip = 0;
         count += 1;
     }
-    let (fd, flags) = (borrow(&socket), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    let fd = borrow(&socket);
     Ok(match &parts[..count] {
-        [only] => rustix::net::send(fd, only, flags)?,
-        parts => rustix::net::sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), flags)?,
+        [only] => rustix::net::send(fd, only, SEND_FLAGS)?,
+        parts => rustix::net::sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), SEND_FLAGS)?,
     })
 }
 
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// Segments that leave with one call of an [`Outlet`]; the rest goes the other way.
 pub(super) const SEGMENTS_PER_CALL_MAX: usize = 8;
