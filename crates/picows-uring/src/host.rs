@@ -23,6 +23,7 @@ use crate::ring::{Ring, Wait, WaitMode};
 use crate::worker::{Turn, Worker};
 use spin::Spin;
 use std::io;
+use std::time::Instant;
 
 /// A worker with its sleep protocol: [turn](Self::turn) until that is idle, then
 /// [`before_sleep`](Self::before_sleep), the wait if that returns `true`, and
@@ -31,12 +32,15 @@ struct Host<R: Ring> {
     worker: Worker<R>,
     mode: WaitMode,
     busy_poll: BusyPoll,
+    /// The origin of the ring's clock.
+    origin: Option<Instant>,
 }
 
 impl<R: Ring + Wait> Host<R> {
     /// `mode` is how the worker's ring is waited for from here on.
     fn new(worker: Worker<R>, mode: WaitMode, busy_poll: BusyPoll) -> Self {
-        Self { worker, mode, busy_poll }
+        let origin = Instant::now().checked_sub(worker.ring.now());
+        Self { worker, mode, busy_poll, origin }
     }
 
     /// Takes a turn, which does not block.
@@ -48,6 +52,13 @@ impl<R: Ring + Wait> Host<R> {
         let turn = self.worker.turn()?;
         self.worker.local.counters.ring_enters.set(self.worker.ring.enters());
         Ok(turn)
+    }
+
+    /// The worker waits from here on: the time of its connections goes on from the end of the last turn,
+    /// which mostly is known already.
+    fn begin_idle(&self) {
+        let end = self.worker.turn_end().and_then(|end| self.origin?.checked_add(end));
+        self.worker.local.idle_since.set(Some(end.unwrap_or_else(Instant::now)));
     }
 
     /// Whether the worker has something to do: from its ring, this thread, or another one.

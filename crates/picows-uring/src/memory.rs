@@ -196,6 +196,7 @@ impl MemoryShare {
     }
 
     /// [`publish`](Self::publish), also where it is little.
+    #[inline(never)]
     pub(crate) fn publish_now(&mut self, held: usize) -> Pressure {
         let difference = held.wrapping_sub(self.published);
         let sum = self.budget.used.fetch_add(difference, Relaxed).wrapping_add(difference);

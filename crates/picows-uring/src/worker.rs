@@ -71,6 +71,8 @@ pub(crate) struct Worker<R: Ring> {
     shutdown: Shutdown,
     linger: LingerTimer,
     pub(crate) memory: Memory,
+    /// When the last turn was over, where turns are timed.
+    turn_end: Option<Duration>,
 }
 
 /// The outcome of a turn.
@@ -105,6 +107,7 @@ impl<R: Ring> Worker<R> {
             shutdown: Shutdown::default(),
             linger: LingerTimer::default(),
             memory,
+            turn_end: None,
         }
     }
 
@@ -170,10 +173,13 @@ impl<R: Ring> Worker<R> {
         if self.receive.completions.len() < COMPLETIONS_PER_TURN {
             self.local.polls.set(self.local.polls.get().wrapping_add(1));
         }
-        let has_left = |it: &Completion| matches!(it, Completion::Sent { result: Ok(1..), .. });
-        if !self.receive.completions.iter().any(has_left) {
-            return;
+        if self.receive.completions.iter().any(has_left) {
+            self.complete_sent();
         }
+    }
+
+    #[inline(never)]
+    fn complete_sent(&mut self) {
         let mut completions = std::mem::take(&mut self.receive.completions);
         for completion in completions.extract_if(.., |it| has_left(it)) {
             if let Completion::Sent { token, result, batch } = completion {
@@ -254,17 +260,22 @@ impl<R: Ring> Worker<R> {
     fn expire(&mut self) {
         let seen = self.deadlines.seen();
         while let Some(timer) = self.timers.expire(seen) {
-            match timer {
-                Timer::Connection(token) => self.timer_fired(token),
-                Timer::ResumeAccept => self.accept_again(),
-                Timer::Shutdown => self.close_due(),
-                Timer::Drain => self.on_drain_timeout(),
-                Timer::Trim => self.trim(),
-                Timer::Progress => self.check_progress(),
-                Timer::LogReport => self.report_log(),
-                Timer::StopAccepting => self.stop_accepting(),
-                Timer::Topics => self.on_linger_timeout(),
-            }
+            self.fired(timer);
+        }
+    }
+
+    #[inline(never)] // Few turns have one, and the others would have it in the middle of their way.
+    fn fired(&mut self, timer: Timer) {
+        match timer {
+            Timer::Connection(token) => self.timer_fired(token),
+            Timer::ResumeAccept => self.accept_again(),
+            Timer::Shutdown => self.close_due(),
+            Timer::Drain => self.on_drain_timeout(),
+            Timer::Trim => self.trim(),
+            Timer::Progress => self.check_progress(),
+            Timer::LogReport => self.report_log(),
+            Timer::StopAccepting => self.stop_accepting(),
+            Timer::Topics => self.on_linger_timeout(),
         }
     }
 
@@ -286,6 +297,11 @@ impl<R: Ring> Worker<R> {
         self.slots.iter_mut().map(|connection| connection.owned_bytes()).sum()
     }
 
+    /// When the last turn was over, by the clock of the ring; `None` where turns are not timed.
+    pub(crate) fn turn_end(&self) -> Option<Duration> {
+        self.turn_end
+    }
+
     /// Whether there may be work.
     pub(crate) fn has_work(&mut self) -> bool {
         !self.receive.deferred.is_empty() || self.ring.has_work() || self.has_local_work()
@@ -302,6 +318,11 @@ impl<R: Ring> Worker<R> {
             && self.receive.deferred.is_empty()
             && self.accept.as_ref().is_none_or(Accept::is_closed)
     }
+}
+
+/// Whether bytes have left.
+fn has_left(completion: &Completion) -> bool {
+    matches!(completion, Completion::Sent { result: Ok(1..), .. })
 }
 
 /// The time of a ring, as the protocol crate counts it.

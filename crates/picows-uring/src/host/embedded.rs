@@ -14,7 +14,6 @@ use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// A worker that takes turns and never waits, on a ring of either driver.
 pub(crate) trait EmbeddedHost {
@@ -166,7 +165,7 @@ impl<R: Ring + Wait> EmbeddedHost for EmbeddedWorker<R> {
         } else {
             self.local().wake.replace(Wake::Hook(Rc::clone(&self.wake)));
         }
-        self.local().idle_since.set(Some(Instant::now()));
+        self.host.begin_idle();
         Ok(turn)
     }
 

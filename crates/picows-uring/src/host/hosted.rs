@@ -10,12 +10,11 @@ use crate::local::{HostKind, Hosting, Local, Wake};
 use crate::ring::uring::StartError;
 use crate::ring::{Ring, RingEvent, Wait, WaitMode};
 use crate::worker::{Turn, Worker};
-use picows_uring_proto::Tick;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::LocalSet;
 
 /// A loop on this thread.
@@ -57,10 +56,15 @@ impl Loop {
 
     /// Runs `future` to its end.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        // Not as the output of what the loop polls: it would hand on room for one with each poll, and
+        // a worker has two kilobytes.
+        let mut output = None;
+        let run = async { output = Some(future.await) };
         match self.0.as_ref().expect("only `drop` takes it") {
-            Inner::TokioUring(runtime) => runtime.block_on(future),
-            Inner::Tokio(tasks, runtime) => tasks.block_on(runtime, future),
+            Inner::TokioUring(runtime) => runtime.block_on(run),
+            Inner::Tokio(tasks, runtime) => tasks.block_on(runtime, run),
         }
+        output.expect("the loop ends with the future")
     }
 }
 
@@ -97,20 +101,23 @@ pub(crate) async fn drive<R: Ring + Wait>(
 
 /// Takes turns, and sleeps between them, until the worker is stopped or released.
 async fn take_turns<R: Ring + Wait>(host: &mut Host<R>, event: &RingEvent) -> io::Result<()> {
-    let (mut busy_turns, mut yielded) = (0_u32, host.worker.ring.now());
+    // Since when other tasks have not run; a sleep lets them.
+    let (mut busy_turns, mut busy_since) = (0_u32, None);
     while !host.worker.local.is_released.take() {
-        match host.turn()? {
+        let turn = host.turn()?;
+        let begun = *busy_since.get_or_insert_with(|| host.worker.local.now.get());
+        match turn {
             Turn::Busy => {
                 busy_turns = busy_turns.wrapping_add(1);
-                let now = host.worker.local.now().duration_since(Tick::ZERO);
-                let is_long = now.saturating_sub(yielded) >= BUSY_TIME_PER_YIELD;
+                let now = host.worker.local.now();
+                let is_long = now.duration_since(begun) >= BUSY_TIME_PER_YIELD;
                 if is_long || busy_turns.is_multiple_of(BUSY_TURNS_PER_YIELD) {
                     tokio::task::yield_now().await;
-                    yielded = now;
+                    busy_since = Some(now);
                 }
             }
             Turn::Idle => {
-                host.worker.local.idle_since.set(Some(Instant::now()));
+                host.begin_idle();
                 let mut spin = host.spin();
                 while spin.lasts(host) {
                     tokio::task::yield_now().await;
@@ -119,7 +126,7 @@ async fn take_turns<R: Ring + Wait>(host: &mut Host<R>, event: &RingEvent) -> io
                     let woken = sleep(&mut host.worker, event).await;
                     host.after_sleep();
                     woken?;
-                    yielded = host.worker.ring.now();
+                    busy_since = None;
                 }
             }
             Turn::Done => break,
@@ -137,7 +144,18 @@ pub(crate) fn release(local: &Local) {
 /// Waits until the ring, at the deadline at the latest, another thread, or a task of this one has
 /// something for the worker.
 async fn sleep<R: Ring + Wait>(worker: &mut Worker<R>, event: &RingEvent) -> io::Result<()> {
-    let woken = poll_fn(|context| poll_woken(worker, event, context)).await;
+    let mut is_woken = false;
+    let woken = poll_fn(|context| {
+        if std::mem::replace(&mut is_woken, true) {
+            // Mostly for a reason, and then nothing need be registered.
+            let is_signalled = event.take_signal();
+            if worker.ring.poll_sockets(context, is_signalled).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        poll_woken(worker, event, context)
+    })
+    .await;
     drop(worker.local.wake.take());
     woken
 }

@@ -46,6 +46,7 @@ pub(crate) struct EpollRing {
     ready: VecDeque<i32>,
     /// Outcomes that no poll has returned yet.
     done: VecDeque<Completion>,
+    /// What the alarm is set to, until its event was fetched.
     deadline: Option<Duration>,
     /// Sockets that the hosting loop watches itself, while there is one.
     in_loop: Option<InLoop>,
@@ -124,7 +125,12 @@ impl EpollRing {
         for event in found {
             let (data, flags) = (event.data.u64(), event.flags);
             // Of a socket that is closed, the kernel reports nothing any more.
-            let Some(entry) = self.sockets.get_mut(data) else { continue };
+            let Some(entry) = self.sockets.get_mut(data) else {
+                if data == ALARM {
+                    self.deadline = None;
+                }
+                continue;
+            };
             if entry.mark(flags) {
                 self.ready.push_back(data as i32);
             }
@@ -218,7 +224,9 @@ impl EpollRing {
                 self.serve_accept(socket, listener, end, out);
             }
             reading => {
-                self.serve_send(socket, out);
+                if entry.sending.is_some() {
+                    self.serve_send(socket, out);
+                }
                 if let Some(Reading::Bytes(receive)) = reading
                     && out.len() < end
                 {
@@ -476,9 +484,6 @@ impl Ring for EpollRing {
     }
 
     fn poll(&mut self, max: usize, out: &mut Vec<Completion>) -> io::Result<()> {
-        if self.deadline.is_some_and(|deadline| deadline <= self.origin.elapsed()) {
-            self.deadline = None;
-        }
         self.look_again()?;
         let end = out.len() + max;
         while out.len() < end {
@@ -536,8 +541,9 @@ impl Drop for EpollRing {
     }
 }
 
-/// What the events of the eventfd and of the alarm carry: no descriptor is so large.
+/// What the events of the eventfd and of the alarm carry: no descriptors are so large.
 const WAKE: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
 /// Events of one look: 12 KiB.
 const EVENTS_MAX: usize = 1024;
 /// What one call receives at the most: a frame of 100 kB comes with one call, and one connection does

@@ -152,6 +152,19 @@ impl RingEvent {
         Ok(Self(registered))
     }
 
+    /// Whether there was a signal that was not taken, as far as the loop knows. Nothing is woken by the
+    /// next one: see [`poll_signal`](Self::poll_signal).
+    pub(crate) fn take_signal(&self) -> bool {
+        let mut is_signalled = false;
+        // What "would block" clears the readiness.
+        let nothing = self.0.try_io(Interest::READABLE, |_| -> io::Result<()> {
+            is_signalled = true;
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        debug_assert!(nothing.is_err(), "nothing is read");
+        is_signalled
+    }
+
     /// Ready once after each signal, or after several.
     ///
     /// Every signal is a new edge, so the descriptor is not read. Readiness is cleared before the

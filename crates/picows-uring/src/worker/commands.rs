@@ -10,8 +10,16 @@ use crate::status::SendStatus;
 
 impl<R: Ring> Worker<R> {
     /// Handles the commands in the mailbox.
+    #[inline]
     pub(super) fn handle_commands(&mut self) {
         self.memory.on_mailbox_read();
+        if self.local.mailbox.has_mail() {
+            self.handle_mail();
+        }
+    }
+
+    #[inline(never)] // Most turns have none, and would have it in the middle of their way.
+    fn handle_mail(&mut self) {
         for command in self.local.mailbox.take() {
             match command {
                 Command::Stop { drain } => self.stop(drain),

@@ -18,10 +18,16 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Adopts the sockets in the intake.
+    #[inline]
     pub(super) fn adopt_connected(&mut self) {
-        if self.intake.is_empty() {
-            return;
+        if !self.intake.is_empty() {
+            self.adopt_all();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn adopt_all(&mut self) {
         for NewSocket { socket, peer, config, connecting } in self.intake.take() {
             if connecting.outcome.is_abandoned() || self.shutdown.is_stopping {
                 if let NewStream::Carried(socket) = socket {

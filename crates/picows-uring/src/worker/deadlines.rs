@@ -140,9 +140,14 @@ impl<R: Ring> Worker<R> {
     /// The ring was polled, so the kernel has all that it was given.
     #[inline]
     pub(super) fn begin_waits(&mut self) {
-        if self.deadlines.leaving.is_empty() {
-            return;
+        if !self.deadlines.leaving.is_empty() {
+            self.begin_waits_of_leaving();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_waits_of_leaving(&mut self) {
         let now = self.local.now.get();
         for token in self.deadlines.leaving.drain(..) {
             if let Some(connection) = self.slots.get_mut(token) {
@@ -226,14 +231,17 @@ impl<R: Ring> Lane<'_, R> {
                 self.connection.timer = None;
             }
             (Some(wanted), Some((_, armed))) if armed <= wanted => {}
-            (Some(wanted), armed) => {
-                if let Some((timer, _)) = armed {
-                    self.timers.cancel(timer);
-                }
-                let timer = self.timers.insert(wanted, Timer::Connection(self.token));
-                self.connection.timer = Some((timer, wanted));
-            }
+            (Some(wanted), _) => self.set_timer(wanted),
         }
+    }
+
+    #[inline(never)]
+    fn set_timer(&mut self, wanted: Tick) {
+        if let Some((timer, _)) = self.connection.timer {
+            self.timers.cancel(timer);
+        }
+        let timer = self.timers.insert(wanted, Timer::Connection(self.token));
+        self.connection.timer = Some((timer, wanted));
     }
 }
 

@@ -141,10 +141,15 @@ impl Deferred {
 
 impl<R: Ring> Worker<R> {
     /// Serves the connections with deferred input, one budget each, as far as a turn goes.
+    #[inline]
     pub(super) fn serve_deferred(&mut self) {
-        if self.receive.deferred.is_empty() {
-            return;
+        if !self.receive.deferred.is_empty() {
+            self.serve_in_order();
         }
+    }
+
+    #[inline(never)]
+    fn serve_in_order(&mut self) {
         // As much again, so that those that are deferred get ahead.
         #[cfg(feature = "deflate")]
         self.allow_expansion();
@@ -182,7 +187,15 @@ impl<R: Ring> Worker<R> {
 
     /// The turn is over: deferred input stays in its buffers only as far as there are enough for the
     /// others.
+    #[inline]
     pub(super) fn keep_deferred(&mut self) {
+        if !self.receive.deferred.fresh.is_empty() {
+            self.keep_fresh();
+        }
+    }
+
+    #[inline(never)]
+    fn keep_fresh(&mut self) {
         let deferred = &mut self.receive.deferred;
         while let Some(token) = deferred.fresh.pop() {
             let Some(input) = deferred.input.get_mut(&token) else { continue };

@@ -30,17 +30,19 @@ impl<R: Ring> Worker<R> {
         self.local.pool.drop_discarded();
         match self.memory.share.publish(self.held_bytes()) {
             Pressure::None => self.memory.turns_over = 0,
-            Pressure::Changed => {
-                self.memory.turns_over = 0;
-                let deferred = &self.receive.deferred;
-                let bytes =
-                    |it: &mut Connection| it.held_bytes() + deferred.copied_of(it.session().token);
-                let largest = self.slots.iter_mut().map(bytes).max();
-                self.memory.share.looked(largest.unwrap_or(0));
-            }
+            Pressure::Changed => self.look_for_largest(),
             Pressure::Over => self.relieve(),
         }
         self.local.is_in_budget.set(self.memory.share.is_part());
+    }
+
+    #[cold]
+    fn look_for_largest(&mut self) {
+        self.memory.turns_over = 0;
+        let deferred = &self.receive.deferred;
+        let bytes = |it: &mut Connection| it.held_bytes() + deferred.copied_of(it.session().token);
+        let largest = self.slots.iter_mut().map(bytes).max();
+        self.memory.share.looked(largest.unwrap_or(0));
     }
 
     /// Has frames be expanded to a small part of the limit before the next look: what is received is

@@ -73,7 +73,16 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Judges the peers of long sends that the kernel has seen by what it has not taken of them.
+    #[inline]
     pub(super) fn judge_sends(&mut self) {
+        if !self.flush.untried.is_empty() {
+            self.judge_tried();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn judge_tried(&mut self) {
         let slots = &mut self.slots;
         self.flush.untried.retain(|token| {
             let Some(connection) = slots.get_mut(*token) else { return false };
@@ -173,10 +182,16 @@ impl<R: Ring> Lane<'_, R> {
     }
 
     /// A handshake that is over does not count as one.
+    #[inline]
     fn leave_handshakes(&mut self) {
-        if matches!(self.connection.admission, AdmissionState::Open | AdmissionState::Exempt) {
-            return;
+        if !matches!(self.connection.admission, AdmissionState::Open | AdmissionState::Exempt) {
+            self.leave_handshakes_now();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leave_handshakes_now(&mut self) {
         if self.connection.phase() == Phase::Handshake {
             self.in_span(Lane::take_decision);
             if self.is_stopping {

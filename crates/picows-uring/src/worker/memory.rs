@@ -58,15 +58,16 @@ impl<R: Ring> Worker<R> {
     /// needed.
     pub(super) fn account(&mut self) {
         let (counters, pool) = (&self.local.counters, &self.local.pool);
-        let sessions = self.slots.len() * size_of::<Session>();
-        counters.connection_bytes.set((self.slots.bytes() + sessions) as u64);
+        let kept = pool.bytes() + self.local.codec_bytes();
+        let connections = self.connection_bytes();
+        counters.connection_bytes.set(connections as u64);
         counters.queue_bytes.set(pool.queued() as u64);
         counters.stash_bytes.set(pool.stashed() as u64);
         counters.history_bytes.set(pool.histories() as u64);
-        counters.pool_bytes.set((pool.bytes() + self.local.codec_bytes()) as u64);
+        counters.pool_bytes.set(kept as u64);
         counters.receive_buffers.set(self.ring.recv_buffers() as u64);
         counters.stray_panics.add(foreign::take_stray_panics());
-        let in_use = self.in_use();
+        let in_use = self.in_use_beside(connections, kept);
         pool.tide.note(in_use);
         let has_spare = pool.has_spare()
             || self.local.codec_bytes() > 0
@@ -74,19 +75,33 @@ impl<R: Ring> Worker<R> {
             || self.ring.has_spare()
             || pool.tide.has_ebbed(in_use);
         if has_spare && !self.memory.is_trim_due {
-            self.memory.is_trim_due = true;
-            let at = self.local.now.get() + self.local.config.memory_release;
-            self.timers.insert(at, Timer::Trim);
+            self.trim_later();
         }
+    }
+
+    #[cold]
+    fn trim_later(&mut self) {
+        self.memory.is_trim_due = true;
+        let at = self.local.now.get() + self.local.config.memory_release;
+        self.timers.insert(at, Timer::Trim);
+    }
+
+    /// Bytes of memory of the connections themselves.
+    fn connection_bytes(&self) -> usize {
+        self.slots.bytes() + self.slots.len() * size_of::<Session>()
     }
 
     /// Bytes of memory that the worker has of the allocator, what it keeps for use again included.
     fn in_use(&self) -> usize {
-        let (counters, pool) = (&self.local.counters, &self.local.pool);
-        let messages = usize::try_from(counters.message_bytes.get()).unwrap_or(usize::MAX);
-        let connections = self.slots.bytes() + self.slots.len() * size_of::<Session>();
-        let held = pool.held() + pool.bytes() + self.local.codec_bytes();
-        connections.saturating_add(held).saturating_add(messages)
+        let kept = self.local.pool.bytes() + self.local.codec_bytes();
+        self.in_use_beside(self.connection_bytes(), kept)
+    }
+
+    /// The same, where the bytes of the connections and those that are kept are known.
+    fn in_use_beside(&self, connections: usize, kept: usize) -> usize {
+        let messages = self.local.counters.message_bytes.get();
+        let messages = usize::try_from(messages).unwrap_or(usize::MAX);
+        connections.saturating_add(self.local.pool.held() + kept).saturating_add(messages)
     }
 
     /// Gives up what was not needed since the last time: to the allocator, and once that has much

@@ -65,10 +65,16 @@ impl<R: Ring> Worker<R> {
 
     /// Begins receives again that found no buffer, in their order, as far as there are buffers.
     /// Without one, another try would end at once as the one before.
+    #[inline]
     pub(super) fn feed_starved(&mut self) {
-        if self.receive.starved.is_empty() {
-            return;
+        if !self.receive.starved.is_empty() {
+            self.feed_in_order();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn feed_in_order(&mut self) {
         let mut room = [false, true].map(|is_single| self.ring.room_to_receive(is_single));
         for _ in 0..self.receive.starved.len() {
             let Some(token) = self.receive.starved.pop_front() else { break };
@@ -161,6 +167,7 @@ impl<R: Ring> Lane<'_, R> {
     }
 
     /// The stream has ended, or broke: the connection learns so after what is deferred.
+    #[cold]
     pub(super) fn end_of_data(&mut self, error: Option<io::Error>) {
         // Behind a request that is being decided on, nothing else is worth waiting for.
         if self.connection.link.input == InputState::Deferred && !self.connection.is_deciding() {
@@ -174,6 +181,7 @@ impl<R: Ring> Lane<'_, R> {
     }
 
     /// A receive found no buffer.
+    #[cold]
     fn starve(&mut self) {
         self.local.counters.buffer_shortages.increment();
         // One that has deferred input receives when it has caught up.

@@ -21,6 +21,7 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    #[inline(never)]
     fn serve_publications(&mut self) {
         let due = self.local.topics().and_then(|topics| topics.serve(&self.local));
         let Some(due) = due else { return };

@@ -14,7 +14,9 @@ impl<R: Ring> Worker<R> {
         let counters = &self.local.counters;
         counters.pulse.turn_ends();
         let Some(limit) = self.local.callback_timer.limit() else { return };
-        let turn = self.ring.now().saturating_sub(begun);
+        let end = self.ring.now();
+        self.turn_end = Some(end);
+        let turn = end.saturating_sub(begun);
         let micros = turn.as_micros() as u64;
         counters.turn_times.record_micros(micros);
         if micros > counters.longest_turn_micros.get() {

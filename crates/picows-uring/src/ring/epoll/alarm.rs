@@ -1,6 +1,6 @@
 //! A timer in the epoll descriptor: it ends sleeps at the deadline, in every kind of loop.
 
-use super::{WAKE, timespec};
+use super::{ALARM, timespec};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::time::{
@@ -19,7 +19,7 @@ impl Alarm {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         // An edge for each time that it fires, so that it need not be read.
-        epoll::add(epoll, &timer, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(epoll, &timer, EventData::new_u64(ALARM), EventFlags::IN | EventFlags::ET)?;
         Ok(Self(timer))
     }
 

@@ -257,17 +257,20 @@ fn the_descriptor_is_readable_at_the_deadline() {
 #[test]
 fn waits_end_with_the_deadline_and_with_a_signal() {
     let mut ring = checked();
-    ring.set_deadline(ring.now());
-    ring.set_deadline(ring.now() + Duration::from_secs(3600));
-    ring.wait().unwrap();
-    ring.poll(1, &mut Vec::new()).unwrap();
+    for _ in 0..2 {
+        // The second of them begins anew, as the alarm of the first is over.
+        ring.set_deadline(ring.now());
+        ring.set_deadline(ring.now() + Duration::from_secs(3600));
+        ring.wait().unwrap();
+        ring.poll(1, &mut Vec::new()).unwrap();
+    }
     for _ in 0..2 {
         // Not read, and an edge each time.
         rustix::io::write(ring.signal(), &1_u64.to_ne_bytes()).unwrap();
         ring.wait().unwrap();
     }
     assert!(!ring.has_work(), "a signal is no completion");
-    assert_eq!(ring.enters(), 3);
+    assert_eq!(ring.enters(), 4);
 }
 
 #[test]
