@@ -9,10 +9,12 @@ use std::hint::black_box;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (level, bits, size) in [(1, 12, 100), (2, 12, 100), (1, 12, 1024), (2, 12, 1024)] {
-        cases.push(compress(level, bits, size, true));
+    for (level, size) in [(1, 100), (2, 100), (1, 1024), (2, 1024), (4, 1024)] {
+        cases.push(compress(level, 12, size, true));
     }
-    cases.push(compress(2, 12, 1024, false));
+    for level in [2, 4] {
+        cases.push(compress(level, 12, 1024, false));
+    }
     for (bits, size) in [(12, 100), (15, 100), (12, 1024), (15, 1024)] {
         cases.push(expand(bits, size, true));
     }

@@ -210,7 +210,7 @@ impl Expansion {
             return Ok(());
         }
         let wanted = match written {
-            0 => input_len.saturating_mul(4).saturating_add(TEXT_BYTES_MIN),
+            0 => first_room(input_len),
             _ => written.saturating_mul(2),
         };
         let len = wanted.min(text_max.saturating_add(1));
@@ -232,8 +232,18 @@ impl Expansion {
     }
 }
 
-/// Room that a short message is begun with.
-const TEXT_BYTES_MIN: usize = 64;
+/// Room that a frame of `input_len` bytes is begun with: so much that most short ones are expanded in one
+/// go, and not to the very end of it.
+const fn first_room(input_len: usize) -> usize {
+    let short = if input_len < SHORT_BYTES { input_len } else { SHORT_BYTES };
+    input_len.saturating_mul(4).saturating_add(4 * short + ROOM_LEFT_BYTES)
+}
+
+/// Frames up to that are given room for eight times their bytes; others for four times, and as much
+/// more.
+const SHORT_BYTES: usize = 1024;
+/// Room that the expander goes on one byte at a time in: it looks ahead while there is more.
+const ROOM_LEFT_BYTES: usize = 260;
 /// Blocks that say they are the last: of each frame so many, and one more for so many bytes of it.
 /// Each costs a copy of the window.
 const ENDS_MIN: usize = 16;
