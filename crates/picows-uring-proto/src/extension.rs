@@ -14,6 +14,8 @@ mod expansion;
 #[cfg(feature = "deflate")]
 mod history;
 mod settings;
+#[cfg(feature = "libdeflate")]
+mod whole;
 
 #[cfg(feature = "deflate")]
 pub use compression::{Compressed, Compression, compress_once};

@@ -62,6 +62,7 @@
 //! | `tls-ring` | the same by ring, which builds faster |
 //! | `tls-webpki-roots` | Mozilla's roots in the program, beside those of the system |
 //! | `deflate` | permessage-deflate, for connections whose settings ask for it |
+//! | `libdeflate` | the same, with libdeflate for whole messages without context takeover: needs a C compiler |
 //! | `systemd` | socket activation by systemd, and notifications to it: the module `systemd` |
 //! | `testing` | servers, clients and transports in memory, for tests: the module `testing` |
 //!

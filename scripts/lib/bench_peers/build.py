@@ -76,6 +76,17 @@ class Workshop:
             self.programs[name] = folder / name
         self.versions["rustc"] = (output_of("rustc", "--version") or "rustc ?").split()[1]
 
+    def make_libdeflate(self):
+        """Builds the command once more, with libdeflate, and puts the one without back in its place."""
+        built = self.target() / "release" / "picows"
+        program = self.programs["picows_libdeflate"] = self.target() / "peers" / "libdeflate" / "picows"
+        command = ("cargo", "build", "--release", "-p", "picows-cli", "--bin", "picows")
+        self.run(*command, "--features", "libdeflate", what="picows with libdeflate")
+        if not self.is_built:
+            program.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(built, program)
+        self.run(*command, what="picows")
+
     def make_rust(self):
         folder = self.target() / "peers"
         locked = ["--locked"] if os.environ.get("CI") == "true" else []

@@ -12,8 +12,8 @@ from .plan import CELLS_OF, Cell
 LISTEN = ("--listen", "127.0.0.1:0")
 TLS = ("--tls-cert", "{certificate}", "--tls-key", "{key}")
 OURS = ("picows-uring", "dedicated")
-# Ours in other hosts, which no goal is about.
-OURS_TOO = ("hosted-by-tokio", "embedded", "python")
+# Ours in other hosts or with other features, which no goal is about.
+OURS_TOO = ("hosted-by-tokio", "embedded", "python", "picows-uring-libdeflate")
 # Loops by hand over our protocol crate: peers, but no libraries.
 BY_HAND = ("epoll", "tokio")
 ON_EPOLL = ("--driver", "epoll")
@@ -96,6 +96,14 @@ SERVERS = (
         more={
             "driver-epoll": ("{picows}", "echo", "--workers", "1", *ON_EPOLL, *LISTEN),
             "multi-worker": ("{picows}", "echo", *TWO_WORKERS, *LISTEN),
+        },
+    ),
+    Peer(
+        "picows-uring-libdeflate", "`picows echo --workers 1`, built with libdeflate beside zlib-rs", "libdeflate",
+        deflate={
+            "no-context": (
+                "{picows_libdeflate}", "echo", "--workers", "1", "--deflate", "--deflate-no-context", *LISTEN,
+            ),
         },
     ),
     Peer(
@@ -287,7 +295,7 @@ def kits(names):
     wanted = {known.kit for known in (*SERVERS, *CLIENTS) if known.name in names}
     if any(known.name in names and "{picows_uring_fan_out}" in known.fan_out for known in SERVERS):
         wanted.add("rust")
-    return ["ours", *(kit for kit in ("rust", "beast", "uwebsockets", "python", "package", "node", "bun") if kit in wanted)]
+    return ["ours", *(kit for kit in ("libdeflate", "rust", "beast", "uwebsockets", "python", "package", "node", "bun") if kit in wanted)]
 
 
 def fill(argv, programs):

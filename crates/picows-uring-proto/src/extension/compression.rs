@@ -78,6 +78,16 @@ impl Compression {
             self.is_open = false;
             return Ok(Compressed::Plain);
         }
+        #[cfg(feature = "libdeflate")]
+        if self.is_whole(head, payload.len())
+            && let Some(len) = deflaters.compress_whole(self.shape.level, payload)?
+        {
+            (self.stamp, self.is_open) = (0, false);
+            if len >= payload.len() {
+                return Ok(Compressed::Plain);
+            }
+            return Ok(Compressed::Frame(head.with_rsv(head.rsv | RSV1), &deflaters.output[..len]));
+        }
         let history = if self.takeover || is_continued { Some(&self.history) } else { None };
         let mut deflater = deflaters.lend(self.shape, self.stamp, history)?;
         // A continuation cannot do without, however long it gets, nor can a fragment without text
@@ -159,6 +169,14 @@ impl Compression {
             }
     }
 
+    /// Whether a message may be compressed without the other messages, by what takes it at once: no
+    /// distance in it is longer than itself.
+    #[cfg(feature = "libdeflate")]
+    fn is_whole(&self, head: FrameHead, payload_len: usize) -> bool {
+        let fits = (WHOLE_BYTES_MIN..=1 << self.shape.window_bits).contains(&payload_len);
+        fits && !self.takeover && head.fin && head.msg_type != MsgType::Continuation
+    }
+
     const fn has_matches(&self) -> bool {
         self.shape.window_bits >= WINDOW_BITS_OF_MATCHES
     }
@@ -205,5 +223,8 @@ pub(super) const RSV1: u8 = 4;
 const THRESHOLD: usize = 64;
 /// As Node's `ws` has it: 100 bytes by themselves shrink to 92.
 const THRESHOLD_WITHOUT_CONTEXT: usize = 1024;
+/// A shorter message has no codes of its own.
+#[cfg(feature = "libdeflate")]
+const WHOLE_BYTES_MIN: usize = 256;
 /// The algorithm counts in 32 bits.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;

@@ -5,6 +5,8 @@
 //! for longest is emptied, and filled with the history of the connection.
 
 use super::history::History;
+#[cfg(feature = "libdeflate")]
+use super::whole::{WholeDeflater, WholeInflater};
 use crate::error::PeerMisbehaved;
 use crate::reserve::{reserve, reserve_exact};
 use std::fmt;
@@ -53,6 +55,8 @@ pub struct Deflaters {
     pub(super) output: Vec<u8>,
     /// Memory of a history that was given up.
     pub(super) spare: Vec<u8>,
+    #[cfg(feature = "libdeflate")]
+    whole: WholeDeflater,
 }
 
 /// Expanders of a worker.
@@ -71,6 +75,8 @@ pub struct Inflaters {
     out: Option<Arc<AtomicUsize>>,
     /// Memory of a history that was given up.
     pub(super) spare: Vec<u8>,
+    #[cfg(feature = "libdeflate")]
+    whole: WholeInflater,
 }
 
 /// The permission of a message to keep an expander until its last fragment.
@@ -88,6 +94,8 @@ impl Deflaters {
             is_used: false,
             output: Vec::new(),
             spare: Vec::new(),
+            #[cfg(feature = "libdeflate")]
+            whole: WholeDeflater::new(),
         }
     }
 
@@ -95,7 +103,10 @@ impl Deflaters {
     #[must_use]
     pub fn memory(&self) -> usize {
         let states: usize = self.states.iter().map(|it| deflater_bytes(it.shape)).sum();
-        states + self.output.capacity() + self.spare.capacity()
+        let kept = states + self.output.capacity() + self.spare.capacity();
+        #[cfg(feature = "libdeflate")]
+        let kept = kept + self.whole.memory();
+        kept
     }
 
     /// Gives up what it holds, `all` of it or what was not used since the last call.
@@ -104,6 +115,10 @@ impl Deflaters {
             self.states = Vec::new();
             self.output = Vec::new();
             self.spare = Vec::new();
+            #[cfg(feature = "libdeflate")]
+            {
+                self.whole = WholeDeflater::new();
+            }
         } else if self.output.capacity() > OUTPUT_KEPT_BYTES {
             self.output = Vec::new();
         }
@@ -175,6 +190,20 @@ impl Deflaters {
         stamp
     }
 
+    /// Compresses a whole message without history into the output, if that makes it shorter: see
+    /// [`WholeDeflater::compress`].
+    #[cfg(feature = "libdeflate")]
+    pub(super) fn compress_whole(
+        &mut self,
+        level: u8,
+        text: &[u8],
+    ) -> Result<Option<usize>, PeerMisbehaved> {
+        self.is_used = true;
+        self.reserve_output(text.len())?;
+        let output = &mut self.output[..text.len()];
+        self.whole.compress(level, text, output)
+    }
+
     /// Makes room for an output of `len` bytes.
     pub(super) fn reserve_output(&mut self, len: usize) -> Result<(), PeerMisbehaved> {
         if let Some(missing) = len.checked_sub(self.output.len()).filter(|&missing| missing > 0) {
@@ -230,13 +259,18 @@ impl Inflaters {
             is_used: false,
             out: None,
             spare: Vec::new(),
+            #[cfg(feature = "libdeflate")]
+            whole: WholeInflater::new(),
         }
     }
 
     /// Bytes of memory that it holds.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.states.len() * INFLATER_BYTES + self.spare.capacity()
+        let kept = self.states.len() * INFLATER_BYTES + self.spare.capacity();
+        #[cfg(feature = "libdeflate")]
+        let kept = kept + self.whole.memory();
+        kept
     }
 
     /// Gives up what it holds, `all` of it or what was not used since the last call.
@@ -244,7 +278,22 @@ impl Inflaters {
         if all || !std::mem::take(&mut self.is_used) {
             self.states = Vec::new();
             self.spare = Vec::new();
+            #[cfg(feature = "libdeflate")]
+            {
+                self.whole = WholeInflater::new();
+            }
         }
+    }
+
+    /// Expands a whole message without history into `text`: see [`WholeInflater::expand`].
+    #[cfg(feature = "libdeflate")]
+    pub(super) fn expand_whole(
+        &mut self,
+        data: &[u8],
+        text: &mut [u8],
+    ) -> Result<Option<usize>, PeerMisbehaved> {
+        self.is_used = true;
+        self.whole.expand(data, text)
     }
 
     /// Lends the expander that is called `stamp`, or another with the text of `history` in it.

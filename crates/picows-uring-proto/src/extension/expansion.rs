@@ -7,6 +7,8 @@ use super::compression::RSV1;
 use super::deflate::{INFLATER_BYTES, Inflater, Inflaters, Kept, Stamp};
 use super::history::History;
 use super::settings::{Deflate, NegotiatedDeflate};
+#[cfg(feature = "libdeflate")]
+use super::whole::MARK_BYTES;
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType};
 use crate::limits::FrameRules;
@@ -101,6 +103,20 @@ impl Expansion {
         frame: Frame<'_>,
     ) -> Result<(Frame<'a>, Expanded), PeerMisbehaved> {
         self.text.clear();
+        #[cfg(feature = "libdeflate")]
+        if frame.fin && self.message.is_none() && !self.takeover {
+            if self.run_whole(inflaters, rules, frame.payload)? {
+                self.stamp = 0;
+                let text = self.text.bytes();
+                let mut utf8 = Utf8Stream::new();
+                let is_judged = rules.validate_text && frame.msg_type == MsgType::Text;
+                if is_judged && (utf8.feed(text).is_err() || !utf8.is_complete()) {
+                    return Err(PeerMisbehaved::InvalidUtf8);
+                }
+                return Ok(self.plain(&frame));
+            }
+            self.text.clear();
+        }
         let mut message = match self.message.take() {
             Some(message) => message,
             None => OpenMessage {
@@ -125,7 +141,6 @@ impl Expansion {
             self.history.adopt(&mut inflaters.spare);
             self.history.push(text)?;
         }
-        let expanded = Expanded { before: frame.payload.len(), after: text.len() };
         if frame.fin {
             if !self.takeover {
                 self.history.give_up(&mut inflaters.spare);
@@ -134,8 +149,15 @@ impl Expansion {
         } else {
             self.message = Some(message);
         }
+        Ok(self.plain(&frame))
+    }
+
+    /// The frame with the text that it was expanded to.
+    fn plain(&self, frame: &Frame<'_>) -> (Frame<'_>, Expanded) {
+        let text = self.text.bytes();
+        let expanded = Expanded { before: frame.payload.len(), after: text.len() };
         let frame = Frame {
-            payload: self.text.bytes(),
+            payload: text,
             msg_type: frame.msg_type,
             fin: frame.fin,
             rsv: frame.rsv & !RSV1,
@@ -143,7 +165,26 @@ impl Expansion {
             tail_size: frame.tail_size,
             memory: self.text.memory(),
         };
-        Ok((frame, expanded))
+        (frame, expanded)
+    }
+
+    /// Expands a whole message without history into the text, if it gets no longer than most; returns
+    /// whether it did.
+    #[cfg(feature = "libdeflate")]
+    fn run_whole(
+        &mut self,
+        inflaters: &mut Inflaters,
+        rules: &FrameRules,
+        payload: &[u8],
+    ) -> Result<bool, PeerMisbehaved> {
+        let text_max = usize::try_from(rules.payload_bytes_max).unwrap_or(usize::MAX);
+        let room = first_room(payload.len()).min(text_max).saturating_add(MARK_BYTES);
+        let text = self.text.bytes_mut();
+        reserve_exact(text, room)?;
+        text.resize(room, 0);
+        let Some(written) = inflaters.expand_whole(payload, text)? else { return Ok(false) };
+        text.truncate(written);
+        Ok(self.ratio_max.is_none() || written as u64 <= RATIO_FREE_BYTES)
     }
 
     /// Expands `payload`, and at the end of the message what its sender has cut off, into the text.

@@ -6,6 +6,8 @@ mod examples;
 mod oracle;
 mod random;
 mod verdicts;
+#[cfg(feature = "libdeflate")]
+mod whole;
 
 use super::{Compressed, Compression, Deflate, Deflaters, Expansion, Inflaters, NegotiatedDeflate};
 use crate::error::PeerMisbehaved;

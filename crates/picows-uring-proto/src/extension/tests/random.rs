@@ -191,7 +191,8 @@ proptest! {
             let received = receiving.receive(&wire).unwrap();
             std::mem::swap(&mut receiving.inflaters, &mut sets.1);
             prop_assert_eq!(&received[0].1, &text);
-            prop_assert!(sets.1.memory() <= states * 47_700);
+            let whole = if cfg!(feature = "libdeflate") { 16 * 1024 } else { 0 };
+            prop_assert!(sets.1.memory() <= states * 47_700 + whole);
         }
     }
 }
