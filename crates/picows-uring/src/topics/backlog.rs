@@ -44,15 +44,17 @@ impl Misses {
     }
 }
 
-/// A publication that is held back, with what is missing in front of it.
+/// A publication that is held back. Each byte is paid for by every slow subscriber.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) publication: Publication,
     /// What is sent for it, where that is not its own message.
     pub(super) message: Option<Prepared>,
-    pub(super) missed: Misses,
-    key: Option<HeldKey>,
+    /// What is missing in front of it.
+    pub(super) missed: Option<Box<Misses>>,
 }
+
+const _: () = assert!(size_of::<Held>() <= 24 && size_of::<Backlog>() <= 104);
 
 /// What a later publication has to have in common with one that it replaces.
 type HeldKey = (u64, Option<u64>);
@@ -87,28 +89,33 @@ pub(super) enum Put {
 /// The publications that a subscription holds back, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    entries: VecDeque<Held>,
-    /// The number of the entry in front; they are numbered without end.
+    /// The oldest, kept in place: most that are behind hold the latest of one topic and nothing else.
+    first: Option<Held>,
+    /// Those behind it.
+    rest: VecDeque<Held>,
+    /// The number of the first entry; they are numbered without end.
     front: u64,
-    /// Entries in front that belong to a recovery, which is exempt from bounds.
+    /// Entries in front that belong to a recovery, which is exempt from bounds, and is never replaced.
     recovered: usize,
-    /// The numbers of those that can be replaced.
-    keys: HashMap<HeldKey, u64>,
+    /// The numbers of the others, where there are too many to look at each.
+    index: Option<Box<HashMap<HeldKey, u64>>>,
+    /// A publication replaces one of the same topic only if it has the same key.
+    is_by_key: bool,
     bytes: usize,
     /// What is missing behind the last entry.
-    trailing: Misses,
+    trailing: Option<Box<Misses>>,
 }
 
 impl Backlog {
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        usize::from(self.first.is_some()) + self.rest.len()
     }
 
     /// Adds a publication of the history: it is never dropped.
     pub(super) fn put_recovered(&mut self, publication: Publication, message: Option<Prepared>) {
-        debug_assert_eq!(self.recovered, self.entries.len(), "history comes first");
+        debug_assert_eq!(self.recovered, self.len(), "history comes first");
         self.recovered += 1;
-        self.push(publication, message, None);
+        self.push(publication, message);
     }
 
     /// Adds a publication.
@@ -122,87 +129,126 @@ impl Backlog {
             Bound::Bytes(max) if self.bytes + len(&publication, message.as_ref()) > max => {
                 return Put::Full;
             }
-            Bound::Open | Bound::Bytes(_) => self.push(publication, message, None),
+            Bound::Open | Bound::Bytes(_) => self.push(publication, message),
             Bound::Count(max) => {
-                let is_full = self.entries.len() - self.recovered >= max.max(1);
+                let is_full = self.len() - self.recovered >= max.max(1);
                 if is_full {
                     self.drop_oldest();
                 }
-                self.push(publication, message, None);
+                self.push(publication, message);
                 if is_full {
                     return Put::DroppedOldest;
                 }
             }
-            Bound::Topic => {
-                return self.replace((publication.topic_id(), None), publication, message);
-            }
-            Bound::Key => {
-                let key = (publication.topic_id(), publication.key());
-                return self.replace(key, publication, message);
+            Bound::Topic | Bound::Key => {
+                self.is_by_key = bound == Bound::Key;
+                return self.replace(publication, message);
             }
         }
         Put::Held
     }
 
-    fn replace(
-        &mut self,
-        key: HeldKey,
-        publication: Publication,
-        message: Option<Prepared>,
-    ) -> Put {
-        let Some(number) = self.keys.get(&key) else {
-            self.push(publication, message, Some(key));
+    fn replace(&mut self, publication: Publication, message: Option<Prepared>) -> Put {
+        let key = self.key_of(&publication);
+        let Some(at) = self.position(key) else {
+            let number = self.front + self.len() as u64;
+            if let Some(index) = &mut self.index {
+                index.insert(key, number);
+            }
+            self.push(publication, message);
+            self.index_if_many();
             return Put::Held;
         };
-        let position = (number - self.front) as usize;
-        let Some(entry) = self.entries.get_mut(position) else { return Put::Full };
-        self.bytes -= len(&entry.publication, entry.message.as_ref());
-        self.bytes += len(&publication, message.as_ref());
+        let entry = if at == 0 { self.first.as_mut() } else { self.rest.get_mut(at - 1) };
+        let Some(entry) = entry else { return Put::Full };
+        self.bytes -= entry.len();
         (entry.publication, entry.message) = (publication, message);
+        self.bytes += entry.len();
         Put::Replaced
     }
 
-    fn push(&mut self, publication: Publication, message: Option<Prepared>, key: Option<HeldKey>) {
-        if let Some(key) = key {
-            self.keys.insert(key, self.front + self.entries.len() as u64);
+    fn key_of(&self, publication: &Publication) -> HeldKey {
+        (publication.topic_id(), publication.key().filter(|_| self.is_by_key))
+    }
+
+    /// The place of the entry that a publication with this key replaces.
+    fn position(&self, key: HeldKey) -> Option<usize> {
+        if let Some(index) = &self.index {
+            return index.get(&key).map(|number| (number - self.front) as usize);
         }
-        self.bytes += len(&publication, message.as_ref());
-        let missed = std::mem::take(&mut self.trailing);
-        self.entries.push_back(Held { publication, message, missed, key });
+        let entries = self.first.iter().chain(&self.rest).enumerate().skip(self.recovered);
+        entries.into_iter().find(|(_, it)| self.key_of(&it.publication) == key).map(|(at, _)| at)
+    }
+
+    /// Makes the index, unless there is one or the entries are few.
+    fn index_if_many(&mut self) {
+        if self.index.is_some() || self.len() - self.recovered <= SEARCHED_MAX {
+            return;
+        }
+        let entries = (self.front..).zip(self.first.iter().chain(&self.rest)).skip(self.recovered);
+        let numbers = entries.map(|(number, it)| (self.key_of(&it.publication), number));
+        self.index = Some(Box::new(numbers.collect()));
+    }
+
+    fn push(&mut self, publication: Publication, message: Option<Prepared>) {
+        let entry = Held { publication, message, missed: self.trailing.take() };
+        self.bytes += entry.len();
+        if self.first.is_none() {
+            self.first = Some(entry);
+        } else {
+            self.rest.push_back(entry);
+        }
+    }
+
+    /// Takes the oldest entry off the list.
+    fn take_first(&mut self) -> Option<Held> {
+        std::mem::replace(&mut self.first, self.rest.pop_front())
     }
 
     /// Drops the oldest entry that is not part of a recovery; what follows knows of it.
     fn drop_oldest(&mut self) {
-        let Some(mut entry) = self.entries.remove(self.recovered) else { return };
-        self.bytes -= len(&entry.publication, entry.message.as_ref());
-        // No entry has a key where entries are dropped, so no number changes that anything refers to.
-        entry.missed.add(&entry.publication);
-        let next = match self.entries.get_mut(self.recovered) {
-            Some(next) => &mut next.missed,
-            None => &mut self.trailing,
-        };
-        let later = std::mem::replace(next, entry.missed);
-        next.merge(later);
+        debug_assert!(self.index.is_none(), "no entry is replaced where entries are dropped");
+        let at = self.recovered;
+        let entry = if at == 0 { self.take_first() } else { self.rest.remove(at - 1) };
+        let Some(mut entry) = entry else { return };
+        self.bytes -= entry.len();
+        let mut missed = entry.missed.take().unwrap_or_default();
+        missed.add(&entry.publication);
+        let next = if at == 0 { self.first.as_mut() } else { self.rest.get_mut(at - 1) };
+        let next = next.map_or(&mut self.trailing, |next| &mut next.missed);
+        if let Some(later) = next.take() {
+            missed.merge(*later);
+        }
+        *next = Some(missed);
     }
 
     /// Records that publications are missing here.
     pub(super) fn miss(&mut self, missed: Misses) {
-        self.trailing.merge(missed);
+        if missed.is_some() {
+            self.trailing.get_or_insert_default().merge(missed);
+        }
     }
 
     /// What is missing behind everything that is held.
-    pub(super) fn take_trailing(&mut self) -> Misses {
-        std::mem::take(&mut self.trailing)
+    pub(super) fn take_trailing(&mut self) -> Option<Box<Misses>> {
+        self.trailing.take()
     }
 
     /// Takes the oldest entry.
     pub(super) fn pop(&mut self) -> Option<Held> {
-        let entry = self.entries.pop_front()?;
+        let entry = self.take_first()?;
         self.front += 1;
+        self.bytes -= entry.len();
+        let is_recovered = self.begins_recovered();
         self.recovered = self.recovered.saturating_sub(1);
-        self.bytes -= len(&entry.publication, entry.message.as_ref());
-        if let Some(key) = entry.key {
-            self.keys.remove(&key);
+        let key = self.key_of(&entry.publication);
+        if let Some(index) = &mut self.index
+            && !is_recovered
+        {
+            index.remove(&key);
+        }
+        if self.first.is_none() {
+            self.index = None;
         }
         Some(entry)
     }
@@ -211,11 +257,16 @@ impl Backlog {
     pub(super) fn put_back(&mut self, entry: Held, is_recovered: bool) {
         self.front -= 1;
         self.recovered += usize::from(is_recovered);
-        self.bytes += len(&entry.publication, entry.message.as_ref());
-        if let Some(key) = entry.key {
-            self.keys.insert(key, self.front);
+        self.bytes += entry.len();
+        let key = self.key_of(&entry.publication);
+        if let Some(index) = &mut self.index
+            && !is_recovered
+        {
+            index.insert(key, self.front);
         }
-        self.entries.push_front(entry);
+        if let Some(second) = self.first.replace(entry) {
+            self.rest.push_front(second);
+        }
     }
 
     /// Whether the oldest entry is part of a recovery.
@@ -223,6 +274,16 @@ impl Backlog {
         self.recovered > 0
     }
 }
+
+impl Held {
+    /// Bytes to be sent for it.
+    fn len(&self) -> usize {
+        len(&self.publication, self.message.as_ref())
+    }
+}
+
+/// Entries that are looked at one by one for what a publication replaces.
+const SEARCHED_MAX: usize = 16;
 
 /// Bytes to be sent for a publication.
 fn len(publication: &Publication, message: Option<&Prepared>) -> usize {
@@ -244,7 +305,8 @@ mod tests {
     fn drain(backlog: &mut Backlog) -> Vec<(u64, u64)> {
         let mut all = Vec::new();
         while let Some(held) = backlog.pop() {
-            all.push((held.missed.count, held.publication.position().offset));
+            let missed = held.missed.map_or(0, |missed| missed.count);
+            all.push((missed, held.publication.position().offset));
         }
         all
     }
@@ -304,7 +366,37 @@ mod tests {
             backlog.put(publication(1, offset, key), None, Bound::Key);
         }
         assert_eq!(drain(&mut backlog), [(0, 4), (0, 2), (0, 5)]);
-        assert!(backlog.keys.is_empty());
+        assert!(backlog.index.is_none());
+    }
+
+    #[test]
+    fn of_many_keys_the_latest_takes_the_place_of_the_one_before_too() {
+        let mut backlog = Backlog::default();
+        (1..=2).for_each(|offset| backlog.put_recovered(publication(1, offset, Some(0)), None));
+        let count = 3 * SEARCHED_MAX as u64;
+        let put = |backlog: &mut Backlog, offset, key| {
+            backlog.put(publication(1, offset, Some(key)), None, Bound::Key)
+        };
+        for key in 0..count {
+            assert_eq!(put(&mut backlog, 10 + key, key), Put::Held, "what is recovered stays");
+        }
+        let recovered: Vec<_> = [(); 2].into_iter().filter_map(|()| backlog.pop()).collect();
+        assert_eq!(
+            recovered.iter().map(|it| it.publication.key()).collect::<Vec<_>>(),
+            [Some(0); 2]
+        );
+        let first = backlog.pop().unwrap();
+        assert_eq!(put(&mut backlog, 500, 0), Put::Held, "it is on its way");
+        assert_eq!(put(&mut backlog, 501, 0), Put::Replaced);
+        let again = backlog.pop().unwrap();
+        backlog.put_back(again, false);
+        assert_eq!(put(&mut backlog, 502, 1), Put::Replaced);
+        assert_eq!(first.publication.position().offset, 10);
+        let mut expected: Vec<_> = (1..count).map(|key| (0, 10 + key)).collect();
+        expected[0].1 = 502;
+        expected.push((0, 501));
+        assert_eq!(drain(&mut backlog), expected);
+        assert_eq!((backlog.bytes, backlog.len(), backlog.index.is_none()), (0, 0, true));
     }
 
     #[test]
@@ -325,10 +417,11 @@ mod tests {
         backlog.miss(Misses { is_unknown: true, ..Misses::default() });
         backlog.put(publication(1, 5, None), None, Bound::Count(2));
         let entries: Vec<_> = std::iter::from_fn(|| backlog.pop()).collect();
-        assert!(!entries[0].missed.is_some());
-        assert!(entries[1].missed.is_unknown && entries[1].missed.count == 0);
+        let missed = |at: usize| entries[at].missed.as_deref();
+        assert_eq!(missed(0), None);
+        assert!(missed(1).is_some_and(|missed| missed.is_unknown && missed.count == 0));
         backlog.miss(Misses { count: 2, ..Misses::default() });
-        assert_eq!(backlog.take_trailing().count, 2);
-        assert!(!backlog.take_trailing().is_some());
+        assert_eq!(backlog.take_trailing().map(|missed| missed.count), Some(2));
+        assert_eq!(backlog.take_trailing(), None);
     }
 }

@@ -331,9 +331,9 @@ impl Sub {
     pub(super) fn refill(&self) -> Refill {
         let Some((mut held, is_recovered)) = self.take_held() else {
             let trailing = self.backlog.borrow_mut().take_trailing();
-            if trailing.is_some() {
+            if let Some(trailing) = trailing {
                 // It is behind until then: what comes meanwhile is held, and follows.
-                self.report(trailing);
+                self.report(*trailing);
                 return Refill::Moved;
             }
             self.set_behind(false);
@@ -355,9 +355,8 @@ impl Sub {
                 return Refill::Empty;
             }
         }
-        let missed = std::mem::take(&mut held.missed);
-        if missed.is_some() {
-            self.report(missed);
+        if let Some(missed) = held.missed.take() {
+            self.report(*missed);
         }
         if self.is_active.get()
             && self.session.queue_publication(&message, usize::MAX) == Handed::Queued
