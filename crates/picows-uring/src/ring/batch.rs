@@ -97,14 +97,12 @@ const SHORT_BYTES_MAX: usize = 14;
 /// As many as a record of TLS has before its plaintext.
 const FRONT_BYTES_MAX: usize = 13;
 
-/// Segments that leave together, in order.
+/// Segments that leave together, in order. Each peer that does not read has one under way.
 #[derive(Debug, Default)]
 pub(crate) struct SendBatch {
     segments: VecDeque<Segment>,
     /// Sum of the lengths of `segments`.
     len: usize,
-    /// Sum of the memory of `segments`.
-    memory: usize,
     /// A part was sent: the rest may begin anywhere.
     is_begun: bool,
     /// Bytes that stay free in front of what is appended to a new buffer.
@@ -113,10 +111,14 @@ pub(crate) struct SendBatch {
     total: Rc<Cell<usize>>,
 }
 
+const _: () = assert!(size_of::<SendBatch>() <= 56);
+
 impl SendBatch {
     /// An empty batch that counts its memory in `total`.
     pub(crate) fn counted(total: Rc<Cell<usize>>) -> Self {
-        Self { segments: VecDeque::new(), len: 0, memory: 0, is_begun: false, front: 0, total }
+        // Most have one segment, and wait for a peer that does not read as long as that takes.
+        let segments = VecDeque::with_capacity(1);
+        Self { segments, len: 0, is_begun: false, front: 0, total }
     }
 
     /// Has new buffers begin with so many bytes that are not sent, for what is put in front of all of it.
@@ -131,7 +133,11 @@ impl SendBatch {
 
     /// Bytes of memory that it keeps from being freed, its own aside.
     pub(crate) fn memory(&self) -> usize {
-        self.memory
+        // Not a field, as it is asked for once for each send; most have one segment.
+        match self.segments.front() {
+            Some(only) if self.segments.len() == 1 => only.memory(),
+            _ => self.segments.iter().map(Segment::memory).sum(),
+        }
     }
 
     /// Whether a part was sent, and this is the rest.
@@ -315,7 +321,7 @@ impl SendBatch {
     /// Appends everything in `later` and leaves it empty.
     pub(crate) fn extend(&mut self, later: &mut Self) {
         self.len += std::mem::take(&mut later.len);
-        let memory = later.memory;
+        let memory = later.memory();
         later.shrink(memory);
         self.grow(memory);
         self.segments.append(&mut later.segments);
@@ -344,13 +350,11 @@ impl SendBatch {
         }
     }
 
-    fn grow(&mut self, memory: usize) {
-        self.memory += memory;
+    fn grow(&self, memory: usize) {
         self.total.set(self.total.get() + memory);
     }
 
-    fn shrink(&mut self, memory: usize) {
-        self.memory -= memory;
+    fn shrink(&self, memory: usize) {
         self.total.set(self.total.get() - memory);
     }
 
@@ -372,7 +376,7 @@ impl SendBatch {
 
 impl Drop for SendBatch {
     fn drop(&mut self) {
-        self.shrink(self.memory);
+        self.shrink(self.memory());
     }
 }
 
@@ -451,7 +455,8 @@ mod tests {
         assert_eq!(rest(&batch), b"defghijklmnop");
         batch.advance(12, drop);
         assert_eq!((rest(&batch), batch.segments().len()), (b"p".to_vec(), 1));
-        assert!(batch.memory <= 2 * size_of::<Segment>(), "{} bytes", batch.memory);
+        let memory = batch.memory();
+        assert!(memory <= 2 * size_of::<Segment>(), "{memory} bytes");
     }
 
     #[test]

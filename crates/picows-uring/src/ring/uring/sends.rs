@@ -25,7 +25,8 @@ struct Entry {
 /// The arguments of `sendmsg`.
 struct Gather {
     message: libc::msghdr,
-    parts: [libc::iovec; SEGMENTS_PER_SEND_MAX],
+    /// No more than [`SEGMENTS_PER_SEND_MAX`], and not touched until the completion.
+    parts: Vec<libc::iovec>,
 }
 
 /// Segments that leave with one send; the rest goes with the next.
@@ -94,8 +95,8 @@ impl Entry {
 
     /// The operation that sends as much of `batch` as fits into one.
     ///
-    /// The pointers in it lead to the heap (the buffers, the queue of segments, `gather`), so the
-    /// batch may be moved.
+    /// The pointers in it lead to the heap (the buffers, the queue of segments, `gather` and its
+    /// parts), so the batch may be moved.
     fn operation(&mut self, socket: Socket, batch: &SendBatch) -> squeue::Entry {
         let fd = types::Fd(socket.0);
         // MSG_WAITALL: the kernel waits for room and goes on, instead of telling us of each part.
@@ -108,26 +109,24 @@ impl Entry {
             return opcode::Send::new(fd, only.as_ptr(), len).flags(flags).build();
         }
         let gather = self.gather.get_or_insert_with(Gather::new);
-        let mut count = 0;
-        for (part, segment) in gather.parts.iter_mut().zip(segments) {
-            part.iov_base = segment.as_ptr().cast_mut().cast();
-            part.iov_len = segment.len();
-            count += 1;
-        }
+        gather.parts.clear();
+        gather.parts.extend(segments.take(SEGMENTS_PER_SEND_MAX).map(|segment| libc::iovec {
+            iov_base: segment.as_ptr().cast_mut().cast(),
+            iov_len: segment.len(),
+        }));
         gather.message.msg_iov = gather.parts.as_mut_ptr();
-        gather.message.msg_iovlen = count;
+        gather.message.msg_iovlen = gather.parts.len();
         opcode::SendMsg::new(fd, &raw const gather.message).flags(flags as u32).build()
     }
 }
 
 impl Gather {
     fn new() -> Box<Self> {
-        let part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: `msghdr` is made of integers and raw pointers, for which zero is a value; it has
         // private padding on some systems, so it cannot be written as a literal.
         #[expect(unsafe_code)]
         let message = unsafe { std::mem::zeroed() };
-        Box::new(Self { message, parts: [part; SEGMENTS_PER_SEND_MAX] })
+        Box::new(Self { message, parts: Vec::new() })
     }
 }
 
