@@ -117,9 +117,19 @@ impl UringRing {
 
     fn push(&mut self, entry: squeue::Entry) {
         self.in_flight += 1;
-        if !self.overflow.is_empty() || !self.try_push(&entry) {
-            self.overflow.push_back(entry);
+        if self.overflow.is_empty() && (self.try_push(&entry) || self.push_behind(&entry)) {
+            return;
         }
+        self.overflow.push_back(entry);
+    }
+
+    /// Hands over what fills the submission queue, and pushes the entry. Returns whether that was done:
+    /// not where the completions might be more than the kernel has room for.
+    #[cold]
+    fn push_behind(&mut self, entry: &squeue::Entry) -> bool {
+        let has_room = self.ring.completion().len() <= COMPLETIONS_KEPT;
+        // What makes a call fail for good makes the next poll fail, too.
+        has_room && self.enter(0).is_ok() && self.try_push(entry)
     }
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
@@ -556,6 +566,9 @@ const DROP_ROUND_NANOS: u32 = 1_000_000;
 /// as much as costs little to be copied. The rest is taken from the socket at once.
 const ONCE_BYTES_MAX: u32 = 16 * 1024;
 
+/// Completions that may wait while more is submitted in the middle of a turn: half of what there is
+/// room for.
+const COMPLETIONS_KEPT: usize = 4096;
 /// Operations for which a quiet ring keeps room.
 const OVERFLOW_KEPT: usize = 1024;
 

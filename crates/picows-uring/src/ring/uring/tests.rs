@@ -37,6 +37,27 @@ fn batch(bytes: &Bytes) -> Box<SendBatch> {
     batch
 }
 
+/// Operations that fill the queue leave at once, as long as there is room for what comes of them; the rest
+/// waits for a poll.
+#[test]
+fn what_fills_the_queue_of_operations_is_kept_apart_only_for_the_completions() {
+    let mut ring = UringRing::new(WaitMode::Dedicated).unwrap();
+    for _ in 0..COMPLETIONS_KEPT {
+        ring.cancel_receive(TOKEN);
+    }
+    assert_eq!((ring.overflow.capacity(), ring.enters), (0, 3));
+    for _ in COMPLETIONS_KEPT..7000 {
+        ring.cancel_receive(TOKEN);
+    }
+    assert_eq!((ring.overflow.len(), ring.ring.completion().len()), (7000 - 6 * 1024, 5 * 1024));
+    let mut out = Vec::new();
+    while ring.in_flight > 0 {
+        ring.poll(512, &mut out).unwrap();
+        assert!(!ring.ring.submission().cq_overflow(), "the kernel has room for all of them");
+    }
+    assert!(out.is_empty() && ring.overflow.is_empty());
+}
+
 /// The kernel reads the buffers of a send until it has completed: they outlive it.
 #[test]
 fn a_ring_that_is_dropped_waits_for_its_sends() {
