@@ -3,6 +3,7 @@
 
 use super::Case;
 use picows_uring::testing::measured::MeasuredWorker;
+use picows_uring::topics::{Hub, Post};
 #[cfg(feature = "worker-deflate")]
 use picows_uring::{Deflate, MsgType, Prepared};
 
@@ -25,6 +26,8 @@ pub(super) fn cases() -> Vec<Case> {
         echo("worker/echo/64-connections/burst-16/256", 64, 16, false),
         forward_whole(),
         echo_large(),
+        deliver("worker/topic/lone/256", 1),
+        deliver("worker/topic/turn-of-16/256", 16),
         #[cfg(feature = "worker-deflate")]
         fan_out("worker/fan-out/plain/1024", false),
         #[cfg(feature = "worker-deflate")]
@@ -121,6 +124,20 @@ fn echo_large() -> Case {
         }
         assert_eq!(sent, 100_000 + 10);
     })
+}
+
+/// Publications of one turn, and their send for each of 64 subscribers.
+fn deliver(name: &str, publications: usize) -> Case {
+    let (mut worker, hub) = (opened(64), Hub::new());
+    worker.subscribe_all(&hub, "quotes").expect("there are few topics");
+    Case::new(name, move || {
+        for _ in 0..publications {
+            let post = Post::binary(&[0x5A; 256][..]);
+            worker.publish(&hub, "quotes", post).expect("it is in order");
+        }
+        assert_eq!(worker.turn(), 64 * publications * (256 + 4));
+    })
+    .of_items(64)
 }
 
 const FIRST: i32 = 100;

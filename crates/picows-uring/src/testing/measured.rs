@@ -7,14 +7,17 @@
 use crate::config::Config;
 use crate::health::Counters;
 use crate::listener::EchoListener;
-use crate::local::Local;
+use crate::local::{HostKind, Hosting, Local};
 use crate::mailbox::Mailbox;
 use crate::prepared::Prepared;
 use crate::ring::{ReceiveResult, Socket};
 use crate::testing::ring::scripted::{ByHand, stalled};
+use crate::topics::{Hub, Post, SubscribeOptions, TopicError};
+use crate::transport::Transport;
 use crate::upgrade::{Factory, Upgrade};
 use crate::worker::{Listening, Turn, Worker};
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A worker with the listener [`EchoListener`].
@@ -92,6 +95,29 @@ impl MeasuredWorker {
         }
     }
 
+    /// Subscribes every connection to a topic.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::subscribe`].
+    pub fn subscribe_all(&mut self, hub: &Hub, topic: &str) -> Result<(), TopicError> {
+        for connection in self.worker.connections() {
+            let transport = Transport::new(Rc::clone(connection.session()));
+            hub.subscribe(&transport, topic, SubscribeOptions::new())?.keep();
+        }
+        Ok(())
+    }
+
+    /// Publishes on the thread of the worker, for the next turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::publish`].
+    pub fn publish(&mut self, hub: &Hub, topic: &str, post: Post) -> Result<(), TopicError> {
+        let _hosting = Hosting::begin(&self.worker.local, HostKind::Embedded);
+        hub.publish(topic, post).map(drop)
+    }
+
     /// The socket of a connection that sends alone takes all of it at once.
     pub fn allow_send_now(&mut self) {
         self.worker.ring.room.push_back(Ok(usize::MAX));
@@ -128,6 +154,17 @@ mod tests {
         worker.send_to_all(&message.deflate(12));
         let sent = worker.turn();
         assert!(sent > text.len() + 4 && sent < text.len() + 4 + 100, "{sent} bytes");
+    }
+
+    #[test]
+    fn it_delivers_what_is_published_in_a_turn_at_once() {
+        let (mut worker, hub) = (MeasuredWorker::new().unwrap(), Hub::new());
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        (7..9).for_each(|socket| assert!(worker.open(socket, request.as_bytes()) > 100));
+        worker.subscribe_all(&hub, "t").unwrap();
+        (0..3).for_each(|_| worker.publish(&hub, "t", Post::text("abc")).unwrap());
+        assert_eq!(worker.turn(), 2 * 3 * 5);
     }
 
     #[test]
