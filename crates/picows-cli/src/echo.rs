@@ -77,10 +77,15 @@ pub(crate) struct Args {
 /// Flags that all servers of the command have.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServingFlags {
-    /// Address to listen on: HOST:PORT (port 0 for any free port; IPv6 in brackets) or unix:PATH;
-    /// may be given several times [default: the sockets that systemd hands over, or else 127.0.0.1:9001]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: Vec<String>,
+    /// Address to listen on, as with --listen
+    #[arg(value_name = "ADDR", value_parser = units::listen_address, conflicts_with = "listen")]
+    address: Option<String>,
+
+    /// Address to listen on: HOST:PORT (port 0 for any free port; IPv6 in brackets), PORT for 127.0.0.1:PORT, :PORT
+    /// for 0.0.0.0:PORT, or unix:PATH; may be given several times [default: the sockets that systemd hands over, or
+    /// else 127.0.0.1:9001]
+    #[arg(long, value_name = "ADDR", value_parser = units::listen_address)]
+    listen: Vec<String>,
 
     /// Address for operators, as --listen: /metrics (OpenMetrics), /healthz and /readyz, answered at every
     /// limit and while workers are busy. Without TLS or a password: not for clients
@@ -221,6 +226,13 @@ pub(crate) struct ServingFlags {
 /// Runs the echo server until a signal comes; see [`run_server`].
 pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
     run_server(&args.server, args)
+}
+
+impl ServingFlags {
+    /// The addresses to listen on that were given.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &String> {
+        self.address.iter().chain(&self.listen)
+    }
 }
 
 /// What a server of the command does, beside listening, counting and stopping.
@@ -449,7 +461,7 @@ fn builder(args: &ServingFlags) -> ServerBuilder {
         builder = builder.takeover(path);
     }
     builder = args.driver.of_server(builder);
-    for address in &args.listen {
+    for address in args.addresses() {
         builder = builder.listen(address);
     }
     if let Some(limit) = args.memory_limit {

@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> (Result<(), Fault>, Duration) {
 
 impl PubSub {
     fn new(args: &Args) -> Result<Self, Fault> {
-        let is_local = args.server.listen.iter().all(|address| is_local(address));
+        let is_local = args.server.addresses().all(|address| is_local(address));
         let publish = args.publish.unwrap_or(if is_local { Publish::All } else { Publish::None });
         let rights = Rights::new(publish, args.publish_token_file.as_deref())?;
         let mut history = History::last(args.history);

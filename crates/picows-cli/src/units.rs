@@ -65,6 +65,17 @@ pub(crate) fn count<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "write a number from 0, such as 100".to_owned())
 }
 
+/// Completes an address to listen on: a port alone is one of loopback, and `:PORT` one of all IPv4 addresses.
+pub(crate) fn listen_address(text: &str) -> Result<String, String> {
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    Ok(match text.strip_prefix(':') {
+        Some(port) if is_port(port) => format!("0.0.0.0:{port}"),
+        None if is_port(text) => format!("127.0.0.1:{text}"),
+        // The library refuses what is wrong, with the cure.
+        _ => text.to_owned(),
+    })
+}
+
 /// Parses messages per second: more than zero.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -170,6 +181,22 @@ mod tests {
         }
         for (micros, text) in [(8.25, "8.2 µs"), (1234.0, "1.23 ms"), (2_500_000.0, "2.50 s")] {
             assert_eq!(time(micros), text);
+        }
+    }
+
+    #[test]
+    fn a_port_is_an_address_to_listen_on() {
+        for (text, address) in [
+            ("9001", "127.0.0.1:9001"),
+            (":9001", "0.0.0.0:9001"),
+            (":0", "0.0.0.0:0"),
+            ("[::1]:9001", "[::1]:9001"),
+            ("localhost:9001", "localhost:9001"),
+            ("unix:/run/a", "unix:/run/a"),
+            ("65536", "65536"),
+            (":x", ":x"),
+        ] {
+            assert_eq!(listen_address(text).as_deref(), Ok(address));
         }
     }
 

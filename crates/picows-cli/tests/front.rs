@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{Done, Echo, output_of, picows};
+use common::{Done, Echo, Running, output_of, picows};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::Duration;
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -24,6 +25,22 @@ fn ask(echo: &Echo, bytes: &str) -> (String, TcpStream) {
         head.push(byte[0]);
     }
     (String::from_utf8(head).unwrap(), stream)
+}
+
+#[test]
+fn a_port_is_enough_of_an_address() {
+    for (words, start) in [
+        (&["echo", "0"][..], "listening on ws://127.0.0.1:"),
+        (&["echo", "--listen", "0"], "listening on ws://127.0.0.1:"),
+        (&["echo", "--listen", ":0"], "listening on ws://0.0.0.0:"),
+        (&["echo", ":0"], "listening on ws://0.0.0.0:"),
+        (&["pubsub", "127.0.0.1:0"], "listening on ws://127.0.0.1:"),
+    ] {
+        let mut command = picows(words.iter().copied());
+        let mut running = Running::start(command.args(["--workers", "1"]).stdout(Stdio::piped()));
+        let line = running.line();
+        assert!(line.starts_with(start), "{words:?}: {line}");
+    }
 }
 
 #[test]
