@@ -40,6 +40,8 @@ pub(crate) struct Config {
     /// Queued bytes of a connection that are never passed.
     pub(crate) queue_bytes_max: usize,
     pub(crate) queue_policy: QueuePolicy,
+    /// Whether the kernel reports when it received something.
+    pub(crate) receive_timestamps: bool,
     /// Whether an error of `on_frame` ends the connection.
     pub(crate) disconnect_on_error: bool,
     /// Open connections of the whole server, all workers together.
@@ -227,6 +229,7 @@ impl Default for Config {
             low_watermark: LOW_WATERMARK_BYTES,
             queue_bytes_max: QUEUE_BYTES_MAX,
             queue_policy: QueuePolicy::default(),
+            receive_timestamps: false,
             disconnect_on_error: true,
             connections_max: None,
             connections_per_address_max: None,

@@ -33,6 +33,8 @@ pub(crate) struct Link {
     large: u8,
     /// Bytes are taken from the socket in their turn, as they are of large frames.
     is_in_turn: bool,
+    /// Each piece that is received has the time at which the kernel received it.
+    is_stamped: bool,
     /// What the next bytes of the peer wait for.
     pub(crate) input: InputState,
     pub(crate) budget: Budget,
@@ -74,11 +76,12 @@ pub(crate) enum InputState {
 impl Link {
     /// The link of `session`.
     pub(crate) fn new(session: &Session) -> Self {
-        match session.is_sealed() {
+        let kind = match session.is_sealed() {
             #[cfg(feature = "_tls")]
-            true => Self { kind: Kind::Secure, ..Self::default() },
-            _ => Self::default(),
-        }
+            true => Kind::Secure,
+            _ => Kind::Plain,
+        };
+        Self { kind, is_stamped: session.config.receive_timestamps, ..Self::default() }
     }
 
     /// What follows is as `session` has it now: in records of TLS, or not.
@@ -91,6 +94,12 @@ impl Link {
     #[inline]
     pub(crate) fn is_secure(&self) -> bool {
         self.kind == Kind::Secure
+    }
+
+    /// Whether pieces have stamps.
+    #[inline]
+    pub(crate) fn is_stamped(&self) -> bool {
+        self.is_stamped
     }
 
     /// Whether a receive is in flight.
@@ -108,6 +117,8 @@ impl Link {
         self.receive = Receive::InFlight;
         if self.is_bulk() {
             ring.receive_once(socket, token);
+        } else if self.is_stamped {
+            ring.receive_stamped(socket, token);
         } else if self.is_in_turn {
             ring.receive_in_turn(socket, token);
         } else {

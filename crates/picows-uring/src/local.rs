@@ -12,7 +12,7 @@ use crate::identity;
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
-use crate::ring::{Loan, Outlet, Streams, Token};
+use crate::ring::{Loan, Outlet, Stamp, Streams, Token};
 use picows_uring_proto::Tick;
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -48,6 +48,9 @@ pub(crate) struct Local {
     /// Of the lines that peers can cause.
     pub(crate) log_limits: LogLimits,
     pub(crate) lent: LentPiece,
+    /// When the kernel received the piece that was handled last in this turn, and whose that is, if it
+    /// came with a stamp. `None` once all have been handled.
+    pub(crate) stamp: Cell<Option<(Token, Stamp)>>,
     /// States that connections share to expand messages with.
     #[cfg(feature = "deflate")]
     pub(crate) inflaters: StateCell<picows_uring_proto::Inflaters>,
@@ -97,6 +100,7 @@ impl Local {
             wake: StateCell::default(),
             is_released: Cell::new(false),
             lent: LentPiece::default(),
+            stamp: Cell::new(None),
             #[cfg(feature = "deflate")]
             inflaters: StateCell::new(picows_uring_proto::Inflaters::new(INFLATERS_MAX)),
             #[cfg(feature = "deflate")]

@@ -12,6 +12,7 @@ mod loan;
 pub(crate) mod outside;
 mod refusal;
 mod socket;
+mod stamp;
 mod start;
 mod tcp_info;
 mod token;
@@ -24,6 +25,7 @@ pub(crate) use loan::Loan;
 pub(crate) use loan::RecvMemory;
 pub(crate) use outside::{Outside, Streams};
 pub(crate) use socket::{Socket, borrow, close_inherited, local_addr};
+pub(crate) use stamp::Stamp;
 pub(crate) use start::{LOCKED_KIB_PER_WORKER, RefusedBy, StartError};
 pub(crate) use token::{ListenerId, Token};
 pub(crate) use wait::{RingEvent, SleepOptions, Unsupported, Wait, WaitMode};
@@ -59,6 +61,20 @@ pub(crate) trait Ring {
         self.receive(socket, token);
     }
 
+    /// Has the kernel take the time of what it receives for `socket`, if it can.
+    fn request_stamps(&mut self, _socket: Socket) {}
+
+    /// Receives as [`receive`](Self::receive) does, each piece with the time at which the kernel received
+    /// its last bytes, where there is one.
+    fn receive_stamped(&mut self, socket: Socket, token: Token) {
+        self.receive(socket, token);
+    }
+
+    /// The time at which the kernel received the last bytes of a piece, if it came with one.
+    fn stamp(&mut self, _buffer: &RecvBuffer) -> Option<Stamp> {
+        None
+    }
+
     /// Takes bytes that wait in `socket`, without waiting for any, and as many as there is room for.
     /// Returns how many; 0 is the end of the stream. Nothing is receiving from the socket, or that
     /// would come later and be earlier.
@@ -85,7 +101,7 @@ pub(crate) trait Ring {
     fn keep(&mut self, buffer: &mut RecvBuffer, must: bool) -> bool;
 
     /// How many receives may be begun that have buffers to receive into, as far as is known: single
-    /// ones, or others.
+    /// and stamped ones, or others.
     fn room_to_receive(&mut self, is_single: bool) -> usize;
 
     /// Sends what is in `batch`, which belongs to the kernel until its completion returns it. One
@@ -286,13 +302,15 @@ pub(crate) struct RecvBuffer {
     len: u32,
     /// It is kept beyond its turn.
     is_kept: bool,
+    /// In front of it is room for a stamp.
+    is_stamped: bool,
 }
 
 /// For the test rings, which have buffers of their own.
 #[cfg(any(test, feature = "testing"))]
 impl RecvBuffer {
     pub(crate) fn new(id: u16, offset: u32, len: u32) -> Self {
-        Self { id, offset, len, is_kept: false }
+        Self { id, offset, len, is_kept: false, is_stamped: false }
     }
 
     pub(crate) fn id(&self) -> u16 {

@@ -143,6 +143,7 @@ impl<R: Ring> Worker<R> {
         }
         self.receive.completions = completions;
         self.serve_deferred();
+        self.local.stamp.set(None);
         self.expire();
         self.judge_sends();
         self.serve_topics();
@@ -215,6 +216,9 @@ impl<R: Ring> Worker<R> {
         let (local, ring) = (&self.local, &mut self.ring);
         let token = self.slots.insert(|token| {
             let mut connection = make(Session::new(local, config, role, token, socket, peer));
+            if config.receive_timestamps {
+                ring.request_stamps(socket);
+            }
             connection.link.receive(ring, socket, token);
             connection
         });

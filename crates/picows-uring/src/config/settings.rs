@@ -141,6 +141,15 @@ macro_rules! connection_settings {
                 self
             }
 
+            /// Whether [`Transport::received_at`](crate::Transport::received_at) returns when the kernel
+            /// received a frame. Every receive is more expensive then, and large frames are, which are
+            /// copied once more. The first socket that asks for it, of any process, has the kernel take
+            /// the time of everything that the machine receives. Default: off.
+            pub fn receive_timestamps(mut self, on: bool) -> Self {
+                self.config.receive_timestamps = on;
+                self
+            }
+
             /// Bytes queued on a connection above which its listener has to pause, and at or below
             /// which it may resume. What one callback queues is no reason to pause: at
             /// the high one, the socket is offered what is queued, and only what it does not take

@@ -22,10 +22,11 @@ pub(crate) enum Direct {
 }
 
 impl Link {
-    /// Whether `room` bytes are enough to be received directly.
+    /// Whether `room` bytes are enough to be received directly. Stamped ones never are: the call would
+    /// bring no stamp.
     pub(crate) fn is_worth_direct(&self, room: usize) -> bool {
         match self.kind {
-            Kind::Plain => room >= DIRECT_BYTES_MIN,
+            Kind::Plain => room >= DIRECT_BYTES_MIN && !self.is_stamped,
             #[cfg(feature = "_tls")]
             Kind::Secure => false,
         }
@@ -34,6 +35,11 @@ impl Link {
     /// Whether large frames came lately, so that each receive is to be one by itself.
     pub(crate) fn is_bulk(&self) -> bool {
         self.bulk > 0
+    }
+
+    /// Whether each receive takes a buffer of its own, where others share them.
+    pub(crate) fn takes_whole_buffers(&self) -> bool {
+        self.is_bulk() || self.is_stamped
     }
 
     /// Decides, after a completion of a receive, whether bytes are received directly now. `is_wanted`
@@ -51,6 +57,9 @@ impl Link {
             if self.bulk > 0 {
                 self.bulk -= 1;
             }
+            return false;
+        }
+        if self.is_stamped {
             return false;
         }
         self.bulk = BULK_RECEIVES;

@@ -12,7 +12,8 @@ impl Link {
     #[cold]
     #[inline(never)]
     pub(crate) fn note_large(&mut self, frames: u32, bytes: usize) {
-        let is_plain = self.kind == super::Kind::Plain;
+        // Nor those with stamps, which other calls do not bring.
+        let is_plain = self.kind == super::Kind::Plain && !self.is_stamped;
         if is_plain && bytes >= LARGE_BYTES_MIN.saturating_mul(frames.max(1) as usize) {
             self.large = (self.large + 2).min(LARGE_MAX);
         }

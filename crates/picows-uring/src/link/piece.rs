@@ -2,7 +2,7 @@
 
 use crate::local::Local;
 use crate::pool::Pool;
-use crate::ring::{RecvBuffer, Ring, reserve_max};
+use crate::ring::{RecvBuffer, Ring, Stamp, reserve_max};
 use picows_uring_proto::Stash;
 
 /// A run of bytes of the peer that its connection has not handled, or not to its end.
@@ -10,8 +10,9 @@ use picows_uring_proto::Stash;
 pub(crate) enum Piece {
     /// In the buffer that the kernel filled. The first `start` are done with.
     Received { buffer: RecvBuffer, start: usize },
-    /// In memory of the connection, which the pool counts. The first `start` are done with.
-    Copied { memory: Stash, start: usize },
+    /// In memory of the connection, which the pool counts. The first `start` are done with, of which the
+    /// very first are its stamp if it `is_stamped`.
+    Copied { memory: Stash, start: usize, is_stamped: bool },
 }
 
 impl Piece {
@@ -23,14 +24,23 @@ impl Piece {
     /// Bytes that were copied to `memory`, which is counted from now on.
     pub(crate) fn copied(mut memory: Stash, pool: &Pool) -> Self {
         pool.hold(&mut memory);
-        Self::Copied { memory, start: 0 }
+        Self::Copied { memory, start: 0, is_stamped: false }
     }
 
     /// Bytes that are left.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Received { buffer, start } => buffer.len() - start,
-            Self::Copied { memory, start } => memory.len() - start,
+            Self::Copied { memory, start, .. } => memory.len() - start,
+        }
+    }
+
+    /// When the kernel received its last bytes, if it came with a stamp.
+    pub(crate) fn stamp(&self, ring: &mut impl Ring) -> Option<Stamp> {
+        match self {
+            Self::Received { buffer, .. } => ring.stamp(buffer),
+            Self::Copied { memory, is_stamped: true, .. } => Stamp::of_bytes(memory.bytes()),
+            Self::Copied { .. } => None,
         }
     }
 
@@ -68,7 +78,7 @@ impl Piece {
                 };
                 (count, Some(Self::Received { buffer, start: start + count }))
             }
-            Self::Copied { mut memory, start } => {
+            Self::Copied { mut memory, start, is_stamped } => {
                 local.pool.unhold(&memory);
                 let bytes = &mut memory.bytes_mut()[start..];
                 let len = bytes.len();
@@ -77,7 +87,7 @@ impl Piece {
                     return (len, None);
                 };
                 local.pool.hold(&mut memory);
-                (count, Some(Self::Copied { memory, start: start + count }))
+                (count, Some(Self::Copied { memory, start: start + count, is_stamped }))
             }
         }
     }
@@ -89,17 +99,21 @@ impl Piece {
         if ring.keep(&mut buffer, false) {
             return Self::Received { buffer, start };
         }
+        let stamp = ring.stamp(&buffer).map(Stamp::to_bytes);
         let bytes = &ring.bytes(&buffer)[start..];
+        let front = stamp.as_ref().map_or(&[][..], |stamp| &stamp[..]);
         let mut memory = pool.stash();
         let is_too_much = bytes.len() > reserve_max();
-        if is_too_much || memory.bytes_mut().try_reserve(bytes.len()).is_err() {
+        if is_too_much || memory.bytes_mut().try_reserve(front.len() + bytes.len()).is_err() {
             // Without memory for a copy, the buffer is missed less.
             ring.keep(&mut buffer, true);
             return Self::Received { buffer, start };
         }
+        memory.bytes_mut().extend_from_slice(front);
         memory.bytes_mut().extend_from_slice(bytes);
         ring.release(buffer);
-        Self::copied(memory, pool)
+        pool.hold(&mut memory);
+        Self::Copied { memory, start: front.len(), is_stamped: stamp.is_some() }
     }
 
     /// Gives it up, handled or not.
@@ -113,3 +127,5 @@ impl Piece {
         }
     }
 }
+
+const _: () = assert!(size_of::<Piece>() <= 24);

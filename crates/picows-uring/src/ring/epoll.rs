@@ -15,7 +15,7 @@ mod wait;
 
 use super::{
     Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
-    SendState, Socket, StartError, Token, borrow, direct, is_passing, tcp_info,
+    SendState, Socket, Stamp, StartError, Token, borrow, direct, is_passing, stamp, tcp_info,
 };
 use alarm::Alarm;
 use buffers::{BUFFER_BYTES, Buffers};
@@ -197,11 +197,12 @@ impl EpollRing {
         }
     }
 
-    fn begin_receive(&mut self, socket: Socket, token: Token, is_single: bool) {
+    fn begin_receive(&mut self, socket: Socket, receive: Receive) {
+        let token = receive.token;
         match self.entry(socket, false) {
             Ok(entry) => {
                 debug_assert!(entry.reading.is_none(), "a second receive on {socket:?}");
-                entry.reading = Some(Reading::Bytes(Receive { token, is_single }));
+                entry.reading = Some(Reading::Bytes(receive));
                 self.sockets.receives(token, socket);
                 self.mark_ready(socket);
             }
@@ -239,18 +240,21 @@ impl EpollRing {
 
     fn serve_receive(&mut self, socket: Socket, receive: Receive, out: &mut Vec<Completion>) {
         let Some(entry) = self.sockets.get_mut(socket.0 as u64) else { return };
-        let Receive { token, is_single } = receive;
+        let Receive { token, is_single, is_stamped } = receive;
         let max = if is_single { ONCE_BYTES_MAX } else { RECEIVE_BYTES_MAX };
         let result = match self.buffers.space(max) {
             None => ReceiveResult::NoBuffer,
             Some(space) => {
                 let asked = space.len();
-                match rustix::net::recv(borrow(&socket), space, RecvFlags::DONTWAIT) {
-                    Ok((_, 0)) => ReceiveResult::EndOfStream,
-                    Ok((_, count)) => {
+                match receive_into(socket, space, is_stamped) {
+                    Ok(0) => ReceiveResult::EndOfStream,
+                    Ok(count) => {
                         // All is taken, unless the end of the stream waits behind it.
                         entry.is_readable = count == asked || entry.is_ending;
                         match self.buffers.cut(count) {
+                            Some(piece) if is_stamped => {
+                                ReceiveResult::Data(stamp::behind(piece, stamp::FRONT_BYTES))
+                            }
                             Some(piece) => ReceiveResult::Data(piece),
                             None => ReceiveResult::NoBuffer,
                         }
@@ -323,6 +327,18 @@ impl EpollRing {
     }
 }
 
+/// Receives what waits in a socket, with a stamp in front of it or without.
+fn receive_into(
+    socket: Socket,
+    space: &mut [u8],
+    is_stamped: bool,
+) -> Result<usize, rustix::io::Errno> {
+    if is_stamped {
+        return stamp::receive(socket, space);
+    }
+    Ok(rustix::net::recv(borrow(&socket), space, RecvFlags::DONTWAIT)?.0)
+}
+
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
@@ -356,11 +372,24 @@ impl Ring for EpollRing {
     }
 
     fn receive(&mut self, socket: Socket, token: Token) {
-        self.begin_receive(socket, token, false);
+        self.begin_receive(socket, Receive { token, is_single: false, is_stamped: false });
     }
 
     fn receive_once(&mut self, socket: Socket, token: Token) {
-        self.begin_receive(socket, token, true);
+        self.begin_receive(socket, Receive { token, is_single: true, is_stamped: false });
+    }
+
+    fn request_stamps(&mut self, socket: Socket) {
+        // A socket of another kind has none, as its pieces then.
+        let _ = stamp::request(socket);
+    }
+
+    fn receive_stamped(&mut self, socket: Socket, token: Token) {
+        self.begin_receive(socket, Receive { token, is_single: false, is_stamped: true });
+    }
+
+    fn stamp(&mut self, buffer: &RecvBuffer) -> Option<Stamp> {
+        Stamp::of_bytes(self.buffers.bytes(&stamp::place(buffer)?))
     }
 
     fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {

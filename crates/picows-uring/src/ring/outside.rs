@@ -12,7 +12,7 @@ pub use streams::{Carried, Carrier};
 
 use super::{
     Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
-    SendState, Socket, Token, Wait,
+    SendState, Socket, Stamp, Token, Wait,
 };
 use pieces::Pieces;
 use rustix::fd::OwnedFd;
@@ -92,6 +92,24 @@ impl<R: Ring> Ring for Outside<R> {
         } else {
             self.inner.receive_in_turn(socket, token);
         }
+    }
+
+    fn request_stamps(&mut self, socket: Socket) {
+        if !socket.is_stream() {
+            self.inner.request_stamps(socket);
+        }
+    }
+
+    fn receive_stamped(&mut self, socket: Socket, token: Token) {
+        if socket.is_stream() {
+            self.streams.receive(socket, token, false);
+        } else {
+            self.inner.receive_stamped(socket, token);
+        }
+    }
+
+    fn stamp(&mut self, buffer: &RecvBuffer) -> Option<Stamp> {
+        if is_of_stream(buffer) { None } else { self.inner.stamp(buffer) }
     }
 
     fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {

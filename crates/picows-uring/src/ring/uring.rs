@@ -14,7 +14,8 @@ mod watches;
 pub(crate) use super::StartError;
 use super::{
     Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
-    SendState, SleepOptions, Socket, Token, Unsupported, Wait, WaitMode, borrow, direct, tcp_info,
+    SendState, SleepOptions, Socket, Stamp, Token, Unsupported, Wait, WaitMode, borrow, direct,
+    stamp, tcp_info,
 };
 use crate::foreign::log;
 use buffers::Buffers;
@@ -64,6 +65,8 @@ pub(crate) struct UringRing {
     abandoned: Vec<OwnedFd>,
     /// The kernel takes the operations of the data path only.
     is_restricted: bool,
+    /// What stamped receives point to; `None` while there were none.
+    stamped: Option<Box<libc::msghdr>>,
 }
 
 /// Kinds of operation, in the upper four bits of `user_data`.
@@ -81,6 +84,8 @@ enum Op {
     Wake = 6,
     /// A socket has bytes.
     Watch = 7,
+    /// Of messages, whose stamps lie in front of their bytes.
+    ReceiveStamped = 8,
 }
 
 const OP_SHIFT: u32 = 60;
@@ -99,6 +104,7 @@ impl Op {
             Self::Silent,
             Self::Wake,
             Self::Watch,
+            Self::ReceiveStamped,
         ];
         all.into_iter().find(|op| *op as u64 == user_data >> OP_SHIFT)
     }
@@ -134,7 +140,7 @@ impl UringRing {
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: what the entry points to (the batch of a send, the timespec of a deadline, the
-        // buffer ring) belongs to `self` and stays where it is until the completion, and `drop`
+        // header of stamped receives, the buffer ring) belongs to `self` and stays where it is until the completion, and `drop`
         // waits for all completions or leaks it.
         #[expect(unsafe_code)]
         unsafe {
@@ -208,6 +214,10 @@ impl UringRing {
                 let result = self.received(result, flags);
                 Some(Completion::Received { token, result, more })
             }
+            Op::ReceiveStamped => {
+                let result = self.received_stamped(result, flags);
+                Some(Completion::Received { token, result, more })
+            }
             Op::Send => {
                 let (token, batch) = self.sends.take(token.slot)?;
                 Some(Completion::Sent { token, result: outcome(result), batch })
@@ -222,6 +232,21 @@ impl UringRing {
                 None
             }
             Op::Watch => self.watches.on_event(token, outcome(result), more),
+        }
+    }
+
+    /// The result of a stamped receive, in which each message has a header, also that of the end.
+    fn received_stamped(&mut self, result: i32, flags: u32) -> ReceiveResult {
+        let is_end = (0..=stamp::MULTISHOT_FRONT_BYTES as i32).contains(&result);
+        match (self.received(if is_end { 0 } else { result }, flags), &self.stamped) {
+            (ReceiveResult::Data(buffer), Some(header)) => {
+                let bytes = self.buffers.bytes(&buffer);
+                let message = types::RecvMsgOut::parse(bytes, header).ok();
+                let found = message.and_then(|it| stamp::in_control(it.control_data()));
+                Stamp::put(found, &mut bytes[..stamp::MULTISHOT_FRONT_BYTES]);
+                ReceiveResult::Data(stamp::behind(buffer, stamp::MULTISHOT_FRONT_BYTES))
+            }
+            (result, _) => result,
         }
     }
 
@@ -291,6 +316,27 @@ impl Ring for UringRing {
         self.watch(socket, token);
     }
 
+    fn request_stamps(&mut self, socket: Socket) {
+        // A socket of another kind has none, as its pieces then.
+        let _ = stamp::request(socket);
+    }
+
+    fn receive_stamped(&mut self, socket: Socket, token: Token) {
+        // Each message takes a whole buffer: what is left of one that is filled piece by piece may be too
+        // short for the header, on which the kernel ends the receive.
+        let group = self.buffers.single_group();
+        let header: *const libc::msghdr =
+            &raw const **self.stamped.get_or_insert_with(|| Box::new(stamp::multishot_header()));
+        let entry = opcode::RecvMsgMulti::new(types::Fd(socket.0), header, group)
+            .build()
+            .user_data(Op::ReceiveStamped.tag(token.pack()));
+        self.push(entry);
+    }
+
+    fn stamp(&mut self, buffer: &RecvBuffer) -> Option<Stamp> {
+        Stamp::of_bytes(self.buffers.bytes(&stamp::place(buffer)?))
+    }
+
     fn receive_now(&mut self, socket: Socket, room: Room<'_>) -> io::Result<usize> {
         direct::receive_now(socket, room)
     }
@@ -331,6 +377,10 @@ impl Ring for UringRing {
     fn cancel_receive(&mut self, token: Token) {
         let op = if self.watches.cancel(token) { Op::Watch } else { Op::Receive };
         self.cancel_operation(op, token);
+        if self.stamped.is_some() && op == Op::Receive {
+            // Whichever it is: the other is not found.
+            self.cancel_operation(Op::ReceiveStamped, token);
+        }
     }
 
     fn cancel(&mut self, socket: Socket) {
@@ -546,6 +596,7 @@ impl Drop for UringRing {
             self.buffers.leak();
             self.sends.leak();
             std::mem::forget(std::mem::take(&mut self.timespec));
+            std::mem::forget(self.stamped.take());
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::ring;
 use picows_uring_proto::TlsInfo;
 use picows_uring_proto::{ResponseHead, UpgradeRequest};
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 impl Transport {
     /// The upgrade request, unless the server was built with `keep_request(false)`.
@@ -38,6 +39,31 @@ impl Transport {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.with_socket(ring::local_addr).flatten()
+    }
+
+    /// When the kernel received the last byte of the frame that is being handled, or what came with it:
+    /// the last segment of the receive that brought it, by the system's clock. With TLS, it is that of the
+    /// last byte of its record.
+    ///
+    /// In callbacks that a receive causes, if
+    /// [`receive_timestamps`](crate::ServerBuilder::receive_timestamps) is on. `None` at all other times,
+    /// on Unix sockets, on streams of an embedding application, in tests in memory, and for a moment after
+    /// the first socket of the machine has asked for it: the kernel begins a little later.
+    ///
+    /// ```
+    /// use picows_uring::{Frame, ListenerResult, Transport};
+    ///
+    /// fn on_frame(transport: &Transport, _: &Frame<'_>) -> ListenerResult {
+    ///     // How long the frame has waited in the socket and in this process.
+    ///     let waited = transport.received_at().and_then(|at| at.elapsed().ok());
+    ///     println!("{waited:?}");
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn received_at(&self) -> Option<SystemTime> {
+        let (token, stamp) = self.session.local.stamp.get()?;
+        (token == self.session.token).then(|| stamp.time())
     }
 
     /// Whether we connected, rather than accepted.

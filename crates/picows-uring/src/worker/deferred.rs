@@ -285,11 +285,13 @@ impl<R: Ring> Lane<'_, R> {
     fn take_step(&mut self) -> bool {
         let connection = &mut *self.connection;
         connection.link.input = InputState::Flowing;
-        // The bytes of a receive in flight come first, and those of a large frame go their own way.
+        // The bytes of a receive in flight come first, and those of a large frame and stamped ones go
+        // their own way.
         let is_wanted = connection.phase() <= Phase::Open
             && connection.wants_receive()
             && !connection.link.is_receiving()
-            && !connection.is_worth_direct();
+            && !connection.is_worth_direct()
+            && !connection.link.is_stamped();
         let (true, Some(socket)) = (is_wanted, connection.session().socket.get()) else {
             return false;
         };

@@ -83,7 +83,7 @@ impl<R: Ring> Worker<R> {
             if connection.link.input != InputState::Starved {
                 continue;
             }
-            let is_single = connection.link.is_bulk();
+            let is_single = connection.link.takes_whole_buffers();
             let room = &mut room[usize::from(is_single)];
             if connection.wants_receive() && *room == 0 {
                 lane.receive.starved.push_back(token);
@@ -159,11 +159,22 @@ impl<R: Ring> Lane<'_, R> {
         if !connection.link.budget.renew(turn, &self.local.budget_rules) {
             return (0, Some(piece));
         }
+        if connection.link.is_stamped() {
+            self.note_stamp(&piece);
+        }
+        let connection = &mut *self.connection;
         let is_lent = connection.link.may_lend();
         let handle = |bytes: &mut [u8]| connection.receive(bytes);
         let (count, rest) = piece.hand_over(self.ring, self.local, is_lent, handle);
         self.deadlines.handled(self.token, count);
         (count, rest)
+    }
+
+    /// Has callbacks of the connection find when the kernel received a piece.
+    #[inline(never)]
+    fn note_stamp(&mut self, piece: &Piece) {
+        let stamp = piece.stamp(self.ring);
+        self.local.stamp.set(stamp.map(|stamp| (self.token, stamp)));
     }
 
     /// The stream has ended, or broke: the connection learns so after what is deferred.

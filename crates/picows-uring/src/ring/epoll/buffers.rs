@@ -71,7 +71,13 @@ impl Buffers {
         debug_assert!(offset as usize + len <= BUFFER_BYTES, "no more than there was space for");
         buffer.filled += len as u32;
         buffer.lent += 1;
-        Some(RecvBuffer { id: self.current as u16, offset, len: len as u32, is_kept: false })
+        Some(RecvBuffer {
+            id: self.current as u16,
+            offset,
+            len: len as u32,
+            is_kept: false,
+            is_stamped: false,
+        })
     }
 
     /// The bytes of a piece.

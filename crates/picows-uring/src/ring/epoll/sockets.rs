@@ -42,6 +42,8 @@ pub(super) struct Receive {
     pub(super) token: Token,
     /// It ends with its first bytes.
     pub(super) is_single: bool,
+    /// Its pieces have stamps.
+    pub(super) is_stamped: bool,
 }
 
 /// A send that is under way.

@@ -75,7 +75,7 @@ impl Pieces {
             None => return Err(piece),
         };
         self.given[usize::from(index)] = Some(piece);
-        Ok(RecvBuffer { id: STREAM_ID | index, offset: 0, len, is_kept: false })
+        Ok(RecvBuffer { id: STREAM_ID | index, offset: 0, len, is_kept: false, is_stamped: false })
     }
 
     pub(super) fn bytes(&mut self, buffer: &RecvBuffer) -> &mut [u8] {

@@ -15,7 +15,8 @@
 //! whose completions is posted at once. A single receive is completed later, with others, and
 //! kernels before 6.15 post multishot completions in between that are younger: in one group with
 //! those, its bytes would be taken for those of another connection. Therefore single receives have
-//! a group of their own, of whole buffers, in which no piece depends on another. This holds for
+//! a group of their own, of whole buffers, in which no piece depends on another. Stamped receives use
+//! it as well. This holds for
 //! every kernel, so nothing depends on recognising the old ones.
 
 mod group;
@@ -73,7 +74,7 @@ impl Buffers {
         self.multishot.shape().number
     }
 
-    /// The group that single receives name, which has buffers from here on.
+    /// The group that single and stamped receives name, which has buffers from here on.
     pub(super) fn single_group(&mut self) -> u16 {
         let group = self.single.as_mut().unwrap_or(&mut self.multishot);
         group.stock();

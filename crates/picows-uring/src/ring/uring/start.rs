@@ -70,6 +70,7 @@ fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartErro
         enters: 0,
         abandoned: Vec::new(),
         is_restricted,
+        stamped: None,
     })
 }
 
@@ -136,9 +137,10 @@ fn round_trip(
 }
 
 /// Operations that the data path submits, by code, with the name in the kernel's manual.
-const OPERATIONS: [(u8, &str); 9] = [
+const OPERATIONS: [(u8, &str); 10] = [
     (opcode::AcceptMulti::CODE, "IORING_OP_ACCEPT"),
     (opcode::Recv::CODE, "IORING_OP_RECV"),
+    (opcode::RecvMsgMulti::CODE, "IORING_OP_RECVMSG"),
     (opcode::Send::CODE, "IORING_OP_SEND"),
     (opcode::SendMsg::CODE, "IORING_OP_SENDMSG"),
     (opcode::Timeout::CODE, "IORING_OP_TIMEOUT"),

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::ring::{
     Completion, ListenerId, Loan, Outlet, RecvBuffer, Ring, Room, SendBatch, SendState,
-    SleepOptions, Socket, Token, Unsupported, Wait,
+    SleepOptions, Socket, Stamp, Token, Unsupported, Wait,
 };
 use book::{Book, demand};
 use rustix::fd::OwnedFd;
@@ -112,6 +112,21 @@ impl<R: Ring> Ring for Checked<R> {
     fn receive_in_turn(&mut self, socket: Socket, token: Token) {
         self.book().receive(socket, token, false);
         self.ring.receive_in_turn(socket, token);
+    }
+
+    fn request_stamps(&mut self, socket: Socket) {
+        self.book().called("request_stamps", socket);
+        self.ring.request_stamps(socket);
+    }
+
+    fn receive_stamped(&mut self, socket: Socket, token: Token) {
+        self.book().receive(socket, token, false);
+        self.ring.receive_stamped(socket, token);
+    }
+
+    fn stamp(&mut self, buffer: &RecvBuffer) -> Option<Stamp> {
+        self.book().use_buffer("stamp", buffer);
+        self.ring.stamp(buffer)
     }
 
     fn receive_now(&mut self, socket: Socket, mut room: Room<'_>) -> io::Result<usize> {

@@ -163,7 +163,7 @@ impl Group {
         }
         buffer.lent += 1;
         buffer.is_full |= is_last;
-        Ok(RecvBuffer { id, offset, len, is_kept: false })
+        Ok(RecvBuffer { id, offset, len, is_kept: false, is_stamped: false })
     }
 
     /// The kernel named buffer `id` in a completion without bytes.
