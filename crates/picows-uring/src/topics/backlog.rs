@@ -98,6 +98,7 @@ pub(super) struct Backlog {
     /// Entries in front that belong to a recovery, which is exempt from bounds, and is never replaced.
     recovered: usize,
     /// The numbers of the others, where there are too many to look at each.
+    #[expect(clippy::box_collection, reason = "few have one, and the others pay for a pointer")]
     index: Option<Box<HashMap<HeldKey, u64>>>,
     /// A publication replaces one of the same topic only if it has the same key.
     is_by_key: bool,
