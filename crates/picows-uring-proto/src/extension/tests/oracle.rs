@@ -47,16 +47,23 @@ impl Zlib {
 
     /// Expands a message of which `data` is all there is; `None` if it is not deflate.
     pub(super) fn expand(&mut self, data: &[u8]) -> Option<Vec<u8>> {
+        self.judge(data).ok()
+    }
+
+    /// The same, with zlib's word for what is wrong.
+    pub(super) fn judge(&mut self, data: &[u8]) -> Result<Vec<u8>, String> {
         let data = [data, &super::super::compression::TAIL].concat();
         let (begin, mut text) = (self.decompress.total_in(), Vec::new());
         loop {
             text.reserve(4 * data.len() + 64);
             let taken = (self.decompress.total_in() - begin) as usize;
             let flush = FlushDecompress::Sync;
-            self.decompress.decompress_vec(&data[taken..], &mut text, flush).ok()?;
+            self.decompress
+                .decompress_vec(&data[taken..], &mut text, flush)
+                .map_err(|error| error.message().unwrap_or_default().to_owned())?;
             if text.len() < text.capacity() {
                 let taken = (self.decompress.total_in() - begin) as usize;
-                return (taken == data.len()).then_some(text);
+                return if taken == data.len() { Ok(text) } else { Err("it has ended".to_owned()) };
             }
         }
     }

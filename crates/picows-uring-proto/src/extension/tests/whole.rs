@@ -62,10 +62,28 @@ proptest! {
         changed[bit / 8 % data.len()] ^= 1 << (bit % 8);
         for data in [&data[..cut % data.len()], &changed, &[&data[..], b"\x05"].concat()] {
             let found = expand(data, 100_000);
-            let judged = oracle::Zlib::new(6, 15).expand(data);
-            prop_assert!(found.is_none() || found == judged, "{:?}", data);
+            let judged = oracle::Zlib::new(6, 15).judge(data);
+            let is_lenient = judged.as_ref().is_err_and(|fault| RESERVED.contains(&fault.as_str()));
+            prop_assert!(
+                found.is_none() || found.as_ref() == judged.as_ref().ok() || is_lenient,
+                "{:?}: {:?}", data, judged
+            );
         }
     }
+}
+
+/// What zlib says of symbols that no compressor makes: libdeflate takes them for those before them.
+const RESERVED: [&str; 3] =
+    ["invalid literal/length code", "invalid distance code", "too many length or distance symbols"];
+
+#[test]
+fn a_reserved_length_is_taken_for_the_longest() {
+    // A changed bit in what zlib makes of one letter 649 times.
+    let data = [74, 76, 28, 5, 227, 96, 16, 0, 0, 0];
+    let judged = oracle::Zlib::new(6, 15).judge(&data);
+    assert_eq!(judged, Err(RESERVED[0].to_owned()));
+    let text = expand(&data, 100_000).expect("libdeflate knows no reserved symbols");
+    assert!(text.iter().all(|&byte| byte == b'a'), "{text:?}");
 }
 
 #[test]
