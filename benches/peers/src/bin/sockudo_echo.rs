@@ -10,7 +10,9 @@ use tokio::net::TcpStream;
 fn main() -> Result<(), Fault> {
     peers::run(|mut stream, hub| async move {
         upgrade(&mut stream).await?;
-        let socket = WebSocketStream::server(stream, Config::default());
+        // Its timers are off, as those of the others: they want more of tokio than sockets.
+        let config = Config { idle_timeout: 0, auto_ping: false, ..Config::default() };
+        let socket = WebSocketStream::server(stream, config);
         let is_data = |message: &Message| matches!(message, Message::Text(_) | Message::Binary(_));
         converse(socket, hub, is_data).await
     })
