@@ -103,7 +103,8 @@ class Growth(unittest.TestCase):
 OF_STD = set(
     "AddAssign AsFd AsRef AsyncFnOnce BorrowedFd Box Clone Copy Debug Default Display Drop Duration Eq Error ErrorKind "
     "ExactSizeIterator Fn FnMut FnOnce From FromStr Future Hash Into IntoIterator IpAddr Iterator None Option Ord OwnedFd "
-    "PartialEq PartialOrd PathBuf RawFd Rc RefCell Result Self Send SocketAddr Some String StructuralPartialEq Sync Vec Arc Cow".split()
+    "PartialEq PartialOrd PathBuf RawFd Rc RefCell Result Self Send SocketAddr Some String StructuralPartialEq Sync "
+    "SystemTime Vec Arc Cow".split()
 )
 # Crates whose types may be in signatures: re-exported, or traits that a caller imports from them.
 CRATES_OF_SIGNATURES = {"bytes", "http", "futures_core", "futures_sink"}
