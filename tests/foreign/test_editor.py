@@ -18,12 +18,12 @@ CLEAR = "\r\x1b[K"
 class Editing:
     """`picows connect` at a terminal."""
 
-    def __init__(self, terminal, url, term="xterm"):
+    def __init__(self, terminal, url, term="xterm", before=(), **options):
         self.terminal, self.text = terminal, ""
         self.before = termios.tcgetattr(terminal.child)
         self.process = subprocess.Popen(
-            [binary(), "connect", url], stdin=terminal.child, stdout=terminal.child, stderr=subprocess.DEVNULL,
-            env={**os.environ, "TERM": term},
+            [*before, binary(), "connect", url], stdin=terminal.child, stdout=terminal.child,
+            env={**os.environ, "TERM": term}, **{"stderr": subprocess.DEVNULL, **options},
         )
 
     def keys(self, keys):
@@ -128,6 +128,38 @@ def test_the_terminal_is_given_back_whatever_ends_the_command(end):
             editing.process.send_signal(end)
         assert editing.end() == {"server": 0, signal.SIGTERM: 143}[end]
         assert terminal.shown().endswith(CLEAR), "the line is gone"
+
+
+def test_a_shell_has_the_terminal_while_the_command_is_stopped():
+    # The settings before, while it is stopped, and at the end. Not each shell sets them itself.
+    shell = ["sh", "-m", "-c", 'stty -g >&2; "$@"; stty -g >&2; fg >&2; stty -g >&2', "sh"]
+    with scripted(receives) as (url, seen), Terminal() as terminal:
+        editing = Editing(terminal, url, before=shell, preexec_fn=terminal.control, stderr=subprocess.PIPE)
+        editing.wait_for("> ")
+        editing.keys("half a \x1a")
+        editing.wait_for("half a ")
+        editing.wait_for(CLEAR)
+        editing.wait_for("> half a ")
+        editing.keys("line\n")
+        editing.wait_for("> half a line\n")
+        editing.keys("\x04")
+        settings = editing.process.communicate(timeout=STOP_S)[1].decode().splitlines()
+        before, stopped, end = (line for line in settings if line.count(":") > 10)
+        assert before == stopped == end
+    assert seen == [["half a line"]]
+
+
+@pytest.mark.parametrize("is_session", [False, True])
+def test_a_command_that_no_shell_can_have_go_on_is_not_stopped(is_session):
+    with scripted(receives) as (url, seen), Terminal() as terminal:
+        options = {"preexec_fn": terminal.control} if is_session else {}
+        editing = Editing(terminal, url, **options)
+        editing.wait_for("> ")
+        editing.keys("on\x1a and on\n")
+        editing.wait_for("> on and on\n")
+        editing.keys("\x04")
+        assert editing.end() == 0
+    assert seen == [["on and on"]]
 
 
 def test_a_dumb_terminal_has_no_editor():

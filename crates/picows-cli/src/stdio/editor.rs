@@ -8,8 +8,9 @@ mod line;
 use super::descriptor::{Descriptor, Input};
 use keys::{Key, Keys};
 use line::{Line, view};
+use rustix::process::{Signal, getpgrp, kill_current_process_group};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
-use rustix::termios::{tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 use signal_hook::consts::{SIGCONT, SIGWINCH};
 use signal_hook::iterator::Signals;
 use std::collections::VecDeque;
@@ -90,10 +91,11 @@ impl Editor {
             return Ok(());
         }
         let mut raw = self.saved.clone();
-        // Keys that raise signals stay: Ctrl-C, Ctrl-\ and Ctrl-Z.
+        // Keys that raise signals stay: Ctrl-C and Ctrl-\. Before Ctrl-Z stops anything, the terminal is given back.
         raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN);
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+        raw.special_codes[SpecialCodeIndex::VSUSP] = DISABLED;
         tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
         if !self.is_active() {
             // The end came meanwhile.
@@ -135,6 +137,24 @@ impl Editor {
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.saved);
     }
 
+    /// Stops the processes that the terminal would stop without an editor. It is as it was meanwhile: not each
+    /// shell sets it.
+    fn suspend(&self) -> io::Result<()> {
+        if tcgetpgrp(io::stdin()) != Ok(getpgrp()) {
+            // Not the terminal of this session: it stops nothing.
+            return Ok(());
+        }
+        let mut state = self.lock();
+        state.erase();
+        tcsetattr(io::stdin(), OptionalActions::Now, &self.saved)?;
+        kill_current_process_group(Signal::TSTP)?;
+        // Any thread of this process may take the signal, and stops the others then. The kernel ignores it where
+        // no shell could have the process go on.
+        thread::sleep(STOP_LIMIT);
+        drop(state);
+        self.resume()
+    }
+
     /// Writes output of the command above the line.
     fn write_above(
         &self,
@@ -167,6 +187,7 @@ impl Editor {
                 Pressed::Line(text)
             }
             Key::EndOfInput if state.line.is_empty() => Pressed::End,
+            Key::Suspend => Pressed::Suspend,
             key => {
                 state.line.edit(key);
                 Pressed::Nothing
@@ -192,6 +213,7 @@ fn print(text: &str) {
 enum Pressed {
     Nothing,
     Line(String),
+    Suspend,
     End,
 }
 
@@ -211,6 +233,7 @@ impl Lines {
                 let pressed = self.keys.next(byte).map(|key| self.editor.press(key));
                 match pressed {
                     Some(Pressed::Line(line)) => return Ok(Some(line)),
+                    Some(Pressed::Suspend) => self.editor.suspend()?,
                     Some(Pressed::End) => return Ok(None),
                     Some(Pressed::Nothing) | None => {}
                 }
@@ -273,5 +296,9 @@ const PROMPT: &str = "> ";
 /// Wait for the lock at the end: a draw takes microseconds.
 const ERASE_LIMIT: Duration = Duration::from_millis(100);
 const ERASE_RETRY: Duration = Duration::from_millis(1);
+/// Within this time a stop has begun, unless the kernel ignores it.
+const STOP_LIMIT: Duration = Duration::from_millis(500);
+/// A special character of a terminal that no key has (`_POSIX_VDISABLE`).
+const DISABLED: u8 = 0;
 /// Clears the line of the cursor, and goes to its start.
 const CLEAR: &str = "\r\x1b[K";

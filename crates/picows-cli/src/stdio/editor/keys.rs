@@ -20,6 +20,8 @@ pub(super) enum Key {
     DeleteToStart,
     DeleteToEnd,
     DeleteWord,
+    /// Stops the command, until a shell has it go on.
+    Suspend,
 }
 
 /// Parser of the bytes of keys.
@@ -98,6 +100,7 @@ fn control(byte: u8) -> Option<Key> {
         16 => Key::Up,
         21 => Key::DeleteToStart,
         23 => Key::DeleteWord,
+        26 => Key::Suspend,
         _ => return None,
     })
 }
@@ -139,8 +142,15 @@ mod tests {
             (&b"a\r\n"[..], vec![of('a'), Key::Enter, Key::Enter]),
             ("ü👋\t".as_bytes(), vec![of('ü'), of('👋'), of('\t')]),
             (
-                b"\x01\x05\x0b\x15\x17",
-                vec![Key::Home, Key::End, Key::DeleteToEnd, Key::DeleteToStart, Key::DeleteWord],
+                b"\x01\x05\x0b\x15\x17\x1a",
+                vec![
+                    Key::Home,
+                    Key::End,
+                    Key::DeleteToEnd,
+                    Key::DeleteToStart,
+                    Key::DeleteWord,
+                    Key::Suspend,
+                ],
             ),
             (
                 b"\x1b[A\x1bOB\x1b[1;5D\x1b[3~\x1b[H\x1b[4~",
