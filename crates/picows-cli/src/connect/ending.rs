@@ -18,6 +18,15 @@ pub(super) struct ExitOn {
 pub(super) fn exit_on(text: &str) -> Result<ExitOn, String> {
     let (code, status) = text.split_once('=').unwrap_or((text, "0"));
     let code = code.parse().ok().filter(|code| (1000..5000).contains(code));
+    if let Some(code) = code
+        && code != NO_CODE
+        && CloseCode::new(code).is_none()
+    {
+        return Err(format!(
+            "no CLOSE has the code {code}, so a server cannot close with it; a connection that is lost without \
+             CLOSE ends the command with 1"
+        ));
+    }
     match (code, status.parse()) {
         (Some(code), Ok(status)) => Ok(ExitOn { code, status }),
         _ => {
@@ -148,6 +157,11 @@ mod tests {
         for text in ["", "999", "5000", "4401=", "4401=256", "4401=-1", "x=1", "4401:1"] {
             let error = super::exit_on(text).unwrap_err();
             assert!(error.contains("such as 4401=10"), "{text}: {error}");
+        }
+        // Reserved for what no peer sends (RFC 6455 §7.4.1), or for later versions.
+        for text in ["1004", "1006=10", "1015=1", "2000"] {
+            let error = super::exit_on(text).unwrap_err();
+            assert!(error.contains("no CLOSE has the code"), "{text}: {error}");
         }
     }
 
