@@ -75,6 +75,7 @@ fn wrong_setting(fault: &Fault) -> Option<(&str, &str)> {
 fn flag(setting: &str) -> String {
     match setting {
         "max_queue_size" => "--max-queue".to_owned(),
+        "local_address" => "--source".to_owned(),
         _ => format!("--{}", setting.replace('_', "-")),
     }
 }
@@ -124,6 +125,7 @@ mod tests {
         };
         assert_eq!(described("max_queue_size"), "--max-queue: 0 is wrong");
         assert_eq!(described("drain_spread"), "--drain-spread: 0 is wrong");
+        assert_eq!(described("local_address"), "--source: 0 is wrong");
         assert_eq!(describe(&"3 errors".into()), "3 errors");
     }
 

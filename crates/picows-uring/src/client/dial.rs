@@ -113,6 +113,10 @@ async fn connect(address: SocketAddr, options: &DialOptions) -> io::Result<Owned
         foreign::call(|| hook(socket.as_fd())).map_err(io::Error::other)??;
     }
     if let Some(local) = options.local {
+        if local.is_ipv6() != address.is_ipv6() {
+            let fault = format!("the local address {local} is of another family");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, fault));
+        }
         socket.bind(SocketAddr::new(local, 0))?;
     }
     Ok(OwnedFd::from(socket.connect(address).await?.into_std()?))
@@ -230,6 +234,28 @@ mod tests {
         let ConnectFault::Unreachable { attempts } = fault else { panic!("{fault:?}") };
         let tried: Vec<_> = attempts.iter().map(|(address, _)| *address).collect();
         assert_eq!(tried, addresses);
+    }
+
+    #[test]
+    fn a_local_address_of_another_family_is_named_with_the_cure() {
+        let (_listener, v4) = listener();
+        let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 1));
+        for (local, address) in [("::1", v4), ("127.0.0.1", v6)] {
+            let options = DialOptions { local: local.parse().ok(), ..DialOptions::default() };
+            let text = run(async { dial(vec![address], &options).await }).unwrap_err().to_string();
+            if text.contains("Address family not supported") {
+                assert!(address.is_ipv6(), "a machine without IPv6: {text}");
+                continue;
+            }
+            for part in [&format!("the local address {local}"), "both of IPv4, or both of IPv6"] {
+                assert!(text.contains(part), "{text}");
+            }
+        }
+        // The address of the other family of a name that has both is passed over.
+        let local = "127.0.0.1".parse().ok();
+        let options = DialOptions { local, ..DialOptions::default() };
+        let socket = run(async { dial(vec![v6, v4], &options).await }).unwrap();
+        assert_eq!(peer(&socket), v4);
     }
 
     #[test]

@@ -372,6 +372,8 @@ pub(super) fn tell_attempts(attempts: &[(SocketAddr, io::Error)], who: &str) -> 
         "no local port is free, or this machine does not have the local address: widen \
          net.ipv4.ip_local_port_range, connect from more addresses of this machine, or \
          make fewer connections"
+    } else if is_any(io::ErrorKind::Unsupported) {
+        "use a local address and an address of the server that are both of IPv4, or both of IPv6"
     } else {
         "check the address and the network"
     };
