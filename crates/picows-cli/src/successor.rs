@@ -83,7 +83,7 @@ impl Successor {
     /// Starts a successor, on a thread of its own. Does not block.
     fn on_signal(&self) {
         let mut state = self.lock();
-        match &*state {
+        let monitor = match &*state {
             State::Refuses(reason) => return note(format_args!("SIGUSR2 is ignored: {reason}")),
             State::Stops => return note(format_args!("SIGUSR2 is ignored: this server stops")),
             State::Starts(_, process) => {
@@ -92,18 +92,19 @@ impl Successor {
                     "SIGUSR2 is ignored: process{it} starts already; end that if it hangs"
                 ));
             }
-            State::Serves(monitor) => *state = State::Starts(monitor.clone(), None),
-        }
+            State::Serves(monitor) => monitor.clone(),
+        };
+        *state = State::Starts(monitor.clone(), None);
         drop(state);
         let it = self.clone();
         let thread = thread::Builder::new().name("picows-successor".to_owned());
-        if let Err(error) = thread.spawn(move || it.start()) {
+        if let Err(error) = thread.spawn(move || it.start(&monitor)) {
             self.failed(format_args!("no thread can be started for it: {error}"));
         }
     }
 
-    /// Starts a successor and waits for its end, which is that of this process where it takes over.
-    fn start(&self) {
+    /// Starts a successor and waits for its end, or for that of this process where it takes over.
+    fn start(&self, monitor: &Monitor) {
         let mut child = match self.0.program.start() {
             Ok(child) => child,
             Err(fault) => return self.failed(format_args!("{fault}")),
@@ -117,7 +118,15 @@ impl Successor {
         }
         note(format_args!("SIGUSR2: process {id} starts, and is to take over"));
         let outcome = child.wait();
+        let is_failure = outcome.as_ref().is_ok_and(|status| !status.success());
         let ended = outcome.map_or_else(|error| error.to_string(), |status| status.to_string());
+        if monitor.successor() == Some(id) && is_failure {
+            // This process only finishes what it has, so that nothing would be said of it elsewhere.
+            note(format_args!(
+                "process {id} has failed after it took over ({ended}): start the server again, unless another \
+                 process serves"
+            ));
+        }
         self.failed(format_args!("process {id} has ended before it took over ({ended})"));
     }
 

@@ -176,6 +176,23 @@ fn a_successor_that_fails_is_named_and_serving_goes_on() {
 }
 
 #[test]
+fn a_successor_that_fails_after_it_took_over_is_named() {
+    let mut serving = Serving::with_takeover("successor-fails-late", "echo");
+    let mut open = serving.peer();
+    open.echo();
+    serving.signal(Signal::USR2);
+    let (second, number) = serving.follower();
+    serving.expect_listening("echo");
+    // The first process waits for the answer to CLOSE.
+    serving.err(&format!("process {number} has taken over: closing "));
+    second.signal(Signal::KILL);
+    let line = serving.err(&format!("process {number} has failed after it took over "));
+    assert!(line.starts_with("(signal: 9") && line.contains("start the server again"), "{line}");
+    open.expect_going_away();
+    assert_eq!(serving.end(), Some(0));
+}
+
+#[test]
 fn a_successor_that_hangs_is_not_started_twice_and_stops_with_the_server() {
     let mut serving = Serving::with_takeover("successor-hangs", "echo");
     // A pipe that no process writes to.
