@@ -239,7 +239,7 @@ const SLOTS_MIN: usize = 1 << 12;
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::plan;
+    use super::super::plan::tests::plan;
     use super::*;
 
     fn board(subscribers: u32) -> Board {

@@ -276,7 +276,7 @@ const BOTTLENECK_SHARE: f64 = 0.9;
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::plan;
+    use super::super::plan::tests::plan;
     use super::*;
 
     #[test]

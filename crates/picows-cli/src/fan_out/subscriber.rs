@@ -213,7 +213,7 @@ const TOO_SLOW: &str = ": it read too slowly; give the load more --threads or a 
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::plan;
+    use super::super::plan::tests::plan;
     use super::*;
     use crate::fan_out::FanOutPlan;
 

@@ -160,7 +160,7 @@ impl fmt::Display for Errors {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::plan;
+    use super::super::plan::tests::plan;
     use super::*;
 
     #[test]
