@@ -6,6 +6,7 @@
 
 mod buffers;
 mod features;
+mod op;
 mod sends;
 mod sleep;
 mod start;
@@ -21,6 +22,7 @@ use crate::foreign::log;
 use buffers::Buffers;
 pub(crate) use features::Features;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use op::Op;
 use rustix::fd::OwnedFd;
 use sends::Sends;
 use sleep::WaitArgument;
@@ -69,47 +71,6 @@ pub(crate) struct UringRing {
     stamped: Option<Box<libc::msghdr>>,
 }
 
-/// Kinds of operation, in the upper four bits of `user_data`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Op {
-    Accept = 1,
-    Receive = 2,
-    /// The lower bits are an index into [`Sends`].
-    Send = 3,
-    Deadline = 4,
-    /// Its outcome is ignored: cancel, change of a deadline.
-    Silent = 5,
-    /// Another thread has signalled the eventfd.
-    Wake = 6,
-    /// A socket has bytes.
-    Watch = 7,
-    /// Of messages, whose stamps lie in front of their bytes.
-    ReceiveStamped = 8,
-}
-
-const OP_SHIFT: u32 = 60;
-
-impl Op {
-    fn tag(self, bits: u64) -> u64 {
-        ((self as u64) << OP_SHIFT) | bits
-    }
-
-    fn of(user_data: u64) -> Option<Self> {
-        let all = [
-            Self::Accept,
-            Self::Receive,
-            Self::Send,
-            Self::Deadline,
-            Self::Silent,
-            Self::Wake,
-            Self::Watch,
-            Self::ReceiveStamped,
-        ];
-        all.into_iter().find(|op| *op as u64 == user_data >> OP_SHIFT)
-    }
-}
-
 impl UringRing {
     /// Sets up a ring for this thread.
     pub(crate) fn new(waiting: WaitMode) -> Result<Self, StartError> {
@@ -140,8 +101,8 @@ impl UringRing {
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: what the entry points to (the batch of a send, the timespec of a deadline, the
-        // header of stamped receives, the buffer ring) belongs to `self` and stays where it is until the completion, and `drop`
-        // waits for all completions or leaks it.
+        // header of stamped receives, the buffer ring) belongs to `self` and stays where it is until
+        // the completion, and `drop` waits for all completions or leaks it.
         #[expect(unsafe_code)]
         unsafe {
             self.ring.submission().push(entry).is_ok()
