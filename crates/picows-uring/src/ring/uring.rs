@@ -126,16 +126,15 @@ impl UringRing {
         self.push_backlog();
         let mut submission = self.ring.submission();
         let queued = submission.len();
-        // Sockets that are known to have bytes have their turn first.
-        let is_due = |flag: bool| flag && !self.watches.has_ready();
         let has_deferred = submission.taskrun() || submission.cq_overflow();
-        let wants_enter = want > 0 || queued > 0 || is_due(has_deferred);
+        let wants_enter = want > 0 || queued > 0 || (has_deferred && !self.watches.go_first());
         submission.sync();
         drop(submission);
         if !wants_enter {
             return Ok(());
         }
         self.enters += 1;
+        self.watches.on_enter();
         // SAFETY: no argument is passed, so there is nothing to be valid.
         #[expect(unsafe_code)]
         let entered = unsafe {
@@ -414,7 +413,9 @@ impl Ring for UringRing {
         tests::lose_on_demand()?;
         self.enter(0)?;
         let before = out.len();
-        for _ in 0..max {
+        // However many there are, a socket that has bytes has its turn.
+        let reserved = usize::from(max > 1 && self.watches.has_ready());
+        for _ in 0..max - reserved {
             let Some(entry) = self.ring.completion().next() else { break };
             if let Some(completion) = self.complete(&entry) {
                 out.push(completion);
@@ -438,9 +439,11 @@ impl Ring for UringRing {
 
     fn polls_behind(&mut self, max: usize) -> usize {
         // Each operation has at most one piece of deferred work at a time, and their order is kept.
-        let told = self.ring.completion().len().div_ceil(max);
+        let enters = self.in_flight.div_ceil(TASK_WORK_PER_ENTER);
+        let polls = enters.saturating_mul(self.watches.polls_per_enter());
         // A poll takes the bytes of one socket at the least, of those that have some.
-        self.in_flight.div_ceil(TASK_WORK_PER_ENTER) + told + self.watches.count()
+        let told = self.ring.completion().len().div_ceil(max.saturating_sub(1).max(1));
+        polls + told + self.watches.count()
     }
 
     fn recv_buffers(&self) -> usize {

@@ -20,6 +20,8 @@ pub(super) struct Watches {
     count: usize,
     /// Those that may have bytes, each once; perhaps some that are no more.
     ready: VecDeque<Token>,
+    /// Polls that took bytes of sockets since the ring was entered.
+    polls_ahead: usize,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,22 @@ impl Watches {
     /// Whether a socket may have bytes.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Whether sockets that may have bytes have their turn before what the kernel has deferred for others:
+    /// for a few polls, as some never run dry.
+    pub(super) fn go_first(&self) -> bool {
+        self.has_ready() && self.polls_ahead < POLLS_AHEAD_MAX
+    }
+
+    /// The ring is entered.
+    pub(super) fn on_enter(&mut self) {
+        self.polls_ahead = 0;
+    }
+
+    /// So many polls at the most are between two that enter the ring for what the kernel has deferred.
+    pub(super) fn polls_per_enter(&self) -> usize {
+        if self.count > 0 { 1 + POLLS_AHEAD_MAX } else { 1 }
     }
 
     /// Takes no more bytes for `token`. `false` where it has no watch.
@@ -161,9 +179,14 @@ impl UringRing {
     /// completions at the most.
     pub(super) fn take_in_turn(&mut self, max: usize, out: &mut Vec<Completion>) {
         let (end, mut taken) = (out.len().saturating_add(max), 0);
+        self.watches.polls_ahead += 1;
         while out.len() < end && taken < BYTES_PER_POLL {
             let Some((token, watch)) = self.watches.next() else { return };
             let (socket, is_over) = (watch.socket, watch.is_over);
+            if watch.end.is_some() {
+                // Listed twice: a receive before it ended while its socket was on the list.
+                continue;
+            }
             if watch.is_cancelled {
                 if is_over {
                     out.push(self.watches.ended(token, ReceiveResult::Cancelled));
@@ -231,6 +254,8 @@ const ENDING: usize = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as usize
 const BYTES_PER_CALL: usize = 128 * 1024;
 /// With so many, a poll has taken enough: together with those of the last call they fit in one buffer.
 const BYTES_PER_POLL: usize = 128 * 1024;
+/// Polls that may take bytes of sockets before the ring is entered for what others wait for.
+const POLLS_AHEAD_MAX: usize = 8;
 const _: () = assert!(BYTES_PER_POLL + BYTES_PER_CALL <= CALL_BUFFER_BYTES);
 
 #[cfg(test)]
