@@ -8,7 +8,7 @@ use super::deflate::{INFLATER_BYTES, Inflater, Inflaters, Kept, Stamp};
 use super::history::History;
 use super::settings::{Deflate, NegotiatedDeflate};
 #[cfg(feature = "libdeflate")]
-use super::whole::MARK_BYTES;
+use super::whole::{MARKS_BYTES, WholeInflater};
 use crate::error::PeerMisbehaved;
 use crate::frame::{Frame, MsgType};
 use crate::limits::FrameRules;
@@ -104,14 +104,15 @@ impl Expansion {
     ) -> Result<(Frame<'a>, Expanded), PeerMisbehaved> {
         self.text.clear();
         #[cfg(feature = "libdeflate")]
-        if frame.fin && self.message.is_none() && !self.takeover {
+        if frame.fin
+            && self.message.is_none()
+            && !self.takeover
+            && WholeInflater::takes(frame.payload)
+        {
             if self.run_whole(inflaters, rules, frame.payload)? {
                 self.stamp = 0;
-                let text = self.text.bytes();
-                let mut utf8 = Utf8Stream::new();
-                let is_judged = rules.validate_text && frame.msg_type == MsgType::Text;
-                if is_judged && (utf8.feed(text).is_err() || !utf8.is_complete()) {
-                    return Err(PeerMisbehaved::InvalidUtf8);
+                if rules.validate_text && frame.msg_type == MsgType::Text {
+                    self.check_text(&mut Utf8Stream::new(), true)?;
                 }
                 return Ok(self.plain(&frame));
             }
@@ -130,16 +131,12 @@ impl Expansion {
         };
         self.stamp = 0;
         self.run(&mut message, rules, frame.payload, frame.fin)?;
-        let text = self.text.bytes();
         if rules.validate_text && message.is_text {
-            let is_text = message.utf8.feed(text).is_ok();
-            if !is_text || (frame.fin && !message.utf8.is_complete()) {
-                return Err(PeerMisbehaved::InvalidUtf8);
-            }
+            self.check_text(&mut message.utf8, frame.fin)?;
         }
         if self.takeover || !frame.fin {
             self.history.adopt(&mut inflaters.spare);
-            self.history.push(text)?;
+            self.history.push(self.text.bytes())?;
         }
         if frame.fin {
             if !self.takeover {
@@ -168,6 +165,16 @@ impl Expansion {
         (frame, expanded)
     }
 
+    /// Whether the text goes on with what `utf8` was fed before, and ends a message if it is `fin`.
+    fn check_text(&self, utf8: &mut Utf8Stream, fin: bool) -> Result<(), PeerMisbehaved> {
+        let is_text = utf8.feed(self.text.bytes()).is_ok();
+        if is_text && (!fin || utf8.is_complete()) {
+            Ok(())
+        } else {
+            Err(PeerMisbehaved::InvalidUtf8)
+        }
+    }
+
     /// Expands a whole message without history into the text, if it gets no longer than most; returns
     /// whether it did.
     #[cfg(feature = "libdeflate")]
@@ -178,13 +185,14 @@ impl Expansion {
         payload: &[u8],
     ) -> Result<bool, PeerMisbehaved> {
         let text_max = usize::try_from(rules.payload_bytes_max).unwrap_or(usize::MAX);
-        let room = first_room(payload.len()).min(text_max).saturating_add(MARK_BYTES);
+        let room = first_room(payload.len()).min(text_max).saturating_add(MARKS_BYTES);
         let text = self.text.bytes_mut();
         reserve_exact(text, room)?;
         text.resize(room, 0);
         let Some(written) = inflaters.expand_whole(payload, text)? else { return Ok(false) };
         text.truncate(written);
-        Ok(self.ratio_max.is_none() || written as u64 <= RATIO_FREE_BYTES)
+        self.check_ratio(written as u64, payload.len() as u64)?;
+        Ok(true)
     }
 
     /// Expands `payload`, and at the end of the message what its sender has cut off, into the text.
@@ -210,7 +218,7 @@ impl Expansion {
             if written > text_max {
                 return Err(PeerMisbehaved::FrameTooLarge);
             }
-            self.check_ratio(message)?;
+            self.check_ratio(message.expanded, message.compressed)?;
             if is_end {
                 // A block that says it is the last: more may follow (RFC 7692 §7.2.3.4), and
                 // refer to what came before.
@@ -260,12 +268,9 @@ impl Expansion {
         Ok(())
     }
 
-    const fn check_ratio(&self, message: &OpenMessage) -> Result<(), PeerMisbehaved> {
+    const fn check_ratio(&self, expanded: u64, compressed: u64) -> Result<(), PeerMisbehaved> {
         match self.ratio_max {
-            Some(ratio)
-                if message.expanded > RATIO_FREE_BYTES
-                    && message.expanded / ratio as u64 > message.compressed =>
-            {
+            Some(ratio) if expanded > RATIO_FREE_BYTES && expanded / ratio as u64 > compressed => {
                 Err(PeerMisbehaved::ExpandedTooFar)
             }
             _ => Ok(()),

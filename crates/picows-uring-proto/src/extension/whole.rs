@@ -4,7 +4,6 @@
 //! is what a flush makes, so that any peer can expand it. Whatever it cannot do is left to
 //! `deflate.rs`, whose verdict counts.
 
-use super::compression::TAIL;
 use crate::error::PeerMisbehaved;
 use crate::reserve::reserve_exact;
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
@@ -20,7 +19,8 @@ struct Expander {
     state: Decompressor,
     /// A message, and the end that makes a stream of it.
     input: Vec<u8>,
-    /// The text of that end. No peer knows it, so text that ends with it is followed by nothing.
+    /// The text of both blocks of that end. No peer knows it: text that ends with it twice is followed by
+    /// nothing, and codes of the peer do not make it.
     mark: [u8; MARK_BYTES],
 }
 
@@ -74,9 +74,15 @@ impl WholeInflater {
         self.0.as_ref().map_or(0, |it| INFLATER_BYTES + it.input.capacity())
     }
 
-    /// Expands the message `data` into `text`, as far as that has room for it and for
-    /// [`MARK_BYTES`] more. Returns the length; `None` leaves it to the other expander, which knows
-    /// why.
+    /// Whether a message may be one for it, before there is room for the text.
+    pub(super) fn takes(data: &[u8]) -> bool {
+        // A first block that says it is the last: what follows it is not read here.
+        data.len() <= INPUT_BYTES_MAX && data.first().is_some_and(|first| first & 1 == 0)
+    }
+
+    /// Expands the message `data`, which it [takes](Self::takes), into `text`, as far as that has room
+    /// for it and for [`MARKS_BYTES`] more. Returns the length; `None` leaves it to the other expander,
+    /// which knows why.
     ///
     /// # Errors
     ///
@@ -86,10 +92,6 @@ impl WholeInflater {
         data: &[u8],
         text: &mut [u8],
     ) -> Result<Option<usize>, PeerMisbehaved> {
-        // A first block that says it is the last: what follows it is not read here.
-        if data.len() > INPUT_BYTES_MAX || data.first().is_none_or(|first| first & 1 != 0) {
-            return Ok(None);
-        }
         if self.0.is_none() {
             reserve_exact(&mut Vec::new(), INFLATER_BYTES)?;
         }
@@ -98,19 +100,19 @@ impl WholeInflater {
             Box::new(Expander { state: Decompressor::new(), input: Vec::new(), mark })
         });
         input.clear();
-        let end = [&TAIL[..], &LAST[..], &mark[..]];
+        let end = [&OPEN[..], &mark[..], &LAST[..], &mark[..]];
         reserve_exact(input, data.len() + end.iter().map(|it| it.len()).sum::<usize>())?;
         input.extend_from_slice(data);
         end.iter().for_each(|it| input.extend_from_slice(it));
         let Ok(len) = state.deflate_decompress(input, text) else { return Ok(None) };
-        let text = text[..len].strip_suffix(&mark[..]);
-        // A block that was to go on has taken the end for its text.
-        Ok(text.filter(|it| !it.ends_with(&TAIL)).map(<[u8]>::len))
+        let text = text[..len].strip_suffix(&mark[..]).and_then(|it| it.strip_suffix(&mark[..]));
+        // A block that was to go on has taken the first block of the end for its text.
+        Ok(text.filter(|it| !it.ends_with(&OPEN)).map(<[u8]>::len))
     }
 }
 
 /// Makes of a stream of one block, with a byte behind it, what a flush makes: the block says that others
-/// follow, and an empty one begins, of which all but [`TAIL`] is there. Returns its length.
+/// follow, and an empty one begins, of which all but what is not sent is there. Returns its length.
 ///
 /// `None` where there are several blocks, or one of another kind.
 fn reopen(data: &mut [u8]) -> Option<usize> {
@@ -206,10 +208,15 @@ const fn deflater_bytes(level: i32) -> usize {
     if level == 1 { 202_796 } else { 670_740 }
 }
 
-/// Text that is put behind that of a message.
-pub(super) const MARK_BYTES: usize = 8;
+/// Text that is put behind that of a message, in two blocks.
+pub(super) const MARKS_BYTES: usize = 2 * MARK_BYTES;
+const MARK_BYTES: usize = 8;
+/// The length of a block without codes, in place of the empty one that a message begins at its end
+/// (`TAIL`). Behind that, a block of the peer could end which has taken its four bytes for codes; behind
+/// this, the mark would have to begin another.
+const OPEN: [u8; 4] = [MARK_BYTES as u8, 0, !(MARK_BYTES as u8), 0xFF];
 /// The begin of a block that says it is the last, with so many bytes of text.
-const LAST: [u8; 5] = [1, MARK_BYTES as u8, 0, !(MARK_BYTES as u8), 0xFF];
+const LAST: [u8; 5] = [1, OPEN[0], OPEN[1], OPEN[2], OPEN[3]];
 /// The first bits of a block that says it is the last, and has codes of its own.
 const LAST_DYNAMIC: u8 = 0b101;
 /// The symbol that ends a block.

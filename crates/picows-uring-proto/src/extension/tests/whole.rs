@@ -1,7 +1,7 @@
 //! Whole messages without history, by libdeflate: any peer expands what is made of its streams, and what
 //! it cannot judge is left to the other expander.
 
-use super::super::whole::{MARK_BYTES, WholeDeflater, WholeInflater};
+use super::super::whole::{MARKS_BYTES, WholeDeflater, WholeInflater};
 use super::*;
 use proptest::prelude::*;
 
@@ -26,7 +26,10 @@ fn compress(level: u8, text: &[u8]) -> Option<Vec<u8>> {
 
 /// What the expander makes of a message.
 fn expand(data: &[u8], room: usize) -> Option<Vec<u8>> {
-    let mut text = vec![0; room + MARK_BYTES];
+    if !WholeInflater::takes(data) {
+        return None;
+    }
+    let mut text = vec![0; room + MARKS_BYTES];
     let len = WholeInflater::new().expand(data, &mut text).unwrap()?;
     text.truncate(len);
     Some(text)
@@ -105,6 +108,11 @@ fn streams_that_have_ended_and_blocks_that_take_the_end_for_text_are_left_to_the
     assert_eq!(expand(&ended, 10_000), None);
     // A block without codes of 4 bytes, which do not come.
     assert_eq!(expand(b"\0\x04\0\xfb\xff", 10_000), None);
+    // Others that would take some of what is put behind a message.
+    for len in 1..40 {
+        assert_eq!(expand(&[0, len, 0, !len, 0xFF], 10_000), None, "{len}");
+        assert_eq!(expand(&[0, len + 1, 0, !(len + 1), 0xFF, b'a'], 10_000), None, "{len}");
+    }
     // One that goes on, and then one that is the last.
     let mut both = oracle::Zlib::new(6, 15).flush(b"one that goes on");
     both.extend(oracle::finished(b"one that is the last"));
@@ -119,6 +127,97 @@ fn streams_that_have_ended_and_blocks_that_take_the_end_for_text_are_left_to_the
         Some(b"one that goes onone that is the last".to_vec())
     );
     assert_eq!(receiving.expand(b"\0\x04\0\xfb\xff"), Err(PeerMisbehaved::InvalidDeflate));
+}
+
+/// A message that ends in the middle of a code, of a block in which the end that is not sent is four bytes
+/// of codes: of seven letters and one more, and the one that ends the block.
+fn cut_in_a_code() -> Vec<u8> {
+    let mut bits: Vec<u8> = Vec::new();
+    let number = |bits: &mut Vec<u8>, value: u32, count: u32| {
+        bits.extend((0..count).map(|at| (value >> at & 1) as u8));
+    };
+    // Codes of its own: 257 literals, one distance, and 19 lengths of codes.
+    for (value, count) in [(0, 1), (2, 2), (0, 5), (0, 5), (15, 4)] {
+        number(&mut bits, value, count);
+    }
+    // No runs, and four bits for each length.
+    (0..19).for_each(|at| number(&mut bits, if at < 3 { 0 } else { 4 }, 3));
+    let mut lengths = [0_u32; 258];
+    lengths[97..100].fill(2);
+    (3..15).for_each(|length| lengths[97 + length as usize] = length);
+    (lengths[112], lengths[256]) = (15, 15);
+    for length in lengths {
+        bits.extend((0..4).rev().map(|at| (length >> at & 1) as u8));
+    }
+    // Codes of two bits, and one of three, up to the last bit but one of a byte.
+    if bits.len().is_multiple_of(2) {
+        bits.extend([1, 1, 0]);
+    }
+    while bits.len() % 8 != 7 {
+        bits.extend([0, 1]);
+    }
+    bits.push(0);
+    bits.chunks(8).map(|byte| byte.iter().rev().fold(0, |value, bit| 2 * value + bit)).collect()
+}
+
+#[test]
+fn codes_that_take_the_end_for_theirs_are_left_to_the_other() {
+    let data = cut_in_a_code();
+    let judged = oracle::Zlib::new(6, 15).judge(&data).unwrap();
+    assert!(
+        judged.ends_with(b"aaaaaaaab"),
+        "zlib takes the end for a part of the message: {judged:?}"
+    );
+    assert_eq!(expand(&data, 10_000), None);
+    for takeover in [false, true] {
+        let mut receiving = Receiving::new(&Deflate::new(), &agreed(15, takeover));
+        assert_eq!(receiving.expand(&data), Err(PeerMisbehaved::InvalidDeflate));
+    }
+    // An empty block that says it is the last, as far as that is not cut off.
+    assert_eq!(expand(b"\x01", 10_000), None);
+    let last = [&oracle::Zlib::new(6, 15).flush(b"before")[..], b"\x01"].concat();
+    assert_eq!(expand(&last, 10_000), None);
+}
+
+#[test]
+fn a_ratio_judges_what_is_expanded_at_once() {
+    // More than three times as long as its data, and longer than what is judged by no ratio.
+    let text: Vec<_> = noise(1, 70_000).iter().map(|byte| b'a' + byte % 4).collect();
+    let data = oracle::Zlib::new(6, 15).compress(&text);
+    assert!((text.len() / 4..text.len() / 3).contains(&data.len()), "{} bytes", data.len());
+    assert_eq!(expand(&data, text.len()).as_ref(), Some(&text));
+    let ratio = (text.len() / data.len()) as u32;
+    let wanted = [(ratio + 1, Ok(text.len())), (ratio, Err(PeerMisbehaved::ExpandedTooFar))];
+    for (ratio, wanted) in wanted {
+        for takeover in [false, true] {
+            let settings = Deflate::new().ratio_max(Some(ratio));
+            let mut receiving = Receiving::new(&settings, &agreed(15, takeover));
+            assert_eq!(receiving.expand(&data).map(|text| text.len()), wanted);
+            // Without the other expander.
+            assert!(takeover || receiving.inflaters.memory() < 12_000 + data.len() + 64);
+        }
+    }
+}
+
+#[test]
+fn messages_before_and_behind_one_in_fragments_are_expanded_at_once() {
+    let text = quote(7).repeat(20).into_bytes();
+    let settings = Deflate::new().threshold(0);
+    let (mut sending, mut receiving) = (
+        Sending::new(&settings, &agreed(15, false)),
+        Receiving::new(&settings, &agreed(15, false)),
+    );
+    for _ in 0..3 {
+        for (head, part) in [
+            (FrameHead::new(MsgType::Text), &text[..]),
+            (FrameHead::new(MsgType::Text).with_fin(false), &text[..500]),
+            (FrameHead::new(MsgType::Continuation).with_fin(false), &text[500..1000]),
+            (FrameHead::new(MsgType::Continuation), &text[1000..]),
+        ] {
+            let wire = sending.send(head, part);
+            assert_eq!(receiving.receive(&wire).unwrap()[0].1, part);
+        }
+    }
 }
 
 #[test]
