@@ -3,16 +3,16 @@
 //! Counts bytes and answers with ready frames. Looks at nothing that it receives, so no server
 //! that does can be expected to cost less.
 
+use benches::buffer_ring::{BufferRing, pages};
 use benches::echo::ready_frame;
 use benches::process::{announce, listen, raise_descriptor_limit};
 use clap::Parser;
-use io_uring::types::{BufRingEntry, Fd};
+use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use picows_uring_proto::{HeadLimits, UpgradeRequest, encode_switching_protocols};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// Answer every N bytes with a ready frame, over io_uring, and parse nothing
@@ -243,31 +243,15 @@ fn upgrade(mut stream: &TcpStream) -> io::Result<()> {
 /// What the kernel writes there is never read, so it may write all of it into one place, which
 /// stays in cache as no real server's buffers can.
 struct Buffers {
-    /// `BUFFERS` entries. Leaked, as the kernel reads them.
-    entries: *mut BufRingEntry,
-    memory: *const Page,
-    tail: u16,
+    ring: BufferRing,
+    /// Leaked, as the kernel writes there.
+    memory: *mut u8,
 }
-
-#[derive(Clone)]
-#[repr(align(4096))]
-struct Page(#[expect(dead_code)] [u8; PAGE_BYTES]);
 
 impl Buffers {
     fn register(ring: &IoUring) -> io::Result<Self> {
-        let entries_bytes = usize::from(BUFFERS) * size_of::<BufRingEntry>();
-        let mut buffers =
-            Self { entries: pages(entries_bytes).cast(), memory: pages(BUFFER_BYTES), tail: 0 };
-        // SAFETY: page-aligned, with room for `BUFFERS` entries, and leaked.
-        #[expect(unsafe_code)]
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                buffers.entries as u64,
-                BUFFERS,
-                GROUP,
-                0,
-            )?;
-        }
+        let ring = BufferRing::register(ring, BUFFERS, GROUP, 0)?;
+        let mut buffers = Self { ring, memory: pages(BUFFER_BYTES).leak().as_mut_ptr().cast() };
         for id in 0..BUFFERS {
             buffers.give_back(id);
         }
@@ -277,32 +261,16 @@ impl Buffers {
 
     /// Describes a buffer to the kernel, which sees it at the next `publish`.
     fn give_back(&mut self, id: u16) {
-        let slot = self.tail & (BUFFERS - 1);
-        // SAFETY: `slot` is below `BUFFERS`, for which there is room, and the kernel does not read
-        // an entry at or behind the tail. The memory is only ever written by the kernel. The
-        // setters leave the tail, which shares memory with entry 0, alone.
+        // SAFETY: leaked, and only ever written by the kernel.
         #[expect(unsafe_code)]
         unsafe {
-            let entry = &mut *self.entries.add(usize::from(slot));
-            entry.set_addr(self.memory as u64);
-            entry.set_len(BUFFER_BYTES as u32);
-            entry.set_bid(id);
+            self.ring.offer(id, self.memory, BUFFER_BYTES as u32);
         }
-        self.tail = self.tail.wrapping_add(1);
     }
 
     fn publish(&self) {
-        // SAFETY: the tail is a field of entry 0, aligned and initialised, and only ever touched as
-        // an atomic.
-        #[expect(unsafe_code)]
-        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries).cast_mut()) };
-        tail.store(self.tail, Ordering::Release);
+        self.ring.publish();
     }
-}
-
-/// Zeroed pages that are never freed.
-fn pages(bytes: usize) -> *mut Page {
-    vec![Page([0; PAGE_BYTES]); bytes.div_ceil(PAGE_BYTES)].leak().as_mut_ptr()
 }
 
 /// Token of the listener; those of connections are slot and operation.
@@ -314,7 +282,5 @@ const SUBMISSIONS: u32 = 2048;
 const COMPLETIONS: u32 = 8 * SUBMISSIONS;
 /// More than a thousand busy connections, so that the kernel rarely finds none; a power of two.
 const BUFFERS: u16 = 2048;
-const _: () = assert!(BUFFERS.is_power_of_two());
 /// About what the second-level cache holds.
 const BUFFER_BYTES: usize = 512 * 1024;
-const PAGE_BYTES: usize = 4096;

@@ -3,14 +3,15 @@
 //! One thread, with both ends of each connection. In a turn every connection gets one message, which is
 //! not timed as receiving; then all of them are received, which is. No frames are parsed.
 
+use benches::buffer_ring::{BufferRing, Page, pages};
+use benches::figures::Rounds;
 use clap::Parser;
-use io_uring::types::{BufRingEntry, Fd, RecvMsgOut};
+use io_uring::types::{Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, types};
 use rustix::net::RecvFlags;
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Measure what receive timestamps of the kernel cost for each message, and print a table
@@ -91,8 +92,8 @@ struct Round {
 
 #[derive(Default)]
 struct Figures {
-    receive_ns: Vec<u64>,
-    send_ns: Vec<u64>,
+    receiving: Rounds,
+    sending: Rounds,
     messages: u64,
     stamped: u64,
     age: Duration,
@@ -100,9 +101,8 @@ struct Figures {
 
 impl Figures {
     fn add(&mut self, round: &Round) {
-        let each = |time: Duration| time.as_nanos() as u64 / round.messages.max(1);
-        self.receive_ns.push(each(round.receiving));
-        self.send_ns.push(each(round.sending));
+        self.receiving.add(round.receiving, round.messages);
+        self.sending.add(round.sending, round.messages);
         self.messages += round.messages;
         self.stamped += round.stamped;
         self.age += round.age;
@@ -111,10 +111,9 @@ impl Figures {
 
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for values in [&self.receive_ns, &self.send_ns] {
-            let mut values = values.clone();
-            values.sort_unstable();
-            write!(f, "{}, {} | ", values[0], values[values.len() / 2])?;
+        for rounds in [&self.receiving, &self.sending] {
+            let (lowest, median) = rounds.lowest_and_median();
+            write!(f, "{lowest}, {median} | ")?;
         }
         write!(f, "{} of {} | ", self.stamped, self.messages)?;
         match self.age.as_nanos() as u64 / self.stamped.max(1) {
@@ -391,41 +390,27 @@ impl Drop for Ring {
 
 /// A ring of buffers.
 struct Buffers {
-    /// The memory of both.
-    pages: Vec<Vec<Page>>,
-    entries: *mut BufRingEntry,
+    ring: BufferRing,
+    pages: Vec<Page>,
+    /// The begin of the pages.
     memory: *mut u8,
     is_incremental: bool,
     /// Bytes that the kernel has put into each of the incremental ones.
     filled: Vec<usize>,
-    tail: u16,
 }
-
-#[derive(Clone)]
-#[repr(align(4096))]
-struct Page(#[expect(dead_code)] [u8; PAGE_BYTES]);
 
 impl Buffers {
     fn register(ring: &IoUring, is_incremental: bool) -> io::Result<Self> {
         let count = if is_incremental { LARGE_BUFFERS } else { BUFFERS };
-        let sizes = [usize::from(BUFFERS) * size_of::<BufRingEntry>(), MEMORY_BYTES];
-        let zeroed = |bytes: usize| vec![Page([0; PAGE_BYTES]); bytes.div_ceil(PAGE_BYTES)];
-        let mut pages: Vec<_> = sizes.into_iter().map(zeroed).collect();
+        let flags = if is_incremental { IOU_PBUF_RING_INC } else { 0 };
+        let mut pages = pages(MEMORY_BYTES);
         let mut buffers = Self {
-            entries: pages[0].as_mut_ptr().cast(),
-            memory: pages[1].as_mut_ptr().cast(),
+            ring: BufferRing::register(ring, BUFFERS, GROUP, flags)?,
+            memory: pages.as_mut_ptr().cast(),
             pages,
             is_incremental,
             filled: vec![0; usize::from(count)],
-            tail: 0,
         };
-        let flags = if is_incremental { IOU_PBUF_RING_INC } else { 0 };
-        let address = buffers.entries as u64;
-        // SAFETY: page-aligned, with room for `BUFFERS` entries, and freed behind the ring.
-        #[expect(unsafe_code)]
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(address, BUFFERS, GROUP, flags)?;
-        }
         (0..count).for_each(|id| buffers.give_back(id));
         buffers.publish();
         Ok(buffers)
@@ -461,26 +446,16 @@ impl Buffers {
     /// Describes a buffer to the kernel, which sees it at the next `publish`.
     fn give_back(&mut self, id: u16) {
         self.filled[usize::from(id)] = 0;
-        let (address, len) = (self.address(id) as u64, self.buffer_bytes() as u32);
-        let slot = self.tail & (BUFFERS - 1);
-        // SAFETY: `slot` is below `BUFFERS`, for which there is room, and the kernel does not read
-        // an entry at or behind the tail, which the setters leave alone.
+        let (address, len) = (self.address(id), self.buffer_bytes() as u32);
+        // SAFETY: inside the memory, which is freed when the kernel has let go of it.
         #[expect(unsafe_code)]
         unsafe {
-            let entry = &mut *self.entries.add(usize::from(slot));
-            entry.set_addr(address);
-            entry.set_len(len);
-            entry.set_bid(id);
+            self.ring.offer(id, address, len);
         }
-        self.tail = self.tail.wrapping_add(1);
     }
 
     fn publish(&self) {
-        // SAFETY: the tail is a field of entry 0, aligned and initialised, and only ever touched as
-        // an atomic.
-        #[expect(unsafe_code)]
-        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries).cast_mut()) };
-        tail.store(self.tail, Ordering::Release);
+        self.ring.publish();
     }
 }
 
@@ -505,7 +480,6 @@ const CONTROL_BYTES: usize = 32;
 const GROUP: u16 = 0;
 /// More than there are messages in a turn; a power of two.
 const BUFFERS: u16 = 128;
-const _: () = assert!(BUFFERS.is_power_of_two());
 const BUFFER_BYTES: usize = 16 * 1024;
 const MEMORY_BYTES: usize = BUFFER_BYTES * BUFFERS as usize;
 /// As in the driver.
@@ -514,4 +488,3 @@ const LARGE_BUFFER_BYTES: usize = 256 * 1024;
 const _: () = assert!(LARGE_BUFFERS as usize * LARGE_BUFFER_BYTES <= MEMORY_BYTES);
 /// Fill buffers piece by piece (Linux 6.12, `io_uring_register_buf_ring(3)`).
 const IOU_PBUF_RING_INC: u16 = 2;
-const PAGE_BYTES: usize = 4096;

@@ -4,6 +4,7 @@
 //! and discards it there, which copies nothing. The kernel reports of each send whether it copied
 //! after all (`IORING_SEND_ZC_REPORT_USAGE`); over loopback it does.
 
+use benches::figures::Rounds;
 use clap::Parser;
 use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -83,17 +84,16 @@ struct Round {
 
 #[derive(Default)]
 struct Figures {
-    sender_ns: Vec<u64>,
-    process_ns: Vec<u64>,
+    sender: Rounds,
+    process: Rounds,
     notifications: u64,
     copied: u64,
 }
 
 impl Figures {
     fn add(&mut self, round: &Round) {
-        let each = |time: Duration| time.as_nanos() as u64 / round.deliveries.max(1);
-        self.sender_ns.push(each(round.sender));
-        self.process_ns.push(each(round.process));
+        self.sender.add(round.sender, round.deliveries);
+        self.process.add(round.process, round.deliveries);
         self.notifications += round.notifications;
         self.copied += round.copied;
     }
@@ -101,11 +101,9 @@ impl Figures {
 
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for values in [&self.sender_ns, &self.process_ns] {
-            let mut values = values.clone();
-            values.sort_unstable();
-            let micros = |ns: u64| ns as f64 / 1000.0;
-            write!(f, "{:.1}, {:.1} | ", micros(values[0]), micros(values[values.len() / 2]))?;
+        for rounds in [&self.sender, &self.process] {
+            let (lowest, median) = rounds.lowest_and_median();
+            write!(f, "{:.1}, {:.1} | ", lowest as f64 / 1000.0, median as f64 / 1000.0)?;
         }
         match self.notifications {
             0 => f.write_str("-"),
