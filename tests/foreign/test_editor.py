@@ -106,6 +106,26 @@ def test_a_paste_of_several_lines_is_several_messages():
     assert seen == [lines]
 
 
+def test_a_line_that_is_too_long_is_refused_and_not_cut():
+    with scripted(receives) as (url, seen), Terminal() as terminal:
+        editing = Editing(terminal, url, stderr=subprocess.PIPE)
+        editing.wait_for("> ")
+        keys = memoryview(b"x" * ((1 << 20) + 1) + b"\n\x04")
+        os.set_blocking(terminal.ours, False)
+        while keys:
+            readable, writable, _ = select.select([terminal.ours], [terminal.ours], [], STOP_S)
+            assert readable or writable
+            if readable:
+                os.read(terminal.ours, 65536)
+            if writable:
+                keys = keys[os.write(terminal.ours, keys[:1024]) :]
+        os.set_blocking(terminal.ours, True)
+        error = editing.process.communicate(timeout=STOP_S)[1].decode()
+        assert editing.end() == 1
+        assert "over 1048576 characters: send it through a pipe" in error
+    assert seen == [[]]
+
+
 @pytest.mark.parametrize("end", ["server", signal.SIGTERM])
 def test_the_terminal_is_given_back_whatever_ends_the_command(end):
     typed = threading.Event()

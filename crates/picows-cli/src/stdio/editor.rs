@@ -188,6 +188,7 @@ impl Editor {
             }
             Key::EndOfInput if state.line.is_empty() => Pressed::End,
             Key::Suspend => Pressed::Suspend,
+            Key::Character(_) if state.line.is_full() => Pressed::TooMuch,
             key => {
                 state.line.edit(key);
                 Pressed::Nothing
@@ -215,6 +216,8 @@ enum Pressed {
     Line(String),
     Suspend,
     End,
+    /// The line takes no more, and a part of it is not what the user wants to send.
+    TooMuch,
 }
 
 /// The edited lines, as bytes with line ends.
@@ -235,6 +238,7 @@ impl Lines {
                     Some(Pressed::Line(line)) => return Ok(Some(line)),
                     Some(Pressed::Suspend) => self.editor.suspend()?,
                     Some(Pressed::End) => return Ok(None),
+                    Some(Pressed::TooMuch) => return Err(too_long()),
                     Some(Pressed::Nothing) | None => {}
                 }
             }
@@ -251,6 +255,11 @@ impl Lines {
             }
         }
     }
+}
+
+fn too_long() -> io::Error {
+    let limit = line::CHARACTERS_MAX;
+    io::Error::other(format!("a line is over {limit} characters: send it through a pipe"))
 }
 
 impl Read for Lines {

@@ -21,6 +21,10 @@ impl Line {
         self.text.is_empty()
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.text.len() >= CHARACTERS_MAX
+    }
+
     /// Takes the line, which is part of the history then. A new one begins.
     pub(super) fn take(&mut self) -> String {
         let text: String = std::mem::take(&mut self.text).into_iter().collect();
@@ -38,7 +42,7 @@ impl Line {
 
     pub(super) fn edit(&mut self, key: Key) {
         match key {
-            Key::Character(character) if self.text.len() < CHARACTERS_MAX => {
+            Key::Character(character) if !self.is_full() => {
                 self.text.insert(self.cursor, character);
                 self.cursor += 1;
             }
@@ -139,7 +143,7 @@ fn width(character: char) -> usize {
 
 const HISTORY_LINES_MAX: usize = 1000;
 /// Longer lines are for pipes.
-const CHARACTERS_MAX: usize = 1 << 20;
+pub(super) const CHARACTERS_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
