@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields};
 use tracing_subscriber::fmt::{MakeWriter, SubscriberBuilder};
 use tracing_subscriber::{EnvFilter, Registry};
@@ -105,16 +106,28 @@ fn parse_filter(text: &str) -> Result<EnvFilter, String> {
         if line.is_empty() {
             continue;
         }
-        EnvFilter::try_new(line).map_err(|error| {
+        check_directives(line).map_err(|fault| {
             let number = index + 1;
             format!(
-                "line {number}: {error}: write LEVEL or TARGET=LEVEL, such as picows_uring=debug"
+                "line {number}: {fault}: write LEVEL or TARGET=LEVEL, such as picows_uring=debug"
             )
         })?;
         directives.push(line);
     }
     let all = if directives.is_empty() { DEFAULT.to_owned() } else { directives.join(",") };
     EnvFilter::try_new(all).map_err(|error| error.to_string())
+}
+
+/// Checks directives. A word alone, which the filter takes for a target with all of its events, is a level that is
+/// written wrong, as a rule.
+fn check_directives(line: &str) -> Result<(), String> {
+    for word in line.split(',').map(str::trim) {
+        let is_word = word.chars().all(|it| it.is_alphanumeric() || it == '_');
+        if is_word && !word.is_empty() && word.parse::<LevelFilter>().is_err() {
+            return Err(format!("{word:?} is no level"));
+        }
+    }
+    EnvFilter::try_new(line).map(drop).map_err(|error| error.to_string())
 }
 
 /// Whether each line of standard error is a JSON object.
@@ -149,5 +162,10 @@ mod tests {
         assert!(two.contains("info") && two.contains("picows_uring=debug"), "{two}");
         let fault = shown("info\npicows_uring=loud\n").unwrap_err();
         assert!(fault.starts_with("line 2: ") && fault.contains("TARGET=LEVEL"), "{fault}");
+        let fault = shown("warn, inof").unwrap_err();
+        assert!(fault.starts_with("line 1: \"inof\" is no level: "), "{fault}");
+        for line in ["OFF", "a=info,trace", "a::b", "[span{field=1}]=debug"] {
+            assert!(shown(line).is_ok(), "{line}");
+        }
     }
 }
