@@ -278,3 +278,13 @@ fn two_reports_are_compared() {
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn a_server_that_is_not_there_is_named_in_each_mode() {
+    let (_socket, closed_port) = unheard();
+    for mode in ["echo", "churn", "idle", "slow", "fan-out --subscribers 1"] {
+        let done = run(&format!("load --mode {mode}"), &format!("ws://{closed_port}/"));
+        assert_eq!(done.code, 1, "{mode}: {}", done.stderr);
+        assert!(done.stderr.contains("nothing listens there"), "{mode}: {}", done.stderr);
+    }
+}
