@@ -81,7 +81,7 @@ impl Link {
             true => Kind::Secure,
             _ => Kind::Plain,
         };
-        Self { kind, is_stamped: session.config.receive_timestamps, ..Self::default() }
+        Self { kind, ..Self::default() }
     }
 
     /// What follows is as `session` has it now: in records of TLS, or not.
@@ -94,6 +94,11 @@ impl Link {
     #[inline]
     pub(crate) fn is_secure(&self) -> bool {
         self.kind == Kind::Secure
+    }
+
+    /// Pieces have stamps from here on, or none.
+    pub(crate) fn set_stamped(&mut self, is_stamped: bool) {
+        self.is_stamped = is_stamped;
     }
 
     /// Whether pieces have stamps.

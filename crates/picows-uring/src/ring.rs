@@ -61,8 +61,11 @@ pub(crate) trait Ring {
         self.receive(socket, token);
     }
 
-    /// Has the kernel take the time of what it receives for `socket`, if it can.
-    fn request_stamps(&mut self, _socket: Socket) {}
+    /// Has the kernel take the time of what it receives for `socket`. Returns whether it can: else nothing
+    /// is received with stamps.
+    fn request_stamps(&mut self, _socket: Socket) -> bool {
+        false
+    }
 
     /// Receives as [`receive`](Self::receive) does, each piece with the time at which the kernel received
     /// its last bytes, where there is one.

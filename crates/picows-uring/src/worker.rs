@@ -217,7 +217,7 @@ impl<R: Ring> Worker<R> {
         let token = self.slots.insert(|token| {
             let mut connection = make(Session::new(local, config, role, token, socket, peer));
             if config.receive_timestamps {
-                ring.request_stamps(socket);
+                connection.link.set_stamped(ring.request_stamps(socket));
             }
             connection.link.receive(ring, socket, token);
             connection

@@ -4,12 +4,17 @@
 
 mod common;
 
-use common::{Client, address, masked, noise, run, workers};
+use common::{Client, SocketFolder, address, masked, noise, run, workers};
 use picows_uring::{
-    Connect, EchoListener, Frame, FrameHead, Listener, ListenerResult, MsgType, ServerHandle,
-    Transport, Upgrade,
+    Connect, EchoListener, Frame, FrameHead, Listener, ListenerResult, MsgType, Server,
+    ServerHandle, Transport, Upgrade,
 };
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::cell::Cell;
+use std::io::{IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -129,6 +134,38 @@ fn a_client_has_timestamps_in_callbacks_and_nowhere_else() {
         assert_eq!(transport.received_at(), None);
     })
     .unwrap();
+}
+
+#[test]
+fn descriptors_that_come_through_a_unix_socket_are_not_taken() {
+    if common::is_over_tls() {
+        return;
+    }
+    let folder = SocketFolder::new("timestamps");
+    let path = folder.socket();
+    let builder = Server::builder().listen(format!("unix:{}", path.display())).workers(1);
+    let echo = |_: &_| Upgrade::accept(EchoListener);
+    let _server = builder.receive_timestamps(true).start(echo).unwrap();
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (passed, mut other) = UnixStream::pair().unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [passed.as_fd()];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let parts = [IoSlice::new(request)];
+    let sent = sendmsg(&client, &parts, &mut ancillary, SendFlags::empty()).unwrap();
+    assert_eq!(sent, request.len());
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    // It was received, so the kernel has closed it, if the server has not got it.
+    drop(passed);
+    other.set_nonblocking(true).unwrap();
+    assert_eq!(other.read(&mut [0]).ok(), Some(0), "the server holds it");
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);

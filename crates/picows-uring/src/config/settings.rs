@@ -144,7 +144,8 @@ macro_rules! connection_settings {
             /// Whether [`Transport::received_at`](crate::Transport::received_at) returns when the kernel
             /// received a frame. Every receive is more expensive then, and large frames are, which are
             /// copied once more. The first socket that asks for it, of any process, has the kernel take
-            /// the time of everything that the machine receives. Default: off.
+            /// the time of everything that the machine receives. What comes through a Unix socket has no
+            /// time. Default: off.
             pub fn receive_timestamps(mut self, on: bool) -> Self {
                 self.config.receive_timestamps = on;
                 self

@@ -379,9 +379,8 @@ impl Ring for EpollRing {
         self.begin_receive(socket, Receive { token, is_single: true, is_stamped: false });
     }
 
-    fn request_stamps(&mut self, socket: Socket) {
-        // A socket of another kind has none, as its pieces then.
-        let _ = stamp::request(socket);
+    fn request_stamps(&mut self, socket: Socket) -> bool {
+        stamp::request(socket)
     }
 
     fn receive_stamped(&mut self, socket: Socket, token: Token) {

@@ -94,10 +94,8 @@ impl<R: Ring> Ring for Outside<R> {
         }
     }
 
-    fn request_stamps(&mut self, socket: Socket) {
-        if !socket.is_stream() {
-            self.inner.request_stamps(socket);
-        }
+    fn request_stamps(&mut self, socket: Socket) -> bool {
+        !socket.is_stream() && self.inner.request_stamps(socket)
     }
 
     fn receive_stamped(&mut self, socket: Socket, token: Token) {

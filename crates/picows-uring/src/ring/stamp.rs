@@ -6,6 +6,7 @@
 
 use super::{RecvBuffer, Socket, borrow};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, sockopt};
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
@@ -44,8 +45,14 @@ impl Stamp {
     }
 }
 
-/// Has the kernel take the time of what it receives for `socket`, from a moment later on.
-pub(super) fn request(socket: Socket) -> io::Result<()> {
+/// Has the kernel take the time of what it receives for `socket`, from a moment later on. Returns whether
+/// it does: of the network only. A Unix socket has no times, and with room for control messages its
+/// peer could have descriptors put into this process, which stay open.
+pub(super) fn request(socket: Socket) -> bool {
+    let domain = sockopt::socket_domain(borrow(&socket));
+    if !matches!(domain, Ok(AddressFamily::INET | AddressFamily::INET6)) {
+        return false;
+    }
     let on: libc::c_int = 1;
     // SAFETY: the value is an integer of the length that is passed, and outlives the call.
     #[expect(unsafe_code)]
@@ -58,7 +65,7 @@ pub(super) fn request(socket: Socket) -> io::Result<()> {
             size_of_val(&on) as libc::socklen_t,
         )
     };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    outcome == 0
 }
 
 /// Receives what waits in `socket`, without waiting for any, behind the room for its stamp. Returns how

@@ -276,9 +276,8 @@ impl Ring for UringRing {
         self.watch(socket, token);
     }
 
-    fn request_stamps(&mut self, socket: Socket) {
-        // A socket of another kind has none, as its pieces then.
-        let _ = stamp::request(socket);
+    fn request_stamps(&mut self, socket: Socket) -> bool {
+        stamp::request(socket)
     }
 
     fn receive_stamped(&mut self, socket: Socket, token: Token) {

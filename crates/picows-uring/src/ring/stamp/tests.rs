@@ -95,7 +95,7 @@ fn stamps_of_tcp<R: Ring + Wait>(mut ring: Checked<R>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let socket = Socket(listener.accept().unwrap().0.into_raw_fd());
-    ring.request_stamps(socket);
+    assert!(ring.request_stamps(socket));
     ring.receive_stamped(socket, TOKEN);
     let deadline = Instant::now() + Duration::from_secs(20);
     // The kernel begins a moment after it was asked to.
@@ -133,7 +133,7 @@ fn stamps_of_tcp<R: Ring + Wait>(mut ring: Checked<R>) {
 fn no_stamps_of_a_unix_socket<R: Ring + Wait>(mut ring: Checked<R>) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let socket = Socket(ours.into_raw_fd());
-    ring.request_stamps(socket);
+    assert!(!ring.request_stamps(socket));
     ring.receive_stamped(socket, TOKEN);
     for _ in 0..100 {
         theirs.write_all(b"hello").unwrap();

@@ -114,9 +114,9 @@ impl<R: Ring> Ring for Checked<R> {
         self.ring.receive_in_turn(socket, token);
     }
 
-    fn request_stamps(&mut self, socket: Socket) {
+    fn request_stamps(&mut self, socket: Socket) -> bool {
         self.book().called("request_stamps", socket);
-        self.ring.request_stamps(socket);
+        self.ring.request_stamps(socket)
     }
 
     fn receive_stamped(&mut self, socket: Socket, token: Token) {
