@@ -243,14 +243,14 @@ pub(crate) trait Service {
     /// Returns the router.
     fn router(&self) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static;
 
-    /// The server listens: what is to be printed behind its addresses.
+    /// The server listens: the line to print behind its addresses, if any.
     ///
     /// # Errors
     ///
-    /// Stops the server.
-    fn started(&self, addresses: &[ListenAddress]) -> Result<(), Fault> {
+    /// Stops the server, which has printed nothing.
+    fn started(&self, addresses: &[ListenAddress]) -> Result<Option<String>, Fault> {
         let _ = addresses;
-        Ok(())
+        Ok(None)
     }
 
     /// What `--stats` prints besides the counters of the server, with a comma before it.
@@ -331,6 +331,9 @@ fn serve(
         note(format_args!("standard output cannot be written, and serving goes on: {error}"));
     });
     let monitor = server.monitor();
+    let line = service.started(server.addresses())?;
+    // First: what reads that it listens or is ready may send any signal.
+    successor.serves(monitor.clone(), args.takeover.is_some());
     for address in server.addresses() {
         stdio::out().line(&format!("listening on {address}"));
     }
@@ -340,9 +343,10 @@ fn serve(
     if let Some(process) = server.predecessor() {
         note(format_args!("taken over from process {process}"));
     }
-    service.started(server.addresses())?;
+    if let Some(line) = line {
+        stdio::out().line(&line);
+    }
     systemd::ready();
-    successor.serves(monitor.clone(), args.takeover.is_some());
     let start = Instant::now();
     tracing::info!(driver = stats::driver(&monitor), "serving");
     watch(&monitor, &stops, args, service)?;

@@ -184,7 +184,7 @@ impl Service for PubSub {
         }
     }
 
-    fn started(&self, addresses: &[ListenAddress]) -> Result<(), Fault> {
+    fn started(&self, addresses: &[ListenAddress]) -> Result<Option<String>, Fault> {
         if self.is_loopback_assumed && !addresses.iter().all(is_loopback) {
             return Err(Usage(
                 "--publish: an address is not loopback: write --publish none, all or token".into(),
@@ -192,8 +192,7 @@ impl Service for PubSub {
             .into());
         }
         let why = if self.is_loopback_assumed { ", as all addresses are loopback" } else { "" };
-        stdio::out().line(&format!("publish {}{why}", self.rights.describe()));
-        Ok(())
+        Ok(Some(format!("publish {}{why}", self.rights.describe())))
     }
 
     fn progress(&self, every: Duration) -> String {

@@ -6,6 +6,7 @@ mod common;
 
 use common::{Follower, RawPeer, Running, eventually, folder, picows};
 use rustix::process::{Pid, Signal};
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -156,11 +157,10 @@ fn systemd_is_notified_of_the_process_that_takes_over() {
     let watchdog = "WATCHDOG_USEC=100000 WATCHDOG_PID=$$";
     let (notified, mut running) = notifying_with("systemd-follow", watchdog, &flags);
     let alive = "WATCHDOG=1\n";
-    let after = |skipped: &str| loop {
-        let text = next(&notified);
-        if text != skipped {
-            return text;
-        }
+    // Bounded, as signs of life come for ever.
+    let after = |skipped: &str| {
+        let mut texts = std::iter::repeat_with(|| next(&notified)).take(1000);
+        texts.find(|text| text != skipped).expect("something else than signs of life")
     };
     assert_eq!(next(&notified), "READY=1\n");
     let listening = running.line();
@@ -180,6 +180,37 @@ fn systemd_is_notified_of_the_process_that_takes_over() {
     }
     second.signal(Signal::TERM);
     assert_eq!(after(alive), "STOPPING=1\n");
+    assert_eq!(running.end().code, 0);
+}
+
+/// SIGUSR2 may come as soon as a server has said that it is ready.
+#[test]
+fn a_server_that_says_that_it_is_ready_can_be_followed() {
+    let folder = folder("systemd-at-once");
+    let path = folder.join("n");
+    let notified = UnixDatagram::bind(&path).unwrap();
+    // So full that READY=1 waits: the server stands between its line and that.
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"full", &path).is_ok() {}
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let line = format!("echo --workers 1 --takeover {}", folder.join("t").display());
+    let mut command = activated(socket, OURS, &line);
+    let mut running = Running::start(command.env("NOTIFY_SOCKET", &path));
+    let listening = running.line();
+    running.signal(Signal::USR2);
+    let mut log = BufReader::new(running.child.stderr.take().unwrap()).lines();
+    let started = log.find_map(|line| {
+        let line = line.unwrap();
+        assert!(!line.contains("SIGUSR2 is ignored"), "{line}");
+        line.split_once("SIGUSR2: process ").map(|(_, rest)| rest.to_owned())
+    });
+    let number = started.unwrap().split(' ').next().unwrap().parse().unwrap();
+    let second = Follower::new(Pid::from_raw(number).unwrap());
+    while next(&notified) == "full" {}
+    assert_eq!(running.line(), listening, "the same address");
+    eventually("the first process ends", || (!running.is_running()).then_some(()));
+    second.signal(Signal::TERM);
     assert_eq!(running.end().code, 0);
 }
 
