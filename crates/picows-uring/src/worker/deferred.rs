@@ -37,7 +37,8 @@ pub(super) struct Deferred {
 #[derive(Debug, Default)]
 struct DeferredInput {
     pending: VecDeque<Input>,
-    /// Bytes that were handled with its last budget: so many are taken from the socket at a time.
+    /// Bytes that were handled with its last budget, or came as one before it had any: so many are taken
+    /// from the socket at a time.
     step: usize,
 }
 
@@ -109,10 +110,9 @@ impl Deferred {
 
     /// A connection has no deferred input left.
     fn remove(&mut self, token: Token) {
-        if let Some(mut input) = self.input.remove(&token)
+        if let Some(input) = self.input.remove(&token)
             && self.spare.len() < SPARE_MAX
         {
-            input.step = 0;
             self.spare.push(input);
         }
     }
@@ -130,7 +130,9 @@ impl Deferred {
         let (order, spare) = (&mut self.order, &mut self.spare);
         let input = self.input.entry(token).or_insert_with(|| {
             order.push_back(token);
-            spare.pop().unwrap_or_default()
+            // Not less at a time than the ring brought: it is deferred for the others' sake, maybe.
+            let step = new.len().clamp(STEP_MIN, STEP_MAX);
+            DeferredInput { step, ..spare.pop().unwrap_or_default() }
         });
         input.pending.push_back(new);
         if self.fresh.last() != Some(&token) {

@@ -2,6 +2,7 @@
 //! bounds are in turns, frames and virtual time.
 
 use super::*;
+use std::cell::Cell;
 
 const FIRST: i32 = 100;
 const FLOODERS: i32 = 64;
@@ -176,6 +177,31 @@ fn a_connection_that_has_fallen_behind_takes_a_share_at_a_time_from_its_socket()
     assert_eq!(fixture.stats().frames_received, 3000 + 100_000);
     assert!(fixture.worker.ring.is_receiving(FIRST), "it has caught up");
     assert_eq!(fixture.stats().bytes_received - before, fixture.stats().frames_received * 6);
+}
+
+/// What is deferred as its turn has lasted long, and not for its budget, has large steps: in small ones,
+/// a connection of large frames would not get ahead of its peer.
+#[test]
+fn a_connection_that_is_deferred_for_the_time_takes_as_much_at_a_time_as_the_ring_brought() {
+    let mut fixture = Fixture::of_flooders(1);
+    let mut frame = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    frame.resize(frame.len() + 65_536, 0);
+    // A turn is spent with the first piece, which is the neighbour's.
+    fixture.worker.local.callback_timer.clock.set(|| {
+        thread_local!(static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) });
+        NOW.set(NOW.get() + Duration::from_millis(30));
+        NOW.get()
+    });
+    fixture.worker.ring.deliver_to(NEIGHBOUR, &frames(0x82, b"", 1));
+    fixture.flood(1, &frame);
+    // The kernel has ended the receive in flight before more comes, as it does where it was cancelled.
+    fixture.worker.ring.end_of(Socket(FIRST), ReceiveResult::Cancelled);
+    fixture.worker.ring.waiting.extend([Ok(frame.clone()), Ok(frame.clone())]);
+    fixture.worker.ring.asked.clear();
+    fixture.turn();
+    assert_eq!(fixture.stats().frames_received, 4);
+    let asked = std::mem::take(&mut fixture.worker.ring.asked);
+    assert!(asked.iter().all(|asked| *asked == frame.len()) && asked.len() >= 3, "{asked:?}");
 }
 
 #[test]
