@@ -140,6 +140,7 @@ impl Decoder {
     ///
     /// They may be put behind those of the stash as they come from the peer, instead of going
     /// through [`next_frame`](Self::next_frame): see [`next_filled`](Self::next_filled).
+    #[inline]
     #[must_use]
     pub fn bytes_missing(&self, stash: &Stash) -> u64 {
         match self.pending {

@@ -12,7 +12,7 @@ use crate::identity;
 use crate::keys::KeySource;
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
-use crate::ring::{Loan, Outlet, Stamp, Streams, Token};
+use crate::ring::{Loan, Outlet, Stamp, Streams, Token, monotonic_clock};
 use picows_uring_proto::Tick;
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -334,12 +334,6 @@ impl Drop for Hosting {
     fn drop(&mut self) {
         let _ = CURRENT.try_with(StateCell::take);
     }
-}
-
-fn monotonic_clock() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // Neither is negative: the clock counts from the start of the machine.
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Frames that are handled in a turn if they are small: some 50 µs of parsing. Of callbacks that take

@@ -6,6 +6,7 @@
 
 mod accept_filter;
 mod batch;
+mod clock;
 mod direct;
 pub(crate) mod epoll;
 mod loan;
@@ -20,6 +21,7 @@ pub(crate) mod uring;
 mod wait;
 
 pub(crate) use batch::{Segment, SendBatch};
+pub(crate) use clock::monotonic_clock;
 pub(crate) use loan::Loan;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use loan::RecvMemory;

@@ -166,6 +166,7 @@ impl Session {
         }
     }
 
+    #[inline(never)] // Of the many places that mark a connection, a turn passes several.
     fn push_dirty(&self) {
         self.local.dirty.borrow_mut().push(self.token);
         self.local.wake();

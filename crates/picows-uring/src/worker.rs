@@ -228,6 +228,8 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Frees a connection, as soon as nothing of it is in flight.
+    #[cold]
+    #[inline(never)]
     fn close(&mut self, token: Token, socket: Socket) {
         let Some(connection) = self.slots.get_mut(token) else { return };
         connection.session().conversation.borrow_mut().end();

@@ -88,6 +88,7 @@ impl Receiver {
 
     /// How many bytes are missing of the frame of which the stash has the first; 0 if it has none.
     /// They may be put behind those of the stash, for [`next_filled`](Self::next_filled).
+    #[inline]
     #[must_use]
     pub fn bytes_missing(&self) -> u64 {
         self.decoder.bytes_missing(&self.stash)

@@ -16,12 +16,19 @@ use std::rc::Rc;
 
 impl Connection {
     /// Sends CLOSE, if the stream of this connection was dropped.
+    #[inline]
     pub(crate) fn check_abandoned(&self) {
         if self.session().take_abandoned() {
-            self.transport.send_close(CloseCode::NORMAL, "");
-            if !self.session().config.conversation.auto_close {
-                self.transport.disconnect();
-            }
+            self.close_abandoned();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_abandoned(&self) {
+        self.transport.send_close(CloseCode::NORMAL, "");
+        if !self.session().config.conversation.auto_close {
+            self.transport.disconnect();
         }
     }
 

@@ -58,6 +58,8 @@ impl Connection {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn measure(&mut self, ring: &impl Ring) {
         let session = Rc::clone(self.session());
         let is_wanted = session.roundtrip().is_some_and(|it| it.is_wanted());

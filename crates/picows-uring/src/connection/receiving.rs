@@ -48,6 +48,17 @@ impl Connection {
         missing.min(capacity.max(2 * len) - len)
     }
 
+    /// Whether [`receive_directly`](Self::receive_directly) may have something to do: a frame is under
+    /// way, or large ones came lately.
+    #[inline]
+    pub(crate) fn may_receive_directly(&self) -> bool {
+        let is_under_way = match &self.stage {
+            Stage::Frames(receiver) => receiver.bytes_missing() > 0,
+            _ => true,
+        };
+        is_under_way || self.link.is_bulk()
+    }
+
     /// Takes what waits in the socket for a large frame under way, up to its end, that of the budget
     /// of the turn, or `left` bytes, of which it takes off what it took. Returns whether the stream
     /// has ended.

@@ -23,8 +23,11 @@ impl<T: Item> Shelf<T> {
     /// Takes the item that was put last: it may still be in cache.
     #[inline]
     pub(super) fn take(&self) -> Option<T> {
-        let item = self.items.borrow_mut().pop();
-        self.taken(item)
+        let mut items = self.items.borrow_mut();
+        let item = items.pop()?;
+        self.bytes.set(self.bytes.get() - item.bytes());
+        self.idle.set(self.idle.get().min(items.len()));
+        Some(item)
     }
 
     /// Takes the last item that `suits`.

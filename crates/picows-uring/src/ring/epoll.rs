@@ -13,6 +13,7 @@ mod in_loop;
 mod sockets;
 mod wait;
 
+use super::clock::Clock;
 use super::{
     Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
     SendState, Socket, Stamp, StartError, Token, borrow, direct, is_passing, stamp, tcp_info,
@@ -32,7 +33,7 @@ use std::net::SocketAddr;
 use std::os::fd::FromRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Sockets on epoll.
 pub(crate) struct EpollRing {
@@ -54,7 +55,7 @@ pub(crate) struct EpollRing {
     found_in_loop: Option<Found>,
     /// Fires at the deadline.
     alarm: Alarm,
-    origin: Instant,
+    clock: Clock,
     /// So many polls need not look for events, as those that were fetched are not handled yet.
     fresh_polls: u8,
     /// The last look filled `events`: there may be more.
@@ -100,7 +101,7 @@ impl EpollRing {
             in_loop: None,
             found_in_loop: None,
             alarm,
-            origin: Instant::now(),
+            clock: Clock::new(),
             fresh_polls: 0,
             has_more_events: false,
             looks: 0,
@@ -352,7 +353,7 @@ fn cancelled() -> io::Error {
 
 impl Ring for EpollRing {
     fn now(&self) -> Duration {
-        self.origin.elapsed()
+        self.clock.now()
     }
 
     fn accept(&mut self, socket: Socket, listener: ListenerId) {

@@ -70,6 +70,7 @@ pub(super) fn request(socket: Socket) -> bool {
 
 /// Receives what waits in `socket`, without waiting for any, behind the room for its stamp. Returns how
 /// many bytes are in `memory` then, that room included, or 0 at the end of the stream.
+#[inline(never)]
 pub(super) fn receive(socket: Socket, memory: &mut [u8]) -> Result<usize, Errno> {
     let (front, rest) = memory.split_at_mut(FRONT_BYTES);
     let mut control = Control([0; CONTROL_BYTES]);

@@ -13,6 +13,7 @@ mod start;
 mod watches;
 
 pub(crate) use super::StartError;
+use super::clock::Clock;
 use super::{
     Completion, ListenerId, Loan, Outlet, ReceiveResult, RecvBuffer, Ring, Room, SendBatch,
     SendState, SleepOptions, Socket, Stamp, Token, Unsupported, Wait, WaitMode, borrow, direct,
@@ -33,7 +34,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use watches::Watches;
 
 /// io_uring, set up for sockets.
@@ -51,7 +52,7 @@ pub(crate) struct UringRing {
     timespec: Box<types::Timespec>,
     /// The deadline that the kernel knows of.
     deadline: Option<Duration>,
-    origin: Instant,
+    clock: Clock,
     /// Operations that will have a last completion, which has not come yet.
     in_flight: usize,
     /// The ring itself watches `event`.
@@ -240,7 +241,7 @@ impl UringRing {
 
 impl Ring for UringRing {
     fn now(&self) -> Duration {
-        self.origin.elapsed()
+        self.clock.now()
     }
 
     fn accept(&mut self, socket: Socket, listener: ListenerId) {
@@ -393,7 +394,7 @@ impl Ring for UringRing {
             return;
         }
         // Relative, as the deadline counts from our own origin.
-        let wait = deadline.saturating_sub(self.origin.elapsed());
+        let wait = deadline.saturating_sub(self.clock.now());
         *self.timespec = types::Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
         let timespec: *const types::Timespec = &raw const *self.timespec;
         let entry = if self.deadline.is_none() {

@@ -314,6 +314,7 @@ impl<R: Ring> Worker<R> {
     }
 
     /// A connection was accepted, or accepting has failed or ended.
+    #[inline(never)] // Most completions are of connections.
     pub(super) fn accepted(
         &mut self,
         listener: ListenerId,

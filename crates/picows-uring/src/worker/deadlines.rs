@@ -52,11 +52,16 @@ impl Hindsight {
     ///
     /// A ring that has nothing more has returned all that happened up to now. One that never runs
     /// dry has done so for a moment in the past, some polls later.
+    #[inline]
     fn polled(&mut self, now: Tick, ring: &mut impl Ring) {
-        if !ring.has_work() {
-            (self.seen, self.polls_left) = (now, 0);
-            return;
+        if ring.has_work() {
+            return self.polled_in_part(now, ring);
         }
+        (self.seen, self.polls_left) = (now, 0);
+    }
+
+    #[inline(never)]
+    fn polled_in_part(&mut self, now: Tick, ring: &mut impl Ring) {
         if self.polls_left > 0 {
             self.polls_left -= 1;
             if self.polls_left > 0 {
@@ -93,13 +98,18 @@ impl Deadlines {
     /// So many bytes of a connection were handled.
     #[inline]
     pub(super) fn handled(&mut self, token: Token, count: usize) {
-        if !self.owed.is_empty()
-            && let Some(owed) = self.owed.get_mut(&token)
-        {
-            owed.bytes = owed.bytes.saturating_sub(count);
-            if count > 0 && self.drained_at.is_none() {
-                owed.looks_left = LOOKS_MAX;
-            }
+        if !self.owed.is_empty() {
+            self.handled_of_owed(token, count);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn handled_of_owed(&mut self, token: Token, count: usize) {
+        let Some(owed) = self.owed.get_mut(&token) else { return };
+        owed.bytes = owed.bytes.saturating_sub(count);
+        if count > 0 && self.drained_at.is_none() {
+            owed.looks_left = LOOKS_MAX;
         }
     }
 

@@ -52,15 +52,21 @@ impl<R: Ring> Worker<R> {
             let _span = lane.connection.session().enter_span();
             lane.received(result, more);
         } else {
-            // A slot is freed when nothing of it is in flight, so this cannot be.
-            debug_assert!(false, "a completion without a connection: {token:?}");
-            if let ReceiveResult::Data(buffer) = result {
-                self.ring.release(buffer);
-            }
+            self.received_for_none(token, result);
         }
         self.local.callback_timer.mark(token, "on_frame");
         let took = self.local.callback_timer.turn_so_far();
         self.receive.is_turn_spent = took >= FRESH_TIME_PER_TURN;
+    }
+
+    /// A slot is freed when nothing of it is in flight, so this cannot be.
+    #[cold]
+    #[inline(never)]
+    fn received_for_none(&mut self, token: Token, result: ReceiveResult) {
+        debug_assert!(false, "a completion without a connection: {token:?}");
+        if let ReceiveResult::Data(buffer) = result {
+            self.ring.release(buffer);
+        }
     }
 
     /// Begins receives again that found no buffer, in their order, as far as there are buffers.
@@ -114,15 +120,24 @@ impl<R: Ring> Lane<'_, R> {
             ReceiveResult::Cancelled => {}
             ReceiveResult::Failed(error) => self.end_of_data(Some(error)),
         }
-        self.receive_directly();
+        if self.connection.may_receive_directly() {
+            self.receive_directly();
+        }
         if self.connection.phase() == Phase::Ended {
-            if more {
-                self.connection.link.on_cancel_survived();
-            }
-            self.connection.session().mark_dirty();
+            self.received_behind_end(more);
         } else {
             self.connection.receive_as_wanted(self.ring);
         }
+    }
+
+    /// The conversation has ended: the socket is to be closed.
+    #[cold]
+    #[inline(never)]
+    fn received_behind_end(&mut self, more: bool) {
+        if more {
+            self.connection.link.on_cancel_survived();
+        }
+        self.connection.session().mark_dirty();
     }
 
     /// Behind a piece of a connection that has large frames: chooses how the next is received, and sends
@@ -140,16 +155,21 @@ impl<R: Ring> Lane<'_, R> {
     /// behind what is deferred already.
     fn take_in_data(&mut self, piece: Piece) {
         if self.connection.link.input == InputState::Deferred || self.receive.is_turn_spent {
-            self.connection.link.input = InputState::Deferred;
-            return self.receive.deferred.push(self.token, Input::Piece(piece));
+            return self.defer(piece);
         }
         let (handled, rest) = self.handle_piece(piece);
         if let Some(rest) = rest {
-            let deferred = &mut self.receive.deferred;
-            deferred.push(self.token, Input::Piece(rest));
-            deferred.step(self.token, handled);
-            self.connection.link.input = InputState::Deferred;
+            self.defer(rest);
+            self.receive.deferred.step(self.token, handled);
         }
+    }
+
+    /// Defers a piece, or the rest of one, behind what is deferred.
+    #[cold]
+    #[inline(never)]
+    fn defer(&mut self, piece: Piece) {
+        self.connection.link.input = InputState::Deferred;
+        self.receive.deferred.push(self.token, Input::Piece(piece));
     }
 
     /// Handles a piece, as far as the budget goes. Returns how many bytes of it were handled, and the
@@ -203,6 +223,7 @@ impl<R: Ring> Lane<'_, R> {
     }
 
     /// Receives the rest of a large frame directly into its memory, as far as it is there.
+    #[inline(never)]
     fn receive_directly(&mut self) {
         let Receive { turn, direct_left, .. } = &mut *self.receive;
         let before = *direct_left;

@@ -7,6 +7,7 @@ use rustix::net::SocketFlags;
 
 impl EpollRing {
     /// Accepts what has connected. `out` gets no longer than `end`.
+    #[inline(never)]
     pub(super) fn serve_accept(
         &mut self,
         socket: Socket,

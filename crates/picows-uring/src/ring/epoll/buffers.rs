@@ -128,7 +128,13 @@ impl Buffers {
 
     /// Lends the bytes of a piece, unless many buffers wait for loans already: sends that do not get
     /// ahead must not take all there are.
+    #[inline]
     pub(in crate::ring) fn lend(&self, piece: &RecvBuffer) -> Option<Loan> {
+        if piece.len() < LOAN_BYTES_MIN { None } else { self.lend_long(piece) }
+    }
+
+    #[inline(never)]
+    fn lend_long(&self, piece: &RecvBuffer) -> Option<Loan> {
         let waiting = self.buffers.iter().flatten();
         if waiting.filter(|it| it.lent == 0 && it.memory.is_lent()).count() >= LENT_OUT_MAX {
             return None;

@@ -3,6 +3,7 @@
 mod restrict;
 
 use super::super::StartError;
+use super::super::clock::Clock;
 use super::{Buffers, Sends, Uring, UringRing, WaitMode, Watches, outcome};
 use crate::foreign::log;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
@@ -11,7 +12,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Sets up a ring whose only user is this thread, and which can do only what the data path does.
 pub(super) fn start(waiting: WaitMode) -> Result<UringRing, StartError> {
@@ -62,7 +62,7 @@ fn set_up(waiting: WaitMode, is_restricted: bool) -> Result<UringRing, StartErro
         event: Arc::new(event),
         timespec: Box::new(types::Timespec::new()),
         deadline: None,
-        origin: Instant::now(),
+        clock: Clock::new(),
         in_flight: 0,
         is_event_watched: false,
         enter_flags,

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 thread_local! {
     static IS_LOST: Cell<bool> = const { Cell::new(false) };
