@@ -6,6 +6,8 @@
 //! settings is there with the feature `deflate` only.
 
 #[cfg(feature = "deflate")]
+mod codes;
+#[cfg(feature = "deflate")]
 mod compression;
 #[cfg(feature = "deflate")]
 mod deflate;
@@ -14,6 +16,8 @@ mod expansion;
 #[cfg(feature = "deflate")]
 mod history;
 mod settings;
+#[cfg(feature = "deflate")]
+mod short;
 #[cfg(feature = "libdeflate")]
 mod whole;
 

@@ -6,6 +6,7 @@
 use super::deflate::{Deflaters, Shape, Stamp, WINDOW_BITS_OF_MATCHES};
 use super::history::History;
 use super::settings::{Deflate, NegotiatedDeflate};
+use super::short::TEXT_BYTES_MAX;
 use crate::encode::FrameHead;
 use crate::error::PeerMisbehaved;
 use crate::frame::MsgType;
@@ -78,15 +79,16 @@ impl Compression {
             self.is_open = false;
             return Ok(Compressed::Plain);
         }
-        #[cfg(feature = "libdeflate")]
-        if self.is_whole(head, payload.len())
-            && let Some(len) = deflaters.compress_whole(self.shape.level, payload)?
-        {
-            (self.stamp, self.is_open) = (0, false);
-            if len >= payload.len() {
-                return Ok(Compressed::Plain);
+        if self.is_alone(head) {
+            let len = self.compress_alone(deflaters, payload)?;
+            if let Some(len) = len {
+                (self.stamp, self.is_open) = (0, false);
+                if len >= payload.len() {
+                    return Ok(Compressed::Plain);
+                }
+                let head = head.with_rsv(head.rsv | RSV1);
+                return Ok(Compressed::Frame(head, &deflaters.output[..len]));
             }
-            return Ok(Compressed::Frame(head.with_rsv(head.rsv | RSV1), &deflaters.output[..len]));
         }
         let history = if self.takeover || is_continued { Some(&self.history) } else { None };
         let mut deflater = deflaters.lend(self.shape, self.stamp, history)?;
@@ -169,12 +171,27 @@ impl Compression {
             }
     }
 
-    /// Whether a message may be compressed without the other messages, by what takes it at once: no
-    /// distance in it is longer than itself.
-    #[cfg(feature = "libdeflate")]
-    fn is_whole(&self, head: FrameHead, payload_len: usize) -> bool {
-        let fits = (WHOLE_BYTES_MIN..=1 << self.shape.window_bits).contains(&payload_len);
-        fits && !self.takeover && head.fin && head.msg_type != MsgType::Continuation
+    /// Whether a frame is a message that is compressed without others.
+    fn is_alone(&self, head: FrameHead) -> bool {
+        !self.takeover && head.fin && head.msg_type != MsgType::Continuation
+    }
+
+    /// Compresses a whole message without history by what takes it at once, and returns the length; `None`
+    /// leaves it to the shared compressors.
+    fn compress_alone(
+        &self,
+        deflaters: &mut Deflaters,
+        payload: &[u8],
+    ) -> Result<Option<usize>, PeerMisbehaved> {
+        if payload.len() <= TEXT_BYTES_MAX {
+            return deflaters.compress_short(self.shape, payload).map(Some);
+        }
+        // No distance in it is longer than itself.
+        #[cfg(feature = "libdeflate")]
+        if payload.len() <= 1 << self.shape.window_bits {
+            return deflaters.compress_whole(self.shape.level, payload);
+        }
+        Ok(None)
     }
 
     const fn has_matches(&self) -> bool {
@@ -223,8 +240,5 @@ pub(super) const RSV1: u8 = 4;
 const THRESHOLD: usize = 64;
 /// As Node's `ws` has it: 100 bytes by themselves shrink to 92.
 const THRESHOLD_WITHOUT_CONTEXT: usize = 1024;
-/// A shorter message has no codes of its own.
-#[cfg(feature = "libdeflate")]
-const WHOLE_BYTES_MIN: usize = 256;
 /// The algorithm counts in 32 bits.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;

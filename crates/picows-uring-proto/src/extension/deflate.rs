@@ -5,6 +5,7 @@
 //! for longest is emptied, and filled with the history of the connection.
 
 use super::history::History;
+use super::short::{OUTPUT_BYTES_MORE, ShortDeflater};
 #[cfg(feature = "libdeflate")]
 use super::whole::{WholeDeflater, WholeInflater};
 use crate::error::PeerMisbehaved;
@@ -55,6 +56,7 @@ pub struct Deflaters {
     pub(super) output: Vec<u8>,
     /// Memory of a history that was given up.
     pub(super) spare: Vec<u8>,
+    short: ShortDeflater,
     #[cfg(feature = "libdeflate")]
     whole: WholeDeflater,
 }
@@ -94,6 +96,7 @@ impl Deflaters {
             is_used: false,
             output: Vec::new(),
             spare: Vec::new(),
+            short: ShortDeflater::new(),
             #[cfg(feature = "libdeflate")]
             whole: WholeDeflater::new(),
         }
@@ -103,7 +106,7 @@ impl Deflaters {
     #[must_use]
     pub fn memory(&self) -> usize {
         let states: usize = self.states.iter().map(|it| deflater_bytes(it.shape)).sum();
-        let kept = states + self.output.capacity() + self.spare.capacity();
+        let kept = states + self.output.capacity() + self.spare.capacity() + self.short.memory();
         #[cfg(feature = "libdeflate")]
         let kept = kept + self.whole.memory();
         kept
@@ -115,6 +118,7 @@ impl Deflaters {
             self.states = Vec::new();
             self.output = Vec::new();
             self.spare = Vec::new();
+            self.short = ShortDeflater::new();
             #[cfg(feature = "libdeflate")]
             {
                 self.whole = WholeDeflater::new();
@@ -188,6 +192,19 @@ impl Deflaters {
             self.states.push(deflater);
         }
         stamp
+    }
+
+    /// Compresses a short message without history into the output: see [`ShortDeflater::compress`].
+    pub(super) fn compress_short(
+        &mut self,
+        shape: Shape,
+        text: &[u8],
+    ) -> Result<usize, PeerMisbehaved> {
+        self.is_used = true;
+        self.reserve_output(text.len() + OUTPUT_BYTES_MORE)?;
+        let has_matches = shape.window_bits >= WINDOW_BITS_OF_MATCHES;
+        let window = if has_matches { 1 << shape.window_bits } else { 0 };
+        self.short.compress(shape.level, window, text, &mut self.output)
     }
 
     /// Compresses a whole message without history into the output, if that makes it shorter: see

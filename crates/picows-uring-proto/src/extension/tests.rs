@@ -5,6 +5,7 @@ mod endpoints;
 mod examples;
 mod oracle;
 mod random;
+mod short;
 mod verdicts;
 #[cfg(feature = "libdeflate")]
 mod whole;
