@@ -9,7 +9,9 @@ use benches::reading::{histogram, json, quantiles};
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use picows_uring::topics::{Hub, Post, Publication, SubscribeOptions};
-use picows_uring::{Frame, Listener, ListenerResult, Server, Transport, Upgrade};
+use picows_uring::{
+    EventLoop, Frame, Listener, ListenerResult, Server, Transport, Upgrade, WorkerInfo,
+};
 use picows_uring_nats::NatsBus;
 use picows_uring_nats::async_nats::{self, Client};
 use rustix::time::{ClockId, clock_gettime};
@@ -26,7 +28,7 @@ struct Args {
     #[arg(long, value_enum)]
     role: Role,
 
-    /// The bus of topics, or async-nats alone
+    /// The bus of topics, on a thread of its own or on the loop of a worker, or async-nats alone
     #[arg(long, value_enum)]
     way: Way,
 
@@ -58,6 +60,7 @@ enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Way {
     Bus,
+    Worker,
     Bare,
 }
 
@@ -65,21 +68,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     raise_descriptor_limit()?;
     match (args.role, args.way) {
-        (Role::Publish, Way::Bus) => publish_on_bus(&args),
+        // Without a server there is no worker.
+        (Role::Publish, Way::Bus | Way::Worker) => publish_on_bus(&args),
         (Role::Publish, Way::Bare) => publish_bare(&args),
-        (Role::Subscribe, Way::Bus) => subscribe_on_bus(&args),
+        (Role::Subscribe, Way::Bus | Way::Worker) => subscribe_on_bus(&args),
         (Role::Subscribe, Way::Bare) => subscribe_bare(&args),
     }
 }
 
-fn attach(args: &Args) -> Result<(Hub, Arc<NatsBus>), Box<dyn Error>> {
-    let (hub, bus) = (Hub::new(), NatsBus::builder(&args.url).build()?);
-    hub.attach(bus.clone())?;
-    if bus.wait_connected(PATIENCE) { Ok((hub, bus)) } else { Err(bus.status().to_string().into()) }
+fn wait_for(bus: &NatsBus) -> Result<(), Box<dyn Error>> {
+    if bus.wait_connected(PATIENCE) { Ok(()) } else { Err(bus.status().to_string().into()) }
 }
 
 fn publish_on_bus(args: &Args) -> Result<(), Box<dyn Error>> {
-    let (hub, bus) = attach(args)?;
+    let (hub, bus) = (Hub::new(), NatsBus::builder(&args.url).build()?);
+    hub.attach(bus.clone())?;
+    wait_for(&bus)?;
     let topic = hub.topic(NAME)?;
     publish_all(args, |payload| {
         topic.publish(Post::binary(payload))?;
@@ -195,12 +199,23 @@ impl Listener for Subscriber {
 }
 
 fn subscribe_on_bus(args: &Args) -> Result<(), Box<dyn Error>> {
-    let (hub, _bus) = attach(args)?;
+    let (hub, mut builder) = (Hub::new(), NatsBus::builder(&args.url));
+    let mut server = Server::builder().listen("127.0.0.1:0").workers(1);
+    if args.way == Way::Worker {
+        // Nothing here is for tokio-uring.
+        (builder, server) = (builder.on_worker(), server.event_loop(EventLoop::Tokio));
+    }
+    let bus = builder.build()?;
+    hub.attach(bus.clone())?;
     let (tally, (done, ended)) = (Arc::new(Mutex::new(tally(args))), mpsc::channel());
-    let seen = Arc::clone(&tally);
-    let server = Server::builder().listen("127.0.0.1:0").workers(1).start(move |_: &_| {
-        Upgrade::accept(Subscriber(hub.clone(), Arc::clone(&seen), done.clone()))
+    let (seen, on_worker) = (Arc::clone(&tally), Arc::clone(&bus));
+    let server = server.start_local(move |_: WorkerInfo| {
+        // It is served already, if it has a thread.
+        let _ = on_worker.serve_here();
+        let (hub, seen, done) = (hub.clone(), Arc::clone(&seen), done.clone());
+        move |_: &_| Upgrade::accept(Subscriber(hub.clone(), Arc::clone(&seen), done.clone()))
     })?;
+    wait_for(&bus)?;
     let address = server.local_addr().ok_or("no address")?;
     let connection = open(address, 0)?;
     ended.recv_timeout(limit(args))?;

@@ -1,6 +1,8 @@
-//! Thread of a bus: its connection to NATS, made and watched, and the commands of the handles.
+//! Connection of a bus to NATS, made and watched, and the commands of the handles.
+//!
+//! Runs on any loop of tokio; which one is in `home.rs`.
 
-use crate::Plan;
+use crate::home::Plan;
 use crate::message::headers;
 use crate::relay::Relay;
 use crate::shared::{Command, Shared, cost};
@@ -16,40 +18,36 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// Serves a bus until it is closed or all its handles are dropped.
-pub(crate) async fn run(plan: Plan, shared: Arc<Shared>, inlet: Inlet) {
+pub(crate) async fn run(plan: &mut Plan, inlet: &Inlet) {
+    let shared = Arc::clone(&plan.shared);
     let (sender, events) = unbounded_channel();
     // What is published here comes back to no subscription of this connection.
-    let options = plan.options.no_echo().event_callback(move |event| {
+    let options = plan.options.clone().no_echo().event_callback(move |event| {
         let sender = sender.clone();
         // Its receiver is dropped when the bus has ended.
         async move { drop(sender.send(event)) }
     });
-    let waiting_bytes = plan.waiting_bytes;
-    let mut commands = Commands { receiver: plan.commands, waiting_bytes };
-    let mut wanted = HashMap::new();
-    let client = connect(&options, &plan.servers, &shared, &mut commands, &mut wanted).await;
+    let client =
+        connect(&options, &plan.servers, &shared, &mut plan.commands, &mut plan.wanted).await;
     if let Some(client) = client {
-        let (presence, own_inlet) = (plan.subjects.presence(), inlet.clone());
-        let carrier = match plan.jet_stream {
-            None => Carrier::Relay(Relay::new(
-                client.clone(),
-                plan.subjects,
-                inlet,
-                Arc::clone(&shared),
-            )),
-            Some(stream) => {
-                let context = (client.clone(), plan.subjects, inlet, Arc::clone(&shared));
-                Carrier::Log(Log::new(stream, context))
-            }
+        let context = (client.clone(), plan.subjects.clone(), inlet.clone(), Arc::clone(&shared));
+        let carrier = match plan.jet_stream.clone() {
+            None => Carrier::Relay(Relay::new(context)),
+            Some(stream) => Carrier::Log(Log::new(stream, context)),
         };
-        for (subject, history) in wanted {
-            carrier.subscribe(subject, history).await;
+        for (subject, history) in &plan.wanted {
+            carrier.subscribe(subject.clone(), *history).await;
+        }
+        if std::mem::replace(&mut plan.was_connected, true) {
+            shared.count_reconnects(1);
+            plan.wanted.keys().for_each(|subject| carrier.on_moved(subject));
         }
         let mut monitor = Monitor { client: &client, carrier: &carrier, shared: &shared, seen: 0 };
+        let commands = (&mut plan.commands, &mut plan.wanted);
         tokio::select! {
-            () = obey(&client, &carrier, &shared, &mut commands) => {}
+            () = obey(&client, &carrier, &shared, commands) => {}
             () = monitor.watch(events) => {}
-            () = keep_presence(&client, presence, &own_inlet, &shared) => {}
+            () = keep_presence(&client, plan.subjects.presence(), inlet, &shared) => {}
         }
     }
     shared.closed();
@@ -69,7 +67,7 @@ async fn connect(
     servers: &[ServerAddr],
     shared: &Shared,
     commands: &mut Commands,
-    wanted: &mut HashMap<String, History>,
+    wanted: &mut Wanted,
 ) -> Option<Client> {
     let mut next_delay = CONNECT_DELAY_MIN;
     loop {
@@ -106,13 +104,29 @@ async fn connect(
     }
 }
 
+/// The subjects that the hub has subscribers for, by the commands so far.
+pub(crate) type Wanted = HashMap<String, History>;
+
 /// Commands of the handles, in their order.
-struct Commands {
+pub(crate) struct Commands {
     receiver: UnboundedReceiver<Command>,
+    /// Of the messages among them.
     waiting_bytes: Arc<AtomicUsize>,
 }
 
 impl Commands {
+    pub(crate) fn new(
+        receiver: UnboundedReceiver<Command>,
+        waiting_bytes: Arc<AtomicUsize>,
+    ) -> Self {
+        Self { receiver, waiting_bytes }
+    }
+
+    /// Whether there may be more of them: not all handles are dropped.
+    pub(crate) fn are_open(&self) -> bool {
+        !self.receiver.is_closed() || !self.receiver.is_empty()
+    }
+
     /// Returns `None` once all handles are dropped.
     async fn next(&mut self) -> Option<Command> {
         let command = self.receiver.recv().await?;
@@ -124,11 +138,22 @@ impl Commands {
 }
 
 /// Obeys commands until the bus is closed.
-async fn obey(client: &Client, carrier: &Carrier, shared: &Shared, commands: &mut Commands) {
+async fn obey(
+    client: &Client,
+    carrier: &Carrier,
+    shared: &Shared,
+    (commands, wanted): (&mut Commands, &mut Wanted),
+) {
     while let Some(command) = commands.next().await {
         match command {
-            Command::Subscribe(subject, history) => carrier.subscribe(subject, history).await,
-            Command::Unsubscribe(subject) => carrier.unsubscribe(&subject),
+            Command::Subscribe(subject, history) => {
+                wanted.insert(subject.clone(), history);
+                carrier.subscribe(subject, history).await;
+            }
+            Command::Unsubscribe(subject) => {
+                wanted.remove(&subject);
+                carrier.unsubscribe(&subject);
+            }
             Command::Publish(message) => publish(client, carrier, shared, message).await,
             Command::Close(done) => {
                 let _ = client.flush().await;
@@ -180,6 +205,16 @@ impl Carrier {
         match self {
             Self::Relay(relay) => relay.unsubscribe(subject),
             Self::Log(log) => log.unsubscribe(subject),
+        }
+    }
+
+    /// Another connection served a subject before.
+    fn on_moved(&self, subject: &str) {
+        match self {
+            // Its first connection is a gap of all subjects, by itself.
+            Self::Relay(_) => {}
+            // How far the followers of that connection had got is not known.
+            Self::Log(log) => log.gap(subject),
         }
     }
 }

@@ -23,8 +23,11 @@
 //! What may have been lost, as the connection to NATS was, or this node read too slowly, is reported to the
 //! hub, and by its policy to each subscriber; it is never passed over in silence. While the server is not
 //! there, publications go to the subscribers of this process only ([`NatsBus::status`] says so).
+//!
+//! The bus has a thread of its own, or is served on the loop of a worker ([`NatsBusBuilder::on_worker`]).
 
 mod connection;
+mod home;
 mod message;
 mod presence;
 mod relay;
@@ -35,23 +38,26 @@ pub use async_nats;
 pub use shared::{NatsStats, NatsStatus};
 pub use stream::JetStream;
 
+use connection::{Commands, Wanted};
+use home::{Home, Plan};
 use message::Subjects;
 use picows_uring::topics::{Bus, BusError, BusMessage, BusMode, History, Inlet};
 use shared::{Command, Queue, Shared};
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc as tokio_mpsc;
 
 /// A bus on NATS.
 ///
-/// Its connection is made, and made again, by a thread that starts when a hub is attached.
+/// Its connection is made, and made again, by a thread that starts when a hub is attached; or on the loop of
+/// a worker: [`NatsBusBuilder::on_worker`].
 pub struct NatsBus {
     shared: Arc<Shared>,
     queue: Queue,
-    /// Until the thread starts.
-    plan: Mutex<Option<Plan>>,
+    is_on_worker: bool,
+    home: Mutex<Home>,
 }
 
 /// Settings of a [`NatsBus`].
@@ -75,18 +81,8 @@ pub struct NatsBusBuilder {
     prefix: String,
     jet_stream: Option<JetStream>,
     queued_bytes_max: usize,
+    is_on_worker: bool,
     on_status: Option<shared::OnStatus>,
-}
-
-/// What the thread of a bus needs.
-pub(crate) struct Plan {
-    pub(crate) servers: Vec<async_nats::ServerAddr>,
-    pub(crate) options: async_nats::ConnectOptions,
-    pub(crate) subjects: Subjects,
-    pub(crate) jet_stream: Option<JetStream>,
-    pub(crate) commands: tokio_mpsc::UnboundedReceiver<Command>,
-    /// Of the messages among the commands.
-    pub(crate) waiting_bytes: Arc<AtomicUsize>,
 }
 
 /// A setting that cannot be.
@@ -118,6 +114,7 @@ impl NatsBus {
             prefix: PREFIX.to_owned(),
             jet_stream: None,
             queued_bytes_max: QUEUED_BYTES_MAX,
+            is_on_worker: false,
             on_status: None,
         }
     }
@@ -139,6 +136,67 @@ impl NatsBus {
     #[must_use]
     pub fn stats(&self) -> NatsStats {
         self.shared.stats()
+    }
+
+    /// Serves the bus on the loop of the calling thread: from `make` of
+    /// [`ServerBuilder::start_local`](picows_uring::ServerBuilder::start_local), from a callback of a
+    /// listener, or from a task. It connects there. Where there is no loop, as on a thread of a dedicated
+    /// worker, or when the loop ends before the bus is closed, a thread of its own serves it from then on;
+    /// that is another connection, so what was subscribed before has a gap.
+    ///
+    /// ```no_run
+    /// use picows_uring::topics::{Hub, SubscribeOptions};
+    /// use picows_uring::{EventLoop, Server, Upgrade, UpgradeRequest, WorkerInfo};
+    /// use picows_uring_nats::NatsBus;
+    /// # use picows_uring::{Frame, Listener, ListenerResult, Transport};
+    /// # struct Reader(Hub);
+    /// # impl Listener for Reader {
+    /// #     fn on_connected(&mut self, transport: &Transport) -> ListenerResult {
+    /// #         self.0.subscribe(transport, "news", SubscribeOptions::new())?.keep();
+    /// #         Ok(())
+    /// #     }
+    /// #     fn on_frame(&mut self, _: &Transport, _: &Frame<'_>) -> ListenerResult {
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    ///
+    /// let (hub, bus) = (Hub::new(), NatsBus::builder("nats://127.0.0.1:4222").on_worker().build()?);
+    /// hub.attach(bus.clone())?;
+    /// let server = Server::builder().listen("127.0.0.1:9001").workers(1).event_loop(EventLoop::Tokio);
+    /// let server = server.start_local(move |worker: WorkerInfo| {
+    ///     if worker.number() == 0
+    ///         && let Err(error) = bus.serve_here()
+    ///     {
+    ///         eprintln!("{error}");
+    ///     }
+    ///     let hub = hub.clone();
+    ///     move |_: &UpgradeRequest| Upgrade::accept(Reader(hub.clone()))
+    /// })?;
+    /// # drop(server);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When no hub is attached, or the bus is served already.
+    pub fn serve_here(&self) -> Result<(), BusError> {
+        let mut home = self.home();
+        match std::mem::replace(&mut *home, Home::Served) {
+            Home::Attached(plan, inlet) => {
+                drop(home);
+                home::serve_here(plan, inlet);
+                Ok(())
+            }
+            Home::Unattached(plan) => {
+                *home = Home::Unattached(plan);
+                Err(BusError::new("no hub is attached to the bus: attach one first"))
+            }
+            Home::Served => Err(BusError::new("the bus is served already")),
+        }
+    }
+
+    fn home(&self) -> MutexGuard<'_, Home> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until it is connected, or for so long. Returns whether it is. Blocks the calling thread: not
@@ -177,14 +235,25 @@ impl NatsBusBuilder {
         self
     }
 
-    /// Most bytes that wait for the thread of the bus; publications beyond it do not leave this process.
+    /// Starts no thread when a hub is attached: the bus connects once
+    /// [`NatsBus::serve_here`] is called on the thread of a worker, and is served there.
+    ///
+    /// A publication from NATS then takes one thread instead of two, some tenth less processor time, and comes
+    /// sooner; but a worker with long callbacks keeps the bus waiting, and has its work beside that of connections.
+    /// For one worker, or where there are more workers than cores.
+    pub fn on_worker(mut self) -> Self {
+        self.is_on_worker = true;
+        self
+    }
+
+    /// Most bytes that wait for the loop of the bus; publications beyond it do not leave this process.
     /// Default: 64 MiB.
     pub fn queued_bytes_max(mut self, bytes: usize) -> Self {
         self.queued_bytes_max = bytes;
         self
     }
 
-    /// Called when the status changes, on the thread of the bus.
+    /// Called when the status changes, on the thread that serves the bus.
     pub fn on_status(mut self, call: impl Fn(&NatsStatus) + Send + Sync + 'static) -> Self {
         self.on_status = Some(Box::new(call));
         self
@@ -205,9 +274,18 @@ impl NatsBusBuilder {
         let shared = Arc::new(Shared::new(names, mode, self.on_status));
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let queue = Queue::new(sender, self.queued_bytes_max, Arc::clone(&waiting_bytes));
-        let (options, jet_stream) = (self.options, self.jet_stream);
-        let plan = Plan { servers, options, subjects, jet_stream, commands, waiting_bytes };
-        Ok(Arc::new(NatsBus { shared, queue, plan: Mutex::new(Some(plan)) }))
+        let plan = Plan {
+            servers,
+            options: self.options,
+            subjects,
+            jet_stream: self.jet_stream,
+            commands: Commands::new(commands, waiting_bytes),
+            wanted: Wanted::new(),
+            shared: Arc::clone(&shared),
+            was_connected: false,
+        };
+        let home = Mutex::new(Home::Unattached(plan));
+        Ok(Arc::new(NatsBus { shared, queue, is_on_worker: self.is_on_worker, home }))
     }
 }
 
@@ -217,17 +295,19 @@ impl Bus for NatsBus {
     }
 
     fn attach(&self, inlet: Inlet) -> Result<(), BusError> {
-        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let plan = plan.ok_or_else(|| BusError::new("the bus has a hub already: make another"))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|error| BusError::new(format!("no loop for NATS: {error}")))?;
-        let shared = Arc::clone(&self.shared);
-        std::thread::Builder::new()
-            .name("picows-nats".to_owned())
-            .spawn(move || runtime.block_on(connection::run(plan, shared, inlet)))
-            .map(drop)
-            .map_err(|error| BusError::new(format!("no thread for NATS: {error}")))
+        let mut home = self.home();
+        match std::mem::replace(&mut *home, Home::Served) {
+            Home::Unattached(plan) if self.is_on_worker => *home = Home::Attached(plan, inlet),
+            Home::Unattached(plan) => {
+                drop(home);
+                home::serve_on_thread(plan, inlet)?;
+            }
+            before => {
+                *home = before;
+                return Err(BusError::new("the bus has a hub already: make another"));
+            }
+        }
+        Ok(())
     }
 
     fn subscribe(&self, subject: &str, history: History) {

@@ -37,10 +37,7 @@ impl Drop for Reader {
 
 impl Relay {
     pub(crate) fn new(
-        client: Client,
-        subjects: Subjects,
-        inlet: Inlet,
-        shared: Arc<Shared>,
+        (client, subjects, inlet, shared): (Client, Subjects, Inlet, Arc<Shared>),
     ) -> Self {
         Self { client, subjects, inlet, shared, readers: RefCell::default() }
     }

@@ -177,6 +177,11 @@ impl Log {
         self.followers.borrow_mut().remove(subject);
     }
 
+    /// Messages of a subject may be lost.
+    pub(crate) fn gap(&self, subject: &str) {
+        self.core.gap(subject);
+    }
+
     /// Hands a publication to the stream. Its subscribers, here too, get it from there.
     pub(crate) async fn publish(&self, message: BusMessage, headers: HeaderMap) {
         let core = Arc::clone(&self.core);

@@ -8,7 +8,8 @@ use picows_uring::topics::{
     Hub, HubBuilder, Position, Post, Recovery, SlowPolicy, Start, SubscribeOptions,
 };
 use picows_uring::{
-    Frame, Listener, ListenerResult, Server, ServerHandle, Transport, Upgrade, UpgradeRequest,
+    Frame, Listener, ListenerResult, Server, ServerBuilder, ServerHandle, Transport, Upgrade,
+    UpgradeRequest, WorkerInfo,
 };
 use picows_uring_nats::{NatsBus, NatsBusBuilder, NatsStatus};
 use rustix::process::{Pid, Signal, kill_process};
@@ -140,17 +141,30 @@ impl Node {
             .connection_timeout(Duration::from_secs(2));
         let bus = set_up(NatsBus::builder(url).options(options)).build().unwrap();
         hub.attach(bus.clone()).unwrap();
-        let topics = hub.clone();
-        let server = Server::builder()
-            .listen("127.0.0.1:0")
-            .workers(1)
-            .start(move |request: &UpgradeRequest| {
-                let (topic, query) = (request.path()[1..].to_owned(), request.query());
-                let query = query.unwrap_or_default().to_owned();
-                Upgrade::accept(Subscriber { hub: topics.clone(), topic, query })
-            })
-            .unwrap();
+        let server = serve(&hub, Server::builder().workers(1), |_| {});
         Self { hub, bus, server }
+    }
+
+    /// One whose bus is served by the worker of its server, which `set_up` changes.
+    pub fn on_worker(url: &str, set_up: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
+        let (hub, bus) = (Hub::new(), NatsBus::builder(url).on_worker().build().unwrap());
+        hub.attach(bus.clone()).unwrap();
+        let guest = bus.clone();
+        let builder = set_up(Server::builder().workers(1));
+        let server = serve(&hub, builder, move |_| guest.serve_here().unwrap());
+        Self { hub, bus, server }
+    }
+
+    /// One whose bus is served by the worker of another server, which is returned.
+    pub fn with_guest(
+        url: &str,
+        set_up: impl FnOnce(NatsBusBuilder) -> NatsBusBuilder,
+    ) -> (Self, ServerHandle) {
+        let node = Self::with(url, Hub::builder(), |builder| set_up(builder).on_worker());
+        let guest = node.bus.clone();
+        let builder = Server::builder().workers(1);
+        let host = serve(&node.hub, builder, move |_| guest.serve_here().unwrap());
+        (node, host)
     }
 
     pub fn connected(self) -> Self {
@@ -187,6 +201,25 @@ impl Node {
     pub fn wait_status(&self, what: &str, check: impl Fn(&NatsStatus) -> bool) -> NatsStatus {
         eventually(what, || Some(self.bus.status()).filter(&check))
     }
+}
+
+/// Starts the server of a node. `begin` is called on the thread of each worker.
+fn serve(
+    hub: &Hub,
+    builder: ServerBuilder,
+    begin: impl Fn(WorkerInfo) + Send + Sync + 'static,
+) -> ServerHandle {
+    let hub = hub.clone();
+    let start = move |worker: WorkerInfo| {
+        begin(worker);
+        let hub = hub.clone();
+        move |request: &UpgradeRequest| {
+            let (topic, query) = (request.path()[1..].to_owned(), request.query());
+            let query = query.unwrap_or_default().to_owned();
+            Upgrade::accept(Subscriber { hub: hub.clone(), topic, query })
+        }
+    };
+    builder.listen("127.0.0.1:0").start_local(start).unwrap()
 }
 
 /// The listener of a node's server.
