@@ -131,7 +131,7 @@ FLOORS = {
         "handshake",
     ),
     COMMAND: (
-        "driver signals source system units",
+        "driver hints signals source system units",
         "auto_ping deflate fault",
         "proxy",
         "stdio",

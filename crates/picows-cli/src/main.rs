@@ -10,6 +10,7 @@ mod driver;
 mod echo;
 mod fan_out;
 mod fault;
+mod hints;
 mod load;
 mod measure;
 mod pages;
@@ -72,7 +73,10 @@ fn main() -> ExitCode {
     if let Err(error) = signals::install() {
         note(format_args!("signals keep their default actions: {error}"));
     }
-    let cli = Cli::from_arg_matches(&command().get_matches());
+    let matches = command().try_get_matches().unwrap_or_else(|error| {
+        hints::of_the_address(error, command(), std::env::args_os().skip(1)).exit()
+    });
+    let cli = Cli::from_arg_matches(&matches);
     let cli = cli.unwrap_or_else(|error| error.format(&mut command()).exit());
     stdio::report_panics();
     if let Err(fault) = stdio::install_log(cli.log_format, cli.log_filter_file) {

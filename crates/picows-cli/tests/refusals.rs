@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::run;
+use common::{Done, output_of, picows, run};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
@@ -74,5 +74,19 @@ fn impossible_urls_are_status_2_with_the_cure() {
             assert!(done.stderr.contains(cure), "{client}: {}", done.stderr);
             assert!(!done.stderr.lines().any(|line| line.starts_with("error: forged")));
         }
+    }
+}
+
+#[test]
+fn an_option_in_place_of_the_address_names_the_argument() {
+    for (line, tip) in [
+        ("echo --port 9001", "picows echo 9001"),
+        ("pubsub --host 0.0.0.0", "picows pubsub 127.0.0.1:9001"),
+        ("load --url ws://127.0.0.1:1/", "picows load ws://"),
+    ] {
+        let done = Done::from(output_of(&mut picows(line.split_whitespace()), b""));
+        assert_eq!(done.code, 2, "{line}: {}", done.stderr);
+        assert!(done.stderr.contains(tip), "{line}: {}", done.stderr);
+        assert!(!done.stderr.contains("similar"), "{line}: {}", done.stderr);
     }
 }
