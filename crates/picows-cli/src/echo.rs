@@ -89,7 +89,7 @@ pub(crate) struct ServingFlags {
 
     /// Address for operators, as --listen: /metrics (OpenMetrics), /healthz and /readyz, answered at every
     /// limit and while workers are busy. Without TLS or a password: not for clients
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = units::listen_address)]
     admin: Option<String>,
 
     /// Answer /metrics on the addresses of --listen as well, for every client

@@ -65,9 +65,10 @@ pub(crate) fn count<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "write a number from 0, such as 100".to_owned())
 }
 
-/// Completes an address to listen on: a port alone is one of loopback, and `:PORT` one of all IPv4 addresses.
+/// Completes an address to listen on: a port alone is one of loopback, and `:PORT` one of all IPv4 addresses. A number
+/// that is no port is completed, too, so that its fault is that of the port.
 pub(crate) fn listen_address(text: &str) -> Result<String, String> {
-    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     Ok(match text.strip_prefix(':') {
         Some(port) if is_port(port) => format!("0.0.0.0:{port}"),
         None if is_port(text) => format!("127.0.0.1:{text}"),
@@ -193,7 +194,10 @@ mod tests {
             ("[::1]:9001", "[::1]:9001"),
             ("localhost:9001", "localhost:9001"),
             ("unix:/run/a", "unix:/run/a"),
-            ("65536", "65536"),
+            ("65536", "127.0.0.1:65536"),
+            (":65536", "0.0.0.0:65536"),
+            (":", ":"),
+            ("", ""),
             (":x", ":x"),
         ] {
             assert_eq!(listen_address(text).as_deref(), Ok(address));

@@ -78,6 +78,23 @@ fn impossible_urls_are_status_2_with_the_cure() {
 }
 
 #[test]
+fn a_port_that_is_too_large_is_named_as_such() {
+    let lines = ["99999", ":99999", "localhost:65536", "[::1]:65536", "0 --admin 99999"]
+        .iter()
+        .flat_map(|address| ["echo", "pubsub"].map(|command| format!("{command} {address}")))
+        .chain(CLIENTS.map(|client| format!("{client} ws://127.0.0.1:99999/")))
+        .chain(CLIENTS.map(|client| format!("{client} wss://[::1]:65536/a?b#c")))
+        .chain(CLIENTS.map(|client| format!("{client} --proxy http://h:99999 ws://127.0.0.1:1/")));
+    for line in lines {
+        let done = Done::from(output_of(&mut picows(line.split_whitespace()), b""));
+        assert_eq!(done.code, 2, "{line}: {}", done.stderr);
+        let fault = "the port is too large, as it is from 0 to 65535";
+        assert!(done.stderr.contains(fault), "{line}: {}", done.stderr);
+        assert_eq!(done.stdout, "", "{line}");
+    }
+}
+
+#[test]
 fn an_option_in_place_of_the_address_names_the_argument() {
     for (line, tip) in [
         ("echo --port 9001", "picows echo 9001"),

@@ -2,6 +2,7 @@
 //!
 //! The only place that makes sockets; what happens on them is the ring's.
 
+mod port;
 mod takeover;
 mod unix_path;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::{fmt, io};
 use unix_path::PathFault;
 
+pub(crate) use port::{port_fault, url_port_fault};
 use takeover::SocketGroup;
 pub(crate) use takeover::{
     Asker, Control, GroupName, Heard, OfferedSockets, Part, Predecessor, Takeover,
@@ -370,6 +372,7 @@ fn resolve(text: &str) -> Result<Vec<SocketAddr>, Error> {
     let mut found: Vec<_> = text
         .to_socket_addrs()
         .map_err(|error| {
+            let error = port_fault(text).map_or_else(|| error.to_string(), str::to_owned);
             bad(format!(
                 "{error}: write 127.0.0.1:9001, [::1]:9001, localhost:9001 (port 0 for any free \
                  one) or unix:/run/picows.sock{}",

@@ -1,6 +1,7 @@
 //! Target of a URL (RFC 6455 §3), and comparison of origins (RFC 6454).
 
 use super::error::ConnectFault;
+use crate::socket::url_port_fault;
 use crate::unix_url::{self, FRAGMENT_FAULT, UnixUrl};
 use picows_uring_proto::Escaped;
 use picows_uring_proto::internal::SHOWN_BYTES_MAX;
@@ -34,7 +35,11 @@ impl Target {
             None => match Url::parse(text) {
                 Ok(url) => Self::of(url),
                 Err(_) if has_zone(text) => Err(ZONE_FAULT.to_owned()),
-                Err(error) => Err(format!("{error}: write it as ws://host:port/path")),
+                Err(error) => {
+                    let fault =
+                        url_port_fault(text).map_or_else(|| error.to_string(), str::to_owned);
+                    Err(format!("{fault}: write it as ws://host:port/path"))
+                }
             },
         };
         parsed.map_err(ConnectFault::Url)

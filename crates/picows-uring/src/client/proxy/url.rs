@@ -3,6 +3,7 @@
 //! No error has a part of the URL but its scheme: the rest may be a password.
 
 use super::fault::ProxyFault;
+use crate::socket::url_port_fault;
 use crate::unix_url::percent_decoded;
 use picows_uring_proto::ProxyCredentials;
 use std::borrow::Cow;
@@ -43,8 +44,11 @@ impl ProxyUrl {
         // Hosts are read as those of web addresses, with their case and their IDNA. The port that is the
         // default of one such scheme is not that of another.
         let read = |scheme: &str| {
-            Url::parse(&format!("{scheme}://{rest}"))
-                .map_err(|error| format!("its URL cannot be read ({error}): {SPELLING}"))
+            let url = format!("{scheme}://{rest}");
+            Url::parse(&url).map_err(|error| {
+                let fault = url_port_fault(&url).map_or_else(|| error.to_string(), str::to_owned);
+                format!("its URL cannot be read ({fault}): {SPELLING}")
+            })
         };
         let (url, other) = (read("http")?, read("ftp")?);
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
