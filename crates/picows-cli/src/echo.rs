@@ -244,13 +244,8 @@ pub(crate) trait Service {
     fn router(&self) -> impl Fn(&UpgradeRequest) -> Upgrade + Send + Sync + 'static;
 
     /// The server listens: the line to print behind its addresses, if any.
-    ///
-    /// # Errors
-    ///
-    /// Stops the server, which has printed nothing.
-    fn started(&self, addresses: &[ListenAddress]) -> Result<Option<String>, Fault> {
-        let _ = addresses;
-        Ok(None)
+    fn started(&self) -> Option<String> {
+        None
     }
 
     /// What `--stats` prints besides the counters of the server, with a comma before it.
@@ -331,7 +326,6 @@ fn serve(
         note(format_args!("standard output cannot be written, and serving goes on: {error}"));
     });
     let monitor = server.monitor();
-    let line = service.started(server.addresses())?;
     // First: what reads that it listens or is ready may send any signal.
     successor.serves(monitor.clone(), args.takeover.is_some());
     for address in server.addresses() {
@@ -343,7 +337,7 @@ fn serve(
     if let Some(process) = server.predecessor() {
         note(format_args!("taken over from process {process}"));
     }
-    if let Some(line) = line {
+    if let Some(line) = service.started() {
         stdio::out().line(&line);
     }
     systemd::ready();

@@ -7,7 +7,7 @@ mod rights;
 mod wire;
 
 use crate::echo::{self, Service, ServingFlags};
-use crate::fault::{Fault, Usage};
+use crate::fault::Fault;
 use crate::{stdio, units};
 use bus::Nodes;
 use client::Client;
@@ -156,6 +156,11 @@ impl PubSub {
 impl Service for PubSub {
     fn set_up(&self, builder: ServerBuilder) -> ServerBuilder {
         let nodes = Arc::clone(&self.nodes);
+        // Before a server that this one takes over from has stopped.
+        let builder = match self.is_loopback_assumed {
+            true => builder.check_address(refuse_unless_loopback),
+            false => builder,
+        };
         builder
             .max_queue_size(self.queue_bytes_max, QueuePolicy::Close)
             .ready_when(move || nodes.fault().map_or(Ok(()), Err))
@@ -184,15 +189,9 @@ impl Service for PubSub {
         }
     }
 
-    fn started(&self, addresses: &[ListenAddress]) -> Result<Option<String>, Fault> {
-        if self.is_loopback_assumed && !addresses.iter().all(is_loopback) {
-            return Err(Usage(
-                "--publish: an address is not loopback: write --publish none, all or token".into(),
-            )
-            .into());
-        }
+    fn started(&self) -> Option<String> {
         let why = if self.is_loopback_assumed { ", as all addresses are loopback" } else { "" };
-        Ok(Some(format!("publish {}{why}", self.rights.describe())))
+        Some(format!("publish {}{why}", self.rights.describe()))
     }
 
     fn progress(&self, every: Duration) -> String {
@@ -278,6 +277,12 @@ fn is_loopback(address: &ListenAddress) -> bool {
         ListenAddress::Tcp(address) | ListenAddress::Tls(address) => address.ip().is_loopback(),
         _ => true,
     }
+}
+
+fn refuse_unless_loopback(address: &ListenAddress) -> Result<(), String> {
+    let fault =
+        "it is not loopback, and who may publish is not given: write --publish none, all or token";
+    if is_loopback(address) { Ok(()) } else { Err(fault.to_owned()) }
 }
 
 /// Parses a policy for slow subscribers.

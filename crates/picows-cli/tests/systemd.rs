@@ -54,6 +54,43 @@ fn a_socket_that_is_handed_over_is_served_in_place_of_the_default() {
     }
 }
 
+/// What may be published to a socket that all machines reach is judged before the process that serves it stops.
+#[test]
+fn a_pubsub_that_may_not_take_over_leaves_the_socket_to_the_one_that_serves() {
+    let path = folder("systemd-pubsub").join("t");
+    let pubsub =
+        |publish: &str| format!("pubsub --workers 1 --takeover {} {publish}", path.display());
+    let socket = TcpListener::bind("0.0.0.0:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    // Without a predecessor neither.
+    let refused = |socket: TcpListener| {
+        let done = Running::start(&mut activated(socket, OURS, &pubsub(""))).end();
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{}", done.stderr);
+        let fault = format!("cannot listen on \"ws://{address}\": it is not loopback");
+        assert!(done.stderr.contains(&fault), "{}", done.stderr);
+        assert!(done.stderr.contains("--publish none, all or token"), "{}", done.stderr);
+    };
+    refused(socket.try_clone().unwrap());
+    let mut first = Running::start(&mut activated(socket, OURS, &pubsub("--publish none")));
+    assert_eq!(first.line(), format!("listening on ws://{address}"));
+    let next = |publish: &str| {
+        let line = pubsub(publish);
+        let mut command = picows(line.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::start(&mut command)
+    };
+    let done = next("").end();
+    assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{}", done.stderr);
+    assert!(done.stderr.contains(&format!("\"ws://{address}\": it is not")), "{}", done.stderr);
+    assert!(first.is_running());
+    let mut second = next("--publish none");
+    assert_eq!(second.line(), format!("listening on ws://{address}"));
+    let done = first.end();
+    assert!(done.code == 0 && done.stderr.contains("has taken over"), "{}", done.stderr);
+    second.signal(Signal::TERM);
+    assert_eq!(second.end().code, 0);
+}
+
 #[test]
 fn a_unix_socket_and_an_address_beside_it_are_served() {
     let path = folder("systemd-unix").join("s");

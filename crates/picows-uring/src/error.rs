@@ -39,7 +39,8 @@ pub enum Error {
     /// An address to listen on could not be understood.
     #[error("cannot listen on {}: {fault}", shown(address).quoted())]
     Address {
-        /// The address as given.
+        /// The address as given, or as bound where the [application refuses
+        /// it](crate::ServerBuilder::check_address).
         address: String,
         /// What is wrong with it.
         fault: String,

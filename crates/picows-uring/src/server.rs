@@ -2,6 +2,7 @@
 //!
 //! The data path is in the worker; here is only what happens before and after it.
 
+mod address_check;
 mod adopt;
 mod builder;
 mod handle;

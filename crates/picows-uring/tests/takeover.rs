@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Client, PATIENCE, SocketFolder, address, upgrade_request, workers};
-use picows_uring::{EchoListener, Server, ServerBuilder, ServerHandle, Upgrade};
+use picows_uring::{EchoListener, Error, Server, ServerBuilder, ServerHandle, Upgrade};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -118,4 +118,30 @@ fn on_a_shared_port_while_clients_connect() {
     });
     let (tried, lost) = (tried.into_inner(), lost.into_inner());
     assert_eq!(lost, 0, "of {tried} clients in {TAKEOVERS} takeovers");
+}
+
+/// The server that is taken over from serves on when the next refuses its address.
+#[test]
+fn an_address_that_the_next_refuses_stays_with_the_first() {
+    let folder = SocketFolder::new("takeover-refused");
+    let path = folder.socket();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let first = echo(Server::builder().listen_socket(socket).workers(1).takeover(&path));
+    let next = || Server::builder().workers(1).takeover(&path);
+    for check in [(|_| Err("not here".to_owned())) as fn(&_) -> _, |_| panic!("not here")] {
+        let refused = next().check_address(check).start(|_| Upgrade::accept(EchoListener));
+        let Err(Error::Address { address: at, fault }) = refused else { panic!("{refused:?}") };
+        assert_eq!(at, format!("ws://{address}"));
+        assert!(fault.contains("not here"), "{fault}");
+    }
+    assert_eq!(first.monitor().successor(), None);
+    let mut client = Client::connect(address);
+    client.write(upgrade_request("/", "").as_bytes());
+    assert_eq!(client.response().status, 101);
+    drop(client);
+    let second = echo(next().check_address(|_| Ok(())));
+    first.join().expect("it was taken over from");
+    assert_eq!(second.local_addr(), Some(address));
+    second.stop().expect("it stops");
 }

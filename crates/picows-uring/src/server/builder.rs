@@ -4,6 +4,7 @@
 
 mod check;
 
+use super::address_check::AddressCheck;
 use super::handle::ServerHandle;
 use super::listen::{Listen, Served};
 use super::probes::OnMain;
@@ -82,6 +83,7 @@ pub struct ServerBuilder {
     backlog: u32,
     pub(super) share_port: bool,
     pub(super) drain_timeout: Duration,
+    pub(super) address_check: Option<AddressCheck>,
     pub(super) admin: Option<String>,
     pub(super) takeover: Option<PathBuf>,
     pub(super) on_main: OnMain,
@@ -102,6 +104,7 @@ impl Default for ServerBuilder {
             backlog: BACKLOG,
             share_port: false,
             drain_timeout: DRAIN_TIMEOUT,
+            address_check: None,
             admin: None,
             takeover: None,
             on_main: OnMain::default(),
@@ -431,6 +434,7 @@ impl ServerBuilder {
         config.memory = Arc::clone(memory);
         let (listen, served) = resolve(self.listen, self.has_address, &Arc::new(config))?;
         let listening = socket::listen(listen, options, None)?;
+        self.address_check.map_or(Ok(()), |it| it.check(&listening.addresses))?;
         let served = listening.origins.iter().map(|origin| served[*origin].clone()).collect();
         Ok((listening, served))
     }

@@ -32,11 +32,13 @@ impl ServerBuilder {
             None => None,
         };
         let drain_timeout = self.drain_timeout;
+        let address_check = self.address_check.take();
         let prepared = self.prepare(make, &probes, Part::Main, handover.as_mut());
         let prepared = prepared.map_err(|error| match &handover {
             Some(handover) => handover.explain(error),
             None => error,
         })?;
+        address_check.map_or(Ok(()), |it| it.check(prepared.addresses()))?;
         if let Some(handover) = &mut handover {
             handover.commit()?;
         }

@@ -20,7 +20,7 @@ use crate::local::{HostKind, Hosting, Local};
 use crate::mailbox::Mailbox;
 use crate::patience::patiently;
 use crate::ring::{Ring, Socket, StartError, Unsupported, Wait, WaitMode};
-use crate::socket::{self, ListenOptions, Predecessor, Wanted};
+use crate::socket::{self, ListenAddress, ListenOptions, Predecessor, Wanted};
 use crate::upgrade::{MakeFactory, SharedFactory, WorkerInfo, make_factory};
 use crate::worker::{Listening, MoreListeners, NewListener, Worker};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -143,6 +143,11 @@ pub(super) fn prepare(
 }
 
 impl Prepared {
+    /// The addresses that it is to accept connections from.
+    pub(super) fn addresses(&self) -> &[ListenAddress] {
+        self.handle.addresses()
+    }
+
     /// Has all workers accept connections.
     pub(super) fn begin(self) -> ServerHandle {
         let Self { mut crew, sockets, mut handle } = self;
