@@ -74,16 +74,60 @@ pub struct UnderWay {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    message: Option<Begun>,
-    /// Since when the peer has taken no more than so many bytes.
-    taken: Option<(Tick, u64)>,
+    /// When the message began.
+    message: Moment,
+    /// Since when the peer has taken no more than [`taken`](Self::taken).
+    taken_since: Moment,
+    taken: u64,
 }
 
+const _: () = assert!(size_of::<Progress>() <= 24, "each peer that does not read has one");
+
+/// A time, or none, and a flag. An `Option` of a time and a flag would take twice as much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Begun {
-    at: Tick,
-    /// It was too slow, but for what had arrived and was not handled yet.
-    is_excused: bool,
+struct Moment {
+    /// Nanoseconds since the origin, without the lowest bit: that is the flag. All bits: none.
+    bits: u64,
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Moment {
+    const NONE: Self = Self { bits: u64::MAX };
+
+    /// The flag is not set.
+    fn at(at: Tick) -> Self {
+        Self { bits: at.as_nanos() & !1 }
+    }
+
+    fn get(self) -> Option<Tick> {
+        (self != Self::NONE).then(|| Tick::from_nanos(self.bits & !1))
+    }
+
+    /// Whether it was too slow, but for what had arrived and was not handled yet.
+    fn is_excused(self) -> bool {
+        self.bits & 1 == 1
+    }
+
+    fn set_excused(&mut self, is_excused: bool) {
+        let bits = (self.bits & !1) | u64::from(is_excused);
+        // No time, and not in a thousand years.
+        if bits != Self::NONE.bits {
+            self.bits = bits;
+        }
+    }
+
+    fn delay(&mut self, time: Duration) {
+        if let Some(at) = self.get() {
+            let is_excused = self.is_excused();
+            *self = Self::at(at + time);
+            self.set_excused(is_excused);
+        }
+    }
 }
 
 impl Progress {
@@ -99,23 +143,23 @@ impl Progress {
         has_more: impl FnOnce() -> bool,
     ) -> bool {
         let Some(UnderWay { bytes, is_new }) = under_way else {
-            self.message = None;
+            self.message = Moment::NONE;
             return false;
         };
-        if is_new || self.message.is_none() {
-            self.message = Some(Begun { at: now, is_excused: false });
+        if is_new || self.message == Moment::NONE {
+            self.message = Moment::at(now);
         }
-        let (Some(begun), Some(timeout)) = (&mut self.message, rules.message_timeout) else {
+        let (Some(begun), Some(timeout)) = (self.message.get(), rules.message_timeout) else {
             return false;
         };
-        let time = now.duration_since(begun.at);
+        let time = now.duration_since(begun);
         let needed = time.as_nanos() * u128::from(MESSAGE_RATE_MIN) / NANOS_PER_SECOND;
         if time < timeout || u128::from(bytes) >= needed {
-            begun.is_excused = false;
+            self.message.set_excused(false);
             return false;
         }
-        let is_excused = !begun.is_excused && has_more();
-        begun.is_excused = true;
+        let is_excused = !self.message.is_excused() && has_more();
+        self.message.set_excused(true);
         !is_excused
     }
 
@@ -127,12 +171,13 @@ impl Progress {
         now: Tick,
         taken: Option<u64>,
     ) -> bool {
-        match (self.taken, taken) {
-            (Some((since, before)), Some(taken)) if before == taken => {
+        match (self.taken_since.get(), taken) {
+            (Some(since), Some(taken)) if self.taken == taken => {
                 rules.write_stall_timeout.is_some_and(|limit| now.duration_since(since) >= limit)
             }
             (_, taken) => {
-                self.taken = taken.map(|taken| (now, taken));
+                self.taken_since = taken.map_or(Moment::NONE, |_| Moment::at(now));
+                self.taken = taken.unwrap_or_default();
                 false
             }
         }
@@ -140,18 +185,14 @@ impl Progress {
 
     /// We were held up for so long that the peer could not get ahead: that time does not count.
     pub fn held_up(&mut self, time: Duration) {
-        if let Some(begun) = &mut self.message {
-            begun.at = begun.at + time;
-        }
-        if let Some((since, _)) = &mut self.taken {
-            *since = *since + time;
-        }
+        self.message.delay(time);
+        self.taken_since.delay(time);
     }
 
     /// Whether nothing is under way, as of the last look.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.message.is_none() && self.taken.is_none()
+        self.message == Moment::NONE && self.taken_since == Moment::NONE
     }
 }
 
@@ -249,6 +290,18 @@ mod tests {
             assert_eq!(progress.is_message_too_slow(&rules, now, part(0), || false), is_over);
             assert_eq!(progress.is_write_stalled(&rules, now, Some(7)), is_over);
         }
+    }
+
+    #[test]
+    fn an_excuse_outlasts_a_stall_of_ours_and_a_time_has_no_end() {
+        let (rules, mut progress) = begun();
+        assert!(!progress.is_message_too_slow(&rules, at(60), part(100), || true));
+        progress.held_up(600 * SECOND);
+        assert!(progress.is_message_too_slow(&rules, at(661), part(100), || true), "once only");
+        progress.held_up(Duration::MAX);
+        assert!(!progress.is_message_too_slow(&rules, at(99_999), part(100), || false));
+        assert!(!progress.is_idle());
+        assert_eq!(Moment::at(Tick::from_nanos(u64::MAX)).get().map(Tick::as_nanos), Some(!1));
     }
 
     #[test]

@@ -16,6 +16,21 @@ pub(super) struct ProgressChecks {
     next: Option<(TimerId, Tick)>,
 }
 
+const _: () = assert!(size_of::<(Token, Progress)>() <= 32);
+
+impl ProgressChecks {
+    /// Adds a connection, one of so many.
+    fn push(&mut self, check: (Token, Progress), connections: usize) {
+        let len = self.list.len();
+        if len == self.list.capacity() && len >= LIST_KEPT {
+            // Once for all: pages that are not written to take no memory, while old copies of a list that
+            // doubles stay with the allocator.
+            self.list.reserve_exact(connections.saturating_sub(len).max(LIST_KEPT));
+        }
+        self.list.push(check);
+    }
+}
+
 impl<R: Ring> Worker<R> {
     /// Puts a connection on the list, if its settings bound its progress.
     #[cold]
@@ -25,7 +40,8 @@ impl<R: Ring> Worker<R> {
         // Before and after, there are deadlines.
         if connection.phase() == Phase::Open {
             let now = self.local.now.get();
-            self.progress.list.push((token, connection.begin_progress(now)));
+            let progress = connection.begin_progress(now);
+            self.progress.push((token, progress), self.slots.len());
             self.check_by(now + every);
         }
     }

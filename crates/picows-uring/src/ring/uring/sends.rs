@@ -8,12 +8,17 @@ use io_uring::{opcode, squeue, types};
 /// Batches in flight, by index.
 #[derive(Debug, Default)]
 pub(super) struct Sends {
-    entries: Vec<Entry>,
+    entries: Entries,
     /// Indices of `entries` that are free.
     free: Vec<u32>,
     /// The most entries in use since the last trim.
     used_max: usize,
 }
+
+/// Entries in blocks, of which only the last is not full. A vector would leave its old copies with the
+/// allocator as it grows, which together are as long as it.
+#[derive(Debug, Default)]
+struct Entries(Vec<Vec<Entry>>);
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -34,6 +39,7 @@ pub(super) const SEGMENTS_PER_SEND_MAX: usize = 64;
 
 /// Entries that are kept, which take up to 1 KiB each.
 const ENTRIES_KEPT: usize = 64;
+const BLOCK_ENTRIES: usize = 64;
 
 // `UIO_MAXIOV`: more would be refused by the kernel.
 const _: () = assert!(SEGMENTS_PER_SEND_MAX <= 1024);
@@ -51,7 +57,7 @@ impl Sends {
             (self.entries.len() - 1) as u32
         });
         self.used_max = self.used_max.max(self.entries.len() - self.free.len());
-        let entry = &mut self.entries[index as usize];
+        let entry = self.entries.get_mut(index).expect("a free index is one of an entry");
         let operation = entry.operation(socket, &batch);
         entry.owner = Some((token, batch));
         (index, operation)
@@ -59,25 +65,24 @@ impl Sends {
 
     /// Takes the batch at `index` back, after its completion.
     pub(super) fn take(&mut self, index: u32) -> Option<(Token, Box<SendBatch>)> {
-        let owner = self.entries.get_mut(index as usize)?.owner.take()?;
+        let owner = self.entries.get_mut(index)?.owner.take()?;
         self.free.push(index);
         Some(owner)
     }
 
     /// Whether there are more entries than a quiet ring needs, and some can go.
     pub(super) fn has_spare(&self) -> bool {
-        self.entries.len() > ENTRIES_KEPT && self.entries.last().is_some_and(Entry::is_free)
+        self.entries.len() > ENTRIES_KEPT && self.entries.is_last_free()
     }
 
     /// Frees entries that were not needed since the last call, as far as they are the last ones.
     pub(super) fn trim(&mut self) {
         let wanted = ENTRIES_KEPT.max(self.used_max);
-        while self.entries.len() > wanted && self.entries.last().is_some_and(Entry::is_free) {
+        while self.entries.len() > wanted && self.entries.is_last_free() {
             self.entries.pop();
         }
         let len = self.entries.len();
         self.free.retain(|index| (*index as usize) < len);
-        self.entries.shrink_to(len);
         self.free.shrink_to(len);
         self.used_max = len - self.free.len();
     }
@@ -85,6 +90,40 @@ impl Sends {
     /// Gives up the memory of what is in flight, as the kernel may still read it.
     pub(super) fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.entries));
+    }
+}
+
+impl Entries {
+    fn len(&self) -> usize {
+        let full = self.0.len().saturating_sub(1) * BLOCK_ENTRIES;
+        self.0.last().map_or(0, |last| full + last.len())
+    }
+
+    fn get_mut(&mut self, index: u32) -> Option<&mut Entry> {
+        let index = index as usize;
+        self.0.get_mut(index / BLOCK_ENTRIES)?.get_mut(index % BLOCK_ENTRIES)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        match self.0.last_mut() {
+            Some(last) if last.len() < BLOCK_ENTRIES => last.push(entry),
+            _ => {
+                let mut block = Vec::with_capacity(BLOCK_ENTRIES);
+                block.push(entry);
+                self.0.push(block);
+            }
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(last) = self.0.last_mut() {
+            last.pop();
+        }
+        self.0.pop_if(|last| last.is_empty());
+    }
+
+    fn is_last_free(&self) -> bool {
+        self.0.last().and_then(|last| last.last()).is_some_and(Entry::is_free)
     }
 }
 
@@ -133,5 +172,46 @@ impl Gather {
 impl std::fmt::Debug for Gather {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gather").field("parts", &self.message.msg_iovlen).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Segment;
+
+    fn batch() -> Box<SendBatch> {
+        let mut batch = SendBatch::default();
+        batch.push(Segment::short(b"x"));
+        Box::new(batch)
+    }
+
+    #[test]
+    fn each_batch_comes_back_by_its_index_and_what_a_burst_took_goes() {
+        let mut sends = Sends::default();
+        let token = |slot| Token { slot, generation: 7 };
+        let count = 5 * BLOCK_ENTRIES as u32 + 3;
+        for slot in 0..count {
+            assert_eq!(sends.put(Socket(1), token(slot), batch()).0, slot);
+        }
+        assert_eq!((sends.entries.len(), sends.has_spare()), (count as usize, false));
+        assert!(sends.take(count).is_none(), "there is none");
+        for slot in (0..count).rev() {
+            assert_eq!(sends.take(slot).map(|(token, _)| token), Some(token(slot)));
+            assert!(sends.take(slot).is_none(), "it is taken");
+        }
+        assert!(sends.has_spare());
+        // The burst was since the last call.
+        sends.trim();
+        assert_eq!(sends.entries.len(), count as usize);
+        sends.trim();
+        assert_eq!((sends.entries.len(), sends.entries.0.len()), (ENTRIES_KEPT, 1));
+        assert_eq!((sends.free.len(), sends.has_spare()), (ENTRIES_KEPT, false));
+        // What is left is used again, and then there is more.
+        let indices =
+            (0..=ENTRIES_KEPT as u32).map(|slot| sends.put(Socket(1), token(slot), batch()).0);
+        let mut indices: Vec<_> = indices.collect();
+        indices.sort_unstable();
+        assert!(indices.into_iter().eq(0..=ENTRIES_KEPT as u32));
     }
 }
