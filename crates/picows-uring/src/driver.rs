@@ -82,6 +82,11 @@ impl FromStr for Driver {
 }
 
 /// A text that is the name of no [`Driver`].
+///
+/// ```
+/// let error = "kqueue".parse::<picows_uring::Driver>().unwrap_err();
+/// assert_eq!(error.to_string(), "\"kqueue\" is no driver: use auto, io-uring or epoll");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownDriver(String);
 

@@ -6,6 +6,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Names a connection, among all that this process has and had: for logs, and as a key. Its text has the
 /// form `worker-slot-generation` and means nothing else.
+///
+/// ```
+/// use picows_uring::{ConnectionId, Frame, Listener, ListenerResult, Transport};
+/// use std::cell::RefCell;
+/// use std::collections::HashMap;
+/// use std::rc::Rc;
+///
+/// /// Remembers the name that each connection has sent.
+/// struct Names(Rc<RefCell<HashMap<ConnectionId, String>>>);
+///
+/// impl Listener for Names {
+///     fn on_frame(&mut self, transport: &Transport, frame: &Frame<'_>) -> ListenerResult {
+///         self.0.borrow_mut().insert(transport.id(), frame.text()?.to_owned());
+///         Ok(())
+///     }
+///
+///     fn on_disconnected(&mut self, transport: &Transport) {
+///         self.0.borrow_mut().remove(&transport.id());
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     worker: u32,

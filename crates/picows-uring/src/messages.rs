@@ -19,6 +19,22 @@ use std::rc::Rc;
 ///
 /// The rules of [`Listener`] hold: all calls come from the thread of the worker, an error or a panic ends
 /// this connection alone. [`Messages`] makes a listener of it.
+///
+/// ```
+/// use picows_uring::{ListenerResult, Message, MessageListener, Messages, Transport, Upgrade};
+///
+/// struct Count(usize);
+///
+/// impl MessageListener for Count {
+///     fn on_message(&mut self, transport: &Transport, message: Message<'_>) -> ListenerResult {
+///         self.0 += 1;
+///         transport.send_text(format!("message {}: {} bytes", self.0, message.payload().len()));
+///         Ok(())
+///     }
+/// }
+///
+/// let upgrade = Upgrade::accept(Messages::new(Count(0)));
+/// ```
 pub trait MessageListener {
     /// The handshake is done. What is sent here leaves after the response.
     ///

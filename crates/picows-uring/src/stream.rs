@@ -108,6 +108,18 @@ pub enum WhenFull {
 }
 
 /// The reason why a message was not sent.
+///
+/// ```
+/// use picows_uring::{SendError, WsStream};
+///
+/// /// Sends a price, unless the peer is too slow for it.
+/// async fn send_price(stream: &mut WsStream, price: &str) -> Result<(), SendError> {
+///     match stream.send(price).await {
+///         Err(SendError::Full) => Ok(()),
+///         outcome => outcome,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {

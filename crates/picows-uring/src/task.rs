@@ -59,6 +59,10 @@ pub fn spawn<F: Future + 'static>(future: F) -> Result<Task<F::Output>, SpawnErr
 }
 
 /// No loop runs on this thread, so there is nothing to run a task.
+///
+/// ```
+/// assert_eq!(picows_uring::spawn(async {}).map(drop), Err(picows_uring::SpawnError));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[error(
     "no loop runs on this thread to run a task: call it inside picows_uring::run, or from a \
@@ -71,12 +75,25 @@ debug_with_text! { SpawnError }
 
 /// A task that was started with [`spawn`]. Awaited, it yields what the task came to; dropped, the
 /// task goes on. It runs on the thread that started it.
+///
+/// ```
+/// let outcome = picows_uring::run(async {
+///     let task = picows_uring::spawn(async { 6 * 7 })?;
+///     assert_eq!(task.await, Ok(42));
+///     let task = picows_uring::spawn(std::future::pending::<()>())?;
+///     task.abort();
+///     println!("{}", task.await.unwrap_err()); // The task did not finish.
+///     Ok::<(), picows_uring::SpawnError>(())
+/// })?;
+/// assert_eq!(outcome, Ok(()));
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 pub struct Task<T> {
     handle: tokio::task::JoinHandle<Result<Foreign<T>, Panicked>>,
     fate: Arc<Fate>,
 }
 
-/// A task panicked or was aborted.
+/// A task panicked or was aborted; [`Task`] has an example.
 #[derive(Clone, PartialEq, Eq, Error)]
 #[error("the task did not finish: {0}")]
 pub struct TaskError(String);

@@ -180,6 +180,15 @@ debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, 
 debug_with_text! { ConnectFault: Url, Option, Setting, Request, TlsUnsupported, TlsExpected, TlsSettings, Tls, NoRuntime, Resolve, Unreachable, UnixSocket, Proxy, Socket, Timeout, Response, Redirect, Listener, Disconnected }
 
 /// Stages of a connection that is being made.
+///
+/// ```
+/// use picows_uring::{ConnectError, ConnectFault, ConnectStage};
+///
+/// /// Whether the resolver was too slow.
+/// fn is_name_slow(error: &ConnectError) -> bool {
+///     matches!(error.fault(), ConnectFault::Timeout { stage: ConnectStage::Resolve, .. })
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectStage {

@@ -4,13 +4,25 @@ use crate::ring::{RefusedBy, StartError};
 use std::fmt;
 
 /// The reason why io_uring, or epoll, could not be set up. Its text names the cause and the cure.
+///
+/// ```
+/// use picows_uring::{Driver, EchoListener, Error, RingFault, Server, Upgrade};
+///
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(1).driver(Driver::IoUring);
+/// match builder.start(|_| Upgrade::accept(EchoListener)) {
+///     Ok(server) => drop(server.stop()?),
+///     Err(Error::Ring(error)) if error.fault() == RingFault::Forbidden => println!("a sandbox: {error}"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RingError {
     fault: RingFault,
     text: String,
 }
 
-/// The kind of a [`RingError`].
+/// The kind of a [`RingError`], which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RingFault {

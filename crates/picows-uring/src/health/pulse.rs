@@ -9,6 +9,21 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// The state of a worker: does it run?
+///
+/// ```
+/// use picows_uring::{EchoListener, Server, Upgrade, WorkerState};
+///
+/// let builder = Server::builder().listen("127.0.0.1:0").workers(1);
+/// let server = builder.start(|_| Upgrade::accept(EchoListener))?;
+/// for worker in server.monitor().workers() {
+///     match worker.state {
+///         WorkerState::Failed(reason) => println!("worker {} has failed: {reason}", worker.number),
+///         _ => println!("worker {}: {} connections", worker.number, worker.stats.connections),
+///     }
+/// }
+/// # server.stop()?;
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerState {

@@ -52,7 +52,7 @@ pub(super) struct ServerState {
     successor: OnceLock<u32>,
 }
 
-/// The status of a worker.
+/// The status of a worker; [`WorkerState`] has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerStatus {

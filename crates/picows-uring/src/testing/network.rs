@@ -33,6 +33,19 @@ use std::time::Duration;
 ///
 /// All methods panic when they are called inside of a callback of this network, which is in the
 /// middle of its turn.
+///
+/// ```
+/// use picows_uring::testing::Network;
+/// use picows_uring::{Connect, DisconnectCause, EchoListener};
+///
+/// let network = Network::new();
+/// let (transport, server) = network.dial(Connect::new("ws://test/"), EchoListener)?;
+/// server.send_text("hello");
+/// assert_eq!(server.texts(), ["hello"]);
+/// server.hang_up();
+/// assert_eq!(transport.disconnect_cause(), Some(DisconnectCause::EndOfStream));
+/// # Ok::<(), picows_uring::ConnectError>(())
+/// ```
 #[derive(Clone)]
 pub struct Network {
     kernel: Rc<RefCell<Kernel>>,

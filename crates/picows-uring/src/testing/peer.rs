@@ -14,12 +14,26 @@ use std::fmt;
 ///
 /// It answers pings and CLOSE, as any peer does, unless the test has it stay silent; it checks what it gets
 /// by RFC 6455, and may itself send what breaks it.
+///
+/// ```
+/// use picows_uring::testing::Network;
+/// use picows_uring::{CloseCode, Connect, EchoListener, MsgType, Server, Upgrade};
+///
+/// let network = Network::serve(Server::builder(), |_| Upgrade::accept(EchoListener))?;
+/// let peer = network.peer(Connect::new("ws://test/"));
+/// peer.send(MsgType::Binary, [1, 2, 3]);
+/// let frames = peer.frames();
+/// assert_eq!((frames[0].msg_type, &frames[0].payload[..]), (MsgType::Binary, &[1, 2, 3][..]));
+/// peer.send_raw([0xff; 8]); // No frame of RFC 6455.
+/// assert_eq!(peer.close().map(|(code, _)| code), Some(CloseCode::PROTOCOL_ERROR));
+/// # Ok::<(), picows_uring::Error>(())
+/// ```
 pub struct Peer {
     network: Network,
     index: usize,
 }
 
-/// A frame that the connection under test has sent.
+/// A frame that the connection under test has sent; [`Peer`] has an example.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SentFrame {

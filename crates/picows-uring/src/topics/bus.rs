@@ -78,7 +78,7 @@ pub enum BusMode {
     Log,
 }
 
-/// A publication on the bus.
+/// A publication on the bus; [`Inlet`] has an example.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BusMessage {
@@ -141,6 +141,39 @@ impl From<&Publication> for BusMessage {
 }
 
 /// The hub, as a bus sees it. It does not keep the hub alive.
+///
+/// ```
+/// use picows_uring::MsgType;
+/// use picows_uring::topics::{Bus, BusError, BusMessage, History, Hub, Inlet};
+/// use std::sync::{Arc, Mutex};
+///
+/// /// Brings what other programs say, and carries nothing to them.
+/// #[derive(Default)]
+/// struct Feed(Mutex<Option<Inlet>>);
+///
+/// impl Bus for Feed {
+///     fn attach(&self, inlet: Inlet) -> Result<(), BusError> {
+///         *self.0.lock().unwrap() = Some(inlet);
+///         Ok(())
+///     }
+///
+///     fn subscribe(&self, _: &str, _: History) {}
+///
+///     fn unsubscribe(&self, _: &str) {}
+///
+///     fn publish(&self, _: BusMessage) -> Result<(), BusError> {
+///         Err(BusError::new("it only reads"))
+///     }
+/// }
+///
+/// let (hub, feed) = (Hub::new(), Arc::new(Feed::default()));
+/// hub.attach(feed.clone())?;
+/// let topic = hub.topic("news")?;
+/// let inlet = feed.0.lock().unwrap().clone().expect("it is attached");
+/// assert!(inlet.deliver("news", BusMessage::new("news", MsgType::Text, "hello")), "the hub is there");
+/// assert_eq!(topic.position().offset, 1);
+/// # Ok::<(), picows_uring::topics::TopicError>(())
+/// ```
 #[derive(Clone)]
 pub struct Inlet {
     hub: Weak<HubCore>,

@@ -5,6 +5,13 @@ use picows_uring_proto::internal::debug_with_text;
 use thiserror::Error;
 
 /// Nothing was published, subscribed or attached, and why.
+///
+/// ```
+/// use picows_uring::topics::{Hub, TopicError};
+///
+/// let refused = Hub::new().topic("news..today");
+/// assert!(matches!(refused, Err(TopicError::BadName { .. })));
+/// ```
 #[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TopicError {
@@ -79,6 +86,13 @@ impl BusError {
 }
 
 /// The text of a position could not be read.
+///
+/// ```
+/// use picows_uring::topics::{InvalidPosition, Position};
+///
+/// assert_eq!("1a:7".parse(), Ok(Position { epoch: 0x1a, offset: 7 }));
+/// assert_eq!("1a".parse::<Position>(), Err(InvalidPosition));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[error("a position is EPOCH:OFFSET, both hexadecimal, of 1 to 16 digits each")]
 pub struct InvalidPosition;

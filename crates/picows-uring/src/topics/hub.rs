@@ -87,6 +87,16 @@ struct Totals {
 }
 
 /// The counters of a hub. Each is exact, and they are not taken at one instant.
+///
+/// ```
+/// use picows_uring::topics::{Hub, Post};
+///
+/// let hub = Hub::new();
+/// hub.topic("news")?.publish(Post::text("hello"))?;
+/// let stats = hub.stats();
+/// assert_eq!((stats.published, stats.delivered, stats.subscriptions), (1, 0, 0));
+/// # Ok::<(), picows_uring::topics::TopicError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubStats {

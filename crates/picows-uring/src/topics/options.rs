@@ -169,6 +169,16 @@ impl Default for SlowPolicy {
 }
 
 /// Which publication a later one supersedes.
+///
+/// ```
+/// use picows_uring::topics::{Conflate, Post, SlowPolicy, SubscribeOptions};
+///
+/// // A subscriber that is slow gets the last price of each instrument.
+/// let policy = SlowPolicy::latest_by_key();
+/// assert_eq!(policy, SlowPolicy::Latest(Conflate::Key));
+/// let options = SubscribeOptions::new().policy(policy);
+/// let price = Post::text("EURUSD 1.1031").key(17);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Conflate {
@@ -180,6 +190,13 @@ pub enum Conflate {
 }
 
 /// The publication that a subscription begins with.
+///
+/// ```
+/// use picows_uring::topics::{Start, SubscribeOptions};
+///
+/// // The last ten publications that the history has, and then the new ones.
+/// let options = SubscribeOptions::new().start(Start::Last(10));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
@@ -246,6 +263,15 @@ impl Recovery {
 }
 
 /// Publications that a subscription does not get.
+///
+/// ```
+/// use picows_uring::topics::SubscribeOptions;
+///
+/// let options = SubscribeOptions::new().on_missed(|transport, missed| {
+///     let count = missed.count().map_or("some".to_owned(), |count| count.to_string());
+///     transport.send_text(format!("{count} publications of {} are missing", missed.topic()));
+/// });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missed(Misses);
 

@@ -9,6 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A handle with which any thread ends a subscription: [`Subscription::remote`](super::Subscription::remote).
 /// Dropping it ends nothing.
+///
+/// ```
+/// use picows_uring::Transport;
+/// use picows_uring::topics::{Hub, RemoteSubscription, SubscribeOptions, TopicError};
+///
+/// /// Subscribes until another thread ends it.
+/// fn subscribe(hub: &Hub, transport: &Transport) -> Result<RemoteSubscription, TopicError> {
+///     let subscription = hub.subscribe(transport, "news", SubscribeOptions::new())?;
+///     let remote = subscription.remote();
+///     subscription.keep();
+///     Ok(remote)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct RemoteSubscription(Arc<Shared>);
 

@@ -134,6 +134,16 @@ impl fmt::Debug for Topic {
 }
 
 /// The outcome of publishing.
+///
+/// ```
+/// use picows_uring::topics::{Hub, Post};
+///
+/// let topic = Hub::new().topic("news")?;
+/// let published = topic.publish(Post::text("hello"))?;
+/// assert_eq!(published.position, Some(topic.position()));
+/// assert_eq!(published.receivers, 0, "no connection of this process has subscribed");
+/// # Ok::<(), picows_uring::topics::TopicError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {

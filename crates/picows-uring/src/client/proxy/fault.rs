@@ -13,6 +13,15 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 /// Fault of a proxy, or of the way through it.
+///
+/// ```
+/// use picows_uring::{ConnectError, ConnectFault};
+///
+/// /// Whether the proxy is to blame, and may be there later.
+/// fn is_proxy_down(error: &ConnectError) -> bool {
+///     matches!(error.fault(), ConnectFault::Proxy { fault, .. } if fault.is_transient())
+/// }
+/// ```
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ProxyFault {
