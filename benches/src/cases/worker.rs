@@ -26,6 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
         echo("worker/echo/64-connections/burst-16/256", 64, 16, false),
         forward_whole(),
         echo_large(),
+        echo_in_turn(),
         deliver("worker/topic/lone/256", 1),
         deliver("worker/topic/turn-of-16/256", 16),
         #[cfg(feature = "worker-deflate")]
@@ -124,6 +125,22 @@ fn echo_large() -> Case {
         }
         assert_eq!(sent, 100_000 + 10);
     })
+}
+
+/// A large frame that came with one call, as those of a connection do that has many: its echo leaves before
+/// anything else is handled.
+fn echo_in_turn() -> Case {
+    let mut worker = opened(1);
+    let header = [0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    let bytes = [&header[..], &vec![0x5A; 0x10000]].concat();
+    let mut echo = move || {
+        worker.deliver(FIRST, &bytes);
+        worker.allow_send_now();
+        assert_eq!(worker.turn(), 0x10000 + 10);
+    };
+    // The first ones are received as others are.
+    (0..20).for_each(|_| echo());
+    Case::new("worker/echo/65536-in-turn", echo)
 }
 
 /// Publications of one turn, and their send for each of 64 subscribers.
