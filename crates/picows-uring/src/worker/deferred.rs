@@ -130,7 +130,8 @@ impl Deferred {
         let (order, spare) = (&mut self.order, &mut self.spare);
         let input = self.input.entry(token).or_insert_with(|| {
             order.push_back(token);
-            // Not less at a time than the ring brought: it is deferred for the others' sake, maybe.
+            // As much as the ring brought at once: where the turn has lasted long, nothing says that this is
+            // more than a budget covers.
             let step = new.len().clamp(STEP_MIN, STEP_MAX);
             DeferredInput { step, ..spare.pop().unwrap_or_default() }
         });

@@ -23,9 +23,11 @@ impl ProgressChecks {
     fn push(&mut self, check: (Token, Progress), connections: usize) {
         let len = self.list.len();
         if len == self.list.capacity() && len >= LIST_KEPT {
-            // Once for all: pages that are not written to take no memory, while old copies of a list that
-            // doubles stay with the allocator.
-            self.list.reserve_exact(connections.saturating_sub(len).max(LIST_KEPT));
+            // For all connections at once: pages that are not written to take no memory, while old copies of a
+            // list that doubles stay with the allocator. By a share of its length at the least, as each
+            // growth may copy all of it, and connections may come one by one.
+            let rest = connections.saturating_sub(len);
+            self.list.reserve_exact(rest.max(len / 4).max(LIST_KEPT));
         }
         self.list.push(check);
     }
@@ -86,3 +88,28 @@ impl<R: Ring> Worker<R> {
 const HELD_UP_MIN: Duration = Duration::from_millis(50);
 /// Connections for which a quiet worker keeps room.
 const LIST_KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often the list is allocated anew for so many checks, each added when there are so many connections.
+    fn growths(checks: u32, connections: impl Fn(usize) -> usize) -> (usize, usize) {
+        let (mut list, mut growths) = (ProgressChecks::default(), 0);
+        for slot in 0..checks {
+            let before = list.list.capacity();
+            let token = Token { slot, generation: 0 };
+            list.push((token, Progress::default()), connections(slot as usize));
+            growths += usize::from(list.list.capacity() != before);
+        }
+        (growths, list.list.capacity())
+    }
+
+    #[test]
+    fn the_list_grows_once_for_the_connections_there_are_and_seldom_as_they_come() {
+        let small = growths(LIST_KEPT as u32, |_| 10_000).0;
+        assert_eq!(growths(10_000, |_| 10_000), (small + 1, 10_000));
+        let (growths, room) = growths(100_000, |len| len + 1);
+        assert!(growths < small + 50 && room <= 125_000, "{growths} times, to {room}");
+    }
+}
