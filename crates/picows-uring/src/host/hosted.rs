@@ -15,15 +15,14 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 /// A loop on this thread.
 pub(crate) struct Loop(Option<Inner>);
 
 enum Inner {
     TokioUring(tokio_uring::Runtime),
-    /// Tasks end before what runs them.
-    Tokio(LocalSet, tokio::runtime::Runtime),
+    Tokio(LocalRuntime),
 }
 
 impl Drop for Loop {
@@ -48,8 +47,8 @@ impl Loop {
                 Inner::TokioUring(tokio_uring::Runtime::new(&builder)?)
             }
             LoopKind::Tokio => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                Inner::Tokio(LocalSet::new(), runtime)
+                let mut builder = Builder::new_current_thread();
+                Inner::Tokio(builder.enable_all().build_local(LocalOptions::default())?)
             }
         })))
     }
@@ -62,7 +61,7 @@ impl Loop {
         let run = async { output = Some(future.await) };
         match self.0.as_ref().expect("only `drop` takes it") {
             Inner::TokioUring(runtime) => runtime.block_on(run),
-            Inner::Tokio(tasks, runtime) => tasks.block_on(runtime, run),
+            Inner::Tokio(runtime) => runtime.block_on(run),
         }
         output.expect("the loop ends with the future")
     }
