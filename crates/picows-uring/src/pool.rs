@@ -80,7 +80,8 @@ impl Pool {
     pub(crate) fn put_buffer(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         match buffer.capacity() {
-            BUFFER_BYTES => self.buffers.put(buffer, BUFFERS_MAX),
+            BUFFER_BYTES if self.keeps_buffers() => self.buffers.put(buffer, usize::MAX),
+            BUFFER_BYTES => {}
             LARGE_BYTES_MIN..=LARGE_BYTES_MAX => self.large.put_within(buffer, LARGE_KEPT_BYTES),
             _ => {}
         }
@@ -189,16 +190,65 @@ impl Pool {
 
     /// An empty queue, whose bytes are counted.
     pub(crate) fn batch(&self) -> Box<SendBatch> {
-        let fresh = || Box::new(SendBatch::counted(Rc::clone(&self.queued)));
-        self.batches.take().unwrap_or_else(fresh)
+        match self.batches.take() {
+            Some(batch) if !batch.has_kept() => batch,
+            Some(batch) => self.without_buffer(batch),
+            None => self.new_batch(),
+        }
     }
 
-    /// Takes a queue back, whatever is in it.
+    #[cold]
+    #[inline(never)]
+    fn without_buffer(&self, mut batch: Box<SendBatch>) -> Box<SendBatch> {
+        batch.take_kept().into_iter().for_each(|buffer| self.put_buffer(buffer));
+        batch
+    }
+
+    /// The same with an empty buffer of [`BUFFER_BYTES`], for what is appended first: mostly the one that
+    /// the queue had when its last bytes left.
+    #[inline]
+    pub(crate) fn batch_with_buffer(&self) -> Box<SendBatch> {
+        match self.batches.take() {
+            Some(batch) if batch.has_kept() => batch,
+            batch => self.give_buffer(batch),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_buffer(&self, batch: Option<Box<SendBatch>>) -> Box<SendBatch> {
+        let mut batch = batch.unwrap_or_else(|| self.new_batch());
+        batch.keep(self.buffer(0));
+        batch
+    }
+
+    fn new_batch(&self) -> Box<SendBatch> {
+        Box::new(SendBatch::counted(Rc::clone(&self.queued)))
+    }
+
+    /// The first `count` bytes of a queue have left.
+    #[inline]
+    pub(crate) fn advance(&self, batch: &mut SendBatch, count: usize) {
+        if !batch.finish(count, BUFFER_BYTES) {
+            batch.advance(count, |segment| self.put_segment(segment));
+        }
+    }
+
+    /// Takes a queue back, whatever is in it. A buffer that it has kept stays in it.
     pub(crate) fn put_batch(&self, mut batch: Box<SendBatch>) {
-        batch.clear(|segment| self.put_segment(segment));
+        if !batch.has_kept() {
+            batch.clear(|segment| self.put_segment(segment));
+        } else if !self.keeps_buffers() {
+            drop(batch.take_kept());
+        }
         if batch.segment_capacity() <= BATCH_SEGMENTS_MAX {
             self.batches.put(batch, BATCHES_MAX);
         }
+    }
+
+    /// Whether one more buffer is kept, by itself or in a queue.
+    fn keeps_buffers(&self) -> bool {
+        self.buffers.bytes() + self.batches.bytes() < BUFFERS_KEPT_BYTES
     }
 
     /// Bytes that are kept for use again.
@@ -314,9 +364,9 @@ impl Item for Box<SendBatch> {
 }
 
 /// Size of a pooled buffer: room for many small frames, and not much for a lone one.
-const BUFFER_BYTES: usize = 16 * 1024;
-/// Buffers that are kept: 4 MiB for each worker at the most.
-const BUFFERS_MAX: usize = 256;
+pub(crate) const BUFFER_BYTES: usize = 16 * 1024;
+/// Buffers and queues that are kept: 4 MiB for each worker at the most.
+const BUFFERS_KEPT_BYTES: usize = 256 * BUFFER_BYTES;
 /// Large buffers that are kept for each worker: by bytes, so that there is one for each of a
 /// hundred connections that echo 100 kB, as there is for each of a few that echo more.
 const LARGE_KEPT_BYTES: usize = 16 * 1024 * 1024;

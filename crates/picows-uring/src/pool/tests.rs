@@ -15,6 +15,76 @@ fn buffers_come_back_empty_and_odd_ones_do_not() {
     assert_eq!(pool.buffers.len(), 0);
 }
 
+/// A queue with `bytes` in the one buffer that it has.
+fn filled(pool: &Pool, bytes: &[u8]) -> Box<SendBatch> {
+    let mut batch = pool.batch_with_buffer();
+    assert!(batch.append_pair(*b"0123", 4, bytes, || ()));
+    batch
+}
+
+#[test]
+fn a_queue_keeps_the_buffer_whose_bytes_have_left_for_the_next_one() {
+    let pool = Pool::default();
+    let mut batch = filled(&pool, b"first");
+    let address = batch.segments().next().unwrap().as_ptr();
+    assert_eq!((pool.queued(), pool.bytes()), (BUFFER_BYTES, 0));
+    pool.advance(&mut batch, 4);
+    assert!(!batch.has_kept(), "a part of it is left");
+    pool.advance(&mut batch, 5);
+    assert!(batch.has_kept());
+    pool.put_batch(batch);
+    let mut batch = filled(&pool, b"second");
+    assert_eq!(batch.segments().next().unwrap().as_ptr(), address);
+    pool.advance(&mut batch, 10);
+    assert!(batch.has_kept() && batch.is_empty());
+    assert_eq!((pool.queued(), batch.memory()), (0, 0), "nothing waits");
+    pool.put_batch(batch);
+    assert_eq!((pool.batches.len(), pool.buffers.len()), (1, 0));
+    assert!(pool.bytes() > BUFFER_BYTES, "it counts as kept");
+    let batch = filled(&pool, b"third");
+    assert_eq!(batch.segments().collect::<Vec<_>>(), [b"0123third"]);
+    assert_eq!((batch.segments().next().unwrap().as_ptr(), pool.bytes()), (address, 0));
+    drop(batch);
+    assert_eq!(pool.queued(), 0);
+}
+
+#[test]
+fn a_queue_for_other_bytes_has_no_buffer_of_an_earlier_one() {
+    let pool = Pool::default();
+    let mut batch = filled(&pool, b"first");
+    pool.advance(&mut batch, 9);
+    pool.put_batch(batch);
+    let mut batch = pool.batch();
+    assert!(!batch.has_kept() && pool.buffers.len() == 1);
+    batch.push(Segment::shared(Bytes::from_static(b"by reference")));
+    assert_eq!(batch.segments().len(), 1);
+    pool.advance(&mut batch, 12);
+    pool.put_batch(batch);
+    assert!(!pool.batch().has_kept(), "only buffers are kept");
+}
+
+#[test]
+fn buffers_in_queues_and_beside_them_are_bounded_together() {
+    let pool = Pool::default();
+    let mut batches: Vec<_> = (0..400).map(|_| filled(&pool, b"bytes")).collect();
+    let buffers: Vec<_> = (0..400).map(|_| pool.buffer(1)).collect();
+    for mut batch in batches.drain(..200) {
+        pool.advance(&mut batch, 9);
+        pool.put_batch(batch);
+    }
+    buffers.into_iter().for_each(|buffer| pool.put_buffer(buffer));
+    for mut batch in batches {
+        pool.advance(&mut batch, 9);
+        pool.put_batch(batch);
+    }
+    let kept = (0..400).filter(|_| pool.batches.take().is_some_and(|it| it.has_kept())).count();
+    assert_eq!(kept, 200, "before there were so many");
+    let all = kept * BUFFER_BYTES + pool.buffers.bytes();
+    assert!((BUFFERS_KEPT_BYTES - 4 * BUFFER_BYTES..=BUFFERS_KEPT_BYTES).contains(&all), "{all}");
+    pool.give_up();
+    assert_eq!(pool.bytes(), 0);
+}
+
 #[test]
 fn large_buffers_are_used_again_if_they_are_large_enough() {
     let pool = Pool::default();

@@ -100,6 +100,7 @@ const FRONT_BYTES_MAX: usize = 13;
 /// Segments that leave together, in order. Each peer that does not read has one under way.
 #[derive(Debug, Default)]
 pub(crate) struct SendBatch {
+    /// None of them is empty, but for the one buffer that a batch without bytes may [keep](Self::finish).
     segments: VecDeque<Segment>,
     /// Sum of the lengths of `segments`.
     len: usize,
@@ -135,7 +136,13 @@ impl SendBatch {
     pub(crate) fn memory(&self) -> usize {
         // Not a field, as it is asked for once for each send; most have one segment.
         match self.segments.front() {
-            Some(only) if self.segments.len() == 1 => only.memory(),
+            Some(only) if self.segments.len() == 1 => {
+                if self.is_empty() {
+                    0
+                } else {
+                    only.memory()
+                }
+            }
             _ => self.segments.iter().map(Segment::memory).sum(),
         }
     }
@@ -211,11 +218,9 @@ impl SendBatch {
         rest: &[u8],
         when_fits: impl FnOnce(),
     ) -> bool {
-        let expected = start.len() + rest.len();
-        let Some(bytes) = self.room(expected) else { return false };
+        let Some(bytes) = self.room(start.len() + rest.len()) else { return false };
         when_fits();
-        let start_len = start_len.min(start.len());
-        let count = start_len + rest.len();
+        let count = start_len.min(start.len()) + rest.len();
         let (from, to) = (rest.as_ptr(), bytes.spare_capacity_mut().as_mut_ptr().cast::<u8>());
         // SAFETY: there is room for all of `start` and `rest` behind the bytes of the vector, and
         // `count` is no more than that, all of it written. What is lent here does not overlap what is
@@ -223,11 +228,70 @@ impl SendBatch {
         #[expect(unsafe_code)]
         unsafe {
             std::ptr::copy_nonoverlapping(start.as_ptr(), to, start.len());
-            std::ptr::copy_nonoverlapping(from, to.add(start_len), rest.len());
+            std::ptr::copy_nonoverlapping(from, to.add(count - rest.len()), rest.len());
             bytes.set_len(bytes.len() + count);
+        }
+        if self.len == 0 {
+            // The buffer that it has kept.
+            let memory = self.kept_bytes();
+            self.grow(memory);
         }
         self.len += count;
         true
+    }
+
+    /// Takes off all `count` bytes that there were, and keeps the buffer that they were in for what
+    /// [comes next](Self::append_pair), if it was only one, of `capacity` bytes. Whether that was so; if
+    /// not, nothing has happened. A buffer that is kept is not counted as [memory](Self::memory).
+    #[inline]
+    pub(crate) fn finish(&mut self, count: usize, capacity: usize) -> bool {
+        if count != self.len || self.segments.len() != 1 {
+            return false;
+        }
+        let Some(Segment::Owned { bytes, start }) = self.segments.front_mut() else { return false };
+        if bytes.capacity() != capacity || bytes.is_empty() {
+            return false;
+        }
+        bytes.clear();
+        (*start, self.len, self.is_begun) = (0, 0, false);
+        self.shrink(capacity);
+        true
+    }
+
+    /// Whether it is empty but for a buffer that it keeps.
+    #[inline]
+    pub(crate) fn has_kept(&self) -> bool {
+        self.len == 0 && !self.segments.is_empty()
+    }
+
+    /// Keeps `buffer`, which is empty, as if it had been [sent](Self::finish). Nothing else may be in it.
+    pub(crate) fn keep(&mut self, buffer: Vec<u8>) {
+        debug_assert!(
+            buffer.is_empty() && self.segments.is_empty(),
+            "there is something to be sent"
+        );
+        self.segments.push_back(Segment::Owned { bytes: buffer, start: 0 });
+    }
+
+    /// Takes the buffer that it keeps.
+    #[inline]
+    pub(crate) fn take_kept(&mut self) -> Option<Vec<u8>> {
+        if !self.has_kept() {
+            return None;
+        }
+        match self.segments.pop_front() {
+            Some(Segment::Owned { bytes, .. }) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the buffer that it keeps.
+    #[inline]
+    fn kept_bytes(&self) -> usize {
+        match self.segments.front() {
+            Some(Segment::Owned { bytes, .. }) if self.len == 0 => bytes.capacity(),
+            _ => 0,
+        }
     }
 
     /// The last segment, if it is an owned one with room for `expected` more bytes.
@@ -320,9 +384,9 @@ impl SendBatch {
 
     /// Appends everything in `later` and leaves it empty.
     pub(crate) fn extend(&mut self, later: &mut Self) {
-        self.len += std::mem::take(&mut later.len);
         let memory = later.memory();
         later.shrink(memory);
+        self.len += std::mem::take(&mut later.len);
         self.grow(memory);
         self.segments.append(&mut later.segments);
     }
@@ -370,7 +434,7 @@ impl SendBatch {
 
     /// Bytes of memory that it takes while it is empty.
     pub(crate) fn own_bytes(&self) -> usize {
-        size_of::<Self>() + self.segments.capacity() * size_of::<Segment>()
+        size_of::<Self>() + self.segments.capacity() * size_of::<Segment>() + self.kept_bytes()
     }
 }
 
@@ -441,6 +505,41 @@ mod tests {
         let mut shared = SendBatch::default();
         shared.push(Segment::shared(Bytes::from_static(b"not ours to write to")));
         assert!(!shared.append_pair(*b"0123", 4, b"", || ()));
+    }
+
+    #[test]
+    fn a_lone_buffer_of_which_all_was_sent_is_kept_and_no_other() {
+        let total = Rc::default();
+        let mut lone = SendBatch::counted(Rc::clone(&total));
+        lone.append(4, || Vec::with_capacity(16), |bytes| bytes.extend_from_slice(b"data"));
+        let memory = lone.memory();
+        assert_eq!(total.get(), memory);
+        assert!(!lone.finish(3, memory), "one byte is left");
+        assert!(!lone.finish(4, memory + 1), "another size");
+        assert!(lone.finish(4, memory) && lone.has_kept() && lone.is_empty());
+        assert!(!lone.finish(0, memory), "it was empty before");
+        assert_eq!((lone.memory(), total.get()), (0, 0));
+        assert_eq!(
+            lone.own_bytes(),
+            SendBatch::default().own_bytes() + memory + size_of::<Segment>()
+        );
+        assert!(lone.append_pair(*b"ab..", 2, b"c", || ()));
+        assert_eq!((rest(&lone), lone.has_kept(), total.get()), (b"abc".to_vec(), false, memory));
+        assert!(lone.append_pair(*b"de..", 2, b"f", || ()), "counted once");
+        assert_eq!((lone.len(), total.get()), (6, memory));
+        assert!(lone.take_kept().is_none(), "it is in use");
+        assert!(lone.finish(6, memory));
+        assert_eq!(
+            lone.take_kept().map(|buffer| (buffer.len(), buffer.capacity())),
+            Some((0, memory))
+        );
+        assert!(lone.take_kept().is_none() && lone.segments().len() == 0);
+        let mut several = batch();
+        assert!(!several.finish(16, 16), "three segments");
+        assert_eq!(rest(&several), b"hello wide world");
+        lone.keep(Vec::with_capacity(16));
+        drop(lone);
+        assert_eq!(total.get(), 0);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Session {
     /// The kernel took `count` bytes of `batch`.
     pub(crate) fn took(&self, batch: &mut SendBatch, count: usize) {
         self.note_sent(count);
-        batch.advance(count, |segment| self.local.pool.put_segment(segment));
+        self.local.pool.advance(batch, count);
     }
 
     /// The kernel took `count` bytes.

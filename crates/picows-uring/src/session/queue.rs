@@ -12,6 +12,7 @@ use super::payload::{
     Copied, InPlace, Lent, Payload, PreparedPayload, ReceivedPayload, Referenced,
 };
 use crate::foreign::StateMut;
+use crate::pool::BUFFER_BYTES;
 use crate::prepared::Prepared;
 use crate::ring::{Loan, Segment, SendBatch};
 use crate::status::SendStatus;
@@ -75,7 +76,10 @@ impl Session {
     #[inline(always)]
     fn send_behind(&self, head: FrameHead, payload: &[u8]) -> Option<SendStatus> {
         let mut cell = self.queue.borrow_mut();
-        let queue = cell.as_mut()?;
+        let Some(queue) = cell.as_mut() else {
+            drop(cell);
+            return self.send_first(head, payload);
+        };
         let (header, header_len) = head.encode_short_header(payload.len())?;
         if self.is_client || !self.conversation.sender().may_send_message() {
             return None;
@@ -91,6 +95,34 @@ impl Session {
         drop(cell);
         self.mark_dirty();
         // It fits in what is appended at once: see `queued_frame`.
+        let is_short = !self.is_offered.get();
+        Some(if is_short { SendStatus::Queued } else { self.appended_frame(buffered) })
+    }
+
+    /// The same where nothing is queued: in the buffer of the last batch that left.
+    #[inline(never)]
+    fn send_first(&self, head: FrameHead, payload: &[u8]) -> Option<SendStatus> {
+        let (header, header_len) = head.encode_short_header(payload.len())?;
+        let len = FRAME_HEADER_BYTES_MAX + payload.len();
+        let buffered = self.in_flight.get() + len;
+        if buffered > self.append_max.get() as usize || len > BUFFER_BYTES {
+            return None;
+        }
+        // Records of TLS want room in front of them.
+        if self.is_client || !self.conversation.sender().may_send_message() || self.is_sealed() {
+            return None;
+        }
+        let pool = &self.local.pool;
+        let mut batch = pool.batch_with_buffer();
+        batch.set_front(0);
+        let count = || self.count_sent(head.msg_type, payload.len());
+        if !batch.append_pair(header, header_len, payload, count) {
+            pool.put_batch(batch);
+            return None;
+        }
+        self.queue.replace(Some(batch));
+        self.mark_dirty();
+        // Nothing that was appended at once is beyond the high watermark, unless the socket was offered some.
         let is_short = !self.is_offered.get();
         Some(if is_short { SendStatus::Queued } else { self.appended_frame(buffered) })
     }
