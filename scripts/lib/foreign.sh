@@ -44,20 +44,24 @@ stop_server() {
     fi
 }
 
-# Finds websocat in $tools/bin, or compiles it there. Its TLS is that of the system's OpenSSL.
+# Finds websocat in $tools/bin, or compiles it there, one script at a time. Its TLS is that of the system's
+# OpenSSL.
 install_websocat() {
-    local features=unix_stdio,signal_handler,tokio-process,ssl stamp=$tools/bin/websocat.stamp
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$websocat_version $features" ] && [ -x "$tools/bin/websocat" ]; then
-        return 0
-    fi
-    echo "compiling websocat $websocat_version into .tools/bin" >&2
-    local status=0
-    # --force: one of other features may be there.
-    CARGO_TARGET_DIR=$tools/websocat-target cargo install --quiet --force --root "$tools" --locked \
-        --version "$websocat_version" --no-default-features --features "$features" websocat || status=$?
-    rm -rf "$tools/websocat-target"
-    [ "$status" -ne 0 ] || echo "$websocat_version $features" >"$stamp"
-    return "$status"
+    (
+        flock 9
+        features=unix_stdio,signal_handler,tokio-process,ssl stamp=$tools/bin/websocat.stamp
+        if [ "$(cat "$stamp" 2>/dev/null)" = "$websocat_version $features" ] && [ -x "$tools/bin/websocat" ]; then
+            exit 0
+        fi
+        echo "compiling websocat $websocat_version into .tools/bin" >&2
+        status=0
+        # --force: one of other features may be there.
+        CARGO_TARGET_DIR=$tools/websocat-target cargo install --quiet --force --root "$tools" --locked \
+            --version "$websocat_version" --no-default-features --features "$features" websocat || status=$?
+        rm -rf "$tools/websocat-target"
+        [ "$status" -ne 0 ] || echo "$websocat_version $features" >"$stamp"
+        exit "$status"
+    ) 9>"$tools/websocat.lock"
 }
 
 # Finds the Node packages ws and undici in $tools/node, or installs them there.
