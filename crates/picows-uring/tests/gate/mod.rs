@@ -171,6 +171,9 @@ fn socks5(stream: &mut TcpStream, rules: Rules, report: &Sender<Asked>) -> io::R
 
 /// Copies bytes both ways until both sides have ended.
 fn relay(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    // Pieces of a few bytes would wait for the acknowledgement of the one before, 40 ms or more each.
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
     let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
     let back = thread::spawn(move || {
         let _ = io::copy(&mut from_server, &mut to_client);

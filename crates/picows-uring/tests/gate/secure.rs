@@ -96,6 +96,7 @@ fn serve(
     let (mut wire, mut received) = (Vec::new(), Vec::new());
     let line = Line(Arc::new(Mutex::new(shake_hands(stream, tls, &mut wire, &mut received)?)));
     let upstream = TcpStream::connect(upstream)?;
+    upstream.set_nodelay(true)?;
     let (heard, hears) = mpsc::channel();
     let back = {
         let (line, upstream, stream) = (line.clone(), upstream.try_clone()?, stream.try_clone()?);
