@@ -45,6 +45,7 @@ impl Client {
         };
         if let (Some(most), Some(opened)) = (self.lasts_at_most(facts), self.opened_at) {
             let has_lasted = self.ended_at.saturating_sub(opened);
+            let most = self.silent_at_most(facts, opened).unwrap_or(most);
             demand(has_lasted <= most, "it should have been ended before")?;
         }
         let code = self.close_received.as_ref().map(|close| close.code().map(CloseCode::get));
@@ -128,6 +129,17 @@ impl Client {
         Some(most + CLOSE_TIMEOUT + SLACK + facts.stalled)
     }
 
+    /// How long one lasts at the most that answers no ping, where nothing else can end it before: it is not
+    /// given the time to close that others have.
+    fn silent_at_most(&self, facts: &Facts, opened: Duration) -> Option<Duration> {
+        let ping = facts.liveness.auto_ping.filter(|_| self.plan == ClientScript::Silent)?;
+        let silence = ping.idle_timeout + ping.reply_timeout + SLACK + facts.stalled;
+        let has_other_end =
+            facts.liveness.idle_timeout.is_some() || facts.liveness.lifetime.is_some();
+        let is_stopped_before = facts.stopped.is_some_and(|(at, _)| at < opened + silence);
+        (!has_other_end && !is_stopped_before).then_some(silence + SILENT_LINGER)
+    }
+
     /// Whether it may be told to go, although it does nothing wrong.
     fn may_be_sent_away(&self, facts: &Facts) -> bool {
         let is_silent = self.plan == ClientScript::Silent && facts.liveness.auto_ping.is_some();
@@ -158,6 +170,8 @@ pub(in crate::testing::simulation) fn is_long_stall(stalled: Duration) -> bool {
 /// As the simulation configures it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a silent peer has for reading its CLOSE (`connection/liveness.rs`).
+const SILENT_LINGER: Duration = Duration::from_millis(10);
 /// What delays and paces may add up to.
 const SLACK: Duration = Duration::from_millis(500);
 
