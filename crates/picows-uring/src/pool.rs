@@ -26,6 +26,8 @@ pub(crate) struct Pool {
     buffers: Shelf<Vec<u8>>,
     large: Shelf<Vec<u8>>,
     batches: Shelf<Box<SendBatch>>,
+    /// Queues that have kept a buffer.
+    ready: Shelf<Box<SendBatch>>,
     stashes: Shelf<Rc<Vec<u8>>>,
     /// Payloads of the application that are not needed any more, each to be dropped in the guard
     /// once nothing else is under way: their owners may send.
@@ -48,7 +50,19 @@ impl Pool {
         if len > BUFFER_BYTES {
             return self.large_buffer(len);
         }
-        self.buffers.take().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        self.buffers.take().unwrap_or_else(|| self.find_buffer())
+    }
+
+    /// A buffer that a queue has kept, or a new one.
+    #[cold]
+    #[inline(never)]
+    fn find_buffer(&self) -> Vec<u8> {
+        let kept = self.ready.take().and_then(|mut batch| {
+            let kept = batch.take_kept();
+            self.put_batch(batch);
+            kept
+        });
+        kept.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
     /// A buffer for a large frame. Without the pool, the memory would go back to the system and
@@ -190,16 +204,14 @@ impl Pool {
 
     /// An empty queue, whose bytes are counted.
     pub(crate) fn batch(&self) -> Box<SendBatch> {
-        match self.batches.take() {
-            Some(batch) if !batch.has_kept() => batch,
-            Some(batch) => self.without_buffer(batch),
-            None => self.new_batch(),
-        }
+        self.batches.take().unwrap_or_else(|| self.find_batch())
     }
 
+    /// A queue that has kept a buffer, which others take from here on, or a new one.
     #[cold]
     #[inline(never)]
-    fn without_buffer(&self, mut batch: Box<SendBatch>) -> Box<SendBatch> {
+    fn find_batch(&self) -> Box<SendBatch> {
+        let Some(mut batch) = self.ready.take() else { return self.new_batch() };
         batch.take_kept().into_iter().for_each(|buffer| self.put_buffer(buffer));
         batch
     }
@@ -208,16 +220,13 @@ impl Pool {
     /// the queue had when its last bytes left.
     #[inline]
     pub(crate) fn batch_with_buffer(&self) -> Box<SendBatch> {
-        match self.batches.take() {
-            Some(batch) if batch.has_kept() => batch,
-            batch => self.give_buffer(batch),
-        }
+        self.ready.take().unwrap_or_else(|| self.give_buffer())
     }
 
     #[cold]
     #[inline(never)]
-    fn give_buffer(&self, batch: Option<Box<SendBatch>>) -> Box<SendBatch> {
-        let mut batch = batch.unwrap_or_else(|| self.new_batch());
+    fn give_buffer(&self) -> Box<SendBatch> {
+        let mut batch = self.batch();
         batch.keep(self.buffer(0));
         batch
     }
@@ -236,11 +245,11 @@ impl Pool {
 
     /// Takes a queue back, whatever is in it. A buffer that it has kept stays in it.
     pub(crate) fn put_batch(&self, mut batch: Box<SendBatch>) {
-        if !batch.has_kept() {
-            batch.clear(|segment| self.put_segment(segment));
-        } else if !self.keeps_buffers() {
-            drop(batch.take_kept());
+        if batch.has_kept() && self.keeps_buffers() {
+            return self.ready.put(batch, BATCHES_MAX);
         }
+        drop(batch.take_kept());
+        batch.clear(|segment| self.put_segment(segment));
         if batch.segment_capacity() <= BATCH_SEGMENTS_MAX {
             self.batches.put(batch, BATCHES_MAX);
         }
@@ -248,13 +257,13 @@ impl Pool {
 
     /// Whether one more buffer is kept, by itself or in a queue.
     fn keeps_buffers(&self) -> bool {
-        self.buffers.bytes() + self.batches.bytes() < BUFFERS_KEPT_BYTES
+        self.buffers.bytes() + self.ready.bytes() < BUFFERS_KEPT_BYTES
     }
 
     /// Bytes that are kept for use again.
     pub(crate) fn bytes(&self) -> usize {
         let buffers = self.buffers.bytes() + self.large.bytes();
-        buffers + self.batches.bytes() + self.stashes.bytes()
+        buffers + self.ready.bytes() + self.batches.bytes() + self.stashes.bytes()
     }
 
     /// Bytes of memory in queues and sends.
@@ -309,6 +318,7 @@ impl Pool {
         self.large.clear();
         self.stashes.clear();
         self.buffers.clear();
+        self.ready.clear();
         self.batches.clear();
     }
 
@@ -318,6 +328,7 @@ impl Pool {
         self.large.trim(&mut surplus);
         self.stashes.trim(&mut surplus);
         self.buffers.trim(&mut surplus);
+        self.ready.trim(&mut surplus);
         self.batches.trim(&mut surplus);
     }
 }
@@ -365,7 +376,7 @@ impl Item for Box<SendBatch> {
 
 /// Size of a pooled buffer: room for many small frames, and not much for a lone one.
 pub(crate) const BUFFER_BYTES: usize = 16 * 1024;
-/// Buffers and queues that are kept: 4 MiB for each worker at the most.
+/// Buffers that are kept, by themselves and in queues: 4 MiB for each worker at the most.
 const BUFFERS_KEPT_BYTES: usize = 256 * BUFFER_BYTES;
 /// Large buffers that are kept for each worker: by bytes, so that there is one for each of a
 /// hundred connections that echo 100 kB, as there is for each of a few that echo more.
